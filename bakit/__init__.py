@@ -1,0 +1,84 @@
+"""Export, calibrate, benchmark and run bone-age models on edge and mobile targets.
+
+Names are imported on first use: ``import bakit`` itself loads nothing but this file.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bakit.bundle import Bundle
+    from bakit.checkpoint import Checkpoint
+    from bakit.errors import (
+        BakitError,
+        BundleError,
+        CheckpointError,
+        ImageError,
+        InputError,
+        LabelsError,
+        MissingBackendError,
+        UnsupportedTargetError,
+        VerificationError,
+    )
+    from bakit.geometry import Box
+    from bakit.runtime import Prediction, Quality, Runtime
+    from bakit.targets import Precision, Target, get_target
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "BakitError": "errors",
+    "Box": "geometry",
+    "Bundle": "bundle",
+    "BundleError": "errors",
+    "Checkpoint": "checkpoint",
+    "CheckpointError": "errors",
+    "ImageError": "errors",
+    "InputError": "errors",
+    "LabelsError": "errors",
+    "MissingBackendError": "errors",
+    "Precision": "targets",
+    "Prediction": "runtime",
+    "Quality": "runtime",
+    "Runtime": "runtime",
+    "Target": "targets",
+    "UnsupportedTargetError": "errors",
+    "VerificationError": "errors",
+    "get_target": "targets",
+}
+
+__all__ = [
+    "BakitError",
+    "Box",
+    "Bundle",
+    "BundleError",
+    "Checkpoint",
+    "CheckpointError",
+    "ImageError",
+    "InputError",
+    "LabelsError",
+    "MissingBackendError",
+    "Precision",
+    "Prediction",
+    "Quality",
+    "Runtime",
+    "Target",
+    "UnsupportedTargetError",
+    "VerificationError",
+    "get_target",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name's module when the name is first used."""
+    if name not in _HOME:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    return getattr(importlib.import_module(f"bakit.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names, imported or not."""
+    return sorted([*globals(), *__all__])

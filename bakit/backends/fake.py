@@ -1,0 +1,112 @@
+"""A target without a model, for tests of code that embeds bakit: no library, no waiting.
+
+Its localizer labels every pixel brighter than the image's mean as 1. Its regressor says the age
+that its file holds plus the image's mean grey and the sex, so that outputs follow their inputs.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bakit.bundle import Artifact
+from bakit.errors import BundleError
+from bakit.files import sha256
+from bakit.targets import Precision, Target
+from bakit.tensors import (
+    localizer_inputs,
+    localizer_outputs,
+    regressor_inputs,
+    regressor_outputs,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from bakit.bundle import Role
+    from bakit.checkpoint import Checkpoint
+    from bakit.targets import ExportRequest, Tensors
+    from bakit.tensors import TensorSpec
+
+FAKE = Target(
+    name="fake",
+    title="no model at all, for tests",
+    suffix=".json",
+    precisions=frozenset(Precision),
+    exporter="bakit.backends.fake",
+    backend="bakit.backends.fake",
+    extra="ort",
+    portable=True,
+    verified="every test run",
+)
+
+
+class FakeSession:
+    """Answers by arithmetic.
+
+    Args:
+        role: ``localizer`` or ``regressor``.
+        age_months: The age to say for a black image of a girl.
+    """
+
+    provider = "fake"
+
+    def __init__(self, role: str, age_months: float = 100.0) -> None:
+        self.role = role
+        self.age_months = age_months
+        self.closed = False
+
+    def run(self, feeds: Tensors) -> Tensors:
+        """Run one inference."""
+        image = feeds["image"]
+        mean = float(image.astype(np.float64).mean())
+        if self.role == "localizer":
+            return {"labels": (image[0, 0] > mean).astype(np.int32)}
+        age = self.age_months + mean + float(feeds["sex"].item())
+        return {"age_months": np.array([[age]], np.float32)}
+
+    def __enter__(self) -> FakeSession:
+        """Return the session itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Remember that it was closed."""
+        self.closed = True
+
+
+def open_session(path: Path, artifact: Artifact, threads: int | None) -> FakeSession:
+    """Open a file that ``export`` wrote."""
+    del threads
+    try:
+        return FakeSession(artifact.role, float(json.loads(path.read_text())["age_months"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        message = f"{path}: not a model of the fake target"
+        raise BundleError(message) from error
+
+
+def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequence[Artifact]:
+    """Write a number for each role: the checkpoint's mean age."""
+    del request
+    header = checkpoint.header
+    data = json.dumps({"age_months": header.mean_months}).encode()
+    specs: dict[Role, tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]] = {
+        "localizer": (localizer_inputs(header.localizer), localizer_outputs(header.localizer)),
+        "regressor": (
+            regressor_inputs(header.architecture, header.preprocessing),
+            regressor_outputs(),
+        ),
+    }
+    artifacts = []
+    for role, (inputs, outputs) in specs.items():
+        (out / f"{role}.json").write_bytes(data)
+        artifacts.append(Artifact(role, f"{role}.json", sha256(data), inputs, outputs))
+    return artifacts

@@ -1,0 +1,83 @@
+"""The float checkpoint itself, run by torch: the reference that every other target is held to."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from bakit.checkpoint import Checkpoint
+from bakit.models import localize_autograd, regressor_from_weights
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from bakit.bundle import Artifact
+    from bakit.targets import Tensors
+
+
+class _EagerSession:
+    """What both sessions share."""
+
+    provider = "torch-cpu"
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.header = checkpoint.header
+
+    def __enter__(self) -> _EagerSession:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Do nothing: torch frees its memory with the object."""
+
+    def run(self, feeds: Tensors) -> Tensors:
+        raise NotImplementedError
+
+
+class _RegressorSession(_EagerSession):
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
+        weights = {name: torch.from_numpy(value) for name, value in checkpoint.regressor.items()}
+        self._model = regressor_from_weights(self.header.architecture, weights)
+
+    def run(self, feeds: Tensors) -> Tensors:
+        """Return ``age_months (1, 1)``."""
+        image = torch.from_numpy(np.ascontiguousarray(feeds["image"]))
+        sex = torch.from_numpy(np.ascontiguousarray(feeds.get("sex", np.zeros((1, 1), np.float32))))
+        with torch.inference_mode():
+            return {"age_months": self._model(image, sex).numpy()}
+
+
+class _LocalizerSession(_EagerSession):
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
+        self._weights = {name: torch.from_numpy(v) for name, v in checkpoint.localizer.items()}
+
+    def run(self, feeds: Tensors) -> Tensors:
+        """Return ``labels (h, w)`` int32."""
+        image = torch.from_numpy(np.ascontiguousarray(feeds["image"][0, 0]))
+        labels = localize_autograd(image, self._weights, self.header.localizer)
+        return {"labels": labels.numpy()}
+
+
+@lru_cache(maxsize=1)  # both roles live in one file
+def _read(path: Path) -> Checkpoint:
+    return Checkpoint.read(path)
+
+
+def open_session(path: Path, artifact: Artifact, threads: int | None) -> _EagerSession:
+    """Open one of the two models of a checkpoint file."""
+    if threads is not None:
+        torch.set_num_threads(threads)  # torch has one setting for the process
+    checkpoint = _read(path)
+    if artifact.role == "regressor":
+        return _RegressorSession(checkpoint)
+    return _LocalizerSession(checkpoint)

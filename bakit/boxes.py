@@ -1,0 +1,101 @@
+"""The hand's box in many images: in parallel, remembered between runs."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from typing import TYPE_CHECKING, TypeAlias
+
+import cv2
+import msgspec
+
+from bakit.backends.ort import OrtSession
+from bakit.files import sha256, write_file
+from bakit.geometry import Box
+from bakit.preprocess import decode
+from bakit.runtime import locate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+Boxes: TypeAlias = dict[str, Box | None]
+
+_SAVE_EVERY = 200
+"""Images between two writes of the file of boxes: little is lost when a run is killed."""
+
+
+def find_boxes(
+    paths: Sequence[Path],
+    localizer: bytes,
+    size: int,
+    cache: Path,
+    *,
+    workers: int | None = None,
+    on_done: Callable[[int], None] = lambda _: None,
+) -> list[Box | None]:
+    """Run the localizer once on each image.
+
+    Args:
+        paths: Image files.
+        localizer: The localizer as an ONNX model.
+        size: Side of its working image, in pixels.
+        cache: File of boxes by digest of image and localizer; read, added to and written.
+        workers: Processes; one a core when None.
+        on_done: Called with the number of images done since the last call.
+
+    Returns:
+        The box in pixels of each image, None where no hand was found.
+
+    Raises:
+        ImageError: If an image cannot be used.
+    """
+    known = _read(cache)
+    # What chooses the hand among the labels is part of the localizer.
+    model = sha256(localizer)
+    keys = [sha256(path.read_bytes() + model.encode()) for path in paths]
+    todo = [(key, path) for key, path in zip(keys, paths, strict=True) if key not in known]
+    on_done(len(paths) - len(todo))
+    workers = min(workers or os.cpu_count() or 1, max(len(todo), 1))
+    if todo:
+        context = multiprocessing.get_context("spawn")  # onnxruntime's threads do not survive fork
+        with ProcessPoolExecutor(
+            workers, context, initializer=_start, initargs=(localizer, size)
+        ) as pool:
+            found = pool.map(_box, [path for _, path in todo], chunksize=4)
+            for count, ((key, _), box) in enumerate(zip(todo, found, strict=True), start=1):
+                known[key] = box
+                on_done(1)
+                if count % _SAVE_EVERY == 0:
+                    _write(cache, known)
+        _write(cache, known)
+    return [known[key] for key in keys]
+
+
+def _read(cache: Path) -> Boxes:
+    """Return the boxes of an earlier run; a file that cannot be read is made again."""
+    try:
+        return msgspec.json.decode(cache.read_bytes(), type=dict[str, Box | None])
+    except (OSError, msgspec.MsgspecError):
+        return {}
+
+
+def _write(cache: Path, known: Boxes) -> None:
+    write_file(cache, msgspec.json.encode(known, order="sorted"))
+
+
+_session: OrtSession
+_size: int
+
+
+def _start(localizer: bytes, size: int) -> None:
+    """Open the localizer once in a worker process."""
+    global _session, _size  # a worker's own
+    cv2.setNumThreads(1)  # the processes are the parallelism
+    _session = OrtSession(localizer, threads=1)
+    _size = size
+
+
+def _box(path: Path) -> Box | None:
+    return locate(decode(path), _session, _size)

@@ -1,0 +1,196 @@
+"""The folder that is shipped: model files and the manifest that describes and seals them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import msgspec
+
+from bakit.errors import BundleError
+from bakit.files import sha256
+from bakit.geometry import Box
+from bakit.settings import LocalizerForm, LocalizerSettings, Preprocessing
+from bakit.targets import Precision
+from bakit.tensors import TensorSpec
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+
+Role = Literal["localizer", "regressor"]
+
+
+class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One model file.
+
+    Attributes:
+        role: What it does.
+        path: Path inside the bundle, with forward slashes.
+        sha256: Digest of its bytes.
+        inputs: Its inputs.
+        outputs: Its outputs.
+    """
+
+    role: Role
+    path: str
+    sha256: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A phantom with what the float model says of it.
+
+    Attributes:
+        path: Its image inside the bundle.
+        sha256: Digest of the image's bytes.
+        sex: ``M`` or ``F``.
+        age_months: The float model's age.
+        box: The hand, in pixels of the image; None if the whole image was used.
+    """
+
+    path: str
+    sha256: str
+    sex: Literal["M", "F"]
+    age_months: float
+    box: Box | None
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is in a bundle.
+
+    It holds no date: two exports of one checkpoint are the same bytes.
+
+    Attributes:
+        schema_version: Version of this document.
+        target: Name of the target.
+        precision: Number format of the regressor; the localizer is always float32.
+        artifacts: Model files.
+        preprocessing: How images are prepared.
+        localizer: Settings of the localizer, fixed in its graph.
+        localizer_form: ``loop`` or ``unrolled``.
+        output_unit: Unit of the regressor's output.
+        checkpoint: Name of the float checkpoint.
+        checkpoint_sha256: Digest of the float checkpoint's file.
+        calibration: What the INT8 ranges come from, in words; None for floats.
+        calibration_sha256: Digest of the calibration set; None for floats.
+        golden: Phantoms with expected results.
+        tolerance_months: Largest allowed change on the golden images.
+        tool_versions: Versions of the libraries that wrote the files, by name.
+        training_data: What the checkpoint was trained on, and its terms, in words.
+    """
+
+    schema_version: int
+    target: str
+    precision: Precision
+    artifacts: tuple[Artifact, ...]
+    preprocessing: Preprocessing
+    localizer: LocalizerSettings
+    localizer_form: LocalizerForm
+    output_unit: Literal["months"]
+    checkpoint: str
+    checkpoint_sha256: str
+    calibration: str | None
+    calibration_sha256: str | None
+    golden: tuple[Golden, ...]
+    tolerance_months: float
+    tool_versions: dict[str, str]
+    training_data: str
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk whose files were checked against the manifest.
+
+    Attributes:
+        root: Its folder.
+        manifest: What is in it.
+        sha256: Digest of the manifest, hence of every file it seals.
+    """
+
+    root: Path
+    manifest: Manifest
+    sha256: str
+
+    @staticmethod
+    def read(root: Path) -> Bundle:
+        """Read a bundle and check every file's digest.
+
+        Raises:
+            BundleError: If it is no bundle, is newer than this version understands, names a path
+                outside the folder, or a file is missing or was changed.
+        """
+        path = root / MANIFEST
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            message = f"{root}: not a bundle: no {MANIFEST} in it; bakit export writes one"
+            raise BundleError(message) from error
+        manifest = _decode(data, path)
+        sealed = [(item.path, item.sha256) for item in manifest.artifacts]
+        sealed += [(item.path, item.sha256) for item in manifest.golden]
+        for name, digest in sealed:
+            _check_file(root, name, digest)
+        return Bundle(root, manifest, sha256(data))
+
+    def artifact(self, role: Role) -> Artifact:
+        """Return the model file that does ``role``.
+
+        Raises:
+            BundleError: If the bundle has none.
+        """
+        for artifact in self.manifest.artifacts:
+            if artifact.role == role:
+                return artifact
+        message = f"{self.root}: the bundle has no {role}"
+        raise BundleError(message)
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the model files, in bytes."""
+        files = {item.path for item in self.manifest.artifacts}
+        return sum((self.root / name).stat().st_size for name in files)
+
+    @property
+    def name(self) -> str:
+        """Name of the bundle's folder."""
+        return self.root.resolve().name
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Return a manifest's bytes, the same for the same manifest."""
+    return msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=2) + b"\n"
+
+
+def _decode(data: bytes, path: Path) -> Manifest:
+    try:
+        version = msgspec.json.decode(data).get("schema_version")
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            message = (
+                f"{path}: schema version {version} is newer than this bakit's {SCHEMA_VERSION}; "
+                "upgrade with pip install -U bakit, or export the bundle again"
+            )
+            raise BundleError(message)
+        return msgspec.json.decode(data, type=Manifest)
+    except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError) as error:
+        message = f"{path}: not a manifest of this version ({error})"
+        raise BundleError(message) from error
+
+
+def _check_file(root: Path, name: str, expected: str) -> None:
+    """Refuse a file outside the folder, a missing one and a changed one."""
+    pure = PurePosixPath(name)
+    path = root / pure
+    inside = path.resolve().is_relative_to(root.resolve())
+    if pure.is_absolute() or ".." in pure.parts or "\\" in name or not inside:
+        message = f"{root}: the manifest names {name!r}, which leaves the bundle"
+        raise BundleError(message)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        message = f"{path}: named in the manifest but cannot be read ({error.strerror or error})"
+        raise BundleError(message) from error
+    if sha256(data) != expected:
+        message = f"{path}: changed since it was exported (SHA-256 differs); export it again"
+        raise BundleError(message)

@@ -1,0 +1,265 @@
+"""The float checkpoint: one ``.safetensors`` file with weights and, in its header, one document."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
+import numpy as np
+
+from bakit.errors import CheckpointError, MissingBackendError
+from bakit.files import sha256, write_file
+from bakit.localizer import weight_shapes
+from bakit.settings import Architecture, LocalizerSettings, Preprocessing
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Weights: TypeAlias = dict[str, npt.NDArray[np.float32]]
+
+SCHEMA_VERSION = 1
+SHIPPED = Path(__file__).parent / "weights" / "bakit-rsna100.safetensors"
+"""The checkpoint that comes with the package."""
+
+_KEY = "bakit"
+
+
+class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the float model scored on one part of the data.
+
+    Attributes:
+        samples: Images.
+        mae_months: Mean absolute error.
+        bias_months: Mean of predicted minus true age.
+    """
+
+    samples: int
+    mae_months: float
+    bias_months: float
+
+
+class TrainingRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the weights come from.
+
+    Attributes:
+        data: What the images are, in words.
+        terms: Terms of use of the weights.
+        recipe: Every number of the recipe, by name.
+        split_seed: Seed of the 7:2:1 split.
+        excluded_ids: Ids that were left out of the split.
+        ids_sha256: Digest of the ids of each part: train, validation, test.
+        metrics: Scores by part.
+        epochs: Epochs run.
+        tool_versions: Versions of the libraries, by name.
+    """
+
+    data: str
+    terms: str
+    recipe: dict[str, str | int | float | bool | None]
+    split_seed: int
+    excluded_ids: tuple[str, ...]
+    ids_sha256: dict[str, str]
+    metrics: dict[str, Metrics]
+    epochs: int
+    tool_versions: dict[str, str]
+
+
+class Ranges(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Activation ranges for INT8, gathered on training images.
+
+    Attributes:
+        method: How they were gathered.
+        samples: Calibration images.
+        calibration_sha256: Digest of the calibration set.
+        tensors: Lowest and highest value by tensor name of the exported regressor.
+    """
+
+    method: str
+    samples: int
+    calibration_sha256: str
+    tensors: dict[str, tuple[float, float]]
+
+
+class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The document in the header of a checkpoint.
+
+    Attributes:
+        schema_version: Version of this document.
+        architecture: Shape of the regressor.
+        mean_months: Mean age of the training set, eq. 7 of the paper.
+        sd_months: Standard deviation of the ages of the training set.
+        preprocessing: How images were prepared.
+        localizer: Settings of the localizer.
+        training: Where the weights come from.
+        ranges: INT8 activation ranges, if they were gathered.
+    """
+
+    schema_version: int
+    architecture: Architecture
+    mean_months: float
+    sd_months: float
+    preprocessing: Preprocessing
+    localizer: LocalizerSettings
+    training: TrainingRecord | None = None
+    ranges: Ranges | None = None
+
+
+@dataclass(frozen=True)
+class FloatReference:
+    """Inputs with what the float model said of them when it was trained.
+
+    An export can be held to it where torch is not installed.
+
+    Attributes:
+        images: ``(N, S, S)`` uint8, 255 times the regressor's input.
+        sexes: ``(N,)`` float32, male 1.
+        ages_months: ``(N,)`` float32.
+    """
+
+    images: npt.NDArray[np.uint8]
+    sexes: npt.NDArray[np.float32]
+    ages_months: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Float weights with all that is needed to use them.
+
+    Attributes:
+        header: Settings and records.
+        regressor: float32 weights of ``bakit.models.Regressor`` by name.
+        localizer: float32 initial weights of the localizer by name.
+        reference: Inputs and outputs of the float model; None before it was run.
+        sha256: Digest of the file; empty before it is written.
+        path: The file.
+    """
+
+    header: Header
+    regressor: Weights
+    localizer: Weights
+    reference: FloatReference | None = None
+    sha256: str = ""
+    path: Path = Path("unsaved.safetensors")
+
+    @property
+    def name(self) -> str:
+        """The file's stem."""
+        return self.path.stem
+
+    @staticmethod
+    def read(path: Path) -> Checkpoint:
+        """Read a checkpoint.
+
+        Raises:
+            CheckpointError: If it is missing, damaged, not written by bakit, or newer than this
+                version understands.
+            MissingBackendError: If safetensors is not installed.
+        """
+        try:
+            from safetensors import SafetensorError, deserialize  # noqa: PLC0415  # an extra
+        except ModuleNotFoundError as error:
+            need = "reading a checkpoint"
+            raise MissingBackendError(need, "export") from error
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            message = f"{path}: no checkpoint there ({error.strerror or error})"
+            raise CheckpointError(message) from error
+        try:
+            tensors = deserialize(data)  # type: ignore[no-untyped-call]
+            size = int.from_bytes(data[:8], "little")
+            metadata = msgspec.json.decode(data[8 : 8 + size]).get("__metadata__", {})
+        except (SafetensorError, msgspec.MsgspecError) as error:
+            message = f"{path}: not a .safetensors file, or a damaged one"
+            raise CheckpointError(message) from error
+        if _KEY not in metadata:
+            message = f"{path}: a .safetensors file, but not one that bakit train wrote"
+            raise CheckpointError(message)
+        header = _decode(metadata[_KEY], path)
+        arrays = {name: _array(name, tensor, path) for name, tensor in tensors}
+        parts = {part: _part(arrays, part) for part in ("regressor", "localizer", "reference")}
+        if arrays:
+            message = f"{path}: unexpected tensor {min(arrays)!r}"
+            raise CheckpointError(message)
+        localizer = {name: value.astype(np.float32) for name, value in parts["localizer"].items()}
+        if {name: value.shape for name, value in localizer.items()} != dict(
+            weight_shapes(header.localizer)
+        ):
+            message = f"{path}: the localizer's weights do not fit its settings"
+            raise CheckpointError(message)
+        try:
+            reference = FloatReference(**parts["reference"]) if parts["reference"] else None
+        except TypeError as error:
+            message = f"{path}: the float reference is incomplete"
+            raise CheckpointError(message) from error
+        return Checkpoint(
+            header,
+            {name: value.astype(np.float32) for name, value in parts["regressor"].items()},
+            localizer,
+            reference,
+            sha256(data),
+            path,
+        )
+
+    def write(self, path: Path, *, half: bool = True) -> Checkpoint:
+        """Write the checkpoint and return it as read back.
+
+        Args:
+            path: Where; must end in ``.safetensors``.
+            half: Store the regressor's matrices and kernels as float16. Biases and running
+                statistics stay float32: small variances would lose their digits.
+        """
+        from safetensors.numpy import save  # noqa: PLC0415  # an extra
+
+        tensors = {f"localizer.{name}": value for name, value in self.localizer.items()}
+        for name, value in self.regressor.items():
+            stored = value.astype(np.float16) if half and value.ndim > 1 else value
+            tensors[f"regressor.{name}"] = np.ascontiguousarray(stored)
+        for name, value in vars(self.reference).items() if self.reference else ():
+            tensors[f"reference.{name}"] = np.ascontiguousarray(value)
+        document = msgspec.json.encode(self.header, order="sorted").decode()
+        write_file(path, save(tensors, metadata={_KEY: document}))
+        return Checkpoint.read(path)
+
+    def with_header(self, **changes: object) -> Checkpoint:
+        """Return a copy with other header fields; digest and path stay those of the file."""
+        return replace(self, header=msgspec.structs.replace(self.header, **changes))
+
+
+_DTYPES = {"F32": np.float32, "F16": np.float16, "U8": np.uint8}
+
+
+def _array(name: str, tensor: dict[str, Any], path: Path) -> npt.NDArray[Any]:
+    if tensor["dtype"] not in _DTYPES:
+        message = f"{path}: tensor {name!r} has the unexpected type {tensor['dtype']}"
+        raise CheckpointError(message)
+    array: npt.NDArray[Any] = np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]]).reshape(
+        tensor["shape"]
+    )
+    if not np.isfinite(array).all():
+        message = f"{path}: tensor {name!r} holds NaN or infinite values"
+        raise CheckpointError(message)
+    return array
+
+
+def _part(arrays: dict[str, npt.NDArray[Any]], part: str) -> dict[str, npt.NDArray[Any]]:
+    """Take the tensors named ``part.*`` out of ``arrays``."""
+    names = sorted(name for name in arrays if name.startswith(f"{part}."))  # the file's is random
+    return {name.removeprefix(f"{part}."): arrays.pop(name) for name in names}
+
+
+def _decode(document: str, path: Path) -> Header:
+    try:
+        version = msgspec.json.decode(document).get("schema_version")
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            message = (
+                f"{path}: schema version {version} is newer than this bakit's {SCHEMA_VERSION}; "
+                "upgrade with pip install -U bakit"
+            )
+            raise CheckpointError(message)
+        return msgspec.json.decode(document, type=Header)
+    except (msgspec.MsgspecError, AttributeError) as error:
+        message = f"{path}: its header is not what this version expects ({error})"
+        raise CheckpointError(message) from error

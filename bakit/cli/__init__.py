@@ -1,0 +1,76 @@
+"""The command line. Each command's module is imported when the command is used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from bakit.errors import BakitError
+
+# One line a command, so that --help imports none of them.
+COMMANDS = {
+    "bench": "Measure latency and accuracy drift of bundles.",
+    "calibrate": "Gather INT8 activation ranges on training images.",
+    "demo": "Run the whole main job on generated radiographs.",
+    "doctor": "Show what is installed and what each target still needs.",
+    "export": "Turn a float checkpoint into a bundle for a target.",
+    "gate": "Fail when a bench report exceeds its limits.",
+    "inspect": "Show what is in a bundle or checkpoint.",
+    "localize": "Find the hand in radiographs.",
+    "phantoms": "Generate labelled radiographs.",
+    "predict": "Read the bone age from one radiograph.",
+    "targets": "List the deployment targets.",
+    "train": "Train a float checkpoint on a labelled folder.",
+    "verify": "Check a bundle's files and its golden outputs here.",
+}
+
+
+class _LazyGroup(click.Group):
+    """Lists the commands without importing them; turns bakit's errors into one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"bakit.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  # click's own type
+        try:
+            return super().invoke(ctx)
+        except BakitError as error:
+            click.echo(f"bakit: {error}", err=True)
+            ctx.exit(error.exit_status)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            click.echo(f"bakit: {where}{error.strerror or error}", err=True)
+            ctx.exit(2)
+        except KeyboardInterrupt:
+            click.echo("bakit: interrupted", err=True)
+            sys.exit(130)
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="bakit")
+def main() -> None:
+    """Put a bone-age model onto edge hardware, and prove that it still works there.
+
+    \b
+    Example:
+      bakit export --target onnx --int8
+      bakit predict hand.png --sex F
+      bakit bench --data radiographs/
+    """

@@ -1,0 +1,41 @@
+"""``bakit demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("demo")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default="bakit-demo",
+    show_default=True,
+    help="Folder of everything that is written.",
+)
+@click.pass_context
+def command(ctx: click.Context, out: Path) -> None:
+    """Run the whole main job on generated radiographs: export, predict, bench, gate.
+
+    Needs neither torch nor real images. Exits with 1 when the gate fails.
+
+    \b
+    Example:
+      bakit demo
+    """
+    from bakit.cli.bench import print_report
+    from bakit.demo import MAX_DRIFT_MONTHS, run_demo
+
+    result = run_demo(out, lambda text: click.echo(f"- {text}"))
+    label, age = result.sample.age_months, result.prediction.age_months
+    click.echo(f"  labelled {label:g} months, predicted {age:.1f} months by the INT8 bundle\n")
+    print_report(result.report)
+    for failure in result.gate.failures:
+        click.echo(f"gate: {failure}")
+    word = "passed" if result.gate.passed else "FAILED"
+    click.echo(f"gate: {word}, drift limit {MAX_DRIFT_MONTHS} month")
+    click.echo(f"\nresults: {result.report_path}, {out / 'bundles'}, {out / 'phantoms'}")
+    if not result.gate.passed:
+        ctx.exit(1)

@@ -1,0 +1,29 @@
+"""``bakit inspect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("inspect")
+@click.argument("path", type=click.Path(path_type=Path))
+def command(path: Path) -> None:
+    """Show what is in a bundle or a checkpoint, as JSON.
+
+    \b
+    Example:
+      bakit inspect bakit-bundles/bakit-rsna100-onnx-int8
+      bakit inspect run/best.safetensors
+    """
+    import msgspec
+
+    if path.is_dir():
+        from bakit.bundle import Bundle, encode_manifest
+
+        click.echo(encode_manifest(Bundle.read(path).manifest), nl=False)
+        return
+    from bakit.checkpoint import Checkpoint
+
+    click.echo(msgspec.json.format(msgspec.json.encode(Checkpoint.read(path).header), indent=2))

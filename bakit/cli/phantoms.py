@@ -1,0 +1,33 @@
+"""``bakit phantoms``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("phantoms")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make.")
+@click.option("-n", "count", type=click.IntRange(1), required=True, help="How many.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the set.")
+@click.option(
+    "--height",
+    type=click.IntRange(96, 4000),
+    default=640,
+    show_default=True,
+    help="Image height, in pixels.",
+)
+def command(out: Path, count: int, seed: int, height: int) -> None:
+    """Generate labelled radiographs: a folder with labels.csv and images/.
+
+    \b
+    Example:
+      bakit phantoms --out phantoms -n 100
+    """
+    from bakit.cli.progress import progress
+    from bakit.phantoms import write_phantoms
+
+    with progress("phantoms", count) as advance:
+        write_phantoms(out, count, seed=seed, height=height, on_done=lambda _: advance(1))
+    click.echo(f"{out}  {count} radiographs")

@@ -1,0 +1,31 @@
+"""``bakit targets``."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from bakit.targets import find_targets
+
+
+@click.command("targets")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+def command(*, as_json: bool) -> None:
+    """List the deployment targets, those of installed plug-ins included.
+
+    \b
+    Example:
+      bakit targets
+    """
+    found, failed = find_targets()
+    for target in found.values():
+        precisions = sorted(precision.value for precision in target.precisions)
+        if as_json:
+            fields = ("name", "title", "suffix", "extra", "portable", "verified")
+            row = {name: getattr(target, name) for name in fields}
+            click.echo(json.dumps(row | {"precisions": precisions}))
+        else:
+            click.echo(f"{target.name}: {target.title}; {', '.join(precisions)}")
+    for name, error in failed.items():
+        click.echo(f"plug-in {name!r} failed to load: {error}", err=True)

@@ -1,0 +1,42 @@
+"""``bakit verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("verify")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--threads", type=click.IntRange(1), help="Threads of the backend.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object an image.")
+@click.pass_context
+def command(ctx: click.Context, bundle: Path, threads: int | None, *, as_json: bool) -> None:
+    """Check a bundle's files against its manifest, and its golden outputs on this machine.
+
+    Exits with 1 when an output is off by more than the bundle allows.
+
+    \b
+    Example:
+      bakit verify bakit-bundles/bakit-rsna100-onnx-int8
+    """
+    import msgspec
+
+    from bakit.bundle import Bundle
+    from bakit.verify import check_golden
+
+    opened = Bundle.read(bundle)
+    checks = check_golden(opened, threads)
+    for check in checks:
+        if as_json:
+            click.echo(msgspec.json.encode(check))
+            continue
+        word = "ok" if check.passed else "FAILED"
+        click.echo(
+            f"{word}  {check.path}: {check.age_months:.2f} months, expected "
+            f"{check.expected_months:.2f} ± {opened.manifest.tolerance_months:g}; "
+            f"box overlap {check.box_iou:.2f}"
+        )
+    if not all(check.passed for check in checks):
+        ctx.exit(1)

@@ -1,0 +1,80 @@
+"""The whole main job on generated radiographs: export, predict, bench, gate."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bakit.bench import Gate, run_bench
+from bakit.checkpoint import SHIPPED, Checkpoint
+from bakit.dataset import read_samples
+from bakit.export import export_bundle
+from bakit.phantoms import write_phantoms
+from bakit.runtime import Runtime
+from bakit.targets import Precision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from bakit.bench import GateResult, Report
+    from bakit.dataset import Sample
+    from bakit.runtime import Prediction
+
+PHANTOMS = 100
+MAX_DRIFT_MONTHS = 1.0
+"""Limit of the demo's gate. A hundred images cannot show a drift below a quarter of a month, the
+gate's default."""
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo did.
+
+    Attributes:
+        sample: The radiograph that was predicted.
+        prediction: What the INT8 bundle says of it.
+        report: The benchmark.
+        gate: The gate's verdict.
+        report_path: Where the report lies.
+    """
+
+    sample: Sample
+    prediction: Prediction
+    report: Report
+    gate: GateResult
+    report_path: Path
+
+
+def run_demo(out: Path, say: Callable[[str], None]) -> DemoResult:
+    """Run it.
+
+    Args:
+        out: Folder of everything that is written; an earlier demo's is replaced.
+        say: Told what begins.
+
+    Raises:
+        BakitError: If a step fails.
+    """
+    data, bundles, report_path = out / "phantoms", out / "bundles", out / "report.json"
+    say(f"generating {PHANTOMS} radiographs in {data}")
+    if (data / "labels.csv").is_file():
+        shutil.rmtree(data)
+    write_phantoms(data, PHANTOMS, seed=7)
+    checkpoint = Checkpoint.read(SHIPPED)
+    paths = []
+    for precision in (Precision.FP32, Precision.INT8):
+        path = bundles / f"{checkpoint.name}-onnx-{precision.value}"
+        say(f"exporting {path}")
+        export_bundle(checkpoint, "onnx", precision, path)
+        paths.append(path)
+    sample = read_samples(data)[0]
+    say(f"predicting {sample.path}")
+    with Runtime(paths[1]) as runtime:
+        prediction = runtime.predict(sample.path, "M" if sample.male else "F")
+    say("benching both bundles: latency, memory, drift")
+    report = run_bench(paths, data, min_queries=30, min_duration_s=2.0)
+    report.write(report_path)
+    verdict = Gate(max_drift_months=MAX_DRIFT_MONTHS).check(report)
+    return DemoResult(sample, prediction, report, verdict, report_path)

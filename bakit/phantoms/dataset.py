@@ -1,0 +1,83 @@
+"""A folder of phantoms in the layout that training reads."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+
+from bakit.errors import InputError
+from bakit.phantoms.phantom import make_phantom
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+COLUMNS = ("id", "boneage", "male", "x0", "y0", "x1", "y1")
+
+
+def write_phantoms(
+    out: Path,
+    count: int,
+    *,
+    seed: int = 0,
+    height: int = 640,
+    on_done: Callable[[int], None] | None = None,
+) -> Path:
+    """Write a data folder of phantoms: `images/<id>.png` and `labels.csv`.
+
+    The folder appears whole or not at all.
+
+    Args:
+        out: Folder to make; may exist when it is empty.
+        count: How many phantoms; their seeds are `seed` to `seed + count - 1` and their ids too.
+        seed: First seed.
+        height: Rows of every image, pixels.
+        on_done: Called with the number of finished phantoms after each one.
+
+    Returns:
+        `out`.
+
+    Raises:
+        InputError: `out` is in use, `count` is below 1, or an image cannot be written.
+    """
+    out = Path(out)
+    if count < 1:
+        message = f"count must be at least 1, got {count}"
+        raise InputError(message)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        message = f"{out} already exists and is not an empty folder: name a new one"
+        raise InputError(message)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        _fill(partial, count, seed, height, on_done)
+        partial.chmod(0o755)
+        if out.exists():
+            out.rmdir()
+        partial.rename(out)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return out
+
+
+def _fill(
+    folder: Path, count: int, seed: int, height: int, on_done: Callable[[int], None] | None
+) -> None:
+    (folder / "images").mkdir()
+    with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for number in range(seed, seed + count):
+            phantom = make_phantom(number, height=height)
+            path = folder / "images" / f"{number}.png"
+            if not cv2.imwrite(str(path), phantom.image):
+                message = f"cannot write {path}"
+                raise InputError(message)
+            writer.writerow((number, f"{phantom.age_months:.1f}", phantom.male, *phantom.box))
+            if on_done is not None:
+                on_done(number - seed + 1)

@@ -1,0 +1,168 @@
+"""From an image file to the tensors that the models read: one path for training and devices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from bakit.errors import ImageError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from bakit.geometry import Box
+    from bakit.settings import Preprocessing
+
+    Grey = npt.NDArray[np.float32]
+
+MIN_SIDE = 16
+"""Smallest usable side of a radiograph, in pixels."""
+
+# Orientation tags are honoured and colour or alpha dropped; depth is kept.
+_DECODE_FLAGS = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
+
+
+_FULL_SCALE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
+
+
+def decode(source: str | Path | bytes | npt.NDArray[np.generic]) -> Grey:
+    """Return a radiograph as grey values.
+
+    Args:
+        source: Path or bytes of a PNG or JPEG (8 or 16 bit, grey or colour, EXIF orientation), or
+            an array ``(H, W)`` or ``(H, W, 3 or 4)`` (RGB) of uint8, uint16 or floats in 0..1.
+
+    Returns:
+        ``(H, W)`` float32 in 0..1, bone bright.
+
+    Raises:
+        ImageError: If it is missing, not an image, cut short, smaller than 16 pixels, blank, or
+            holds NaN or values outside 0..1.
+    """
+    if isinstance(source, np.ndarray):
+        return _checked(_from_array(source), "the array")
+    name = "the bytes" if isinstance(source, bytes) else str(source)
+    if isinstance(source, bytes):
+        data = source
+    else:
+        try:
+            data = Path(source).read_bytes()
+        except OSError as error:
+            message = f"{name}: cannot be read ({error.strerror or error})"
+            raise ImageError(message) from error
+    if not data:
+        message = f"{name}: the file is empty"
+        raise ImageError(message)
+    if _is_truncated(data):
+        message = f"{name}: the image is cut short; copy it again"
+        raise ImageError(message)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _DECODE_FLAGS)
+    except cv2.error as error:  # such as more pixels than OpenCV's limit
+        message = f"{name}: cannot be decoded ({error.err})"
+        raise ImageError(message) from error
+    if pixels is None:
+        message = f"{name}: not an image that can be read; use PNG or JPEG"
+        raise ImageError(message)
+    return _checked(_from_array(pixels), name)
+
+
+def working_image(grey: Grey, size: int) -> Grey:
+    """Return the localizer's input.
+
+    The whole radiograph, squashed to a square so that the graph's shape is static, its grey values
+    stretched between the 1st and 99th percentile.
+
+    Args:
+        grey: ``(H, W)`` in 0..1.
+        size: Side, in pixels.
+
+    Returns:
+        ``(size, size)`` float32 in 0..1.
+    """
+    small: Grey = _resize(grey, size).astype(np.float32)
+    low, high = (float(value) for value in np.percentile(small, (1, 99)))
+    if high <= low:  # nearly everything is one grey: stretch over what there is
+        low, high = float(small.min()), float(small.max())
+    stretched: Grey = (small - np.float32(low)) / np.float32(max(high - low, 1e-6))
+    return stretched.clip(0, 1)
+
+
+def preprocess(grey: Grey, box: Box | None, settings: Preprocessing) -> Grey:
+    """Return the regressor's input: crop, equalize, resize to a square.
+
+    The crop ends at the image's edges and loses its aspect ratio, as the paper's does.
+
+    Args:
+        grey: ``(H, W)`` in 0..1.
+        box: The hand, in pixels of ``grey``; None for the whole image.
+        settings: Margin, equalization and size.
+
+    Returns:
+        ``(S, S)`` float32, multiples of 1/255 in 0..1.
+    """
+    if box is not None:
+        box = box.expand(settings.margin, grey.shape[1], grey.shape[0])
+        grey = grey[box.y0 : box.y1, box.x0 : box.x1]
+    # Stretched to the crop's own range first: 12 bits of 16 must not share a few of 256 bins.
+    low, high = float(grey.min()), float(grey.max())
+    crop = np.round((grey - low) * (255 / max(high - low, 1e-6))).astype(np.uint8)
+    if settings.equalize:
+        crop = cv2.equalizeHist(crop).astype(np.uint8)
+    pixels: Grey = _resize(crop, settings.image_size).astype(np.float32) / np.float32(255)
+    return pixels
+
+
+def _from_array(pixels: npt.NDArray[Any]) -> Grey:
+    """Return grey values on the scale of the dtype, unchecked."""
+    if pixels.ndim == 3 and pixels.shape[2] in {3, 4}:
+        red, green, blue = (_from_array(pixels[:, :, channel]) for channel in range(3))
+        luma: Grey = 0.299 * red + 0.587 * green + 0.114 * blue  # ITU-R BT.601
+        return luma.clip(0, 1)  # the weights' sum rounds to just above 1
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    if pixels.ndim != 2:
+        message = f"the array has shape {pixels.shape}; use (H, W), (H, W, 3) or (H, W, 4)"
+        raise ImageError(message)
+    if pixels.dtype not in _FULL_SCALE and not np.issubdtype(pixels.dtype, np.floating):
+        message = f"the array has dtype {pixels.dtype}; use uint8, uint16 or floats in 0..1"
+        raise ImageError(message)
+    scaled: Grey = pixels.astype(np.float32) / np.float32(_FULL_SCALE.get(pixels.dtype, 1))
+    return scaled
+
+
+def _checked(grey: Grey, name: str) -> Grey:
+    """Refuse pixels that no age can be read from."""
+    if 0 in grey.shape or min(grey.shape) < MIN_SIDE:
+        message = f"{name}: {grey.shape[1]}x{grey.shape[0]} pixels; at least {MIN_SIDE}x{MIN_SIDE}"
+        raise ImageError(message)
+    if not np.isfinite(grey).all():
+        message = f"{name}: holds NaN or infinite values"
+        raise ImageError(message)
+    low, high = float(grey.min()), float(grey.max())
+    if low < 0 or high > 1:
+        message = f"{name}: values from {low:g} to {high:g}; floats must lie in 0..1"
+        raise ImageError(message)
+    if low == high:
+        message = f"{name}: blank, every pixel has the same grey; not a radiograph"
+        raise ImageError(message)
+    return np.ascontiguousarray(grey, dtype=np.float32)
+
+
+def _resize(pixels: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
+    """Resize to a square, averaging where it shrinks."""
+    shrinks = min(pixels.shape) > size
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(pixels, (size, size), interpolation=method)
+
+
+def _is_truncated(data: bytes) -> bool:
+    """Tell whether a PNG or JPEG lacks its end: OpenCV fills the missing part with grey."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return b"IEND" not in data
+    if data.startswith(b"\xff\xd8"):
+        return b"\xff\xd9" not in data[-4096:]  # a thumbnail near the start has its own
+    return False

@@ -1,0 +1,238 @@
+"""Run a bundle on this machine: radiograph and sex in, months out."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+import numpy as np
+
+from bakit.bundle import Bundle
+from bakit.errors import InputError
+from bakit.geometry import Box
+from bakit.hand import find_hand
+from bakit.preprocess import decode, preprocess, working_image
+from bakit.targets import get_target
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import numpy.typing as npt
+
+    from bakit.preprocess import Grey
+    from bakit.targets import Session
+
+Sex = Literal["M", "F"]
+STAGES = ("decode", "localize", "preprocess", "regress", "total")
+
+
+class Quality(msgspec.Struct, frozen=True):
+    """Whether a prediction can be used as it is.
+
+    Attributes:
+        status: ``accept``, ``review`` (a person should look) or ``reject``.
+        reasons: Why, as codes; ``no_hand_found``: the whole image was used instead of a crop.
+    """
+
+    status: Literal["accept", "review", "reject"]
+    reasons: tuple[str, ...] = ()
+
+
+class Prediction(msgspec.Struct, frozen=True):
+    """What the models say of one radiograph.
+
+    Attributes:
+        age_months: Bone age.
+        interval_months: Lower and upper bound of the age, or None where the checkpoint has none.
+        box: The hand, in pixels of the image; the whole image if none was found.
+        quality: Whether it can be used as it is.
+        stages_ms: Time by stage: decode, localize, preprocess, regress, total.
+        target: Name of the target that ran.
+        precision: Number format of the regressor.
+        provider: What ran it on this machine.
+        bundle_sha256: Digest of the bundle.
+    """
+
+    age_months: float
+    interval_months: tuple[float, float] | None
+    box: Box
+    quality: Quality
+    stages_ms: dict[str, float]
+    target: str
+    precision: str
+    provider: str
+    bundle_sha256: str
+
+
+class Localization(msgspec.Struct, frozen=True):
+    """Where the hand is.
+
+    Attributes:
+        box: The hand, in pixels of the image; None if none was found.
+        method: How it was looked for.
+        ms: Time of the localizer and the choice among its labels.
+    """
+
+    box: Box | None
+    method: str
+    ms: float
+
+
+class Runtime:
+    """A bundle, open: opens the models once, then predicts.
+
+    Args:
+        bundle: The bundle, or its folder.
+        threads: Threads of the backend; its own choice when None.
+
+    Raises:
+        BundleError: If the bundle is damaged or was changed.
+        MissingBackendError: If the target's library is not installed.
+
+    Examples:
+        >>> with Runtime("bakit-bundles/bakit-rsna100-onnx-fp32") as runtime:  # doctest: +SKIP
+        ...     print(runtime.predict("hand.png", "F").age_months)
+    """
+
+    def __init__(self, bundle: Bundle | str | Path, threads: int | None = None) -> None:
+        if threads is not None and threads < 1:
+            message = f"threads={threads} is not possible; use 1 or more"
+            raise InputError(message)
+        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.read(Path(bundle))
+        manifest = self.bundle.manifest
+        backend = get_target(manifest.target).load_backend()
+        started = time.perf_counter()
+        with ExitStack() as stack:
+            sessions = {}
+            for artifact in manifest.artifacts:
+                path = self.bundle.root / artifact.path
+                session = backend.open_session(path, artifact, threads)
+                sessions[artifact.role] = stack.enter_context(session)
+            self._stack = stack.pop_all()
+        self._localizer: Session = sessions["localizer"]
+        self._regressor: Session = sessions["regressor"]
+        self._wants_sex = len(self.bundle.artifact("regressor").inputs) > 1
+        self.load_ms = (time.perf_counter() - started) * 1000
+
+    @property
+    def provider(self) -> str:
+        """What runs the regressor on this machine."""
+        return self._regressor.provider
+
+    def predict(self, image: str | Path | bytes | npt.NDArray[np.generic], sex: Sex) -> Prediction:
+        """Return the bone age of one radiograph.
+
+        Args:
+            image: Path or bytes of a PNG or JPEG, or an array (``bakit.preprocess.decode``).
+            sex: ``"M"`` or ``"F"``: bone age is read against the child's sex, so there is no
+                default.
+
+        Raises:
+            ImageError: If the image cannot be used.
+            InputError: If ``sex`` is neither M nor F.
+        """
+        male = is_male(sex)
+        clock = [time.perf_counter()]
+        grey = decode(image)
+        clock.append(time.perf_counter())
+        box = self.locate(grey)
+        clock.append(time.perf_counter())
+        pixels = self.preprocess(grey, box)
+        clock.append(time.perf_counter())
+        age = self.regress(pixels, male=male)
+        clock.append(time.perf_counter())
+        spans = [(end - start) * 1000 for start, end in pairwise(clock)]
+        spans.append((clock[-1] - clock[0]) * 1000)
+        found = box is not None or not self.bundle.manifest.preprocessing.localize
+        return Prediction(
+            age_months=age,
+            interval_months=None,
+            box=box or Box(0, 0, grey.shape[1], grey.shape[0]),
+            quality=Quality("accept") if found else Quality("review", ("no_hand_found",)),
+            stages_ms=dict(zip(STAGES, spans, strict=True)),
+            target=self.bundle.manifest.target,
+            precision=self.bundle.manifest.precision.value,
+            provider=self.provider,
+            bundle_sha256=self.bundle.sha256,
+        )
+
+    def localize(self, image: str | Path | bytes | npt.NDArray[np.generic]) -> Localization:
+        """Find the hand in one radiograph.
+
+        Args:
+            image: As for ``predict``.
+
+        Raises:
+            ImageError: If the image cannot be used.
+        """
+        grey = decode(image)
+        started = time.perf_counter()
+        box = locate(grey, self._localizer, self.bundle.manifest.localizer.size)
+        return Localization(box, "unrolled", (time.perf_counter() - started) * 1000)
+
+    def locate(self, grey: Grey) -> Box | None:
+        """Return the hand's box in pixels of ``grey``, None if none was found or looked for."""
+        if not self.bundle.manifest.preprocessing.localize:
+            return None
+        return locate(grey, self._localizer, self.bundle.manifest.localizer.size)
+
+    def preprocess(self, grey: Grey, box: Box | None) -> Grey:
+        """Return the regressor's input, ``(S, S)`` float32 in 0..1."""
+        return preprocess(grey, box, self.bundle.manifest.preprocessing)
+
+    def regress(self, pixels: Grey, *, male: bool) -> float:
+        """Return the age in months for one preprocessed image ``(S, S)``."""
+        feeds = {"image": pixels[None, None]}
+        if self._wants_sex:
+            feeds["sex"] = np.array([[male]], np.float32)
+        return float(self._regressor.run(feeds)["age_months"].item())
+
+    def close(self) -> None:
+        """Free the models."""
+        self._stack.close()
+
+    def __enter__(self) -> Runtime:
+        """Return the runtime itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Free the models."""
+        self.close()
+
+
+def locate(grey: Grey, session: Session, size: int) -> Box | None:
+    """Find the hand with an open localizer.
+
+    Args:
+        grey: ``(H, W)`` float32 in 0..1.
+        session: The localizer.
+        size: Side of its working image, in pixels.
+
+    Returns:
+        The box in pixels of ``grey``, or None if no hand was found.
+    """
+    working = working_image(grey, size)
+    labels = session.run({"image": working[None, None]})["labels"]
+    box = find_hand(labels.astype(np.int32, copy=False), working)
+    return box and box.scale((size, size), (grey.shape[0], grey.shape[1]))
+
+
+def is_male(sex: str) -> bool:
+    """Return whether a sex letter means male.
+
+    Raises:
+        InputError: If it is neither ``M`` nor ``F``.
+    """
+    if sex not in {"M", "F"}:
+        message = f"sex {sex!r} is not possible; use M or F"
+        raise InputError(message)
+    return sex == "M"

@@ -1,0 +1,209 @@
+"""What each deployment target can do, as data: reading it imports no vendor library."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from enum import Enum
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Protocol, cast
+
+from bakit.errors import MissingBackendError, UnsupportedTargetError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from bakit.bundle import Artifact
+    from bakit.checkpoint import Checkpoint, Ranges
+    from bakit.settings import LocalizerForm
+
+    Tensors = Mapping[str, npt.NDArray[np.generic]]
+
+ENTRY_POINTS = "bakit.targets"
+"""Entry-point group in which other packages add targets."""
+
+
+class Precision(Enum):
+    """Number format of a regressor's weights and activations."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
+class Session(Protocol):
+    """A model that is open on this machine; a context manager.
+
+    Attributes:
+        provider: What runs it, such as ``CPUExecutionProvider``.
+    """
+
+    provider: str
+
+    def run(self, feeds: Tensors) -> Tensors:
+        """Run one inference: input names to arrays, output names to arrays."""
+        ...
+
+    def __enter__(self) -> Session:
+        """Return the session itself."""
+        ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Free what the model holds."""
+        ...
+
+
+class Backend(Protocol):
+    """The module that opens a target's files for inference."""
+
+    def open_session(self, path: Path, artifact: Artifact, threads: int | None) -> Session:
+        """Load the model file at ``path``; ``artifact`` describes its inputs and outputs."""
+        ...
+
+
+class Exporter(Protocol):
+    """The module that writes a target's files."""
+
+    def export(
+        self, checkpoint: Checkpoint, request: ExportRequest, out: Path
+    ) -> Sequence[Artifact]:
+        """Write the regressor's and the localizer's files into ``out``."""
+        ...
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What an exporter is asked for.
+
+    Attributes:
+        precision: Number format of the regressor.
+        localizer_form: ``loop`` or ``unrolled``.
+        ranges: Activation ranges; None unless the precision is INT8.
+    """
+
+    precision: Precision
+    localizer_form: LocalizerForm
+    ranges: Ranges | None
+
+
+@dataclass(frozen=True)
+class Target:
+    """A place where the models can run.
+
+    Attributes:
+        name: Name on the command line and in a manifest.
+        title: What it is, in a few words.
+        suffix: File suffix of its models.
+        precisions: Number formats that it can be exported in.
+        exporter: Module with ``export``.
+        backend: Module with ``open_session``.
+        extra: Optional-dependency group that installs what ``backend`` imports.
+        portable: Whether its files run on other machines than the one that wrote them.
+        verified: What was shown of it, and how.
+    """
+
+    name: str
+    title: str
+    suffix: str
+    precisions: frozenset[Precision]
+    exporter: str
+    backend: str
+    extra: str
+    portable: bool
+    verified: str
+
+    def load_backend(self) -> Backend:
+        """Import the backend.
+
+        Raises:
+            MissingBackendError: If a library that it needs is not installed.
+        """
+        return cast("Backend", self._load(self.backend, self.extra))
+
+    def load_exporter(self) -> Exporter:
+        """Import the exporter.
+
+        Raises:
+            MissingBackendError: If a library that it needs is not installed.
+        """
+        return cast("Exporter", self._load(self.exporter, "export"))
+
+    def _load(self, module: str, extra: str) -> object:
+        try:
+            return importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("bakit"):
+                raise  # ours, and a bug: no install helps
+            need = f"target {self.name!r}"
+            raise MissingBackendError(need, extra) from error
+
+
+_BUILT_IN = (
+    Target(
+        name="torch",
+        title="the float checkpoint itself, the reference",
+        suffix=".safetensors",
+        precisions=frozenset({Precision.FP32}),
+        exporter="bakit.export.eager",
+        backend="bakit.backends.torch_eager",
+        extra="train",
+        portable=True,
+        verified="every test run, on x86-64 Linux",
+    ),
+    Target(
+        name="onnx",
+        title="ONNX Runtime on a CPU",
+        suffix=".onnx",
+        precisions=frozenset({Precision.FP32, Precision.INT8}),
+        exporter="bakit.export.ort",
+        backend="bakit.backends.ort",
+        extra="ort",
+        portable=True,
+        verified="every test run, on x86-64 Linux",
+    ),
+)
+
+
+def targets() -> dict[str, Target]:
+    """Return every known target by name; plug-ins that fail to load are left out."""
+    return find_targets()[0]
+
+
+def find_targets() -> tuple[dict[str, Target], dict[str, str]]:
+    """Return every known target by name, and the plug-ins that failed with their errors."""
+    found = {target.name: target for target in _BUILT_IN}
+    failed: dict[str, str] = {}
+    for point in entry_points(group=ENTRY_POINTS):
+        try:
+            target = point.load()
+        except Exception as error:  # somebody else's code may raise anything
+            failed[point.name] = f"{type(error).__name__}: {error}"
+            continue
+        if not isinstance(target, Target):
+            failed[point.name] = f"{point.value} is a {type(target).__name__}, not a Target"
+        else:
+            found.setdefault(target.name, target)
+    return found, failed
+
+
+def get_target(name: str) -> Target:
+    """Return the target called ``name``.
+
+    Raises:
+        UnsupportedTargetError: If there is none.
+    """
+    known = targets()
+    if name not in known:
+        message = f"unknown target {name!r}; known targets: {', '.join(sorted(known))}"
+        raise UnsupportedTargetError(message)
+    return known[name]

@@ -1,0 +1,60 @@
+"""Does a bundle still say on this machine what the float model said when it was exported?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from bakit.geometry import Box
+from bakit.preprocess import decode
+from bakit.runtime import Runtime, is_male
+
+if TYPE_CHECKING:
+    from bakit.bundle import Bundle
+
+MIN_BOX_IOU = 0.7
+"""Smallest overlap of a golden image's box with the one found at export: label maps of two
+machines differ in single pixels after 50 steps, boxes hardly."""
+
+
+class GoldenCheck(msgspec.Struct, frozen=True):
+    """One golden image on this machine.
+
+    Attributes:
+        path: The image inside the bundle.
+        expected_months: The float model's age.
+        age_months: This machine's age for the same crop.
+        box_iou: Overlap of this machine's box with the one found at export.
+        passed: Whether both are within the bundle's limits.
+    """
+
+    path: str
+    expected_months: float
+    age_months: float
+    box_iou: float
+    passed: bool
+
+
+def check_golden(bundle: Bundle, threads: int | None = None) -> list[GoldenCheck]:
+    """Run a bundle's golden images.
+
+    The regressor is judged on the crop of the export, so that its change is its own; the localizer
+    by the overlap of its box.
+
+    Raises:
+        BakitError: If the bundle cannot be opened here.
+    """
+    checks = []
+    with Runtime(bundle, threads) as runtime:
+        for golden in bundle.manifest.golden:
+            grey = decode(bundle.root / golden.path)
+            age = runtime.regress(runtime.preprocess(grey, golden.box), male=is_male(golden.sex))
+            whole = Box(0, 0, grey.shape[1], grey.shape[0])
+            overlap = (runtime.locate(grey) or whole).iou(golden.box or whole)
+            passed = (
+                abs(age - golden.age_months) <= bundle.manifest.tolerance_months
+                and overlap >= MIN_BOX_IOU
+            )
+            checks.append(GoldenCheck(golden.path, golden.age_months, age, overlap, passed))
+    return checks

@@ -1,0 +1,133 @@
+"""What a benchmark ran on: numbers without it mean nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import msgspec
+
+import bakit
+
+INT8_FLAGS = (
+    "avx2",
+    "avx512_vnni",
+    "avx_vnni",
+    "amx_int8",  # x86: what multiplies 8-bit integers
+    "asimddp",
+    "i8mm",  # Arm's dot product and matrix instructions
+)
+"""CPU features that decide how fast, and on x86 how exactly, INT8 models run."""
+
+LIBRARIES = (
+    "numpy",
+    "opencv-python-headless",
+    "opencv-python",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "tensorrt",
+    "torch",
+)
+"""Packages whose versions change the numbers; the ones that are not installed are left out."""
+
+
+class HostInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One machine.
+
+    Attributes:
+        system: Operating system and its release.
+        machine: Instruction set, such as ``x86_64``.
+        cpu: Model of the CPU, or of the board where the CPU has no name.
+        logical_cores: Logical cores that this process may use.
+        isa: Those of ``INT8_FLAGS`` that the CPU has; empty where the system does not tell.
+        memory_mb: Memory in 10^6 bytes; None where the system does not tell.
+        python: Version of Python.
+        versions: Versions of bakit and of the libraries, by package name.
+    """
+
+    system: str
+    machine: str
+    cpu: str
+    logical_cores: int
+    isa: tuple[str, ...]
+    memory_mb: float | None
+    python: str
+    versions: dict[str, str]
+
+
+def read_host() -> HostInfo:
+    """Describe this machine; imports none of the libraries."""
+    cpuinfo = _read_text(Path("/proc/cpuinfo"))
+    return HostInfo(
+        system=f"{platform.system()} {platform.release()}",
+        machine=platform.machine(),
+        cpu=cpu_model(cpuinfo) or _board() or platform.processor() or platform.machine(),
+        logical_cores=_logical_cores(),
+        isa=isa_flags(cpuinfo),
+        memory_mb=_memory_mb(),
+        python=platform.python_version(),
+        versions={"bakit": bakit.__version__, **_versions()},
+    )
+
+
+def cpu_model(cpuinfo: str) -> str:
+    """Return the CPU's name from the text of ``/proc/cpuinfo``; empty if it has none."""
+    return _field(cpuinfo, "model name")
+
+
+def isa_flags(cpuinfo: str) -> tuple[str, ...]:
+    """Return the ``INT8_FLAGS`` named in the text of ``/proc/cpuinfo``."""
+    flags = set((_field(cpuinfo, "flags") or _field(cpuinfo, "Features")).split())
+    return tuple(flag for flag in INT8_FLAGS if flag in flags)
+
+
+def _field(cpuinfo: str, name: str) -> str:
+    """Return the first value of a field; cores of one machine are taken to be alike."""
+    for line in cpuinfo.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return ""
+
+
+def _board() -> str:
+    """Return the board's name: Arm's ``/proc/cpuinfo`` has no model of the CPU."""
+    return _read_text(Path("/proc/device-tree/model")).rstrip("\0").strip()
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _logical_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory_mb() -> float | None:
+    if not hasattr(os, "sysconf"):
+        return None
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
+    except (OSError, ValueError):
+        return None
+
+
+def _versions() -> dict[str, str]:
+    found = {name: _version(name) for name in LIBRARIES}
+    return {name: text for name, text in found.items() if text}
+
+
+def _version(name: str) -> str:
+    """Return a package's version, empty if it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""

@@ -1,0 +1,1 @@
+"""Post-training INT8 calibration: which images, and the ranges seen on them."""

@@ -1,0 +1,55 @@
+"""The images that INT8 ranges are measured on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from bakit.dataset import Sample
+    from bakit.preprocess import Grey
+    from bakit.targets import Tensors
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """Preprocessed training images in a fixed order.
+
+    Attributes:
+        samples: Which images.
+        pixels: The regressor's inputs, each ``(S, S)`` float32 in 0..1, in the same order.
+        source: What the images are, in words.
+    """
+
+    samples: Sequence[Sample]
+    pixels: Sequence[Grey]
+    source: str
+
+    @staticmethod
+    def load(
+        samples: Sequence[Sample], prepare: Callable[[Sample], Grey], source: str
+    ) -> CalibrationSet:
+        """Read images with ``prepare``, the preprocessing of the checkpoint."""
+        return CalibrationSet(samples, [prepare(sample) for sample in samples], source)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over ids, sexes and preprocessed pixels."""
+        state = hashlib.sha256()
+        for sample, pixels in zip(self.samples, self.pixels, strict=True):
+            state.update(f"{sample.id}:{int(sample.male)}:".encode())
+            state.update(np.ascontiguousarray(pixels, np.float32).tobytes())
+        return state.hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __iter__(self) -> Iterator[Tensors]:
+        """Yield the regressor's feeds: ``image (1, 1, S, S)`` and ``sex (1, 1)``, float32."""
+        for sample, pixels in zip(self.samples, self.pixels, strict=True):
+            yield {"image": pixels[None, None], "sex": np.array([[sample.male]], np.float32)}

@@ -1,0 +1,192 @@
+"""Write a bundle: models, golden inputs, manifest; check it; move it into place."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from bakit import __version__
+from bakit.backends.ort import OrtSession
+from bakit.bundle import (
+    MANIFEST,
+    SCHEMA_VERSION,
+    Bundle,
+    Golden,
+    Manifest,
+    encode_manifest,
+)
+from bakit.errors import InputError, UnsupportedTargetError, VerificationError
+from bakit.export.onnx_graph import regressor_model
+from bakit.export.onnx_localizer import localizer_model
+from bakit.export.onnx_writer import serialize
+from bakit.files import new_folder, sha256
+from bakit.phantoms import make_phantom
+from bakit.preprocess import decode, preprocess
+from bakit.runtime import locate
+from bakit.targets import ExportRequest, Precision, get_target
+from bakit.verify import check_golden
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bakit.checkpoint import Checkpoint, Ranges
+    from bakit.settings import LocalizerForm
+
+GOLDEN_SEEDS = (1, 2, 3, 4)
+GOLDEN_HEIGHT = 320
+"""Height of the golden phantoms, in pixels: more than the models see, small enough to ship."""
+
+FLOAT_TOLERANCE_MONTHS = 0.01
+TOLERANCE_MONTHS = {
+    Precision.FP32: FLOAT_TOLERANCE_MONTHS,
+    Precision.FP16: 0.5,
+    Precision.INT8: 12.0,  # a damaged file is off by far more; the gate judges accuracy
+}
+
+
+def export_bundle(
+    checkpoint: Checkpoint,
+    target_name: str,
+    precision: Precision,
+    out: Path,
+    *,
+    ranges: Ranges | None = None,
+    localizer_form: LocalizerForm = "loop",
+) -> Bundle:
+    """Export a checkpoint for one target.
+
+    Args:
+        checkpoint: The float checkpoint.
+        target_name: Name of the target.
+        precision: Number format of the regressor.
+        out: The bundle's folder; a bundle that is there already is replaced at the end.
+        ranges: INT8 activation ranges; the checkpoint's own when None.
+        localizer_form: ``loop`` or ``unrolled``.
+
+    Raises:
+        UnsupportedTargetError: If the target is unknown or has no such precision.
+        InputError: If INT8 is asked for and there are no ranges, or ``out`` is something else.
+        VerificationError: If the written models do not reproduce the float model.
+    """
+    target = get_target(target_name)
+    if precision not in target.precisions:
+        known = ", ".join(sorted(item.value for item in target.precisions))
+        message = f"target {target.name!r} has no {precision.value}; it has {known}"
+        raise UnsupportedTargetError(message)
+    if precision is not Precision.INT8:
+        ranges = None
+    elif ranges is None:
+        ranges = checkpoint.header.ranges
+        if ranges is None:
+            message = (
+                f"{checkpoint.path}: carries no INT8 ranges; pass --calibration DATA with its "
+                "training images, or use --fp32"
+            )
+            raise InputError(message)
+    if out.exists() and any(out.iterdir()) and not (out / MANIFEST).exists():
+        message = f"{out}: not empty and not a bundle; give another --out"
+        raise InputError(message)
+    exporter = target.load_exporter()
+    request = ExportRequest(precision, localizer_form, ranges)
+    with new_folder(out) as folder:
+        artifacts = tuple(exporter.export(checkpoint, request, folder))
+        header = checkpoint.header
+        manifest = Manifest(
+            schema_version=SCHEMA_VERSION,
+            target=target.name,
+            precision=precision,
+            artifacts=artifacts,
+            preprocessing=header.preprocessing,
+            localizer=header.localizer,
+            localizer_form=localizer_form,
+            output_unit="months",
+            checkpoint=checkpoint.name,
+            checkpoint_sha256=checkpoint.sha256,
+            calibration=f"{ranges.method}, {ranges.samples} images" if ranges else None,
+            calibration_sha256=ranges.calibration_sha256 if ranges else None,
+            golden=_write_golden(checkpoint, folder),
+            tolerance_months=TOLERANCE_MONTHS[precision],
+            tool_versions=_tool_versions(),
+            training_data=_training_data(checkpoint),
+        )
+        (folder / MANIFEST).write_bytes(encode_manifest(manifest))
+        failed = [check for check in check_golden(Bundle.read(folder)) if not check.passed]
+        if failed:
+            worst = max(failed, key=lambda check: abs(check.age_months - check.expected_months))
+            message = (
+                f"the exported {target.name} {precision.value} model says "
+                f"{worst.age_months:.2f} months for {worst.path}, the float model "
+                f"{worst.expected_months:.2f} (allowed: {manifest.tolerance_months}), box overlap "
+                f"{worst.box_iou:.2f}; nothing was written"
+            )
+            raise VerificationError(message)
+    return Bundle.read(out)
+
+
+def _write_golden(checkpoint: Checkpoint, folder: Path) -> tuple[Golden, ...]:
+    """Write phantoms and what the float models say of them.
+
+    The float graphs are run by ONNX Runtime, so that no torch is needed; that they are the float
+    model is checked first, on the answers that torch left in the checkpoint.
+    """
+    header = checkpoint.header
+    regressor = OrtSession(serialize(regressor_model(checkpoint)))
+    _check_float_graph(checkpoint, regressor)
+    localizer = OrtSession(serialize(localizer_model(checkpoint.localizer, header.localizer)))
+    (folder / "golden").mkdir()
+    golden = []
+    for seed in GOLDEN_SEEDS:
+        phantom = make_phantom(seed, height=GOLDEN_HEIGHT)
+        ok, png = cv2.imencode(".png", phantom.image)
+        if not ok:
+            message = f"phantom {seed} could not be encoded"
+            raise VerificationError(message)
+        data = png.tobytes()
+        name = f"golden/{seed}.png"
+        (folder / name).write_bytes(data)
+        grey = decode(data)
+        box = None
+        if header.preprocessing.localize:
+            box = locate(grey, localizer, header.localizer.size)
+        pixels = preprocess(grey, box, header.preprocessing)
+        feeds = {"image": pixels[None, None]}
+        if header.architecture.sex:
+            feeds["sex"] = np.array([[phantom.male]], np.float32)
+        age = float(regressor.run(feeds)["age_months"].item())
+        golden.append(Golden(name, sha256(data), "M" if phantom.male else "F", age, box))
+    return tuple(golden)
+
+
+def _check_float_graph(checkpoint: Checkpoint, session: OrtSession) -> None:
+    """Hold the float graph to the answers of torch that the checkpoint carries."""
+    reference = checkpoint.reference
+    if reference is None:
+        message = f"{checkpoint.path}: carries no reference answers; write it with bakit train"
+        raise InputError(message)
+    for image, sex, expected in zip(
+        reference.images, reference.sexes, reference.ages_months, strict=True
+    ):
+        feeds = {"image": image[None, None].astype(np.float32) / np.float32(255)}
+        if checkpoint.header.architecture.sex:
+            feeds["sex"] = sex.reshape(1, 1)
+        age = float(session.run(feeds)["age_months"].item())
+        if abs(age - float(expected)) > FLOAT_TOLERANCE_MONTHS:
+            message = (
+                f"the float graph says {age:.3f} months where the checkpoint's model said "
+                f"{expected:.3f}: the checkpoint is damaged, or this is a bug"
+            )
+            raise VerificationError(message)
+
+
+def _tool_versions() -> dict[str, str]:
+    versions = {name: version(name) for name in ("numpy", "onnx", "onnxruntime")}
+    return {"bakit": __version__, "python": platform.python_version()} | versions
+
+
+def _training_data(checkpoint: Checkpoint) -> str:
+    record = checkpoint.header.training
+    return f"{record.data}; {record.terms}" if record else "not recorded"
