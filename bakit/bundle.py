@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -81,7 +81,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         training_data: What the checkpoint was trained on, and its terms, in words.
     """
 
-    schema_version: int
+    schema_version: Annotated[int, msgspec.Meta(ge=1)]
     target: str
     precision: Precision
     artifacts: tuple[Artifact, ...]
@@ -182,7 +182,10 @@ def _check_file(root: Path, name: str, expected: str) -> None:
     """Refuse a file outside the folder, a missing one and a changed one."""
     pure = PurePosixPath(name)
     path = root / pure
-    inside = path.resolve().is_relative_to(root.resolve())
+    try:
+        inside = path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a NUL
+        inside = False
     if pure.is_absolute() or ".." in pure.parts or "\\" in name or not inside:
         message = f"{root}: the manifest names {name!r}, which leaves the bundle"
         raise BundleError(message)

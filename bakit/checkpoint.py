@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -96,7 +96,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ranges: INT8 activation ranges, if they were gathered.
     """
 
-    schema_version: int
+    schema_version: Annotated[int, msgspec.Meta(ge=1)]
     architecture: Architecture
     mean_months: float
     sd_months: float

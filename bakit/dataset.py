@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ from bakit.errors import InputError, LabelsError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
+    from pathlib import Path
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_AGE_MONTHS = 240.0
@@ -93,7 +93,7 @@ def _images(folder: Path) -> dict[str, Path]:
 def _sample(row: dict[str, str], images: dict[str, Path], where: str) -> Sample:
     name = (row["id"] or "").strip()
     if name not in images:
-        message = f"{where}: id {name!r} has no image; expected images/{name}{SUFFIXES[0]}"
+        message = f"{where}: id {name!r} has no image; expected images/<id>{SUFFIXES[0]}"
         raise LabelsError(message)
     text = (row["boneage"] or "").strip()
     try:

@@ -103,9 +103,16 @@ def preprocess(grey: Grey, box: Box | None, settings: Preprocessing) -> Grey:
 
     Returns:
         ``(S, S)`` float32, multiples of 1/255 in 0..1.
+
+    Raises:
+        ImageError: If the box holds no pixel of the image.
     """
     if box is not None:
         box = box.expand(settings.margin, grey.shape[1], grey.shape[0])
+        if not box.area:
+            size = f"{grey.shape[1]}x{grey.shape[0]}"
+            message = f"the box {tuple(box)} holds no pixel of a {size} image"
+            raise ImageError(message)
         grey = grey[box.y0 : box.y1, box.x0 : box.x1]
     # Stretched to the crop's own range first: 12 bits of 16 must not share a few of 256 bins.
     low, high = float(grey.min()), float(grey.max())

@@ -105,10 +105,11 @@ class Runtime:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.read(Path(bundle))
         manifest = self.bundle.manifest
         backend = get_target(manifest.target).load_backend()
+        artifacts = [self.bundle.artifact(role) for role in ("localizer", "regressor")]
         started = time.perf_counter()
         with ExitStack() as stack:
             sessions = {}
-            for artifact in manifest.artifacts:
+            for artifact in artifacts:
                 path = self.bundle.root / artifact.path
                 session = backend.open_session(path, artifact, threads)
                 sessions[artifact.role] = stack.enter_context(session)

@@ -33,7 +33,6 @@ from bakit.localizer import initial_weights
 from bakit.models import Regressor, regressor_from_weights
 from bakit.phantoms import make_phantom
 from bakit.preprocess import decode, preprocess
-from bakit.settings import Architecture, LocalizerSettings, Preprocessing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from bakit.dataset import Sample
     from bakit.geometry import Box
     from bakit.recipes import Recipe
+    from bakit.settings import Architecture, LocalizerSettings, Preprocessing
 
 BEST = "best.safetensors"
 REFERENCE_SEEDS = range(100, 108)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from onnx import shape_inference
 
 from bakit.errors import CheckpointError
 from bakit.export.onnx_writer import GraphWriter, make_model
@@ -80,13 +81,23 @@ def regressor_model(checkpoint: Checkpoint) -> ModelProto:
     except KeyError as error:
         message = f"the checkpoint lacks the weight {error.args[0]!r}"
         raise CheckpointError(message) from error
+    except (IndexError, ValueError) as error:  # numpy, folding a batch norm into another shape
+        raise CheckpointError(_misfit(error)) from error
     if emitter.weights:
         message = (
             f"the checkpoint has weights that its architecture does not: {min(emitter.weights)}"
         )
         raise CheckpointError(message)
     inputs = regressor_inputs(header.architecture, header.preprocessing)
-    return make_model(emitter.writer.graph("regressor", inputs, regressor_outputs()))
+    try:
+        return make_model(emitter.writer.graph("regressor", inputs, regressor_outputs()))
+    except shape_inference.InferenceError as error:
+        raise CheckpointError(_misfit(error)) from error
+
+
+def _misfit(error: Exception) -> str:
+    reason = str(error).splitlines()[0]
+    return f"the checkpoint's weights do not fit its architecture: {reason}"
 
 
 def head_nodes(model: ModelProto) -> list[str]:

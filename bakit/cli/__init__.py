@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bakit.errors import BakitError
+from bakit.errors import BakitError, MissingBackendError
 
 # One line a command, so that --help imports none of them.
 COMMANDS = {
@@ -25,6 +25,17 @@ COMMANDS = {
     "targets": "List the deployment targets.",
     "train": "Train a float checkpoint on a labelled folder.",
     "verify": "Check a bundle's files and its golden outputs here.",
+}
+
+
+# What commands import themselves; a target's own libraries are named by the target.
+_EXTRAS = {
+    "lightning": "train",
+    "onnx": "export",
+    "onnxruntime": "export",
+    "safetensors": "export",
+    "torch": "train",
+    "torchvision": "train",
 }
 
 
@@ -54,6 +65,13 @@ class _LazyGroup(click.Group):
         except BakitError as error:
             click.echo(f"bakit: {error}", err=True)
             ctx.exit(error.exit_status)
+        except ModuleNotFoundError as error:
+            extra = _EXTRAS.get((error.name or "").partition(".")[0])
+            if extra is None:
+                raise  # a bug: no install helps
+            missing = MissingBackendError(f"bakit {ctx.invoked_subcommand}", extra)
+            click.echo(f"bakit: {missing}", err=True)
+            ctx.exit(missing.exit_status)
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             click.echo(f"bakit: {where}{error.strerror or error}", err=True)

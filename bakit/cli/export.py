@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bakit.cli.paths import BUNDLES
-from bakit.settings import LocalizerForm
+
+if TYPE_CHECKING:
+    from bakit.settings import LocalizerForm
 
 
 @click.command("export")

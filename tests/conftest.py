@@ -1,0 +1,195 @@
+"""A real, untrained checkpoint and its bundles, small enough to be made in every run."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import hypothesis
+import pytest
+from click.testing import CliRunner
+
+from bakit.cli import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bakit.bundle import Bundle, Golden
+    from bakit.checkpoint import Checkpoint
+    from bakit.dataset import Sample
+
+# The same examples everywhere, and none fails because a machine is busy.
+hypothesis.settings.register_profile("bakit", deadline=None, derandomize=True, max_examples=50)
+hypothesis.settings.load_profile("bakit")
+
+SAMPLES = 12
+
+
+class Labelled(NamedTuple):
+    """A labelled folder of phantoms."""
+
+    folder: Path
+    samples: list[Sample]
+
+
+@pytest.fixture(scope="session")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Labelled:
+    """Return a data folder of small phantoms; tests leave it as it is."""
+    from bakit.dataset import read_samples
+    from bakit.phantoms import write_phantoms
+
+    folder = write_phantoms(tmp_path_factory.mktemp("data") / "phantoms", SAMPLES, height=128)
+    return Labelled(folder, read_samples(folder))
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, labelled: Labelled) -> Checkpoint:
+    """Return a checkpoint on disk with all that training leaves in one, but random weights.
+
+    Its batch norms know the statistics of the phantoms, so that its ages differ between images
+    and stay near the mean.
+    """
+    import numpy as np
+    import torch
+
+    from bakit.calib.dataset import CalibrationSet
+    from bakit.checkpoint import SCHEMA_VERSION, Checkpoint, FloatReference, Header
+    from bakit.export.calibration import ranges_on
+    from bakit.fitting import module_weights
+    from bakit.localizer import initial_weights
+    from bakit.models import Regressor
+    from bakit.settings import Architecture, LocalizerSettings, Preprocessing
+    from bakit.train import load_part, predict_part
+
+    torch.set_num_threads(1)  # more only wait for each other on a busy machine
+    localizer = LocalizerSettings(size=32, features=4, labels=4, steps=3)
+    header = Header(SCHEMA_VERSION, Architecture(), 130.0, 40.0, Preprocessing(), localizer)
+    samples = labelled.samples[:8]
+    part = load_part(samples, {s.id: None for s in samples}, header.preprocessing)
+    torch.manual_seed(0)
+    model = Regressor(header.architecture, header.mean_months, header.sd_months)
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = None  # the plain average of all that it sees
+    with torch.no_grad():
+        model.train()(part.images.float() / 255, part.sexes)
+        model.output.weight *= 5
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
+    # Read back before anything is measured: the weights are stored as float16.
+    stored = Checkpoint(header, module_weights(model), initial_weights(localizer)).write(path)
+    pixels = part.images.numpy()[:, 0]
+    prepared = [image.astype(np.float32) / np.float32(255) for image in pixels]
+    ranges = ranges_on(stored, CalibrationSet(samples, prepared, "phantoms"))
+    reference = FloatReference(pixels, part.sexes.numpy()[:, 0], predict_part(stored, part))
+    final = stored.with_header(ranges=ranges)
+    return Checkpoint(final.header, final.regressor, final.localizer, reference).write(path)
+
+
+@pytest.fixture
+def no_ranges(checkpoint: Checkpoint, tmp_path: Path) -> Path:
+    """Return a checkpoint file without INT8 ranges."""
+    return checkpoint.with_header(ranges=None).write(tmp_path / "no-ranges.safetensors").path
+
+
+@pytest.fixture
+def fake_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the target ``fake`` known for one test."""
+    _register_fake(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def exported(
+    checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Bundle]:
+    """Return what exports the checkpoint, once for each target and precision."""
+    from bakit.export import export_bundle
+    from bakit.targets import Precision
+
+    done: dict[tuple[str, str], Bundle] = {}
+
+    def export(target: str, precision: str) -> Bundle:
+        key = (target, precision)
+        if key not in done:
+            out = tmp_path_factory.mktemp("exported") / f"{target}-{precision}"
+            with pytest.MonkeyPatch.context() as patch:
+                if target == "fake":
+                    _register_fake(patch)
+                    patch.setattr("bakit.export.bundle._write_golden", _fake_golden)
+                done[key] = export_bundle(checkpoint, target, Precision(precision), out)
+        return done[key]
+
+    return export
+
+
+@pytest.fixture
+def fake_bundle(exported: Callable[..., Bundle], fake_target: None, tmp_path: Path) -> Path:
+    """Return the folder of a bundle of the fake target, for one test to use or damage."""
+    return Path(shutil.copytree(exported("fake", "fp32").root, tmp_path / "fake-bundle"))
+
+
+@pytest.fixture
+def refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., str]]:
+    """Return what runs a command that must fail with one line and write nothing.
+
+    Commands run in ``tmp_path``; everything below it is compared before and after.
+    """
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object, status: int = 2) -> str:
+        before = _tree(tmp_path)
+        capfd.readouterr()
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+        assert not isinstance(result.exception, Exception), result.exception
+        assert result.exit_code == status
+        assert result.stdout == ""
+        assert capfd.readouterr().err == ""  # what a library writes past Python
+        lines = result.stderr.splitlines()
+        if lines[0].startswith("Usage:"):  # click's own: usage, a hint and the error
+            lines = [line for line in lines if line.startswith("Error: ")]
+        else:
+            assert lines[0].startswith("bakit: ")
+        assert len(lines) == 1
+        assert _tree(tmp_path) == before
+        return lines[0]
+
+    return run
+
+
+def _tree(folder: Path) -> dict[str, bytes | None]:
+    """Return every file's bytes by name, hidden and temporary ones included."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+def _register_fake(patch: pytest.MonkeyPatch) -> None:
+    from bakit import targets
+    from bakit.backends.fake import FAKE
+
+    if FAKE not in targets._BUILT_IN:
+        patch.setattr(targets, "_BUILT_IN", (*targets._BUILT_IN, FAKE))
+
+
+def _fake_golden(checkpoint: Checkpoint, folder: Path) -> tuple[Golden, ...]:
+    """Write one golden image with the fake's own answer: it stands for no float model."""
+    import cv2
+
+    from bakit.backends.fake import FakeSession
+    from bakit.bundle import Golden
+    from bakit.files import sha256
+    from bakit.phantoms import make_phantom
+    from bakit.preprocess import decode, preprocess
+    from bakit.runtime import locate
+
+    header = checkpoint.header
+    data = cv2.imencode(".png", make_phantom(1, height=128).image)[1].tobytes()
+    (folder / "golden").mkdir()
+    (folder / "golden/1.png").write_bytes(data)
+    grey = decode(data)
+    box = locate(grey, FakeSession("localizer"), header.localizer.size)
+    age = header.mean_months + float(preprocess(grey, box, header.preprocessing).mean()) + 1.0
+    return (Golden("golden/1.png", sha256(data), "M", age, box),)

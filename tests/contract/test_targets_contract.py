@@ -1,0 +1,184 @@
+"""What every target keeps to, written once: it runs for each installed one and for the fake.
+
+A new target is tested here by its row in the table alone.
+"""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from bakit.bundle import Bundle, Manifest, encode_manifest
+from bakit.cli import main
+from bakit.errors import MissingBackendError, UnsupportedTargetError
+from bakit.export import export_bundle
+from bakit.runtime import STAGES, Runtime
+from bakit.targets import Precision, get_target, targets
+from bakit.verify import check_golden
+
+REAL = [(name, p.value) for name, t in targets().items() for p in Precision if p in t.precisions]
+FLOATS = [pair for pair in REAL if pair[1] == "fp32" and pair[0] != "torch"]
+ALL = [*REAL, ("fake", "fp32")]  # the fake has one answer for all precisions
+
+
+def names(pairs):
+    return ["-".join(pair) for pair in pairs]
+
+
+@pytest.fixture(params=ALL, ids=names(ALL))
+def pair(request, fake_target):
+    """A target and a precision that are installed here."""
+    target = get_target(request.param[0])
+    try:
+        target.load_backend()
+        target.load_exporter()
+    except MissingBackendError as missing:
+        pytest.skip(str(missing))
+    return request.param
+
+
+@pytest.fixture
+def bundle(pair, exported):
+    return exported(*pair)
+
+
+@pytest.fixture
+def runtime(bundle):
+    with Runtime(bundle, threads=1) as opened:
+        yield opened
+
+
+@pytest.fixture
+def pixels():
+    """A prepared image, the same in every test."""
+    rng = np.random.default_rng(0)
+    return (rng.integers(0, 256, (96, 96)) / 255).astype(np.float32)
+
+
+def test_the_bundle_says_what_it_is(pair, bundle, checkpoint):
+    manifest = bundle.manifest
+    assert (manifest.target, manifest.precision.value) == pair
+    assert manifest.checkpoint == "tiny"
+    assert manifest.checkpoint_sha256 == checkpoint.sha256
+    assert manifest.preprocessing == checkpoint.header.preprocessing
+    assert manifest.localizer == checkpoint.header.localizer
+    ranges = checkpoint.header.ranges if pair[1] == "int8" else None
+    assert manifest.calibration_sha256 == (ranges and ranges.calibration_sha256)
+    assert sorted(artifact.role for artifact in manifest.artifacts) == ["localizer", "regressor"]
+
+
+def test_the_manifest_survives_a_round_trip(bundle):
+    data = encode_manifest(bundle.manifest)
+    assert msgspec.json.decode(data, type=Manifest) == bundle.manifest
+    assert (bundle.root / "manifest.json").read_bytes() == data
+    assert Bundle.read(bundle.root) == bundle
+
+
+def test_the_manifest_names_every_file(bundle):
+    named = {item.path for item in (*bundle.manifest.artifacts, *bundle.manifest.golden)}
+    there = {p.relative_to(bundle.root).as_posix() for p in bundle.root.rglob("*") if p.is_file()}
+    assert there == named | {"manifest.json"}
+
+
+def test_golden_answers_are_reproduced(bundle):
+    checks = check_golden(bundle, threads=1)
+    assert len(checks) == len(bundle.manifest.golden) > 0
+    assert [check.path for check in checks if not check.passed] == []
+
+
+@pytest.mark.parametrize("role", ["localizer", "regressor"])
+def test_a_session_returns_what_is_declared(bundle, role):
+    artifact = bundle.artifact(role)
+    rng = np.random.default_rng(1)
+    feeds = {spec.name: rng.random(spec.shape, spec.dtype) for spec in artifact.inputs}
+    backend = get_target(bundle.manifest.target).load_backend()
+    with backend.open_session(bundle.root / artifact.path, artifact, 1) as session:
+        assert session.provider
+        outputs = session.run(feeds)
+    declared = {spec.name: (spec.shape, spec.dtype) for spec in artifact.outputs}
+    assert {name: (v.shape, v.dtype.name) for name, v in outputs.items()} == declared
+
+
+def test_the_localizer_labels_within_its_bound(bundle, runtime):
+    size = bundle.manifest.localizer.size
+    image = np.random.default_rng(2).random((1, 1, size, size), np.float32)
+    labels = runtime._localizer.run({"image": image})["labels"]
+    assert 0 <= labels.min() < labels.max() < bundle.manifest.localizer.labels
+
+
+def test_the_sex_changes_the_answer(runtime, pixels):
+    assert runtime.regress(pixels, male=True) != runtime.regress(pixels, male=False)
+
+
+def test_the_image_changes_the_answer(runtime, pixels):
+    assert runtime.regress(pixels, male=True) != runtime.regress(pixels / 2, male=True)
+
+
+def test_the_same_input_has_the_same_answer(bundle, runtime, pixels):
+    first = runtime.regress(pixels, male=False)
+    assert runtime.regress(pixels, male=False) == first
+    with Runtime(bundle, threads=1) as other:
+        assert other.regress(pixels, male=False) == first
+
+
+def test_a_prediction_is_complete(pair, bundle, runtime, labelled):
+    prediction = runtime.predict(labelled.samples[0].path, "F")
+    fields = json.loads(msgspec.json.encode(prediction))
+    assert set(fields) == {
+        "age_months",
+        "interval_months",
+        "box",
+        "quality",
+        "stages_ms",
+        "target",
+        "precision",
+        "provider",
+        "bundle_sha256",
+    }
+    assert (fields["target"], fields["precision"]) == pair
+    assert fields["bundle_sha256"] == bundle.sha256
+    assert fields["provider"] == runtime.provider
+    assert tuple(fields["stages_ms"]) == STAGES
+    assert fields["quality"]["status"] in {"accept", "review", "reject"}
+    x0, y0, x1, y1 = fields["box"]
+    assert 0 <= x0 < x1
+    assert 0 <= y0 < y1
+
+
+@pytest.mark.parametrize("pair", FLOATS, ids=names(FLOATS), indirect=True)
+def test_every_float_target_agrees_with_the_checkpoint(runtime, exported, labelled):
+    """Within a thousandth of a month on whole predictions: box, crop and age."""
+    with Runtime(exported("torch", "fp32"), threads=1) as reference:
+        for sample in labelled.samples[:4]:
+            sex = "M" if sample.male else "F"
+            expected, got = (r.predict(sample.path, sex) for r in (reference, runtime))
+            assert got.box == expected.box
+            assert got.age_months == pytest.approx(expected.age_months, abs=1e-3)
+
+
+@pytest.mark.parametrize("pair", REAL, ids=names(REAL), indirect=True)
+def test_a_second_export_is_the_same_bytes(pair, bundle, checkpoint, tmp_path):
+    """This one by the command line, into another folder."""
+    target, precision = pair
+    arguments = ["export", checkpoint.path, "--target", target, f"--{precision}", "--out", tmp_path]
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert (result.exit_code, result.stderr) == (0, "")
+    root = tmp_path / f"tiny-{target}-{precision}"
+    assert result.stdout == f"{root}  {bundle.size_bytes / 1e6:.1f} MB\n"
+    assert Bundle.read(root).sha256 == bundle.sha256  # of the manifest, which seals the rest
+
+
+LACKING = [(n, p.value) for n, t in targets().items() for p in Precision if p not in t.precisions]
+
+
+@pytest.mark.parametrize("pair", LACKING, ids=names(LACKING))
+def test_a_precision_that_is_not_there_names_those_that_are(pair, checkpoint, tmp_path):
+    target, precision = get_target(pair[0]), Precision(pair[1])
+    there = ", ".join(sorted(p.value for p in target.precisions))
+    with pytest.raises(UnsupportedTargetError, match=f"has no {pair[1]}; it has {there}$"):
+        export_bundle(checkpoint, target.name, precision, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,167 @@
+"""The main job with the shipped checkpoint, as a user types it."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from bakit.backends.ort import OrtSession
+from bakit.checkpoint import SHIPPED, Checkpoint
+from bakit.cli import main
+from bakit.dataset import read_samples
+from bakit.export.onnx_graph import regressor_model
+from bakit.export.onnx_writer import serialize
+from bakit.models import regressor_from_weights
+from bakit.phantoms import write_phantoms
+from bakit.preprocess import decode, preprocess
+
+ROOT = Path(__file__).parents[1]
+REAL = ROOT.parent / "shared" / "data"
+IMAGES = 12
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """Exports as a user does, in an empty folder."""
+    folder = tmp_path_factory.mktemp("work")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        for option in ("--fp32", "--int8"):
+            result = run("export", "--target", "onnx", option)
+            assert result.exit_code == 0, result.output
+        write_phantoms(folder / "data", IMAGES, height=320)
+        arguments = ["bench", "--data", "data", "--queries", 3, "--seconds", 0]
+        result = run(*arguments, "--json", "report.json")
+        assert result.exit_code == 0, result.output
+    finally:
+        os.chdir(before)
+    return folder
+
+
+def test_shipped_checkpoint_is_small_and_says_what_it_is():
+    checkpoint = Checkpoint.read(SHIPPED)
+    record = checkpoint.header.training
+    assert SHIPPED.stat().st_size <= 16_000_000
+    assert "RSNA" in record.data
+    assert "non-commercial" in record.terms
+    assert checkpoint.header.ranges is not None
+    # Guessing the mean gives 33.6 months: a model near that has learned nothing.
+    assert record.metrics["test"].mae_months < 20
+
+
+def test_report_holds_both_bundles(workplace):
+    report = json.loads((workplace / "report.json").read_text())
+    bundles = {bundle["name"]: bundle for bundle in report["bundles"]}
+    int8 = bundles["bakit-rsna100-onnx-int8"]
+
+    assert set(bundles) == {"bakit-rsna100-onnx-fp32", "bakit-rsna100-onnx-int8"}
+    assert int8["drift"]["samples"] == IMAGES
+    # An INT8 model that says exactly what the float model says was not quantized.
+    assert 0 < int8["drift"]["mean_abs_change_months"] < 6
+    assert bundles["bakit-rsna100-onnx-fp32"]["drift"]["drift_months"] == 0
+
+
+@pytest.mark.parametrize(("limit", "status"), [(50, 0), (0, 1)])
+def test_gate_follows_its_limit(workplace, limit, status):
+    result = run("gate", workplace / "report.json", "--max-drift-months", limit)
+    assert result.exit_code == status, result.output
+
+
+def test_predict_prints_the_contract(workplace):
+    image = workplace / "data" / "images" / f"{read_samples(workplace / 'data')[0].id}.png"
+    bundle = workplace / "bakit-bundles" / "bakit-rsna100-onnx-int8"
+    result = run("predict", image, "--sex", "F", "--bundle", bundle, "--json")
+    assert result.exit_code == 0, result.output
+    prediction = json.loads(result.output)
+
+    assert {
+        "age_months",
+        "interval_months",
+        "box",
+        "quality",
+        "stages_ms",
+        "target",
+        "precision",
+        "bundle_sha256",
+    } <= set(prediction)
+    assert 0 < prediction["age_months"] < 240
+    assert (prediction["target"], prediction["precision"]) == ("onnx", "int8")
+    assert len(prediction["box"]) == 4
+
+
+def test_localize_prints_one_object_an_image(workplace):
+    images = [sample.path for sample in read_samples(workplace / "data")[:2]]
+    bundle = workplace / "bakit-bundles" / "bakit-rsna100-onnx-fp32"
+    result = run("localize", *images, "--bundle", bundle, "--json")
+    rows = [json.loads(line) for line in result.output.splitlines()]
+
+    assert [row["image"] for row in rows] == [str(image) for image in images]
+    assert all(set(row) == {"image", "box", "method", "ms"} for row in rows)
+
+
+def test_bundle_is_the_same_bytes_every_time(workplace, tmp_path):
+    result = run("export", "--target", "onnx", "--int8", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    first = workplace / "bakit-bundles" / "bakit-rsna100-onnx-int8"
+    second = tmp_path / "bakit-rsna100-onnx-int8"
+    files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
+
+    assert files == sorted(p.relative_to(second) for p in second.rglob("*") if p.is_file())
+    for file in files:
+        assert (first / file).read_bytes() == (second / file).read_bytes(), file
+
+
+def test_shipped_graph_says_what_torch_says():
+    """On real radiographs where they are at hand, on phantoms otherwise."""
+    checkpoint = Checkpoint.read(SHIPPED)
+    settings = checkpoint.header.preprocessing
+    if (REAL / "rsna100" / "labels.csv").is_file():
+        images = [decode(sample.path) for sample in read_samples(REAL / "rsna100")[::100]]
+        pixels = np.stack([preprocess(grey, None, settings) for grey in images])
+    else:
+        pixels = checkpoint.reference.images.astype(np.float32) / 255
+    sexes = (np.arange(len(pixels)) % 2).astype(np.float32)[:, None]
+    weights = {name: torch.from_numpy(value) for name, value in checkpoint.regressor.items()}
+    model = regressor_from_weights(checkpoint.header.architecture, weights)
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(pixels)[:, None], torch.from_numpy(sexes)).numpy()[:, 0]
+    with OrtSession(serialize(regressor_model(checkpoint))) as session:
+        found = [
+            session.run({"image": image[None, None], "sex": sex[None]})["age_months"].item()
+            for image, sex in zip(pixels, sexes, strict=True)
+        ]
+    assert np.abs(np.array(found) - expected).max() <= 0.01  # months
+
+
+def test_python_310_with_onnx_runtime_alone_predicts(workplace, tmp_path):
+    python = shutil.which("python3.10") or next(
+        map(str, Path.home().glob(".pyenv/versions/3.10.*/bin/python")), None
+    )
+    if python is None:
+        pytest.skip("there is no Python 3.10")
+    venv = tmp_path / "venv"
+    subprocess.run([python, "-m", "venv", venv], check=True)
+    install = [venv / "bin/python", "-m", "pip", "install", "--quiet", f"{ROOT}[ort]"]
+    if subprocess.run(install, check=False, capture_output=True).returncode:
+        pytest.skip("there is no package index")
+    image = read_samples(workplace / "data")[0].path
+    bundle = workplace / "bakit-bundles" / "bakit-rsna100-onnx-int8"
+    command = [venv / "bin/bakit", "predict", image, "--sex", "M", "--bundle", bundle, "--json"]
+    result = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
+    listed = subprocess.run(
+        [venv / "bin/python", "-m", "pip", "list"], check=True, capture_output=True, text=True
+    ).stdout
+
+    assert 0 < json.loads(result.stdout)["age_months"] < 240
+    assert "torch" not in listed

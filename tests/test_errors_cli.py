@@ -1,0 +1,364 @@
+"""Whatever is wrong: one line on stderr that says what to do, exit status 2 or 3, no traces."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from importlib.metadata import EntryPoint, EntryPoints
+from pathlib import Path
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from bakit.cli import main
+from bakit.errors import BakitError, MissingBackendError
+from bakit.targets import find_targets
+
+ROOT = Path(__file__).parents[1]
+
+
+def encode(pixels, suffix=".png"):
+    return cv2.imencode(suffix, pixels)[1].tobytes()
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+
+# Images
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("absent.png", None, "cannot be read (No such file or directory)"),
+        ("letter.png", b"Dear colleague", "not an image that can be read; use PNG or JPEG"),
+        ("cut.png", encode(NOISE)[:2000], "the image is cut short; copy it again"),
+        ("cut.jpg", encode(NOISE, ".jpg")[:2000], "the image is cut short; copy it again"),
+        ("empty.png", b"", "the file is empty"),
+        ("black.png", encode(NOISE * 0), "blank, every pixel has the same grey; not a radiograph"),
+        ("small.png", encode(NOISE[:8]), "64x8 pixels; at least 16x16"),
+    ],
+)
+@pytest.mark.parametrize("command", ["predict", "localize"])
+def test_an_unusable_image(refused, fake_bundle, tmp_path, command, name, data, reason):
+    if data is not None:
+        (tmp_path / name).write_bytes(data)
+    sex = ["--sex", "F"] if command == "predict" else []
+    assert refused(command, name, *sex, "--bundle", fake_bundle) == f"bakit: {name}: {reason}"
+
+
+def test_a_folder_is_no_image(refused, fake_bundle, tmp_path):
+    line = refused("predict", tmp_path, "--sex", "F", "--bundle", fake_bundle)
+    assert "cannot be read (Is a directory)" in line
+
+
+@pytest.mark.parametrize("sex", [["--sex", "X"], ["--sex", "f"], ["--sex", ""], []])
+def test_a_wrong_or_missing_sex(refused, fake_bundle, sex):
+    line = refused("predict", "hand.png", *sex, "--bundle", fake_bundle)
+    assert "--sex" in line
+
+
+# Bundles that are not there
+
+
+def test_no_bundle(refused):
+    assert refused("predict", "hand.png", "--sex", "F") == (
+        "bakit: no bundle in bakit-bundles/; write one with: bakit export --target onnx"
+    )
+
+
+def test_several_bundles(refused, fake_bundle, tmp_path):
+    for name in ("a", "b"):
+        shutil.copytree(fake_bundle, tmp_path / "bakit-bundles" / name)
+    line = refused("predict", "hand.png", "--sex", "F")
+    assert line.endswith("bakit-bundles/ holds several bundles; choose one with --bundle: a, b")
+
+
+# Exports
+
+
+def test_an_unknown_target(refused, checkpoint):
+    line = refused("export", checkpoint.path, "--target", "onnx", "--target", "abacus")
+    assert line == "bakit: unknown target 'abacus'; known targets: onnx, torch"
+
+
+def test_a_precision_that_the_target_lacks(refused, checkpoint):
+    line = refused("export", checkpoint.path, "--target", "torch", "--int8", "--out", ".")
+    assert line == "bakit: target 'torch' has no int8; it has fp32"
+
+
+def test_int8_without_ranges(refused, no_ranges):
+    line = refused("export", no_ranges, "--target", "onnx", "--int8", "--out", ".")
+    assert "carries no INT8 ranges; pass --calibration DATA" in line
+
+
+def test_calibration_without_int8(refused, checkpoint, labelled):
+    line = refused("export", checkpoint.path, "--target", "onnx", "--calibration", labelled.folder)
+    assert line == "bakit: --calibration is for --int8"
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (None, "no such file of ranges (No such file or directory)"),
+        (b"{}", "not a file of ranges that bakit calibrate wrote"),
+        (b"\x89PNG", "not a file of ranges that bakit calibrate wrote"),
+    ],
+)
+def test_a_file_that_holds_no_ranges(refused, checkpoint, tmp_path, data, reason):
+    if data is not None:
+        (tmp_path / "ranges.json").write_bytes(data)
+    line = refused(
+        "export", checkpoint.path, "--target", "onnx", "--int8", "--calibration", "ranges.json"
+    )
+    assert line.startswith(f"bakit: ranges.json: {reason}")
+
+
+def test_ranges_of_another_model(refused, checkpoint, tmp_path):
+    ranges = msgspec.structs.replace(checkpoint.header.ranges, tensors={"image": (0.0, 1.0)})
+    path = tmp_path / "ranges.json"
+    path.write_bytes(msgspec.json.encode(ranges))
+    line = refused(
+        "export", checkpoint.path, "--target=onnx", "--int8", "--calibration", path, "--out", "."
+    )
+    assert "the INT8 ranges are another model's: none for" in line
+    assert line.endswith("; calibrate again")
+
+
+def test_an_out_folder_of_something_else(refused, checkpoint, tmp_path):
+    (tmp_path / "tiny-onnx-fp32").mkdir()
+    (tmp_path / "tiny-onnx-fp32" / "thesis.tex").write_text("precious")
+    line = refused("export", checkpoint.path, "--target", "onnx", "--out", ".")
+    assert line == "bakit: tiny-onnx-fp32: not empty and not a bundle; give another --out"
+
+
+def test_an_out_folder_that_is_a_file(refused, checkpoint, tmp_path):
+    (tmp_path / "file").write_text("precious")
+    line = refused("export", checkpoint.path, "--target", "onnx", "--out", "file")
+    assert line.startswith("bakit: file")
+
+
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), BakitError("no luck")])
+def test_an_export_that_fails_half_way(
+    refused, checkpoint, fake_bundle, tmp_path, monkeypatch, error, old
+):
+    """Nothing is left behind, and a bundle that was there already is as it was."""
+
+    def half(checkpoint, request, out):
+        (out / "regressor.json").write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr("bakit.backends.fake.export", half)
+    if old:
+        fake_bundle.rename(tmp_path / "tiny-fake-fp32")
+    line = refused("export", checkpoint.path, "--target", "fake", "--out", ".")
+    assert line in {"bakit: No space left on device", "bakit: no luck"}
+
+
+def test_an_export_that_is_interrupted(checkpoint, fake_target, tmp_path, monkeypatch):
+    def half(checkpoint, request, out):
+        (out / "regressor.json").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bakit.backends.fake.export", half)
+    arguments = ["export", str(checkpoint.path), "--target", "fake", "--out", str(tmp_path)]
+    result = CliRunner().invoke(main, arguments)
+    assert (result.exit_code, result.stderr) == (130, "bakit: interrupted\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_that_is_not_the_float_model(refused, checkpoint, fake_target):
+    """The fake target says the mean age to every image: no bundle may come of that."""
+    line = refused("export", checkpoint.path, "--target", "fake", "--out", ".", status=1)
+    assert line.startswith("bakit: the exported fake fp32 model says ")
+    assert line.endswith("; nothing was written")
+
+
+# Labelled folders
+
+
+@pytest.fixture
+def bad_labels(labelled, tmp_path):
+    folder = tmp_path / "bad"
+    shutil.copytree(labelled.folder, folder)
+    table = folder / "labels.csv"
+    table.write_text(table.read_text() + "999,100,True,0,0,1,1\n")
+    return folder
+
+
+def test_labels_that_cannot_be_used_for_calibration(refused, checkpoint, bad_labels):
+    line = refused("calibrate", checkpoint.path, bad_labels, "--out", "ranges.json")
+    assert "labels.csv:14: id '999' has no image" in line
+
+
+def test_labels_that_cannot_be_used_for_training(refused, bad_labels):
+    line = refused("train", bad_labels, "--out", "run", "--pretrained", "none")
+    assert "labels.csv:14: id '999' has no image" in line
+
+
+def test_too_few_images_to_train_on(refused, labelled):
+    line = refused("train", labelled.folder, "--out", "run", "--pretrained", "none")
+    assert "9 training images are fewer than a batch of 10" in line
+
+
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        (["--image-size", "97"], "image size 97 is not possible: use a multiple of 32"),
+        (["--epochs", "0"], "--epochs"),
+        (["--recipe", "grandma"], "grandma"),
+        (["--head-layers", "9"], "--head-layers"),
+    ],
+)
+def test_a_training_option_that_is_not_possible(refused, labelled, option, reason):
+    assert reason in refused("train", labelled.folder, "--out", "run", *option)
+
+
+def test_calibration_writes_ranges_that_export_takes(checkpoint, labelled, tmp_path, monkeypatch):
+    """The way that works, beside all those that do not."""
+    from bakit.calib.ranges import read_ranges
+    from bakit.export import command
+
+    out = tmp_path / "ranges.json"
+    arguments = ["calibrate", checkpoint.path, labelled.folder, "--samples", 3, "--out", out]
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert (result.exit_code, result.stderr) == (0, "")
+    ranges = read_ranges(out)
+    assert ranges.samples == 3
+    assert set(ranges.tensors) == set(checkpoint.header.ranges.tensors)
+    given = []
+    monkeypatch.setattr(command, "export_bundle", lambda *_, ranges, **__: given.append(ranges))
+    command.export_all(checkpoint.path, ["onnx"], "int8", tmp_path, calibration=out)
+    assert given == [ranges]
+
+
+# Libraries that are not installed
+
+
+@pytest.fixture(scope="module")
+def bare(checkpoint, exported, labelled, tmp_path_factory):
+    """Run commands as a base install would, and return exit status and stderr by command."""
+    bundle, out = exported("onnx", "fp32").root, tmp_path_factory.mktemp("bare")
+    image = labelled.samples[0].path
+    commands = {
+        "predict": [image, "--sex", "F", "--bundle", bundle],
+        "localize": [image, "--bundle", bundle],
+        "verify": [bundle],
+        "export": [checkpoint.path, "--target", "onnx", "--out", out / "bundles"],
+        "calibrate": [checkpoint.path, labelled.folder, "--out", out / "ranges.json"],
+        "train": [labelled.folder, "--out", out / "run"],
+        "inspect": [checkpoint.path],
+        "demo": ["--out", out / "demo"],
+        "doctor": [],
+    }
+    arguments = [[name, *map(str, rest)] for name, rest in commands.items()]
+    absent = ["onnx", "onnxruntime", "safetensors", "torch", "torchvision", "lightning"]
+    code = (
+        "import json, sys\n"
+        f"sys.modules.update(dict.fromkeys({absent!r}))\n"
+        "from click.testing import CliRunner\n"
+        "from bakit.cli import main\n"
+        "runner = CliRunner()\n"
+        f"results = [runner.invoke(main, arguments) for arguments in {arguments!r}]\n"
+        "print(json.dumps([(r.exit_code, r.stdout, r.stderr, repr(r.exception)) for r in results]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert list(out.iterdir()) == []
+    return dict(zip(commands, json.loads(done.stdout), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [
+        ("predict", "ort"),
+        ("localize", "ort"),
+        ("verify", "ort"),
+        ("export", "export"),
+        ("calibrate", "export"),
+        ("train", "train"),
+        ("inspect", "export"),
+        ("demo", "export"),
+    ],
+)
+def test_a_missing_library_names_its_extra(bare, command, extra):
+    status, out, line, exception = bare[command]
+    assert (status, out, exception) == (3, "", "SystemExit(3)")
+    assert line.startswith("bakit: ")
+    assert line.endswith(f" needs: pip install 'bakit[{extra}]'\n")
+    assert line.count("\n") == 1
+
+
+def test_doctor_lists_what_is_missing(bare):
+    status, out, line, _ = bare["doctor"]
+    assert (status, line) == (0, "")
+    assert "onnx, run: target 'onnx' needs: pip install 'bakit[ort]'\n" in out
+    assert "onnx, export: target 'onnx' needs: pip install 'bakit[export]'\n" in out
+    assert "torch, run: target 'torch' needs: pip install 'bakit[train]'\n" in out
+
+
+def test_a_bug_in_a_backend_is_not_called_a_missing_library(fake_target):
+    from dataclasses import replace
+
+    from bakit.backends.fake import FAKE
+
+    with pytest.raises(ModuleNotFoundError, match=r"bakit\.backends\.gone"):
+        replace(FAKE, backend="bakit.backends.gone").load_backend()
+    with pytest.raises(MissingBackendError, match=r"bakit\[ort\]"):
+        replace(FAKE, backend="somebodys_library.gone").load_backend()
+
+
+# Plug-ins
+
+
+def test_a_plug_in_that_fails_is_named_and_does_no_harm(monkeypatch):
+    points = EntryPoints(
+        EntryPoint(name, value, "bakit.targets")
+        for name, value in [
+            ("good", "bakit.backends.fake:FAKE"),
+            ("broken", "somebodys_library:TARGET"),
+            ("wrong", "bakit:__version__"),
+        ]
+    )
+    monkeypatch.setattr("bakit.targets.entry_points", lambda group: points.select(group=group))
+    found, failed = find_targets()
+    assert set(found) == {"fake", "onnx", "torch"}
+    assert failed == {
+        "broken": "ModuleNotFoundError: No module named 'somebodys_library'",
+        "wrong": "bakit:__version__ is a str, not a Target",
+    }
+    result = CliRunner().invoke(main, ["targets"])
+    assert result.exit_code == 0
+    assert "fake: no model at all, for tests; fp16, fp32, int8\n" in result.stdout
+    assert "plug-in 'broken' failed to load: ModuleNotFoundError" in result.stderr
+
+
+def test_targets_prints_json():
+    result = CliRunner().invoke(main, ["targets", "--json"])
+    rows = {row["name"]: row for row in map(json.loads, result.stdout.splitlines())}
+    assert rows["onnx"]["precisions"] == ["fp32", "int8"]
+    assert rows["torch"]["extra"] == "train"
+
+
+# The real program
+
+
+def test_the_program_itself_prints_no_traceback(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "bakit", "inspect", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == (
+        f"bakit: {tmp_path}: not a bundle: no manifest.json in it; bakit export writes one\n"
+    )

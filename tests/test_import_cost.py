@@ -1,0 +1,37 @@
+"""Starting is cheap: what is not needed is not imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SLOW = {"numpy", "cv2", "msgspec", "rich", "torch", "onnx", "onnxruntime"}
+
+
+@pytest.mark.parametrize("arguments", [None, ["--help"], ["--version"], ["targets"]])
+def test_starting_imports_nothing_slow(arguments):
+    start = "import bakit" if arguments is None else f"bakit.cli.main({arguments!r})"
+    code = (
+        "import sys, bakit.cli\n"
+        "try:\n"
+        f"    {start}\n"
+        "except SystemExit as done:\n"
+        "    assert not done.code\n"
+        f"print('loaded:', *sorted({SLOW!r} & sys.modules.keys()))"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert out.stdout.splitlines()[-1] == "loaded:"
+
+
+def test_reading_a_public_name_imports_only_its_module():
+    code = "import sys, bakit; bakit.Box; print('bakit.runtime' in sys.modules)"
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert out.stdout == "False\n"

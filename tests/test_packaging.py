@@ -1,0 +1,126 @@
+"""The wheel holds what the checkout holds, and importing it is cheap."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import bakit
+from bakit.checkpoint import SHIPPED
+from bakit.cli import COMMANDS, main
+
+ROOT = Path(__file__).parents[1]
+MAPPED = ("export", "bench", "calib")
+HEAVY = {
+    "coremltools",
+    "cv2",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "tensorrt",
+    "torch",
+}
+
+
+def setting(table: str, key: str) -> str:
+    """Return the text of one key of pyproject.toml: Python 3.10 has no reader for it."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    body = text.split(f"[{table}]\n", 1)[1].split("\n[", 1)[0]
+    found = re.search(rf'^"?{key}"? = (\[.*?\])$', body, re.DOTALL | re.MULTILINE)
+    assert found, key
+    return found[1]
+
+
+def test_every_package_is_listed():
+    found = {"bakit"}
+    found |= {f"bakit.{p.parent.name}" for p in (ROOT / "bakit").glob("*/__init__.py")}
+    for folder in MAPPED:
+        found |= {
+            ".".join(("bakit", *p.parent.relative_to(ROOT).parts))
+            for p in (ROOT / folder).rglob("__init__.py")
+        }
+    assert set(re.findall(r'"(.*?)"', setting("tool.setuptools", "packages"))) == found
+
+
+@pytest.mark.parametrize("folder", MAPPED)
+def test_link_points_at_the_top_level_folder(folder):
+    link = ROOT / "bakit" / folder
+    if not link.is_symlink():
+        pytest.skip("this checkout has no symbolic links")
+    assert link.readlink() == Path("..") / folder
+
+
+def test_every_data_file_is_packaged():
+    """Every file that is no Python source matches a package-data pattern, and each matches."""
+    patterns = re.findall(r'"(.*?)"', setting("tool.setuptools.package-data", "bakit"))
+    package = ROOT / "bakit"
+    packaged = {pattern: set(package.glob(pattern)) for pattern in patterns}
+    folders = [package, *(path for path in package.iterdir() if not path.is_symlink())]
+    files = {path for folder in folders if folder.is_dir() for path in folder.glob("*.*")}
+    data = {path for path in files if path.is_file() and path.suffix not in {".py", ".pyc"}}
+    assert data == set().union(*packaged.values())
+    assert [pattern for pattern, found in packaged.items() if not found] == []
+
+
+def test_the_default_checkpoint_is_packaged():
+    assert SHIPPED.is_file()
+
+
+def test_no_import_loads_a_heavy_library():
+    modules = ["bakit", "bakit.cli", "bakit.export", "bakit.bench", "bakit.calib"]
+    modules += [f"bakit.cli.{name}" for name in COMMANDS]
+    code = (
+        "import importlib, sys\n"
+        f"for name in {modules!r}:\n"
+        "    importlib.import_module(name)\n"
+        f"    print(name, *sorted({HEAVY!r} & sys.modules.keys()))"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert out.stdout.splitlines() == modules
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_an_example(name):
+    result = CliRunner().invoke(main, [name, "--help"])
+    assert result.exit_code == 0
+    assert f" bakit {name}" in result.stdout.split("Example:")[1]
+
+
+def test_help_lists_every_command():
+    result = CliRunner().invoke(main, ["--help"])
+    assert result.exit_code == 0
+    listed = re.findall(r"^  (\w+)  +\w", result.stdout.split("Commands:")[1], re.MULTILINE)
+    assert listed == sorted(COMMANDS)
+
+
+def test_every_command_module_is_listed():
+    helpers = {"__init__", "paths", "progress"}
+    found = {path.stem for path in (ROOT / "bakit/cli").glob("*.py")} - helpers
+    assert set(COMMANDS) == found
+
+
+def test_public_names_are_sorted_and_resolve():
+    assert bakit.__all__ == sorted(bakit.__all__)
+    for name in bakit.__all__:
+        home = importlib.import_module(f"bakit.{bakit._HOME[name]}")
+        assert getattr(bakit, name) is getattr(home, name)
+    assert set(bakit.__all__) <= set(dir(bakit))
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'bakit' has no attribute 'nope'"):
+        bakit.nope  # noqa: B018
+
+
+def test_the_version_is_the_package_s():
+    result = CliRunner().invoke(main, ["--version"])
+    assert result.stdout.endswith(f" {bakit.__version__}\n")
