@@ -22,7 +22,7 @@ format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# torch is pinned: a range may take a newer build with gigabytes of CUDA libraries.
+# One build of torch for everybody: another release may bring gigabytes of CUDA libraries.
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet "torch==2.13.0" --editable ".[dev]"

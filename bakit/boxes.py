@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import cv2
 import msgspec
 
+from bakit import hand
+from bakit import preprocess as preprocess_module
 from bakit.backends.ort import OrtSession
 from bakit.files import sha256, write_file
 from bakit.geometry import Box
@@ -52,8 +55,9 @@ def find_boxes(
         ImageError: If an image cannot be used.
     """
     known = _read(cache)
-    # What chooses the hand among the labels is part of the localizer.
-    model = sha256(localizer)
+    # What is fed to the localizer and what chooses among its labels are part of it.
+    code = [inspect.getsource(module).encode() for module in (hand, preprocess_module)]
+    model = sha256(b"".join([localizer, *code]))
     keys = [sha256(path.read_bytes() + model.encode()) for path in paths]
     todo = [(key, path) for key, path in zip(keys, paths, strict=True) if key not in known]
     on_done(len(paths) - len(todo))
@@ -77,7 +81,7 @@ def _read(cache: Path) -> Boxes:
     """Return the boxes of an earlier run; a file that cannot be read is made again."""
     try:
         return msgspec.json.decode(cache.read_bytes(), type=dict[str, Box | None])
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, UnicodeDecodeError, msgspec.MsgspecError):
         return {}
 
 

@@ -11,7 +11,7 @@ import msgspec
 from bakit.errors import BundleError
 from bakit.files import sha256
 from bakit.geometry import Box
-from bakit.settings import LocalizerForm, LocalizerSettings, Preprocessing
+from bakit.settings import LocalizerForm, LocalizerSettings, Preprocessing, SplitRecord
 from bakit.targets import Precision
 from bakit.tensors import TensorSpec
 
@@ -47,6 +47,7 @@ class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         sha256: Digest of the image's bytes.
         sex: ``M`` or ``F``.
         age_months: The float model's age.
+        bundle_months: This bundle's own age when it was exported.
         box: The hand, in pixels of the image; None if the whole image was used.
     """
 
@@ -54,6 +55,7 @@ class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: str
     sex: Literal["M", "F"]
     age_months: float
+    bundle_months: float
     box: Box | None
 
 
@@ -76,9 +78,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         calibration: What the INT8 ranges come from, in words; None for floats.
         calibration_sha256: Digest of the calibration set; None for floats.
         golden: Phantoms with expected results.
-        tolerance_months: Largest allowed change on the golden images.
+        tolerance_months: How far a device may be from the ages of the export.
         tool_versions: Versions of the libraries that wrote the files, by name.
         training_data: What the checkpoint was trained on, and its terms, in words.
+        split: Which images it was trained on, so that no score is taken on them unawares.
     """
 
     schema_version: Annotated[int, msgspec.Meta(ge=1)]
@@ -97,6 +100,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tolerance_months: float
     tool_versions: dict[str, str]
     training_data: str
+    split: SplitRecord | None
 
 
 @dataclass(frozen=True)

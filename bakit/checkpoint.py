@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -12,7 +13,7 @@ import numpy as np
 from bakit.errors import CheckpointError, MissingBackendError
 from bakit.files import sha256, write_file
 from bakit.localizer import weight_shapes
-from bakit.settings import Architecture, LocalizerSettings, Preprocessing
+from bakit.settings import Architecture, LocalizerSettings, Preprocessing, SplitRecord
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -47,22 +48,18 @@ class TrainingRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         data: What the images are, in words.
         terms: Terms of use of the weights.
         recipe: Every number of the recipe, by name.
-        split_seed: Seed of the 7:2:1 split.
-        excluded_ids: Ids that were left out of the split.
-        ids_sha256: Digest of the ids of each part: train, validation, test.
+        split: Which images were in which part.
         metrics: Scores by part.
-        epochs: Epochs run.
+        best_epoch: The epoch that was kept, from 1.
         tool_versions: Versions of the libraries, by name.
     """
 
     data: str
     terms: str
     recipe: dict[str, str | int | float | bool | None]
-    split_seed: int
-    excluded_ids: tuple[str, ...]
-    ids_sha256: dict[str, str]
+    split: SplitRecord
     metrics: dict[str, Metrics]
-    epochs: int
+    best_epoch: int
     tool_versions: dict[str, str]
 
 
@@ -73,12 +70,14 @@ class Ranges(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         method: How they were gathered.
         samples: Calibration images.
         calibration_sha256: Digest of the calibration set.
+        weights_sha256: Digest of the weights that they belong to.
         tensors: Lowest and highest value by tensor name of the exported regressor.
     """
 
     method: str
     samples: int
     calibration_sha256: str
+    weights_sha256: str
     tensors: dict[str, tuple[float, float]]
 
 
@@ -144,6 +143,15 @@ class Checkpoint:
     path: Path = Path("unsaved.safetensors")
 
     @property
+    def weights_sha256(self) -> str:
+        """Digest of the regressor's weights, whatever file they are in."""
+        state = hashlib.sha256()
+        for name, value in sorted(self.regressor.items()):
+            state.update(name.encode())
+            state.update(np.ascontiguousarray(value, np.float32).tobytes())
+        return state.hexdigest()
+
+    @property
     def name(self) -> str:
         """The file's stem."""
         return self.path.stem
@@ -189,6 +197,10 @@ class Checkpoint:
         ):
             message = f"{path}: the localizer's weights do not fit its settings"
             raise CheckpointError(message)
+        for name in ("mean_months", "sd_months"):
+            if parts["regressor"].get(name) != np.float32(getattr(header, name)):
+                message = f"{path}: its weights and its header disagree about {name}"
+                raise CheckpointError(message)
         try:
             reference = FloatReference(**parts["reference"]) if parts["reference"] else None
         except TypeError as error:

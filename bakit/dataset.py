@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bakit.errors import InputError, LabelsError
+from bakit.settings import SplitRecord
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -87,7 +88,14 @@ def _images(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         message = f"{folder}: no such folder; images belong in images/<id>{SUFFIXES[0]}"
         raise LabelsError(message)
-    return {path.stem: path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES}
+    images: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in SUFFIXES:
+            if path.stem in images:
+                message = f"{path}: stands beside {images[path.stem].name}; keep one of them"
+                raise LabelsError(message)
+            images[path.stem] = path
+    return images
 
 
 def _sample(row: dict[str, str], images: dict[str, Path], where: str) -> Sample:
@@ -130,6 +138,22 @@ def split(samples: Sequence[Sample], seed: int = 0, exclude: Collection[str] = (
         message = f"{len(shuffled)} labelled images are too few for a 7:2:1 split; at least 10"
         raise InputError(message)
     return Split(shuffled[test + validation :], shuffled[test : test + validation], shuffled[:test])
+
+
+def split_record(parts: Split, seed: int, excluded_ids: Collection[str]) -> SplitRecord:
+    """Return what a checkpoint remembers of a split."""
+    digests = {name: ids_digest(getattr(parts, name)) for name in Split._fields}
+    return SplitRecord(seed, tuple(sorted(excluded_ids)), digests)
+
+
+def known_split(samples: Sequence[Sample], record: SplitRecord) -> Split | None:
+    """Return the split that a record describes, or None if these are other images."""
+    try:
+        parts = split(samples, record.seed, record.excluded_ids)
+    except InputError:  # too few images for a split at all
+        return None
+    same = split_record(parts, record.seed, record.excluded_ids).ids_sha256 == record.ids_sha256
+    return parts if same else None
 
 
 def ids_digest(samples: Iterable[Sample]) -> str:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from bakit.bench import Gate, run_bench
 from bakit.checkpoint import SHIPPED, Checkpoint
 from bakit.dataset import read_samples
+from bakit.errors import InputError
 from bakit.export import export_bundle
+from bakit.files import write_file
 from bakit.phantoms import write_phantoms
 from bakit.runtime import Runtime
 from bakit.targets import Precision
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from bakit.runtime import Prediction
 
 PHANTOMS = 100
+MARKER = "MADE_BY_BAKIT_DEMO"
 MAX_DRIFT_MONTHS = 1.0
 """Limit of the demo's gate. A hundred images cannot show a drift below a quarter of a month, the
 gate's default."""
@@ -58,9 +61,13 @@ def run_demo(out: Path, say: Callable[[str], None]) -> DemoResult:
         BakitError: If a step fails.
     """
     data, bundles, report_path = out / "phantoms", out / "bundles", out / "report.json"
+    marker = out / MARKER
+    if out.exists() and any(out.iterdir()) and not marker.is_file():
+        message = f"{out}: not empty and not an earlier demo's; give another --out"
+        raise InputError(message)
+    shutil.rmtree(out, ignore_errors=True)
+    write_file(marker, b"Made by bakit demo, which replaces this folder.\n")
     say(f"generating {PHANTOMS} radiographs in {data}")
-    if (data / "labels.csv").is_file():
-        shutil.rmtree(data)
     write_phantoms(data, PHANTOMS, seed=7)
     checkpoint = Checkpoint.read(SHIPPED)
     paths = []

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from bakit.models import load_backbone
+from bakit.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,13 +83,12 @@ def fit(
         validation: The validation part.
         recipe: Numbers of the training.
         logs: Folder for ``metrics.csv``.
-        seed: Seed of the weights that are not pretrained, the order and the augmentation.
+        seed: Seed of the order and the augmentation.
         progress: Whether to show a progress bar.
 
     Raises:
-        InputError: If the pretrained weights cannot be had.
+        InputError: If the training diverged.
     """
-    load_backbone(model, recipe.pretrained)
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = recipe.norm_momentum
@@ -124,6 +123,9 @@ def fit(
                 batch_size=256,
             ),
         )
+    if not keep.weights:
+        message = "the training diverged: no epoch has a finite error; lower --learning-rate"
+        raise InputError(message)
     return Fitted(keep.weights, keep.epoch, keep.mae_months)
 
 

@@ -36,7 +36,7 @@ def decode(source: str | Path | bytes | npt.NDArray[np.generic]) -> Grey:
             an array ``(H, W)`` or ``(H, W, 3 or 4)`` (RGB) of uint8, uint16 or floats in 0..1.
 
     Returns:
-        ``(H, W)`` float32 in 0..1, bone bright.
+        ``(H, W)`` float32 in 0..1, as stored: an inverted film is not noticed.
 
     Raises:
         ImageError: If it is missing, not an image, cut short, smaller than 16 pixels, blank, or
@@ -128,7 +128,8 @@ def _from_array(pixels: npt.NDArray[Any]) -> Grey:
     if pixels.ndim == 3 and pixels.shape[2] in {3, 4}:
         red, green, blue = (_from_array(pixels[:, :, channel]) for channel in range(3))
         luma: Grey = 0.299 * red + 0.587 * green + 0.114 * blue  # ITU-R BT.601
-        return luma.clip(0, 1)  # the weights' sum rounds to just above 1
+        rounded = (luma > 1) & (luma < 1 + 1e-6)  # the weights' sum rounds to just above 1
+        return np.where(rounded, np.float32(1), luma)
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
     if pixels.ndim != 2:

@@ -83,6 +83,20 @@ class LocalizerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     seed: int = 0
 
 
+class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which images a model was trained, selected and tested on, without their pixels.
+
+    Attributes:
+        seed: Seed of the 7:2:1 split.
+        excluded_ids: Ids that were left out of all parts.
+        ids_sha256: Digest of the ids of each part: train, validation, test.
+    """
+
+    seed: int
+    excluded_ids: tuple[str, ...]
+    ids_sha256: dict[str, str]
+
+
 def check_image_size(size: int) -> None:
     """Refuse an image size that the regressor was not made for.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,24 +25,23 @@ from bakit.checkpoint import (
     Metrics,
     TrainingRecord,
 )
-from bakit.dataset import Split, ids_digest, read_samples, split
+from bakit.dataset import read_samples, split, split_record
 from bakit.errors import InputError
 from bakit.export.calibration import SAMPLES, ranges_on
 from bakit.export.onnx_localizer import localizer_model
 from bakit.export.onnx_writer import serialize
 from bakit.fitting import Part, fit
 from bakit.localizer import initial_weights
-from bakit.models import Regressor, regressor_from_weights
+from bakit.models import Regressor, load_backbone, regressor_from_weights
 from bakit.phantoms import make_phantom
 from bakit.preprocess import decode, preprocess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     import numpy.typing as npt
 
-    from bakit.dataset import Sample
+    from bakit.dataset import Sample, Split
     from bakit.geometry import Box
     from bakit.recipes import Recipe
     from bakit.settings import Architecture, LocalizerSettings, Preprocessing
@@ -110,14 +111,15 @@ def train(
             f"{plan.recipe.batch_size}; use more images or a smaller --batch-size"
         )
         raise InputError(message)
+    ages = np.array([sample.age_months for sample in parts.train])
+    mean, sd = float(ages.mean()), float(ages.std(ddof=1))
+    torch.manual_seed(plan.seed)
+    model = Regressor(plan.architecture, mean, sd)
+    load_backbone(model, plan.recipe.pretrained)  # may fail: before the long work
     out.mkdir(parents=True, exist_ok=True)
     weights = initial_weights(plan.localizer)
     boxes = _boxes(plan, parts, weights, out / "boxes.json", workers, on_image)
     training, validation, test = (load_part(part, boxes, plan.preprocessing) for part in parts)
-    torch.manual_seed(plan.seed)
-    ages = training.ages_months
-    mean, sd = float(ages.mean()), float(ages.std())
-    model = Regressor(plan.architecture, mean, sd)
     fitted = fit(
         model,
         training,
@@ -128,20 +130,19 @@ def train(
         progress=progress,
     )
     header = Header(SCHEMA_VERSION, plan.architecture, mean, sd, plan.preprocessing, plan.localizer)
-    # Read back before anything is measured: the weights are stored as float16.
-    stored = Checkpoint(header, fitted.weights, weights).write(out / BEST)
+    with TemporaryDirectory(dir=out) as folder:
+        # Read back before anything is measured: the weights are stored as float16.
+        stored = Checkpoint(header, fitted.weights, weights).write(Path(folder) / BEST)
     record = TrainingRecord(
         data=plan.description,
         terms=plan.terms,
         recipe=_flat(plan.recipe),
-        split_seed=plan.split_seed,
-        excluded_ids=tuple(excluded),
-        ids_sha256={name: ids_digest(getattr(parts, name)) for name in Split._fields},
+        split=split_record(parts, plan.split_seed, excluded),
         metrics={"validation": score(stored, validation), "test": score(stored, test)},
-        epochs=fitted.epoch,
+        best_epoch=fitted.epoch,
         tool_versions=_tool_versions(),
     )
-    calibration = _calibration_set(parts.train, training, plan.data.name)
+    calibration = _calibration_set(parts.train, training)
     final = Checkpoint(
         msgspec.structs.replace(header, training=record, ranges=ranges_on(stored, calibration)),
         stored.regressor,
@@ -214,13 +215,13 @@ def _boxes(
     return {sample.id: box for sample, box in zip(samples, found, strict=True)}
 
 
-def _calibration_set(samples: Sequence[Sample], part: Part, source: str) -> CalibrationSet:
+def _calibration_set(samples: Sequence[Sample], part: Part) -> CalibrationSet:
     """Choose calibration images among the training images, prepared already."""
     rows = {sample.id: index for index, sample in enumerate(samples)}
     pixels = part.images.numpy()
     chosen = choose_samples(samples, SAMPLES)
     return CalibrationSet.load(
-        chosen, lambda s: pixels[rows[s.id], 0].astype(np.float32) / np.float32(255), source
+        chosen, lambda s: pixels[rows[s.id], 0].astype(np.float32) / np.float32(255)
     )
 
 

@@ -1,4 +1,4 @@
-"""Does a bundle still say on this machine what the float model said when it was exported?"""
+"""Does a bundle still say on this machine what it said when it was exported?"""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ class GoldenCheck(msgspec.Struct, frozen=True):
 
     Attributes:
         path: The image inside the bundle.
-        expected_months: The float model's age.
+        float_months: The float model's age.
+        expected_months: The bundle's own age when it was exported.
         age_months: This machine's age for the same crop.
         box_iou: Overlap of this machine's box with the one found at export.
-        passed: Whether both are within the bundle's limits.
+        passed: Whether age and box are within the limits.
     """
 
     path: str
+    float_months: float
     expected_months: float
     age_months: float
     box_iou: float
@@ -46,15 +48,22 @@ def check_golden(bundle: Bundle, threads: int | None = None) -> list[GoldenCheck
         BakitError: If the bundle cannot be opened here.
     """
     checks = []
+    tolerance = bundle.manifest.tolerance_months
     with Runtime(bundle, threads) as runtime:
         for golden in bundle.manifest.golden:
             grey = decode(bundle.root / golden.path)
             age = runtime.regress(runtime.preprocess(grey, golden.box), male=is_male(golden.sex))
             whole = Box(0, 0, grey.shape[1], grey.shape[0])
             overlap = (runtime.locate(grey) or whole).iou(golden.box or whole)
-            passed = (
-                abs(age - golden.age_months) <= bundle.manifest.tolerance_months
-                and overlap >= MIN_BOX_IOU
+            passed = abs(age - golden.bundle_months) <= tolerance and overlap >= MIN_BOX_IOU
+            checks.append(
+                GoldenCheck(
+                    path=golden.path,
+                    float_months=golden.age_months,
+                    expected_months=golden.bundle_months,
+                    age_months=age,
+                    box_iou=overlap,
+                    passed=passed,
+                )
             )
-            checks.append(GoldenCheck(golden.path, golden.age_months, age, overlap, passed))
     return checks

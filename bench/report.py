@@ -5,7 +5,7 @@ All documents of a benchmark stand here and import no numpy: a gate in CI starts
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -163,12 +163,15 @@ class DataInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         folder: Name of the folder.
         samples: Images used.
-        available: Images in the folder.
+        part: ``test`` if the bundles were trained on this very folder: only its test part was
+            used then. Otherwise ``all``.
+        available: Images in that part.
         ids_sha256: Digest of the used ids (``bakit.dataset.ids_digest``).
     """
 
     folder: str
     samples: int
+    part: Literal["all", "test"]
     available: int
     ids_sha256: str
 

@@ -6,7 +6,7 @@ import math
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from bakit.bench.drift import RESAMPLES, SEED, choose_references, measure_drift
 from bakit.bench.footprint import measure_footprint
@@ -14,7 +14,7 @@ from bakit.bench.host import read_host
 from bakit.bench.latency import BLOCK, Query, measure_latency
 from bakit.bench.report import SCHEMA_VERSION, BundleReport, DataInfo, Report, Settings
 from bakit.bundle import Bundle
-from bakit.dataset import ids_digest, read_samples
+from bakit.dataset import ids_digest, known_split, read_samples
 from bakit.errors import InputError
 from bakit.preprocess import decode
 from bakit.runtime import Runtime
@@ -77,7 +77,7 @@ def run_bench(
     # The reference comes last, unless it is among the bundles anyway.
     chosen = _read_all([*bundles, *([] if reference is None else [reference])])
     explicit = None if reference is None else _among(chosen, reference)
-    samples, info = ([], None) if data is None else _read_data(Path(data), limit)
+    samples, info = ([], None) if data is None else _read_data(Path(data), limit, chosen)
     references = choose_references(chosen, explicit) if samples else {}
     for bundle in chosen:
         get_target(bundle.manifest.target).load_backend()  # what is missing is said at once
@@ -172,12 +172,29 @@ def _among(bundles: Sequence[Bundle], wanted: Bundle | str | Path) -> Bundle:
     return next(bundle for bundle in bundles if bundle.root.resolve() == _root(wanted))
 
 
-def _read_data(folder: Path, limit: int | None) -> tuple[list[Sample], DataInfo]:
-    """Read the labelled folder, thinned evenly: a sorted ``labels.csv`` stays representative."""
+def _read_data(
+    folder: Path, limit: int | None, bundles: Sequence[Bundle]
+) -> tuple[list[Sample], DataInfo]:
+    """Read the labelled folder, thinned evenly: a sorted ``labels.csv`` stays representative.
+
+    Of a folder that a bundle's model was trained on, only the test part is used.
+    """
     everything = read_samples(folder)
-    wanted = min(limit or len(everything), len(everything))
-    samples = [everything[index * len(everything) // wanted] for index in range(wanted)]
-    return samples, DataInfo(folder.resolve().name, wanted, len(everything), ids_digest(samples))
+    usable = everything
+    part: Literal["all", "test"] = "all"
+    records = {b.manifest.checkpoint_sha256: b.manifest.split for b in bundles}
+    for parts in [known_split(everything, record) for record in records.values() if record]:
+        if parts is not None:
+            held_out = {sample.id for sample in parts.test}
+            usable = [sample for sample in usable if sample.id in held_out]
+            part = "test"
+    if not usable:
+        message = f"{folder}: no image that all bundles' models were not trained on"
+        raise InputError(message)
+    wanted = min(limit or len(usable), len(usable))
+    samples = [usable[index * len(usable) // wanted] for index in range(wanted)]
+    name = folder.resolve().name
+    return samples, DataInfo(name, wanted, part, len(usable), ids_digest(samples))
 
 
 def _queries(bundles: Sequence[Bundle], samples: Sequence[Sample]) -> list[Query]:

@@ -23,19 +23,15 @@ class CalibrationSet:
     Attributes:
         samples: Which images.
         pixels: The regressor's inputs, each ``(S, S)`` float32 in 0..1, in the same order.
-        source: What the images are, in words.
     """
 
     samples: Sequence[Sample]
     pixels: Sequence[Grey]
-    source: str
 
     @staticmethod
-    def load(
-        samples: Sequence[Sample], prepare: Callable[[Sample], Grey], source: str
-    ) -> CalibrationSet:
+    def load(samples: Sequence[Sample], prepare: Callable[[Sample], Grey]) -> CalibrationSet:
         """Read images with ``prepare``, the preprocessing of the checkpoint."""
-        return CalibrationSet(samples, [prepare(sample) for sample in samples], source)
+        return CalibrationSet(samples, [prepare(sample) for sample in samples])
 
     @property
     def digest(self) -> str:

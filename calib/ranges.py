@@ -16,7 +16,7 @@ from bakit.checkpoint import Ranges
 from bakit.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from bakit.calib.dataset import CalibrationSet
     from bakit.targets import Tensors
@@ -44,7 +44,7 @@ def collect_ranges(
     model: bytes,
     inputs: Sequence[str],
     calibration: CalibrationSet,
-    on_done: Callable[[int], None] = lambda _: None,
+    weights_sha256: str,
 ) -> Ranges:
     """Measure activation ranges of a float regressor.
 
@@ -52,7 +52,7 @@ def collect_ranges(
         model: The float ONNX model.
         inputs: Names of its inputs.
         calibration: Images to run it on.
-        on_done: Called with the number of images done since the last call.
+        weights_sha256: Digest of the model's weights, so that ranges are not used for others.
 
     Returns:
         The range of every tensor that ONNX Runtime's calibrator looks at, by name.
@@ -71,7 +71,6 @@ def collect_ranges(
         for start in range(0, len(feeds), _CHUNK):
             chunk = feeds[start : start + _CHUNK]
             calibrator.collect_data(_Reader(chunk, inputs))
-            on_done(len(chunk))
         data = calibrator.compute_data()
     tensors = {}
     for name in sorted(data.keys()):
@@ -81,6 +80,7 @@ def collect_ranges(
         method=f"percentile {PERCENTILE}",
         samples=len(calibration),
         calibration_sha256=calibration.digest,
+        weights_sha256=weights_sha256,
         tensors=tensors,
     )
 
@@ -96,6 +96,6 @@ def read_ranges(path: Path) -> Ranges:
     except OSError as error:
         message = f"{path}: no such file of ranges ({error.strerror or error})"
         raise InputError(message) from error
-    except msgspec.MsgspecError as error:
+    except (UnicodeDecodeError, msgspec.MsgspecError) as error:
         message = f"{path}: not a file of ranges that bakit calibrate wrote ({error})"
         raise InputError(message) from error

@@ -10,8 +10,9 @@ from bakit.backends.ort import OrtSession
 from bakit.calib.dataset import CalibrationSet
 from bakit.calib.ranges import collect_ranges
 from bakit.calib.select import choose_samples
-from bakit.checkpoint import Checkpoint
-from bakit.dataset import read_samples, split
+from bakit.checkpoint import SHIPPED, Checkpoint
+from bakit.dataset import known_split, read_samples
+from bakit.errors import InputError
 from bakit.export.onnx_graph import regressor_model
 from bakit.export.onnx_localizer import localizer_model
 from bakit.export.onnx_writer import serialize
@@ -38,28 +39,40 @@ def calibrate(
     *,
     count: int = SAMPLES,
     seed: int = 0,
+    all_images: bool = False,
     on_done: Callable[[int], None] = lambda _: None,
 ) -> Ranges:
     """Choose training images of a labelled folder and gather activation ranges on them.
 
     Args:
         checkpoint: The float checkpoint.
-        data: The labelled folder. Only the training part of its 7:2:1 split is touched, made with
-            the checkpoint's own seed and exclusions: no image that a score is taken on.
+        data: The labelled folder that the checkpoint was trained on. Only the training part of
+            its 7:2:1 split is touched: no image that a score is taken on.
         count: Images to choose.
         seed: Seed of the choice.
+        all_images: Use any image of the folder, which holds none of the training data.
         on_done: Called with the number of images done since the last call.
 
     Raises:
+        InputError: If it is another folder than the checkpoint was trained on.
         LabelsError: If the folder cannot be read.
         ImageError: If an image cannot be used.
     """
     record = checkpoint.header.training
-    parts = split(
-        read_samples(data),
-        record.split_seed if record else 0,
-        record.excluded_ids if record else (),
-    )
+    samples = read_samples(data)
+    if not all_images:
+        if record is None:
+            message = f"{checkpoint.path}: does not say what it was trained on; use --all-images"
+            raise InputError(message)
+        parts = known_split(samples, record.split)
+        if parts is None:
+            message = (
+                f"{data}: not the folder that {checkpoint.name} was trained on, so its training "
+                "images cannot be told from its test images; calibrate on that folder, or with "
+                "bakit calibrate --all-images on one that shares no image with it"
+            )
+            raise InputError(message)
+        samples = parts.train
     header = checkpoint.header
     localizer = OrtSession(serialize(localizer_model(checkpoint.localizer, header.localizer)))
 
@@ -71,21 +84,22 @@ def calibrate(
         on_done(1)
         return preprocess(grey, box, header.preprocessing)
 
-    chosen = choose_samples(parts.train, count, seed)
-    return ranges_on(checkpoint, CalibrationSet.load(chosen, prepare, data.name))
+    return ranges_on(checkpoint, CalibrationSet.load(choose_samples(samples, count, seed), prepare))
 
 
 def calibrate_file(
-    checkpoint: Path,
+    checkpoint: Path | None,
     data: Path,
     out: Path,
     *,
     count: int = SAMPLES,
     seed: int = 0,
+    all_images: bool = False,
     on_done: Callable[[int], None] = lambda _: None,
 ) -> Ranges:
-    """Run ``calibrate`` from a file to a file; arguments as there."""
-    ranges = calibrate(Checkpoint.read(checkpoint), data, count=count, seed=seed, on_done=on_done)
+    """Run ``calibrate`` on a file, or the shipped checkpoint when None, and write a file."""
+    loaded = Checkpoint.read(checkpoint or SHIPPED)
+    ranges = calibrate(loaded, data, count=count, seed=seed, all_images=all_images, on_done=on_done)
     write_file(out, msgspec.json.format(msgspec.json.encode(ranges), indent=1) + b"\n")
     return ranges
 
@@ -94,4 +108,5 @@ def ranges_on(checkpoint: Checkpoint, calibration: CalibrationSet) -> Ranges:
     """Gather the ranges of the graph that export writes, on prepared images."""
     inputs = regressor_inputs(checkpoint.header.architecture, checkpoint.header.preprocessing)
     model = serialize(regressor_model(checkpoint))
-    return collect_ranges(model, [spec.name for spec in inputs], calibration)
+    names = [spec.name for spec in inputs]
+    return collect_ranges(model, names, calibration, checkpoint.weights_sha256)

@@ -49,6 +49,9 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
         if request.ranges is None:  # the caller's mistake: bakit.export always passes them
             message = "INT8 needs activation ranges"
             raise ValueError(message)
+        if request.ranges.weights_sha256 != checkpoint.weights_sha256:
+            message = "the INT8 ranges are another checkpoint's; calibrate this one"
+            raise CheckpointError(message)
         regressor = quantize(regressor, request.ranges)
     localizer = localizer_model(checkpoint.localizer, header.localizer, request.localizer_form)
     models = {"localizer": serialize(localizer), "regressor": serialize(regressor)}
@@ -107,7 +110,7 @@ def quantize(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
             tensors_range=TensorsData(CalibrationMethod.MinMax, data),
             nodes_to_quantize=[],
             nodes_to_exclude=[*head_nodes(model), *squeeze_nodes(model)],
-            op_types_to_quantize=["Conv", "Add", "Mul", "HardSigmoid"],
+            op_types_to_quantize=["Conv", "Relu", "Add", "Mul", "HardSigmoid"],
             extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
         )
         quantizer.quantize_model()

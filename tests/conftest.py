@@ -80,7 +80,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, labelled: Labelled) -> 
     stored = Checkpoint(header, module_weights(model), initial_weights(localizer)).write(path)
     pixels = part.images.numpy()[:, 0]
     prepared = [image.astype(np.float32) / np.float32(255) for image in pixels]
-    ranges = ranges_on(stored, CalibrationSet(samples, prepared, "phantoms"))
+    ranges = ranges_on(stored, CalibrationSet(samples, prepared))
     reference = FloatReference(pixels, part.sexes.numpy()[:, 0], predict_part(stored, part))
     final = stored.with_header(ranges=ranges)
     return Checkpoint(final.header, final.regressor, final.localizer, reference).write(path)
@@ -192,4 +192,4 @@ def _fake_golden(checkpoint: Checkpoint, folder: Path) -> tuple[Golden, ...]:
     grey = decode(data)
     box = locate(grey, FakeSession("localizer"), header.localizer.size)
     age = header.mean_months + float(preprocess(grey, box, header.preprocessing).mean()) + 1.0
-    return (Golden("golden/1.png", sha256(data), "M", age, box),)
+    return (Golden("golden/1.png", sha256(data), "M", age, age, box),)

@@ -66,6 +66,7 @@ def make_bundle(
         tolerance_months=0.01,
         tool_versions={},
         training_data="none",
+        split=None,
     )
     return Bundle(Path("bundles") / name, manifest, f"sha of {name}")
 

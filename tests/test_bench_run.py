@@ -21,9 +21,10 @@ from bakit.bench.footprint import footprint_here, measure_footprint, peak_rss_mb
 from bakit.bench.report import Footprint
 from bakit.bundle import Artifact, Bundle, Golden, Manifest, encode_manifest
 from bakit.cli.bench import command
+from bakit.dataset import read_samples, split, split_record
 from bakit.errors import BundleError, ImageError, InputError, UnsupportedTargetError
 from bakit.files import sha256
-from bakit.settings import LocalizerSettings, Preprocessing
+from bakit.settings import LocalizerSettings, Preprocessing, SplitRecord
 from bakit.targets import Precision
 from bakit.tensors import TensorSpec
 
@@ -44,6 +45,7 @@ def write_bundle(
     precision: Precision = Precision.FP32,
     *,
     golden: bool = True,
+    record: SplitRecord | None = None,
 ) -> Path:
     """Write a bundle of the fake target: it says ``age_months``, plus at most 2."""
     root.mkdir(parents=True)
@@ -56,6 +58,8 @@ def write_bundle(
     (root / "golden.png").write_bytes(hand())
     settings, localizer = Preprocessing(), LocalizerSettings()
     size, side = settings.image_size, localizer.size
+    answer = Golden("golden.png", sha256(hand()), "F", age_months, age_months, None)
+    answers = (answer,) if golden else ()
     manifest = Manifest(
         schema_version=1,
         target="fake",
@@ -84,10 +88,11 @@ def write_bundle(
         checkpoint_sha256="c1",
         calibration=None,
         calibration_sha256=None,
-        golden=(Golden("golden.png", sha256(hand()), "F", age_months, None),) if golden else (),
+        golden=answers,
         tolerance_months=2.0,
         tool_versions={},
         training_data="none",
+        split=record,
     )
     (root / "manifest.json").write_bytes(encode_manifest(manifest))
     return root
@@ -104,10 +109,13 @@ def _fake_target(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    folder = tmp_path / "radiographs"
+    return write_data(tmp_path / "radiographs", 6)
+
+
+def write_data(folder: Path, count: int) -> Path:
     (folder / "images").mkdir(parents=True)
     rows = ["id,boneage,male"]
-    for index in range(6):
+    for index in range(count):
         (folder / "images" / f"{index}.png").write_bytes(hand())
         rows.append(f"{index},{100 + index},{index % 2 == 0}")
     (folder / "labels.csv").write_text("\n".join(rows))
@@ -174,6 +182,24 @@ def test_a_limit_thins_the_images_evenly(bundles: list[Path], data: Path) -> Non
     report = run_bench([bundles[0]], data, bundles[0], 100, 1, 0, 0)
     assert report.data is not None
     assert report.data.samples == 6
+
+
+def test_of_its_own_training_folder_only_the_test_part_is_used(tmp_path: Path) -> None:
+    """Scores on training images say nothing."""
+    folder = write_data(tmp_path / "radiographs", 30)
+    parts = split(read_samples(folder), 5)
+    bundle = write_bundle(tmp_path / "trained", record=split_record(parts, 5, ()))
+    report = run_bench([bundle], folder, bundle, None, 1, 0, 0)
+    assert report.data is not None
+    assert (report.data.part, report.data.samples) == ("test", 3)
+    assert report.bundles[0].drift is not None
+    used = {row.id for row in report.bundles[0].drift.rows}
+    assert used == {sample.id for sample in parts.test}
+
+    other = write_data(tmp_path / "other", 29)
+    report = run_bench([bundle], other, bundle, None, 1, 0, 0)
+    assert report.data is not None
+    assert (report.data.part, report.data.samples) == ("all", 29)
 
 
 def test_without_data_drift_is_not_measured(bundles: list[Path]) -> None:

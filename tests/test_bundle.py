@@ -167,7 +167,7 @@ def test_verify_passes_on_what_was_exported(fake_bundle):
 
 @pytest.mark.parametrize(
     ("change", "reason"),
-    [({"age_months": 100.0}, "expected 100.00"), ({"box": [0, 0, 20, 20]}, "box overlap 0.")],
+    [({"bundle_months": 100.0}, "expected 100.00"), ({"box": [0, 0, 20, 20]}, "box overlap 0.")],
 )
 def test_verify_fails_when_an_answer_is_another(edit, change, reason):
     bundle = edit(golden=[edit.manifest["golden"][0] | change])
@@ -180,7 +180,14 @@ def test_verify_fails_when_an_answer_is_another(edit, change, reason):
 def test_verify_prints_json(fake_bundle):
     result = CliRunner().invoke(main, ["verify", str(fake_bundle), "--json"])
     (check,) = (json.loads(line) for line in result.stdout.splitlines())
-    assert set(check) == {"path", "expected_months", "age_months", "box_iou", "passed"}
+    assert set(check) == {
+        "path",
+        "float_months",
+        "expected_months",
+        "age_months",
+        "box_iou",
+        "passed",
+    }
     assert check["passed"] is True
     assert check["box_iou"] == 1.0
 

@@ -225,7 +225,8 @@ def test_calibration_writes_ranges_that_export_takes(checkpoint, labelled, tmp_p
     from bakit.export import command
 
     out = tmp_path / "ranges.json"
-    arguments = ["calibrate", checkpoint.path, labelled.folder, "--samples", 3, "--out", out]
+    arguments = ["calibrate", checkpoint.path, labelled.folder, "--all-images"]
+    arguments += ["--samples", 3, "--out", out]
     result = CliRunner().invoke(main, [str(argument) for argument in arguments])
     assert (result.exit_code, result.stderr) == (0, "")
     ranges = read_ranges(out)
@@ -235,6 +236,12 @@ def test_calibration_writes_ranges_that_export_takes(checkpoint, labelled, tmp_p
     monkeypatch.setattr(command, "export_bundle", lambda *_, ranges, **__: given.append(ranges))
     command.export_all(checkpoint.path, ["onnx"], "int8", tmp_path, calibration=out)
     assert given == [ranges]
+
+
+def test_calibration_wants_the_folder_of_the_training(checkpoint, labelled, refused):
+    """Elsewhere training images cannot be told from test images."""
+    line = refused("calibrate", checkpoint.path, labelled.folder)
+    assert "use --all-images" in line
 
 
 # Libraries that are not installed

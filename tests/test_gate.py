@@ -73,7 +73,7 @@ def make_bundle(
 
 def make_report(*bundles: BundleReport, ids: str = "d") -> Report:
     bundles = bundles or (make_bundle(),)
-    data = DataInfo("radiographs", 1, 1, ids) if bundles[0].drift else None
+    data = DataInfo("radiographs", 1, "all", 1, ids) if bundles[0].drift else None
     host = HostInfo("Linux 6", "x86_64", "CPU", 2, ("avx2",), None, "3.11", {"numpy": "2"})
     settings = Settings(100, 5.0, 10, 10, None, 2000, 0)
     return Report(SCHEMA_VERSION, host, settings, data, bundles)

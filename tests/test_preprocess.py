@@ -266,10 +266,10 @@ def test_training_calibration_and_devices_see_the_same_pixels(
     monkeypatch.setattr(
         calibration, "locate", lambda grey, *_: locate(grey, FakeSession("localizer"), size)
     )
-    monkeypatch.setattr(calibration, "collect_ranges", lambda model, inputs, images: images)
-    images = calibration.calibrate(checkpoint, labelled.folder)
+    monkeypatch.setattr(calibration, "collect_ranges", lambda model, inputs, images, digest: images)
+    images = calibration.calibrate(checkpoint, labelled.folder, all_images=True)
     of_id = dict(zip((sample.id for sample in labelled.samples), feeds, strict=True))
-    assert len(images) == 9
+    assert len(images) == 12
     for sample, feed in zip(images.samples, images, strict=True):
         assert np.array_equal(feed["image"][0, 0], of_id[sample.id])
 

@@ -95,7 +95,7 @@ def test_excluded_ids_are_in_no_part(data, tmp_path):
     record = checkpoint.header.training
     parts = split(read_samples(data), 0, excluded)
 
-    assert set(record.excluded_ids) == excluded
+    assert set(record.split.excluded_ids) == excluded
     assert sum(len(part) for part in parts) == 17
     assert checkpoint.header.ranges.samples == len(parts.train)
 

@@ -69,7 +69,8 @@ class _LocalizerSession(_EagerSession):
 
 
 @lru_cache(maxsize=1)  # both roles live in one file
-def _read(path: Path) -> Checkpoint:
+def _read(path: Path, digest: str) -> Checkpoint:
+    del digest  # another file at the same path is another entry
     return Checkpoint.read(path)
 
 
@@ -77,7 +78,7 @@ def open_session(path: Path, artifact: Artifact, threads: int | None) -> _EagerS
     """Open one of the two models of a checkpoint file."""
     if threads is not None:
         torch.set_num_threads(threads)  # torch has one setting for the process
-    checkpoint = _read(path)
+    checkpoint = _read(path, artifact.sha256)
     if artifact.role == "regressor":
         return _RegressorSession(checkpoint)
     return _LocalizerSession(checkpoint)

@@ -212,7 +212,8 @@ def _notes(report: Report) -> list[str]:
     notes = [f"{host.cpu}, {host.logical_cores} logical cores; {queries} queries of each bundle"]
     if report.data is None:
         return [*notes, "drift was not measured: give labelled images with --data"]
-    notes.append(f"drift on {report.data.samples} of {report.data.available} images")
+    which = "images" if report.data.part == "all" else "test images: the rest trained the model"
+    notes.append(f"drift on {report.data.samples} of {report.data.available} {which}")
     references = {
         bundle.drift.reference: bundle.drift.reference_target
         for bundle in report.bundles

@@ -71,6 +71,10 @@ def command(
         preprocessing = Preprocessing(image_size=image_size, localize=localize)
     except ValueError as error:
         raise InputError(str(error)) from error
+    zoom = given.get("zoom")
+    if isinstance(zoom, tuple) and not 0 < zoom[0] <= zoom[1]:
+        message = f"--zoom {zoom[0]:g} {zoom[1]:g} is not possible; use two numbers above 0, rising"
+        raise InputError(message)
     numbers = get_recipe(recipe, **given)
     from bakit.train import TrainingPlan, train
 
