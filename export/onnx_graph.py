@@ -105,6 +105,11 @@ def head_nodes(model: ModelProto) -> list[str]:
     return [node.name for node in model.graph.node if node.name.startswith(("head/", "age_months"))]
 
 
+def early_nodes(model: ModelProto) -> list[str]:
+    """Return the names of the first convolution's and the first block's nodes."""
+    return [node.name for node in model.graph.node if node.name.startswith(("stem/", "block1/"))]
+
+
 def squeeze_nodes(model: ModelProto) -> list[str]:
     """Return the names of the squeeze-and-excitation nodes."""
     return [node.name for node in model.graph.node if "/squeeze/" in node.name]

@@ -13,7 +13,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from bakit.bundle import Artifact
 from bakit.errors import CheckpointError
-from bakit.export.onnx_graph import head_nodes, regressor_model, squeeze_nodes
+from bakit.export.onnx_graph import early_nodes, head_nodes, regressor_model, squeeze_nodes
 from bakit.export.onnx_localizer import localizer_model
 from bakit.export.onnx_writer import check_profile, serialize, sort_nodes, strip_opset_imports
 from bakit.files import sha256
@@ -79,8 +79,8 @@ def quantize(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
     """Return the model with its backbone in INT8.
 
     Weights are symmetric INT8 per output channel, activations UINT8 per tensor. The head, the sex
-    branch and squeeze-and-excitation stay float: they hold next to no arithmetic and most of the
-    error.
+    branch, squeeze-and-excitation, h-swish's product and everything up to the first block stay
+    float: a sixth of the multiply-adds at 96 pixels, and most of the error.
 
     Raises:
         CheckpointError: If a range is missing: the ranges are another model's.
@@ -109,8 +109,8 @@ def quantize(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
             activation_qType=QuantType.QUInt8,
             tensors_range=TensorsData(CalibrationMethod.MinMax, data),
             nodes_to_quantize=[],
-            nodes_to_exclude=[*head_nodes(model), *squeeze_nodes(model)],
-            op_types_to_quantize=["Conv", "Relu", "Add", "Mul", "HardSigmoid"],
+            nodes_to_exclude=[*early_nodes(model), *head_nodes(model), *squeeze_nodes(model)],
+            op_types_to_quantize=["Conv", "Relu"],
             extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
         )
         quantizer.quantize_model()

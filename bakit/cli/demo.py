@@ -35,7 +35,7 @@ def command(ctx: click.Context, out: Path) -> None:
     for failure in result.gate.failures:
         click.echo(f"gate: {failure}")
     word = "passed" if result.gate.passed else "FAILED"
-    click.echo(f"gate: {word}, drift limit {MAX_DRIFT_MONTHS} month")
+    click.echo(f"gate: {word}, drift limit {MAX_DRIFT_MONTHS:g} months")
     click.echo(f"\nresults: {result.report_path}, {out / 'bundles'}, {out / 'phantoms'}")
     if not result.gate.passed:
         ctx.exit(1)
