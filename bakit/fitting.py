@@ -26,11 +26,12 @@ from torch.utils.data import DataLoader, TensorDataset
 from bakit.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
+    from bakit.checkpoint import Weights
     from bakit.models import Regressor
     from bakit.recipes import Recipe
 
@@ -74,6 +75,7 @@ def fit(
     *,
     seed: int = 0,
     progress: bool = True,
+    on_best: Callable[[Weights], object] = lambda _: None,
 ) -> Fitted:
     """Train a regressor and return the weights of the epoch with the lowest validation MAE.
 
@@ -85,6 +87,7 @@ def fit(
         logs: Folder for ``metrics.csv``.
         seed: Seed of the order and the augmentation.
         progress: Whether to show a progress bar.
+        on_best: Given the weights whenever an epoch is the best so far.
 
     Raises:
         InputError: If the training diverged.
@@ -94,7 +97,7 @@ def fit(
             layer.momentum = recipe.norm_momentum
     # lightning advertises at level INFO.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    keep = _KeepBest()
+    keep = _KeepBest(on_best)
     trainer = lightning.Trainer(
         max_epochs=recipe.epochs,
         logger=CSVLogger(logs.parent, name="", version=logs.name),
@@ -109,6 +112,7 @@ def fit(
         # The images are in memory: worker processes would only cost.
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", ".*LeafSpec.*")
+        warnings.filterwarnings("ignore", ".*Previous log files.*")  # a run's folder is its own
         trainer.fit(
             _Training(model, recipe, torch.Generator().manual_seed(seed)),
             DataLoader(
@@ -184,7 +188,8 @@ class _Training(lightning.LightningModule):
 class _KeepBest(Callback):
     """Remembers the weights whenever the validation MAE falls."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_best: Callable[[Weights], object]) -> None:
+        self.on_best = on_best
         self.mae_months = math.inf
         self.epoch = 0
         self.weights: dict[str, npt.NDArray[np.float32]] = {}
@@ -198,6 +203,7 @@ class _KeepBest(Callback):
             self.epoch = trainer.current_epoch + 1
             assert isinstance(pl_module, _Training)
             self.weights = module_weights(pl_module.model)
+            self.on_best(self.weights)
 
 
 def module_weights(model: nn.Module) -> dict[str, npt.NDArray[np.float32]]:

@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from bakit.settings import Architecture, LocalizerSettings, Preprocessing
 
 BEST = "best.safetensors"
+UNFINISHED = "unfinished.safetensors"
+"""The best epoch so far, for ``--pretrained`` after a run that was cut off."""
+
 REFERENCE_SEEDS = range(100, 108)
 """Phantoms whose answers a checkpoint carries, so that an export can be checked without torch."""
 
@@ -120,6 +123,8 @@ def train(
     weights = initial_weights(plan.localizer)
     boxes = _boxes(plan, parts, weights, out / "boxes.json", workers, on_image)
     training, validation, test = (load_part(part, boxes, plan.preprocessing) for part in parts)
+    header = Header(SCHEMA_VERSION, plan.architecture, mean, sd, plan.preprocessing, plan.localizer)
+    unfinished = out / UNFINISHED
     fitted = fit(
         model,
         training,
@@ -128,8 +133,8 @@ def train(
         out / "logs",
         seed=plan.seed,
         progress=progress,
+        on_best=lambda found: Checkpoint(header, found, weights).write(unfinished),
     )
-    header = Header(SCHEMA_VERSION, plan.architecture, mean, sd, plan.preprocessing, plan.localizer)
     with TemporaryDirectory(dir=out) as folder:
         # Read back before anything is measured: the weights are stored as float16.
         stored = Checkpoint(header, fitted.weights, weights).write(Path(folder) / BEST)
@@ -149,7 +154,9 @@ def train(
         weights,
         _reference(stored),
     )
-    return final.write(out / BEST)
+    written = final.write(out / BEST)
+    unfinished.unlink()
+    return written
 
 
 def load_part(

@@ -67,6 +67,26 @@ def test_checkpoint_carries_its_record(trained, data):
     assert checkpoint.header.ranges.samples == len(parts.train) == 14
 
 
+def test_a_run_that_is_cut_off_leaves_its_best_epoch(data, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        message = "cut off"
+        raise RuntimeError(message)
+
+    plan = make_plan(data, preprocessing=Preprocessing(localize=False))
+    with monkeypatch.context() as patch:
+        patch.setattr("bakit.train.score", fail)
+        with pytest.raises(RuntimeError, match="cut off"):
+            train(plan, tmp_path, progress=False)
+
+    assert not (tmp_path / "best.safetensors").exists()
+    again = get_recipe("scratch", epochs=1, batch_size=4)
+    again = msgspec.structs.replace(again, pretrained=str(tmp_path / "unfinished.safetensors"))
+    plan = make_plan(data, recipe=again, preprocessing=Preprocessing(localize=False))
+    train(plan, tmp_path, progress=False)
+    assert (tmp_path / "best.safetensors").exists()
+    assert not (tmp_path / "unfinished.safetensors").exists()
+
+
 def test_log_has_a_row_for_each_epoch(trained):
     rows = (trained[1] / "logs" / "metrics.csv").read_text().splitlines()
     assert "val_mae_months" in rows[0]
