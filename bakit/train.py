@@ -5,8 +5,6 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -38,6 +36,7 @@ from bakit.preprocess import decode, preprocess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -135,9 +134,8 @@ def train(
         progress=progress,
         on_best=lambda found: Checkpoint(header, found, weights).write(unfinished),
     )
-    with TemporaryDirectory(dir=out) as folder:
-        # Read back before anything is measured: the weights are stored as float16.
-        stored = Checkpoint(header, fitted.weights, weights).write(Path(folder) / BEST)
+    # Read back before anything is measured: the weights are stored as float16.
+    stored = Checkpoint.read(unfinished)
     record = TrainingRecord(
         data=plan.description,
         terms=plan.terms,
