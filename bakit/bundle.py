@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from bakit.conformal import Intervals
 from bakit.errors import BundleError
 from bakit.files import sha256
 from bakit.geometry import Box
@@ -82,6 +83,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tool_versions: Versions of the libraries that wrote the files, by name.
         training_data: What the checkpoint was trained on, and its terms, in words.
         split: Which images it was trained on, so that no score is taken on them unawares.
+        intervals: Intervals around predicted ages, fitted on the float model; None if the
+            checkpoint has none.
     """
 
     schema_version: Annotated[int, msgspec.Meta(ge=1)]
@@ -101,6 +104,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tool_versions: dict[str, str]
     training_data: str
     split: SplitRecord | None
+    intervals: Intervals | None = None
 
 
 @dataclass(frozen=True)

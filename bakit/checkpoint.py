@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import msgspec
 import numpy as np
 
+from bakit.conformal import Intervals
 from bakit.errors import CheckpointError, MissingBackendError
 from bakit.files import sha256, write_file
 from bakit.localizer import weight_shapes
@@ -34,11 +35,13 @@ class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         samples: Images.
         mae_months: Mean absolute error.
         bias_months: Mean of predicted minus true age.
+        interval_coverage: Share of the true ages inside their intervals; None without intervals.
     """
 
     samples: int
     mae_months: float
     bias_months: float
+    interval_coverage: float | None = None
 
 
 class TrainingRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -93,6 +96,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         localizer: Settings of the localizer.
         training: Where the weights come from.
         ranges: INT8 activation ranges, if they were gathered.
+        intervals: Intervals around predicted ages, if they were fitted.
     """
 
     schema_version: Annotated[int, msgspec.Meta(ge=1)]
@@ -103,6 +107,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     localizer: LocalizerSettings
     training: TrainingRecord | None = None
     ranges: Ranges | None = None
+    intervals: Intervals | None = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
 def sha256(data: ReadableBuffer) -> str:
     """Return the hex digest of some bytes."""
     return hashlib.sha256(data).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hex digest of a file; one that has not changed is read once in a process."""
+    state = path.stat()
+    return _file_sha256(path, state.st_size, state.st_mtime_ns)
+
+
+@cache
+def _file_sha256(path: Path, size: int, mtime_ns: int) -> str:
+    del size, mtime_ns  # they tell one state of the file from another
+    return sha256(path.read_bytes())
 
 
 def write_file(path: Path, data: bytes) -> None:

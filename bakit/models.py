@@ -79,7 +79,8 @@ class Regressor(nn.Module):
 
     def forward(self, image: Tensor, sex: Tensor) -> Tensor:
         """Return the age in months, ``(N, 1)`` float32; arguments as in ``standardized``."""
-        return self.standardized(image, sex) * self.sd_months + self.mean_months
+        # In float32 also under mixed precision: bfloat16 has steps of a month above 128.
+        return self.standardized(image, sex).float() * self.sd_months + self.mean_months
 
 
 def load_backbone(model: Regressor, source: str) -> None:

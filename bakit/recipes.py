@@ -14,39 +14,100 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         epochs: Passes over the training part.
-        batch_size: Images an update.
+        batch_size: Images an update, over all processes.
+        loss: On standardized ages: ``mse``, the paper's eq. 6; ``l1``; or ``huber``, which is
+            like ``l1`` beyond a quarter of a standard deviation.
         learning_rate: Initial ("step") or highest ("one-cycle") learning rate of SGD.
         momentum: SGD momentum.
         nesterov: Nesterov's form of it.
         weight_decay: L2 penalty.
         schedule: ``step``: divided by 10 every ``step_epochs``; ``one-cycle``: up, then down to 0.
         step_epochs: Epochs between divisions.
+        warm_up: Share of a one-cycle schedule in which the rate goes up.
+        average: Decay an update of the average of weights that is validated and kept; 0 keeps the
+            weights themselves.
+        patience: Epochs without a better validation error after which the run stops; 0 never does.
         norm_momentum: Momentum of the running statistics of batch norm.
+        crops: Crops kept of each training image: the localizer's, and others near to it.
+        crop_jitter: How far a side of those others is moved at random, as a share of the box's.
+        phantoms: Generated radiographs among the training images.
         rotation_degrees: Random rotation, at most this much either way.
         zoom: Lowest and highest random magnification.
+        stretch: Random change of the aspect ratio, at most this share.
         shift: Random shift, at most this share of the side.
         flip: Whether half of the images are mirrored: left and right hands read alike.
         contrast: Random contrast, within 1 ± this.
         brightness: Random brightness, within ± this (grey is 0..1).
+        blur: Random Gaussian blur of half of the images, at most this many pixels.
+        background: Share of the images whose darkest pixels are blackened at random.
         pretrained: ``imagenet``, ``none`` or a weights file (``bakit.models.load_backbone``).
     """
 
     epochs: int = 160
     batch_size: int = 10
+    loss: Literal["mse", "l1", "huber"] = "mse"
     learning_rate: float = 0.01
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 0.0
     schedule: Literal["step", "one-cycle"] = "step"
     step_epochs: int = 30
+    warm_up: float = 0.3
+    average: float = 0.0
+    patience: int = 0
     norm_momentum: float = 0.01
+    crops: int = 1
+    crop_jitter: float = 0.0
+    phantoms: int = 0
     rotation_degrees: float = 10.0
     zoom: tuple[float, float] = (0.9, 1.1)
+    stretch: float = 0.0
     shift: float = 0.05
     flip: bool = False
     contrast: float = 0.2
     brightness: float = 0.1
+    blur: float = 0.0
+    background: float = 0.0
     pretrained: str = "imagenet"
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no training is possible with."""
+        for name, (low, high) in LIMITS.items():
+            value = getattr(self, name)
+            option = f"--{name.replace('_', '-')}"
+            for number in value if isinstance(value, tuple) else (value,):
+                if not low <= number <= high:
+                    message = f"{option} {number:g} is not possible; use {low:g} to {high:g}"
+                    raise ValueError(message)
+        if self.zoom[0] > self.zoom[1]:
+            message = f"--zoom {self.zoom[0]:g} {self.zoom[1]:g} falls; give the lower number first"
+            raise ValueError(message)
+
+
+LIMITS: dict[str, tuple[float, float]] = {
+    "epochs": (1, 100_000),
+    "batch_size": (2, 65_536),
+    "learning_rate": (1e-9, 100),
+    "momentum": (0, 0.9999),
+    "weight_decay": (0, 1),
+    "step_epochs": (1, 100_000),
+    "warm_up": (0.001, 0.999),
+    "average": (0, 0.999999),
+    "patience": (0, 100_000),
+    "norm_momentum": (1e-6, 1),
+    "crops": (1, 100),
+    "crop_jitter": (0, 0.4),
+    "phantoms": (0, 1_000_000),
+    "rotation_degrees": (0, 180),
+    "zoom": (0.2, 5),
+    "stretch": (0, 2),
+    "shift": (0, 0.5),
+    "contrast": (0, 1),
+    "brightness": (0, 1),
+    "blur": (0, 1),
+    "background": (0, 1),
+}
+"""What each number may be."""
 
 
 RECIPES = {
@@ -55,19 +116,27 @@ RECIPES = {
     "paper": Recipe(),
     # Without ImageNet weights AdamW hardly learns here; SGD with Nesterov momentum does.
     "scratch": Recipe(
-        epochs=30,
+        epochs=60,
         batch_size=32,
+        loss="huber",
         learning_rate=0.04,
         nesterov=True,
         weight_decay=1e-4,
         schedule="one-cycle",
+        average=0.999,
         norm_momentum=0.1,
-        rotation_degrees=10.0,
+        crops=4,
+        crop_jitter=0.06,
+        phantoms=1000,
+        rotation_degrees=12.0,
         zoom=(0.9, 1.15),
+        stretch=0.08,
         shift=0.05,
         flip=True,
         contrast=0.2,
         brightness=0.1,
+        blur=1.0,
+        background=0.3,
         pretrained="none",
     ),
 }
@@ -77,10 +146,13 @@ def get_recipe(name: str, **changes: object) -> Recipe:
     """Return a preset with some numbers changed; changes that are None are ignored.
 
     Raises:
-        InputError: If there is no such preset.
+        InputError: If there is no such preset, or a number is not possible.
     """
     if name not in RECIPES:
         message = f"no recipe {name!r}; use one of {', '.join(RECIPES)}"
         raise InputError(message)
     given = {key: value for key, value in changes.items() if value is not None}
-    return msgspec.structs.replace(RECIPES[name], **given)
+    try:
+        return msgspec.convert(msgspec.to_builtins(RECIPES[name]) | given, Recipe, builtin_types=())
+    except msgspec.ValidationError as error:
+        raise InputError(str(error)) from error

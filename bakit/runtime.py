@@ -47,7 +47,8 @@ class Prediction(msgspec.Struct, frozen=True):
 
     Attributes:
         age_months: Bone age.
-        interval_months: Lower and upper bound of the age, or None where the checkpoint has none.
+        interval_months: Lower and upper bound of the true age, at the level that the manifest
+            says (``bakit.conformal``); None where the checkpoint has none.
         box: The hand, in pixels of the image; the whole image if none was found.
         quality: Whether it can be used as it is.
         stages_ms: Time by stage: decode, localize, preprocess, regress, total.
@@ -149,9 +150,10 @@ class Runtime:
         spans = [(end - start) * 1000 for start, end in pairwise(clock)]
         spans.append((clock[-1] - clock[0]) * 1000)
         found = box is not None or not self.bundle.manifest.preprocessing.localize
+        intervals = self.bundle.manifest.intervals
         return Prediction(
             age_months=age,
-            interval_months=None,
+            interval_months=intervals.around(age, male=male) if intervals else None,
             box=box or Box(0, 0, grey.shape[1], grey.shape[0]),
             quality=Quality("accept") if found else Quality("review", ("no_hand_found",)),
             stages_ms=dict(zip(STAGES, spans, strict=True)),

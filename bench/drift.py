@@ -136,7 +136,8 @@ def measure_drift(
             if key not in located:
                 located[key] = runtime.locate(grey)
             pixels = runtime.preprocess(grey, located[key])
-            ages[row, column] = _checked(runtime.regress(pixels, male=sample.male), runtime, sample)
+            age = runtime.regress(pixels, male=sample.male)
+            ages[row, column] = check_age(age, runtime.bundle, sample)
             boxes[row].append(located[key] or whole)
         if on_done is not None:
             on_done()
@@ -170,12 +171,16 @@ def _localizer_key(bundle: Bundle) -> Hashable:
     )
 
 
-def _checked(age_months: float, runtime: Runtime, sample: Sample) -> float:
-    """Refuse an age that no statistics can be made of."""
+def check_age(age_months: float, bundle: Bundle, sample: Sample) -> float:
+    """Return an age that statistics can be made of.
+
+    Raises:
+        VerificationError: If it is not a finite number.
+    """
     if math.isfinite(age_months):
         return age_months
     message = (
-        f"{runtime.bundle.name}: says {age_months} months for {sample.path}: the exported model "
+        f"{bundle.name}: says {age_months} months for {sample.path}: the exported model "
         "is broken; check it with bakit verify"
     )
     raise VerificationError(message)

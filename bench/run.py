@@ -14,7 +14,7 @@ from bakit.bench.host import read_host
 from bakit.bench.latency import BLOCK, Query, measure_latency
 from bakit.bench.report import SCHEMA_VERSION, BundleReport, DataInfo, Report, Settings
 from bakit.bundle import Bundle
-from bakit.dataset import ids_digest, known_split, read_samples
+from bakit.dataset import ids_digest, read_samples, take_part, thin
 from bakit.errors import InputError
 from bakit.preprocess import decode
 from bakit.runtime import Runtime
@@ -180,21 +180,16 @@ def _read_data(
     Of a folder that a bundle's model was trained on, only the test part is used.
     """
     everything = read_samples(folder)
-    usable = everything
-    part: Literal["all", "test"] = "all"
     records = {b.manifest.checkpoint_sha256: b.manifest.split for b in bundles}
-    for parts in [known_split(everything, record) for record in records.values() if record]:
-        if parts is not None:
-            held_out = {sample.id for sample in parts.test}
-            usable = [sample for sample in usable if sample.id in held_out]
-            part = "test"
+    held_out = take_part(everything, [record for record in records.values() if record])
+    part: Literal["all", "test"] = "all" if held_out is None else "test"
+    usable = everything if held_out is None else held_out
     if not usable:
         message = f"{folder}: no image that all bundles' models were not trained on"
         raise InputError(message)
-    wanted = min(limit or len(usable), len(usable))
-    samples = [usable[index * len(usable) // wanted] for index in range(wanted)]
+    samples = thin(usable, limit)
     name = folder.resolve().name
-    return samples, DataInfo(name, wanted, part, len(usable), ids_digest(samples))
+    return samples, DataInfo(name, len(samples), part, len(usable), ids_digest(samples))
 
 
 def _queries(bundles: Sequence[Bundle], samples: Sequence[Sample]) -> list[Query]:

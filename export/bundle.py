@@ -123,6 +123,7 @@ def export_bundle(
             tool_versions=_tool_versions(),
             training_data=_training_data(checkpoint),
             split=header.training.split if header.training else None,
+            intervals=header.intervals,
         )
         (folder / MANIFEST).write_bytes(encode_manifest(manifest))
         checks = check_golden(Bundle.read(folder))

@@ -56,11 +56,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, labelled: Labelled) -> 
     from bakit.calib.dataset import CalibrationSet
     from bakit.checkpoint import SCHEMA_VERSION, Checkpoint, FloatReference, Header
     from bakit.export.calibration import ranges_on
-    from bakit.fitting import module_weights
     from bakit.localizer import initial_weights
     from bakit.models import Regressor
     from bakit.settings import Architecture, LocalizerSettings, Preprocessing
-    from bakit.train import load_part, predict_part
+    from bakit.training.callbacks import module_weights
+    from bakit.training.crops import load_part
+    from bakit.training.scoring import predict_part
 
     torch.set_num_threads(1)  # more only wait for each other on a busy machine
     localizer = LocalizerSettings(size=32, features=4, labels=4, steps=3)

@@ -10,10 +10,10 @@ from bakit.checkpoint import SCHEMA_VERSION, Checkpoint, Header
 from bakit.errors import CheckpointError, InputError, VerificationError
 from bakit.export.onnx_graph import regressor_model
 from bakit.export.onnx_writer import check_profile, serialize
-from bakit.fitting import module_weights
 from bakit.models import Regressor, load_backbone, regressor_from_weights
 from bakit.settings import Architecture, LocalizerSettings, Preprocessing
 from bakit.torchvision_ops import torchvision
+from bakit.training.callbacks import module_weights
 
 
 def make_checkpoint(*, size=96, sex=True, head_layers=2):

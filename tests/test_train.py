@@ -1,12 +1,14 @@
 """Training, from a labelled folder to a checkpoint that can be exported."""
 
+import csv
+import dataclasses
+
 import msgspec
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 
-from bakit.boxes import find_boxes
 from bakit.checkpoint import Checkpoint
 from bakit.cli import main
 from bakit.dataset import read_samples, split
@@ -14,17 +16,20 @@ from bakit.errors import InputError
 from bakit.export import export_bundle
 from bakit.export.onnx_localizer import localizer_model
 from bakit.export.onnx_writer import serialize
-from bakit.fitting import Part, augment, fit
 from bakit.localizer import initial_weights
 from bakit.models import Regressor
 from bakit.phantoms import write_phantoms
 from bakit.recipes import RECIPES, get_recipe
 from bakit.settings import Architecture, LocalizerSettings, Preprocessing
 from bakit.targets import Precision
-from bakit.train import TrainingPlan, train
+from bakit.training.boxes import find_boxes
+from bakit.training.crops import Part
+from bakit.training.fitting import fit
+from bakit.training.plan import TrainingPlan
+from bakit.training.run import Progress, train
 
 TINY = LocalizerSettings(size=32, features=4, labels=4, steps=2)
-QUICK = get_recipe("scratch", epochs=2, batch_size=4)
+QUICK = get_recipe("scratch", epochs=2, batch_size=4, crops=2, phantoms=4)
 
 
 @pytest.fixture(scope="module")
@@ -47,19 +52,22 @@ def make_plan(data, **changes):
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("train") / "run"
-    done = []
-    checkpoint = train(make_plan(data), out, workers=1, progress=False, on_image=done.append)
-    return checkpoint, out, sum(done)
+    done = {}
+
+    def on_step(what, count):
+        done[what] = done.get(what, 0) + count
+
+    return train(make_plan(data), out, workers=1, progress=Progress(on_step)), out, done
 
 
 def test_checkpoint_carries_its_record(trained, data):
-    checkpoint, out, localized = trained
+    checkpoint, out, done = trained
     record = checkpoint.header.training
     parts = split(read_samples(data), 0)
     ages = [sample.age_months for sample in parts.train]
 
     assert checkpoint.path == out / "best.safetensors"
-    assert localized == 20
+    assert done == {"checking images": 20, "localizing": 20, "cropping": 20, "drawing phantoms": 4}
     assert checkpoint.header.mean_months == pytest.approx(np.mean(ages), abs=1e-3)
     assert checkpoint.header.sd_months == pytest.approx(np.std(ages, ddof=1), abs=1e-3)
     assert (record.data, record.recipe["epochs"]) == ("twenty phantoms", 2)
@@ -74,23 +82,37 @@ def test_a_run_that_is_cut_off_leaves_its_best_epoch(data, tmp_path, monkeypatch
 
     plan = make_plan(data, preprocessing=Preprocessing(localize=False))
     with monkeypatch.context() as patch:
-        patch.setattr("bakit.train.score", fail)
+        patch.setattr("bakit.training.run.score", fail)
         with pytest.raises(RuntimeError, match="cut off"):
-            train(plan, tmp_path, progress=False)
+            train(plan, tmp_path / "first")
+    best = tmp_path / "first" / "unfinished.safetensors"
 
-    assert not (tmp_path / "best.safetensors").exists()
-    again = get_recipe("scratch", epochs=1, batch_size=4)
-    again = msgspec.structs.replace(again, pretrained=str(tmp_path / "unfinished.safetensors"))
-    plan = make_plan(data, recipe=again, preprocessing=Preprocessing(localize=False))
-    train(plan, tmp_path, progress=False)
-    assert (tmp_path / "best.safetensors").exists()
-    assert not (tmp_path / "unfinished.safetensors").exists()
+    assert not (tmp_path / "first" / "best.safetensors").exists()
+    recipe = msgspec.structs.replace(QUICK, epochs=1, pretrained=str(best))
+    other = make_plan(data, recipe=recipe, preprocessing=Preprocessing(localize=False))
+    assert train(other, tmp_path / "second").path.exists()
+    # The run itself can be gone on with, too; all that is left to do is its end.
+    assert train(plan, tmp_path / "first", resume=True).path.exists()
+    assert not best.exists()
 
 
-def test_log_has_a_row_for_each_epoch(trained):
-    rows = (trained[1] / "logs" / "metrics.csv").read_text().splitlines()
-    assert "val_mae_months" in rows[0]
-    assert {row.split(",")[0] for row in rows[1:]} >= {"0", "1"}
+def test_history_has_a_row_for_each_epoch(trained):
+    with (trained[1] / "metrics.csv").open() as table:
+        rows = list(csv.DictReader(table))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    record = trained[0].header.training
+    lowest = min(rows, key=lambda row: float(row["val_mae_months"]))
+    assert int(lowest["epoch"]) == record.best_epoch
+    # The history is of the weights themselves, the record of the weights as float16.
+    stored = record.metrics["validation"].mae_months
+    assert float(lowest["val_mae_months"]) == pytest.approx(stored, abs=0.1)
+    assert list((trained[1] / "logs").glob("events.out.tfevents*"))
+    assert (trained[1] / "curve.png").is_file()
+
+
+def test_last_epoch_is_kept_beside_the_best(trained):
+    last = Checkpoint.read(trained[1] / "last.safetensors")
+    assert last.header.mean_months == trained[0].header.mean_months
 
 
 def test_checkpoint_exports_and_its_reference_answers_hold(trained, tmp_path):
@@ -99,7 +121,7 @@ def test_checkpoint_exports_and_its_reference_answers_hold(trained, tmp_path):
 
 
 def test_same_seed_same_weights(trained, data, tmp_path):
-    again = train(make_plan(data), tmp_path / "again", workers=1, progress=False)
+    again = train(make_plan(data), tmp_path / "again", workers=1)
     for name, value in trained[0].regressor.items():
         np.testing.assert_array_equal(value, again.regressor[name], err_msg=name)
 
@@ -111,7 +133,7 @@ def test_excluded_ids_are_in_no_part(data, tmp_path):
     plan = make_plan(
         data, recipe=recipe, exclude=(few,), preprocessing=Preprocessing(localize=False)
     )
-    checkpoint = train(plan, tmp_path / "run", progress=False)
+    checkpoint = train(plan, tmp_path / "run")
     record = checkpoint.header.training
     parts = split(read_samples(data), 0, excluded)
 
@@ -120,48 +142,22 @@ def test_excluded_ids_are_in_no_part(data, tmp_path):
     assert checkpoint.header.ranges.samples == len(parts.train)
 
 
-def test_learning_reduces_the_error():
+def test_learning_reduces_the_error(tmp_path):
     """Brightness that says the age is learned within a few epochs."""
     generator = torch.Generator().manual_seed(0)
     ages = torch.rand(64, 1, generator=generator) * 200
     images = (ages[:, :, None, None] * 255 / 200).expand(64, 1, 96, 96).to(torch.uint8)
     part = Part(images.contiguous(), torch.zeros(64, 1), ages)
     recipe = get_recipe(
-        "scratch", epochs=6, batch_size=8, contrast=0.0, brightness=0.0, rotation_degrees=0.0
+        "scratch", epochs=6, batch_size=8, contrast=0.0, brightness=0.0, background=0.0, average=0.5
     )
     torch.manual_seed(0)
     model = Regressor(Architecture(head_layers=1), float(ages.mean()), float(ages.std()))
     guess = float((ages - ages.mean()).abs().mean())
 
-    # The log goes beside nothing that matters.
-    import tempfile
-    from pathlib import Path
+    fitted = fit(model, part, part, recipe, tmp_path)
 
-    with tempfile.TemporaryDirectory() as folder:
-        fitted = fit(model, part, part, recipe, Path(folder) / "logs", progress=False)
-
-    assert fitted.mae_months < 0.7 * guess
-
-
-def test_augmentation_keeps_shape_and_range_and_is_seeded():
-    images = torch.rand(5, 1, 96, 96)
-    results = [
-        augment(images, RECIPES["scratch"], torch.Generator().manual_seed(seed))
-        for seed in (0, 0, 1)
-    ]
-    assert results[0].shape == images.shape
-    assert results[0].min() >= 0
-    assert results[0].max() <= 1
-    assert torch.equal(results[0], results[1])
-    assert not torch.equal(results[0], results[2])
-
-
-def test_no_augmentation_is_the_identity():
-    images = torch.rand(3, 1, 96, 96)
-    still = get_recipe(
-        "paper", zoom=(1.0, 1.0), shift=0.0, contrast=0.0, brightness=0.0, rotation_degrees=0.0
-    )
-    torch.testing.assert_close(augment(images, still, torch.Generator()), images, atol=1e-5, rtol=0)
+    assert fitted.best.val_mae_months < 0.7 * guess
 
 
 def test_boxes_are_remembered(data, tmp_path):
@@ -182,7 +178,7 @@ def test_boxes_are_remembered(data, tmp_path):
 def test_too_few_images_for_a_batch(data, tmp_path):
     plan = make_plan(data, recipe=get_recipe("scratch", batch_size=64))
     with pytest.raises(InputError, match="fewer than a batch of 64"):
-        train(plan, tmp_path / "run", progress=False)
+        train(plan, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -201,21 +197,97 @@ def test_paper_recipe_is_the_papers():
     ("arguments", "text"),
     [
         (["--image-size", "100"], "multiple of 32"),
-        (["--recipe", "scratch", "--pretrained", "nowhere.pth"], "no such weights file"),
+        (["--pretrained", "nowhere.pth"], "no such weights file"),
+        (["--learning-rate", "0"], "--learning-rate 0 is not possible"),
+        (["--zoom", "1.2", "0.9"], "--zoom 1.2 0.9 falls"),
+        (["--devices", "3"], "a batch of 4 cannot be shared by 3 processes"),
     ],
 )
 def test_cli_refuses_bad_options(data, tmp_path, arguments, text):
     options = ["train", str(data), "--out", str(tmp_path / "run"), "--no-localize"]
+    options += ["--recipe", "scratch"]
     result = CliRunner().invoke(main, [*options, "--batch-size", "4", *arguments])
     assert result.exit_code == 2, result.output
     assert text in result.output
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there_is_said(data, tmp_path):
+    options = ["train", str(data), "--out", str(tmp_path / "run"), "--batch-size", "4"]
+    result = CliRunner().invoke(main, [*options, "--accelerator", "gpu"])
+    assert result.exit_code == 2, result.output
+    assert "no GPU that torch can use here" in result.output
+
+
+def test_a_diverged_run_is_said_and_keeps_what_was_good(data, tmp_path):
+    recipe = msgspec.structs.replace(QUICK, learning_rate=99.0, loss="mse", average=0.0)
+    plan = make_plan(data, recipe=recipe, preprocessing=Preprocessing(localize=False))
+    with pytest.raises(InputError, match="diverged"):
+        train(plan, tmp_path / "run")
+    assert not (tmp_path / "run" / "best.safetensors").exists()
+    assert not (tmp_path / "run" / "last.safetensors").exists()
+
+
+def test_patience_ends_a_run_and_a_resumed_one_too(data, tmp_path):
+    recipe = msgspec.structs.replace(QUICK, epochs=30, patience=1, learning_rate=1e-9, phantoms=0)
+    plan = make_plan(data, recipe=recipe, preprocessing=Preprocessing(localize=False))
+    train(plan, tmp_path / "run")
+    rows = (tmp_path / "run" / "metrics.csv").read_text()
+    assert 2 < len(rows.splitlines()) < 30
+    # As if cut off between the last epoch and the scores.
+    best = tmp_path / "run" / "best.safetensors"
+    best.rename(tmp_path / "run" / "unfinished.safetensors")
+    train(plan, tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "metrics.csv").read_text() == rows
+
+
 def test_cli_prints_the_metrics(data, tmp_path):
     options = ["train", str(data), "--out", str(tmp_path / "run"), "--recipe", "scratch"]
     options += ["--epochs", "1", "--batch-size", "4", "--no-localize", "--head-layers", "1"]
+    options += ["--phantoms", "0", "--crops", "1"]
     result = CliRunner().invoke(main, options)
     assert result.exit_code == 0, result.output
     metrics = Checkpoint.read(tmp_path / "run" / "best.safetensors").header.training.metrics
     assert f"test: MAE {metrics['test'].mae_months:.2f} months on 2 images" in result.output
+    assert "epoch 1/1: training MAE" in result.output
+
+
+def test_every_number_of_a_recipe_is_an_option():
+    text = CliRunner().invoke(main, ["train", "--help"]).output
+    for name in RECIPES["paper"].__struct_fields__:
+        assert f"--{name.replace('_', '-')}" in text, name
+
+
+def test_a_run_is_not_overwritten_and_only_resumed_as_it_was_begun(trained, data):
+    with pytest.raises(InputError, match="holds a run already"):
+        train(make_plan(data), trained[1])
+    again = train(make_plan(data), trained[1], resume=True)
+    assert again.sha256 == trained[0].sha256
+    recipe = msgspec.structs.replace(QUICK, shift=0.2)
+    with pytest.raises(InputError, match=r"recipe\.shift was 0\.05 and is 0\.2"):
+        train(make_plan(data, recipe=recipe), trained[1], resume=True)
+
+
+def test_unreadable_images_are_listed_or_skipped(data, tmp_path):
+    folder = write_phantoms(tmp_path / "data", 14, height=96)
+    (folder / "images" / "3.png").write_bytes(b"no image")
+    plan = make_plan(
+        folder,
+        recipe=msgspec.structs.replace(QUICK, epochs=1),
+        preprocessing=Preprocessing(localize=False),
+    )
+    with pytest.raises(InputError, match=r"1 of 14 images cannot be used: .*3\.png"):
+        train(plan, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+    checkpoint = train(dataclasses.replace(plan, skip_unreadable=True), tmp_path / "run")
+    assert checkpoint.header.training.split.excluded_ids == ("3",)
+
+
+def test_one_sex_only_is_refused(tmp_path):
+    folder = write_phantoms(tmp_path / "data", 12, height=96)
+    table = folder / "labels.csv"
+    table.write_text(table.read_text().replace("False", "True"))
+    with pytest.raises(InputError, match="of boys"):
+        train(make_plan(folder), tmp_path / "run")

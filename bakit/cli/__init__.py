@@ -12,10 +12,13 @@ from bakit.errors import BakitError, MissingBackendError
 
 # One line a command, so that --help imports none of them.
 COMMANDS = {
+    "ablate": "Train the rows of the paper's Table 2 and compare.",
     "bench": "Measure latency and accuracy drift of bundles.",
     "calibrate": "Gather INT8 activation ranges on training images.",
     "demo": "Run the whole main job on generated radiographs.",
+    "describe": "Show what is in a labelled folder, and what is wrong with it.",
     "doctor": "Show what is installed and what each target still needs.",
+    "evaluate": "Measure a model's errors on labelled radiographs.",
     "export": "Turn a float checkpoint into a bundle for a target.",
     "gate": "Fail when a bench report exceeds its limits.",
     "inspect": "Show what is in a bundle or checkpoint.",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
 from bakit.cli.paths import all_bundles
+from bakit.cli.tables import new_console, new_table
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -130,31 +131,11 @@ def _progress() -> Progress:
 
 def print_report(report: Report) -> None:
     """Print a report as tables on stdout."""
-    from rich.console import Console
-
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH)
+    console = new_console(WIDTH)
     console.print(_bundles_table(report))
     console.print(_times_table(report))
     for line in _notes(report):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _table(title: str, columns: tuple[str, ...], numbers_from: int) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(
-        title=title,
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    for index, column in enumerate(columns):
-        # Where the terminal is narrow, bundle names break and numbers do not.
-        justify: Literal["left", "right"] = "left" if index < numbers_from else "right"
-        table.add_column(column, justify=justify, overflow="fold", no_wrap=index > 0)
-    return table
 
 
 def _bundles_table(report: Report) -> Table:
@@ -163,7 +144,7 @@ def _bundles_table(report: Report) -> Table:
     names = ("bundle", "target\nprecision")
     costs = ("size\nMB", "load\nms", "peak\nRSS MB")
     errors = ("MAE\nmonths", "drift [95 % interval]\nmonths")
-    table = _table("Bundles", (*names, *costs, *errors), numbers_from=len(names))
+    table = new_table("Bundles", (*names, *costs, *errors), left=range(len(names)))
     for bundle in report.bundles:
         rss = bundle.footprint.peak_rss_mb
         table.add_row(
@@ -197,7 +178,7 @@ def _times_table(report: Report) -> Table:
         "total\np90 ms",
         "total\np99 ms",
     )
-    table = _table("Times of one query", columns, numbers_from=1)
+    table = new_table("Times of one query", columns)
     for bundle in report.bundles:
         stages = bundle.latency.stages
         times = [stages[stage].p50_ms for stage in STAGES]

@@ -40,11 +40,16 @@ def command(
 
     with Runtime(bundle or only_bundle(), threads) as runtime:
         prediction = runtime.predict(image, "M" if sex == "M" else "F")
+        intervals = runtime.bundle.manifest.intervals
     if as_json:
         click.echo(msgspec.json.encode(prediction))
         return
     years, months = divmod(round(prediction.age_months), 12)
-    click.echo(f"{prediction.age_months:.1f} months ({years} y {months} m)")
+    line = f"{prediction.age_months:.1f} months ({years} y {months} m)"
+    if intervals is not None and prediction.interval_months is not None:
+        lower, upper = prediction.interval_months
+        line += f", {100 * intervals.level:g} % interval {lower:.1f} to {upper:.1f} months"
+    click.echo(line)
     if prediction.quality.status != "accept":
         reasons = ", ".join(prediction.quality.reasons)
         click.echo(f"{prediction.quality.status}: {reasons}", err=True)

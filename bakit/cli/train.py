@@ -2,27 +2,67 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
+import msgspec
 
+from bakit.cli.training_options import (
+    accelerator_options,
+    data_options,
+    epoch_line,
+    preparation_options,
+    recipe_option,
+)
 from bakit.errors import InputError
-from bakit.recipes import RECIPES, get_recipe
+from bakit.recipes import RECIPES, Recipe, get_recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bakit.training.callbacks import Epoch
+
+    Command = Callable[..., Any]
+
+
+def _recipe_options(command: Command) -> Command:
+    """Add an option for every number of a recipe; its text is the recipe's own."""
+    texts = dict(re.findall(r"^ {8}(\w+): ((?:.|\n(?! {8}\w+: |\n))+)", Recipe.__doc__ or "", re.M))
+    for field in reversed(msgspec.structs.fields(Recipe)):
+        text = " ".join(texts[field.name].replace("``", "").split())
+        name = field.name.replace("_", "-")
+        if field.name == "pretrained":
+            text = "imagenet, none, or a file: of torchvision's weights, or a bakit checkpoint."
+        presets = "; ".join(f"{p} {_shown(getattr(r, field.name))}" for p, r in RECIPES.items())
+        text = f"{text}  [{presets}]"
+        kind: Any = field.type
+        if kind is bool:
+            option = click.option(f"--{name}/--no-{name}", default=None, help=text)
+        elif kind in {int, float, str}:
+            option = click.option(f"--{name}", type=kind, help=text)
+        elif getattr(kind, "__origin__", None) is tuple:
+            option = click.option(f"--{name}", type=kind.__args__, metavar="LOW HIGH", help=text)
+        else:
+            option = click.option(f"--{name}", type=click.Choice(kind.__args__), help=text)
+        command = option(command)
+    return command
+
+
+def _shown(value: object) -> str:
+    """Return a preset's value as it would be typed."""
+    if isinstance(value, tuple):
+        return " ".join(map(_shown, value))
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else f"{value}"
 
 
 @click.command("train")
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
-@click.option(
-    "--recipe", type=click.Choice(list(RECIPES)), default="paper", show_default=True, help="Preset."
-)
-@click.option("--epochs", type=click.IntRange(1), help="Passes over the training part.")
-@click.option("--batch-size", type=click.IntRange(2), help="Images an update.")
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Of SGD.")
-@click.option("--zoom", type=(float, float), help="Lowest and highest random magnification.")
-@click.option("--shift", type=click.FloatRange(0, 0.5), help="Largest random shift.")
-@click.option("--pretrained", help="imagenet, none, or a weights file.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out, if there is one.")
+@recipe_option
 @click.option("--image-size", type=int, default=96, show_default=True, help="Side, in pixels.")
 @click.option("--head-layers", type=click.IntRange(1, 4), default=2, show_default=True)
 @click.option("--sex/--no-sex", default=True, show_default=True, help="Sex as an input.")
@@ -30,15 +70,24 @@ from bakit.recipes import RECIPES, get_recipe
     "--localize/--no-localize", default=True, show_default=True, help="Crop to the localizer's box."
 )
 @click.option(
-    "--exclude",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Labelled folder whose ids are left out of all parts; may be given again.",
+    "--equalize/--no-equalize", default=True, show_default=True, help="Equalize the histogram."
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of split and training.")
-@click.option("--workers", type=click.IntRange(1), help="Processes for the localizer.")
+@data_options
+@click.option("--deterministic", is_flag=True, help="Refuse operations that vary from run to run.")
+@accelerator_options
+@click.option(
+    "--devices",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="GPUs or CPU processes on each machine.",
+)
+@click.option("--nodes", type=click.IntRange(1), default=1, show_default=True, help="Machines.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads of each process.")
+@preparation_options
 @click.option("--describe", default="not described", help="What the images are, for the record.")
 @click.option("--terms", default="not stated", help="Terms of use of the weights, for the record.")
+@_recipe_options
 def command(
     data: Path,
     out: Path,
@@ -46,55 +95,82 @@ def command(
     image_size: int,
     head_layers: int,
     exclude: tuple[Path, ...],
+    split_seed: int,
     seed: int,
+    accelerator: Literal["auto", "cpu", "gpu"],
+    precision: Literal["auto", "32", "bf16", "16"],
+    devices: int,
+    nodes: int,
+    threads: int | None,
     workers: int | None,
+    cache: Path | None,
     describe: str,
     terms: str,
     *,
+    resume: bool,
     sex: bool,
     localize: bool,
-    **given: object,
+    equalize: bool,
+    skip_unreadable: bool,
+    deterministic: bool,
+    **numbers: object,
 ) -> None:
     """Train a float checkpoint on a labelled folder, split 7:2:1.
 
-    The run's folder gets best.safetensors, logs/metrics.csv and the boxes that were found.
+    The run's folder gets best.safetensors, last.safetensors, metrics.csv, curve.png and
+    TensorBoard's logs.
+    A run that was cut off goes on with --resume, to the result that it would have had.
 
     \b
     Example:
       bakit phantoms --out phantoms -n 2000 --height 160
       bakit train phantoms --out run --recipe scratch --epochs 5
     """
-    from bakit.cli.progress import progress
+    from bakit.cli.progress import steps
     from bakit.settings import Architecture, LocalizerSettings, Preprocessing
 
     try:
-        preprocessing = Preprocessing(image_size=image_size, localize=localize)
+        preprocessing = Preprocessing(image_size, localize=localize, equalize=equalize)
     except ValueError as error:
         raise InputError(str(error)) from error
-    zoom = given.get("zoom")
-    if isinstance(zoom, tuple) and not 0 < zoom[0] <= zoom[1]:
-        message = f"--zoom {zoom[0]:g} {zoom[1]:g} is not possible; use two numbers above 0, rising"
-        raise InputError(message)
-    numbers = get_recipe(recipe, **given)
-    from bakit.train import TrainingPlan, train
+    chosen = get_recipe(recipe, **numbers)
+    from bakit.training.fitting import Hardware
+    from bakit.training.plan import TrainingPlan
+    from bakit.training.run import Progress, train
 
     plan = TrainingPlan(
         data=data,
-        recipe=numbers,
+        recipe=chosen,
         architecture=Architecture(head_layers=head_layers, sex=sex),
         preprocessing=preprocessing,
         localizer=LocalizerSettings(),
         exclude=exclude,
-        split_seed=seed,
+        skip_unreadable=skip_unreadable,
+        split_seed=split_seed,
         seed=seed,
         description=describe,
         terms=terms,
     )
-    with progress("localizing") as on_image:
+    hardware = Hardware(accelerator, devices, nodes, precision, deterministic, threads)
+
+    def on_epoch(epoch: Epoch, best: bool) -> None:
+        click.echo(epoch_line(epoch, chosen.epochs, best=best), err=True)
+
+    with steps() as on_step:
         checkpoint = train(
-            plan, out, workers=workers, progress=sys.stderr.isatty(), on_image=on_image
+            plan,
+            out,
+            resume=resume,
+            hardware=hardware,
+            cache=cache,
+            workers=workers,
+            progress=Progress(on_step, on_epoch, bar=sys.stderr.isatty()),
         )
+    if checkpoint is None:  # a process of many, which wrote nothing
+        return
     click.echo(f"{checkpoint.path}")
     record = checkpoint.header.training
     for part, metrics in record.metrics.items() if record else ():
-        click.echo(f"{part}: MAE {metrics.mae_months:.2f} months on {metrics.samples} images")
+        held = metrics.interval_coverage
+        text = "" if held is None else f", {100 * held:.1f} % inside their interval"
+        click.echo(f"{part}: MAE {metrics.mae_months:.2f} months on {metrics.samples} images{text}")

@@ -14,7 +14,9 @@ import msgspec
 from bakit import hand
 from bakit import preprocess as preprocess_module
 from bakit.backends.ort import OrtSession
-from bakit.files import sha256, write_file
+from bakit.export.onnx_localizer import localizer_model
+from bakit.export.onnx_writer import serialize
+from bakit.files import file_sha256, sha256, write_file
 from bakit.geometry import Box
 from bakit.preprocess import decode
 from bakit.runtime import locate
@@ -23,10 +25,54 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from bakit.checkpoint import Weights
+    from bakit.dataset import Sample
+    from bakit.settings import LocalizerSettings, Preprocessing
+
 Boxes: TypeAlias = dict[str, Box | None]
 
 _SAVE_EVERY = 200
 """Images between two writes of the file of boxes: little is lost when a run is killed."""
+
+
+BOXES = "boxes.json"
+
+
+def boxes_by_id(
+    samples: Sequence[Sample],
+    preprocessing: Preprocessing,
+    localizer: LocalizerSettings,
+    weights: Weights,
+    cache: Path,
+    *,
+    workers: int | None = None,
+    on_done: Callable[[int], None] = lambda _: None,
+) -> Boxes:
+    """Return the hand by sample id; None for all where images are used whole.
+
+    Args:
+        samples: Whose images.
+        preprocessing: Whether hands are localized at all.
+        localizer: Settings of the localizer.
+        weights: Its initial weights.
+        cache: Folder that remembers boxes.
+        workers: As for ``find_boxes``.
+        on_done: As for ``find_boxes``.
+
+    Raises:
+        ImageError: If an image cannot be used.
+    """
+    if not preprocessing.localize:
+        return dict.fromkeys((sample.id for sample in samples), None)
+    found = find_boxes(
+        [sample.path for sample in samples],
+        serialize(localizer_model(weights, localizer)),
+        localizer.size,
+        cache / BOXES,
+        workers=workers,
+        on_done=on_done,
+    )
+    return {sample.id: box for sample, box in zip(samples, found, strict=True)}
 
 
 def find_boxes(
@@ -58,7 +104,7 @@ def find_boxes(
     # What is fed to the localizer and what chooses among its labels are part of it.
     code = [inspect.getsource(module).encode() for module in (hand, preprocess_module)]
     model = sha256(b"".join([localizer, *code]))
-    keys = [sha256(path.read_bytes() + model.encode()) for path in paths]
+    keys = [sha256((file_sha256(path) + model).encode()) for path in paths]
     todo = [(key, path) for key, path in zip(keys, paths, strict=True) if key not in known]
     on_done(len(paths) - len(todo))
     workers = min(workers or os.cpu_count() or 1, max(len(todo), 1))

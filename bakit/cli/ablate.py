@@ -1,0 +1,235 @@
+"""``bakit ablate``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from bakit.ablate.table import TABLE_2
+from bakit.cli.tables import new_console, new_table, print_line, safe
+from bakit.cli.training_options import (
+    accelerator_options,
+    data_options,
+    epoch_line,
+    preparation_options,
+    recipe_option,
+)
+from bakit.recipes import get_recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bakit.ablate.run import Outlook, Watch
+    from bakit.ablate.runs import Run
+    from bakit.ablate.table import Ablation, Measured
+    from bakit.training.callbacks import Epoch
+    from bakit.training.run import Progress
+
+
+@click.command("ablate")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Folder of the ablation."
+)
+@click.option(
+    "--rows",
+    metavar="NAME,...",
+    help=f"Rows to train: {', '.join(row.name for row in TABLE_2)}.  [default: all]",
+)
+@click.option("--resume", is_flag=True, help="Go on with the ablation in --out, if there is one.")
+@click.option("--limit", type=click.IntRange(1), help="Train on this many images, spread evenly.")
+@click.option("--image-size", type=int, help="Side of all rows, in pixels.  [default: the paper's]")
+@recipe_option
+@click.option("--epochs", type=int, help="Passes over the training part.")
+@click.option("--batch-size", type=int, help="Images an update.")
+@click.option("--learning-rate", type=float, help="Initial or highest learning rate.")
+@click.option("--phantoms", type=int, help="Generated radiographs among the training images.")
+@click.option(
+    "--pretrained",
+    default="imagenet",
+    show_default=True,
+    help="What pretrained rows start from, whatever the preset says (scratch says none): imagenet, "
+    "none, or a file: of torchvision's weights, or a bakit checkpoint.",
+)
+@data_options
+@accelerator_options
+@click.option("--threads", type=click.IntRange(1), help="CPU threads.")
+@preparation_options
+@click.option("--json", "as_json", is_flag=True, help="Print ablation.json, and nothing else.")
+def command(
+    data: Path,
+    out: Path,
+    rows: str | None,
+    limit: int | None,
+    image_size: int | None,
+    recipe: str,
+    epochs: int | None,
+    batch_size: int | None,
+    learning_rate: float | None,
+    phantoms: int | None,
+    pretrained: str,
+    exclude: tuple[Path, ...],
+    split_seed: int,
+    seed: int,
+    accelerator: Literal["auto", "cpu", "gpu"],
+    precision: Literal["auto", "32", "bf16", "16"],
+    threads: int | None,
+    workers: int | None,
+    cache: Path | None,
+    *,
+    resume: bool,
+    skip_unreadable: bool,
+    as_json: bool,
+) -> None:
+    """Train the rows of the paper's Table 2 on a labelled folder and compare.
+
+    All rows share the images, the split, the seed and the recipe. --out gets ablation.json,
+    ablation.md, ablation.png where matplotlib is installed, and in rows/ a run of bakit train for
+    each row. What was cut off goes on with --resume; rows that are done are not trained again.
+
+    Rows that cannot be trained are left out: their ImageNet weights cannot be downloaded, say, or
+    the memory is too small.
+
+    Exit status 1: no row has a result. Exit status 2: nothing could be done: the images, an option
+    or --out cannot be used, or the images of rows are not the same.
+
+    \b
+    Example:
+      bakit ablate radiographs/ --out ablation
+      bakit ablate radiographs/ --out small --image-size 96 --recipe scratch --limit 2000
+    """
+    chosen = get_recipe(
+        recipe,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        phantoms=phantoms,
+        pretrained=pretrained,
+    )
+    import msgspec
+
+    from bakit.ablate.run import ablate
+    from bakit.cli.progress import steps
+    from bakit.settings import Architecture, LocalizerSettings, Preprocessing
+    from bakit.training.fitting import Hardware
+    from bakit.training.plan import TrainingPlan
+
+    base = TrainingPlan(
+        data=data,
+        recipe=chosen,
+        architecture=Architecture(),
+        preprocessing=Preprocessing(),
+        localizer=LocalizerSettings(),
+        exclude=exclude,
+        skip_unreadable=skip_unreadable,
+        limit=limit,
+        split_seed=split_seed,
+        seed=seed,
+    )
+    with steps() as on_step:
+        ablation = ablate(
+            base,
+            out,
+            rows=None if rows is None else [name.strip() for name in rows.split(",")],
+            image_size=image_size,
+            resume=resume,
+            hardware=Hardware(accelerator, precision=precision, threads=threads),
+            cache=cache,
+            workers=workers,
+            watch=_watch(on_step, chosen.epochs),
+        )
+    if as_json:
+        click.echo(msgspec.json.encode(ablation))
+    else:
+        print_ablation(ablation, out)
+    if all(row.measured is None for row in ablation.rows):
+        sys.exit(1)
+
+
+def _watch(on_step: Callable[[str, int], None], epochs: int) -> Watch:
+    """Return what says on stderr how far the ablation is; bars are named by the row."""
+    from bakit.ablate.run import Watch
+    from bakit.training.run import Progress
+
+    places: dict[str, str] = {}
+
+    def say(text: str) -> None:
+        click.echo(safe(text, short=True), err=True)
+
+    def on_outlook(outlook: Outlook) -> None:
+        data = outlook.data
+        say(
+            f"{data.train} training images, {data.validation} for validation, {data.test} for "
+            f"test; up to {epochs} epochs a row"
+        )
+        for number, run in enumerate(outlook.runs, start=1):
+            places[run.name] = f"{number}/{len(outlook.runs)} {run.name}"
+            reason = outlook.blocked.get(run.name)
+            state = "done before" if run.name in outlook.done else "to train"
+            rows = ", ".join(row.name for row in run.rows)
+            say(f"{places[run.name]} ({rows}): {f'not run: {reason}' if reason else state}")
+
+    def on_run(run: Run) -> Progress:
+        place = places[run.name]
+
+        def on_epoch(epoch: Epoch, best: bool) -> None:
+            say(f"{place}: {epoch_line(epoch, epochs, best=best)}")
+
+        def on_row_step(what: str, count: int) -> None:
+            on_step(f"{place}: {what}", count)
+
+        return Progress(on_row_step, on_epoch, bar=sys.stderr.isatty())
+
+    def on_end(run: Run, outcome: Measured | str) -> None:
+        place = places[run.name]
+        if isinstance(outcome, str):
+            say(f"{place}: not run: {outcome}")
+            return
+        test = outcome.test
+        say(f"{place}: done: test MAE {test.mae_months:.2f} months on {test.samples} images")
+
+    return Watch(lambda count: on_step("checking images", count), on_outlook, on_run, on_end)
+
+
+def print_ablation(ablation: Ablation, out: Path) -> None:
+    """Print an ablation on stdout: a table, what it does not say, and where it is."""
+    from rich.text import Text
+
+    from bakit.ablate.report import (
+        JSON,
+        MARKDOWN,
+        PLOT,
+        described,
+        notes,
+        start_name,
+        with_interval,
+    )
+
+    columns = ("row", "paper", "ours: px", "weights", "test", "validation", "change: paper", "ours")
+    title = "The paper's Table 2 beside ours: MAE in months (95 % interval)"
+    table = new_table(title, columns, wrap=True)
+    for row in ablation.rows:
+        ours, change, found = row.settings, row.change, row.measured
+        cells = [row.name, f"{row.paper.rsna_mae_months:.1f}"]
+        cells += [str(ours.image_size), start_name(ours.pretrained)]
+        if found is None:
+            cells += [row.status, ""]
+        else:
+            cells += [
+                with_interval(found.test.mae_months, found.test.ci95_months),
+                f"{found.validation.mae_months:.2f}",
+            ]
+        cells += ["" if change is None else f"{change.paper_months:+.1f}"]
+        if change is not None and change.months is not None:
+            cells += [with_interval(change.months, change.ci95_months, "+")]
+        table.add_row(*(Text(safe(cell, short=True)) for cell in cells))  # no markup in names
+    lines = [f"{described(ablation)}.", "paper: on the RSNA set. change: from the full row."]
+    lines += notes(ablation)
+    lines += [str(out / name) for name in (JSON, MARKDOWN, PLOT) if (out / name).is_file()]
+    console = new_console()
+    console.print(table)
+    for line in lines:
+        print_line(console, safe(line, short=True))

@@ -1,0 +1,154 @@
+"""``bakit describe``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bakit.cli.tables import new_console, new_table, print_line, safe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from bakit.describe.document import Description
+    from bakit.describe.findings import Finding
+
+SHOWN = 10
+"""Findings of one kind that are printed; --json has them all."""
+BAR = 40
+"""Length of the longest bar."""
+
+
+@click.command("describe")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option(
+    "--against",
+    multiple=True,
+    metavar="OTHER",
+    type=click.Path(path_type=Path),
+    help="Folder that should share no image with DATA, such as a test set; may be given again.",
+)
+@click.option(
+    "--plots",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Draw ages.png, sexes.png, sizes.png (if they vary) and contact_sheet.png here.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with every finding.")
+def command(data: Path, against: tuple[Path, ...], plots: Path | None, *, as_json: bool) -> None:
+    """Show what is in a labelled folder (labels.csv, images/), and what is wrong with it.
+
+    Every image is decoded. Two images are the same if their grey values are, whatever their names.
+
+    \b
+    Example:
+      bakit describe radiographs/
+      bakit describe radiographs/ --against test-set/ --plots plots/
+    """
+    import msgspec
+
+    from bakit.cli.progress import progress
+    from bakit.describe.plots import draw_plots
+    from bakit.describe.run import count_images, describe
+    from bakit.figures import check_plots
+
+    if plots is not None:
+        check_plots(plots)
+    with progress("images", count_images(data, against)) as on_image:
+        description = describe(data, against, on_image)
+    drawn = [] if plots is None else draw_plots(description, data, plots)
+    if as_json:
+        click.echo(msgspec.json.encode(description))
+        return
+    print_description(description, drawn)
+
+
+def print_description(description: Description, plots: Sequence[Path] = ()) -> None:
+    """Print a description as tables on stdout, then its plots, then what is wrong."""
+    from bakit.describe.findings import find, verdict
+
+    console = new_console()
+    print_line(console, description.folder)
+    console.print()
+    for table in (
+        _counts_table(description),
+        _ages_table(description),
+        _years_table(description),
+        _sizes_table(description),
+    ):
+        if table.row_count:
+            console.print(table)
+    findings = find(description)
+    lines = [f"plot: {path}" for path in plots]
+    lines += [line for finding in findings for line in _finding_lines(finding)]
+    for line in [*lines, verdict(findings)]:
+        print_line(console, line)
+
+
+def _table(title: str, *columns: str, bars: bool = False) -> Table:
+    """Return a table: names on the left, then numbers, then bars if there are any."""
+    left = (0, len(columns) - 1) if bars else (0,)
+    return new_table(title, columns, left=left, overflow="ellipsis")
+
+
+def _counts_table(description: Description) -> Table:
+    from rich.text import Text
+
+    table = _table("Images", "", "")
+    bad = len(description.unreadable) + len(description.blank)
+    table.add_row("rows of labels.csv", str(description.rows))
+    table.add_row("images that a row names", str(description.images))
+    table.add_row("of these unreadable or blank", str(bad))
+    table.add_row("usable", str(description.usable))
+    for other in description.against:
+        table.add_row(Text(safe(f"to compare with, in {other.folder}")), str(other.images))
+    return table
+
+
+def _ages_table(description: Description) -> Table:
+    columns = ("images", "share", "mean", "SD", "median", "min", "max")
+    table = _table("Bone age by sex, months", "sex", *columns)
+    for sex, ages in description.ages.items():
+        if ages is not None:
+            numbers = (ages.mean, ages.sd, ages.median, ages.min, ages.max)
+            share = f"{ages.images / description.usable:.1%}"
+            table.add_row(sex, str(ages.images), share, *(f"{number:.1f}" for number in numbers))
+    return table
+
+
+def _years_table(description: Description) -> Table:
+    table = _table("Bone age by sex, images a year", "years", "female", "male", "", bars=True)
+    most = max((count.female + count.male for count in description.ages_by_year), default=1)
+    for count in description.ages_by_year:
+        bar = "#" * round(BAR * (count.female + count.male) / max(most, 1))
+        table.add_row(f"{count.year}-{count.year + 1}", str(count.female), str(count.male), bar)
+    return table
+
+
+def _sizes_table(description: Description) -> Table:
+    table = _table("Pixels", "size", "width", "height", "images")
+    widths, heights = description.widths, description.heights
+    if widths is None or heights is None:
+        return table
+    for name in ("min", "median", "max"):
+        table.add_row(name, f"{getattr(widths, name):g}", f"{getattr(heights, name):g}", "")
+    for index, size in enumerate(description.sizes[:5]):
+        name = "" if index else f"most common of {len(description.sizes)}"
+        table.add_row(name, str(size.width), str(size.height), str(size.images))
+    for kind in description.storage:
+        depth = f", {kind.bits} bits, {kind.channels} channel" + "s" * (kind.channels != 1)
+        table.add_row(kind.format + depth * bool(kind.bits), "", "", str(kind.images))
+    return table
+
+
+def _finding_lines(finding: Finding) -> list[str]:
+    """Return a finding as text: a heading and its first lines."""
+    lines = [f"{finding.what} ({len(finding.lines)}): {finding.advice}"]
+    lines += [f"  {line}" for line in finding.lines[:SHOWN]]
+    if len(finding.lines) > SHOWN:
+        lines.append(f"  ... and {len(finding.lines) - SHOWN} more; --json lists all")
+    return lines

@@ -1,0 +1,213 @@
+"""``bakit evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from bakit.cli.tables import new_console, new_table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from bakit.evaluate.document import Evaluation, Predicted
+
+SHOWN = 5
+"""Worst images and unreadable ones that are printed; --json has more."""
+
+
+@click.command("evaluate")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option(
+    "--checkpoint",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The float checkpoint to judge. Default: the shipped one.",
+)
+@click.option(
+    "--bundle", metavar="DIR", type=click.Path(path_type=Path), help="The bundle to judge instead."
+)
+@click.option(
+    "--part",
+    type=click.Choice(["auto", "all", "train", "validation", "test"]),
+    default="auto",
+    show_default=True,
+    help="auto: the test part of the folder that the model was trained on; all of another one.",
+)
+@click.option(
+    "--plots",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Draw predicted_true.png, bland_altman.png, error_by_age.png and worst_cases.png here.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with every age.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    help="Use this many images, spread evenly over labels.csv.",
+)
+@click.option("--workers", type=click.IntRange(min=1), help="Processes. Default: one a core.")
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Threads of each process.",
+)
+def command(
+    data: Path,
+    checkpoint: Path | None,
+    bundle: Path | None,
+    part: Literal["auto", "all", "train", "validation", "test"],
+    plots: Path | None,
+    limit: int | None,
+    workers: int | None,
+    threads: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Measure a model's errors on a labelled folder (labels.csv, images/).
+
+    The whole path is run: finding the hand, the crop, the age. Of the folder that a model was
+    trained on, the test part is used; a subset of that folder cannot be recognised.
+
+    \b
+    Example:
+      bakit evaluate radiographs/
+      bakit evaluate radiographs/ --checkpoint mine.safetensors --plots plots/
+      bakit evaluate radiographs/ --bundle bakit-bundles/bakit-rsna100-onnx-int8 --json
+    """
+    import msgspec
+
+    from bakit.cli.progress import progress
+    from bakit.evaluate.plots import draw_plots
+    from bakit.evaluate.run import choose_images, evaluate, open_model
+    from bakit.figures import check_plots
+
+    if plots is not None:
+        check_plots(plots)
+    model = open_model(bundle, checkpoint)
+    images = choose_images(data, model, part, limit)
+    with progress("images", len(images.samples)) as on_image:
+        evaluation = evaluate(model, images, workers=workers, threads=threads, on_image=on_image)
+    if as_json:
+        click.echo(msgspec.json.encode(evaluation))
+    else:
+        print_evaluation(evaluation)
+    if plots is not None:
+        drawn = draw_plots(evaluation, images.samples, plots)
+        for path in () if as_json else drawn:
+            click.echo(f"plot: {path}")
+
+
+def print_evaluation(evaluation: Evaluation) -> None:
+    """Print an evaluation on stdout: a summary, then tables."""
+    console = new_console()
+    for line in _summary(evaluation):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print()
+    for table in (_sex_table(evaluation), _age_table(evaluation), _worst_table(evaluation)):
+        console.print(table)
+
+
+def _summary(evaluation: Evaluation) -> list[str]:
+    model, (low, high) = evaluation.model, evaluation.mae_ci95_months
+    correlation = evaluation.correlation
+    errors = (
+        f"MAE {evaluation.mae_months:.2f} months (95 % interval {low:.2f} to {high:.2f})",
+        f"bias {_signed(evaluation.bias_months)}",
+        f"RMSE {evaluation.rmse_months:.2f}",
+        f"median absolute error {evaluation.median_abs_error_months:.2f}",
+    )
+    shares = (
+        f"at most 12 months off: {evaluation.within_12_months:.1%}",
+        f"at most 24: {evaluation.within_24_months:.1%}",
+        f"correlation {'not defined' if correlation is None else f'{correlation:.3f}'}",
+    )
+    lines = [
+        f"{model.checkpoint} as {model.target} {model.precision.value} on {evaluation.data.folder}",
+        _images(evaluation),
+        ", ".join(errors),
+        ", ".join(shares),
+    ]
+    covered = evaluation.coverage
+    if covered is not None:
+        lines.append(
+            f"{100 * covered.level:g} % intervals hold {covered.overall.share:.1%} of the true "
+            f"ages, mean width {covered.overall.mean_width_months:.1f} months"
+        )
+    if evaluation.no_hand_found:
+        lines.append(f"no hand found, whole image used: {evaluation.no_hand_found}")
+    bad = [status for status in ("review", "reject") if status in evaluation.quality]
+    lines += [f"quality {status}: {evaluation.quality[status]}" for status in bad]
+    if evaluation.unscored:
+        lines.append(f"images that cannot be used, not counted: {len(evaluation.unscored)}")
+        lines += [f"  {item.id}: {item.reason}" for item in evaluation.unscored[:SHOWN]]
+    return lines
+
+
+def _images(evaluation: Evaluation) -> str:
+    """Say what a model was judged on, and whether it had seen that before."""
+    data, used = evaluation.data, evaluation.samples + len(evaluation.unscored)
+    parts = [f"{data.part} part: {data.available} of {data.images} images"]
+    if data.part == "all":
+        parts = [f"all {data.images} images"]
+    note = {
+        "all": "among them those that trained or chose the model" if data.trained_on else "",
+        "train": "they trained the model",
+        "validation": "they chose the model",
+        "test": "the rest trained or chose the model",
+    }[data.part]
+    parts += [note] if note else []
+    parts += [f"limited to {used}"] if used < data.available else []
+    return "; ".join(parts)
+
+
+def _sex_table(evaluation: Evaluation) -> Table:
+    covered = evaluation.coverage
+    intervals = () if covered is None else ("inside interval", "mean width")
+    table = new_table("By sex, months", ("sex", "images", "MAE", "bias", *intervals))
+    for sex, errors in evaluation.by_sex.items():
+        row = [sex, str(errors.samples), f"{errors.mae_months:.2f}", _signed(errors.bias_months)]
+        if covered is not None:
+            mine = covered.by_sex[sex]
+            row += [f"{mine.share:.1%}", f"{mine.mean_width_months:.1f}"]
+        table.add_row(*row)
+    return table
+
+
+def _age_table(evaluation: Evaluation) -> Table:
+    table = new_table("By true age, months", ("years", "images", "MAE", "bias"))
+    for item in evaluation.by_age:
+        years = f"{item.from_months / 12:g}-{item.to_months / 12:g}"
+        errors = f"{item.mae_months:.2f}", _signed(item.bias_months)
+        table.add_row(years, str(item.samples), *errors)
+    return table
+
+
+def _worst_table(evaluation: Evaluation) -> Table:
+    from rich.text import Text
+
+    columns = ("id", "sex", "true age", "predicted", "error", "hand", "quality")
+    table = new_table("Worst images, months", columns)
+    for item in evaluation.worst[:SHOWN]:
+        numbers = f"{item.age_months:.1f}", f"{item.predicted_months:.1f}"
+        table.add_row(
+            Text(item.id),
+            "M" if item.male else "F",
+            *numbers,
+            _signed(item.error_months),
+            f"{item.box.width}x{item.box.height}",
+            _quality(item),
+        )
+    return table
+
+
+def _quality(item: Predicted) -> str:
+    return " ".join((item.quality.status, *item.quality.reasons))
+
+
+def _signed(months: float) -> str:
+    return f"{round(months, 2) + 0.0:+.2f}"  # no -0.00

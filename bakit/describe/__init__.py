@@ -1,0 +1,1 @@
+"""What is in a labelled folder, and what is wrong with it."""

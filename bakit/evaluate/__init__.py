@@ -1,0 +1,1 @@
+"""How large a model's errors are on labelled radiographs."""

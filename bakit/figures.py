@@ -1,0 +1,140 @@
+"""Pictures of numbers: one look for all plots, drawn without a display."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from bakit.errors import InputError, MissingBackendError
+from bakit.files import write_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    import numpy.typing as npt
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+STYLE: dict[Any, Any] = {
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 120,
+    "font.size": 9,
+    "grid.alpha": 0.3,
+}
+
+MALE, FEMALE, ALL = "#2b6cb0", "#c05621", "#4a5568"
+"""Colours of the sexes and of both, apart also for the colour-blind."""
+
+
+def check_plots(out: Path) -> None:
+    """Say before long work what would make ``save_figures`` fail after it.
+
+    Raises:
+        MissingBackendError: If matplotlib is not installed.
+        InputError: If ``out`` is no folder that can be written to, nor can become one.
+    """
+    new_figure()
+    home = next((path for path in (out, *out.parents) if path.exists()), out)
+    if not home.is_dir() or not os.access(home, os.W_OK):
+        message = f"{home}: not a folder that can be written to; give another one for the plots"
+        raise InputError(message)
+
+
+def save_figures(pictures: Mapping[str, Callable[[], Figure]], out: Path) -> list[Path]:
+    """Draw figures and write them as files of a folder, all of them or none.
+
+    Args:
+        pictures: What draws each figure, by the file's name.
+        out: The folder; it is made if it is not there.
+
+    Returns:
+        The files.
+
+    Raises:
+        MissingBackendError: If matplotlib is not installed.
+    """
+    new_figure()
+    import matplotlib as mpl  # noqa: PLC0415
+
+    drawn: dict[str, bytes] = {}
+    # Axes take their style when they are made.
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a name in a script that the font lacks
+        for name, picture in pictures.items():
+            buffer = io.BytesIO()
+            # Without metadata the same numbers give the same file.
+            picture().savefig(buffer, format="png", metadata={"Software": None})
+            drawn[name] = buffer.getvalue()
+    for name, data in drawn.items():
+        write_file(out / name, data)
+    return [out / name for name in drawn]
+
+
+def new_figure(width: float = 6.0, height: float = 4.0) -> Figure:
+    """Return an empty figure in bakit's style.
+
+    Draw on it through its axes (``figure.subplots()``): matplotlib's global state is left alone.
+
+    Args:
+        width: In inches.
+        height: In inches.
+
+    Raises:
+        MissingBackendError: If matplotlib is not installed.
+    """
+    try:
+        import matplotlib as mpl  # noqa: PLC0415  # an extra
+        from matplotlib.figure import Figure  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        need = "drawing plots"
+        raise MissingBackendError(need, "report") from error
+    with mpl.rc_context(STYLE):
+        return Figure(figsize=(width, height))
+
+
+def picture_grid(
+    count: int, columns: int, row_height: float, head: float
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure with places for pictures, from left to right and top to bottom.
+
+    Args:
+        count: Pictures, at least one.
+        columns: Places side by side.
+        row_height: In inches.
+        head: Height above the first row, in inches.
+    """
+    rows = -(-count // columns)
+    figure = new_figure(8.0, head + row_height * rows)
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in grid:
+        axes.set_axis_off()
+    return figure, grid[:count]
+
+
+def thumbnail(grey: npt.NDArray[np.float32], longest: int = 300) -> npt.NDArray[np.float32]:
+    """Return a small image of the same shape: originals would take gigabytes to draw.
+
+    Args:
+        grey: ``(H, W)``.
+        longest: The longest side of the result, in pixels; smaller images stay as they are.
+    """
+    scale = longest / max(grey.shape)
+    if scale >= 1:
+        return grey
+    height, width = (max(round(side * scale), 1) for side in grey.shape)
+    return cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
+
+
+def short_text(text: str, length: int = 20) -> str:
+    """Return a name that fits over a picture, in one line."""
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return text if len(text) <= length else f"{text[: length - 5]}...{text[-2:]}"

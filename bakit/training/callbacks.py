@@ -1,0 +1,182 @@
+"""What happens at the end of an epoch: the history, the best weights, and the state to resume."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
+
+from bakit.files import write_file
+from bakit.training.module import Training
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import lightning
+    import numpy.typing as npt
+    from torch import nn
+
+    from bakit.checkpoint import Weights
+
+
+class Epoch(msgspec.Struct, frozen=True):
+    """One line of a run's history.
+
+    Attributes:
+        epoch: Its number, from 1.
+        train_loss: Mean loss, without a unit.
+        train_mae_months: Mean absolute error on the augmented training images.
+        val_mae_months: Mean absolute error on the validation part.
+        learning_rate: Of the last update.
+        seconds: How long it took.
+    """
+
+    epoch: int
+    train_loss: float
+    train_mae_months: float
+    val_mae_months: float
+    learning_rate: float
+    seconds: float
+
+
+class History(Callback):
+    """Collects the epochs, writes them to a table, and hands out weights.
+
+    Args:
+        table: CSV file with a row an epoch.
+        on_epoch: Given each epoch, the weights, and whether they are the best so far.
+    """
+
+    def __init__(self, table: Path, on_epoch: Callable[[Epoch, Weights, bool], object]) -> None:
+        self.table = table
+        self.on_epoch = on_epoch
+        self.epochs: list[Epoch] = []
+        self.best: Epoch | None = None
+        self.diverged = False
+        self.started = 0.0
+        self.learning_rate = 0.0
+
+    def on_train_epoch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Start the clock."""
+        del trainer, pl_module
+        self.started = time.perf_counter()
+
+    def on_train_batch_start(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        """Remember the learning rate: the schedule moves on before the epoch ends."""
+        del pl_module, batch, batch_idx
+        self.learning_rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Take the epoch down."""
+        assert isinstance(pl_module, Training)
+        metrics = trainer.callback_metrics
+        epoch = Epoch(
+            trainer.current_epoch + 1,
+            float(metrics["train_loss"]),
+            float(metrics["train_mae_months"]),
+            float(metrics["val_mae_months"]),
+            self.learning_rate,
+            time.perf_counter() - self.started,
+        )
+        weights = module_weights(pl_module.best_guess)
+        if not (math.isfinite(epoch.val_mae_months) and _fits_half(weights)):
+            trainer.should_stop = True  # nothing of such an epoch is kept
+            self.diverged = True
+            return
+        self.epochs.append(epoch)
+        lowest = self.best.val_mae_months if self.best else math.inf
+        is_best = epoch.val_mae_months < lowest
+        if is_best:
+            self.best = epoch
+        if trainer.is_global_zero:
+            self.on_epoch(epoch, weights, is_best)
+            write_file(self.table, _table(self.epochs))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs; lightning calls this."""
+        return {"epochs": msgspec.to_builtins(self.epochs), "best": msgspec.to_builtins(self.best)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what ``state_dict`` gave; lightning calls this."""
+        self.epochs = msgspec.convert(state_dict["epochs"], list[Epoch])
+        self.best = msgspec.convert(state_dict["best"], Epoch | None)
+
+
+class StopEarly(EarlyStopping):
+    """Early stopping that a resumed run remembers: lightning's own goes on after a stop."""
+
+    def on_train_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """End a run that was cut off after it had stopped."""
+        del pl_module
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+
+class KeepState(Checkpoint):
+    """Writes the state of the run after every epoch; it appears whole or not at all.
+
+    A run that is killed goes on from the last whole epoch. The random numbers of an epoch do not
+    depend on those before, so that the epoch is then the same.
+
+    Args:
+        path: The file.
+        history: Of the same run: a diverged epoch is not gone on from.
+    """
+
+    def __init__(self, path: Path, history: History) -> None:
+        self.path = path
+        self.history = history
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Write the state; every process must take part."""
+        del pl_module
+        if self.history.diverged:
+            return
+        temporary = self.path.with_name(f".{self.path.name}.new")
+        trainer.save_checkpoint(temporary)
+        if trainer.is_global_zero:
+            temporary.replace(self.path)
+
+
+def module_weights(model: nn.Module) -> dict[str, npt.NDArray[np.float32]]:
+    """Return the weights that a checkpoint stores."""
+    return {
+        name: value.detach().cpu().numpy().astype(np.float32)
+        for name, value in model.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+
+
+def _fits_half(weights: Weights) -> bool:
+    """Return whether weights are finite also as a checkpoint stores them."""
+    largest = float(np.finfo(np.float16).max)
+    return all(bool((np.abs(value) <= largest).all()) for value in weights.values())
+
+
+def _table(epochs: list[Epoch]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(Epoch.__struct_fields__)
+    writer.writerows(msgspec.structs.astuple(epoch) for epoch in epochs)
+    return text.getvalue().encode()

@@ -1,0 +1,256 @@
+"""Crops of the training images, made once by the runtime's own preprocessing and kept on disk."""
+
+from __future__ import annotations
+
+import inspect
+import multiprocessing
+import os
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache as cache_forever
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import cv2
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from bakit import geometry
+from bakit import phantoms as phantoms_package
+from bakit import preprocess as preprocess_module
+from bakit.files import file_sha256, sha256
+from bakit.geometry import Box
+from bakit.phantoms.phantom import draw_labels, make_phantom
+from bakit.preprocess import decode, preprocess
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import numpy.typing as npt
+
+    from bakit.dataset import Sample
+    from bakit.preprocess import Grey
+    from bakit.settings import Preprocessing
+
+    Pixels = npt.NDArray[np.uint8]
+
+PHANTOM_SEEDS = 1_000_000
+"""The first seed of training phantoms: far from those of golden, demo and test phantoms."""
+
+_PHANTOM_HEIGHTS = (100, 420)
+"""Phantoms are drawn at a random height: small ones are grainy, large ones are smooth."""
+
+_EVALUATION_PIXELS = 256 * 96 * 96
+"""Pixels of a batch without gradients; the network needs about 800 bytes for each."""
+
+_SQUASHED = 100
+"""Side of the phantoms that are shrunk to a square by picking pixels, as public sets are."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Preprocessed images of one part of the data.
+
+    Attributes:
+        images: ``(N, K, S, S)`` uint8, 255 times the regressor's input: K crops of each image, the
+            first of which is the localizer's.
+        sexes: ``(N, 1)`` float32, male 1.
+        ages_months: ``(N, 1)`` float32.
+    """
+
+    images: Tensor
+    sexes: Tensor
+    ages_months: Tensor
+
+    def __add__(self, other: Part) -> Part:
+        """Return both, one after the other."""
+        return Part(
+            torch.cat([self.images, other.images]),
+            torch.cat([self.sexes, other.sexes]),
+            torch.cat([self.ages_months, other.ages_months]),
+        )
+
+    def windows(self) -> list[slice]:
+        """Return batches for a look at all images, of as many as fit into about 2 GB."""
+        size = max(_EVALUATION_PIXELS // self.images.shape[-1] ** 2, 1)
+        return [slice(start, start + size) for start in range(0, len(self.images), size)]
+
+
+class Jitter(NamedTuple):
+    """How a training image's other crops differ from the localizer's.
+
+    Attributes:
+        crops: Crops of each image.
+        share: How far a side of the box is moved at random, as a share of the box's.
+        seed: Seed of the moves.
+    """
+
+    crops: int = 1
+    share: float = 0.0
+    seed: int = 0
+
+
+ONE_CROP = Jitter()
+
+
+def load_part(
+    samples: Sequence[Sample],
+    boxes: dict[str, Box | None],
+    settings: Preprocessing,
+    cache: Path | None = None,
+    jitter: Jitter = ONE_CROP,
+    *,
+    on_done: Callable[[int], None] = lambda _: None,
+) -> Part:
+    """Read and preprocess images, or take them from the cache.
+
+    Args:
+        samples: What to read.
+        boxes: The hand by sample id, None for the whole image.
+        settings: Preprocessing.
+        cache: Folder for prepared images, by digest of all that they were made from; they are kept
+            in memory alone when None.
+        jitter: What other crops to make.
+        on_done: Called with the number of images done since the last call.
+
+    Raises:
+        ImageError: If an image cannot be used.
+    """
+    key: list[object] = ["images", msgspec.to_builtins(settings), *jitter]
+    for sample in samples:
+        key += [sample.id, file_sha256(sample.path), boxes[sample.id]]
+
+    def rows() -> Iterator[Pixels]:
+        for index, sample in enumerate(samples):
+            yield _crops(decode(sample.path), boxes[sample.id], settings, jitter, index)
+
+    shape = (len(samples), jitter.crops, settings.image_size, settings.image_size)
+    images = _cached(cache, key, shape, rows, on_done) if cache else np.stack(list(rows()))
+    sexes = torch.tensor([[float(sample.male)] for sample in samples])
+    ages = torch.tensor([[sample.age_months] for sample in samples])
+    return Part(torch.from_numpy(images), sexes, ages)
+
+
+def phantom_part(
+    count: int,
+    settings: Preprocessing,
+    cache: Path,
+    jitter: Jitter = ONE_CROP,
+    *,
+    first: int = PHANTOM_SEEDS,
+    workers: int | None = None,
+    on_done: Callable[[int], None] = lambda _: None,
+) -> Part:
+    """Generate and preprocess phantoms, cropped to their true boxes if hands are localized.
+
+    Args:
+        count: How many.
+        settings: Preprocessing.
+        cache: As for ``load_part``.
+        jitter: As for ``load_part``; the first crop is that of the true box.
+        first: Seed of the first phantom.
+        workers: Processes; one a core when None.
+        on_done: As for ``load_part``.
+    """
+    seeds = range(first, first + count)
+    key: list[object] = ["phantoms", msgspec.to_builtins(settings), *jitter, first, count]
+
+    def rows() -> Iterator[Pixels]:
+        make = partial(_phantom_crops, settings=settings, jitter=jitter)
+        processes = min(workers or os.cpu_count() or 1, max(count // 16, 1))
+        context = multiprocessing.get_context("spawn")  # forking copies torch's threads' locks
+        with ProcessPoolExecutor(processes, context) as pool:
+            yield from pool.map(make, seeds, chunksize=8)
+
+    shape = (count, jitter.crops, settings.image_size, settings.image_size)
+    images = _cached(cache, key, shape, rows, on_done)
+    labels = [draw_labels(seed) for seed in seeds]
+    sexes = torch.tensor([[float(male)] for _, male, _ in labels])
+    ages = torch.tensor([[age] for age, _, _ in labels])
+    return Part(torch.from_numpy(images), sexes, ages)
+
+
+def _phantom_crops(seed: int, settings: Preprocessing, jitter: Jitter) -> Pixels:
+    """Draw one phantom and crop it."""
+    generator = np.random.default_rng([seed, 20])
+    phantom = make_phantom(seed, height=int(generator.integers(*_PHANTOM_HEIGHTS)))
+    grey = decode(phantom.image)
+    box = phantom.box if settings.localize else None
+    if generator.random() < 0.5:
+        square = (_SQUASHED, _SQUASHED)
+        box = box and box.scale((grey.shape[0], grey.shape[1]), square)
+        grey = cv2.resize(grey, square, interpolation=cv2.INTER_NEAREST).astype(np.float32)
+    return _crops(grey, box, settings, jitter, seed)
+
+
+def _crops(
+    grey: Grey, box: Box | None, settings: Preprocessing, jitter: Jitter, index: int
+) -> Pixels:
+    """Return ``(K, S, S)`` uint8: the box's crop, then those of boxes near to it."""
+    generator = np.random.default_rng([jitter.seed, index, 3])
+    height, width = grey.shape
+    whole = box or Box(0, 0, width, height)
+    boxes = [box]
+    for _ in range(1, jitter.crops):
+        x0, y0, x1, y1 = generator.uniform(-jitter.share, jitter.share, 4)
+        across, down = whole.x1 - whole.x0, whole.y1 - whole.y0
+        moved = Box(
+            max(round(whole.x0 + x0 * across), 0),
+            max(round(whole.y0 + y0 * down), 0),
+            min(round(whole.x1 + x1 * across), width),
+            min(round(whole.y1 + y1 * down), height),
+        )
+        boxes.append(moved)
+    # rint is exact: preprocess returns multiples of 1/255.
+    crops = [np.rint(preprocess(grey, moved, settings) * 255) for moved in boxes]
+    return np.stack(crops).astype(np.uint8)
+
+
+@cache_forever
+def _code() -> list[str]:
+    """Return all code that decides a crop, and the versions of the libraries that it calls."""
+    folder = Path(inspect.getfile(phantoms_package)).parent
+    sources = [path.read_text() for path in sorted(folder.glob("*.py"))]
+    sources += [inspect.getsource(m) for m in (preprocess_module, geometry, sys.modules[__name__])]
+    return [*sources, cv2.__version__, np.__version__]
+
+
+def _cached(
+    cache: Path,
+    key: list[object],
+    shape: tuple[int, int, int, int],
+    rows: Callable[[], Iterator[Pixels]],
+    on_done: Callable[[int], None],
+) -> Pixels:
+    """Return images from the cache, made first where they are not there.
+
+    The file is mapped into memory: processes share it, and it may be larger than the memory.
+    """
+    digest = sha256(msgspec.json.encode([*key, *_code()]))
+    path = cache / f"{digest[:32]}.npy"
+    if not path.is_file():
+        cache.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".npy", dir=cache)
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                # On a full disk this is an error with a name; a write to the map would be a crash.
+                os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)) + 4096)
+            images = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+            for index, crops in enumerate(rows()):
+                images[index] = crops
+                on_done(1)
+            images.flush()
+            del images
+            temporary.chmod(0o644)  # mkstemp makes it private
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    # Copy on write, as torch takes no array that it must not change; nothing changes it.
+    mapped: Pixels = np.load(path, mmap_mode="c")
+    return mapped

@@ -1,0 +1,253 @@
+"""Labelled radiographs to a float checkpoint, with all that an export needs from it."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import torch
+
+from bakit import __version__
+from bakit.calib.dataset import CalibrationSet
+from bakit.calib.select import choose_samples
+from bakit.checkpoint import SCHEMA_VERSION, Checkpoint, Header, TrainingRecord
+from bakit.dataset import read_samples, split_record
+from bakit.errors import InputError
+from bakit.export.calibration import SAMPLES, ranges_on
+from bakit.files import file_sha256, write_file
+from bakit.localizer import initial_weights
+from bakit.models import Regressor, load_backbone
+from bakit.training.boxes import boxes_by_id
+from bakit.training.crops import ONE_CROP, Jitter, load_part, phantom_part
+from bakit.training.curve import draw_curve
+from bakit.training.fitting import THIS_MACHINE, Hardware, fit, is_first_process
+from bakit.training.plan import limited, read_parts
+from bakit.training.scoring import intervals_from, reference_answers, score
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bakit.checkpoint import Weights
+    from bakit.dataset import Sample, Split
+    from bakit.recipes import Recipe
+    from bakit.training.callbacks import Epoch
+    from bakit.training.crops import Part
+    from bakit.training.plan import TrainingPlan
+
+BEST = "best.safetensors"
+LAST = "last.safetensors"
+UNFINISHED = "unfinished.safetensors"
+"""The best epoch so far, for ``--pretrained`` after a run that was given up."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Whom to tell how far the training is.
+
+    Attributes:
+        on_step: Called with what is being done and the number of images done since the last call.
+        on_epoch: Called with each epoch and whether it is the best so far.
+        bar: Whether to show the trainer's own progress bar.
+    """
+
+    on_step: Callable[[str, int], None] = lambda _what, _count: None
+    on_epoch: Callable[[Epoch, bool], None] = lambda _epoch, _best: None
+    bar: bool = False
+
+
+SILENT = Progress()
+
+
+def train(
+    plan: TrainingPlan,
+    out: Path,
+    *,
+    resume: bool = False,
+    hardware: Hardware = THIS_MACHINE,
+    cache: Path | None = None,
+    workers: int | None = None,
+    progress: Progress = SILENT,
+) -> Checkpoint | None:
+    """Train and write ``best.safetensors`` into ``out``.
+
+    The checkpoint is the epoch with the lowest validation MAE. Its metrics are those of the
+    weights as they are stored; the test part is looked at once, for them.
+
+    Args:
+        plan: What to train.
+        out: Folder of the run: best and last checkpoint, ``metrics.csv``, ``curve.png``,
+            TensorBoard's ``logs``, the plan, and the state that ``resume`` goes on from.
+        resume: Go on with the run in ``out`` if there is one: the result is that of a run that was
+            never cut off.
+        hardware: What to train on.
+        cache: Folder for boxes and prepared images, which runs may share; ``out/cache`` when None.
+        workers: Processes that prepare images; one a core when None.
+        progress: Whom to tell.
+
+    Returns:
+        The checkpoint; None in the processes of a run on many devices that write nothing.
+
+    Raises:
+        BakitError: If the data, the pretrained weights or the hardware cannot be used, or ``out``
+            holds a run that is not to be resumed or is of another plan.
+    """
+    _check_hardware(plan.recipe, hardware)
+    # Wrong labels are said before a download, and a failed one before anything is written.
+    read_samples(plan.data)
+    torch.manual_seed(plan.seed)
+    model = Regressor(plan.architecture)
+    load_backbone(model, plan.recipe.pretrained)
+    whole, excluded = read_parts(
+        plan,
+        out,
+        # The first process has begun the run that the others join.
+        resume=resume or (hardware.processes > 1 and not is_first_process()),
+        on_image=lambda count: progress.on_step("checking images", count),
+    )
+    if resume and (out / BEST).is_file() and not (out / UNFINISHED).is_file():
+        return Checkpoint.read(out / BEST)  # finished before
+    parts = limited(plan, whole)
+    ages = np.array([sample.age_months for sample in parts.train])
+    mean, sd = float(ages.mean()), float(ages.std(ddof=1))
+    model.mean_months.fill_(mean)
+    model.sd_months.fill_(sd)
+    weights = initial_weights(plan.localizer)
+    cache = cache or out / "cache"
+    training, validation, test = _prepare(plan, parts, weights, cache, workers, progress.on_step)
+    known = training
+    if plan.recipe.phantoms:
+        known = training + phantom_part(
+            plan.recipe.phantoms,
+            plan.preprocessing,
+            cache,
+            _jitter(plan),
+            workers=workers,
+            on_done=lambda count: progress.on_step("drawing phantoms", count),
+        )
+    header = Header(SCHEMA_VERSION, plan.architecture, mean, sd, plan.preprocessing, plan.localizer)
+
+    def keep(epoch: Epoch, found: Weights, best: bool) -> None:
+        Checkpoint(header, found, weights).write(out / LAST)
+        if best:
+            write_file(out / UNFINISHED, (out / LAST).read_bytes())
+        progress.on_epoch(epoch, best)
+
+    fitted = fit(
+        model,
+        known,
+        validation,
+        plan.recipe,
+        out,
+        seed=plan.seed,
+        hardware=hardware,
+        progress=progress.bar,
+        on_epoch=keep,
+    )
+    if not fitted.is_main:
+        return None
+    # Read back before anything is measured: the weights are stored as float16.
+    stored = Checkpoint.read(out / UNFINISHED)
+    draw_curve(fitted.history, fitted.best, out)
+    intervals = intervals_from(stored, validation)
+    record = TrainingRecord(
+        data=plan.description,
+        terms=plan.terms,
+        recipe=_flat(plan.recipe),
+        # Of the whole parts: by them a folder is known again, and its test part found.
+        split=split_record(whole, plan.split_seed, excluded),
+        metrics={
+            "validation": score(stored, validation),  # the intervals rest on these very images
+            "test": score(stored, test, intervals),
+        },
+        best_epoch=fitted.best.epoch,
+        tool_versions=_tool_versions(),
+    )
+    ranges = ranges_on(stored, _calibration_set(parts.train, training))
+    final = Checkpoint(
+        msgspec.structs.replace(header, training=record, ranges=ranges, intervals=intervals),
+        stored.regressor,
+        weights,
+        reference_answers(stored),
+    )
+    written = final.write(out / BEST)
+    (out / UNFINISHED).unlink()
+    return written
+
+
+def _check_hardware(recipe: Recipe, hardware: Hardware) -> None:
+    """Refuse a batch that cannot be shared, before the long work."""
+    if recipe.batch_size % hardware.processes or recipe.batch_size < 2 * hardware.processes:
+        message = (
+            f"a batch of {recipe.batch_size} cannot be shared by {hardware.processes} processes; "
+            f"use a --batch-size that is a multiple of {hardware.processes} and at least twice it"
+        )
+        raise InputError(message)
+    hardware.check()
+
+
+def _jitter(plan: TrainingPlan) -> Jitter:
+    return Jitter(plan.recipe.crops, plan.recipe.crop_jitter, plan.seed)
+
+
+def _prepare(
+    plan: TrainingPlan,
+    parts: Split,
+    weights: Weights,
+    cache: Path,
+    workers: int | None,
+    on_step: Callable[[str, int], None],
+) -> tuple[Part, Part, Part]:
+    """Find the hands and crop them."""
+    boxes = boxes_by_id(
+        [sample for part in parts for sample in part],
+        plan.preprocessing,
+        plan.localizer,
+        weights,
+        cache,
+        workers=workers,
+        on_done=lambda count: on_step("localizing", count),
+    )
+    loaded = []
+    for part, jitter in zip(parts, (_jitter(plan), ONE_CROP, ONE_CROP), strict=True):
+        loaded.append(
+            load_part(
+                part,
+                boxes,
+                plan.preprocessing,
+                cache,
+                jitter,
+                on_done=lambda count: on_step("cropping", count),
+            )
+        )
+    training, validation, test = loaded
+    return training, validation, test
+
+
+def _calibration_set(samples: Sequence[Sample], part: Part) -> CalibrationSet:
+    """Choose calibration images among the training images, prepared already."""
+    rows = {sample.id: index for index, sample in enumerate(samples)}
+    pixels = part.images.numpy()
+    chosen = choose_samples(samples, SAMPLES)
+    return CalibrationSet.load(
+        chosen, lambda s: pixels[rows[s.id], 0].astype(np.float32) / np.float32(255)
+    )
+
+
+def _flat(recipe: Recipe) -> dict[str, str | int | float | bool | None]:
+    """Return the recipe's numbers by name, pairs as text, and a file as its name and digest."""
+    fields = msgspec.to_builtins(recipe)
+    if recipe.pretrained not in {"none", "imagenet"}:
+        file = Path(recipe.pretrained)
+        fields["pretrained"] = f"{file.name}, sha256 {file_sha256(file)}"
+    return {name: str(v) if isinstance(v, (list, tuple)) else v for name, v in fields.items()}
+
+
+def _tool_versions() -> dict[str, str]:
+    libraries = ("lightning", "numpy", "opencv-python-headless", "safetensors", "torch")
+    versions = {name: version(name) for name in (*libraries, "torchvision")}
+    return {"bakit": __version__, "python": platform.python_version()} | versions

@@ -1,0 +1,92 @@
+"""What a trained model says: scores, intervals, and reference answers for exports."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import torch
+
+from bakit.checkpoint import FloatReference, Metrics
+from bakit.conformal import coverage, fewest, fit_intervals
+from bakit.models import regressor_from_weights
+from bakit.phantoms import make_phantom
+from bakit.preprocess import decode, preprocess
+from bakit.training.crops import Part
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from bakit.checkpoint import Checkpoint
+    from bakit.conformal import Intervals
+
+    Floats: TypeAlias = npt.NDArray[np.float64]
+
+REFERENCE_SEEDS = range(100, 108)
+"""Phantoms whose answers a checkpoint carries, so that an export can be checked without torch."""
+
+
+def score(checkpoint: Checkpoint, part: Part, intervals: Intervals | None = None) -> Metrics:
+    """Return the float model's errors on preprocessed images, and how often intervals hold."""
+    predicted, true = predicted_and_true(checkpoint, part)
+    errors = predicted - true
+    held = None
+    if intervals is not None:
+        held = coverage(intervals, predicted, true, _males(part)).overall.share
+    return Metrics(len(errors), float(np.abs(errors).mean()), float(errors.mean()), held)
+
+
+def intervals_from(checkpoint: Checkpoint, validation: Part) -> Intervals | None:
+    """Return intervals fitted on the validation part; None if it is too small for any."""
+    if len(validation.ages_months) < fewest():
+        return None
+    predicted, true = predicted_and_true(checkpoint, validation)
+    return fit_intervals(predicted, true, _sexes(checkpoint, validation))
+
+
+def predicted_and_true(checkpoint: Checkpoint, part: Part) -> tuple[Floats, Floats]:
+    """Return the float model's ages and the labels in months, each ``(N,)`` float64."""
+    true: Floats = part.ages_months.numpy()[:, 0].astype(np.float64)
+    return predict_part(checkpoint, part).astype(np.float64), true
+
+
+def predict_part(checkpoint: Checkpoint, part: Part) -> npt.NDArray[np.float32]:
+    """Return the float model's ages in months, ``(N,)`` float32, on the localizer's crops."""
+    weights = {name: torch.from_numpy(value) for name, value in checkpoint.regressor.items()}
+    model = regressor_from_weights(checkpoint.header.architecture, weights)
+    with torch.inference_mode():
+        outputs = [
+            model(part.images[window, :1].float() / 255, part.sexes[window])
+            for window in part.windows()
+        ]
+    ages: npt.NDArray[np.float32] = torch.cat(outputs).numpy()[:, 0]
+    return ages
+
+
+def reference_answers(checkpoint: Checkpoint) -> FloatReference:
+    """Run the float model on a few phantoms."""
+    phantoms = [make_phantom(seed, height=320) for seed in REFERENCE_SEEDS]
+    settings = checkpoint.header.preprocessing
+    boxes = [phantom.box if settings.localize else None for phantom in phantoms]
+    pixels = [
+        preprocess(decode(phantom.image), box, settings)
+        for phantom, box in zip(phantoms, boxes, strict=True)
+    ]
+    images = np.rint(np.stack(pixels) * 255).astype(np.uint8)
+    sexes = np.array([phantom.male for phantom in phantoms], np.float32)
+    part = Part(
+        torch.from_numpy(images)[:, None],
+        torch.from_numpy(sexes)[:, None],
+        torch.zeros(len(phantoms), 1),
+    )
+    return FloatReference(images, sexes, predict_part(checkpoint, part))
+
+
+def _sexes(checkpoint: Checkpoint, part: Part) -> npt.NDArray[np.bool_] | None:
+    """Return who is male; None where the model is not told."""
+    return _males(part) if checkpoint.header.architecture.sex else None
+
+
+def _males(part: Part) -> npt.NDArray[np.bool_]:
+    males: npt.NDArray[np.bool_] = part.sexes.numpy()[:, 0] > 0.5
+    return males

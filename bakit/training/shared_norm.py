@@ -1,0 +1,41 @@
+"""Batch norm over the images of all processes, so that two of them learn what one would."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.nn.functional import all_reduce
+
+
+class SharedBatchNorm(nn.BatchNorm2d):
+    """Batch norm whose statistics are those of the whole batch, wherever its images are.
+
+    ``torch.nn.SyncBatchNorm`` does the same on GPUs only.
+    """
+
+    @staticmethod
+    def convert(module: nn.Module) -> None:
+        """Turn every ``BatchNorm2d`` inside ``module`` into one that shares its statistics."""
+        for layer in module.modules():
+            if type(layer) is nn.BatchNorm2d:
+                layer.__class__ = SharedBatchNorm
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Normalize ``(N, C, H, W)``; every process has the same N."""
+        if not (self.training and distributed.is_available() and distributed.is_initialized()):
+            return super().forward(maps)
+        dtype, maps = maps.dtype, maps.float()  # squares cancel below; half precision would not do
+        sums = torch.stack([maps.mean((0, 2, 3)), maps.square().mean((0, 2, 3))])
+        mean, square = all_reduce(sums) / distributed.get_world_size()  # type: ignore[no-untyped-call]
+        variance = square - mean.square()
+        count = maps.numel() // maps.shape[1] * distributed.get_world_size()
+        with torch.no_grad():
+            momentum = self.momentum or 0.0
+            assert self.running_mean is not None
+            assert self.running_var is not None
+            self.running_mean.lerp_(mean.detach(), momentum)
+            self.running_var.lerp_(variance.detach() * (count / (count - 1)), momentum)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        shift = self.bias - mean * scale
+        normalized: Tensor = maps * scale[:, None, None] + shift[:, None, None]
+        return normalized.to(dtype)

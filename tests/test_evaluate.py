@@ -1,0 +1,430 @@
+"""A model's errors on labelled images, against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from bakit.backends.fake import FakeSession
+from bakit.bundle import Bundle, encode_manifest
+from bakit.cli import main
+from bakit.conformal import Intervals
+from bakit.dataset import Sample, read_samples, split, split_record, take_part, thin
+from bakit.errors import BundleError, InputError
+from bakit.evaluate.document import Data, Evaluation, Model, Predicted, worst_of
+from bakit.evaluate.plots import draw_plots
+from bakit.evaluate.run import choose_images, evaluate, open_model, score
+from bakit.geometry import Box
+from bakit.runtime import Quality, Runtime
+from bakit.targets import Precision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bakit.checkpoint import Checkpoint
+    from tests.conftest import Labelled
+
+PLOTS = ("predicted_true.png", "bland_altman.png", "error_by_age.png", "worst_cases.png")
+MODEL = Model("bundle", "model", "c" * 64, "b", "b" * 64, "fake", Precision.FP32, "fake")
+DATA = Data("radiographs", 5, "all", 5, False, "")
+
+
+def predicted(
+    name: str, age: float, months: float, *, male: bool = False, reasons: tuple[str, ...] = ()
+) -> Predicted:
+    quality = Quality("review" if reasons else "accept", reasons)
+    return Predicted(name, male, age, months, months - age, None, Box(0, 0, 9, 9), quality)
+
+
+FIVE = [
+    predicted("a", 0, 12),  # +12
+    predicted("b", 23.9, 3.9, male=True),  # -20
+    predicted("c", 24, 54, male=True),  # +30
+    predicted("d", 216, 214, reasons=("no_hand_found",)),  # -2
+    predicted("e", 240, 246, male=True),  # +6
+]
+
+
+def change_manifest(bundle: Path, **changes: object) -> Path:
+    manifest = msgspec.structs.replace(Bundle.read(bundle).manifest, **changes)
+    (bundle / "manifest.json").write_bytes(encode_manifest(manifest))
+    return bundle
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(main, ["evaluate", *map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    return result.stdout
+
+
+# Statistics
+
+
+def test_the_numbers_are_those_worked_out_by_hand():
+    evaluation = score(MODEL, DATA, FIVE)
+    assert evaluation.samples == 5
+    assert evaluation.mae_months == pytest.approx(70 / 5)
+    assert evaluation.bias_months == pytest.approx(26 / 5)
+    assert evaluation.rmse_months == pytest.approx(((144 + 400 + 900 + 4 + 36) / 5) ** 0.5)
+    assert evaluation.median_abs_error_months == pytest.approx(12)
+    assert evaluation.within_12_months == pytest.approx(3 / 5)
+    assert evaluation.within_24_months == pytest.approx(4 / 5)
+    low, high = evaluation.mae_ci95_months
+    assert 2 <= low < evaluation.mae_months < high <= 30
+    assert evaluation.by_sex["F"].samples == 2
+    assert evaluation.by_sex["F"].mae_months == pytest.approx(7)
+    assert evaluation.by_sex["F"].bias_months == pytest.approx(5)
+    assert evaluation.by_sex["M"].samples == 3
+    assert evaluation.by_sex["M"].mae_months == pytest.approx(56 / 3)
+    assert evaluation.by_sex["M"].bias_months == pytest.approx(16 / 3)
+    assert evaluation.quality == {"accept": 4, "review": 1}
+    assert evaluation.no_hand_found == 1
+    assert evaluation.coverage is None
+
+
+def test_age_bins_are_two_years_and_the_last_one_holds_the_oldest():
+    bins = score(MODEL, DATA, FIVE).by_age
+    assert [(item.from_months, item.to_months, item.samples) for item in bins] == [
+        (0, 24, 2),
+        (24, 48, 1),
+        (216, 240, 2),
+    ]
+    assert [item.mae_months for item in bins] == pytest.approx([16, 30, 4])
+    assert [item.bias_months for item in bins] == pytest.approx([-4, 30, 2])
+
+
+def test_the_correlation_is_pearsons():
+    exact = [predicted(str(age), age, 10 + age / 2) for age in (20, 90, 100)]
+    assert score(MODEL, DATA, exact).correlation == pytest.approx(1)
+    constant = [predicted(str(age), age, 100) for age in (20, 90, 100)]
+    assert score(MODEL, DATA, constant).correlation is None
+    assert score(MODEL, DATA, constant[:1]).correlation is None
+
+
+def test_a_sex_without_images_is_left_out():
+    assert list(score(MODEL, DATA, FIVE[:1]).by_sex) == ["F"]
+
+
+def test_the_worst_come_first_and_ties_by_name():
+    twins = [predicted("z", 10, 16), *FIVE, predicted("x", 10, 4)]
+    assert [item.id for item in worst_of(twins, 9)] == ["c", "b", "a", "e", "x", "z", "d"]
+    many = [predicted(str(number), 100, 100 + number) for number in range(30)]
+    assert [item.id for item in score(MODEL, DATA, many).worst] == [
+        str(n) for n in range(29, 19, -1)
+    ]
+
+
+# The whole path
+
+
+def test_an_evaluation_is_what_the_runtime_says(fake_bundle, labelled: Labelled):
+    bundle = Bundle.read(fake_bundle)
+    done: list[int] = []
+    images = choose_images(labelled.folder, bundle)
+    evaluation = evaluate(bundle, images, workers=1, on_image=done.append)
+    with Runtime(bundle, 1) as runtime:
+        expected = [runtime.predict(s.path, "M" if s.male else "F") for s in labelled.samples]
+    assert [item.predicted_months for item in evaluation.predictions] == [
+        item.age_months for item in expected
+    ]
+    assert [item.box for item in evaluation.predictions] == [item.box for item in expected]
+    assert [item.id for item in evaluation.predictions] == [s.id for s in labelled.samples]
+    errors = [e.age_months - s.age_months for e, s in zip(expected, labelled.samples, strict=True)]
+    assert evaluation.bias_months == pytest.approx(np.mean(errors))
+    assert sum(done) == len(labelled.samples)
+    assert (evaluation.data.part, evaluation.data.trained_on) == ("all", False)
+    assert evaluation.model.source == "bundle"
+    assert evaluation.model.bundle_sha256 == bundle.sha256
+    assert evaluation.model.checkpoint_sha256 == bundle.manifest.checkpoint_sha256
+
+
+def test_several_processes_say_what_one_says(
+    exported: Callable[..., Bundle], labelled: Labelled, tmp_path: Path
+):
+    bundle = exported("onnx", "fp32")
+    images = choose_images(labelled.folder, bundle, limit=5)
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"broken")
+    images.samples.insert(2, Sample("bad", bad, 100.0, male=True))
+    done: list[int] = []
+    alone = evaluate(bundle, images, workers=1)
+    together = evaluate(bundle, images, workers=2, on_image=done.append)
+    assert together == alone
+    assert sum(done) == 6
+    assert alone.samples == 5
+    assert [item.id for item in alone.unscored] == ["bad"]
+
+
+def test_a_process_that_dies_is_one_error(fake_bundle, labelled: Labelled, capfd):
+    """The fake target is known here alone: its processes cannot open the bundle."""
+    bundle = Bundle.read(fake_bundle)
+    with pytest.raises(BundleError, match="a process ended by itself"):
+        evaluate(bundle, choose_images(labelled.folder, bundle), workers=2)
+    capfd.readouterr()
+
+
+def test_a_checkpoint_is_judged_by_its_float_bundle(
+    checkpoint: Checkpoint, exported: Callable[..., Bundle], labelled: Labelled
+):
+    images = choose_images(labelled.folder, checkpoint, limit=3)
+    evaluation = evaluate(checkpoint, images, workers=1)
+    same = evaluate(exported("onnx", "fp32"), images, workers=1)
+    assert evaluation.predictions == same.predictions
+    assert evaluation.model.source == "checkpoint"
+    assert evaluation.model.bundle == f"{checkpoint.name}-onnx-fp32"
+    assert evaluation.model.checkpoint_sha256 == checkpoint.sha256
+
+
+def test_the_shipped_checkpoint_is_the_default():
+    model = open_model()
+    assert model.name == "bakit-rsna100"
+
+
+def test_unreadable_images_are_named_and_not_counted(fake_bundle, labelled: Labelled, tmp_path):
+    folder = tmp_path / "data"
+    (folder / "images").mkdir(parents=True)
+    good = labelled.samples[0]
+    (folder / "images/good.png").write_bytes(good.path.read_bytes())
+    (folder / "images/bad.png").write_bytes(b"")
+    rows = f"id,boneage,male\nbad,100,True\ngood,{good.age_months},{good.male}\n"
+    (folder / "labels.csv").write_text(rows)
+    text = run(folder, "--bundle", fake_bundle, "--workers", 1)
+    assert "cannot be used, not counted: 1\n  bad: the file is empty\n" in text
+    document = json.loads(run(folder, "--bundle", fake_bundle, "--workers", 1, "--json"))
+    assert document["samples"] == 1
+    assert document["unscored"] == [{"id": "bad", "reason": "the file is empty"}]
+
+
+def test_intervals_are_judged(fake_bundle, labelled: Labelled):
+    offsets = {"F": ((-20.0, 30.0),), "M": ((-5.0, 5.0),)}
+    intervals = Intervals(0.9, (), offsets, {"F": (100,), "M": (100,)})
+    change_manifest(fake_bundle, intervals=intervals)
+    document = json.loads(run(labelled.folder, "--bundle", fake_bundle, "--workers", 1, "--json"))
+    inside = {"F": [], "M": []}
+    for item in document["predictions"]:
+        low, high = item["interval_months"]
+        inside["M" if item["male"] else "F"].append(low <= item["age_months"] <= high)
+    assert document["coverage"]["overall"]["samples"] == len(labelled.samples)
+    for sex, width in (("F", 50), ("M", 10)):
+        mine = document["coverage"]["by_sex"][sex]
+        assert mine["share"] == pytest.approx(np.mean(inside[sex]))
+        assert mine["mean_width_months"] == pytest.approx(width)
+    text = run(labelled.folder, "--bundle", fake_bundle, "--workers", 1)
+    assert "90 % intervals hold " in text
+
+
+# Parts
+
+
+@pytest.fixture
+def trained(fake_bundle, labelled: Labelled) -> Path:
+    """Return a bundle that was trained on the labelled folder, one image left out."""
+    left_out = (labelled.samples[0].id,)
+    parts = split(labelled.samples, 5, left_out)
+    return change_manifest(fake_bundle, split=split_record(parts, 5, left_out))
+
+
+@pytest.mark.parametrize(
+    ("part", "used", "count"),
+    [
+        ("auto", "test", 1),
+        ("test", "test", 1),
+        ("validation", "validation", 2),
+        ("train", "train", 8),
+        ("all", "all", 12),
+    ],
+)
+def test_parts_of_the_training_folder(trained, labelled: Labelled, part, used, count):
+    images = choose_images(labelled.folder, Bundle.read(trained), part)
+    assert (images.data.part, images.data.available, images.data.images) == (used, count, 12)
+    assert images.data.trained_on
+    parts = split(labelled.samples, 5, (labelled.samples[0].id,))
+    expected = {s.id for s in (labelled.samples if used == "all" else getattr(parts, used))}
+    assert {sample.id for sample in images.samples} == expected
+    order = [sample.id for sample in labelled.samples]
+    assert [s.id for s in images.samples] == sorted(expected, key=order.index)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ([], "test part: 1 of 12 images; the rest trained or chose the model"),
+        (["--part", "train"], "train part: 8 of 12 images; they trained the model"),
+        (["--part", "validation"], "validation part: 2 of 12 images; they chose the model"),
+        (
+            ["--part", "all", "--limit", 5],
+            "all 12 images; among them those that trained or chose the model; limited to 5",
+        ),
+    ],
+)
+def test_the_text_says_what_the_model_has_seen(trained, labelled: Labelled, options, line):
+    assert line in run(labelled.folder, "--bundle", trained, "--workers", 1, *options).splitlines()
+
+
+def test_a_checkpoint_knows_its_training_folder_too(checkpoint: Checkpoint, labelled: Labelled):
+    assert checkpoint.header.training is None
+    assert choose_images(labelled.folder, checkpoint).data.part == "all"
+    known = open_model().header.training.split
+    assert take_part(labelled.samples, [known]) is None
+
+
+def test_what_one_of_two_models_was_trained_on_is_not_held_out(labelled: Labelled):
+    samples = [Sample(str(n), Path(f"{n}.png"), 100.0, male=True) for n in range(30)]
+    both = [split(samples, seed) for seed in (0, 2)]
+    records = [split_record(parts, seed, ()) for parts, seed in zip(both, (0, 2), strict=True)]
+    other = split_record(split(labelled.samples), 0, ())
+    shared = set(both[0].test) & set(both[1].test)
+    assert set(take_part(samples, [*records, other])) == shared
+    assert take_part(samples, [other]) is None
+    assert take_part(samples, []) is None
+
+
+def test_thinning_is_even():
+    samples = [Sample(str(n), Path(f"{n}.png"), 100.0, male=True) for n in range(6)]
+    assert [sample.id for sample in thin(samples, 3)] == ["0", "2", "4"]
+    assert thin(samples, None) == thin(samples, 100) == samples
+    assert thin([], 3) == []
+
+
+# The command
+
+
+def test_json_alone_is_printed(fake_bundle, labelled: Labelled, tmp_path):
+    folder = tmp_path / "plots"
+    options = ("--bundle", fake_bundle, "--workers", 1, "--json", "--plots", folder)
+    document: dict[str, Any] = json.loads(run(labelled.folder, *options))
+    assert {"samples", "mae_months", "bias_months", "by_sex", "by_age"} <= document.keys()
+    assert document["schema_version"] == 1
+    assert msgspec.convert(document, Evaluation).samples == 12
+    assert set(document["by_sex"]) == {"F", "M"}
+    assert {"samples", "mae_months", "bias_months"} == document["by_sex"]["F"].keys()
+    assert {"from_months", "to_months", "samples"} <= document["by_age"][0].keys()
+    keys = {"id", "age_months", "predicted_months", "male", "interval_months", "box", "quality"}
+    assert keys <= document["predictions"][0].keys()
+    assert len(document["worst"]) == 10
+    assert sorted(path.name for path in folder.iterdir()) == sorted(PLOTS)
+
+
+def test_the_text_has_a_summary_tables_and_plots(fake_bundle, labelled: Labelled, tmp_path):
+    folder = tmp_path / "new" / "plots"
+    text = run(labelled.folder, "--bundle", fake_bundle, "--workers", 1, "--plots", folder)
+    assert "\nall 12 images\nMAE " in text
+    for words in ("By sex, months", "By true age, months", "Worst images, months"):
+        assert words in text
+    assert f"plot: {folder / 'worst_cases.png'}" in text
+    for name in PLOTS:
+        pixels = cv2.imread(str(folder / name))
+        assert min(pixels.shape[:2]) > 300
+        assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
+        assert (folder / name).stat().st_size < 2_000_000
+
+
+def test_plots_of_one_image_and_of_strange_names(labelled: Labelled, tmp_path):
+    name = "$x_1$ " + "long" * 20
+    data = msgspec.structs.replace(DATA, folder=name)
+    model = msgspec.structs.replace(MODEL, checkpoint=name)
+    images = [Sample(name, labelled.samples[0].path, 100.0, male=True)]
+    for months in (100.0, 130.0):
+        evaluation = score(model, data, [predicted(name, 100.0, months, male=True)])
+        drawn = draw_plots(evaluation, images, tmp_path / str(months))
+        assert [path.name for path in drawn] == list(PLOTS)
+
+
+def test_the_same_evaluation_gives_the_same_pictures(labelled: Labelled, tmp_path):
+    rows = [predicted(s.id, s.age_months, s.age_months + 3) for s in labelled.samples]
+    evaluation = score(MODEL, DATA, rows)
+    first, second = (draw_plots(evaluation, labelled.samples, tmp_path / name) for name in "ab")
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+
+
+# Bad input
+
+
+def test_no_data_folder(refused, fake_bundle):
+    line = refused("evaluate", "nothing", "--bundle", fake_bundle)
+    assert line == "bakit: nothing: not a data folder: it has no labels.csv (id, boneage, male)"
+
+
+def test_no_bundle_and_no_checkpoint(refused, labelled: Labelled):
+    line = refused("evaluate", labelled.folder, "--bundle", "nothing")
+    assert "nothing: not a bundle: no manifest.json in it" in line
+    line = refused("evaluate", labelled.folder, "--checkpoint", "nothing.safetensors")
+    assert "nothing.safetensors: no checkpoint there" in line
+
+
+def test_a_bundle_and_a_checkpoint(refused, fake_bundle, labelled: Labelled):
+    line = refused("evaluate", labelled.folder, "--bundle", fake_bundle, "--checkpoint", "x")
+    assert line == "bakit: give a bundle or a checkpoint, not both"
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_a_part_of_an_unknown_folder(refused, fake_bundle, labelled: Labelled, part):
+    line = refused("evaluate", labelled.folder, "--bundle", fake_bundle, "--part", part)
+    assert f"so it has no {part} part; use all of it (--part all)" in line
+
+
+@pytest.mark.parametrize("options", [("--limit", 0), ("--workers", 0), ("--threads", 0)])
+def test_options_that_measure_nothing(refused, fake_bundle, labelled: Labelled, options):
+    refused("evaluate", labelled.folder, "--bundle", fake_bundle, *options)
+    bundle = Bundle.read(fake_bundle)
+    images = choose_images(labelled.folder, bundle)
+    calls = {
+        "--limit": lambda: choose_images(labelled.folder, bundle, limit=0),
+        "--workers": lambda: evaluate(bundle, images, workers=0),
+        "--threads": lambda: evaluate(bundle, images, threads=0),
+    }
+    with pytest.raises(InputError, match="=0 is not possible; use 1 or more"):
+        calls[options[0]]()
+
+
+def test_plots_into_a_file(refused, fake_bundle, labelled: Labelled, tmp_path):
+    (tmp_path / "file").write_text("")
+    line = refused(
+        "evaluate", labelled.folder, "--bundle", fake_bundle, "--plots", tmp_path / "file" / "sub"
+    )
+    assert "not a folder that can be written to" in line
+
+
+def test_no_matplotlib_is_said_before_the_long_work(
+    refused, fake_bundle, labelled: Labelled, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr("bakit.evaluate.run.evaluate", lambda *_, **__: pytest.fail("measured"))
+    line = refused(
+        "evaluate", labelled.folder, "--bundle", fake_bundle, "--plots", "plots", status=3
+    )
+    assert line == "bakit: drawing plots needs: pip install 'bakit[report]'"
+
+
+def test_no_usable_image(refused, fake_bundle, tmp_path):
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    (tmp_path / "data/images/1.png").write_bytes(b"")
+    (tmp_path / "data/labels.csv").write_text("id,boneage,male\n1,100,True\n")
+    assert len(read_samples(tmp_path / "data")) == 1
+    line = refused("evaluate", "data", "--bundle", fake_bundle, "--workers", 1)
+    assert line == "bakit: data/images/1.png: the file is empty; no other image can be used"
+
+
+def test_a_model_that_says_no_number(refused, fake_bundle, labelled: Labelled, monkeypatch):
+    says = FakeSession.run
+
+    def run_broken(session: FakeSession, feeds: Any) -> Any:
+        outputs = says(session, feeds)
+        return {
+            name: value * np.nan if name == "age_months" else value
+            for name, value in outputs.items()
+        }
+
+    monkeypatch.setattr(FakeSession, "run", run_broken)
+    line = refused("evaluate", labelled.folder, "--bundle", fake_bundle, "--workers", 1, status=1)
+    assert "says nan months" in line
