@@ -12,11 +12,17 @@ from bakit.conformal import Intervals
 from bakit.errors import BundleError
 from bakit.files import sha256
 from bakit.geometry import Box
-from bakit.settings import LocalizerForm, LocalizerSettings, Preprocessing, SplitRecord
+from bakit.settings import (
+    LocalizerForm,
+    LocalizerSettings,
+    Preprocessing,
+    SplitRecord,
+    with_method,
+)
 from bakit.targets import Precision
 from bakit.tensors import TensorSpec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 
 Role = Literal["localizer", "regressor"]
@@ -72,7 +78,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         artifacts: Model files.
         preprocessing: How images are prepared.
         localizer: Settings of the localizer, fixed in its graph.
-        localizer_form: ``loop`` or ``unrolled``.
+        localizer_form: How steps on the image are written: ``loop`` or ``unrolled``.
         output_unit: Unit of the regressor's output.
         checkpoint: Name of the float checkpoint.
         checkpoint_sha256: Digest of the float checkpoint's file.
@@ -173,14 +179,15 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 def _decode(data: bytes, path: Path) -> Manifest:
     try:
-        version = msgspec.json.decode(data).get("schema_version")
+        content = msgspec.json.decode(data)
+        version = content.get("schema_version")
         if isinstance(version, int) and version > SCHEMA_VERSION:
             message = (
                 f"{path}: schema version {version} is newer than this bakit's {SCHEMA_VERSION}; "
                 "upgrade with pip install -U bakit, or export the bundle again"
             )
             raise BundleError(message)
-        return msgspec.json.decode(data, type=Manifest)
+        return msgspec.convert(with_method(content), Manifest)
     except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError) as error:
         message = f"{path}: not a manifest of this version ({error})"
         raise BundleError(message) from error

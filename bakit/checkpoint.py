@@ -13,15 +13,21 @@ import numpy as np
 from bakit.conformal import Intervals
 from bakit.errors import CheckpointError, MissingBackendError
 from bakit.files import sha256, write_file
-from bakit.localizer import weight_shapes
-from bakit.settings import Architecture, LocalizerSettings, Preprocessing, SplitRecord
+from bakit.localizers import fits
+from bakit.settings import (
+    Architecture,
+    LocalizerSettings,
+    Preprocessing,
+    SplitRecord,
+    with_method,
+)
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     Weights: TypeAlias = dict[str, npt.NDArray[np.float32]]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SHIPPED = Path(__file__).parent / "weights" / "bakit-rsna100.safetensors"
 """The checkpoint that comes with the package."""
 
@@ -134,7 +140,7 @@ class Checkpoint:
     Attributes:
         header: Settings and records.
         regressor: float32 weights of ``bakit.models.Regressor`` by name.
-        localizer: float32 initial weights of the localizer by name.
+        localizer: float32 weights of the localizer by name; initial ones, if it learns on images.
         reference: Inputs and outputs of the float model; None before it was run.
         sha256: Digest of the file; empty before it is written.
         path: The file.
@@ -197,9 +203,7 @@ class Checkpoint:
             message = f"{path}: unexpected tensor {min(arrays)!r}"
             raise CheckpointError(message)
         localizer = {name: value.astype(np.float32) for name, value in parts["localizer"].items()}
-        if {name: value.shape for name, value in localizer.items()} != dict(
-            weight_shapes(header.localizer)
-        ):
+        if not fits(header.localizer, localizer):
             message = f"{path}: the localizer's weights do not fit its settings"
             raise CheckpointError(message)
         for name in ("mean_months", "sd_months"):
@@ -269,14 +273,15 @@ def _part(arrays: dict[str, npt.NDArray[Any]], part: str) -> dict[str, npt.NDArr
 
 def _decode(document: str, path: Path) -> Header:
     try:
-        version = msgspec.json.decode(document).get("schema_version")
+        content = msgspec.json.decode(document)
+        version = content.get("schema_version")
         if isinstance(version, int) and version > SCHEMA_VERSION:
             message = (
                 f"{path}: schema version {version} is newer than this bakit's {SCHEMA_VERSION}; "
                 "upgrade with pip install -U bakit"
             )
             raise CheckpointError(message)
-        return msgspec.json.decode(document, type=Header)
+        return msgspec.convert(with_method(content), Header)
     except (msgspec.MsgspecError, AttributeError) as error:
         message = f"{path}: its header is not what this version expects ({error})"
         raise CheckpointError(message) from error

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from bakit.settings import LocalizerSettings
+    from bakit.settings import UnrolledSettings
 
 Array: TypeAlias = "npt.NDArray[np.floating]"
 Weights: TypeAlias = "dict[str, Array]"
@@ -41,7 +41,7 @@ EPSILON = 1e-5
 LAYERS = ("conv1", "norm1", "conv2", "norm2", "conv3", "norm3")
 
 
-def weight_shapes(settings: LocalizerSettings) -> dict[str, tuple[int, ...]]:
+def weight_shapes(settings: UnrolledSettings) -> dict[str, tuple[int, ...]]:
     """Return the shape of every parameter, by name, in the order they are stored."""
     p, q = settings.features, settings.labels
     convolutions = {"conv1": (p, 1, 3, 3), "conv2": (p, p, 3, 3), "conv3": (q, p, 1, 1)}
@@ -53,7 +53,7 @@ def weight_shapes(settings: LocalizerSettings) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def initial_weights(settings: LocalizerSettings) -> Weights:
+def initial_weights(settings: UnrolledSettings) -> Weights:
     """Draw the fixed initial weights: uniform in ±1/sqrt(fan in), batch norm at 1 and 0.
 
     Returns:
@@ -76,7 +76,7 @@ def initial_weights(settings: LocalizerSettings) -> Weights:
 def localize(
     image: Array,
     weights: Weights,
-    settings: LocalizerSettings,
+    settings: UnrolledSettings,
     on_step: Callable[[int, Weights], None] | None = None,
 ) -> npt.NDArray[np.int32]:
     """Cluster the pixels of one image.
@@ -108,7 +108,7 @@ def localize(
 
 
 def loss_gradients(
-    patches: Array, shape: tuple[int, int], weights: Weights, settings: LocalizerSettings
+    patches: Array, shape: tuple[int, int], weights: Weights, settings: UnrolledSettings
 ) -> tuple[Array, Weights]:
     """Run one forward and one backward pass.
 
@@ -189,7 +189,7 @@ def _forward(
     return output, saved
 
 
-def _loss_gradient(response: Array, shape: tuple[int, int], settings: LocalizerSettings) -> Array:
+def _loss_gradient(response: Array, shape: tuple[int, int], settings: UnrolledSettings) -> Array:
     """Return the gradient of eq. 1 with respect to y, ``(q, h*w)``."""
     h, w = shape
     shifted = np.exp(response - response.max(0))

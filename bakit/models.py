@@ -1,4 +1,4 @@
-"""The float models in torch: the paper's regressor, and the localizer by autograd."""
+"""The float model in torch: the paper's regressor."""
 
 from __future__ import annotations
 
@@ -11,14 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bakit.errors import CheckpointError, InputError
-from bakit.localizer import EPSILON
 from bakit.settings import GREY_MEAN, GREY_SD
 from bakit.torchvision_ops import torchvision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from bakit.settings import Architecture, LocalizerSettings
+    from bakit.settings import Architecture
 
 FEATURES = 960
 PROJECTED = 1280
@@ -171,63 +168,3 @@ def regressor_from_weights(architecture: Architecture, weights: Mapping[str, Ten
         message = f"the checkpoint's weights do not fit its architecture:{first[0]}"
         raise CheckpointError(message) from error
     return model.eval()
-
-
-def localize_autograd(
-    image: Tensor,
-    weights: Mapping[str, Tensor],
-    settings: LocalizerSettings,
-    on_step: Callable[[int, Mapping[str, Tensor]], None] | None = None,
-) -> Tensor:
-    """Run the unrolled localizer with torch's own convolutions, gradients and optimiser.
-
-    The reference that ``bakit.localizer`` and the exported graphs are held to; the reading of the
-    paper is stated there.
-
-    Args:
-        image: ``(h, w)`` in 0..1; its dtype is the dtype of the arithmetic.
-        weights: Initial weights, left untouched.
-        settings: Steps, learning rate and loss weights.
-        on_step: Called with the step's number, from 1, and the weights after it.
-
-    Returns:
-        ``(h, w)`` int32 labels.
-    """
-    parameters = {
-        name: value.detach().to(image.dtype).clone().requires_grad_()
-        for name, value in weights.items()
-    }
-    optimizer = torch.optim.SGD(
-        parameters.values(), lr=settings.learning_rate, momentum=settings.momentum
-    )
-    kept = torch.zeros_like(image, dtype=torch.int32)
-    for step in range(1, settings.steps + 1):
-        response = _response(image, parameters)
-        target = response.argmax(1).detach()
-        if target.min() != target.max():
-            kept = target[0].int()
-        similarity = functional.cross_entropy(response, target)
-        vertical = (response[:, :, 1:] - response[:, :, :-1]).abs().mean()
-        horizontal = (response[:, :, :, 1:] - response[:, :, :, :-1]).abs().mean()
-        loss = settings.similarity * similarity + settings.continuity * (vertical + horizontal)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        if on_step:
-            on_step(step, parameters)
-    with torch.no_grad():
-        labels = _response(image, parameters).argmax(1)[0].int()
-    return labels if labels.min() != labels.max() else kept
-
-
-def _response(image: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
-    """Return y, ``(1, q, h, w)``."""
-    maps = image[None, None]
-    for index in (1, 2, 3):
-        weight, bias = parameters[f"conv{index}.weight"], parameters[f"conv{index}.bias"]
-        maps = functional.conv2d(maps, weight, bias, padding=weight.shape[-1] // 2)
-        if index < 3:
-            maps = functional.relu(maps)
-        scale, shift = parameters[f"norm{index}.weight"], parameters[f"norm{index}.bias"]
-        maps = functional.batch_norm(maps, None, None, scale, shift, training=True, eps=EPSILON)
-    return maps

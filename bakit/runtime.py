@@ -14,8 +14,9 @@ import numpy as np
 from bakit.bundle import Bundle
 from bakit.errors import InputError
 from bakit.geometry import Box
-from bakit.hand import find_hand
-from bakit.preprocess import decode, preprocess, working_image
+from bakit.localizers import method_of
+from bakit.locate import Found, Scores, locate
+from bakit.preprocess import decode, preprocess
 from bakit.targets import get_target
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ class Quality(msgspec.Struct, frozen=True):
 
     Attributes:
         status: ``accept``, ``review`` (a person should look) or ``reject``.
-        reasons: Why, as codes; ``no_hand_found``: the whole image was used instead of a crop.
+        reasons: Why, as codes (``bakit.locate.Found``); ``no_hand_found``: the whole image was used
+            instead of a crop.
     """
 
     status: Literal["accept", "review", "reject"]
@@ -75,12 +77,16 @@ class Localization(msgspec.Struct, frozen=True):
     Attributes:
         box: The hand, in pixels of the image; None if none was found.
         method: How it was looked for.
-        ms: Time of the localizer and the choice among its labels.
+        ms: Time of the localizer and the choice of the hand.
+        reasons: What speaks against the box, as codes (``bakit.locate.Found``).
+        scores: What the reasons rest on; None without a hand.
     """
 
     box: Box | None
     method: str
     ms: float
+    reasons: tuple[str, ...] = ()
+    scores: Scores | None = None
 
 
 class Runtime:
@@ -115,7 +121,7 @@ class Runtime:
                 session = backend.open_session(path, artifact, threads)
                 sessions[artifact.role] = stack.enter_context(session)
             self._stack = stack.pop_all()
-        self._localizer: Session = sessions["localizer"]
+        self.localizer: Session = sessions["localizer"]
         self._regressor: Session = sessions["regressor"]
         self._wants_sex = len(self.bundle.artifact("regressor").inputs) > 1
         self.load_ms = (time.perf_counter() - started) * 1000
@@ -141,7 +147,8 @@ class Runtime:
         clock = [time.perf_counter()]
         grey = decode(image)
         clock.append(time.perf_counter())
-        box = self.locate(grey)
+        found = self.find(grey)
+        box = found.box
         clock.append(time.perf_counter())
         pixels = self.preprocess(grey, box)
         clock.append(time.perf_counter())
@@ -149,13 +156,12 @@ class Runtime:
         clock.append(time.perf_counter())
         spans = [(end - start) * 1000 for start, end in pairwise(clock)]
         spans.append((clock[-1] - clock[0]) * 1000)
-        found = box is not None or not self.bundle.manifest.preprocessing.localize
         intervals = self.bundle.manifest.intervals
         return Prediction(
             age_months=age,
             interval_months=intervals.around(age, male=male) if intervals else None,
             box=box or Box(0, 0, grey.shape[1], grey.shape[0]),
-            quality=Quality("accept") if found else Quality("review", ("no_hand_found",)),
+            quality=Quality("review" if found.reasons else "accept", found.reasons),
             stages_ms=dict(zip(STAGES, spans, strict=True)),
             target=self.bundle.manifest.target,
             precision=self.bundle.manifest.precision.value,
@@ -174,14 +180,20 @@ class Runtime:
         """
         grey = decode(image)
         started = time.perf_counter()
-        box = locate(grey, self._localizer, self.bundle.manifest.localizer.size)
-        return Localization(box, "unrolled", (time.perf_counter() - started) * 1000)
+        settings = self.bundle.manifest.localizer
+        found = locate(grey, self.localizer, settings)
+        ms = (time.perf_counter() - started) * 1000
+        return Localization(found.box, method_of(settings), ms, found.reasons, found.scores)
+
+    def find(self, grey: Grey) -> Found:
+        """Return the hand in pixels of ``grey``; nothing at all if hands are not looked for."""
+        if not self.bundle.manifest.preprocessing.localize:
+            return Found(None)
+        return locate(grey, self.localizer, self.bundle.manifest.localizer)
 
     def locate(self, grey: Grey) -> Box | None:
         """Return the hand's box in pixels of ``grey``, None if none was found or looked for."""
-        if not self.bundle.manifest.preprocessing.localize:
-            return None
-        return locate(grey, self._localizer, self.bundle.manifest.localizer.size)
+        return self.find(grey).box
 
     def preprocess(self, grey: Grey, box: Box | None) -> Grey:
         """Return the regressor's input, ``(S, S)`` float32 in 0..1."""
@@ -210,23 +222,6 @@ class Runtime:
     ) -> None:
         """Free the models."""
         self.close()
-
-
-def locate(grey: Grey, session: Session, size: int) -> Box | None:
-    """Find the hand with an open localizer.
-
-    Args:
-        grey: ``(H, W)`` float32 in 0..1.
-        session: The localizer.
-        size: Side of its working image, in pixels.
-
-    Returns:
-        The box in pixels of ``grey``, or None if no hand was found.
-    """
-    working = working_image(grey, size)
-    labels = session.run({"image": working[None, None]})["labels"]
-    box = find_hand(labels.astype(np.int32, copy=False), working)
-    return box and box.scale((size, size), (grey.shape[0], grey.shape[1]))
 
 
 def is_male(sex: str) -> bool:

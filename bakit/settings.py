@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -54,7 +54,9 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         check_image_size(self.image_size)
 
 
-class LocalizerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class UnrolledSettings(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="method", tag="unrolled"
+):
     """The unrolled localizer (``bakit.localizer``); p, q, lambda and mu are the paper's letters.
 
     The steps, rates and weights are the paper's. Its p = q = 90 cost about 30 times what 16 do and
@@ -75,12 +77,56 @@ class LocalizerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     size: Annotated[int, msgspec.Meta(ge=16, le=1024)] = 64
     features: Annotated[int, msgspec.Meta(ge=2, le=512)] = 16
     labels: Annotated[int, msgspec.Meta(ge=2, le=512)] = 16
-    steps: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 50
+    steps: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 50
     learning_rate: float = 0.1
     momentum: float = 0.9
     similarity: float = 4.0
     continuity: float = 1.0
     seed: int = 0
+
+
+class AmortisedSettings(
+    UnrolledSettings, frozen=True, forbid_unknown_fields=True, tag_field="method", tag="amortised"
+):
+    """The unrolled localizer from weights that reference images have trained (Kim et al. 2020).
+
+    One forward pass with the image's own statistics; ``steps`` more updates on the image if wanted.
+    """
+
+    steps: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+
+
+class StudentSettings(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="method", tag="student"
+):
+    """A network that was taught to draw the hand (``bakit.student``).
+
+    Attributes:
+        size: Side of the square working image, in pixels; a multiple of 2 to the number of levels.
+        widths: Channels of each level, from full size down.
+    """
+
+    size: Annotated[int, msgspec.Meta(ge=32, le=1024)] = 64
+    widths: Annotated[
+        tuple[Annotated[int, msgspec.Meta(ge=1, le=512)], ...],
+        msgspec.Meta(min_length=2, max_length=6),
+    ] = (12, 24, 40, 56, 64)
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that cannot be halved as often as there are levels."""
+        multiple = 1 << (len(self.widths) - 1)
+        if self.size % multiple:
+            message = f"size {self.size} is not a multiple of {multiple}"
+            raise ValueError(message)
+
+
+LocalizerSettings: TypeAlias = UnrolledSettings | AmortisedSettings | StudentSettings
+"""What finds the hand; in a document the field ``method`` tells which."""
+
+LocalizerMethod: TypeAlias = Literal["unrolled", "amortised", "student"]
+
+METHODS: tuple[LocalizerMethod, ...] = ("student", "unrolled", "amortised")
+"""Names of the methods, the default first."""
 
 
 class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -110,3 +156,14 @@ def check_image_size(size: int) -> None:
         f"or one of the paper's {', '.join(map(str, PAPER_SIZES))}"
     )
     raise ValueError(message)
+
+
+def with_method(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint's or manifest's document of version 1 as one of version 2.
+
+    Version 1 knew one localizer and did not name it.
+    """
+    localizer = document.get("localizer")
+    if document.get("schema_version") != 1 or not isinstance(localizer, dict):
+        return document
+    return document | {"schema_version": 2, "localizer": {"method": "unrolled"} | localizer}

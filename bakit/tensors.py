@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from bakit.settings import StudentSettings
+
 if TYPE_CHECKING:
     from bakit.settings import Architecture, LocalizerSettings, Preprocessing
 
@@ -44,5 +46,7 @@ def localizer_inputs(settings: LocalizerSettings) -> tuple[TensorSpec, ...]:
 
 
 def localizer_outputs(settings: LocalizerSettings) -> tuple[TensorSpec, ...]:
-    """Return the output: the label map, ``(h, w)`` int32."""
+    """Return the output: ``labels (h, w)`` int32, or the student's ``hand (h, w)`` float32."""
+    if isinstance(settings, StudentSettings):
+        return (TensorSpec("hand", (settings.size, settings.size)),)
     return (TensorSpec("labels", (settings.size, settings.size), "int32"),)

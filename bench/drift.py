@@ -166,7 +166,6 @@ def _localizer_key(bundle: Bundle) -> Hashable:
     return (
         manifest.target,
         bundle.artifact("localizer").sha256,
-        manifest.localizer.size,
         manifest.preprocessing.localize,
     )
 

@@ -22,12 +22,12 @@ from bakit.bundle import (
 )
 from bakit.errors import InputError, UnsupportedTargetError, VerificationError
 from bakit.export.onnx_graph import regressor_model
-from bakit.export.onnx_localizer import localizer_model
 from bakit.export.onnx_writer import serialize
+from bakit.export.session import open_localizer
 from bakit.files import new_folder, sha256
+from bakit.locate import locate
 from bakit.phantoms import make_phantom
 from bakit.preprocess import decode, preprocess
-from bakit.runtime import locate
 from bakit.targets import ExportRequest, Precision, get_target
 from bakit.verify import MIN_BOX_IOU, check_golden
 
@@ -161,7 +161,7 @@ def _write_golden(checkpoint: Checkpoint, folder: Path) -> tuple[Golden, ...]:
     header = checkpoint.header
     regressor = OrtSession(serialize(regressor_model(checkpoint)))
     _check_float_graph(checkpoint, regressor)
-    localizer = OrtSession(serialize(localizer_model(checkpoint.localizer, header.localizer)))
+    localizer = open_localizer(checkpoint.localizer, header.localizer)
     (folder / "golden").mkdir()
     golden = []
     for seed in GOLDEN_SEEDS:
@@ -176,7 +176,7 @@ def _write_golden(checkpoint: Checkpoint, folder: Path) -> tuple[Golden, ...]:
         grey = decode(data)
         box = None
         if header.preprocessing.localize:
-            box = locate(grey, localizer, header.localizer.size)
+            box = locate(grey, localizer, header.localizer).box
         pixels = preprocess(grey, box, header.preprocessing)
         feeds = {"image": pixels[None, None]}
         if header.architecture.sex:

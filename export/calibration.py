@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bakit.backends.ort import OrtSession
 from bakit.calib.dataset import CalibrationSet
 from bakit.calib.ranges import collect_ranges
 from bakit.calib.select import choose_samples
@@ -14,11 +13,11 @@ from bakit.checkpoint import SHIPPED, Checkpoint
 from bakit.dataset import known_split, read_samples
 from bakit.errors import InputError
 from bakit.export.onnx_graph import regressor_model
-from bakit.export.onnx_localizer import localizer_model
 from bakit.export.onnx_writer import serialize
+from bakit.export.session import open_localizer
 from bakit.files import write_file
+from bakit.locate import locate
 from bakit.preprocess import decode, preprocess
-from bakit.runtime import locate
 from bakit.tensors import regressor_inputs
 
 if TYPE_CHECKING:
@@ -74,13 +73,13 @@ def calibrate(
             raise InputError(message)
         samples = parts.train
     header = checkpoint.header
-    localizer = OrtSession(serialize(localizer_model(checkpoint.localizer, header.localizer)))
+    localizer = open_localizer(checkpoint.localizer, header.localizer)
 
     def prepare(sample: Sample) -> Grey:
         grey = decode(sample.path)
         box = None
         if header.preprocessing.localize:
-            box = locate(grey, localizer, header.localizer.size)
+            box = locate(grey, localizer, header.localizer).box
         on_done(1)
         return preprocess(grey, box, header.preprocessing)
 

@@ -58,13 +58,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, labelled: Labelled) -> 
     from bakit.export.calibration import ranges_on
     from bakit.localizer import initial_weights
     from bakit.models import Regressor
-    from bakit.settings import Architecture, LocalizerSettings, Preprocessing
+    from bakit.settings import Architecture, Preprocessing, UnrolledSettings
     from bakit.training.callbacks import module_weights
     from bakit.training.crops import load_part
     from bakit.training.scoring import predict_part
 
     torch.set_num_threads(1)  # more only wait for each other on a busy machine
-    localizer = LocalizerSettings(size=32, features=4, labels=4, steps=3)
+    localizer = UnrolledSettings(size=32, features=4, labels=4, steps=3)
     header = Header(SCHEMA_VERSION, Architecture(), 130.0, 40.0, Preprocessing(), localizer)
     samples = labelled.samples[:8]
     part = load_part(samples, {s.id: None for s in samples}, header.preprocessing)
@@ -182,15 +182,15 @@ def _fake_golden(checkpoint: Checkpoint, folder: Path) -> tuple[Golden, ...]:
     from bakit.backends.fake import FakeSession
     from bakit.bundle import Golden
     from bakit.files import sha256
+    from bakit.locate import locate
     from bakit.phantoms import make_phantom
     from bakit.preprocess import decode, preprocess
-    from bakit.runtime import locate
 
     header = checkpoint.header
     data = cv2.imencode(".png", make_phantom(1, height=128).image)[1].tobytes()
     (folder / "golden").mkdir()
     (folder / "golden/1.png").write_bytes(data)
     grey = decode(data)
-    box = locate(grey, FakeSession("localizer"), header.localizer.size)
+    box = locate(grey, FakeSession("localizer"), header.localizer).box
     age = header.mean_months + float(preprocess(grey, box, header.preprocessing).mean()) + 1.0
     return (Golden("golden/1.png", sha256(data), "M", age, age, box),)

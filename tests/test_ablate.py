@@ -27,12 +27,12 @@ from bakit.errors import CheckpointError, InputError, MissingBackendError
 from bakit.models import torchvision
 from bakit.phantoms import write_phantoms
 from bakit.recipes import get_recipe
-from bakit.settings import Architecture, LocalizerSettings, Preprocessing
+from bakit.settings import Architecture, Preprocessing, UnrolledSettings
 from bakit.training.fitting import Hardware
 from bakit.training.plan import TrainingPlan, limited, read_parts
 from bakit.training.run import Progress
 
-TINY = LocalizerSettings(size=32, features=4, labels=4, steps=2)
+TINY = UnrolledSettings(size=32, features=4, labels=4, steps=2)
 ONE_THREAD = Hardware("cpu", threads=1)
 PAIR = ("full-700", "no-sex-700")
 
@@ -439,7 +439,7 @@ def options(data, out, *more):
 
 
 def test_without_imagenet_weights_the_other_rows_run(data, tmp_path, offline, monkeypatch):
-    monkeypatch.setattr("bakit.settings.LocalizerSettings", lambda: TINY)  # a hundred times faster
+    monkeypatch.setattr("bakit.settings.UnrolledSettings", lambda: TINY)  # a hundred times faster
     out = tmp_path / "out"
     line = options(data, out, "--rows", "no-sex-700, no-pretrain-700", "--limit", 12)
 

@@ -27,7 +27,7 @@ from bakit.dataset import Sample
 from bakit.errors import ImageError, InputError, VerificationError
 from bakit.geometry import Box
 from bakit.runtime import STAGES, Prediction, Quality, Runtime
-from bakit.settings import LocalizerSettings, Preprocessing
+from bakit.settings import Preprocessing, UnrolledSettings
 from bakit.targets import Precision
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def make_bundle(
             Artifact("regressor", "regressor.onnx", f"sha of {name}", (), ()),
         ),
         preprocessing=Preprocessing(),
-        localizer=LocalizerSettings(),
+        localizer=UnrolledSettings(),
         localizer_form="loop",
         output_unit="months",
         checkpoint=f"name of {checkpoint}",

@@ -24,7 +24,7 @@ from bakit.cli.bench import command
 from bakit.dataset import read_samples, split, split_record
 from bakit.errors import BundleError, ImageError, InputError, UnsupportedTargetError
 from bakit.files import sha256
-from bakit.settings import LocalizerSettings, Preprocessing, SplitRecord
+from bakit.settings import Preprocessing, SplitRecord, UnrolledSettings
 from bakit.targets import Precision
 from bakit.tensors import TensorSpec
 
@@ -56,7 +56,7 @@ def write_bundle(
     for role, data in models.items():
         (root / f"{role}.json").write_bytes(data)
     (root / "golden.png").write_bytes(hand())
-    settings, localizer = Preprocessing(), LocalizerSettings()
+    settings, localizer = Preprocessing(), UnrolledSettings()
     size, side = settings.image_size, localizer.size
     answer = Golden("golden.png", sha256(hand()), "F", age_months, age_months, None)
     answers = (answer,) if golden else ()

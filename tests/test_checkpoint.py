@@ -14,7 +14,7 @@ from safetensors.numpy import load, save
 from bakit.checkpoint import Checkpoint
 from bakit.errors import CheckpointError
 from bakit.localizer import weight_shapes
-from bakit.settings import LocalizerSettings
+from bakit.settings import UnrolledSettings
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +221,7 @@ def test_inspect_prints_the_header(checkpoint):
 
 
 def test_the_shapes_of_the_localizer_follow_its_settings():
-    shapes = weight_shapes(LocalizerSettings(features=4, labels=6))
+    shapes = weight_shapes(UnrolledSettings(features=4, labels=6))
     assert shapes["conv2.weight"] == (4, 4, 3, 3)
     assert shapes["conv3.weight"] == (6, 4, 1, 1)
     assert shapes["norm3.bias"] == (6,)

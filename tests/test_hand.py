@@ -18,7 +18,7 @@ from bakit.geometry import Box
 from bakit.hand import LEAST_SCORE, find_hand, hand_candidates
 from bakit.localizer import initial_weights, localize
 from bakit.preprocess import decode, working_image
-from bakit.settings import LocalizerSettings
+from bakit.settings import UnrolledSettings
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -215,7 +215,7 @@ def test_extreme_shapes(shape: tuple[int, int]) -> None:
 
 @pytest.mark.skipif(not ORIGINALS.exists(), reason="the radiographs are not at hand")
 def test_real_radiographs() -> None:
-    small = LocalizerSettings(size=64, features=16, labels=16, steps=50)
+    small = UnrolledSettings(size=64, features=16, labels=16, steps=50)
     weights = initial_weights(small)
     with (ORIGINALS / "labels.csv").open() as stream:
         rows = list(csv.DictReader(stream))[:8:2]

@@ -12,13 +12,13 @@ from bakit.export.onnx_localizer import localizer_model
 from bakit.export.onnx_writer import serialize
 from bakit.hand import find_hand
 from bakit.localizer import initial_weights, localize, weight_shapes
-from bakit.models import localize_autograd
+from bakit.localizer_models import localize_autograd
 from bakit.phantoms import make_phantom
 from bakit.preprocess import decode, working_image
-from bakit.settings import LocalizerSettings
+from bakit.settings import UnrolledSettings
 
 ORIGINALS = Path(__file__).parents[1].parent / "shared" / "data" / "originals" / "images"
-SMALL = LocalizerSettings(size=24, features=6, labels=5, steps=3)
+SMALL = UnrolledSettings(size=24, features=6, labels=5, steps=3)
 
 
 def random_weights(settings, seed=0):
@@ -111,7 +111,7 @@ def test_both_forms_of_the_graph_agree():
 
 @pytest.mark.skipif(not ORIGINALS.is_dir(), reason="real radiographs are not in the repository")
 def test_boxes_of_graph_and_reference_agree_on_real_radiographs():
-    settings = LocalizerSettings()
+    settings = UnrolledSettings()
     weights = initial_weights(settings)
     parameters = {name: torch.from_numpy(value) for name, value in weights.items()}
     session = onnxruntime.InferenceSession(serialize(localizer_model(weights, settings)))
@@ -134,7 +134,7 @@ def test_never_fewer_than_two_labels_on_a_structured_image():
 
 
 def test_initial_weights_are_fixed():
-    weights = initial_weights(LocalizerSettings())
-    assert list(weights) == list(weight_shapes(LocalizerSettings()))
+    weights = initial_weights(UnrolledSettings())
+    assert list(weights) == list(weight_shapes(UnrolledSettings()))
     # Golden: a change here is a change of every label map.
     assert float(weights["conv2.weight"].sum()) == pytest.approx(-1.63935, abs=1e-4)

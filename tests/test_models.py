@@ -11,7 +11,7 @@ from bakit.errors import CheckpointError, InputError, VerificationError
 from bakit.export.onnx_graph import regressor_model
 from bakit.export.onnx_writer import check_profile, serialize
 from bakit.models import Regressor, load_backbone, regressor_from_weights
-from bakit.settings import Architecture, LocalizerSettings, Preprocessing
+from bakit.settings import Architecture, Preprocessing, UnrolledSettings
 from bakit.torchvision_ops import torchvision
 from bakit.training.callbacks import module_weights
 
@@ -32,7 +32,7 @@ def make_checkpoint(*, size=96, sex=True, head_layers=2):
         127.3,
         41.2,
         Preprocessing(image_size=size),
-        LocalizerSettings(),
+        UnrolledSettings(),
     )
     return Checkpoint(header, module_weights(model), {}), model.eval()
 

@@ -20,7 +20,7 @@ from bakit.localizer import initial_weights
 from bakit.models import Regressor
 from bakit.phantoms import write_phantoms
 from bakit.recipes import RECIPES, get_recipe
-from bakit.settings import Architecture, LocalizerSettings, Preprocessing
+from bakit.settings import Architecture, Preprocessing, UnrolledSettings
 from bakit.targets import Precision
 from bakit.training.boxes import find_boxes
 from bakit.training.crops import Part
@@ -28,7 +28,7 @@ from bakit.training.fitting import fit
 from bakit.training.plan import TrainingPlan
 from bakit.training.run import Progress, train
 
-TINY = LocalizerSettings(size=32, features=4, labels=4, steps=2)
+TINY = UnrolledSettings(size=32, features=4, labels=4, steps=2)
 QUICK = get_recipe("scratch", epochs=2, batch_size=4, crops=2, phantoms=4)
 
 

@@ -14,6 +14,7 @@ from bakit.bench.drift import bootstrap_interval
 from bakit.dataset import split_record
 from bakit.errors import InputError
 from bakit.files import write_file
+from bakit.localizers import Localizer
 from bakit.models import Regressor, load_backbone
 from bakit.settings import Architecture
 from bakit.training.boxes import boxes_by_id
@@ -273,8 +274,7 @@ def _test_errors(
     boxes = boxes_by_id(
         samples,
         header.preprocessing,
-        header.localizer,
-        checkpoint.localizer,
+        Localizer(header.localizer, checkpoint.localizer, checkpoint.name),
         cache,
         workers=workers,
     )

@@ -9,7 +9,9 @@ import numpy as np
 import torch
 
 from bakit.checkpoint import Checkpoint
-from bakit.models import localize_autograd, regressor_from_weights
+from bakit.localizer_models import draw_hand, localize_autograd
+from bakit.models import regressor_from_weights
+from bakit.settings import StudentSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,9 +64,13 @@ class _LocalizerSession(_EagerSession):
         self._weights = {name: torch.from_numpy(v) for name, v in checkpoint.localizer.items()}
 
     def run(self, feeds: Tensors) -> Tensors:
-        """Return ``labels (h, w)`` int32."""
-        image = torch.from_numpy(np.ascontiguousarray(feeds["image"][0, 0]))
-        labels = localize_autograd(image, self._weights, self.header.localizer)
+        """Return ``labels (h, w)`` int32, or the student's ``hand (h, w)`` float32."""
+        image = torch.from_numpy(np.ascontiguousarray(feeds["image"]))
+        settings = self.header.localizer
+        if isinstance(settings, StudentSettings):
+            with torch.inference_mode():
+                return {"hand": draw_hand(image, self._weights, settings)[0, 0].numpy()}
+        labels = localize_autograd(image[0, 0], self._weights, settings)
         return {"labels": labels.numpy()}
 
 

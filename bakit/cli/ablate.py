@@ -14,6 +14,7 @@ from bakit.cli.training_options import (
     accelerator_options,
     data_options,
     epoch_line,
+    localizer_option,
     preparation_options,
     recipe_option,
 )
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     help="What pretrained rows start from, whatever the preset says (scratch says none): imagenet, "
     "none, or a file: of torchvision's weights, or a bakit checkpoint.",
 )
+@localizer_option
 @data_options
 @accelerator_options
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.")
@@ -71,6 +73,7 @@ def command(
     learning_rate: float | None,
     phantoms: int | None,
     pretrained: str,
+    localizer: str,
     exclude: tuple[Path, ...],
     split_seed: int,
     seed: int,
@@ -113,7 +116,8 @@ def command(
 
     from bakit.ablate.run import ablate
     from bakit.cli.progress import steps
-    from bakit.settings import Architecture, LocalizerSettings, Preprocessing
+    from bakit.localizers import get_localizer
+    from bakit.settings import Architecture, Preprocessing
     from bakit.training.fitting import Hardware
     from bakit.training.plan import TrainingPlan
 
@@ -122,7 +126,7 @@ def command(
         recipe=chosen,
         architecture=Architecture(),
         preprocessing=Preprocessing(),
-        localizer=LocalizerSettings(),
+        localizer=get_localizer(localizer),
         exclude=exclude,
         skip_unreadable=skip_unreadable,
         limit=limit,

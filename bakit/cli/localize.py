@@ -6,36 +6,53 @@ from pathlib import Path
 
 import click
 
-from bakit.cli.paths import BUNDLES, only_bundle
-
 
 @click.command("localize")
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
-    "--bundle",
-    type=click.Path(path_type=Path),
-    help=f"The bundle whose localizer runs. Default: the one in {BUNDLES}/.",
+    "--method",
+    default="student",
+    show_default=True,
+    help="student, unrolled (the paper's steps on the image), amortised, or a file of bakit "
+    "distill. Needs bakit[export].",
+)
+@click.option(
+    "--bundle", type=click.Path(path_type=Path), help="A bundle whose localizer runs instead."
+)
+@click.option(
+    "--overlay",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for a picture of each image: original, what the localizer saw, candidates and "
+    "box, final crop.",
 )
 @click.option("--threads", type=click.IntRange(1), help="Threads of the backend.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object an image.")
 def command(
-    images: tuple[Path, ...], bundle: Path | None, threads: int | None, *, as_json: bool
+    images: tuple[Path, ...],
+    method: str,
+    bundle: Path | None,
+    overlay: Path | None,
+    threads: int | None,
+    *,
+    as_json: bool,
 ) -> None:
     """Find the hand in radiographs.
 
     \b
     Example:
       bakit localize hand.png other.png --json
+      bakit localize hand.png --method unrolled --overlay pictures/
     """
     import msgspec
 
-    from bakit.runtime import Runtime
+    from bakit.localization import localize_files
 
-    with Runtime(bundle or only_bundle(), threads) as runtime:
-        for image in images:
-            found = runtime.localize(image)
-            if as_json:
-                click.echo(msgspec.json.encode({"image": str(image)} | msgspec.to_builtins(found)))
-            else:
-                box = "no hand found" if found.box is None else " ".join(map(str, found.box))
-                click.echo(f"{image}: {box}")
+    found = localize_files(images, method=method, bundle=bundle, overlay=overlay, threads=threads)
+    for image, place in found:
+        if as_json:
+            click.echo(msgspec.json.encode({"image": str(image)} | msgspec.to_builtins(place)))
+            continue
+        box = "no hand found" if place.box is None else " ".join(map(str, place.box))
+        remarks = [r.replace("_", " ") for r in place.reasons if r != "no_hand_found"]
+        text = f"  ({', '.join(remarks)})" if remarks else ""
+        click.echo(f"{image}: {box}{text}")

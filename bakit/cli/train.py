@@ -14,6 +14,7 @@ from bakit.cli.training_options import (
     accelerator_options,
     data_options,
     epoch_line,
+    localizer_option,
     preparation_options,
     recipe_option,
 )
@@ -69,6 +70,7 @@ def _shown(value: object) -> str:
 @click.option(
     "--localize/--no-localize", default=True, show_default=True, help="Crop to the localizer's box."
 )
+@localizer_option
 @click.option(
     "--equalize/--no-equalize", default=True, show_default=True, help="Equalize the histogram."
 )
@@ -94,6 +96,7 @@ def command(
     recipe: str,
     image_size: int,
     head_layers: int,
+    localizer: str,
     exclude: tuple[Path, ...],
     split_seed: int,
     seed: int,
@@ -127,13 +130,14 @@ def command(
       bakit train phantoms --out run --recipe scratch --epochs 5
     """
     from bakit.cli.progress import steps
-    from bakit.settings import Architecture, LocalizerSettings, Preprocessing
+    from bakit.settings import Architecture, Preprocessing
 
     try:
         preprocessing = Preprocessing(image_size, localize=localize, equalize=equalize)
     except ValueError as error:
         raise InputError(str(error)) from error
     chosen = get_recipe(recipe, **numbers)
+    from bakit.localizers import get_localizer
     from bakit.training.fitting import Hardware
     from bakit.training.plan import TrainingPlan
     from bakit.training.run import Progress, train
@@ -143,7 +147,7 @@ def command(
         recipe=chosen,
         architecture=Architecture(head_layers=head_layers, sex=sex),
         preprocessing=preprocessing,
-        localizer=LocalizerSettings(),
+        localizer=get_localizer(localizer),
         exclude=exclude,
         skip_unreadable=skip_unreadable,
         split_seed=split_seed,

@@ -54,6 +54,14 @@ def data_options(command: Command) -> Command:
     return command
 
 
+localizer_option = click.option(
+    "--localizer",
+    default="student",
+    show_default=True,
+    help="What finds the hand: student, unrolled, amortised, or a file of bakit distill.",
+)
+
+
 def accelerator_options(command: Command) -> Command:
     """Add what a training runs on."""
     precision = click.option(

@@ -12,21 +12,22 @@ import cv2
 import msgspec
 
 from bakit import hand
+from bakit import locate as locate_module
 from bakit import preprocess as preprocess_module
 from bakit.backends.ort import OrtSession
 from bakit.export.onnx_localizer import localizer_model
 from bakit.export.onnx_writer import serialize
 from bakit.files import file_sha256, sha256, write_file
 from bakit.geometry import Box
+from bakit.locate import locate
 from bakit.preprocess import decode
-from bakit.runtime import locate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from bakit.checkpoint import Weights
     from bakit.dataset import Sample
+    from bakit.localizers import Localizer
     from bakit.settings import LocalizerSettings, Preprocessing
 
 Boxes: TypeAlias = dict[str, Box | None]
@@ -41,8 +42,7 @@ BOXES = "boxes.json"
 def boxes_by_id(
     samples: Sequence[Sample],
     preprocessing: Preprocessing,
-    localizer: LocalizerSettings,
-    weights: Weights,
+    localizer: Localizer,
     cache: Path,
     *,
     workers: int | None = None,
@@ -53,8 +53,7 @@ def boxes_by_id(
     Args:
         samples: Whose images.
         preprocessing: Whether hands are localized at all.
-        localizer: Settings of the localizer.
-        weights: Its initial weights.
+        localizer: What finds the hand.
         cache: Folder that remembers boxes.
         workers: As for ``find_boxes``.
         on_done: As for ``find_boxes``.
@@ -66,8 +65,8 @@ def boxes_by_id(
         return dict.fromkeys((sample.id for sample in samples), None)
     found = find_boxes(
         [sample.path for sample in samples],
-        serialize(localizer_model(weights, localizer)),
-        localizer.size,
+        serialize(localizer_model(localizer.weights, localizer.settings)),
+        localizer.settings,
         cache / BOXES,
         workers=workers,
         on_done=on_done,
@@ -78,7 +77,7 @@ def boxes_by_id(
 def find_boxes(
     paths: Sequence[Path],
     localizer: bytes,
-    size: int,
+    settings: LocalizerSettings,
     cache: Path,
     *,
     workers: int | None = None,
@@ -89,7 +88,7 @@ def find_boxes(
     Args:
         paths: Image files.
         localizer: The localizer as an ONNX model.
-        size: Side of its working image, in pixels.
+        settings: Its settings.
         cache: File of boxes by digest of image and localizer; read, added to and written.
         workers: Processes; one a core when None.
         on_done: Called with the number of images done since the last call.
@@ -102,7 +101,9 @@ def find_boxes(
     """
     known = _read(cache)
     # What is fed to the localizer and what chooses among its labels are part of it.
-    code = [inspect.getsource(module).encode() for module in (hand, preprocess_module)]
+    code = [
+        inspect.getsource(module).encode() for module in (hand, locate_module, preprocess_module)
+    ]
     model = sha256(b"".join([localizer, *code]))
     keys = [sha256((file_sha256(path) + model).encode()) for path in paths]
     todo = [(key, path) for key, path in zip(keys, paths, strict=True) if key not in known]
@@ -111,7 +112,7 @@ def find_boxes(
     if todo:
         context = multiprocessing.get_context("spawn")  # onnxruntime's threads do not survive fork
         with ProcessPoolExecutor(
-            workers, context, initializer=_start, initargs=(localizer, size)
+            workers, context, initializer=_start, initargs=(localizer, settings)
         ) as pool:
             found = pool.map(_box, [path for _, path in todo], chunksize=4)
             for count, ((key, _), box) in enumerate(zip(todo, found, strict=True), start=1):
@@ -136,16 +137,16 @@ def _write(cache: Path, known: Boxes) -> None:
 
 
 _session: OrtSession
-_size: int
+_settings: LocalizerSettings
 
 
-def _start(localizer: bytes, size: int) -> None:
+def _start(localizer: bytes, settings: LocalizerSettings) -> None:
     """Open the localizer once in a worker process."""
-    global _session, _size  # a worker's own
+    global _session, _settings  # a worker's own
     cv2.setNumThreads(1)  # the processes are the parallelism
     _session = OrtSession(localizer, threads=1)
-    _size = size
+    _settings = settings
 
 
 def _box(path: Path) -> Box | None:
-    return locate(decode(path), _session, _size)
+    return locate(decode(path), _session, _settings).box

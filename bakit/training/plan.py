@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bakit.dataset import Sample, Split
+    from bakit.localizers import Localizer
     from bakit.recipes import Recipe
-    from bakit.settings import Architecture, LocalizerSettings, Preprocessing
+    from bakit.settings import Architecture, Preprocessing
 
 PLAN = "plan.json"
 
@@ -50,7 +51,7 @@ class TrainingPlan:
     recipe: Recipe
     architecture: Architecture
     preprocessing: Preprocessing
-    localizer: LocalizerSettings
+    localizer: Localizer
     exclude: tuple[Path, ...] = ()
     skip_unreadable: bool = False
     limit: int | None = None
@@ -193,7 +194,8 @@ def _settings(plan: TrainingPlan, parts: Split, left_out: list[str]) -> dict[str
         "recipe": plan.recipe,
         "architecture": plan.architecture,
         "preprocessing": plan.preprocessing,
-        "localizer": plan.localizer,
+        "localizer": plan.localizer.settings,
+        "localizer_sha256": plan.localizer.sha256,
         "split_seed": plan.split_seed,
         "seed": plan.seed,
         "limit": plan.limit,

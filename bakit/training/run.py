@@ -20,7 +20,6 @@ from bakit.dataset import read_samples, split_record
 from bakit.errors import InputError
 from bakit.export.calibration import SAMPLES, ranges_on
 from bakit.files import file_sha256, write_file
-from bakit.localizer import initial_weights
 from bakit.models import Regressor, load_backbone
 from bakit.training.boxes import boxes_by_id
 from bakit.training.crops import ONE_CROP, Jitter, load_part, phantom_part
@@ -116,9 +115,8 @@ def train(
     mean, sd = float(ages.mean()), float(ages.std(ddof=1))
     model.mean_months.fill_(mean)
     model.sd_months.fill_(sd)
-    weights = initial_weights(plan.localizer)
     cache = cache or out / "cache"
-    training, validation, test = _prepare(plan, parts, weights, cache, workers, progress.on_step)
+    training, validation, test = _prepare(plan, parts, cache, workers, progress.on_step)
     known = training
     if plan.recipe.phantoms:
         known = training + phantom_part(
@@ -129,7 +127,10 @@ def train(
             workers=workers,
             on_done=lambda count: progress.on_step("drawing phantoms", count),
         )
-    header = Header(SCHEMA_VERSION, plan.architecture, mean, sd, plan.preprocessing, plan.localizer)
+    header = Header(
+        SCHEMA_VERSION, plan.architecture, mean, sd, plan.preprocessing, plan.localizer.settings
+    )
+    weights = plan.localizer.weights
 
     def keep(epoch: Epoch, found: Weights, best: bool) -> None:
         Checkpoint(header, found, weights).write(out / LAST)
@@ -197,7 +198,6 @@ def _jitter(plan: TrainingPlan) -> Jitter:
 def _prepare(
     plan: TrainingPlan,
     parts: Split,
-    weights: Weights,
     cache: Path,
     workers: int | None,
     on_step: Callable[[str, int], None],
@@ -207,7 +207,6 @@ def _prepare(
         [sample for part in parts for sample in part],
         plan.preprocessing,
         plan.localizer,
-        weights,
         cache,
         workers=workers,
         on_done=lambda count: on_step("localizing", count),

@@ -1,0 +1,79 @@
+"""Where the hand is in image files: by a bundle's localizer, or by one that comes along."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import cv2
+
+from bakit.errors import InputError
+from bakit.files import write_file
+from bakit.localizers import get_localizer, method_of
+from bakit.locate import choose, look
+from bakit.overlay import draw_overlay
+from bakit.preprocess import decode
+from bakit.runtime import Localization, Runtime
+from bakit.settings import Preprocessing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from bakit.preprocess import Grey
+
+
+def localize_files(
+    images: Sequence[Path],
+    *,
+    method: str = "student",
+    bundle: Path | None = None,
+    overlay: Path | None = None,
+    threads: int | None = None,
+) -> Iterator[tuple[Path, Localization]]:
+    """Find the hand in each image.
+
+    Args:
+        images: Image files.
+        method: ``student``, ``unrolled``, ``amortised``, or a file of ``bakit distill``.
+        bundle: A bundle whose localizer runs instead.
+        overlay: Folder for a picture of each image, ``<stem>.png``.
+        threads: Threads of the backend.
+
+    Raises:
+        BakitError: If the localizer cannot be opened, an image cannot be used, or two images would
+            have the same picture.
+    """
+    stems = [image.stem for image in images]
+    twice = next((stem for stem in stems if overlay and stems.count(stem) > 1), None)
+    if twice is not None:
+        message = f"--overlay: two images are called {twice!r}; draw them into two folders"
+        raise InputError(message)
+    with ExitStack() as stack:
+        preprocessing = Preprocessing()
+        if bundle is not None:
+            runtime = stack.enter_context(Runtime(bundle, threads))
+            session, settings = runtime.localizer, runtime.bundle.manifest.localizer
+            preprocessing = runtime.bundle.manifest.preprocessing
+        else:
+            from bakit.export.session import open_localizer  # noqa: PLC0415  # needs onnx
+
+            chosen = get_localizer(method)
+            session = open_localizer(chosen.weights, chosen.settings, threads)
+            settings = chosen.settings
+        for image in images:
+            grey: Grey = decode(image)
+            started = time.perf_counter()
+            seen = look(grey, session, settings)
+            found = choose(seen, (grey.shape[0], grey.shape[1]))
+            ms = (time.perf_counter() - started) * 1000
+            if overlay is not None:
+                picture = draw_overlay(grey, seen, found, preprocessing)
+                write_file(
+                    overlay / f"{image.stem}.png", cv2.imencode(".png", picture)[1].tobytes()
+                )
+            yield (
+                image,
+                Localization(found.box, method_of(settings), ms, found.reasons, found.scores),
+            )

@@ -1,0 +1,242 @@
+"""From an open localizer to the hand's box in the radiograph, with what speaks against it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import cv2
+import msgspec
+import numpy as np
+
+from bakit.geometry import Box
+from bakit.hand import hand_candidates
+from bakit.preprocess import working_image
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from bakit.preprocess import Grey
+    from bakit.settings import LocalizerSettings
+    from bakit.targets import Session
+
+    Mask = npt.NDArray[np.bool_]
+
+SURE = 0.5
+"""From which certainty on a pixel of the student's map is the hand's."""
+
+SMALLEST = 0.012
+"""Least area of a hand in the student's map, as a share of the image."""
+
+LEAST_CONFIDENCE = 0.75
+"""Least mean certainty inside a hand of the student's map; noise and text have less."""
+
+SECOND_HAND = 0.5
+"""Area from which on a second region is a second hand, as a share of the first's."""
+
+CUT_OFF = 0.1
+"""Share of the side along which a hand may touch the image's border elsewhere than its forearm."""
+
+DISAGREEMENT = 0.3
+"""Overlap with the second opinion under which the two disagree."""
+
+DARKER = 0.05
+"""By how much an inverted hand is darker than its surroundings, on the stretched scale."""
+
+
+class Scores(msgspec.Struct, frozen=True):
+    """What is known about the quality of a box.
+
+    Attributes:
+        confidence: 0..1. Of the student: how sure it is of the hand's pixels. Of the others: how
+            much the region looks like a hand (``bakit.hand``); a good one has 0.1 to 0.6.
+        second: Area of the next region that may be a hand, as a share of the first's.
+        border: Share of the image's side along which the hand touches the border elsewhere than
+            in one place: a forearm leaves the image once.
+        agreement: Overlap (IoU) with a cheap second opinion, Otsu's threshold.
+        contrast: How much brighter than its surroundings it is, -1..1; negative: inverted.
+    """
+
+    confidence: float
+    second: float
+    border: float
+    agreement: float
+    contrast: float
+
+
+class Found(NamedTuple):
+    """Where the hand is, and what speaks against it.
+
+    Attributes:
+        box: The hand, in pixels of the image; None if there is none.
+        reasons: Codes: ``no_hand_found``, ``two_hands``, ``hand_cut_off``, ``methods_disagree``,
+            ``inverted``.
+        scores: What the reasons rest on; None without a hand.
+    """
+
+    box: Box | None
+    reasons: tuple[str, ...] = ()
+    scores: Scores | None = None
+
+
+class Seen(NamedTuple):
+    """What a localizer made of the working image.
+
+    Attributes:
+        working: ``(S, S)`` float32 in 0..1, what it was shown.
+        output: ``(S, S)``, its labels (int32) or the student's certainty (float32).
+        regions: ``(S, S)`` masks that may be the hand, best first, with a score each.
+    """
+
+    working: Grey
+    output: npt.NDArray[np.generic]
+    regions: list[tuple[Mask, float]]
+
+
+NOTHING = Found(None, ("no_hand_found",))
+
+
+def locate(grey: Grey, session: Session, settings: LocalizerSettings) -> Found:
+    """Find the hand with an open localizer.
+
+    Args:
+        grey: ``(H, W)`` float32 in 0..1.
+        session: The localizer.
+        settings: Its settings.
+    """
+    return choose(look(grey, session, settings), (grey.shape[0], grey.shape[1]))
+
+
+def look(grey: Grey, session: Session, settings: LocalizerSettings) -> Seen:
+    """Run a localizer and list the regions that may be the hand.
+
+    Args:
+        grey: ``(H, W)`` float32 in 0..1.
+        session: The localizer.
+        settings: Its settings.
+    """
+    working = working_image(grey, settings.size)
+    outputs = session.run({"image": working[None, None]})
+    if "hand" in outputs:
+        certainty = np.asarray(outputs["hand"], np.float32)
+        return Seen(working, certainty, _sure_regions(certainty))
+    labels = outputs["labels"].astype(np.int32, copy=False)
+    candidates = hand_candidates(labels, working)
+    return Seen(working, labels, [(item.mask, item.score) for item in candidates])
+
+
+def choose(seen: Seen, shape: tuple[int, int]) -> Found:
+    """Return the best region's box and what speaks against it.
+
+    Args:
+        seen: What the localizer saw.
+        shape: ``(H, W)`` of the image.
+    """
+    if not seen.regions:
+        return NOTHING
+    mask, confidence = seen.regions[0]
+    is_map = seen.output.dtype == np.float32
+    edges = _soft_edges(seen.output, mask) if is_map else _edges(mask)  # type: ignore[arg-type]
+    box = _in_pixels(edges, mask.shape[0], shape)
+    side = len(mask)
+    hard = _in_pixels(_edges(mask), side, (side, side))
+    others = [other for other, _ in seen.regions[1:] if not (other & mask).any()]
+    scores = Scores(
+        confidence=round(confidence, 4),
+        second=round(max((float(o.sum() / mask.sum()) for o in others), default=0.0), 4),
+        border=round(_border_contact(mask), 4),
+        agreement=round(_agreement(seen.working, hard), 4),
+        contrast=round(_contrast(mask, seen.working), 4),
+    )
+    reasons = {
+        "two_hands": scores.second >= SECOND_HAND,
+        "hand_cut_off": scores.border > CUT_OFF,
+        "methods_disagree": scores.agreement < DISAGREEMENT,
+        "inverted": scores.contrast < -DARKER,
+    }
+    return Found(box, tuple(name for name, holds in reasons.items() if holds), scores)
+
+
+def _sure_regions(certainty: Grey) -> list[tuple[Mask, float]]:
+    """Return the connected regions of the student's map that it is sure of, largest first."""
+    count, parts, stats, _ = cv2.connectedComponentsWithStats((certainty >= SURE).astype(np.uint8))
+    found = []
+    for part in range(1, count):
+        if stats[part, cv2.CC_STAT_AREA] < SMALLEST * certainty.size:
+            continue
+        mask = parts == part
+        confidence = float(certainty[mask].mean())
+        if confidence >= LEAST_CONFIDENCE:
+            found.append((mask, confidence))
+    return sorted(found, key=lambda item: -float(certainty[item[0]].sum()))
+
+
+Edges = tuple[float, float, float, float]
+
+
+def _edges(mask: Mask) -> Edges:
+    """Return left, top, right and bottom of a mask that is not empty, in pixels."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+
+
+def _soft_edges(certainty: Grey, mask: Mask) -> Edges:
+    """Return the same between pixels: where the certainty of a row or column falls to a half."""
+    near = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(np.bool_)
+    values = np.where(near, certainty, 0)
+    columns, rows = values.max(0), values.max(1)
+    size = len(rows)
+    return (
+        _crossing(columns),
+        _crossing(rows),
+        size - _crossing(columns[::-1]),
+        size - _crossing(rows[::-1]),
+    )
+
+
+def _crossing(profile: npt.NDArray[np.float32]) -> float:
+    """Return where a profile first rises to ``SURE``; pixel i has its middle at i + 0.5."""
+    first = int(np.argmax(profile >= SURE))
+    if first == 0:
+        return 0.0
+    before, after = float(profile[first - 1]), float(profile[first])
+    return first - 0.5 + (SURE - before) / (after - before)
+
+
+def _in_pixels(edges: Edges, size: int, shape: tuple[int, int]) -> Box:
+    """Return edges in working pixels as a box of at least one pixel of the image."""
+    height, width = shape
+    x0, y0 = (
+        min(round(e * n / size), n - 1) for e, n in zip(edges[:2], (width, height), strict=True)
+    )
+    x1, y1 = (min(round(e * n / size), n) for e, n in zip(edges[2:], (width, height), strict=True))
+    return Box(x0, y0, max(x1, x0 + 1), max(y1, y0 + 1))
+
+
+def _border_contact(mask: Mask) -> float:
+    """Return how much of the border the hand touches besides its longest run, by the side."""
+    around = np.concatenate([mask[0], mask[1:, -1], mask[-1, -2::-1], mask[-2:0:-1, 0]])
+    if around.all():
+        return float(len(around) / len(mask))
+    start = int(np.argmin(around))
+    runs = "".join("x" if touched else " " for touched in np.roll(around, -start)).split()
+    lengths = sorted(len(run) for run in runs)
+    return float(sum(lengths[:-1]) / len(mask))
+
+
+def _agreement(working: Grey, box: Box) -> float:
+    """Return the overlap with the largest region above Otsu's threshold."""
+    levels = np.round(working * 255).astype(np.uint8)
+    _, bright = cv2.threshold(levels, 0, 1, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    count, _, stats, _ = cv2.connectedComponentsWithStats(bright)
+    if count < 2:
+        return 0.0
+    largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+    left, top, width, height = (int(v) for v in stats[largest, :4])
+    return box.iou(Box(left, top, left + width, top + height))
+
+
+def _contrast(mask: Mask, working: Grey) -> float:
+    """Return how much brighter a region is than what surrounds it."""
+    grown = cv2.dilate(mask.astype(np.uint8), np.ones((7, 7), np.uint8)).astype(np.bool_)
+    ring = grown & ~cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(np.bool_)
+    return float(working[mask].mean() - working[ring].mean()) if ring.any() else 0.0

@@ -1,0 +1,253 @@
+"""Teach the student localizer from the unrolled one's good boxes and from phantoms: no labels."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bakit.dataset import read_samples, split
+from bakit.errors import InputError
+from bakit.export.session import open_localizer
+from bakit.localizer_models import StudentInTraining
+from bakit.localizers import Localizer, get_localizer, write_localizer
+from bakit.locate import look
+from bakit.preprocess import decode
+from bakit.settings import StudentSettings
+from bakit.training.hand_pictures import (
+    PICTURE_SEEDS,
+    changed,
+    empty_picture,
+    phantom_picture,
+    square,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from bakit.backends.ort import OrtSession
+    from bakit.settings import LocalizerSettings
+    from bakit.training.hand_pictures import Pixels
+
+GOOD = 0.2
+"""Score from which on the teacher's hand is believed (``bakit.hand``)."""
+
+_DICE_WEIGHT = 0.5
+_DICE_PIXELS = 8  # keeps the overlap of two empty masks defined
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """How the student is taught.
+
+    Attributes:
+        images: Training images that the teacher is asked about.
+        phantoms: Generated radiographs.
+        empties: Generated pictures without a hand.
+        steps: Updates.
+        batch_size: Pictures an update.
+        learning_rate: Highest learning rate of AdamW, one-cycle.
+        seed: Seed of everything that is random.
+    """
+
+    images: int = 4000
+    phantoms: int = 2500
+    empties: int = 600
+    steps: int = 3000
+    batch_size: int = 48
+    learning_rate: float = 3e-3
+    seed: int = 0
+
+    def check(self) -> None:
+        """Refuse numbers that nothing can be taught with.
+
+        Raises:
+            InputError: If a number is not possible.
+        """
+        for name in ("images", "phantoms", "empties"):
+            if getattr(self, name) < 0:
+                message = f"--{name} {getattr(self, name)} is not possible; use 0 or more"
+                raise InputError(message)
+        if not 2 <= self.batch_size <= self.images + self.phantoms:
+            message = (
+                f"--batch-size {self.batch_size} is not possible with {self.images} images and "
+                f"{self.phantoms} phantoms; use 2 up to their number"
+            )
+            raise InputError(message)
+        if self.steps < 2 or not 0 < self.learning_rate < 1:
+            message = "--steps must be 2 or more and --learning-rate between 0 and 1"
+            raise InputError(message)
+
+
+def distill(
+    data: Path,
+    out: Path,
+    lessons: Lessons,
+    *,
+    exclude: tuple[Path, ...] = (),
+    split_seed: int = 0,
+    settings: StudentSettings | None = None,
+    workers: int | None = None,
+    on_step: Callable[[str, int], None] = lambda _what, _count: None,
+    on_loss: Callable[[int, float], None] = lambda _step, _loss: None,
+) -> Localizer:
+    """Teach a student and write it.
+
+    Only the training part of the data's split is looked at, and none of its labels.
+
+    Args:
+        data: Labelled folder.
+        out: File to write, ``.safetensors``.
+        lessons: How it is taught.
+        exclude: Labelled folders whose ids are left out.
+        split_seed: Seed of the split, as for ``bakit train``.
+        settings: The student's shape; the default one when None.
+        workers: Processes that prepare pictures; one a core when None.
+        on_step: Called with what is being done and the number done since the last call.
+        on_loss: Called every 100 steps with the step and the mean loss since the last call.
+
+    Raises:
+        BakitError: If the data cannot be used or a number is not possible.
+    """
+    lessons.check()
+    settings = settings or StudentSettings()
+    excluded = {sample.id for folder in exclude for sample in read_samples(folder)}
+    samples = split(read_samples(data), split_seed, excluded).train
+    order = np.random.default_rng(lessons.seed + 7).permutation(len(samples))
+    paths = [samples[index].path for index in order[: lessons.images]]
+    teacher = get_localizer("unrolled")
+    pairs = [
+        *_taught(paths, teacher, workers, partial(on_step, "asking the teacher")),
+        *_phantoms(lessons.phantoms, workers, partial(on_step, "drawing phantoms")),
+        *(empty_picture(seed) for seed in range(lessons.empties)),
+    ]
+    if len(pairs) < lessons.batch_size:
+        message = f"{data}: the teacher found too few good hands; give more --images"
+        raise InputError(message)
+    pictures, masks = (
+        torch.from_numpy(np.stack(part))[:, None] for part in zip(*pairs, strict=True)
+    )
+    weights = _fit(settings, pictures, masks, lessons, partial(on_step, "teaching"), on_loss)
+    origin = (
+        f"bakit distill: {len(paths)} images asked about, {lessons.phantoms} phantoms, "
+        f"{lessons.empties} pictures without a hand, {lessons.steps} steps, seed {lessons.seed}"
+    )
+    student = Localizer(settings, {n: v.numpy() for n, v in weights.items()}, origin)
+    write_localizer(out, student)
+    return student
+
+
+def _fit(
+    settings: StudentSettings,
+    pictures: Tensor,
+    masks: Tensor,
+    lessons: Lessons,
+    on_done: Callable[[int], None],
+    on_loss: Callable[[int, float], None],
+) -> dict[str, Tensor]:
+    """Train on random changes of the pictures and return the folded weights."""
+    torch.manual_seed(lessons.seed)
+    model = StudentInTraining(settings)
+    # As in training: channels last is faster on a CPU.
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(model.parameters(), lessons.learning_rate, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, lessons.learning_rate, lessons.steps, pct_start=0.15
+    )
+    generator = torch.Generator().manual_seed(lessons.seed)
+    total, every = 0.0, 100
+    for step in range(1, lessons.steps + 1):
+        chosen = torch.randint(len(pictures), (lessons.batch_size,), generator=generator)
+        images, wanted = changed(
+            pictures[chosen].float() / 255, masks[chosen].float() / 255, generator
+        )
+        loss = _loss(model(images.contiguous(memory_format=torch.channels_last)), wanted)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+        on_done(1)
+        total += loss.item()
+        if step % every == 0:
+            on_loss(step, total / every)
+            total = 0.0
+    weights: dict[str, Tensor] = model.eval().folded()
+    return weights
+
+
+def _loss(output: Tensor, wanted: Tensor) -> Tensor:
+    """Return cross-entropy a pixel plus the lack of overlap a picture."""
+    drawn = output.sigmoid()
+    axes = (1, 2, 3)
+    shared = 2 * (drawn * wanted).sum(axes) + _DICE_PIXELS
+    overlap = shared / (drawn.sum(axes) + wanted.sum(axes) + _DICE_PIXELS)
+    entropy = functional.binary_cross_entropy_with_logits(output, wanted)
+    return entropy + _DICE_WEIGHT * (1 - overlap).mean()
+
+
+def _taught(
+    paths: list[Path],
+    teacher: Localizer,
+    workers: int | None,
+    on_done: Callable[[int], None],
+) -> Iterator[tuple[Pixels, Pixels]]:
+    """Give the images whose hand the teacher is sure of, with the mask it draws."""
+    start = partial(_start, teacher)
+    for pair in _spread(_ask, paths, workers, on_done, start):
+        if pair is not None:
+            yield pair
+
+
+def _phantoms(
+    count: int, workers: int | None, on_done: Callable[[int], None]
+) -> Iterator[tuple[Pixels, Pixels]]:
+    yield from _spread(
+        phantom_picture, range(PICTURE_SEEDS, PICTURE_SEEDS + count), workers, on_done, None
+    )
+
+
+def _spread(
+    function: Callable[..., object],
+    items: Iterable[object],
+    workers: int | None,
+    on_done: Callable[[int], None],
+    start: Callable[[], None] | None,
+) -> Iterator[Any]:
+    """Map in processes, in order."""
+    items = list(items)
+    processes = min(workers or os.cpu_count() or 1, max(len(items), 1))
+    context = multiprocessing.get_context("spawn")  # onnxruntime's threads do not survive fork
+    with ProcessPoolExecutor(processes, context, initializer=start) as pool:
+        for result in pool.map(function, items, chunksize=4):
+            on_done(1)
+            yield result
+
+
+_session: OrtSession
+_settings: LocalizerSettings
+
+
+def _start(teacher: Localizer) -> None:
+    """Open the teacher once in a worker process."""
+    global _session, _settings  # a worker's own
+    cv2.setNumThreads(1)  # the processes are the parallelism
+    _session, _settings = open_localizer(teacher.weights, teacher.settings, 1), teacher.settings
+
+
+def _ask(path: Path) -> tuple[Pixels, Pixels] | None:
+    """Return an image and the hand that the teacher draws, None if it is not sure."""
+    grey = decode(path)
+    regions = look(grey, _session, _settings).regions
+    if not regions or regions[0][1] < GOOD:
+        return None
+    return square(grey), square(regions[0][0].astype(np.float32))

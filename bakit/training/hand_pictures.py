@@ -1,0 +1,203 @@
+"""Pictures that the student learns from: hands with known masks, changed in every way at random.
+
+A picture is a square of grey values with the hand's mask. Real ones have the mask that the unrolled
+localizer drew; phantoms have the exact one; some have no hand at all.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bakit.phantoms.phantom import make_phantom
+from bakit.preprocess import decode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    Draw = Callable[..., Tensor]
+    Pixels = npt.NDArray[np.uint8]
+
+SIDE = 128
+"""Side of a stored picture, in pixels: twice the working image's, so that it can be averaged."""
+
+PICTURE_SEEDS = 2_000_000
+"""First seed of the phantoms that the student learns from."""
+
+_PHANTOM_HEIGHTS = (100, 300)
+
+INVERTED, UPRIGHT, FRAMED, TWO, MARKED = 0.15, 0.65, 0.25, 0.04, 0.3
+"""Shares of pictures that are inverted, nearly upright, framed, with a second hand, and marked."""
+
+
+def square(pixels: npt.NDArray[np.float32]) -> Pixels:
+    """Return values in 0..1 as a square picture."""
+    method = cv2.INTER_AREA if min(pixels.shape) > SIDE else cv2.INTER_LINEAR
+    resized = cv2.resize(pixels, (SIDE, SIDE), interpolation=method)
+    return np.rint(resized * 255).astype(np.uint8)
+
+
+def phantom_picture(seed: int) -> tuple[Pixels, Pixels]:
+    """Return the picture and the mask of one phantom."""
+    cv2.setNumThreads(1)  # one of many processes
+    generator = np.random.default_rng([seed, 30])
+    phantom = make_phantom(seed, height=int(generator.integers(*_PHANTOM_HEIGHTS)))
+    return square(decode(phantom.image)), square(phantom.mask.astype(np.float32))
+
+
+def empty_picture(seed: int) -> tuple[Pixels, Pixels]:
+    """Return a picture without a hand: noise, shades, text, plates, a foot."""
+    generator = np.random.default_rng([seed, 31])
+    base = generator.uniform(0, 0.4) + generator.uniform(0, 0.4) * np.linspace(0, 1, SIDE)
+    picture = np.tile(base.astype(np.float32), (SIDE, 1))
+    draw = (_text, _plates, _foot, _blobs, lambda *_: None)[int(generator.integers(5))]
+    draw(picture, generator)
+    noise = generator.normal(0, generator.choice([0.01, 0.03, 0.3]), picture.shape)
+    if generator.random() < 0.5:
+        noise = 3 * cv2.GaussianBlur(noise, (0, 0), generator.uniform(0.5, 6)).astype(np.float64)
+    if generator.random() < 0.5:
+        picture = picture.T
+    picture = (picture + noise).astype(np.float32).clip(0, 1)
+    return np.rint(picture * 255).astype(np.uint8), np.zeros((SIDE, SIDE), np.uint8)
+
+
+def _text(picture: npt.NDArray[np.float32], generator: np.random.Generator) -> None:
+    step = int(generator.integers(6, 14))
+    page = np.zeros((SIDE, SIDE), np.uint8)  # letters are drawn on bytes only
+    for y in range(step, SIDE, step):
+        word = "".join(chr(c) for c in generator.integers(65, 123, 24))
+        at = (int(generator.integers(0, 12)), y)
+        cv2.putText(page, word, at, cv2.FONT_HERSHEY_PLAIN, step / 16, 230, 1, cv2.LINE_AA)
+    np.maximum(picture, page.astype(np.float32) / 255, out=picture)
+
+
+def _plates(picture: npt.NDArray[np.float32], generator: np.random.Generator) -> None:
+    for _ in range(int(generator.integers(1, 4))):
+        x0, x1 = np.sort(generator.integers(0, SIDE, 2))
+        y0, y1 = np.sort(generator.integers(0, SIDE, 2))
+        picture[y0:y1, x0:x1] += np.float32(generator.uniform(-0.3, 0.5))
+
+
+def _blobs(picture: npt.NDArray[np.float32], generator: np.random.Generator) -> None:
+    for _ in range(int(generator.integers(1, 5))):
+        middle = tuple(int(v) for v in generator.integers(0, SIDE, 2))
+        axes = tuple(int(v) for v in generator.integers(4, 50, 2))
+        grey = float(generator.uniform(0.3, 1))
+        cv2.ellipse(picture, middle, axes, float(generator.uniform(0, 180)), 0, 360, grey, -1)
+
+
+def _foot(picture: npt.NDArray[np.float32], generator: np.random.Generator) -> None:
+    grey = float(generator.uniform(0.5, 1))
+    cv2.ellipse(picture, (60, 86), (24, 34), 0, 0, 360, grey, -1)
+    cv2.ellipse(picture, (58, 58), (28, 22), 10, 0, 360, grey, -1)
+    for toe in range(5):
+        length = 12 - toe
+        cv2.ellipse(
+            picture, (38 + 11 * toe, 36 + 3 * toe), (6 - toe // 2, length), 0, 0, 360, grey, -1
+        )
+
+
+def changed(pictures: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Move, frame, invert, mark and blur pictures, and make working images of them.
+
+    Args:
+        pictures: ``(N, 1, 128, 128)`` float32 in 0..1.
+        masks: The same, the hand's share of each pixel.
+        generator: Of the random numbers.
+
+    Returns:
+        Working images and masks, each ``(N, 1, 64, 64)`` in 0..1, the greys stretched as
+        ``bakit.preprocess.working_image`` does.
+    """
+    count = len(pictures)
+
+    def draw(low: float = 0.0, high: float = 1.0) -> Tensor:
+        return low + (high - low) * torch.rand(count, generator=generator)
+
+    stack = torch.cat([pictures, masks, torch.ones_like(masks)], 1)
+    stack = functional.grid_sample(stack, _grid(draw, count), align_corners=False)
+    moved, drawn, inside = stack[:, :1], stack[:, 1:2], stack[:, 2:]
+    # What lies outside the picture is black, white or some grey.
+    surround = torch.where(draw() < 0.6, 0.0, draw())[:, None, None, None]
+    moved = moved + surround * (1 - inside)
+    moved, drawn = _second_hand(moved, drawn, draw() < TWO)
+    moved, drawn = _frame(moved, drawn, draw)
+    moved = _mark(moved, drawn, draw)
+    # Contrast from a tenth up, then noise: some hands are ten greys above their field.
+    low = torch.where(draw() < 0.3, draw(0.1, 0.4), draw(0.4, 1.0))[:, None, None, None]
+    moved = moved.clamp(0, 1) ** torch.exp(draw(-0.7, 0.7))[:, None, None, None] * low
+    noise = torch.randn(moved.shape, generator=generator)
+    grain = (draw() ** 3 * 0.1)[:, None, None, None] * low
+    moved = moved + noise * grain
+    moved = torch.where((draw() < INVERTED)[:, None, None, None], 1 - moved, moved)
+    small = functional.avg_pool2d(moved, 2)
+    flat = small.flatten(1).sort(1).values
+    bottom, top = (flat[:, int(q * (flat.shape[1] - 1))] for q in (0.01, 0.99))
+    small = (small - bottom[:, None, None, None]) / (top - bottom).clamp(min=1e-4)[
+        :, None, None, None
+    ]
+    # Half of the images come from large radiographs, the other from grainy ones.
+    return small.clamp(0, 1), functional.avg_pool2d(drawn, 2).clamp(0, 1)
+
+
+def _grid(draw: Draw, count: int) -> Tensor:
+    """Return where each pixel of the moved picture lies in the picture."""
+    angle = torch.where(draw() < UPRIGHT, draw(-0.4, 0.4), draw(-math.pi, math.pi))
+    zoom = torch.exp(draw(math.log(0.55), math.log(1.25)))
+    stretch = torch.exp(draw(-0.25, 0.25))
+    mirror = torch.where(draw() < 0.5, -1.0, 1.0)
+    reach = (1 - zoom).abs() + 0.12
+    cosine, sine = torch.cos(angle), torch.sin(angle)
+    across, down = 1 / (zoom * stretch), stretch / zoom
+    shift_x, shift_y = (draw(-1, 1) * reach / zoom for _ in range(2))
+    top = torch.stack([cosine * across * mirror, -sine * down, shift_x], 1)
+    bottom = torch.stack([sine * across * mirror, cosine * down, shift_y], 1)
+    shape = [count, 1, SIDE, SIDE]
+    return functional.affine_grid(torch.stack([top, bottom], 1), shape, align_corners=False)
+
+
+def _second_hand(moved: Tensor, drawn: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
+    """Put the next picture of the batch beside some, each at half its width."""
+    half = functional.interpolate(moved, size=(SIDE, SIDE // 2), mode="area")
+    half_drawn = functional.interpolate(drawn, size=(SIDE, SIDE // 2), mode="area")
+    two = torch.cat([half, half.roll(1, 0)], 3)
+    two_drawn = torch.cat([half_drawn, half_drawn.roll(1, 0)], 3)
+    wide = which[:, None, None, None]
+    return torch.where(wide, two, moved), torch.where(wide, two_drawn, drawn)
+
+
+def _frame(moved: Tensor, drawn: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    """Cover the outside of a tilted rectangle: a collimator, or a bright frame, thin or wide."""
+    axis = torch.linspace(-1, 1, SIDE)
+    y, x = axis[:, None], axis[None, :]
+    angle = torch.where(draw() < 0.6, 0.0, draw(-0.25, 0.25))[:, None, None]
+    across = x * torch.cos(angle) + y * torch.sin(angle)
+    down = y * torch.cos(angle) - x * torch.sin(angle)
+    inside = torch.ones_like(across, dtype=torch.bool)
+    for values in (across, -across, down, -down):
+        inside &= values < draw(0.6, 1.05)[:, None, None]
+    covered = (~inside & (draw() < FRAMED)[:, None, None])[:, None]
+    grey = torch.where(draw() < 0.4, 0.0, draw())[:, None, None, None]
+    return torch.where(covered, grey, moved), torch.where(covered, 0.0, drawn)
+
+
+def _mark(moved: Tensor, drawn: Tensor, draw: Draw) -> Tensor:
+    """Put bright strips and boxes, as lead letters are, beside the hand."""
+    axis = torch.linspace(-1, 1, SIDE)
+    for _ in range(2):
+        x, y, w, h = (
+            draw(*span)[:, None, None] for span in ((-1, 1), (-1, 1), (0.02, 0.2), (0.02, 0.2))
+        )
+        box = ((axis[None, None, :] - x).abs() < w) & ((axis[None, :, None] - y).abs() < h)
+        stripes = torch.sin(axis[None, None, :] * draw(20, 90)[:, None, None]) > -0.3
+        wanted = (box & stripes & (draw() < MARKED)[:, None, None])[:, None] & (drawn < 0.5)
+        moved = torch.where(wanted, draw(0.6, 1.0)[:, None, None, None], moved)
+    return moved
