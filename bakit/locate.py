@@ -36,6 +36,9 @@ SECOND_HAND = 0.5
 CUT_OFF = 0.1
 """Share of the side along which a hand may touch the image's border elsewhere than its forearm."""
 
+GAP = 1 / 6
+"""Share of the side up to which a gap in the contact with the border does not part it."""
+
 DISAGREEMENT = 0.3
 """Overlap with the second opinion under which the two disagree."""
 
@@ -214,13 +217,18 @@ def _in_pixels(edges: Edges, size: int, shape: tuple[int, int]) -> Box:
 
 def _border_contact(mask: Mask) -> float:
     """Return how much of the border the hand touches besides its longest run, by the side."""
+    side = len(mask)
     around = np.concatenate([mask[0], mask[1:, -1], mask[-1, -2::-1], mask[-2:0:-1, 0]])
-    if around.all():
-        return float(len(around) / len(mask))
-    start = int(np.argmin(around))
-    runs = "".join("x" if touched else " " for touched in np.roll(around, -start)).split()
-    lengths = sorted(len(run) for run in runs)
-    return float(sum(lengths[:-1]) / len(mask))
+    touched = np.flatnonzero(around)
+    if not len(touched):
+        return 0.0
+    gaps = np.diff(touched, append=touched[0] + len(around))
+    # Two bones of one forearm may leave the image a little apart.
+    ends = np.flatnonzero(gaps > side * GAP)
+    if len(ends) < 2:
+        return float(len(touched) / side) if len(touched) > 2 * side else 0.0
+    lengths = np.diff(ends, append=ends[0] + len(touched))
+    return float((lengths.sum() - lengths.max()) / side)
 
 
 def _agreement(working: Grey, box: Box) -> float:
