@@ -17,7 +17,7 @@ COMMANDS = {
     "calibrate": "Gather INT8 activation ranges on training images.",
     "demo": "Run the whole main job on generated radiographs.",
     "describe": "Show what is in a labelled folder, and what is wrong with it.",
-    "distill": "Teach the student localizer from the unrolled one and phantoms.",
+    "distill": "Teach a small network to find the hand: the student, or the amortised localizer.",
     "doctor": "Show what is installed and what each target still needs.",
     "evaluate": "Measure a model's errors on labelled radiographs.",
     "export": "Turn a float checkpoint into a bundle for a target.",

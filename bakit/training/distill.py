@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -30,9 +27,10 @@ from bakit.training.hand_pictures import (
     phantom_picture,
     square,
 )
+from bakit.training.processes import spread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from bakit.backends.ort import OrtSession
@@ -203,7 +201,7 @@ def _taught(
 ) -> Iterator[tuple[Pixels, Pixels]]:
     """Give the images whose hand the teacher is sure of, with the mask it draws."""
     start = partial(_start, teacher)
-    for pair in _spread(_ask, paths, workers, on_done, start):
+    for pair in spread(_ask, paths, workers, on_done, start):
         if pair is not None:
             yield pair
 
@@ -211,26 +209,9 @@ def _taught(
 def _phantoms(
     count: int, workers: int | None, on_done: Callable[[int], None]
 ) -> Iterator[tuple[Pixels, Pixels]]:
-    yield from _spread(
+    yield from spread(
         phantom_picture, range(PICTURE_SEEDS, PICTURE_SEEDS + count), workers, on_done, None
     )
-
-
-def _spread(
-    function: Callable[..., object],
-    items: Iterable[object],
-    workers: int | None,
-    on_done: Callable[[int], None],
-    start: Callable[[], None] | None,
-) -> Iterator[Any]:
-    """Map in processes, in order."""
-    items = list(items)
-    processes = min(workers or os.cpu_count() or 1, max(len(items), 1))
-    context = multiprocessing.get_context("spawn")  # onnxruntime's threads do not survive fork
-    with ProcessPoolExecutor(processes, context, initializer=start) as pool:
-        for result in pool.map(function, items, chunksize=4):
-            on_done(1)
-            yield result
 
 
 _session: OrtSession
