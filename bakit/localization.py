@@ -42,13 +42,18 @@ def localize_files(
         threads: Threads of the backend.
 
     Raises:
-        BakitError: If the localizer cannot be opened, an image cannot be used, or two images would
-            have the same picture.
+        BakitError: If the localizer cannot be opened, an image cannot be used, two images would
+            have the same picture, or a picture would replace an image.
     """
     stems = [image.stem for image in images]
     twice = next((stem for stem in stems if overlay and stems.count(stem) > 1), None)
     if twice is not None:
         message = f"--overlay: two images are called {twice!r}; draw them into two folders"
+        raise InputError(message)
+    pictures = {(overlay / f"{stem}.png").resolve() for stem in stems} if overlay else set()
+    lost = next((image for image in images if image.resolve() in pictures), None)
+    if lost is not None:
+        message = f"--overlay: a picture would replace {lost}; give another folder"
         raise InputError(message)
     with ExitStack() as stack:
         preprocessing = Preprocessing()

@@ -110,12 +110,17 @@ def read_localizer(path: Path) -> Localizer:
     try:
         with safe_open(path, "numpy") as file:
             document = (file.metadata() or {}).get(_KEY)
-            weights = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}  # noqa: SIM118  # no mapping
+            types = {name: file.get_slice(name).get_dtype() for name in sorted(file.keys())}
+            # NumPy lacks some of the others.
+            weights = {name: file.get_tensor(name) for name in types if types[name] == "F32"}
     except (OSError, SafetensorError) as error:
         message = f"{path}: no localizer there ({error})"
         raise CheckpointError(message) from error
     if document is None:
         message = f"{path}: a .safetensors file, but not a localizer; bakit distill writes one"
+        raise CheckpointError(message)
+    for name in types.keys() - weights.keys():
+        message = f"{path}: tensor {name!r} has the unexpected type {types[name]}"
         raise CheckpointError(message)
     try:
         header = msgspec.json.decode(document, type=_Document)
@@ -125,6 +130,10 @@ def read_localizer(path: Path) -> Localizer:
     if not fits(header.settings, weights):
         message = f"{path}: the localizer's weights do not fit its settings"
         raise CheckpointError(message)
+    for name, value in weights.items():
+        if not np.isfinite(value).all():
+            message = f"{path}: tensor {name!r} holds NaN or infinite values"
+            raise CheckpointError(message)
     return Localizer(header.settings, weights, header.origin)
 
 
