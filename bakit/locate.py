@@ -27,14 +27,18 @@ SURE = 0.5
 SMALLEST = 0.012
 """Least area of a hand in the student's map, as a share of the image."""
 
-LEAST_CONFIDENCE = 0.75
-"""Least mean certainty inside a hand of the student's map; noise and text have less."""
+LEAST_CONFIDENCE = 0.85
+"""Least mean certainty inside a hand of the student's map: noise and text mostly have less, good
+hands 0.89 and more."""
 
 SECOND_HAND = 0.5
 """Area from which on a second region is a second hand, as a share of the first's."""
 
 CUT_OFF = 0.1
 """Share of the side along which a hand may touch the image's border elsewhere than its forearm."""
+
+FOREARM = 0.5
+"""Share of the side along which a forearm may leave the image; good hands have up to that."""
 
 GAP = 1 / 6
 """Share of the side up to which a gap in the contact with the border does not part it."""
@@ -54,7 +58,7 @@ class Scores(msgspec.Struct, frozen=True):
             much the region looks like a hand (``bakit.hand``); a good one has 0.1 to 0.6.
         second: Area of the next region that may be a hand, as a share of the first's.
         border: Share of the image's side along which the hand touches the border elsewhere than
-            in one place: a forearm leaves the image once.
+            a forearm does, which leaves the image once and is no wider than half of it.
         agreement: Overlap (IoU) with a cheap second opinion, Otsu's threshold.
         contrast: How much brighter than its surroundings it is, -1..1; negative: inverted.
     """
@@ -216,7 +220,7 @@ def _in_pixels(edges: Edges, size: int, shape: tuple[int, int]) -> Box:
 
 
 def _border_contact(mask: Mask) -> float:
-    """Return how much of the border the hand touches besides its longest run, by the side."""
+    """Return how much of the border the hand touches besides a forearm, by the side."""
     side = len(mask)
     around = np.concatenate([mask[0], mask[1:, -1], mask[-1, -2::-1], mask[-2:0:-1, 0]])
     touched = np.flatnonzero(around)
@@ -225,10 +229,8 @@ def _border_contact(mask: Mask) -> float:
     gaps = np.diff(touched, append=touched[0] + len(around))
     # Two bones of one forearm may leave the image a little apart.
     ends = np.flatnonzero(gaps > side * GAP)
-    if len(ends) < 2:
-        return float(len(touched) / side) if len(touched) > 2 * side else 0.0
-    lengths = np.diff(ends, append=ends[0] + len(touched))
-    return float((lengths.sum() - lengths.max()) / side)
+    runs = np.diff(ends, append=ends[0] + len(touched)) if len(ends) else [len(touched)]
+    return float((len(touched) - min(max(runs), side * FOREARM)) / side)
 
 
 def _agreement(working: Grey, box: Box) -> float:
