@@ -1,7 +1,8 @@
 """A target without a model, for tests of code that embeds bakit: no library, no waiting.
 
-Its localizer labels every pixel brighter than the image's mean as 1. Its regressor says the age
-that its file holds plus the image's mean grey and the sex, so that outputs follow their inputs.
+Its localizer labels every pixel brighter than the image's mean as 1, and is as certain of it in a
+student's place. Its regressor says the age that its file holds plus the image's mean grey and the
+sex, so that outputs follow their inputs.
 """
 
 from __future__ import annotations
@@ -51,13 +52,15 @@ class FakeSession:
     Args:
         role: ``localizer`` or ``regressor``.
         age_months: The age to say for a black image of a girl.
+        place: The localizer's output: ``labels`` (int32) or ``hand`` (float32).
     """
 
     provider = "fake"
 
-    def __init__(self, role: str, age_months: float = 100.0) -> None:
+    def __init__(self, role: str, age_months: float = 100.0, place: str = "labels") -> None:
         self.role = role
         self.age_months = age_months
+        self.place = place
         self.closed = False
 
     def run(self, feeds: Tensors) -> Tensors:
@@ -65,7 +68,8 @@ class FakeSession:
         image = feeds["image"]
         mean = float(image.astype(np.float64).mean())
         if self.role == "localizer":
-            return {"labels": (image[0, 0] > mean).astype(np.int32)}
+            dtype = np.float32 if self.place == "hand" else np.int32
+            return {self.place: (image[0, 0] > mean).astype(dtype)}
         age = self.age_months + mean + float(feeds["sex"].item())
         return {"age_months": np.array([[age]], np.float32)}
 
@@ -87,10 +91,11 @@ def open_session(path: Path, artifact: Artifact, threads: int | None) -> FakeSes
     """Open a file that ``export`` wrote."""
     del threads
     try:
-        return FakeSession(artifact.role, float(json.loads(path.read_text())["age_months"]))
+        age_months = float(json.loads(path.read_text())["age_months"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         message = f"{path}: not a model of the fake target"
         raise BundleError(message) from error
+    return FakeSession(artifact.role, age_months, artifact.outputs[0].name)
 
 
 def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequence[Artifact]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import numpy as np
 import pytest
 
 from bakit.backends.fake import FAKE, FakeSession, export, open_session
-from bakit.bundle import Bundle
+from bakit.bundle import Artifact, Bundle
+from bakit.checkpoint import Checkpoint
 from bakit.errors import BundleError
+from bakit.settings import StudentSettings
 from bakit.targets import ExportRequest, Precision, get_target, targets
+from bakit.tensors import localizer_outputs
 
 
 def test_it_is_not_among_the_targets():
@@ -42,6 +46,19 @@ def test_its_localizer_labels_what_is_bright():
     labels = FakeSession("localizer").run({"image": image})["labels"]
     assert labels.dtype == np.int32
     assert np.array_equal(labels, image[0, 0].astype(np.int32))
+
+
+def test_where_a_student_is_expected_it_answers_like_one(checkpoint, tmp_path):
+    student = StudentSettings(32, (2, 3))
+    header = msgspec.structs.replace(checkpoint.header, localizer=student)
+    request = ExportRequest(Precision.FP32, "loop", None)
+    export(Checkpoint(header, {}, {}), request, tmp_path)
+    image = np.zeros((1, 1, 32, 32), np.float32)
+    image[0, 0, 1:3, 1:3] = 1
+    artifact = Artifact("localizer", "localizer.json", "", (), localizer_outputs(student))
+    hand = open_session(tmp_path / "localizer.json", artifact, None).run({"image": image})["hand"]
+    assert hand.dtype == np.float32
+    assert np.array_equal(hand, image[0, 0])
 
 
 def test_a_session_remembers_that_it_was_closed():

@@ -1,0 +1,52 @@
+"""A checkpoint with the student: every float target finds the same hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bakit.errors import MissingBackendError
+from bakit.export import export_bundle
+from bakit.export.session import open_localizer
+from bakit.localizers import get_localizer
+from bakit.locate import locate
+from bakit.phantoms import make_phantom
+from bakit.preprocess import decode
+from bakit.runtime import Runtime
+from bakit.targets import Precision, get_target, targets
+
+
+@pytest.fixture(scope="module")
+def with_student(checkpoint, tmp_path_factory):
+    student = get_localizer("student")
+    changed = replace(checkpoint.with_header(localizer=student.settings), localizer=student.weights)
+    return changed.write(tmp_path_factory.mktemp("student") / "student.safetensors")
+
+
+@pytest.mark.parametrize("name", targets())
+def test_every_target_finds_the_student_s_hand(name, with_student, tmp_path):
+    target = get_target(name)
+    try:
+        target.load_backend()
+        target.load_exporter()
+    except MissingBackendError as missing:
+        pytest.skip(str(missing))
+    bundle = export_bundle(with_student, name, Precision.FP32, tmp_path / "bundle")
+    artifact = bundle.artifact("localizer")
+    assert [(o.name, o.shape, o.dtype) for o in artifact.outputs] == [("hand", (64, 64), "float32")]
+    student = get_localizer("student")
+    with (
+        open_localizer(student.weights, student.settings, 1) as session,
+        Runtime(bundle, threads=1) as runtime,
+    ):
+        for seed in (6000, 6100):
+            picture = make_phantom(seed, height=160).image
+            expected = locate(decode(picture), session, student.settings)
+            found = runtime.localize(picture)
+            assert found.method == "student"
+            assert found.box.iou(expected.box) >= 0.98
+            assert found.reasons == expected.reasons
+            prediction = runtime.predict(picture, "F")
+            assert prediction.box == found.box
+            assert prediction.quality.reasons == found.reasons
