@@ -24,6 +24,8 @@ from bakit.cli import main
 from bakit.cli.ablate import print_ablation
 from bakit.dataset import Sample, Split, known_split, read_samples, split
 from bakit.errors import CheckpointError, InputError, MissingBackendError
+from bakit.localizer import initial_weights
+from bakit.localizers import Localizer
 from bakit.models import torchvision
 from bakit.phantoms import write_phantoms
 from bakit.recipes import get_recipe
@@ -33,6 +35,7 @@ from bakit.training.plan import TrainingPlan, limited, read_parts
 from bakit.training.run import Progress
 
 TINY = UnrolledSettings(size=32, features=4, labels=4, steps=2)
+LOCALIZER = Localizer(TINY, initial_weights(TINY), "not trained")
 ONE_THREAD = Hardware("cpu", threads=1)
 PAIR = ("full-700", "no-sex-700")
 
@@ -50,7 +53,7 @@ def make_base(data, **changes):
         "recipe": get_recipe("paper", epochs=1, batch_size=6, pretrained="none"),
         "architecture": Architecture(head_layers=1),
         "preprocessing": Preprocessing(),
-        "localizer": TINY,
+        "localizer": LOCALIZER,
     }
     return TrainingPlan(**plan | changes)
 

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
-from bakit.checkpoint import Checkpoint
+from bakit.checkpoint import SCHEMA_VERSION, Checkpoint
 from bakit.errors import CheckpointError
 from bakit.localizer import weight_shapes
+from bakit.localizers import get_localizer
 from bakit.settings import UnrolledSettings
 
 
@@ -105,10 +106,34 @@ def test_a_file_of_another_origin_is_refused(refused, tmp_path, metadata):
     assert "but not one that bakit train wrote" in refused("inspect", path)
 
 
+def test_a_file_of_version_1_has_the_unrolled_localizer(checkpoint, written, parts):
+    """Version 1 knew one localizer and did not name it."""
+    localizer = {name: value for name, value in parts[1]["localizer"].items() if name != "method"}
+    old = Checkpoint.read(written(schema_version=1, localizer=localizer))
+    assert old.header == checkpoint.header
+    assert isinstance(old.header.localizer, UnrolledSettings)
+    assert old.header.schema_version == SCHEMA_VERSION == 2
+
+
+def test_a_file_of_version_2_names_its_localizer(refused, written, parts):
+    localizer = {name: value for name, value in parts[1]["localizer"].items() if name != "method"}
+    line = refused("inspect", written(localizer=localizer))
+    assert "missing required field `method`" in line
+
+
+def test_a_student_travels_in_a_checkpoint(checkpoint, tmp_path):
+    student = get_localizer("student")
+    header = msgspec.structs.replace(checkpoint.header, localizer=student.settings)
+    written = Checkpoint(header, checkpoint.regressor, student.weights)
+    again = written.write(tmp_path / "student.safetensors")
+    assert again.header.localizer == student.settings
+    assert all(np.array_equal(again.localizer[n], v) for n, v in student.weights.items())
+
+
 def test_a_newer_file_says_to_upgrade(refused, written):
     path = written(schema_version=99, mystery=True)
     assert refused("inspect", path).endswith(
-        "schema version 99 is newer than this bakit's 1; upgrade with pip install -U bakit"
+        "schema version 99 is newer than this bakit's 2; upgrade with pip install -U bakit"
     )
 
 

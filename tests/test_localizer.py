@@ -116,12 +116,12 @@ def test_boxes_of_graph_and_reference_agree_on_real_radiographs():
     parameters = {name: torch.from_numpy(value) for name, value in weights.items()}
     session = onnxruntime.InferenceSession(serialize(localizer_model(weights, settings)))
     overlaps = []
-    for path in sorted(ORIGINALS.iterdir()):
+    for path in sorted(ORIGINALS.iterdir())[::4]:
         image = working_image(decode(path), settings.size)
         found = find_hand(session.run(None, {"image": image[None, None]})[0], image)
         reference = localize_autograd(torch.from_numpy(image), parameters, settings).numpy()
         overlaps.append(found.iou(find_hand(reference, image)))
-    # 0.9985 was measured; 50 steps amplify the last digits of a float32 sum.
+    # 0.9985 was measured over all; 50 steps amplify the last digits of a float32 sum.
     assert np.mean(overlaps) >= 0.97
 
 

@@ -262,9 +262,9 @@ def test_training_calibration_and_devices_see_the_same_pixels(
     assert all(map(np.array_equal, feeds, trained))
     assert len(feeds) == len(trained) == len(labelled.samples)
     # Calibration, with the same localizer.
-    size = checkpoint.header.localizer.size
+    settings = checkpoint.header.localizer
     monkeypatch.setattr(
-        calibration, "locate", lambda grey, *_: locate(grey, FakeSession("localizer"), size)
+        calibration, "locate", lambda grey, *_: locate(grey, FakeSession("localizer"), settings)
     )
     monkeypatch.setattr(calibration, "collect_ranges", lambda model, inputs, images, digest: images)
     images = calibration.calibrate(checkpoint, labelled.folder, all_images=True)
