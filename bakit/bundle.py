@@ -28,15 +28,28 @@ MANIFEST = "manifest.json"
 Role = Literal["localizer", "regressor"]
 
 
-class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One model file.
+class Companion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file that a model file cannot do without, such as its weights.
+
+    Attributes:
+        path: Path inside the bundle, with forward slashes.
+        sha256: Digest of its bytes.
+    """
+
+    path: str
+    sha256: str
+
+
+class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One model.
 
     Attributes:
         role: What it does.
-        path: Path inside the bundle, with forward slashes.
+        path: The file to open; a path inside the bundle, with forward slashes.
         sha256: Digest of its bytes.
         inputs: Its inputs.
         outputs: Its outputs.
+        companions: Further files that the model consists of.
     """
 
     role: Role
@@ -44,6 +57,12 @@ class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    companions: tuple[Companion, ...] = ()
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Digest of each file by its path."""
+        return {self.path: self.sha256} | {item.path: item.sha256 for item in self.companions}
 
 
 class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -142,14 +161,14 @@ class Bundle:
             message = f"{root}: not a bundle: no {MANIFEST} in it; bakit export writes one"
             raise BundleError(message) from error
         manifest = _decode(data, path)
-        sealed = [(item.path, item.sha256) for item in manifest.artifacts]
+        sealed = [file for item in manifest.artifacts for file in item.files.items()]
         sealed += [(item.path, item.sha256) for item in manifest.golden]
         for name, digest in sealed:
             _check_file(root, name, digest)
         return Bundle(root, manifest, sha256(data))
 
     def artifact(self, role: Role) -> Artifact:
-        """Return the model file that does ``role``.
+        """Return the model that does ``role``.
 
         Raises:
             BundleError: If the bundle has none.
@@ -163,7 +182,7 @@ class Bundle:
     @property
     def size_bytes(self) -> int:
         """Size of the model files, in bytes."""
-        files = {item.path for item in self.manifest.artifacts}
+        files = {path for item in self.manifest.artifacts for path in item.files}
         return sum((self.root / name).stat().st_size for name in files)
 
     @property

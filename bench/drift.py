@@ -165,7 +165,7 @@ def _localizer_key(bundle: Bundle) -> Hashable:
     manifest = bundle.manifest
     return (
         manifest.target,
-        bundle.artifact("localizer").sha256,
+        tuple(sorted(bundle.artifact("localizer").files.values())),
         manifest.preprocessing.localize,
     )
 

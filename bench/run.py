@@ -210,7 +210,9 @@ def _queries(bundles: Sequence[Bundle], samples: Sequence[Sample]) -> list[Query
 
 
 def _sizes(bundle: Bundle) -> tuple[dict[str, float], float]:
-    """Return the size of each role's file and of all files, in 10^6 bytes."""
-    files = {artifact.role: artifact.path for artifact in bundle.manifest.artifacts}
-    sizes = {path: (bundle.root / path).stat().st_size / 1e6 for path in files.values()}
-    return {role: sizes[path] for role, path in files.items()}, sum(sizes.values())
+    """Return the size of each role's files and of all files, in 10^6 bytes."""
+    sizes: dict[str, float] = {
+        artifact.role: sum((bundle.root / path).stat().st_size for path in artifact.files) / 1e6
+        for artifact in bundle.manifest.artifacts
+    }
+    return sizes, bundle.size_bytes / 1e6

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bakit.bundle import Artifact
 from bakit.checkpoint import Checkpoint
 from bakit.errors import InputError
-from bakit.files import sha256
-from bakit.tensors import (
-    localizer_inputs,
-    localizer_outputs,
-    regressor_inputs,
-    regressor_outputs,
-)
+from bakit.export.artifact import artifact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from bakit.bundle import Artifact, Role
     from bakit.targets import ExportRequest
 
 FILE = "checkpoint.safetensors"
@@ -36,20 +30,5 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
         message = "target 'torch' runs the checkpoint as it is: export it without --steps"
         raise InputError(message)
     (out / FILE).write_bytes(data)
-    header, digest = checkpoint.header, sha256(data)
-    return (
-        Artifact(
-            "localizer",
-            FILE,
-            digest,
-            localizer_inputs(header.localizer),
-            localizer_outputs(header.localizer),
-        ),
-        Artifact(
-            "regressor",
-            FILE,
-            digest,
-            regressor_inputs(header.architecture, header.preprocessing),
-            regressor_outputs(),
-        ),
-    )
+    roles: tuple[Role, ...] = ("localizer", "regressor")
+    return [artifact(role, out, FILE, checkpoint.header) for role in roles]

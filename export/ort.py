@@ -11,24 +11,18 @@ from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-from bakit.bundle import Artifact
 from bakit.errors import CheckpointError
+from bakit.export.artifact import artifact
 from bakit.export.onnx_graph import early_nodes, head_nodes, regressor_model, squeeze_nodes
 from bakit.export.onnx_localizer import localizer_model
 from bakit.export.onnx_writer import check_profile, serialize, sort_nodes, strip_opset_imports
-from bakit.files import sha256
 from bakit.targets import Precision
-from bakit.tensors import (
-    localizer_inputs,
-    localizer_outputs,
-    regressor_inputs,
-    regressor_outputs,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from bakit.bundle import Artifact, Role
     from bakit.checkpoint import Checkpoint, Ranges
     from bakit.targets import ExportRequest
 
@@ -43,7 +37,20 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
     Raises:
         CheckpointError: If INT8 is asked for and the ranges are another model's.
     """
-    header = checkpoint.header
+    artifacts = []
+    for role, data in onnx_models(checkpoint, request).items():
+        name = f"{role}.onnx"
+        (out / name).write_bytes(data)
+        artifacts.append(artifact(role, out, name, checkpoint.header))
+    return artifacts
+
+
+def onnx_models(checkpoint: Checkpoint, request: ExportRequest) -> dict[Role, bytes]:
+    """Return both models as ONNX: quantized where INT8 is asked for, else in float32.
+
+    Raises:
+        CheckpointError: If INT8 is asked for and the ranges are another model's.
+    """
     regressor = regressor_model(checkpoint)
     if request.precision is Precision.INT8:
         if request.ranges is None:  # the caller's mistake: bakit.export always passes them
@@ -53,26 +60,9 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
             message = "the INT8 ranges are another checkpoint's; calibrate this one"
             raise CheckpointError(message)
         regressor = quantize(regressor, request.ranges)
-    localizer = localizer_model(checkpoint.localizer, header.localizer, request.localizer_form)
-    models = {"localizer": serialize(localizer), "regressor": serialize(regressor)}
-    for role, data in models.items():
-        (out / f"{role}.onnx").write_bytes(data)
-    return (
-        Artifact(
-            "localizer",
-            "localizer.onnx",
-            sha256(models["localizer"]),
-            localizer_inputs(header.localizer),
-            localizer_outputs(header.localizer),
-        ),
-        Artifact(
-            "regressor",
-            "regressor.onnx",
-            sha256(models["regressor"]),
-            regressor_inputs(header.architecture, header.preprocessing),
-            regressor_outputs(),
-        ),
-    )
+    settings = checkpoint.header.localizer
+    localizer = localizer_model(checkpoint.localizer, settings, request.localizer_form)
+    return {"localizer": serialize(localizer), "regressor": serialize(regressor)}
 
 
 def quantize(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:

@@ -79,7 +79,8 @@ def test_the_manifest_survives_a_round_trip(bundle):
 
 
 def test_the_manifest_names_every_file(bundle):
-    named = {item.path for item in (*bundle.manifest.artifacts, *bundle.manifest.golden)}
+    named = {path for artifact in bundle.manifest.artifacts for path in artifact.files}
+    named |= {golden.path for golden in bundle.manifest.golden}
     there = {p.relative_to(bundle.root).as_posix() for p in bundle.root.rglob("*") if p.is_file()}
     assert there == named | {"manifest.json"}
 
@@ -106,7 +107,7 @@ def test_a_session_returns_what_is_declared(bundle, role):
 def test_the_localizer_labels_within_its_bound(bundle, runtime):
     size = bundle.manifest.localizer.size
     image = np.random.default_rng(2).random((1, 1, size, size), np.float32)
-    labels = runtime._localizer.run({"image": image})["labels"]
+    labels = runtime.localizer.run({"image": image})["labels"]
     assert 0 <= labels.min() < labels.max() < bundle.manifest.localizer.labels
 
 
