@@ -119,7 +119,7 @@ def read_localizer(path: Path) -> Localizer:
     if document is None:
         message = f"{path}: a .safetensors file, but not a localizer; bakit distill writes one"
         raise CheckpointError(message)
-    for name in types.keys() - weights.keys():
+    for name in sorted(types.keys() - weights.keys()):
         message = f"{path}: tensor {name!r} has the unexpected type {types[name]}"
         raise CheckpointError(message)
     try:
