@@ -108,6 +108,9 @@ class Target:
         exporter: Module with ``export``.
         backend: Module with ``open_session``.
         extra: Optional-dependency group that installs what ``backend`` imports.
+        export_extra: Groups that install what ``exporter`` imports, separated by commas.
+        writers: Packages, besides those of every export, whose versions decide the files' bytes.
+        note: What a precision's name does not say of how it is computed; empty if nothing.
         portable: Whether its files run on other machines than the one that wrote them.
         verified: What was shown of it, and how.
     """
@@ -121,6 +124,9 @@ class Target:
     extra: str
     portable: bool
     verified: str
+    export_extra: str = "export"
+    writers: tuple[str, ...] = ()
+    note: str = ""
 
     def load_backend(self) -> Backend:
         """Import the backend.
@@ -136,7 +142,7 @@ class Target:
         Raises:
             MissingBackendError: If a library that it needs is not installed.
         """
-        return cast("Exporter", self._load(self.exporter, "export"))
+        return cast("Exporter", self._load(self.exporter, self.export_extra))
 
     def _load(self, module: str, extra: str) -> object:
         try:
@@ -170,6 +176,21 @@ _BUILT_IN = (
         extra="ort",
         portable=True,
         verified="every test run, on x86-64 Linux",
+    ),
+    Target(
+        name="openvino",
+        title="OpenVINO on a CPU",
+        suffix=".xml",
+        precisions=frozenset(Precision),
+        exporter="bakit.export.openvino",
+        backend="bakit.backends.openvino",
+        extra="openvino",
+        portable=True,
+        verified="every test run, on x86-64 Linux; not on Arm",
+        export_extra="export,openvino",
+        writers=("openvino",),
+        note="fp16: the weights; computed in float32 unless the CPU has float16 arithmetic. int8: "
+        "on Arm, OpenVINO computes it in floating point. A prediction's provider says what ran",
     ),
 )
 

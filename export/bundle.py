@@ -120,7 +120,7 @@ def export_bundle(
             calibration_sha256=ranges.calibration_sha256 if ranges else None,
             golden=_write_golden(checkpoint, folder),
             tolerance_months=ON_DEVICE_MONTHS[precision],
-            tool_versions=_tool_versions(),
+            tool_versions=_tool_versions(target.writers),
             training_data=_training_data(checkpoint),
             split=header.training.split if header.training else None,
             intervals=header.intervals,
@@ -208,8 +208,8 @@ def _check_float_graph(checkpoint: Checkpoint, session: OrtSession) -> None:
             raise VerificationError(message)
 
 
-def _tool_versions() -> dict[str, str]:
-    versions = {name: version(name) for name in ("numpy", "onnx", "onnxruntime")}
+def _tool_versions(writers: Sequence[str]) -> dict[str, str]:
+    versions = {name: version(name) for name in ("numpy", "onnx", "onnxruntime", *writers)}
     return {"bakit": __version__, "python": platform.python_version()} | versions
 
 

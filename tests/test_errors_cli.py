@@ -83,7 +83,7 @@ def test_several_bundles(refused, fake_bundle, tmp_path):
 
 def test_an_unknown_target(refused, checkpoint):
     line = refused("export", checkpoint.path, "--target", "onnx", "--target", "abacus")
-    assert line == "bakit: unknown target 'abacus'; known targets: onnx, torch"
+    assert line == "bakit: unknown target 'abacus'; known targets: onnx, openvino, torch"
 
 
 def test_a_precision_that_the_target_lacks(refused, checkpoint):
@@ -264,7 +264,8 @@ def bare(checkpoint, exported, labelled, tmp_path_factory):
         "doctor": [],
     }
     arguments = [[name, *map(str, rest)] for name, rest in commands.items()]
-    absent = ["onnx", "onnxruntime", "safetensors", "torch", "torchvision", "lightning"]
+    absent = ["onnx", "onnxruntime", "openvino", "safetensors", "torch", "torchvision"]
+    absent += ["lightning"]
     code = (
         "import json, sys\n"
         f"sys.modules.update(dict.fromkeys({absent!r}))\n"
@@ -307,6 +308,9 @@ def test_doctor_lists_what_is_missing(bare):
     assert (status, line) == (0, "")
     assert "onnx, run: target 'onnx' needs: pip install 'bakit[ort]'\n" in out
     assert "onnx, export: target 'onnx' needs: pip install 'bakit[export]'\n" in out
+    assert "openvino, run: target 'openvino' needs: pip install 'bakit[openvino]'\n" in out
+    need = "target 'openvino' needs: pip install 'bakit[export,openvino]'"
+    assert f"openvino, export: {need}\n" in out
     assert "torch, run: target 'torch' needs: pip install 'bakit[train]'\n" in out
 
 
@@ -335,7 +339,7 @@ def test_a_plug_in_that_fails_is_named_and_does_no_harm(monkeypatch):
     )
     monkeypatch.setattr("bakit.targets.entry_points", lambda group: points.select(group=group))
     found, failed = find_targets()
-    assert set(found) == {"fake", "onnx", "torch"}
+    assert set(found) == {"fake", "onnx", "openvino", "torch"}
     assert failed == {
         "broken": "ModuleNotFoundError: No module named 'somebodys_library'",
         "wrong": "bakit:__version__ is a str, not a Target",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SLOW = {"numpy", "cv2", "msgspec", "rich", "torch", "onnx", "onnxruntime"}
+SLOW = {"numpy", "cv2", "msgspec", "rich", "torch", "onnx", "onnxruntime", "openvino"}
 
 
 @pytest.mark.parametrize("arguments", [None, ["--help"], ["--version"], ["targets"]])

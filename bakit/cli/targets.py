@@ -22,10 +22,12 @@ def command(*, as_json: bool) -> None:
     for target in found.values():
         precisions = sorted(precision.value for precision in target.precisions)
         if as_json:
-            fields = ("name", "title", "suffix", "extra", "portable", "verified")
+            fields = ("name", "title", "suffix", "extra", "portable", "verified", "note")
             row = {name: getattr(target, name) for name in fields}
             click.echo(json.dumps(row | {"precisions": precisions}))
         else:
             click.echo(f"{target.name}: {target.title}; {', '.join(precisions)}")
+            if target.note:
+                click.echo(f"  {target.note}")
     for name, error in failed.items():
         click.echo(f"plug-in {name!r} failed to load: {error}", err=True)

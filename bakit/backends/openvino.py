@@ -1,0 +1,149 @@
+"""OpenVINO on a CPU."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bakit.errors import BundleError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from types import TracebackType
+
+    from bakit.bundle import Artifact
+    from bakit.targets import Tensors
+
+# Importing OpenVINO reports the import to a server and leaves an identifier in the home folder,
+# unless a file there says no. Without this package it does neither, and nothing else needs it.
+_TELEMETRY = "openvino_telemetry"
+_silenced = sys.modules.setdefault(_TELEMETRY, None) is None  # type: ignore[arg-type]
+try:
+    import openvino as openvino  # the exporter takes it from here
+finally:
+    if _silenced:
+        del sys.modules[_TELEMETRY]
+
+DEVICE = "CPU"
+_INT8 = {"i8", "u8"}
+
+
+class OpenVinoSession:
+    """A model in OpenVINO's IR, open on the CPU.
+
+    Args:
+        model: Path of the ``.xml``.
+        weights: Path of the ``.bin``.
+        threads: Threads; OpenVINO's choice when None.
+
+    Attributes:
+        provider: ``openvino-cpu-`` and what the CPU computes in: ``f32``, ``f16``, or ``int8``
+            where INT8 kernels really run the quantized part (the rest is ``f32``).
+        int8_share: Share of the multiply-adds in INT8 kernels, 0..1 (``int8_share``).
+
+    Raises:
+        BundleError: If the model cannot be loaded.
+    """
+
+    def __init__(self, model: Path, weights: Path, threads: int | None = None) -> None:
+        core = openvino.Core()
+        try:
+            network = core.read_model(str(model), str(weights))
+            types = set(_constant_types(network))
+            half = "f16" in types and "FP16" in core.get_property(
+                DEVICE, "OPTIMIZATION_CAPABILITIES"
+            )
+            options: dict[str, object] = {
+                "PERFORMANCE_HINT": "LATENCY",
+                # Said explicitly: left alone, Arm computes float32 models in float16. And float16
+                # only where the CPU has it: asked for elsewhere, OpenVINO takes bfloat16, whose
+                # ages are whole months.
+                "INFERENCE_PRECISION_HINT": "f16" if half else "f32",
+                "CACHE_DIR": "",  # no compiled models on disk, whatever the environment says
+            }
+            if threads is not None:
+                options["INFERENCE_NUM_THREADS"] = threads
+            compiled = core.compile_model(network, DEVICE, options)
+        except Exception as error:  # OpenVINO's errors are plain RuntimeErrors
+            version = openvino.get_version().split("-")[0]
+            reason = str(error).strip().splitlines()[-1]  # before it: where in OpenVINO's source
+            message = f"{model}: OpenVINO {version} cannot load it: {reason}"
+            raise BundleError(message) from error
+        self.int8_share = int8_share(compiled) if types & _INT8 else 0.0
+        computed = "int8" if self.int8_share else ("f16" if half else "f32")
+        self.provider = f"openvino-cpu-{computed}"
+        self._outputs = [output.any_name for output in compiled.outputs]
+        self._request: Any = compiled.create_infer_request()
+
+    def run(self, feeds: Tensors) -> Tensors:
+        """Run one inference: input names to arrays, output names to arrays."""
+        results = self._request.infer(dict(feeds))
+        return {name: np.asarray(results[i]) for i, name in enumerate(self._outputs)}
+
+    def __enter__(self) -> OpenVinoSession:
+        """Return the session itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Free the model."""
+        self._request = None
+
+
+def int8_share(compiled: Any) -> float:  # noqa: ANN401  # OpenVINO has no types
+    """Return the share of a compiled model's multiply-adds that INT8 kernels do, 0..1.
+
+    It is read from the graph that will be executed, so it says what this machine does and not
+    what the file asks for. Convolutions and matrix products are counted.
+
+    Args:
+        compiled: An ``openvino.CompiledModel`` of the CPU.
+    """
+    total = int8 = 0
+    for node in compiled.get_runtime_model().get_ordered_ops():
+        info = node.get_rt_info()
+        products = _multiply_adds(node, info["layerType"].astype(str))
+        total += products
+        if info["runtimePrecision"].astype(str) in _INT8:
+            int8 += products
+    return int8 / total if total else 0.0
+
+
+def _multiply_adds(node: Any, kind: str) -> int:  # noqa: ANN401
+    """Return the multiply-adds of one executed node; 0 for what is no product."""
+    if kind not in {"Convolution", "FullyConnected", "MatMul"}:
+        return 0
+    data, weights = ([int(n) for n in node.input(i).get_shape()] for i in (0, 1))
+    out = [int(n) for n in node.output(0).get_shape()]
+    if kind == "Convolution":  # of each output value: all weights of its channel
+        return math.prod(out) * math.prod(weights) // out[1]
+    return math.prod(out) * data[-1]
+
+
+def _constant_types(network: Any) -> Iterator[str]:  # noqa: ANN401
+    """Yield the element type of each constant, loops' bodies aside: they hold no weights."""
+    for node in network.get_ops():
+        if node.get_type_name() == "Constant":
+            yield node.get_element_type().get_type_name()
+
+
+def open_session(path: Path, artifact: Artifact, threads: int | None) -> OpenVinoSession:
+    """Open an IR: the ``.xml`` at ``path`` with the weights that the manifest seals.
+
+    Raises:
+        BundleError: If it cannot be loaded, or the manifest names no weights.
+    """
+    names = [item.path for item in artifact.companions]
+    if len(names) != 1:  # OpenVINO would take any .bin beside the .xml
+        message = f"{path}: the manifest names no .bin with its weights; export the bundle again"
+        raise BundleError(message)
+    root = path.parents[artifact.path.count("/")]
+    return OpenVinoSession(path, root / names[0], threads)
