@@ -14,6 +14,7 @@ from bakit.bundle import Bundle, _check_file, encode_manifest
 from bakit.cli import main
 from bakit.errors import BundleError
 from bakit.files import sha256
+from bakit.settings import UnrolledSettings
 
 
 @pytest.fixture
@@ -74,9 +75,17 @@ def test_a_folder_without_manifest_is_no_bundle(refused, tmp_path, command):
     assert "empty: not a bundle: no manifest.json in it" in refused(command, "empty")
 
 
+def test_a_manifest_of_version_1_has_the_unrolled_localizer(edit):
+    """Version 1 knew one localizer and did not name it."""
+    localizer = {name: v for name, v in edit.manifest["localizer"].items() if name != "method"}
+    manifest = Bundle.read(edit(schema_version=1, localizer=localizer)).manifest
+    assert encode_manifest(manifest) == encode_manifest(Bundle.read(edit(**edit.manifest)).manifest)
+    assert manifest.localizer == UnrolledSettings(**localizer)
+
+
 def test_a_newer_manifest_says_what_to_do(refused, edit):
     line = refused("inspect", edit(schema_version=99, mystery=1))
-    assert "schema version 99 is newer than this bakit's 1; upgrade with pip" in line
+    assert "schema version 99 is newer than this bakit's 2; upgrade with pip" in line
 
 
 @pytest.mark.parametrize(
@@ -142,7 +151,7 @@ def test_a_bundle_that_lacks_a_model_is_refused(refused, edit, labelled, role):
 
 def test_a_bundle_of_an_unknown_target_is_refused(refused, edit, labelled):
     line = refused("verify", edit(target="abacus"))
-    assert line.endswith("unknown target 'abacus'; known targets: fake, onnx, openvino, torch")
+    assert line.endswith("unknown target 'abacus'; known targets: fake, onnx, torch")
 
 
 def test_a_model_file_of_something_else_is_refused(refused, edit, exported):
