@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
-LocalizerForm: TypeAlias = Literal["loop", "unrolled"]
-"""The localizer's steps as one ONNX Loop, or each spelled out."""
+LocalizerForm: TypeAlias = Literal["loop", "unrolled", "winograd"]
+"""The localizer's steps as one ONNX Loop, each spelled out, or as a Loop with fewer products."""
 
 MULTIPLE = 32
 """Total stride of the backbone: image sizes are multiples of it, the paper's own sizes aside."""

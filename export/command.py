@@ -40,7 +40,7 @@ def export_all(
         precision: ``fp32``, ``fp16`` or ``int8``.
         out: Folder of the bundles.
         calibration: Labelled folder or ranges file for INT8; the checkpoint's ranges when None.
-        localizer_form: ``loop`` or ``unrolled``.
+        localizer_form: ``loop``, ``unrolled`` or ``winograd``.
         steps: SGD steps of the localizer; the checkpoint's when None.
         on_done: Called with the number of calibration images done since the last call.
 

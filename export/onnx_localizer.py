@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from bakit.export.onnx_student import student_model
 from bakit.export.onnx_unrolled import unrolled_model
+from bakit.export.onnx_winograd import winograd_model
 from bakit.settings import StudentSettings
 
 if TYPE_CHECKING:
@@ -23,8 +24,10 @@ def localizer_model(
     Args:
         weights: As in ``bakit.localizers.weight_shapes``.
         settings: Method and its numbers, fixed in the graph.
-        form: How steps on the image are written: one ``loop``, or each ``unrolled``.
+        form: How steps on the image are written, see ``bakit.settings.LocalizerForm``.
     """
     if isinstance(settings, StudentSettings):
         return student_model(weights, settings)
+    if form == "winograd":
+        return winograd_model(weights, settings)
     return unrolled_model(weights, settings, form)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bakit.export.onnx_writer import GraphWriter, make_model
+from bakit.export.onnx_writer import GraphWriter, make_model, repeat
 from bakit.localizer import EPSILON, weight_shapes
-from bakit.tensors import TensorSpec, localizer_inputs, localizer_outputs
+from bakit.tensors import localizer_inputs, localizer_outputs
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -49,8 +49,13 @@ def unrolled_model(
         state[f"{name}.velocity"] = writer.constant(np.zeros_like(matrix), np.float32)
     zeros = np.zeros((1, settings.size * settings.size), np.int32)
     state["labels"] = writer.constant(zeros, name="labels.initial")
-    if form == "loop" and settings.steps:
-        state = _loop(writer, state, patches, settings)
+    if form == "loop":
+        state = repeat(
+            writer,
+            settings.steps,
+            state,
+            lambda body, entering: _Emitter(body, settings).step(entering, patches),
+        )
     else:
         for _ in range(settings.steps):
             state = emitter.step(state, patches)
@@ -60,39 +65,6 @@ def unrolled_model(
     writer.node("Reshape", labels, shape, name="labels")
     graph = writer.graph("localizer", localizer_inputs(settings), localizer_outputs(settings))
     return make_model(graph)
-
-
-def _loop(
-    writer: GraphWriter,
-    state: dict[str, str],
-    patches: str,
-    settings: UnrolledSettings,
-) -> dict[str, str]:
-    """Run the steps as one Loop whose carried values are the weights and their velocities."""
-    body = GraphWriter(writer, "body/")
-    entering = {name: f"body/in/{name}" for name in state}
-    leaving = _Emitter(body, settings).step(entering, patches)
-    initial = {proto: writer.shape_of(name) for proto, name in state.items()}
-    specs_in = [TensorSpec(entering[name], *initial[name]) for name in state]
-    specs_out = []
-    for name in state:
-        output = body.node("Identity", leaving[name], name=f"body/out/{name}")
-        specs_out.append(TensorSpec(output, *initial[name]))
-    condition = body.node("Identity", "body/condition", name="body/proceed")
-    graph = body.graph(
-        "step",
-        [TensorSpec("body/step", (), "int64"), TensorSpec("body/condition", (), "bool"), *specs_in],
-        [TensorSpec(condition, (), "bool"), *specs_out],
-    )
-    results = writer.nodes(
-        "Loop",
-        writer.constant(np.int64(settings.steps)),
-        writer.constant(np.bool_(True)),
-        *state.values(),
-        outputs=[f"trained/{name}" for name in state],
-        body=graph,
-    )
-    return dict(zip(state, results, strict=True))
 
 
 def _tap_major(weight: Array) -> Array:

@@ -22,13 +22,12 @@ from onnx import (
 
 from bakit import __version__
 from bakit.errors import VerificationError
+from bakit.tensors import TensorSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
-
-    from bakit.tensors import TensorSpec
 
 OPSET = 13
 IR_VERSION = 7
@@ -112,6 +111,48 @@ class GraphWriter:
         key = f"{self._prefix}{stem}"
         root._counts[key] = root._counts.get(key, -1) + 1
         return f"{key}_{root._counts[key]}"
+
+
+def repeat(
+    writer: GraphWriter,
+    times: int,
+    state: Mapping[str, str],
+    step: Callable[[GraphWriter, dict[str, str]], dict[str, str]],
+) -> dict[str, str]:
+    """Add a Loop that carries a state, and return the state after it.
+
+    Args:
+        writer: The graph around the loop.
+        times: How often the step is done.
+        state: Names of the constants that the state begins with.
+        step: Writes one step into the body from the state's names there, and returns those after.
+    """
+    if not times:
+        return dict(state)
+    body = GraphWriter(writer, "body/")
+    entering = {name: f"body/in/{name}" for name in state}
+    leaving = step(body, entering)
+    initial = {name: writer.shape_of(value) for name, value in state.items()}
+    specs_in = [TensorSpec(entering[name], *initial[name]) for name in state]
+    specs_out = []
+    for name in state:
+        output = body.node("Identity", leaving[name], name=f"body/out/{name}")
+        specs_out.append(TensorSpec(output, *initial[name]))
+    condition = body.node("Identity", "body/condition", name="body/proceed")
+    graph = body.graph(
+        "step",
+        [TensorSpec("body/step", (), "int64"), TensorSpec("body/condition", (), "bool"), *specs_in],
+        [TensorSpec(condition, (), "bool"), *specs_out],
+    )
+    results = writer.nodes(
+        "Loop",
+        writer.constant(np.int64(times)),
+        writer.constant(np.bool_(True)),
+        *state.values(),
+        outputs=[f"trained/{name}" for name in state],
+        body=graph,
+    )
+    return dict(zip(state, results, strict=True))
 
 
 def make_model(graph: GraphProto) -> ModelProto:

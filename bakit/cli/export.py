@@ -29,10 +29,11 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--localizer-form",
-    type=click.Choice(["loop", "unrolled"]),
+    type=click.Choice(["loop", "unrolled", "winograd"]),
     default="loop",
     show_default=True,
-    help="The localizer's SGD steps as one Loop, or each spelled out.",
+    help="The localizer's SGD steps as one Loop, each spelled out, or as a Loop of fewer "
+    "products, faster the more channels there are.",
 )
 @click.option("--steps", type=click.IntRange(1, 1000), help="SGD steps of the localizer.")
 @click.option(

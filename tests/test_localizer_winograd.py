@@ -1,0 +1,100 @@
+"""The fast form of the unrolled localizer is the same function as the others."""
+
+import msgspec
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from onnx import helper
+
+from bakit.errors import InputError
+from bakit.export.onnx_localizer import localizer_model
+from bakit.export.onnx_winograd import PARAMETERS, TRANSFORMS
+from bakit.export.onnx_writer import serialize
+from bakit.localizer import initial_weights, localize, weight_shapes
+from bakit.localizer_models import localize_autograd
+from bakit.phantoms import make_phantom
+from bakit.preprocess import decode, working_image
+from bakit.settings import UnrolledSettings
+
+SMALL = UnrolledSettings(size=24, features=6, labels=5, steps=1)
+
+
+def weights_after(image, weights, settings):
+    """Run the graph and return what its Loop has made of the weights."""
+    model = localizer_model(weights, settings, "winograd")
+    trained = [f"trained/{name}" for name in PARAMETERS]
+    for name in trained:
+        model.graph.output.append(helper.make_tensor_value_info(name, 1, None))
+    session = onnxruntime.InferenceSession(serialize(model))
+    values = session.run(trained, {"image": image[None, None].astype(np.float32)})
+    return dict(zip(PARAMETERS, values, strict=True))
+
+
+def in_graph_order(name, value):
+    if name == "conv2.weight":
+        return value.transpose(2, 3, 0, 1).reshape(9, *value.shape[:2])
+    return value.reshape(len(value), -1)
+
+
+@pytest.mark.parametrize("size", [24, 26])  # tiles of 4 and of 2
+@pytest.mark.parametrize("seed", range(3))
+def test_one_step_agrees_with_autograd(seed, size):
+    settings = msgspec.structs.replace(SMALL, size=size)
+    rng = np.random.default_rng(seed)
+    image = rng.random((size, size))
+    shapes = weight_shapes(settings)
+    weights = {name: rng.uniform(-1, 1, shape).astype(np.float32) for name, shape in shapes.items()}
+    reference = {}
+    localize_autograd(
+        torch.from_numpy(image),
+        {name: torch.from_numpy(value) for name, value in weights.items()},
+        settings,
+        lambda _, w: reference.update({name: value.detach().numpy() for name, value in w.items()}),
+    )
+
+    found = weights_after(image, weights, settings)
+
+    for name in PARAMETERS:
+        expected = in_graph_order(name, reference[name])
+        error = np.abs(found[name] - expected).max() / np.abs(expected).max()
+        assert error <= 1e-5, (name, error)
+
+
+@pytest.mark.parametrize("size", [24, 26])
+def test_labels_agree_with_the_reference(size):
+    settings = msgspec.structs.replace(SMALL, size=size, steps=3)
+    image = working_image(decode(make_phantom(3, height=160).image), size)
+    weights = initial_weights(settings)
+    session = onnxruntime.InferenceSession(
+        serialize(localizer_model(weights, settings, "winograd"))
+    )
+    labels = session.run(None, {"image": image[None, None]})[0]
+    assert labels.dtype == np.int32
+    assert (labels == localize(image, weights, settings)).mean() > 0.99
+
+
+def test_without_steps_it_is_one_forward_pass():
+    settings = msgspec.structs.replace(SMALL, steps=0)
+    image = working_image(decode(make_phantom(3, height=160).image), settings.size)
+    weights = initial_weights(settings)
+    session = onnxruntime.InferenceSession(
+        serialize(localizer_model(weights, settings, "winograd"))
+    )
+    labels = session.run(None, {"image": image[None, None]})[0]
+    assert (labels == localize(image, weights, settings)).all()
+
+
+@pytest.mark.parametrize("phases", TRANSFORMS)
+def test_a_constant_stays_constant_to_the_bit(phases):
+    """Else a flat background would get differences of random sign, where the loss has none."""
+    transforms = TRANSFORMS[phases]
+    elements = transforms.input @ np.ones(phases + 2)
+    assert np.flatnonzero(elements).tolist() == [1]
+    assert (transforms.output[:, 1] == 1).all()
+
+
+def test_an_odd_size_is_refused():
+    settings = msgspec.structs.replace(SMALL, size=25)
+    with pytest.raises(InputError, match="even working size"):
+        localizer_model(initial_weights(settings), settings, "winograd")
