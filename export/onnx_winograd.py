@@ -165,7 +165,6 @@ class _Pass(NamedTuple):
         spread: ``matrix`` times the covariance of ``second``.
         deviation3: SD of conv3's output.
         scale3: By which norm3 multiplies conv3's output.
-        whole: norm3, conv3 and norm2 as one matrix, ``(q, p)``.
     """
 
     response: str
@@ -185,7 +184,6 @@ class _Pass(NamedTuple):
     spread: str
     deviation3: str
     scale3: str
-    whole: str
 
 
 class _Emitter:
@@ -440,7 +438,6 @@ class _Emitter:
             spread,
             deviation3,
             scale3,
-            whole,
         )
 
     def keep(self, response: str, kept: str) -> tuple[str, str]:
@@ -544,11 +541,7 @@ class _Emitter:
     def _through_conv3(
         self, state: dict[str, str], seen: _Pass, upstream: str, gradients: dict[str, str]
     ) -> str:
-        """Go back through norm3, conv3 and norm2, whose gradients are added; return ``second``'s.
-
-        It is linear in ``upstream`` and ``second``: two products do what passes over the pixels
-        would.
-        """
+        """Go back through norm3, conv3 and norm2, whose gradients are added; return ``second``'s."""
         p = self.settings.features
         sums = self.over_pixels(upstream, seen.second_turned)
         total = self.cut(sums, 1, p, p + 1)
@@ -564,24 +557,23 @@ class _Emitter:
         scale = self.column(self.sum(self.multiply(state["conv3.weight"], sums), 0))
         gradients["norm2.weight"] = scale = self.divide(scale, seen.deviation2)
 
-        slope = self.divide(self.multiply(seen.scale2, scale), seen.deviation2)
-        slope = self.scaled(slope, 1 / self.pixels)
-        factor = self.scaled(self.multiply(seen.scale3, ratio), 1 / self.pixels)
-        across = self.op("Transpose", seen.matrix, perm=[1, 0])
-        slopes = self.add(
-            self.product(across, self.multiply(factor, seen.matrix)),
-            self.multiply(self.floats(np.eye(p)), slope),
-        )
-        back = self.op("Transpose", seen.whole, perm=[1, 0])
+        # Behind norm3, written with y in the place of conv3's output.
+        slope = self.scaled(ratio, 1 / self.pixels)
         level = self.subtract(
-            self.product(slopes, seen.mean2),
-            self.scaled(self.product(back, total), 1 / self.pixels),
+            self.multiply(slope, state["norm3.bias"]),
+            self.scaled(self.multiply(seen.scale3, total), 1 / self.pixels),
         )
-        slopes = self.join(self.op("Neg", slopes), level, axis=1)
-        return self.add(
-            self.product(self.with_zero_row(back), upstream),
-            self.product(self.with_zero_row(slopes), seen.second),
+        upstream = self.subtract(
+            self.multiply(upstream, seen.scale3), self.multiply(seen.response, slope)
         )
+        across = self.op("Transpose", seen.matrix, perm=[1, 0])
+        upstream = self.product(self.with_zero_row(across), self.add(upstream, level))
+        # Behind norm2.
+        slope = self.divide(self.multiply(seen.scale2, scale), seen.deviation2)
+        slope = self.scaled(slope, -1 / self.pixels)
+        level = self.multiply(slope, seen.mean2)
+        upstream = self.subtract(upstream, self.with_zero_row(level))
+        return self.add(upstream, self.multiply(seen.second, self.with_zero_row(slope)))
 
     def step(self, state: dict[str, str], patches: str, patches_turned: str) -> dict[str, str]:
         """Return the state after one SGD update."""

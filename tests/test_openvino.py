@@ -223,6 +223,15 @@ def test_sealed_files_of_something_else(refused, bundle, name, data):
     assert "cannot load it: " in line
 
 
+def test_a_file_of_a_newer_openvino(refused, bundle):
+    """2024.4 reads none of what 2026.4 writes; the other way round works."""
+    path = bundle / "regressor.xml"
+    path.write_text(path.read_text().replace('version="opset1"', 'version="opset99"'))
+    reseal(bundle, path.name)
+    line = refused("verify", bundle)
+    assert line.endswith("; a newer OpenVINO wrote it: pip install -U 'bakit[openvino]'")
+
+
 def test_a_missing_library_names_its_extra(exported, checkpoint, labelled, tmp_path):
     root = exported("openvino", "fp32").root
     commands = {

@@ -63,6 +63,8 @@ class OpenVinoSession:
                 # only where the CPU has it: asked for elsewhere, OpenVINO takes bfloat16, whose
                 # ages are whole months.
                 "INFERENCE_PRECISION_HINT": "f16" if half else "f32",
+                # Pinned, every process would begin with the same cores.
+                "ENABLE_CPU_PINNING": False,
                 "CACHE_DIR": "",  # no compiled models on disk, whatever the environment says
             }
             if threads is not None:
@@ -72,6 +74,8 @@ class OpenVinoSession:
             version = openvino.get_version().split("-")[0]
             reason = str(error).strip().splitlines()[-1]  # before it: where in OpenVINO's source
             message = f"{model}: OpenVINO {version} cannot load it: {reason}"
+            if "unsupported opset" in reason:
+                message += "; a newer OpenVINO wrote it: pip install -U 'bakit[openvino]'"
             raise BundleError(message) from error
         self.int8_share = int8_share(compiled) if types & _INT8 else 0.0
         computed = "int8" if self.int8_share else ("f16" if half else "f32")
