@@ -19,6 +19,7 @@ from bakit.settings import (
     LocalizerSettings,
     Preprocessing,
     SplitRecord,
+    StudentSettings,
     with_method,
 )
 
@@ -234,7 +235,12 @@ class Checkpoint:
         """
         from safetensors.numpy import save  # noqa: PLC0415  # an extra
 
-        tensors = {f"localizer.{name}": value for name, value in self.localizer.items()}
+        # Steps on the image amplify a last digit; the student's weights are halves already.
+        is_student = isinstance(self.header.localizer, StudentSettings)
+        tensors = {}
+        for name, value in self.localizer.items():
+            stored = value.astype(np.float16) if is_student and value.ndim > 1 else value
+            tensors[f"localizer.{name}"] = np.ascontiguousarray(stored)
         for name, value in self.regressor.items():
             stored = value.astype(np.float16) if half and value.ndim > 1 else value
             tensors[f"regressor.{name}"] = np.ascontiguousarray(stored)

@@ -8,8 +8,8 @@ The function is that of ``bakit.localizer``; tests hold one step to autograd.
   transforms transposed, on transformed values that are there already.
 * Pixels are kept by phase, their place in their tile: ``(phases, channels, tiles)``. A transform
   is then sums of whole planes.
-* Batch norm is folded into the weights behind it. Its statistics over pixels, forward and
-  backward, are sums of products of channels, hence small matrices, and no pass of their own.
+* Batch norm is folded into the weights behind it. Of the second and third, the statistics over
+  pixels, forward and backward, are read off products of channels: small matrices, no pass.
 * The last channel of a layer's output is 1 on every pixel: biases, borders included, and sums over
   pixels come out of the same products.
 
@@ -541,7 +541,7 @@ class _Emitter:
     def _through_conv3(
         self, state: dict[str, str], seen: _Pass, upstream: str, gradients: dict[str, str]
     ) -> str:
-        """Go back through norm3, conv3 and norm2, whose gradients are added; return ``second``'s."""
+        """Go back through norm3, conv3 and norm2; add their gradients, return ``second``'s."""
         p = self.settings.features
         sums = self.over_pixels(upstream, seen.second_turned)
         total = self.cut(sums, 1, p, p + 1)

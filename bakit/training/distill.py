@@ -140,7 +140,9 @@ def distill(
         f"bakit distill: {len(paths)} images asked about, {lessons.phantoms} phantoms, "
         f"{lessons.empties} pictures without a hand, {lessons.steps} steps, seed {lessons.seed}"
     )
-    student = Localizer(settings, {n: v.numpy() for n, v in weights.items()}, origin)
+    # Matrices as a checkpoint stores them, so that its boxes are those of this file.
+    arrays = {n: (v.half().float() if v.ndim > 1 else v).numpy() for n, v in weights.items()}
+    student = Localizer(settings, arrays, origin)
     write_localizer(out, student)
     return student
 

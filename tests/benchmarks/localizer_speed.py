@@ -4,8 +4,8 @@
     python tests/benchmarks/localizer_speed.py --originals ../shared/data/originals
 
 Everything runs in turns on the same image, so that a busy machine slows all alike; what counts is
-the median over rounds of the ratio within a round. Still a neighbour slows the library most that
-waits most for its other thread (torch): with ``--threads 1`` the ratio of CPU times is free of that.
+the median over rounds of the ratio within a round. A neighbour still slows most whichever library
+waits most for its other thread, which is torch: ratios from a busy machine flatter the graphs.
 Without ``--originals`` phantoms are used. A round takes half a minute on two idle cores.
 """
 
