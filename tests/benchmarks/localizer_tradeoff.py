@@ -100,11 +100,10 @@ def main() -> None:
     notes = given.out / "localizer-tradeoff.json"
     known = json.loads(notes.read_text()) if notes.exists() else {}
     for kind, name, load in _pictures(given.phantoms, given.originals):
-        measured = known.get(name)
-        if measured is None or len(measured) != len(rows):
+        measured = known.setdefault(name, [])[: len(rows)]
+        if len(measured) < len(rows):
             grey, box = load()
-            measured = []
-            for row, session in zip(rows, sessions, strict=True):
+            for row, session in list(zip(rows, sessions, strict=True))[len(measured) :]:
                 found = locate(grey, session, row.settings).box
                 measured.append((box.iou(found) if found else 0.0, session.seconds))
             known[name] = measured
