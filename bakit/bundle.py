@@ -97,7 +97,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         artifacts: Model files.
         preprocessing: How images are prepared.
         localizer: Settings of the localizer, fixed in its graph.
-        localizer_form: How steps on the image are written: ``loop`` or ``unrolled``.
+        localizer_form: How steps on the image are written, see ``bakit.settings``.
         output_unit: Unit of the regressor's output.
         checkpoint: Name of the float checkpoint.
         checkpoint_sha256: Digest of the float checkpoint's file.

@@ -237,13 +237,9 @@ class Checkpoint:
 
         # Steps on the image amplify a last digit; the student's weights are halves already.
         is_student = isinstance(self.header.localizer, StudentSettings)
-        tensors = {}
-        for name, value in self.localizer.items():
-            stored = value.astype(np.float16) if is_student and value.ndim > 1 else value
-            tensors[f"localizer.{name}"] = np.ascontiguousarray(stored)
+        tensors = {f"localizer.{n}": _stored(v, half=is_student) for n, v in self.localizer.items()}
         for name, value in self.regressor.items():
-            stored = value.astype(np.float16) if half and value.ndim > 1 else value
-            tensors[f"regressor.{name}"] = np.ascontiguousarray(stored)
+            tensors[f"regressor.{name}"] = _stored(value, half=half)
         for name, value in vars(self.reference).items() if self.reference else ():
             tensors[f"reference.{name}"] = np.ascontiguousarray(value)
         document = msgspec.json.encode(self.header, order="sorted").decode()
@@ -253,6 +249,11 @@ class Checkpoint:
     def with_header(self, **changes: object) -> Checkpoint:
         """Return a copy with other header fields; digest and path stay those of the file."""
         return replace(self, header=msgspec.structs.replace(self.header, **changes))
+
+
+def _stored(value: npt.NDArray[np.float32], *, half: bool) -> npt.NDArray[Any]:
+    """Return a weight as the file holds it: of halves only matrices and kernels."""
+    return np.ascontiguousarray(value.astype(np.float16) if half and value.ndim > 1 else value)
 
 
 _DTYPES = {"F32": np.float32, "F16": np.float16, "U8": np.uint8}

@@ -238,6 +238,11 @@ def split(samples: Sequence[Sample], seed: int = 0, exclude: Collection[str] = (
     return Split(shuffled[test + validation :], shuffled[test : test + validation], shuffled[:test])
 
 
+def ids_in(folders: Iterable[Path]) -> set[str]:
+    """Return the ids of labelled folders, which are to be left out of a training."""
+    return {sample.id for folder in folders for sample in read_samples(folder)}
+
+
 def split_record(parts: Split, seed: int, excluded_ids: Collection[str]) -> SplitRecord:
     """Return what a checkpoint remembers of a split."""
     digests = {name: ids_digest(getattr(parts, name)) for name in Split._fields}

@@ -97,7 +97,7 @@ def hand_candidates(labels: Labels, working: Grey) -> list[HandCandidate]:
             if mask is None or mask.tobytes() in found:
                 continue
             score = _score(mask, field, working)
-            found[mask.tobytes()] = HandCandidate(_bounds(mask), mask, score)
+            found[mask.tobytes()] = HandCandidate(bounds(mask), mask, score)
     plausible = [candidate for candidate in found.values() if candidate.score >= LEAST_SCORE]
     return sorted(plausible, key=lambda candidate: -candidate.score)
 
@@ -268,7 +268,7 @@ def _otsu(values: Grey) -> float:
     return float(threshold + 0.5) / 255
 
 
-def _bounds(mask: Mask) -> Box:
+def bounds(mask: Mask) -> Box:
     """Return the bounding box of a mask that is not empty."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)

@@ -78,7 +78,19 @@ def _response(image: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
     return maps
 
 
-class _WeightOperations:
+class _Operations:
+    """What needs no weights."""
+
+    def enlarge(self, maps: Tensor) -> Tensor:
+        """Repeat every pixel twice in each direction."""
+        return functional.interpolate(maps, scale_factor=2, mode="nearest")
+
+    def add(self, first: Tensor, second: Tensor) -> Tensor:
+        """Add two maps."""
+        return first + second
+
+
+class _WeightOperations(_Operations):
     """``bakit.student.run`` on folded weights."""
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
@@ -88,12 +100,6 @@ class _WeightOperations:
         weight, bias = self.weights[f"{layer.name}.weight"], self.weights[f"{layer.name}.bias"]
         maps = functional.conv2d(maps, weight, bias, layer.stride, layer.kernel // 2)
         return functional.relu(maps) if layer.relu else maps
-
-    def enlarge(self, maps: Tensor) -> Tensor:
-        return functional.interpolate(maps, scale_factor=2, mode="nearest")
-
-    def add(self, first: Tensor, second: Tensor) -> Tensor:
-        return first + second
 
     def sigmoid(self, maps: Tensor) -> Tensor:
         return torch.sigmoid(maps)
@@ -113,7 +119,7 @@ def draw_hand(image: Tensor, weights: Mapping[str, Tensor], settings: StudentSet
     return student.run(_WeightOperations(weights), image, settings)
 
 
-class StudentInTraining(nn.Module):
+class StudentInTraining(_Operations, nn.Module):
     """The student with a batch norm behind every convolution but the last.
 
     Args:
@@ -151,14 +157,6 @@ class StudentInTraining(nn.Module):
         if layer.name in self.norms:
             maps = self.norms[layer.name](maps)
         return functional.relu(maps) if layer.relu else maps
-
-    def enlarge(self, maps: Tensor) -> Tensor:
-        """Repeat every pixel twice in each direction."""
-        return functional.interpolate(maps, scale_factor=2, mode="nearest")
-
-    def add(self, first: Tensor, second: Tensor) -> Tensor:
-        """Add two maps."""
-        return first + second
 
     def sigmoid(self, maps: Tensor) -> Tensor:
         """Return the maps as they are: the loss has the sigmoid in it."""

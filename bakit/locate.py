@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from bakit.geometry import Box
-from bakit.hand import hand_candidates
+from bakit.hand import bounds, hand_candidates
 from bakit.preprocess import working_image
 
 if TYPE_CHECKING:
@@ -142,16 +142,14 @@ def choose(seen: Seen, shape: tuple[int, int]) -> Found:
         return NOTHING
     mask, confidence = seen.regions[0]
     is_map = seen.output.dtype == np.float32
-    edges = _soft_edges(seen.output, mask) if is_map else _edges(mask)  # type: ignore[arg-type]
+    edges = _soft_edges(seen.output, mask) if is_map else bounds(mask)  # type: ignore[arg-type]
     box = _in_pixels(edges, mask.shape[0], shape)
-    side = len(mask)
-    hard = _in_pixels(_edges(mask), side, (side, side))
     others = [other for other, _ in seen.regions[1:] if not (other & mask).any()]
     scores = Scores(
         confidence=round(confidence, 4),
         second=round(max((float(o.sum() / mask.sum()) for o in others), default=0.0), 4),
         border=round(_border_contact(mask), 4),
-        agreement=round(_agreement(seen.working, hard), 4),
+        agreement=round(_agreement(seen.working, bounds(mask)), 4),
         contrast=round(_contrast(mask, seen.working), 4),
     )
     reasons = {
@@ -180,14 +178,8 @@ def _sure_regions(certainty: Grey) -> list[tuple[Mask, float]]:
 Edges = tuple[float, float, float, float]
 
 
-def _edges(mask: Mask) -> Edges:
-    """Return left, top, right and bottom of a mask that is not empty, in pixels."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
-
-
 def _soft_edges(certainty: Grey, mask: Mask) -> Edges:
-    """Return the same between pixels: where the certainty of a row or column falls to a half."""
+    """Return left, top, right and bottom: where a column's or row's certainty falls to a half."""
     near = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(np.bool_)
     values = np.where(near, certainty, 0)
     columns, rows = values.max(0), values.max(1)

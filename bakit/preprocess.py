@@ -83,7 +83,7 @@ def working_image(grey: Grey, size: int) -> Grey:
     Returns:
         ``(size, size)`` float32 in 0..1.
     """
-    small: Grey = _resize(grey, size).astype(np.float32)
+    small: Grey = resize(grey, size).astype(np.float32)
     low, high = (float(value) for value in np.percentile(small, (1, 99)))
     if high <= low:  # nearly everything is one grey: stretch over what there is
         low, high = float(small.min()), float(small.max())
@@ -119,7 +119,7 @@ def preprocess(grey: Grey, box: Box | None, settings: Preprocessing) -> Grey:
     crop = np.round((grey - low) * (255 / max(high - low, 1e-6))).astype(np.uint8)
     if settings.equalize:
         crop = cv2.equalizeHist(crop).astype(np.uint8)
-    pixels: Grey = _resize(crop, settings.image_size).astype(np.float32) / np.float32(255)
+    pixels: Grey = resize(crop, settings.image_size).astype(np.float32) / np.float32(255)
     return pixels
 
 
@@ -160,7 +160,7 @@ def _checked(grey: Grey, name: str) -> Grey:
     return np.ascontiguousarray(grey, dtype=np.float32)
 
 
-def _resize(pixels: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
+def resize(pixels: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
     """Resize to a square, averaging where it shrinks."""
     shrinks = min(pixels.shape) > size
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR

@@ -87,7 +87,7 @@ class ExportRequest:
 
     Attributes:
         precision: Number format of the regressor.
-        localizer_form: ``loop`` or ``unrolled``.
+        localizer_form: How steps on the image are written, see ``bakit.settings``.
         ranges: Activation ranges; None unless the precision is INT8.
     """
 

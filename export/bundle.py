@@ -75,7 +75,7 @@ def export_bundle(
         precision: Number format of the regressor.
         out: The bundle's folder; a bundle that is there already is replaced at the end.
         ranges: INT8 activation ranges; the checkpoint's own when None.
-        localizer_form: ``loop`` or ``unrolled``.
+        localizer_form: How steps on the image are written, see ``bakit.settings``.
 
     Raises:
         UnsupportedTargetError: If the target is unknown or has no such precision.

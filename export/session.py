@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from bakit.backends.ort import OrtSession
 from bakit.export.onnx_localizer import localizer_model
 from bakit.export.onnx_writer import serialize
+from bakit.localizers import get_localizer
 
 if TYPE_CHECKING:
     from bakit.localizers import Weights
@@ -24,3 +26,13 @@ def open_localizer(
         threads: Threads; ONNX Runtime's own choice when None.
     """
     return OrtSession(serialize(localizer_model(weights, settings)), threads=threads)
+
+
+@cache
+def shipped_localizer(method: str) -> tuple[OrtSession, LocalizerSettings]:
+    """Return a localizer that comes along and its settings, opened once in a process.
+
+    It has one thread: for work that is spread over processes.
+    """
+    found = get_localizer(method)
+    return open_localizer(found.weights, found.settings, 1), found.settings

@@ -41,7 +41,7 @@ def test_other_crops_are_near_to_the_first(phantoms):
 
 def test_prepared_images_are_taken_from_the_cache(phantoms, monkeypatch):
     part, cache = phantoms
-    monkeypatch.setattr(crops, "ProcessPoolExecutor", None)
+    monkeypatch.setattr(crops, "spread", None)
     again = phantom_part(12, SETTINGS, cache, Jitter(2, 0.05), first=500)
     assert np.array_equal(again.images.numpy(), part.images.numpy())
     with pytest.raises(TypeError):  # other phantoms are not in it

@@ -14,17 +14,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-import cv2
 import msgspec
 import numpy as np
 
-from bakit.dataset import read_samples, split
+from bakit.dataset import ids_in, read_samples, split
 from bakit.errors import InputError
-from bakit.export.session import open_localizer
+from bakit.export.session import open_localizer, shipped_localizer
 from bakit.geometry import Box
 from bakit.hand import find_hand
 from bakit.localizer import initial_weights, loss_gradients, unfold
-from bakit.localizers import Localizer, get_localizer, write_localizer
+from bakit.localizers import Localizer, write_localizer
 from bakit.locate import locate
 from bakit.phantoms.phantom import make_phantom
 from bakit.preprocess import decode, working_image
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from bakit.backends.ort import OrtSession
     from bakit.localizers import Weights
     from bakit.preprocess import Grey
 
@@ -160,8 +158,7 @@ def amortise(
     """
     trials.check()
     settings = settings or AmortisedSettings()
-    excluded = {sample.id for folder in exclude for sample in read_samples(folder)}
-    samples = split(read_samples(data), split_seed, excluded).train
+    samples = split(read_samples(data), split_seed, ids_in(exclude)).train
     order = np.random.default_rng([trials.seed, 40]).permutation(len(samples))
     paths = [samples[index].path for index in order]
     half = len(paths) // 2  # no reference judges
@@ -280,7 +277,7 @@ def _hard(
 ) -> list[Picture]:
     """Return the hardest of the images in which the student finds a hand without a doubt."""
     done = partial(on_step, "asking the student")
-    asked = spread(partial(_ask, size), paths, workers, done, _start_student, 16)
+    asked = spread(partial(_ask, size), paths, workers, done, chunk=16)
     found = [picture for picture in asked if picture is not None]
     found.sort(key=lambda picture: picture.agreement)
     return found[: max(round(HARD * len(paths)), 1)]
@@ -288,7 +285,6 @@ def _hard(
 
 def _phantom(size: int, seed: int) -> Picture:
     """Return a phantom with its exact box."""
-    cv2.setNumThreads(1)  # one of many processes
     generator = np.random.default_rng([seed, 42])
     phantom = make_phantom(seed, height=int(generator.integers(*_PHANTOM_HEIGHTS)))
     grey = decode(phantom.image)
@@ -303,24 +299,14 @@ def _in_working(box: Box, grey: Grey, size: int) -> Box:
     return Box(*(round(edge) for edge in edges))
 
 
-_session: OrtSession
-_student: Localizer
 _settings: AmortisedSettings
 _pictures: list[Picture]
-
-
-def _start_student() -> None:
-    """Open the student once in a worker process."""
-    global _session, _student  # a worker's own
-    cv2.setNumThreads(1)  # the processes are the parallelism
-    _student = get_localizer("student")
-    _session = open_localizer(_student.weights, _student.settings, 1)
 
 
 def _ask(size: int, path: Path) -> Picture | None:
     """Return an image and the student's box, None if there is a doubt about it."""
     grey = decode(path)
-    found = locate(grey, _session, _student.settings)
+    found = locate(grey, *shipped_localizer("student"))
     if found.box is None or found.scores is None or _DOUBTS & set(found.reasons):
         return None
     box = _in_working(found.box, grey, size)
@@ -330,7 +316,6 @@ def _ask(size: int, path: Path) -> Picture | None:
 def _start(settings: AmortisedSettings, pictures: list[Picture]) -> None:
     """Keep in a worker process what all candidates share."""
     global _settings, _pictures  # a worker's own
-    cv2.setNumThreads(1)  # the processes are the parallelism
     _settings, _pictures = settings, pictures
 
 

@@ -72,7 +72,7 @@ def augment(images: Tensor, rows: Tensor, recipe: Recipe) -> Tensor:
     contrast = 1 + _signed(draw["contrast"]) * recipe.contrast
     brightness = _signed(draw["brightness"]) * recipe.brightness
     half = 0.5
-    changed = (changed - half) * _wide(contrast) + (half + _wide(brightness))
+    changed = (changed - half) * wide(contrast) + (half + wide(brightness))
     return changed.clamp(0, 1)
 
 
@@ -121,7 +121,7 @@ def _remove_background(images: Tensor, draw: dict[str, Tensor], share: float) ->
     """
     half = 0.5
     dark = torch.where(draw["is_removed"] < share, draw["background"] * half, 0.0)
-    return ((images - _wide(dark)) / (1 - _wide(dark))).clamp(min=0)
+    return ((images - wide(dark)) / (1 - wide(dark))).clamp(min=0)
 
 
 def _signed(draw: Tensor) -> Tensor:
@@ -129,5 +129,6 @@ def _signed(draw: Tensor) -> Tensor:
     return draw * 2 - 1
 
 
-def _wide(values: Tensor) -> Tensor:
+def wide(values: Tensor) -> Tensor:
+    """Return ``(N,)``, a value an image, as ``(N, 1, 1, 1)``."""
     return values[:, None, None, None]

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import multiprocessing
-import os
-from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
-import cv2
 import msgspec
 
 from bakit import hand
@@ -21,6 +18,7 @@ from bakit.files import file_sha256, sha256, write_file
 from bakit.geometry import Box
 from bakit.locate import locate
 from bakit.preprocess import decode
+from bakit.training.processes import spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -108,18 +106,13 @@ def find_boxes(
     keys = [sha256((file_sha256(path) + model).encode()) for path in paths]
     todo = [(key, path) for key, path in zip(keys, paths, strict=True) if key not in known]
     on_done(len(paths) - len(todo))
-    workers = min(workers or os.cpu_count() or 1, max(len(todo), 1))
     if todo:
-        context = multiprocessing.get_context("spawn")  # onnxruntime's threads do not survive fork
-        with ProcessPoolExecutor(
-            workers, context, initializer=_start, initargs=(localizer, settings)
-        ) as pool:
-            found = pool.map(_box, [path for _, path in todo], chunksize=4)
-            for count, ((key, _), box) in enumerate(zip(todo, found, strict=True), start=1):
-                known[key] = box
-                on_done(1)
-                if count % _SAVE_EVERY == 0:
-                    _write(cache, known)
+        start = partial(_start, localizer, settings)
+        found = spread(_box, [path for _, path in todo], workers, on_done, start)
+        for count, ((key, _), box) in enumerate(zip(todo, found, strict=True), start=1):
+            known[key] = box
+            if count % _SAVE_EVERY == 0:
+                _write(cache, known)
         _write(cache, known)
     return [known[key] for key in keys]
 
@@ -143,7 +136,6 @@ _settings: LocalizerSettings
 def _start(localizer: bytes, settings: LocalizerSettings) -> None:
     """Open the localizer once in a worker process."""
     global _session, _settings  # a worker's own
-    cv2.setNumThreads(1)  # the processes are the parallelism
     _session = OrtSession(localizer, threads=1)
     _settings = settings
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import multiprocessing
 import os
 import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache as cache_forever
 from functools import partial
@@ -27,6 +25,7 @@ from bakit.files import file_sha256, sha256
 from bakit.geometry import Box
 from bakit.phantoms.phantom import draw_labels, make_phantom
 from bakit.preprocess import decode, preprocess
+from bakit.training.processes import spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -163,9 +162,7 @@ def phantom_part(
     def rows() -> Iterator[Pixels]:
         make = partial(_phantom_crops, settings=settings, jitter=jitter)
         processes = min(workers or os.cpu_count() or 1, max(count // 16, 1))
-        context = multiprocessing.get_context("spawn")  # forking copies torch's threads' locks
-        with ProcessPoolExecutor(processes, context) as pool:
-            yield from pool.map(make, seeds, chunksize=8)
+        return spread(make, seeds, processes, lambda _: None, chunk=8)  # _cached counts
 
     shape = (count, jitter.crops, settings.image_size, settings.image_size)
     images = _cached(cache, key, shape, rows, on_done)

@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bakit.dataset import read_samples, split
+from bakit.dataset import ids_in, read_samples, split
 from bakit.errors import InputError
-from bakit.export.session import open_localizer
+from bakit.export.session import shipped_localizer
 from bakit.localizer_models import StudentInTraining
-from bakit.localizers import Localizer, get_localizer, write_localizer
+from bakit.localizers import Localizer, write_localizer
 from bakit.locate import look
 from bakit.preprocess import decode
 from bakit.settings import StudentSettings
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from bakit.backends.ort import OrtSession
-    from bakit.settings import LocalizerSettings
     from bakit.training.hand_pictures import Pixels
 
 GOOD = 0.2
@@ -119,14 +116,13 @@ def distill(
     """
     lessons.check()
     settings = settings or StudentSettings()
-    excluded = {sample.id for folder in exclude for sample in read_samples(folder)}
-    samples = split(read_samples(data), split_seed, excluded).train
+    samples = split(read_samples(data), split_seed, ids_in(exclude)).train
     order = np.random.default_rng(lessons.seed + 7).permutation(len(samples))
     paths = [samples[index].path for index in order[: lessons.images]]
-    teacher = get_localizer("unrolled")
+    seeds = range(PICTURE_SEEDS, PICTURE_SEEDS + lessons.phantoms)
     pairs = [
-        *_taught(paths, teacher, workers, partial(on_step, "asking the teacher")),
-        *_phantoms(lessons.phantoms, workers, partial(on_step, "drawing phantoms")),
+        *_taught(paths, workers, partial(on_step, "asking the teacher")),
+        *spread(phantom_picture, seeds, workers, partial(on_step, "drawing phantoms")),
         *(empty_picture(seed) for seed in range(lessons.empties)),
     ]
     if len(pairs) < lessons.batch_size:
@@ -196,41 +192,16 @@ def _loss(output: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _taught(
-    paths: list[Path],
-    teacher: Localizer,
-    workers: int | None,
-    on_done: Callable[[int], None],
+    paths: list[Path], workers: int | None, on_done: Callable[[int], None]
 ) -> Iterator[tuple[Pixels, Pixels]]:
     """Give the images whose hand the teacher is sure of, with the mask it draws."""
-    start = partial(_start, teacher)
-    for pair in spread(_ask, paths, workers, on_done, start):
-        if pair is not None:
-            yield pair
-
-
-def _phantoms(
-    count: int, workers: int | None, on_done: Callable[[int], None]
-) -> Iterator[tuple[Pixels, Pixels]]:
-    yield from spread(
-        phantom_picture, range(PICTURE_SEEDS, PICTURE_SEEDS + count), workers, on_done, None
-    )
-
-
-_session: OrtSession
-_settings: LocalizerSettings
-
-
-def _start(teacher: Localizer) -> None:
-    """Open the teacher once in a worker process."""
-    global _session, _settings  # a worker's own
-    cv2.setNumThreads(1)  # the processes are the parallelism
-    _session, _settings = open_localizer(teacher.weights, teacher.settings, 1), teacher.settings
+    return (pair for pair in spread(_ask, paths, workers, on_done) if pair is not None)
 
 
 def _ask(path: Path) -> tuple[Pixels, Pixels] | None:
     """Return an image and the hand that the teacher draws, None if it is not sure."""
     grey = decode(path)
-    regions = look(grey, _session, _settings).regions
+    regions = look(grey, *shipped_localizer("unrolled")).regions
     if not regions or regions[0][1] < GOOD:
         return None
     return square(grey), square(regions[0][0].astype(np.float32))

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from bakit.phantoms.phantom import make_phantom
-from bakit.preprocess import decode
+from bakit.preprocess import decode, resize
+from bakit.training.augment import wide
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,14 +41,12 @@ INVERTED, UPRIGHT, FRAMED, TWO, MARKED = 0.15, 0.65, 0.25, 0.04, 0.3
 
 def square(pixels: npt.NDArray[np.float32]) -> Pixels:
     """Return values in 0..1 as a square picture."""
-    method = cv2.INTER_AREA if min(pixels.shape) > SIDE else cv2.INTER_LINEAR
-    resized = cv2.resize(pixels, (SIDE, SIDE), interpolation=method)
-    return np.rint(resized * 255).astype(np.uint8)
+    picture: Pixels = np.rint(resize(pixels, SIDE) * 255).astype(np.uint8)
+    return picture
 
 
 def phantom_picture(seed: int) -> tuple[Pixels, Pixels]:
     """Return the picture and the mask of one phantom."""
-    cv2.setNumThreads(1)  # one of many processes
     generator = np.random.default_rng([seed, 30])
     phantom = make_phantom(seed, height=int(generator.integers(*_PHANTOM_HEIGHTS)))
     return square(decode(phantom.image)), square(phantom.mask.astype(np.float32))
@@ -106,7 +105,7 @@ def _foot(picture: npt.NDArray[np.float32], generator: np.random.Generator) -> N
 
 
 def changed(pictures: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Move, frame, invert, mark and blur pictures, and make working images of them.
+    """Move, frame, invert, mark and roughen pictures, and make working images of them.
 
     Args:
         pictures: ``(N, 1, 128, 128)`` float32 in 0..1.
@@ -126,25 +125,22 @@ def changed(pictures: Tensor, masks: Tensor, generator: torch.Generator) -> tupl
     stack = functional.grid_sample(stack, _grid(draw, count), align_corners=False)
     moved, drawn, inside = stack[:, :1], stack[:, 1:2], stack[:, 2:]
     # What lies outside the picture is black, white or some grey.
-    surround = torch.where(draw() < 0.6, 0.0, draw())[:, None, None, None]
+    surround = wide(torch.where(draw() < 0.6, 0.0, draw()))
     moved = moved + surround * (1 - inside)
     moved, drawn = _second_hand(moved, drawn, draw() < TWO)
     moved, drawn = _frame(moved, drawn, draw)
     moved = _mark(moved, drawn, draw)
     # Contrast from a tenth up, then noise: some hands are ten greys above their field.
-    low = torch.where(draw() < 0.3, draw(0.1, 0.4), draw(0.4, 1.0))[:, None, None, None]
-    moved = moved.clamp(0, 1) ** torch.exp(draw(-0.7, 0.7))[:, None, None, None] * low
+    low = wide(torch.where(draw() < 0.3, draw(0.1, 0.4), draw(0.4, 1.0)))
+    moved = moved.clamp(0, 1) ** wide(torch.exp(draw(-0.7, 0.7))) * low
     noise = torch.randn(moved.shape, generator=generator)
-    grain = (draw() ** 3 * 0.1)[:, None, None, None] * low
+    grain = wide(draw() ** 3 * 0.1) * low
     moved = moved + noise * grain
-    moved = torch.where((draw() < INVERTED)[:, None, None, None], 1 - moved, moved)
+    moved = torch.where(wide(draw() < INVERTED), 1 - moved, moved)
     small = functional.avg_pool2d(moved, 2)
     flat = small.flatten(1).sort(1).values
     bottom, top = (flat[:, int(q * (flat.shape[1] - 1))] for q in (0.01, 0.99))
-    small = (small - bottom[:, None, None, None]) / (top - bottom).clamp(min=1e-4)[
-        :, None, None, None
-    ]
-    # Half of the images come from large radiographs, the other from grainy ones.
+    small = (small - wide(bottom)) / wide((top - bottom).clamp(min=1e-4))
     return small.clamp(0, 1), functional.avg_pool2d(drawn, 2).clamp(0, 1)
 
 
@@ -170,8 +166,8 @@ def _second_hand(moved: Tensor, drawn: Tensor, which: Tensor) -> tuple[Tensor, T
     half_drawn = functional.interpolate(drawn, size=(SIDE, SIDE // 2), mode="area")
     two = torch.cat([half, half.roll(1, 0)], 3)
     two_drawn = torch.cat([half_drawn, half_drawn.roll(1, 0)], 3)
-    wide = which[:, None, None, None]
-    return torch.where(wide, two, moved), torch.where(wide, two_drawn, drawn)
+    chosen = wide(which)
+    return torch.where(chosen, two, moved), torch.where(chosen, two_drawn, drawn)
 
 
 def _frame(moved: Tensor, drawn: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
@@ -185,7 +181,7 @@ def _frame(moved: Tensor, drawn: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
     for values in (across, -across, down, -down):
         inside &= values < draw(0.6, 1.05)[:, None, None]
     covered = (~inside & (draw() < FRAMED)[:, None, None])[:, None]
-    grey = torch.where(draw() < 0.4, 0.0, draw())[:, None, None, None]
+    grey = wide(torch.where(draw() < 0.4, 0.0, draw()))
     return torch.where(covered, grey, moved), torch.where(covered, 0.0, drawn)
 
 
@@ -199,5 +195,5 @@ def _mark(moved: Tensor, drawn: Tensor, draw: Draw) -> Tensor:
         box = ((axis[None, None, :] - x).abs() < w) & ((axis[None, :, None] - y).abs() < h)
         stripes = torch.sin(axis[None, None, :] * draw(20, 90)[:, None, None]) > -0.3
         wanted = (box & stripes & (draw() < MARKED)[:, None, None])[:, None] & (drawn < 0.5)
-        moved = torch.where(wanted, draw(0.6, 1.0)[:, None, None, None], moved)
+        moved = torch.where(wanted, wide(draw(0.6, 1.0)), moved)
     return moved

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from bakit.dataset import find_unreadable, read_samples, split
+from bakit.dataset import find_unreadable, ids_in, read_samples, split
 from bakit.errors import ImageError, InputError
 from bakit.files import file_sha256, sha256, write_file
 
@@ -99,7 +99,7 @@ def read_parts(
     if remembered is not None and not resume:
         message = f"{out}: holds a run already; go on with it by --resume, or choose another --out"
         raise InputError(message)
-    excluded = {sample.id for folder in plan.exclude for sample in read_samples(folder)}
+    excluded = ids_in(plan.exclude)
     samples = [sample for sample in read_samples(plan.data) if sample.id not in excluded]
     if remembered is None:
         unreadable = _unreadable(plan, samples, on_image)

@@ -28,16 +28,16 @@ def spread(
         items: What it is called with.
         workers: Processes; one a core when None.
         on_done: Called with 1 after each item.
-        start: Called once in each process.
+        start: Called once in each process, in which OpenCV has one thread: the processes are the
+            parallelism.
         chunk: Items that a process takes at once.
     """
     items = list(items)
     processes = min(workers or os.cpu_count() or 1, max(len(items), 1))
     if processes == 1:
-        threads = cv2.getNumThreads()  # a start may set it for a process of its own
+        threads = cv2.getNumThreads()
         try:
-            if start:
-                start()
+            _begin(start)
             for item in items:
                 result = function(item)
                 on_done(1)
@@ -46,7 +46,13 @@ def spread(
             cv2.setNumThreads(threads)
         return
     context = multiprocessing.get_context("spawn")  # onnxruntime's threads do not survive fork
-    with ProcessPoolExecutor(processes, context, initializer=start) as pool:
+    with ProcessPoolExecutor(processes, context, _begin, (start,)) as pool:
         for result in pool.map(function, items, chunksize=chunk):
             on_done(1)
             yield result
+
+
+def _begin(start: Callable[[], None] | None) -> None:
+    cv2.setNumThreads(1)
+    if start:
+        start()
