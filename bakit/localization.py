@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -10,11 +9,11 @@ import cv2
 
 from bakit.errors import InputError
 from bakit.files import write_file
-from bakit.localizers import get_localizer, method_of
-from bakit.locate import choose, look
+from bakit.localizers import get_localizer
+from bakit.locate import Found
 from bakit.overlay import draw_overlay
 from bakit.preprocess import decode
-from bakit.runtime import Localization, Runtime
+from bakit.runtime import Runtime, localize
 from bakit.settings import Preprocessing
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bakit.preprocess import Grey
+    from bakit.runtime import Localization
 
 
 def localize_files(
@@ -69,16 +69,11 @@ def localize_files(
             settings = chosen.settings
         for image in images:
             grey: Grey = decode(image)
-            started = time.perf_counter()
-            seen = look(grey, session, settings)
-            found = choose(seen, (grey.shape[0], grey.shape[1]))
-            ms = (time.perf_counter() - started) * 1000
+            seen, place = localize(grey, session, settings)
             if overlay is not None:
+                found = Found(place.box, place.reasons, place.scores)
                 picture = draw_overlay(grey, seen, found, preprocessing)
                 write_file(
                     overlay / f"{image.stem}.png", cv2.imencode(".png", picture)[1].tobytes()
                 )
-            yield (
-                image,
-                Localization(found.box, method_of(settings), ms, found.reasons, found.scores),
-            )
+            yield image, place

@@ -15,7 +15,7 @@ from bakit.bundle import Bundle
 from bakit.errors import InputError
 from bakit.geometry import Box
 from bakit.localizers import method_of
-from bakit.locate import Found, Scores, locate
+from bakit.locate import Found, Scores, choose, locate, look
 from bakit.preprocess import decode, preprocess
 from bakit.targets import get_target
 
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from bakit.locate import Seen
     from bakit.preprocess import Grey
+    from bakit.settings import LocalizerSettings
     from bakit.targets import Session
 
 Sex = Literal["M", "F"]
@@ -178,12 +180,7 @@ class Runtime:
         Raises:
             ImageError: If the image cannot be used.
         """
-        grey = decode(image)
-        started = time.perf_counter()
-        settings = self.bundle.manifest.localizer
-        found = locate(grey, self.localizer, settings)
-        ms = (time.perf_counter() - started) * 1000
-        return Localization(found.box, method_of(settings), ms, found.reasons, found.scores)
+        return localize(decode(image), self.localizer, self.bundle.manifest.localizer)[1]
 
     def find(self, grey: Grey) -> Found:
         """Return the hand in pixels of ``grey``; nothing at all if hands are not looked for."""
@@ -222,6 +219,26 @@ class Runtime:
     ) -> None:
         """Free the models."""
         self.close()
+
+
+def localize(
+    grey: Grey, session: Session, settings: LocalizerSettings
+) -> tuple[Seen, Localization]:
+    """Find the hand with an open localizer, and take the time.
+
+    Args:
+        grey: ``(H, W)`` float32 in 0..1.
+        session: The localizer.
+        settings: Its settings.
+
+    Returns:
+        What the localizer saw, and where the hand is.
+    """
+    started = time.perf_counter()
+    seen = look(grey, session, settings)
+    found = choose(seen, (grey.shape[0], grey.shape[1]))
+    ms = (time.perf_counter() - started) * 1000
+    return seen, Localization(found.box, method_of(settings), ms, found.reasons, found.scores)
 
 
 def is_male(sex: str) -> bool:

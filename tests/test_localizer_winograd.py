@@ -9,7 +9,8 @@ from onnx import helper
 
 from bakit.errors import InputError
 from bakit.export.onnx_localizer import localizer_model
-from bakit.export.onnx_winograd import PARAMETERS, TRANSFORMS
+from bakit.export.onnx_winograd import PARAMETERS
+from bakit.export.onnx_winograd_tiles import TRANSFORMS
 from bakit.export.onnx_writer import serialize
 from bakit.localizer import initial_weights, localize, weight_shapes
 from bakit.localizer_models import localize_autograd
