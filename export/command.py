@@ -11,6 +11,7 @@ from bakit.checkpoint import SHIPPED, Checkpoint
 from bakit.errors import InputError
 from bakit.export.bundle import export_bundle
 from bakit.export.calibration import calibrate
+from bakit.settings import StudentSettings
 from bakit.targets import Precision, get_target
 
 if TYPE_CHECKING:
@@ -53,6 +54,14 @@ def export_all(
         message = "--calibration is for --int8"
         raise InputError(message)
     loaded = Checkpoint.read(checkpoint or SHIPPED)
+    if isinstance(loaded.header.localizer, StudentSettings) and (
+        steps is not None or localizer_form != "loop"
+    ):
+        message = (
+            f"{loaded.path}: its localizer is the student, which takes no steps on the image: "
+            "export it without --steps and --localizer-form, or train with --localizer unrolled"
+        )
+        raise InputError(message)
     if steps is not None:
         settings = msgspec.structs.replace(loaded.header.localizer, steps=steps)
         loaded = loaded.with_header(localizer=settings)

@@ -136,6 +136,12 @@ def test_an_out_folder_of_something_else(refused, checkpoint, tmp_path):
     assert line == "bakit: tiny-onnx-fp32: not empty and not a bundle; give another --out"
 
 
+@pytest.mark.parametrize("option", [["--steps", "5"], ["--localizer-form", "winograd"]])
+def test_steps_of_a_localizer_that_takes_none(refused, option):
+    line = refused("export", "--target", "onnx", *option, "--out", ".")
+    assert "its localizer is the student, which takes no steps on the image" in line
+
+
 def test_an_out_folder_that_is_a_file(refused, checkpoint, tmp_path):
     (tmp_path / "file").write_text("precious")
     line = refused("export", checkpoint.path, "--target", "onnx", "--out", "file")
