@@ -26,6 +26,8 @@ from bakit.settings import (
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from bakit.localizers import Localizer
+
     Weights: TypeAlias = dict[str, npt.NDArray[np.float32]]
 
 SCHEMA_VERSION = 2
@@ -249,6 +251,10 @@ class Checkpoint:
     def with_header(self, **changes: object) -> Checkpoint:
         """Return a copy with other header fields; digest and path stay those of the file."""
         return replace(self, header=msgspec.structs.replace(self.header, **changes))
+
+    def with_localizer(self, found: Localizer) -> Checkpoint:
+        """Return a copy that finds the hand in another way; digest and path stay the file's."""
+        return replace(self.with_header(localizer=found.settings), localizer=found.weights)
 
 
 def _stored(value: npt.NDArray[np.float32], *, half: bool) -> npt.NDArray[Any]:

@@ -65,7 +65,7 @@ def export_bundle(
     out: Path,
     *,
     ranges: Ranges | None = None,
-    localizer_form: LocalizerForm = "loop",
+    localizer_form: LocalizerForm = "winograd",
 ) -> Bundle:
     """Export a checkpoint for one target.
 

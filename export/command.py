@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,15 +12,27 @@ from bakit.checkpoint import SHIPPED, Checkpoint
 from bakit.errors import InputError
 from bakit.export.bundle import export_bundle
 from bakit.export.calibration import calibrate
-from bakit.settings import StudentSettings
+from bakit.localizer import initial_weights
+from bakit.localizers import Localizer, fits, get_localizer
+from bakit.settings import AmortisedSettings, LocalizerForm, StudentSettings
 from bakit.targets import Precision, get_target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from bakit.bundle import Bundle
-    from bakit.settings import LocalizerForm
+
+FASTEST_FORM: LocalizerForm = "winograd"
+"""Measured in ONNX Runtime and OpenVINO, docs/localizers.md."""
+
+TAKES_NO_STEPS = (
+    "this checkpoint's localizer, the student, takes no steps on the image; "
+    "--localizer unrolled does"
+)
+
+OPTIONS = {"size": "working-size"}
+"""Options that are not called as their setting is."""
 
 
 def export_all(
@@ -29,8 +42,9 @@ def export_all(
     out: Path,
     *,
     calibration: Path | None = None,
-    localizer_form: LocalizerForm = "loop",
-    steps: int | None = None,
+    localizer: str | None = None,
+    numbers: Mapping[str, float] | None = None,
+    localizer_form: LocalizerForm | None = None,
     on_done: Callable[[int], None] = lambda _: None,
 ) -> list[Bundle]:
     """Export a checkpoint for each target into ``out/<checkpoint>-<target>-<precision>``.
@@ -41,8 +55,10 @@ def export_all(
         precision: ``fp32``, ``fp16`` or ``int8``.
         out: Folder of the bundles.
         calibration: Labelled folder or ranges file for INT8; the checkpoint's ranges when None.
-        localizer_form: ``loop``, ``unrolled`` or ``winograd``.
-        steps: SGD steps of the localizer; the checkpoint's when None.
+        localizer: A localizer's method or file (``bakit.localizers.get_localizer``); the
+            checkpoint's own when None.
+        numbers: Settings of the unrolled or amortised localizer to change, by name.
+        localizer_form: ``loop``, ``unrolled`` or ``winograd``; the fastest when None.
         on_done: Called with the number of calibration images done since the last call.
 
     Raises:
@@ -54,17 +70,10 @@ def export_all(
         message = "--calibration is for --int8"
         raise InputError(message)
     loaded = Checkpoint.read(checkpoint or SHIPPED)
-    if isinstance(loaded.header.localizer, StudentSettings) and (
-        steps is not None or localizer_form != "loop"
-    ):
-        message = (
-            f"{loaded.path}: its localizer is the student, which takes no steps on the image: "
-            "export it without --steps and --localizer-form, or train with --localizer unrolled"
-        )
+    loaded = with_localizer(loaded, localizer, numbers or {})
+    if localizer_form is not None and isinstance(loaded.header.localizer, StudentSettings):
+        message = f"--localizer-form is for steps on the image; {TAKES_NO_STEPS}"
         raise InputError(message)
-    if steps is not None:
-        settings = msgspec.structs.replace(loaded.header.localizer, steps=steps)
-        loaded = loaded.with_header(localizer=settings)
     ranges = None
     if calibration is not None:
         ranges = (
@@ -79,7 +88,43 @@ def export_all(
             Precision(precision),
             out / f"{loaded.name}-{name}-{precision}",
             ranges=ranges,
-            localizer_form=localizer_form,
+            localizer_form=localizer_form or FASTEST_FORM,
         )
         for name in dict.fromkeys(target_names)
     ]
+
+
+def with_localizer(
+    checkpoint: Checkpoint, source: str | None, numbers: Mapping[str, float]
+) -> Checkpoint:
+    """Return a checkpoint with another localizer.
+
+    Args:
+        checkpoint: The checkpoint.
+        source: Method or file; the checkpoint's own localizer when None.
+        numbers: Settings to change, by name. Initial weights are drawn anew where they decide
+            the weights' shapes.
+
+    Raises:
+        InputError: If the localizer has no such settings, or trained weights do not fit them.
+    """
+    found = Localizer(checkpoint.header.localizer, checkpoint.localizer, "")
+    if source is not None:
+        found = get_localizer(source)
+    if not numbers:
+        return checkpoint.with_localizer(found)
+    given = ", ".join("--" + OPTIONS.get(name, name) for name in numbers)
+    if isinstance(found.settings, StudentSettings):
+        message = f"{given}: {TAKES_NO_STEPS}"
+        raise InputError(message)
+    if not all(math.isfinite(value) for value in numbers.values()):
+        message = f"{given}: not a number to compute with; give a finite one"
+        raise InputError(message)
+    settings = msgspec.structs.replace(found.settings, **numbers)
+    weights = found.weights
+    if not fits(settings, weights):
+        if isinstance(settings, AmortisedSettings):
+            message = f"{given}: the amortised localizer's weights are of other shapes"
+            raise InputError(message)
+        weights = initial_weights(settings)
+    return checkpoint.with_localizer(Localizer(settings, weights, found.origin))

@@ -15,7 +15,7 @@ Like ``export.onnx_unrolled`` it has no Conv with run-time weights, and every si
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -140,6 +140,10 @@ class _Pass(NamedTuple):
     scale3: str
 
 
+SMALLEST: Final = 1e-30
+"""Below it a difference counts as none, near enough."""
+
+
 class _Emitter(TileEmitter):
     """Emits the pieces of one step."""
 
@@ -238,16 +242,21 @@ class _Emitter(TileEmitter):
         """Return the gradient of the sum of absolute differences along one dimension."""
         phases = self.planes(maps, axis, self.phases)
         inside = [
-            self.op("Sign", self.subtract(phases[index + 1], phases[index]))
+            self.sign(self.subtract(phases[index + 1], phases[index]))
             for index in range(self.phases - 1)
         ]
         following = self.cut(phases[0], tile_axis, 1, self.across)
         last = self.cut(phases[-1], tile_axis, 0, self.across - 1)
-        between = self.op("Sign", self.subtract(following, last))
+        between = self.sign(self.subtract(following, last))
         before = [self.padded(between, tile_axis, 1), *inside]
         behind = [*inside, self.padded(between, tile_axis, -1)]
         pairs = zip(before, behind, strict=True)
         return self.join(*[self.subtract(*pair) for pair in pairs], axis=axis)
+
+    def sign(self, value: str) -> str:
+        """Return -1, 0 or 1. OpenVINO fuses these three with what surrounds them, but not Sign."""
+        size = self.op("Max", self.op("Abs", value), self.floats(SMALLEST))
+        return self.divide(value, size)
 
     def where_active(self, activated: str, gradient: str) -> str:
         active = self.op("Greater", activated, self.floats(0.0))

@@ -136,10 +136,20 @@ def test_an_out_folder_of_something_else(refused, checkpoint, tmp_path):
     assert line == "bakit: tiny-onnx-fp32: not empty and not a bundle; give another --out"
 
 
-@pytest.mark.parametrize("option", [["--steps", "5"], ["--localizer-form", "winograd"]])
-def test_steps_of_a_localizer_that_takes_none(refused, option):
-    line = refused("export", "--target", "onnx", *option, "--out", ".")
-    assert "its localizer is the student, which takes no steps on the image" in line
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--steps", "5"], "--steps: this checkpoint's localizer, the student, takes no steps"),
+        (["--working-size", "32", "--features", "4"], "--working-size, --features: this"),
+        (["--localizer-form", "loop"], "--localizer-form is for steps on the image; this"),
+        (["--localizer", "amortised", "--features", "3"], "the amortised localizer's weights are"),
+        (["--localizer", "unrolled", "--continuity", "nan"], "--continuity: not a number"),
+        (["--localizer", "otsu"], "no localizer 'otsu'; use student, unrolled, amortised"),
+        (["--localizer", "lost.safetensors"], "lost.safetensors: no localizer there"),
+    ],
+)
+def test_localizers_that_cannot_be_exported(refused, options, reason):
+    assert reason in refused("export", "--target", "onnx", *options, "--out", ".")
 
 
 def test_an_out_folder_that_is_a_file(refused, checkpoint, tmp_path):

@@ -28,14 +28,23 @@ if TYPE_CHECKING:
     "bakit calibrate. Default: the ranges that the checkpoint carries.",
 )
 @click.option(
+    "--localizer",
+    metavar="METHOD|FILE",
+    help="Find the hand by student, unrolled, amortised or a file of bakit distill. "
+    "Default: as the checkpoint does.",
+)
+@click.option(
     "--localizer-form",
     type=click.Choice(["loop", "unrolled", "winograd"]),
-    default="loop",
-    show_default=True,
-    help="The localizer's SGD steps as one Loop, each spelled out, or as a Loop of fewer "
-    "products, faster the more channels there are.",
+    help="The unrolled localizer's SGD steps as one Loop, each spelled out, or as a Loop of fewer "
+    "products. Default: winograd, the fastest.",
 )
-@click.option("--steps", type=click.IntRange(1, 1000), help="SGD steps of the localizer.")
+@click.option("--steps", type=click.IntRange(0, 1000), help="SGD steps of the unrolled localizer.")
+@click.option("--working-size", "size", type=click.IntRange(16, 1024), help="Its image, in pixels.")
+@click.option("--features", type=click.IntRange(2, 512), help="Its channels, the paper's p.")
+@click.option("--labels", type=click.IntRange(2, 512), help="Its labels at most, the paper's q.")
+@click.option("--similarity", type=click.FloatRange(0), help="Its similarity loss: lambda.")
+@click.option("--continuity", type=click.FloatRange(0), help="Its continuity loss: mu.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -48,9 +57,10 @@ def command(
     targets: tuple[str, ...],
     precision: str,
     calibration: Path | None,
-    localizer_form: LocalizerForm,
-    steps: int | None,
+    localizer: str | None,
+    localizer_form: LocalizerForm | None,
     out: Path,
+    **numbers: float | None,
 ) -> None:
     """Turn a float checkpoint into a bundle for a target.
 
@@ -59,6 +69,7 @@ def command(
     \b
     Example:
       bakit export --target onnx --int8
+      bakit export --target openvino --localizer unrolled --steps 20
       bakit export run/best.safetensors --target onnx --int8 --calibration radiographs/
     """
     from bakit.cli.progress import progress
@@ -71,8 +82,9 @@ def command(
             precision,
             out,
             calibration=calibration,
+            localizer=localizer,
+            numbers={name: value for name, value in numbers.items() if value is not None},
             localizer_form=localizer_form,
-            steps=steps,
             on_done=on_done,
         )
     for bundle in bundles:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from bakit.errors import MissingBackendError
@@ -20,8 +18,9 @@ from bakit.targets import Precision, get_target, targets
 @pytest.fixture(scope="module")
 def with_student(checkpoint, tmp_path_factory):
     student = get_localizer("student")
-    changed = replace(checkpoint.with_header(localizer=student.settings), localizer=student.weights)
-    return changed.write(tmp_path_factory.mktemp("student") / "student.safetensors")
+    return checkpoint.with_localizer(student).write(
+        tmp_path_factory.mktemp("student") / "student.safetensors"
+    )
 
 
 @pytest.mark.parametrize("name", targets())
