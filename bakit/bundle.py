@@ -12,6 +12,7 @@ from bakit.conformal import Intervals
 from bakit.errors import BundleError
 from bakit.files import sha256
 from bakit.geometry import Box
+from bakit.quantization import Int8Recipe
 from bakit.settings import (
     LocalizerForm,
     LocalizerSettings,
@@ -50,6 +51,7 @@ class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
         inputs: Its inputs.
         outputs: Its outputs.
         companions: Further files that the model consists of.
+        int8_share: Share of its multiply-adds that are written in INT8, 0..1.
     """
 
     role: Role
@@ -58,6 +60,7 @@ class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     companions: tuple[Companion, ...] = ()
+    int8_share: float = 0.0
 
     @property
     def files(self) -> dict[str, str]:
@@ -103,6 +106,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         checkpoint_sha256: Digest of the float checkpoint's file.
         calibration: What the INT8 ranges come from, in words; None for floats.
         calibration_sha256: Digest of the calibration set; None for floats.
+        calibration_images: Digests of its images, so that nothing is measured on them.
+        int8_recipe: How the regressor was quantized; None for floats.
         golden: Phantoms with expected results.
         tolerance_months: How far a device may be from the ages of the export.
         tool_versions: Versions of the libraries that wrote the files, by name.
@@ -130,6 +135,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     training_data: str
     split: SplitRecord | None
     intervals: Intervals | None = None
+    calibration_images: tuple[str, ...] = ()
+    int8_recipe: Int8Recipe | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from bakit.conformal import Intervals
 from bakit.errors import CheckpointError, MissingBackendError
 from bakit.files import sha256, write_file
 from bakit.localizers import fits
+from bakit.quantization import Ranges
 from bakit.settings import (
     Architecture,
     LocalizerSettings,
@@ -73,24 +74,6 @@ class TrainingRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics: dict[str, Metrics]
     best_epoch: int
     tool_versions: dict[str, str]
-
-
-class Ranges(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Activation ranges for INT8, gathered on training images.
-
-    Attributes:
-        method: How they were gathered.
-        samples: Calibration images.
-        calibration_sha256: Digest of the calibration set.
-        weights_sha256: Digest of the weights that they belong to.
-        tensors: Lowest and highest value by tensor name of the exported regressor.
-    """
-
-    method: str
-    samples: int
-    calibration_sha256: str
-    weights_sha256: str
-    tensors: dict[str, tuple[float, float]]
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

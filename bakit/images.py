@@ -6,13 +6,14 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from bakit.errors import ImageError
-from bakit.preprocess import decode
+from bakit.errors import ImageError, InputError
+from bakit.preprocess import decode, pixel_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from bakit.bundle import Bundle
     from bakit.preprocess import Grey
 
 T = TypeVar("T")
@@ -67,3 +68,31 @@ def look_at_images(
             pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C must not wait for the rest
             raise
     return outcomes
+
+
+def refuse_calibration_images(paths: Sequence[Path], bundles: Sequence[Bundle]) -> None:
+    """Refuse to measure a bundle on the images that its INT8 ranges were gathered on.
+
+    Images are known by their pixels, whatever their file is called. Those that cannot be read are
+    left to whoever uses them.
+
+    Raises:
+        InputError: If an image is one of them.
+    """
+    seen = {digest: bundle for bundle in bundles for digest in bundle.manifest.calibration_images}
+    if not seen:
+        return
+    length = len(next(iter(seen)))
+    for path, digest in zip(paths, look_at_images(paths, _digest), strict=True):
+        bundle = None if isinstance(digest, Unreadable) else seen.get(digest[:length])
+        if bundle is not None:
+            message = (
+                f"{path}: {bundle.name} was calibrated on this image and would look better than "
+                "it is; leave it out, or calibrate on others"
+            )
+            raise InputError(message)
+
+
+def _digest(path: Path, grey: Grey) -> str:
+    del path
+    return pixel_digest(grey)

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from bakit.errors import ImageError
+from bakit.files import sha256
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -89,6 +90,18 @@ def working_image(grey: Grey, size: int) -> Grey:
         low, high = float(small.min()), float(small.max())
     stretched: Grey = (small - np.float32(low)) / np.float32(max(high - low, 1e-6))
     return stretched.clip(0, 1)
+
+
+def pixel_digest(grey: Grey) -> str:
+    """Return the SHA-256 of an image's pixels, whatever file they came in.
+
+    8 bits and the same 8 bits stored as 16 are equal: both were divided by full scale.
+
+    Args:
+        grey: ``(H, W)`` float32 in 0..1, as ``decode`` returns it.
+    """
+    height, width = grey.shape
+    return sha256(f"{width}x{height}:".encode() + grey.tobytes())
 
 
 def preprocess(grey: Grey, box: Box | None, settings: Preprocessing) -> Grey:

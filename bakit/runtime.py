@@ -133,6 +133,16 @@ class Runtime:
         """What runs the regressor on this machine."""
         return self._regressor.provider
 
+    @property
+    def int8_share(self) -> float:
+        """Share of the regressor's multiply-adds in INT8, 0..1.
+
+        As the library executes them, where it tells; else as the file asks for.
+        """
+        written = self.bundle.artifact("regressor").int8_share
+        executed: float = getattr(self._regressor, "int8_share", written)
+        return executed
+
     def predict(self, image: str | Path | bytes | npt.NDArray[np.generic], sex: Sex) -> Prediction:
         """Return the bone age of one radiograph.
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from bakit.bundle import Artifact
-    from bakit.checkpoint import Checkpoint, Ranges
+    from bakit.checkpoint import Checkpoint
+    from bakit.quantization import Ranges
     from bakit.settings import LocalizerForm
 
     Tensors = Mapping[str, npt.NDArray[np.generic]]

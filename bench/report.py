@@ -138,6 +138,8 @@ class BundleReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         checkpoint_sha256: Digest of the float checkpoint.
         size_mb: Size of the model file by role, in 10^6 bytes.
         total_size_mb: Size of all model files; a file that does both roles counts once.
+        int8_share: Share of the regressor's multiply-adds in INT8, 0..1, as the library executes
+            them where it tells, else as the file asks for.
         latency: Times of predictions.
         footprint: Cost of start-up, and memory.
         drift: Distance from the float model; None if there was no labelled folder.
@@ -155,6 +157,7 @@ class BundleReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     latency: LatencyReport
     footprint: Footprint
     drift: DriftReport | None
+    int8_share: float = 0.0
 
 
 class DataInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

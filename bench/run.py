@@ -16,6 +16,7 @@ from bakit.bench.report import SCHEMA_VERSION, BundleReport, DataInfo, Report, S
 from bakit.bundle import Bundle
 from bakit.dataset import ids_digest, read_samples, take_part, thin
 from bakit.errors import InputError
+from bakit.images import refuse_calibration_images
 from bakit.preprocess import decode
 from bakit.runtime import Runtime
 from bakit.targets import get_target
@@ -81,6 +82,7 @@ def run_bench(
     references = choose_references(chosen, explicit) if samples else {}
     for bundle in chosen:
         get_target(bundle.manifest.target).load_backend()  # what is missing is said at once
+    refuse_calibration_images([sample.path for sample in samples], chosen)
     queries = _queries(chosen, samples)
     footprints = []
     for bundle in chosen:
@@ -119,6 +121,7 @@ def _bundle_report(
         checkpoint_sha256=manifest.checkpoint_sha256,
         size_mb=size_mb,
         total_size_mb=total_size_mb,
+        int8_share=runtime.int8_share,
         latency=latency,
         footprint=footprint,
         drift=drift,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bakit.preprocess import decode, pixel_digest
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -23,15 +25,21 @@ class CalibrationSet:
     Attributes:
         samples: Which images.
         pixels: The regressor's inputs, each ``(S, S)`` float32 in 0..1, in the same order.
+        images_sha256: Digests of the whole images (``bakit.preprocess.pixel_digest``).
     """
 
     samples: Sequence[Sample]
     pixels: Sequence[Grey]
+    images_sha256: Sequence[str] = ()
 
     @staticmethod
     def load(samples: Sequence[Sample], prepare: Callable[[Sample], Grey]) -> CalibrationSet:
         """Read images with ``prepare``, the preprocessing of the checkpoint."""
-        return CalibrationSet(samples, [prepare(sample) for sample in samples])
+        return CalibrationSet(
+            samples,
+            [prepare(sample) for sample in samples],
+            [pixel_digest(decode(sample.path)) for sample in samples],
+        )
 
     @property
     def digest(self) -> str:

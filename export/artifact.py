@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 
 def artifact(
-    role: Role, folder: Path, name: str, header: Header, companions: tuple[str, ...] = ()
+    role: Role,
+    folder: Path,
+    name: str,
+    header: Header,
+    int8_share: float = 0.0,
+    companions: tuple[str, ...] = (),
 ) -> Artifact:
     """Return the entry of a model whose files lie in ``folder``.
 
@@ -30,6 +35,7 @@ def artifact(
         folder: The bundle's folder.
         name: The file to open.
         header: The checkpoint's; inputs and outputs follow from it.
+        int8_share: Share of its multiply-adds that are written in INT8, 0..1.
         companions: Further files that the model consists of.
     """
     inputs, outputs = (
@@ -39,4 +45,4 @@ def artifact(
     )
     digest, *others = (sha256((folder / path).read_bytes()) for path in (name, *companions))
     beside = tuple(Companion(*pair) for pair in zip(companions, others, strict=True))
-    return Artifact(role, name, digest, inputs, outputs, beside)
+    return Artifact(role, name, digest, inputs, outputs, beside, round(int8_share, 4))

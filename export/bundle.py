@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bakit.checkpoint import Checkpoint, Ranges
+    from bakit.checkpoint import Checkpoint
+    from bakit.quantization import Ranges
     from bakit.settings import LocalizerForm
     from bakit.verify import GoldenCheck
 
@@ -124,6 +125,8 @@ def export_bundle(
             training_data=_training_data(checkpoint),
             split=header.training.split if header.training else None,
             intervals=header.intervals,
+            calibration_images=ranges.images_sha256 if ranges else (),
+            int8_recipe=ranges.recipe if ranges else None,
         )
         (folder / MANIFEST).write_bytes(encode_manifest(manifest))
         checks = check_golden(Bundle.read(folder))

@@ -4,32 +4,38 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from bakit.calib.dataset import CalibrationSet
-from bakit.calib.ranges import collect_ranges
+from bakit.calib.methods import METHODS, find_ranges
+from bakit.calib.ranges import write_ranges
 from bakit.calib.select import choose_samples
+from bakit.calib.statistics import gather
 from bakit.checkpoint import SHIPPED, Checkpoint
 from bakit.dataset import known_split, read_samples
-from bakit.errors import InputError
+from bakit.errors import ImageError, InputError
 from bakit.export.onnx_graph import regressor_model
-from bakit.export.onnx_writer import serialize
+from bakit.export.quantize import observed_model
 from bakit.export.session import open_localizer
-from bakit.files import write_file
 from bakit.locate import locate
 from bakit.preprocess import decode, preprocess
+from bakit.quantization import Ranges
 from bakit.tensors import regressor_inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from bakit.checkpoint import Ranges
     from bakit.dataset import Sample
     from bakit.preprocess import Grey
 
 SAMPLES = 256
 """Calibration images by default."""
+
+MIN_SAMPLES = 32
+"""Fewer images do not show what values an activation takes."""
+
+DEFAULT_METHOD = next(iter(METHODS))
+DIGITS = 16
+"""Hex digits that are kept of an image's digest: enough to tell one from some thousands."""
 
 
 def calibrate(
@@ -38,6 +44,7 @@ def calibrate(
     *,
     count: int = SAMPLES,
     seed: int = 0,
+    method: str = DEFAULT_METHOD,
     all_images: bool = False,
     on_done: Callable[[int], None] = lambda _: None,
 ) -> Ranges:
@@ -49,11 +56,13 @@ def calibrate(
             its 7:2:1 split is touched: no image that a score is taken on.
         count: Images to choose.
         seed: Seed of the choice.
+        method: How ranges are made of what is seen (``bakit.calib.methods``).
         all_images: Use any image of the folder, which holds none of the training data.
         on_done: Called with the number of images done since the last call.
 
     Raises:
-        InputError: If it is another folder than the checkpoint was trained on.
+        InputError: If it is another folder than the checkpoint was trained on, or there are too
+            few images, or of one sex only.
         LabelsError: If the folder cannot be read.
         ImageError: If an image cannot be used.
     """
@@ -72,6 +81,29 @@ def calibrate(
             )
             raise InputError(message)
         samples = parts.train
+    chosen = choose_samples(samples, count, seed)
+    _check(checkpoint, data, chosen)
+    return ranges_on(checkpoint, _load(checkpoint, chosen, on_done), method)
+
+
+def _check(checkpoint: Checkpoint, data: Path, chosen: Sequence[Sample]) -> None:
+    """Refuse images that ranges cannot be gathered on."""
+    if len(chosen) < MIN_SAMPLES:
+        message = (
+            f"{data}: {len(chosen)} calibration images; at least {MIN_SAMPLES} are needed, some "
+            "hundred are better"
+        )
+        raise InputError(message)
+    if checkpoint.header.architecture.sex and len({sample.male for sample in chosen}) == 1:
+        sex = "boys" if chosen[0].male else "girls"
+        message = f"{data}: all calibration images are of {sex}; the model needs both sexes"
+        raise InputError(message)
+
+
+def _load(
+    checkpoint: Checkpoint, samples: Sequence[Sample], on_done: Callable[[int], None]
+) -> CalibrationSet:
+    """Prepare images as the checkpoint's bundle would."""
     header = checkpoint.header
     localizer = open_localizer(checkpoint.localizer, header.localizer)
 
@@ -80,10 +112,14 @@ def calibrate(
         box = None
         if header.preprocessing.localize:
             box = locate(grey, localizer, header.localizer).box
+        pixels = preprocess(grey, box, header.preprocessing)
+        if pixels.min() == pixels.max():
+            message = f"{sample.path}: the hand's crop is all one grey; not a radiograph"
+            raise ImageError(message)
         on_done(1)
-        return preprocess(grey, box, header.preprocessing)
+        return pixels
 
-    return ranges_on(checkpoint, CalibrationSet.load(choose_samples(samples, count, seed), prepare))
+    return CalibrationSet.load(samples, prepare)
 
 
 def calibrate_file(
@@ -93,19 +129,31 @@ def calibrate_file(
     *,
     count: int = SAMPLES,
     seed: int = 0,
+    method: str = DEFAULT_METHOD,
     all_images: bool = False,
     on_done: Callable[[int], None] = lambda _: None,
 ) -> Ranges:
     """Run ``calibrate`` on a file, or the shipped checkpoint when None, and write a file."""
     loaded = Checkpoint.read(checkpoint or SHIPPED)
-    ranges = calibrate(loaded, data, count=count, seed=seed, all_images=all_images, on_done=on_done)
-    write_file(out, msgspec.json.format(msgspec.json.encode(ranges), indent=1) + b"\n")
+    ranges = calibrate(
+        loaded, data, count=count, seed=seed, method=method, all_images=all_images, on_done=on_done
+    )
+    write_ranges(out, ranges)
     return ranges
 
 
-def ranges_on(checkpoint: Checkpoint, calibration: CalibrationSet) -> Ranges:
+def ranges_on(
+    checkpoint: Checkpoint, calibration: CalibrationSet, method: str = DEFAULT_METHOD
+) -> Ranges:
     """Gather the ranges of the graph that export writes, on prepared images."""
     inputs = regressor_inputs(checkpoint.header.architecture, checkpoint.header.preprocessing)
-    model = serialize(regressor_model(checkpoint))
-    names = [spec.name for spec in inputs]
-    return collect_ranges(model, names, calibration, checkpoint.weights_sha256)
+    model = observed_model(regressor_model(checkpoint))
+    statistics = gather(model, [spec.name for spec in inputs], calibration)
+    return Ranges(
+        method=method,
+        samples=len(calibration),
+        calibration_sha256=calibration.digest,
+        weights_sha256=checkpoint.weights_sha256,
+        tensors=find_ranges(statistics, method),
+        images_sha256=tuple(digest[:DIGITS] for digest in calibration.images_sha256),
+    )

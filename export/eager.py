@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from bakit.checkpoint import Checkpoint
 from bakit.errors import InputError
 from bakit.export.artifact import artifact
@@ -22,12 +24,20 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
     """Copy the checkpoint; both models are read from it.
 
     Raises:
-        InputError: If the localizer's settings were changed for this export.
+        InputError: If the localizer was changed for this export.
     """
     del request
     data = checkpoint.path.read_bytes()
-    if Checkpoint.read(checkpoint.path).header.localizer != checkpoint.header.localizer:
-        message = "target 'torch' runs the checkpoint as it is: export it without --steps"
+    stored = Checkpoint.read(checkpoint.path)
+    same = stored.header.localizer == checkpoint.header.localizer and all(
+        np.array_equal(stored.localizer[name], value)
+        for name, value in checkpoint.localizer.items()
+    )
+    if not same:
+        message = (
+            "target 'torch' runs the checkpoint as it is: export it without --localizer and its "
+            "numbers"
+        )
         raise InputError(message)
     (out / FILE).write_bytes(data)
     roles: tuple[Role, ...] = ("localizer", "regressor")

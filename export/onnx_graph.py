@@ -100,21 +100,6 @@ def _misfit(error: Exception) -> str:
     return f"the checkpoint's weights do not fit its architecture: {reason}"
 
 
-def head_nodes(model: ModelProto) -> list[str]:
-    """Return the names of the head's nodes, which stay float in every precision."""
-    return [node.name for node in model.graph.node if node.name.startswith(("head/", "age_months"))]
-
-
-def early_nodes(model: ModelProto) -> list[str]:
-    """Return the names of the first convolution's and the first block's nodes."""
-    return [node.name for node in model.graph.node if node.name.startswith(("stem/", "block1/"))]
-
-
-def squeeze_nodes(model: ModelProto) -> list[str]:
-    """Return the names of the squeeze-and-excitation nodes."""
-    return [node.name for node in model.graph.node if "/squeeze/" in node.name]
-
-
 def _emit(emitter: _Emitter, architecture: Architecture) -> None:
     maps = emitter.stem("image")
     for index, block in enumerate(BLOCKS, start=1):

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bakit.backends.openvino import openvino
+import numpy as np
+
+from bakit.backends.openvino import DEVICE, openvino
 from bakit.export.artifact import artifact
+from bakit.export.onnx_writer import serialize
 from bakit.export.ort import onnx_models
+from bakit.export.quantize import int8_share
 from bakit.targets import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    import numpy.typing as npt
 
     from bakit.bundle import Artifact
     from bakit.checkpoint import Checkpoint
@@ -32,14 +38,16 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
     """
     core = openvino.Core()
     artifacts = []
-    for role, data in onnx_models(checkpoint, request).items():
+    for role, graph in onnx_models(checkpoint, request).items():
         # Not openvino.convert_model: it reads the same, and writes its call into the file.
-        model = core.read_model(data)
+        model = core.read_model(serialize(graph))
         _name_nodes(model)
+        _fold_constants(core, model)
         half = role == "regressor" and request.precision is Precision.FP16
         name, weights = f"{role}.xml", f"{role}.bin"
         openvino.save_model(model, str(out / name), compress_to_fp16=half)
-        artifacts.append(artifact(role, out, name, checkpoint.header, (weights,)))
+        share = int8_share(graph) if role == "regressor" else 0.0
+        artifacts.append(artifact(role, out, name, checkpoint.header, share, (weights,)))
     return artifacts
 
 
@@ -53,3 +61,47 @@ def _name_nodes(model: Any, prefix: str = "") -> None:  # noqa: ANN401  # OpenVI
             node.set_friendly_name(f"{prefix}{node.get_type_name()}:{index}")
         if hasattr(node, "get_function"):  # a loop's body
             _name_nodes(node.get_function(), f"{node.get_friendly_name()}/")
+
+
+def _fold_constants(core: Any, model: Any) -> None:  # noqa: ANN401
+    """Put constants in the place of what follows from constants and static shapes, in place.
+
+    OpenVINO reads a convolution's bias as a dozen nodes that reshape it, which are more text in the
+    ``.xml`` than everything else, and are folded at every load. INT8 weights stay as they are: they
+    would become floats.
+    """
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "ShapeOf" and node.input(0).get_partial_shape().is_static:
+            shape = list(node.input(0).get_shape())
+            _replace(node.output(0), np.array(shape, node.output(0).get_element_type().to_dtype()))
+    known: dict[str, bool] = {}
+    borders = {}  # constant outputs that something else reads
+    for node in model.get_ordered_ops():
+        kind = node.get_type_name()
+        sources = [item.get_source_output() for item in node.inputs()]
+        if kind == "Constant":
+            known[node.get_name()] = node.get_element_type().get_type_name() not in {"i8", "u8"}
+            continue
+        flags = [known[source.get_node().get_name()] for source in sources]
+        known[node.get_name()] = kind != "Parameter" and all(flags)
+        if not known[node.get_name()]:
+            for source, is_known in zip(sources, flags, strict=True):
+                if is_known and source.get_node().get_type_name() != "Constant":
+                    borders[source.get_node().get_name(), source.get_index()] = source
+    if not borders:
+        return
+    values = core.compile_model(
+        openvino.Model(list(borders.values()), [], "constants"),
+        DEVICE,
+        {"INFERENCE_PRECISION_HINT": "f32"},
+    )({})
+    for index, source in enumerate(borders.values()):
+        _replace(source, values[index].astype(source.get_element_type().to_dtype()))
+
+
+def _replace(output: Any, value: npt.NDArray[np.generic]) -> None:  # noqa: ANN401
+    """Let all readers of an output read a constant instead."""
+    constant = openvino.op.Constant(np.ascontiguousarray(value).reshape(value.shape))
+    constant.set_friendly_name(f"{output.get_node().get_friendly_name()}/{output.get_index()}")
+    for reader in output.get_target_inputs():
+        reader.replace_source_output(constant.output(0))

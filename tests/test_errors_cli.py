@@ -235,25 +235,6 @@ def test_a_training_option_that_is_not_possible(refused, labelled, option, reaso
     assert reason in refused("train", labelled.folder, "--out", "run", *option)
 
 
-def test_calibration_writes_ranges_that_export_takes(checkpoint, labelled, tmp_path, monkeypatch):
-    """The way that works, beside all those that do not."""
-    from bakit.calib.ranges import read_ranges
-    from bakit.export import command
-
-    out = tmp_path / "ranges.json"
-    arguments = ["calibrate", checkpoint.path, labelled.folder, "--all-images"]
-    arguments += ["--samples", 3, "--out", out]
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    assert (result.exit_code, result.stderr) == (0, "")
-    ranges = read_ranges(out)
-    assert ranges.samples == 3
-    assert set(ranges.tensors) == set(checkpoint.header.ranges.tensors)
-    given = []
-    monkeypatch.setattr(command, "export_bundle", lambda *_, ranges, **__: given.append(ranges))
-    command.export_all(checkpoint.path, ["onnx"], "int8", tmp_path, calibration=out)
-    assert given == [ranges]
-
-
 def test_calibration_wants_the_folder_of_the_training(checkpoint, labelled, refused):
     """Elsewhere training images cannot be told from test images."""
     line = refused("calibrate", checkpoint.path, labelled.folder)

@@ -266,7 +266,8 @@ def test_training_calibration_and_devices_see_the_same_pixels(
     monkeypatch.setattr(
         calibration, "locate", lambda grey, *_: locate(grey, FakeSession("localizer"), settings)
     )
-    monkeypatch.setattr(calibration, "collect_ranges", lambda model, inputs, images, digest: images)
+    monkeypatch.setattr(calibration, "ranges_on", lambda checkpoint, images, method: images)
+    monkeypatch.setattr(calibration, "MIN_SAMPLES", 1)
     images = calibration.calibrate(checkpoint, labelled.folder, all_images=True)
     of_id = dict(zip((sample.id for sample in labelled.samples), feeds, strict=True))
     assert len(images) == 12

@@ -142,7 +142,7 @@ def _bundles_table(report: Report) -> Table:
     from rich.text import Text
 
     names = ("bundle", "target\nprecision")
-    costs = ("size\nMB", "load\nms", "peak\nRSS MB")
+    costs = ("size\nMB", "INT8\n%", "load\nms", "peak\nRSS MB")
     errors = ("MAE\nmonths", "drift [95 % interval]\nmonths")
     table = new_table("Bundles", (*names, *costs, *errors), left=range(len(names)))
     for bundle in report.bundles:
@@ -151,6 +151,7 @@ def _bundles_table(report: Report) -> Table:
             Text(bundle.name),
             Text(f"{bundle.target} {bundle.precision.value}"),
             f"{bundle.total_size_mb:.2f}",
+            f"{100 * bundle.int8_share:.1f}" if bundle.int8_share else "-",
             f"{bundle.footprint.load_ms:.1f}",
             "?" if rss is None else f"{rss:.0f}",
             f"{bundle.drift.bundle_mae_months:.2f}" if bundle.drift else "-",

@@ -23,7 +23,7 @@ import click
     help="File to write.",
 )
 @click.option(
-    "--samples", type=click.IntRange(1), default=256, show_default=True, help="Images to use."
+    "--samples", type=click.IntRange(32), default=256, show_default=True, help="Images to use."
 )
 @click.option(
     "--all-images",
@@ -31,8 +31,21 @@ import click
     help="Use any image of DATA, for a folder that shares none with the training data.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the choice.")
+@click.option(
+    "--method",
+    type=click.Choice(["tails", "percentile-99.99", "percentile-99.9", "mse", "entropy", "minmax"]),
+    default="tails",
+    show_default=True,
+    help="How a range is made of what is seen of an activation.",
+)
 def command(
-    paths: tuple[Path, ...], out: Path, samples: int, seed: int, *, all_images: bool
+    paths: tuple[Path, ...],
+    out: Path,
+    samples: int,
+    seed: int,
+    method: str,
+    *,
+    all_images: bool,
 ) -> None:
     """Gather INT8 activation ranges on the training part of a labelled folder.
 
@@ -57,6 +70,7 @@ def command(
             out,
             count=samples,
             seed=seed,
+            method=method,
             all_images=all_images,
             on_done=on_done,
         )

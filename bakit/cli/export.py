@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 )
 @click.option("--fp32", "precision", flag_value="fp32", default=True, help="float32 (default).")
 @click.option("--fp16", "precision", flag_value="fp16", help="float16.")
-@click.option("--int8", "precision", flag_value="int8", help="INT8 backbone, float head.")
+@click.option("--int8", "precision", flag_value="int8", help="INT8 wherever it costs little.")
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),
@@ -88,4 +88,6 @@ def command(
             on_done=on_done,
         )
     for bundle in bundles:
-        click.echo(f"{bundle.root}  {bundle.size_bytes / 1e6:.1f} MB")
+        share = bundle.artifact("regressor").int8_share
+        int8 = f"  INT8: {share:.1%} of the multiply-adds" if share else ""
+        click.echo(f"{bundle.root}  {bundle.size_bytes / 1e6:.1f} MB{int8}")

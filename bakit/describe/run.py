@@ -24,8 +24,8 @@ from bakit.describe.document import (
 )
 from bakit.describe.image_header import Storage, read_storage
 from bakit.errors import InputError
-from bakit.files import sha256
 from bakit.images import Unreadable, image_files, look_at_images
+from bakit.preprocess import pixel_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -150,9 +150,7 @@ def _look_at(
 
 def _look(path: Path, grey: Grey) -> _Look:
     height, width = grey.shape
-    # 8 bits and the same 8 bits stored as 16 are equal here: both were divided by full scale.
-    digest = sha256(f"{width}x{height}:".encode() + grey.tobytes())
-    return _Look(digest, (width, height), read_storage(path))
+    return _Look(pixel_digest(grey), (width, height), read_storage(path))
 
 
 def _bad_image(path: Path, reason: str) -> BadImage:

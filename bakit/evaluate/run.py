@@ -31,7 +31,7 @@ from bakit.evaluate.document import (
     worst_of,
 )
 from bakit.evaluate.predict_all import predict_all
-from bakit.images import Unreadable
+from bakit.images import Unreadable, refuse_calibration_images
 from bakit.targets import Precision
 
 if TYPE_CHECKING:
@@ -144,12 +144,14 @@ def evaluate(
         on_image: Called with the number of images done since the last call.
 
     Raises:
-        InputError: If no image can be used, or a value is not possible.
+        InputError: If no image can be used, a value is not possible, or the bundle's INT8 ranges
+            were gathered on one of the images.
         BundleError: If a bundle is damaged or fails to run.
         MissingBackendError: If a library is not installed.
         VerificationError: If the model answers with something that is no number.
     """
     with _as_bundle(model) as bundle:
+        refuse_calibration_images([sample.path for sample in images.samples], [bundle])
         outcomes = predict_all(
             bundle, images.samples, workers=workers, threads=threads, on_image=on_image
         )

@@ -1,0 +1,135 @@
+"""From what was seen of an activation to the range that INT8 spends its 256 levels on.
+
+A range too wide wastes levels, one too narrow clips. Every method looks at the same statistics, so
+trying another one costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import numpy as np
+
+from bakit.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    from bakit.calib.statistics import Statistics
+
+    Floats: TypeAlias = npt.NDArray[np.float64]
+
+LEVELS: Final = 256
+TAIL_SHARE: Final = 0.04
+"""Share of the images whose extremes ``tails`` averages: a single odd image decides nothing."""
+
+_SHRINKS: Final = np.linspace(1.0, 0.2, 33)
+"""How much of the seen range ``mse`` and ``entropy`` try to keep."""
+
+
+def find_ranges(statistics: Statistics, method: str) -> dict[str, tuple[float, float]]:
+    """Return each tensor's range by a method.
+
+    Args:
+        statistics: What was seen.
+        method: One of ``METHODS``.
+
+    Raises:
+        InputError: If there is no such method.
+    """
+    if method not in METHODS:
+        message = f"no range method {method!r}; use {', '.join(METHODS)}"
+        raise InputError(message)
+    low, high = METHODS[method](statistics)
+    return {
+        name: (float(low[index]), float(high[index])) for index, name in enumerate(statistics.names)
+    }
+
+
+def _tails(seen: Statistics) -> tuple[Floats, Floats]:
+    """Average the most extreme of the images' own percentiles."""
+    count = max(1, round(TAIL_SHARE * seen.tails.shape[2]))
+    low = np.sort(seen.tails[:, 0], axis=1)[:, :count].mean(1)
+    high = np.sort(seen.tails[:, 1], axis=1)[:, -count:].mean(1)
+    return low, high
+
+
+def _minmax(seen: Statistics) -> tuple[Floats, Floats]:
+    return seen.low, seen.high
+
+
+def _percentile(share: float) -> Callable[[Statistics], tuple[Floats, Floats]]:
+    """Keep a share of all values, on each side."""
+
+    def ranges(seen: Statistics) -> tuple[Floats, Floats]:
+        below = np.cumsum(seen.counts, axis=1) / seen.counts.sum(1, keepdims=True)
+        width = (seen.high - seen.low) / seen.counts.shape[1]
+        first = (below < 1 - share).sum(1)
+        last = (below < share).sum(1) + 1
+        return seen.low + first * width, seen.low + last * width
+
+    return ranges
+
+
+def _mse(seen: Statistics) -> tuple[Floats, Floats]:
+    """Keep what makes the expected squared error of rounding and clipping smallest."""
+    return _best_shrink(seen, _squared_error)
+
+
+def _entropy(seen: Statistics) -> tuple[Floats, Floats]:
+    """Keep what loses the least information (Kullback-Leibler, as TensorRT's calibrator)."""
+    return _best_shrink(seen, _divergence)
+
+
+def _best_shrink(
+    seen: Statistics, loss: Callable[[Floats, Floats, float, float], float]
+) -> tuple[Floats, Floats]:
+    low, high = seen.low.copy(), seen.high.copy()
+    bins = seen.counts.shape[1]
+    for index in range(len(seen.names)):
+        bottom, top = seen.low[index], seen.high[index]
+        centres = bottom + (np.arange(bins) + 0.5) * (top - bottom) / bins
+        counts = seen.counts[index].astype(np.float64)
+        losses = [loss(centres, counts, bottom * kept, top * kept) for kept in _SHRINKS]
+        best = _SHRINKS[int(np.argmin(losses))]
+        low[index], high[index] = bottom * best, top * best
+    return low, high
+
+
+def _squared_error(centres: Floats, counts: Floats, low: float, high: float) -> float:
+    step = (high - low) / (LEVELS - 1)
+    clipped = centres - np.clip(centres, low, high)
+    return float((counts * (clipped**2 + step**2 / 12)).sum())
+
+
+def _divergence(centres: Floats, counts: Floats, low: float, high: float) -> float:
+    inside = (centres >= low) & (centres <= high)
+    if not inside.any():
+        return np.inf
+    kept = counts[inside]
+    clipped = kept.copy()
+    clipped[0] += counts[centres < low].sum()
+    clipped[-1] += counts[centres > high].sum()
+    level = np.minimum((np.arange(len(kept)) * LEVELS) // len(kept), LEVELS - 1)
+    filled = kept > 0
+    mass = np.bincount(level, kept, LEVELS)
+    members = np.bincount(level, filled, LEVELS)
+    quantized = np.where(filled, mass[level] / np.maximum(members[level], 1), 0.0)
+    # What is clipped to a bin that was empty cannot be told by the levels: a tiny mass stands in.
+    p = clipped / clipped.sum()
+    q = np.maximum(quantized / max(quantized.sum(), 1e-30), 1e-12)
+    some = p > 0
+    return float((p[some] * np.log(p[some] / q[some])).sum())
+
+
+METHODS: Final[dict[str, Callable[[Statistics], tuple[Floats, Floats]]]] = {
+    "tails": _tails,
+    "percentile-99.99": _percentile(0.9999),
+    "percentile-99.9": _percentile(0.999),
+    "mse": _mse,
+    "entropy": _entropy,
+    "minmax": _minmax,
+}
+"""By name, the default first."""

@@ -1,0 +1,91 @@
+"""What the activations of the float regressor look like on the calibration images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+
+import numpy as np
+
+from bakit.backends.ort import OrtSession
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+
+    from bakit.calib.dataset import CalibrationSet
+    from bakit.targets import Tensors
+
+    Floats: TypeAlias = npt.NDArray[np.float64]
+
+BINS: Final = 2048
+TAIL: Final = 99.99
+"""Percentile of each image's values that ``tails`` keeps, and its mirror at the bottom."""
+
+
+class Statistics(NamedTuple):
+    """What was seen of ``T`` tensors on ``N`` images.
+
+    Attributes:
+        names: Names of the tensors.
+        low: ``(T,)`` float64, lowest value.
+        high: ``(T,)`` float64, highest value.
+        tails: ``(T, 2, N)`` float64: each image's own ``TAIL`` percentiles, bottom and top.
+        counts: ``(T, BINS)`` int64: histogram from ``low`` to ``high``.
+    """
+
+    names: tuple[str, ...]
+    low: Floats
+    high: Floats
+    tails: Floats
+    counts: npt.NDArray[np.int64]
+
+
+def gather(
+    model: bytes,
+    inputs: Sequence[str],
+    calibration: CalibrationSet,
+    on_done: Callable[[int], None] = lambda _: None,
+) -> Statistics:
+    """Run the float model on every calibration image, twice: for the ends, then the histograms.
+
+    Args:
+        model: ONNX model whose outputs are the tensors to look at; inputs named as outputs are
+            looked at as well.
+        inputs: Names of its inputs, all of which are looked at.
+        calibration: The images.
+        on_done: Called after each image of each pass with 1.
+    """
+    with OrtSession(model, threads=1) as session:
+
+        def observe(feeds: Tensors) -> dict[str, Floats]:
+            fed = {name: feeds[name] for name in inputs}
+            return {
+                name: np.asarray(values, np.float64)
+                for name, values in {**session.run(fed), **fed}.items()
+            }
+
+        low: dict[str, float] = {}
+        high: dict[str, float] = {}
+        tails: dict[str, list[tuple[float, float]]] = {}
+        for feeds in calibration:
+            for name, values in observe(feeds).items():
+                low[name] = min(low.get(name, np.inf), float(values.min()))
+                high[name] = max(high.get(name, -np.inf), float(values.max()))
+                bottom, top = np.percentile(values, (100 - TAIL, TAIL))
+                tails.setdefault(name, []).append((float(bottom), float(top)))
+            on_done(1)
+        counts = {name: np.zeros(BINS, np.int64) for name in low}
+        for feeds in calibration:
+            for name, values in observe(feeds).items():
+                ends = (low[name], high[name] + (high[name] <= low[name]))
+                counts[name] += np.histogram(values, BINS, ends)[0]
+            on_done(1)
+    names = tuple(sorted(low))
+    return Statistics(
+        names,
+        np.array([low[name] for name in names]),
+        np.array([high[name] for name in names]),
+        np.array([tails[name] for name in names]).transpose(0, 2, 1),
+        np.array([counts[name] for name in names]),
+    )

@@ -1,0 +1,157 @@
+"""The regressor in INT8: quantize-dequantize pairs around what is computed in INT8."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from onnx import numpy_helper, shape_inference
+from onnxruntime.quantization import QuantType
+from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+from bakit.errors import CheckpointError
+from bakit.export.onnx_writer import check_profile, serialize, sort_nodes, strip_opset_imports
+
+if TYPE_CHECKING:
+    from bakit.quantization import Ranges
+
+REDUCE_RANGE = True
+"""Weights of 7 bits: AVX2 without VNNI adds pairs of products in 16 bits, and 8-bit weights
+saturate there without a word. Seven bits cannot, on any processor."""
+
+LAYERS = ("Conv", "Gemm")
+"""Operators that multiply and add."""
+
+
+def quantize(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
+    """Return the model in INT8, by the recipe that comes with the ranges.
+
+    Weights are symmetric INT8 of 7 bits, activations UINT8 per tensor. Convolutions, dense layers
+    and the ReLU behind them are quantized; h-swish and gates are computed in float between them.
+
+    Raises:
+        CheckpointError: If a range is missing, or a bias does not fit: they are another model's.
+    """
+    recipe = ranges.recipe
+    kept = {*recipe.float_layers}
+    for node in model.graph.node:  # in the order of computation
+        if node.op_type == "Relu" and _producer(model, node.input[0]) in kept:
+            kept.add(node.name)
+    data = {
+        name: (np.array(low, np.float32), np.array(high, np.float32))
+        for name, (low, high) in ranges.tensors.items()
+    }
+    missing = sorted(observed_tensors(model) - {*data, "sex", "age_months"})
+    if missing:
+        message = f"the INT8 ranges are another model's: none for {missing[0]!r}; calibrate again"
+        raise CheckpointError(message)
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    _shift_biases(copy, ranges.biases)
+    logger = logging.getLogger()  # the quantizer writes advice to the root logger
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        quantizer = QDQQuantizer(
+            copy,
+            per_channel=recipe.per_channel,
+            reduce_range=REDUCE_RANGE,
+            weight_qType=QuantType.QInt8,
+            activation_qType=QuantType.QUInt8,
+            tensors_range=TensorsData(CalibrationMethod.MinMax, data),
+            nodes_to_quantize=[],
+            nodes_to_exclude=sorted(kept),
+            op_types_to_quantize=[*LAYERS, "Relu"],
+            extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
+        )
+        quantizer.quantize_model()
+    finally:
+        logger.setLevel(level)
+    quantized: onnx.ModelProto = quantizer.model.model
+    sort_nodes(quantized.graph)
+    strip_opset_imports(quantized)
+    quantized.producer_name, quantized.producer_version = (
+        model.producer_name,
+        model.producer_version,
+    )
+    check_profile(quantized)
+    return quantized
+
+
+def layer_names(model: onnx.ModelProto) -> list[str]:
+    """Return the names of all convolutions and dense layers, in the order of computation."""
+    return [node.name for node in model.graph.node if node.op_type in LAYERS]
+
+
+def observed_tensors(model: onnx.ModelProto) -> set[str]:
+    """Return the names of the activations that quantization may need a range of."""
+    return {
+        name
+        for node in model.graph.node
+        if node.op_type in {*LAYERS, "Relu"}
+        for name in (node.input[0], node.output[0])
+    }
+
+
+def observed_model(model: onnx.ModelProto) -> bytes:
+    """Return the float model with every activation that matters among its outputs."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    there = {item.name for item in (*copy.graph.output, *copy.graph.input)}
+    copy.graph.output.extend(
+        onnx.helper.make_empty_tensor_value_info(name)
+        for name in sorted(observed_tensors(model) - there)
+    )
+    return serialize(copy)
+
+
+def multiply_adds(model: onnx.ModelProto) -> dict[str, int]:
+    """Return the multiply-adds of one inference by layer."""
+    inferred = shape_inference.infer_shapes(model)
+    shapes = {
+        item.name: [dim.dim_value for dim in item.type.tensor_type.shape.dim]
+        for item in (*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input)
+    }
+    shapes |= {item.name: list(item.dims) for item in model.graph.initializer}
+    return {
+        node.name: math.prod(shapes[node.output[0]][2:]) * math.prod(shapes[node.input[1]])
+        for node in model.graph.node
+        if node.op_type in LAYERS
+    }
+
+
+def int8_share(model: onnx.ModelProto) -> float:
+    """Return the share of the multiply-adds that a written model asks INT8 for, 0..1.
+
+    A layer counts if both its activation and its weight come out of a ``DequantizeLinear``.
+    """
+    dequantized = {
+        node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"
+    }
+    products = multiply_adds(model)
+    int8 = sum(
+        products[node.name]
+        for node in model.graph.node
+        if node.op_type in LAYERS and {node.input[0], node.input[1]} <= dequantized
+    )
+    return int8 / sum(products.values())
+
+
+def _producer(model: onnx.ModelProto, tensor: str) -> str | None:
+    return next((node.name for node in model.graph.node if tensor in node.output), None)
+
+
+def _shift_biases(model: onnx.ModelProto, shifts: dict[str, tuple[float, ...]]) -> None:
+    """Add to the biases of layers, in place."""
+    biases = {tensor.name: tensor for tensor in model.graph.initializer}
+    for layer, shift in shifts.items():
+        tensor = biases.get(f"{layer}.bias")
+        if tensor is None or list(tensor.dims) != [len(shift)]:
+            message = f"the INT8 biases are another model's: not {layer!r}'s; calibrate again"
+            raise CheckpointError(message)
+        changed = numpy_helper.to_array(tensor) + np.array(shift)
+        tensor.CopyFrom(numpy_helper.from_array(changed.astype(np.float32), tensor.name))
