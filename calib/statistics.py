@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
 from bakit.backends.ort import OrtSession
+from bakit.files import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -39,6 +42,28 @@ class Statistics(NamedTuple):
     high: Floats
     tails: Floats
     counts: npt.NDArray[np.int64]
+
+    @staticmethod
+    def read(path: Path) -> Statistics:
+        """Read a file that ``write`` wrote."""
+        with np.load(path) as arrays:
+            names = tuple(str(name) for name in arrays["names"])
+            return Statistics(
+                names, arrays["low"], arrays["high"], arrays["tails"], arrays["counts"]
+            )
+
+    def write(self, path: Path) -> None:
+        """Write all arrays as one ``.npz``."""
+        buffer = io.BytesIO()
+        np.savez_compressed(
+            buffer,
+            names=np.array(self.names),
+            low=self.low,
+            high=self.high,
+            tails=self.tails,
+            counts=self.counts,
+        )
+        write_file(path, buffer.getvalue())
 
 
 def gather(

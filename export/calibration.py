@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING
 
 from bakit.calib.dataset import CalibrationSet
 from bakit.calib.methods import METHODS, find_ranges
-from bakit.calib.ranges import write_ranges
 from bakit.calib.select import choose_samples
 from bakit.calib.statistics import gather
-from bakit.checkpoint import SHIPPED, Checkpoint
 from bakit.dataset import known_split, read_samples
 from bakit.errors import ImageError, InputError
 from bakit.export.onnx_graph import regressor_model
@@ -24,6 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from onnx import ModelProto
+
+    from bakit.calib.statistics import Statistics
+    from bakit.checkpoint import Checkpoint
     from bakit.dataset import Sample
     from bakit.preprocess import Grey
 
@@ -66,27 +68,46 @@ def calibrate(
         LabelsError: If the folder cannot be read.
         ImageError: If an image cannot be used.
     """
+    samples, _ = calibration_parts(checkpoint, data, all_images=all_images)
+    chosen = choose_samples(samples, count, seed)
+    check_calibration(checkpoint, data, chosen)
+    return ranges_on(checkpoint, load_images(checkpoint, chosen, on_done), method)
+
+
+def calibration_parts(
+    checkpoint: Checkpoint, data: Path, *, all_images: bool = False
+) -> tuple[list[Sample], list[Sample]]:
+    """Return the images to calibrate on, and those to judge a recipe on.
+
+    Args:
+        checkpoint: The float checkpoint.
+        data: A labelled folder.
+        all_images: Whether the folder shares no image with the training data. All of them are
+            then to calibrate on; otherwise the parts are the training and the validation part.
+
+    Raises:
+        InputError: If it is another folder than the checkpoint was trained on.
+        LabelsError: If the folder cannot be read.
+    """
     record = checkpoint.header.training
     samples = read_samples(data)
-    if not all_images:
-        if record is None:
-            message = f"{checkpoint.path}: does not say what it was trained on; use --all-images"
-            raise InputError(message)
-        parts = known_split(samples, record.split)
-        if parts is None:
-            message = (
-                f"{data}: not the folder that {checkpoint.name} was trained on, so its training "
-                "images cannot be told from its test images; calibrate on that folder, or with "
-                "bakit calibrate --all-images on one that shares no image with it"
-            )
-            raise InputError(message)
-        samples = parts.train
-    chosen = choose_samples(samples, count, seed)
-    _check(checkpoint, data, chosen)
-    return ranges_on(checkpoint, _load(checkpoint, chosen, on_done), method)
+    if all_images:
+        return samples, []
+    if record is None:
+        message = f"{checkpoint.path}: does not say what it was trained on; use --all-images"
+        raise InputError(message)
+    parts = known_split(samples, record.split)
+    if parts is None:
+        message = (
+            f"{data}: not the folder that {checkpoint.name} was trained on, so its training "
+            "images cannot be told from its test images; calibrate on that folder, or with "
+            "bakit calibrate --all-images on one that shares no image with it"
+        )
+        raise InputError(message)
+    return list(parts.train), list(parts.validation)
 
 
-def _check(checkpoint: Checkpoint, data: Path, chosen: Sequence[Sample]) -> None:
+def check_calibration(checkpoint: Checkpoint, data: Path, chosen: Sequence[Sample]) -> None:
     """Refuse images that ranges cannot be gathered on."""
     if len(chosen) < MIN_SAMPLES:
         message = (
@@ -100,8 +121,10 @@ def _check(checkpoint: Checkpoint, data: Path, chosen: Sequence[Sample]) -> None
         raise InputError(message)
 
 
-def _load(
-    checkpoint: Checkpoint, samples: Sequence[Sample], on_done: Callable[[int], None]
+def load_images(
+    checkpoint: Checkpoint,
+    samples: Sequence[Sample],
+    on_done: Callable[[int], None] = lambda _: None,
 ) -> CalibrationSet:
     """Prepare images as the checkpoint's bundle would."""
     header = checkpoint.header
@@ -122,33 +145,29 @@ def _load(
     return CalibrationSet.load(samples, prepare)
 
 
-def calibrate_file(
-    checkpoint: Path | None,
-    data: Path,
-    out: Path,
-    *,
-    count: int = SAMPLES,
-    seed: int = 0,
-    method: str = DEFAULT_METHOD,
-    all_images: bool = False,
-    on_done: Callable[[int], None] = lambda _: None,
-) -> Ranges:
-    """Run ``calibrate`` on a file, or the shipped checkpoint when None, and write a file."""
-    loaded = Checkpoint.read(checkpoint or SHIPPED)
-    ranges = calibrate(
-        loaded, data, count=count, seed=seed, method=method, all_images=all_images, on_done=on_done
-    )
-    write_ranges(out, ranges)
-    return ranges
-
-
 def ranges_on(
     checkpoint: Checkpoint, calibration: CalibrationSet, method: str = DEFAULT_METHOD
 ) -> Ranges:
     """Gather the ranges of the graph that export writes, on prepared images."""
+    statistics = statistics_of(checkpoint, regressor_model(checkpoint), calibration)
+    return ranges_from(checkpoint, calibration, statistics, method)
+
+
+def statistics_of(
+    checkpoint: Checkpoint,
+    model: ModelProto,
+    calibration: CalibrationSet,
+    on_done: Callable[[int], None] = lambda _: None,
+) -> Statistics:
+    """Look at the activations of a float graph of the checkpoint."""
     inputs = regressor_inputs(checkpoint.header.architecture, checkpoint.header.preprocessing)
-    model = observed_model(regressor_model(checkpoint))
-    statistics = gather(model, [spec.name for spec in inputs], calibration)
+    return gather(observed_model(model), [spec.name for spec in inputs], calibration, on_done)
+
+
+def ranges_from(
+    checkpoint: Checkpoint, calibration: CalibrationSet, statistics: Statistics, method: str
+) -> Ranges:
+    """Make ranges of what was seen, for the default recipe."""
     return Ranges(
         method=method,
         samples=len(calibration),

@@ -14,6 +14,7 @@ from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from bakit.errors import CheckpointError
+from bakit.export.equalize import equalize
 from bakit.export.onnx_writer import check_profile, serialize, sort_nodes, strip_opset_imports
 
 if TYPE_CHECKING:
@@ -27,19 +28,29 @@ LAYERS = ("Conv", "Gemm")
 """Operators that multiply and add."""
 
 
-def quantize(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
+def quantize(
+    model: onnx.ModelProto, ranges: Ranges, *, float_biases: bool = False
+) -> onnx.ModelProto:
     """Return the model in INT8, by the recipe that comes with the ranges.
 
     Weights are symmetric INT8 of 7 bits, activations UINT8 per tensor. Convolutions, dense layers
     and the ReLU behind them are quantized; h-swish and gates are computed in float between them.
 
+    Args:
+        model: The float regressor.
+        ranges: Ranges and recipe.
+        float_biases: Whether biases stay float32; otherwise they become INT32.
+
     Raises:
         CheckpointError: If a range is missing, or a bias does not fit: they are another model's.
     """
     recipe = ranges.recipe
+    if recipe.equalize:
+        model = equalize(model)
     kept = {*recipe.float_layers}
-    for node in model.graph.node:  # in the order of computation
-        if node.op_type == "Relu" and _producer(model, node.input[0]) in kept:
+    producers = {name: node.name for node in model.graph.node for name in node.output}
+    for node in model.graph.node:
+        if node.op_type == "Relu" and producers[node.input[0]] in kept:
             kept.add(node.name)
     data = {
         name: (np.array(low, np.float32), np.array(high, np.float32))
@@ -51,7 +62,7 @@ def quantize(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
         raise CheckpointError(message)
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    _shift_biases(copy, ranges.biases)
+    shift_biases(copy, ranges.biases)
     logger = logging.getLogger()  # the quantizer writes advice to the root logger
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -66,7 +77,11 @@ def quantize(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
             nodes_to_quantize=[],
             nodes_to_exclude=sorted(kept),
             op_types_to_quantize=[*LAYERS, "Relu"],
-            extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
+            extra_options={
+                "ActivationSymmetric": False,
+                "WeightSymmetric": True,
+                "QuantizeBias": not float_biases,
+            },
         )
         quantizer.quantize_model()
     finally:
@@ -141,12 +156,12 @@ def int8_share(model: onnx.ModelProto) -> float:
     return int8 / sum(products.values())
 
 
-def _producer(model: onnx.ModelProto, tensor: str) -> str | None:
-    return next((node.name for node in model.graph.node if tensor in node.output), None)
+def shift_biases(model: onnx.ModelProto, shifts: dict[str, tuple[float, ...]]) -> None:
+    """Add to the float biases of layers, in place.
 
-
-def _shift_biases(model: onnx.ModelProto, shifts: dict[str, tuple[float, ...]]) -> None:
-    """Add to the biases of layers, in place."""
+    Raises:
+        CheckpointError: If a layer has no such bias.
+    """
     biases = {tensor.name: tensor for tensor in model.graph.initializer}
     for layer, shift in shifts.items():
         tensor = biases.get(f"{layer}.bias")

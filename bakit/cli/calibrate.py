@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from bakit.calib.search import Limits, Outcome, Trial
 
 
 @click.command("calibrate")
@@ -34,44 +38,174 @@ import click
 @click.option(
     "--method",
     type=click.Choice(["tails", "percentile-99.99", "percentile-99.9", "mse", "entropy", "minmax"]),
-    default="tails",
-    show_default=True,
-    help="How a range is made of what is seen of an activation.",
+    help="How a range is made of what is seen of an activation. [default: tails]",
 )
+@click.option(
+    "--search",
+    "searching",
+    is_flag=True,
+    help="Try methods and recipes on validation images, and keep the best within the limits.",
+)
+@click.option(
+    "--max-drift-months",
+    type=click.FloatRange(0),
+    default=0.10,
+    show_default=True,
+    help="Search: most that the MAE may rise.",
+)
+@click.option(
+    "--max-mean-change-months",
+    type=click.FloatRange(0),
+    default=0.75,
+    show_default=True,
+    help="Search: most that ages may change on average.",
+)
+@click.option(
+    "--max-p99-change-months",
+    type=click.FloatRange(0),
+    default=3.0,
+    show_default=True,
+    help="Search: most that 99 of 100 ages may change.",
+)
+@click.option(
+    "--min-int8-share",
+    type=click.FloatRange(0, 1),
+    default=0.9,
+    show_default=True,
+    help="Search: least share of the multiply-adds in INT8.",
+)
+@click.option(
+    "--validation",
+    type=click.IntRange(1),
+    default=600,
+    show_default=True,
+    help="Search: validation images to judge on.",
+)
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path),
+    default="bakit-calibration",
+    show_default=True,
+    help="Search: folder of its trials, from which it goes on after a break.",
+)
+@click.option(
+    "--plots",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Search: draw sensitivity.png here.",
+)
+@click.pass_context
 def command(
+    context: click.Context,
     paths: tuple[Path, ...],
     out: Path,
     samples: int,
     seed: int,
-    method: str,
+    method: str | None,
+    max_drift_months: float,
+    max_mean_change_months: float,
+    max_p99_change_months: float,
+    min_int8_share: float,
+    validation: int,
+    work: Path,
+    plots: Path | None,
     *,
     all_images: bool,
+    searching: bool,
 ) -> None:
     """Gather INT8 activation ranges on the training part of a labelled folder.
 
-    CHECKPOINT defaults to the one that comes with bakit.
+    CHECKPOINT defaults to the one that comes with bakit. With --search, recipes are judged on the
+    validation part; if none keeps the limits, nothing is written and the exit status is 1.
 
     \b
     Example:
       bakit calibrate run/best.safetensors radiographs/ --out ranges.json
+      bakit calibrate run/best.safetensors radiographs/ --search --plots plots/
       bakit export run/best.safetensors --target onnx --int8 --calibration ranges.json
     """
-    from bakit.cli.progress import progress
-    from bakit.export.calibration import calibrate_file
+    from bakit.calib.search import Limits
+    from bakit.cli.progress import progress, steps
+    from bakit.export.calibrate_command import calibrate_file, search_file
 
     if len(paths) > 2:
         message = f"unexpected argument {str(paths[2])!r}"
         raise click.UsageError(message)
     checkpoint = paths[0] if len(paths) == 2 else None
-    with progress("images", samples) as on_done:
-        ranges = calibrate_file(
+    if not searching:
+        if plots is not None:
+            message = "--plots is for --search"
+            raise click.UsageError(message)
+        with progress("images", samples) as on_done:
+            ranges = calibrate_file(
+                checkpoint,
+                paths[-1],
+                out,
+                count=samples,
+                seed=seed,
+                method=method or "tails",
+                all_images=all_images,
+                on_done=on_done,
+            )
+        click.echo(f"{out}  {len(ranges.tensors)} tensors, {ranges.samples} images")
+        return
+    if all_images or method is not None:
+        option = "--all-images" if all_images else "--method"
+        message = f"{option} is not for --search, which tries all methods on validation images"
+        raise click.UsageError(message)
+    limits = Limits(max_drift_months, max_mean_change_months, max_p99_change_months, min_int8_share)
+    with steps({"calibration images": samples}) as on_step:
+        outcome = search_file(
             checkpoint,
             paths[-1],
             out,
+            work,
+            limits,
             count=samples,
+            validation=validation,
             seed=seed,
-            method=method,
-            all_images=all_images,
-            on_done=on_done,
+            plots=plots,
+            on_step=on_step,
         )
-    click.echo(f"{out}  {len(ranges.tensors)} tensors, {ranges.samples} images")
+    _print_search(outcome, limits)
+    if not outcome.met:
+        broken = "; ".join(outcome.best.broken(limits))
+        click.echo(f"bakit: no recipe keeps the limits; the best: {broken}", err=True)
+        click.echo(f"{out} was not written; allow more, or train longer", err=True)
+        context.exit(1)
+    click.echo(f"{out}  {_named(outcome.best)}")
+
+
+def _print_search(outcome: Outcome, limits: Limits) -> None:
+    """Print every trial and the most sensitive layers."""
+    from bakit.cli.tables import new_console, new_table
+
+    console = new_console()
+    columns = ("recipe", "MAE\nmonths", "mean change\nmonths", "p99\nmonths", "INT8\n%", "limits")
+    table = new_table(f"Trials on {outcome.best.samples} validation images", columns)
+    for trial in outcome.trials:
+        table.add_row(
+            _named(trial),
+            f"{trial.drift_months:+.3f}",
+            f"{trial.mean_change_months:.3f}",
+            f"{trial.p99_change_months:.2f}",
+            f"{100 * trial.int8_share:.1f}",
+            ("kept" if not trial.broken(limits) else "broken")
+            + (", best" if trial == outcome.best else ""),
+        )
+    console.print(table)
+    worst = sorted(outcome.sensitivity.items(), key=lambda item: -item[1])[:8]
+    table = new_table("Most sensitive layers", ("layer", "mean change alone\nmonths"))
+    for layer, change in worst:
+        table.add_row(layer, f"{change:.3f}")
+    console.print(table)
+
+
+def _named(trial: Trial) -> str:
+    """Return a trial's choice in words."""
+    recipe = trial.choice.recipe
+    words = [trial.choice.method]
+    words += [] if recipe.per_channel else ["one scale a tensor"]
+    words += ["equalized"] if recipe.equalize else []
+    words += ["corrected biases"] if trial.choice.corrected else []
+    return f"{', '.join(words)}; float: {', '.join(recipe.float_layers) or 'nothing'}"

@@ -1,0 +1,45 @@
+"""The picture of a search: what each layer costs in INT8."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bakit.figures import ALL, FEMALE, MALE, new_figure, save_figures
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.figure import Figure
+
+    from bakit.calib.search import Outcome
+
+INT8, FLOAT = MALE, FEMALE
+
+
+def draw_sensitivity(outcome: Outcome, out: Path) -> Path:
+    """Draw ``sensitivity.png`` into a folder and return the file.
+
+    Raises:
+        MissingBackendError: If matplotlib is not installed.
+    """
+    return save_figures({"sensitivity.png": lambda: sensitivity_figure(outcome)}, out)[0]
+
+
+def sensitivity_figure(outcome: Outcome) -> Figure:
+    """Draw a bar for each layer, from the image down to the age."""
+    kept = outcome.best.choice.recipe.float_layers
+    layers = list(outcome.sensitivity)
+    figure = new_figure(6.4, 1.6 + 0.15 * len(layers))
+    axes = figure.subplots()
+    colours = [FLOAT if layer in kept else INT8 for layer in layers]
+    axes.barh(range(len(layers)), list(outcome.sensitivity.values()), color=colours, height=0.8)
+    axes.set_yticks(range(len(layers)), layers, fontsize=6, parse_math=False)
+    axes.set_ylim(len(layers) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("mean change of the age when this layer alone is INT8 [months]")
+    axes.barh([], [], color=INT8, label="INT8 in the recipe found")
+    axes.barh([], [], color=FLOAT, label="float")
+    axes.legend(loc="lower right", frameon=False)
+    total = outcome.best.mean_change_months
+    axes.set_title(f"Sensitivity to INT8; the whole recipe: {total:.2f} months", color=ALL)
+    return figure

@@ -1,0 +1,261 @@
+"""The search for an INT8 recipe: on a bench of known costs, and on a real graph."""
+
+from __future__ import annotations
+
+import csv
+
+import msgspec
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import helper, numpy_helper
+
+from bakit.backends.ort import OrtSession
+from bakit.calib.methods import METHODS
+from bakit.calib.ranges import read_ranges
+from bakit.calib.search import ALWAYS_FLOAT, Choice, Limits, Trial, search
+from bakit.cli import main
+from bakit.errors import CheckpointError
+from bakit.export.bias import correct_biases
+from bakit.export.calibration import load_images, ranges_on
+from bakit.export.equalize import equalize
+from bakit.export.onnx_graph import regressor_model
+from bakit.export.onnx_writer import serialize
+from bakit.export.quantize import int8_share, layer_names, multiply_adds, quantize
+from bakit.export.search import TRIALS, Workbench
+from bakit.quantization import Int8Recipe
+
+LIMITS = Limits(max_drift_months=1, max_mean_change_months=1, max_p99_change_months=9)
+
+
+class Costs:
+    """A bench on which every INT8 layer costs what it is told, and weighs the same."""
+
+    def __init__(self, costs, method="mse"):
+        self.layers = [*costs, *ALWAYS_FLOAT]
+        self.costs, self.method, self.asked = costs, method, []
+
+    def attempt(self, choice, samples=None):
+        self.asked.append((choice, samples))
+        int8 = [name for name in self.costs if name not in choice.recipe.float_layers]
+        change = sum(self.costs[name] for name in int8)
+        change *= 1.0 if choice.method == self.method else 2.0
+        change *= 1.0 if choice.recipe.per_channel else 3.0
+        share = len(int8) / len(self.costs)
+        return Trial(choice, samples or 1000, 0.0, change, change * 2, share)
+
+
+def test_the_most_sensitive_layers_return_to_float():
+    bench = Costs({"a": 0.1, "b": 5.0, "c": 0.2, "d": 3.0, "e": 0.1, "f": 0.1})
+    found = search(bench, replace_share(LIMITS, 0.6))
+    assert found.met
+    assert set(found.best.choice.recipe.float_layers) == {*ALWAYS_FLOAT, "b", "d"}
+    assert found.best.choice.method == "mse"
+    assert found.best.choice.recipe.per_channel
+    assert sorted(found.sensitivity, key=found.sensitivity.get)[-2:] == ["d", "b"]
+
+
+def test_nothing_returns_to_float_while_the_limits_hold():
+    found = search(Costs({"a": 0.1, "b": 0.2}), LIMITS)
+    assert found.met
+    assert found.best.choice.recipe.float_layers == ALWAYS_FLOAT
+
+
+def test_limits_that_cannot_be_kept_give_the_best_with_enough_int8():
+    found = search(Costs({"a": 4.0, "b": 5.0, "c": 6.0, "d": 7.0}), replace_share(LIMITS, 0.75))
+    assert not found.met
+    assert found.best.int8_share == 0.75
+    assert found.best.mean_change_months == 15
+    assert found.best.broken(LIMITS)
+
+
+@given(st.lists(st.floats(0, 10), min_size=1, max_size=8), st.floats(0, 1))
+def test_what_is_found_keeps_the_limits_or_says_so(costs, share):
+    limits = replace_share(LIMITS, share)
+    found = search(Costs({f"l{i}": cost for i, cost in enumerate(costs)}), limits)
+    assert found.met == (not found.best.broken(limits))
+    assert set(found.best.choice.recipe.float_layers) >= set(ALWAYS_FLOAT)
+    assert found.best in found.trials
+
+
+def test_nan_breaks_every_limit():
+    trial = Trial(Choice("tails", Int8Recipe()), 1, *[float("nan")] * 3, 1.0)
+    assert len(trial.broken(LIMITS)) == 3
+
+
+def replace_share(limits, share):
+    return msgspec.structs.replace(limits, min_int8_share=share)
+
+
+# On the real graph
+
+
+@pytest.fixture(scope="module")
+def images(checkpoint, labelled):
+    return load_images(checkpoint, labelled.samples[:8])
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint):
+    return regressor_model(checkpoint)
+
+
+def ages(model, images):
+    with OrtSession(serialize(model), threads=1) as session:
+        return np.array([session.run(feeds)["age_months"].item() for feeds in images])
+
+
+def test_equalized_layers_compute_the_same_ages(model, images):
+    equalized = equalize(model)
+    np.testing.assert_allclose(ages(equalized, images), ages(model, images), atol=2e-3)
+    before, after = (
+        {item.name: numpy_helper.to_array(item) for item in graph.graph.initializer}
+        for graph in (model, equalized)
+    )
+    name = "block2/depthwise"
+    assert not np.array_equal(before[f"{name}.weight"], after[f"{name}.weight"])
+    written = np.abs(after["block2/expand.weight"]).max((1, 2, 3))
+    read = np.abs(after[f"{name}.weight"]).max((1, 2, 3))
+    project = np.abs(after["block2/project.weight"]).max((0, 2, 3))
+    live = (written > 0) & (read > 0)
+    assert np.allclose(written[live], read[live], rtol=0.1)
+    live = (read > 0) & (project > 0)
+    assert np.allclose(read[live], project[live], rtol=0.1)
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_the_recipe_decides_what_is_int8(checkpoint, model, images, per_channel):
+    ranges = ranges_on(checkpoint, images)
+    products = multiply_adds(model)
+    # By hand, at 96 pixels: 48x48 outputs of 9 weights and 16 channels; 960 to 1280 features.
+    assert products["stem/conv"] == 48 * 48 * 16 * 9
+    assert products["head/project"] == 960 * 1280
+    kept = ("age_months", "block4/squeeze/fc1", "block9/expand", "head/sex")
+    recipe = Int8Recipe(kept, per_channel=per_channel)
+    quantized = quantize(model, msgspec.structs.replace(ranges, recipe=recipe))
+    share = 1 - sum(products[name] for name in kept) / sum(products.values())
+    assert int8_share(quantized) == pytest.approx(share)
+    assert int8_share(model) == 0
+    scales = {
+        item.name: numpy_helper.to_array(item).size
+        for item in quantized.graph.initializer
+        if item.name.endswith(".weight_scale")
+    }
+    assert scales["block2/expand.weight_scale"] == (64 if per_channel else 1)
+    assert "block9/expand.weight_scale" not in scales
+
+
+def test_corrected_biases_undo_the_mean_error(checkpoint, model, images):
+    """Of the last quantized layer, on the images that it was corrected on."""
+    ranges = ranges_on(checkpoint, images)
+    feeds = list(images)[:2]
+    corrected = correct_biases(model, ranges, feeds)
+    assert set(corrected.biases) == set(layer_names(model)) - set(ranges.recipe.float_layers)
+    layer = "head/hidden1"
+
+    def mean_output(graph):
+        output = next(node.output[0] for node in graph.graph.node if node.name == layer)
+        graph.graph.output.append(helper.make_empty_tensor_value_info(output))
+        with OrtSession(serialize(graph), threads=1) as session:
+            return np.mean([session.run(feed)[output] for feed in feeds], axis=0)
+
+    expected = mean_output(regressor_model(checkpoint))
+    plain, better = (
+        np.abs(mean_output(quantize(model, used)) - expected).mean() for used in (ranges, corrected)
+    )
+    assert better < 0.2 * plain
+
+
+def test_biases_of_another_model_are_refused(checkpoint, model, images):
+    ranges = ranges_on(checkpoint, images)
+    for biases in ({"block99/expand": (0.0,)}, {"stem/conv": (0.0,)}):
+        with pytest.raises(CheckpointError, match="biases are another model's"):
+            quantize(model, msgspec.structs.replace(ranges, biases=biases))
+
+
+def test_a_trial_is_measured_once(checkpoint, images, tmp_path, monkeypatch):
+    """A second workbench finds the first one's trials, and another choice is not among them."""
+    choice = Choice("tails", Int8Recipe())
+    first = Workbench(checkpoint, images, images, tmp_path).attempt(choice)
+    assert first.int8_share == pytest.approx(0.985, abs=0.001)
+    assert 0 < first.mean_change_months < 60
+    with (tmp_path / TRIALS).open("ab") as file:
+        file.write(b'["cut off')
+    again = Workbench(checkpoint, images, images, tmp_path)
+    monkeypatch.setattr("bakit.export.search.quantize", None)
+    assert again.attempt(choice) == first
+    with pytest.raises(TypeError):
+        again.attempt(Choice("minmax", Int8Recipe()))
+
+
+@pytest.fixture
+def quick(monkeypatch, images):
+    """Make a search short: two methods, few layers, the images at hand."""
+    monkeypatch.setattr(
+        "bakit.calib.search.METHODS", {name: METHODS[name] for name in ("tails", "minmax")}
+    )
+    layers = ["stem/conv", "block1/depthwise", "block2/expand", "age_months", "head/sex"]
+    monkeypatch.setattr("bakit.export.search.layer_names", lambda _: layers)
+    monkeypatch.setattr("bakit.export.search.CORRECTION_SAMPLES", 1)
+    monkeypatch.setattr("bakit.export.search.correct_biases", lambda _, ranges, *__: ranges)
+    monkeypatch.setattr("bakit.export.search.check_calibration", lambda *_: None)
+    monkeypatch.setattr(
+        "bakit.export.search.calibration_parts",
+        lambda *_: (list(images.samples[:4]), list(images.samples[4:])),
+    )
+
+
+def run(*words):
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def test_the_command_writes_what_export_takes(checkpoint, labelled, tmp_path, quick):
+    pytest.importorskip("matplotlib")
+    out, work = tmp_path / "ranges.json", tmp_path / "work"
+    limits = ["--max-drift-months", 90, "--max-mean-change-months", 90]
+    limits += ["--max-p99-change-months", 90]
+    words = ["calibrate", checkpoint.path, labelled.folder, "--search", "--out", out]
+    result = run(*words, "--work", work, "--plots", tmp_path / "plots", *limits)
+    assert result.exit_code == 0, result.output
+    assert "kept, best" in result.stdout
+    ranges = read_ranges(out)
+    assert ranges.recipe.float_layers == ALWAYS_FLOAT
+    rows = list(csv.DictReader((work / "sensitivity.csv").read_text("utf-8").splitlines()))
+    assert {row["layer"] for row in rows} == {"stem/conv", "block1/depthwise", "block2/expand"}
+    assert (tmp_path / "plots" / "sensitivity.png").read_bytes()[:4] == b"\x89PNG"
+    stored = checkpoint.with_header(ranges=ranges).write(tmp_path / "found.safetensors")
+    exported = run("export", stored.path, "--target", "onnx", "--int8", "--out", tmp_path)
+    assert exported.exit_code == 0, exported.output
+
+
+def test_limits_that_cannot_be_kept_install_nothing(checkpoint, labelled, tmp_path, quick):
+    out = tmp_path / "ranges.json"
+    out.write_text("what was there")
+    words = ["calibrate", checkpoint.path, labelled.folder, "--search", "--out", out]
+    result = run(*words, "--work", tmp_path / "work", "--max-mean-change-months", 0)
+    assert result.exit_code == 1
+    first, second = result.stderr.splitlines()
+    assert first.startswith("bakit: no recipe keeps the limits; the best: ")
+    assert "mean change +" in first
+    assert second == f"{out} was not written; allow more, or train longer"
+    assert out.read_text() == "what was there"
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--search", "--all-images"], "--all-images is not for --search"),
+        (["--search", "--method", "mse"], "--method is not for --search"),
+        (["--plots", "plots"], "--plots is for --search"),
+        (["--search", "--min-int8-share", "1.5"], "--min-int8-share"),
+    ],
+)
+def test_options_that_do_not_go_together(refused, labelled, options, reason):
+    assert reason in refused("calibrate", labelled.folder, *options)
+
+
+def test_the_search_wants_the_folder_of_the_training(refused, checkpoint, labelled):
+    line = refused("calibrate", checkpoint.path, labelled.folder, "--search")
+    assert "does not say what it was trained on" in line
