@@ -10,7 +10,7 @@ from bakit.backends.openvino import DEVICE, openvino
 from bakit.export.artifact import artifact
 from bakit.export.onnx_writer import serialize
 from bakit.export.ort import onnx_models
-from bakit.export.quantize import int8_share
+from bakit.export.quantize import int8_share, round_once
 from bakit.targets import Precision
 
 if TYPE_CHECKING:
@@ -31,14 +31,17 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
 
     * FP16: the regressor's weights are stored as float16. What it is computed in is up to the CPU:
       float16 where it has that, else float32.
-    * INT8: the quantize-dequantize model of the target ``onnx``, with the same 7-bit weights.
+    * INT8: the quantize-dequantize model of the target ``onnx``, with the same 7-bit weights, and
+      without the roundings that OpenVINO does better without.
 
     Raises:
         CheckpointError: If INT8 is asked for and the ranges are another model's.
     """
     core = openvino.Core()
     artifacts = []
-    for role, graph in onnx_models(checkpoint, request).items():
+    for role, written in onnx_models(checkpoint, request).items():
+        is_int8 = role == "regressor" and request.precision is Precision.INT8
+        graph = round_once(written) if is_int8 else written
         # Not openvino.convert_model: it reads the same, and writes its call into the file.
         model = core.read_model(serialize(graph))
         _name_nodes(model)

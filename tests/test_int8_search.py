@@ -23,7 +23,7 @@ from bakit.export.calibration import load_images, ranges_on
 from bakit.export.equalize import equalize
 from bakit.export.onnx_graph import regressor_model
 from bakit.export.onnx_writer import serialize
-from bakit.export.quantize import int8_share, layer_names, multiply_adds, quantize
+from bakit.export.quantize import int8_share, layer_names, multiply_adds, quantize, round_once
 from bakit.export.search import TRIALS, Workbench
 from bakit.quantization import Int8Recipe
 
@@ -259,3 +259,17 @@ def test_options_that_do_not_go_together(refused, labelled, options, reason):
 def test_the_search_wants_the_folder_of_the_training(refused, checkpoint, labelled):
     line = refused("calibrate", checkpoint.path, labelled.folder, "--search")
     assert "does not say what it was trained on" in line
+
+
+def test_rounding_once_changes_ages_less_than_int8_itself(checkpoint, model, images):
+    quantized = quantize(model, ranges_on(checkpoint, images))
+    once = round_once(quantized)
+    counts = [
+        sum(node.op_type == "QuantizeLinear" for node in graph.graph.node)
+        for graph in (quantized, once)
+    ]
+    assert counts[0] - counts[1] >= 30  # one for each h-swish and each sum
+    assert int8_share(once) == int8_share(quantized)
+    expected = ages(model, images)
+    before, after = (np.abs(ages(graph, images) - expected).mean() for graph in (quantized, once))
+    assert after <= before
