@@ -188,13 +188,17 @@ class TileEmitter:
 
     def moved(self, value: str, axis: int, by: int) -> str:
         """Return tiles moved by one, down or right if ``by`` is 1, up or left if it is -1."""
-        kept = (0, self.across - 1) if by > 0 else (1, self.across)
-        return self.padded(self.cut(value, axis, *kept), axis, by)
+        # One pass over the tiles: a pad of -1 takes away the tile that is moved out.
+        return self.padded(value, axis, by, others=-1)
 
-    def padded(self, value: str, axis: int, side: int) -> str:
-        """Return a transformed map with a zero tile before (1) or behind (-1) the others."""
+    def padded(self, value: str, axis: int, side: int, others: int = 0) -> str:
+        """Return a transformed map with a zero tile before (1) or behind (-1) the others.
+
+        ``others`` tiles are added at the other end.
+        """
         pads = [0] * 10
-        pads[axis if side > 0 else axis + 5] = 1
+        near, far = (axis, axis + 5) if side > 0 else (axis + 5, axis)
+        pads[near], pads[far] = 1, others
         return self.op("Pad", value, self.ints(*pads))
 
     def neighbourhood(self, phases: Sequence[str], axis: int) -> list[str]:
