@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from bakit.errors import InputError
-from bakit.export.onnx_winograd_tiles import TileEmitter
+from bakit.export.onnx_winograd_tiles import HORIZONTAL, VERTICAL, TileEmitter
 from bakit.export.onnx_writer import GraphWriter, make_model, repeat
 from bakit.tensors import localizer_inputs, localizer_outputs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
     from onnx import ModelProto
 
@@ -108,8 +110,8 @@ class _Pass(NamedTuple):
         deviation1: SD of ``first``.
         scale1: By which norm1 multiplies ``first``.
         shift1: What norm1 then adds.
-        transformed: ``first`` by horizontal element of the transform.
-        kernels: conv2 behind norm1, transformed, by horizontal element.
+        transformed: ``first``, transformed, by element.
+        kernels: conv2 behind norm1, transformed, likewise.
         second: conv2 after ReLU, ``(phases, p + 1, tiles)``.
         second_turned: ``second`` with channels last.
         mean2: Mean of ``second``.
@@ -127,8 +129,8 @@ class _Pass(NamedTuple):
     deviation1: str
     scale1: str
     shift1: str
-    transformed: list[str]
-    kernels: list[str]
+    transformed: str
+    kernels: str
     second: str
     second_turned: str
     mean2: str
@@ -168,13 +170,9 @@ class _Emitter(TileEmitter):
         row = self.floats(np.eye(9)[CENTRE][:, None, None] * np.eye(p + 1)[p])
         kernel = self.join(self.join(scaled, bias, axis=2), row, axis=1)
         kernel = self.product(self.floats(self.both), self.reshape(kernel, 9, (p + 1) ** 2))
-        kernel = self.reshape(kernel, elements, elements, p + 1, p + 1)
-        kernels = [
-            self.reshape(part, elements, p + 1, p + 1) for part in self.planes(kernel, 0, elements)
-        ]
+        kernels = self.reshape(kernel, elements**2, p + 1, p + 1)
         transformed = self.transform(first)
-        products = [self.product(*pair) for pair in zip(kernels, transformed, strict=True)]
-        second = self.op("Relu", self.outputs(products))
+        second = self.op("Relu", self.outputs(self.product(kernels, transformed)))
         turned = self.transposed(second)
 
         moments = self.scaled(self.over_pixels(second, turned), 1 / self.pixels)
@@ -232,15 +230,19 @@ class _Emitter(TileEmitter):
         channels = self.writer.constant(np.arange(q)[None, :, None], np.int64)
         target = self.op("Where", self.op("Equal", labels, channels), weight, self.floats(0.0))
         similarity = self.subtract(softmax, target)
-        maps = self.spatial(response, self.phases, self.phases)
-        signs = self.add(self.differences(maps, 0, 3), self.differences(maps, 1, 4))
-        continuity = self.scaled(signs, settings.continuity / (q * (side - 1) * side))
-        flat = self.reshape(continuity, self.phases**2, q, self.tiles)
-        return self.add(similarity, flat)
+        maps = self.split(response)
+        across = [self.differences(row, HORIZONTAL) for row in maps]
+        down = [self.differences(column, VERTICAL) for column in zip(*maps, strict=True)]
+        signs = [
+            self.add(*pair)
+            for rows in zip(across, zip(*down, strict=True), strict=True)
+            for pair in zip(*rows, strict=True)
+        ]
+        factor = settings.continuity / (q * (side - 1) * side)
+        return self.add(similarity, self.scaled(self.joined(signs), factor))
 
-    def differences(self, maps: str, axis: int, tile_axis: int) -> str:
+    def differences(self, phases: Sequence[str], tile_axis: int) -> list[str]:
         """Return the gradient of the sum of absolute differences along one dimension."""
-        phases = self.planes(maps, axis, self.phases)
         inside = [
             self.sign(self.subtract(phases[index + 1], phases[index]))
             for index in range(self.phases - 1)
@@ -251,7 +253,7 @@ class _Emitter(TileEmitter):
         before = [self.padded(between, tile_axis, 1), *inside]
         behind = [*inside, self.padded(between, tile_axis, -1)]
         pairs = zip(before, behind, strict=True)
-        return self.join(*[self.subtract(*pair) for pair in pairs], axis=axis)
+        return [self.subtract(*pair) for pair in pairs]
 
     def sign(self, value: str) -> str:
         """Return -1, 0 or 1. OpenVINO fuses these three with what surrounds them, but not Sign."""
@@ -278,12 +280,9 @@ class _Emitter(TileEmitter):
         products = self.outputs_back(self.where_active(seen.second, gradient))
 
         # conv2: dU = dM Vᵀ by element, dV = Uᵀ dM.
-        by_element = [
-            self.product(gradient, self.transposed(values))
-            for gradient, values in zip(products, seen.transformed, strict=True)
-        ]
-        flat = [self.reshape(part, self.phases + 2, (p + 1) ** 2) for part in by_element]
-        kernel = self.product(self.floats(self.both.T), self.join(*flat, axis=0))
+        by_element = self.product(products, self.transposed(seen.transformed))
+        by_element = self.reshape(by_element, -1, (p + 1) ** 2)
+        kernel = self.product(self.floats(self.both.T), by_element)
         kernel = self.cut(self.reshape(kernel, 9, p + 1, p + 1), 1, 0, p)
         of_first, of_ones = self.cut(kernel, 2, 0, p), self.cut(kernel, 2, p, p + 1)
         gradients["conv2.weight"] = self.add(
@@ -291,10 +290,7 @@ class _Emitter(TileEmitter):
             self.multiply(of_ones, self.reshape(seen.shift1, 1, 1, p)),
         )
         gradients["conv2.bias"] = self.column(self.cut(of_ones, 0, CENTRE, CENTRE + 1))
-        entering = [
-            self.product(self.transposed(kernel), gradient)
-            for kernel, gradient in zip(seen.kernels, products, strict=True)
-        ]
+        entering = self.product(self.transposed(seen.kernels), products)
 
         # norm1: sums over the pixels of its output's gradient, alone and times `first`.
         weight = state["conv2.weight"]

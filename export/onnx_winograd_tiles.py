@@ -67,11 +67,15 @@ TRANSFORMS = {
 }
 
 
+VERTICAL, HORIZONTAL = 2, 3
+"""Axes of a plane."""
+
+
 class TileEmitter:
     """Emits arithmetic on maps ``(phases, channels, tiles)``, and the convolution's transforms.
 
-    While a map is transformed it is ``(rows, columns, channels, h, w)``: vertical and horizontal
-    phase or element, and the tile's place.
+    While a map is transformed every phase or element is a plane of its own, ``(1, channels, h, w)``
+    by the tile's place: the few that are mixed stay in a core's cache.
     """
 
     def __init__(self, writer: GraphWriter, settings: UnrolledSettings) -> None:
@@ -82,10 +86,7 @@ class TileEmitter:
         self.tiles = self.across**2
         self.pixels = settings.size**2
         self.transforms = TRANSFORMS[self.phases]
-        # Weights by horizontal element: the inverse order of np.kron, whose first is vertical.
-        elements = self.phases + 2
-        both = np.kron(self.transforms.weight, self.transforms.weight)
-        self.both = both.reshape(elements, elements, 9).swapaxes(0, 1).reshape(-1, 9)
+        self.both = kron(self.transforms.weight)
 
     def op(self, operator: str, *inputs: str, **attributes: Any) -> str:
         """Add a node and return its output's name."""
@@ -196,8 +197,8 @@ class TileEmitter:
 
         ``others`` tiles are added at the other end.
         """
-        pads = [0] * 10
-        near, far = (axis, axis + 5) if side > 0 else (axis + 5, axis)
+        pads = [0] * 8
+        near, far = (axis, axis + 4) if side > 0 else (axis + 4, axis)
         pads[near], pads[far] = 1, others
         return self.op("Pad", value, self.ints(*pads))
 
@@ -209,8 +210,10 @@ class TileEmitter:
         """Return the image's 3x3 patches and a channel of ones, ``(phases, 10, tiles)``."""
         m, n = self.phases, self.across
         tiles = self.op("Transpose", self.reshape("image", n, m, n, m), perm=[1, 3, 0, 2])
-        rows = self.neighbourhood(self.planes(self.reshape(tiles, m, m, 1, n, n), 0, m), 3)
-        seen = [self.neighbourhood(self.planes(row, 1, m), 4) for row in rows]
+        columns = [
+            self.neighbourhood(column, VERTICAL) for column in zip(*self.split(tiles), strict=True)
+        ]
+        seen = [self.neighbourhood(row, HORIZONTAL) for row in zip(*columns, strict=True)]
         ones = self.floats(np.ones((1, 1, self.tiles)))
         parts = []
         for y in range(m):
@@ -226,54 +229,77 @@ class TileEmitter:
         tiles = self.op("Transpose", self.reshape(maps, m, m, n, n), perm=[2, 0, 3, 1])
         self.op("Reshape", tiles, self.ints(side, side), name=name)
 
-    def spatial(self, maps: str, rows: int, columns: int) -> str:
-        """Return ``(rows, columns, C, across, across)`` of phases by tiles."""
-        return self.reshape(maps, rows, columns, -1, self.across, self.across)
+    def spatial(self, maps: str, phases: int) -> str:
+        """Return ``(phases, C, across, across)`` of phases by tiles."""
+        return self.reshape(maps, phases, -1, self.across, self.across)
 
-    def transform(self, maps: str) -> list[str]:
-        """Transform a convolution's input; a list by horizontal element."""
-        m, matrix = self.phases, self.transforms.input
-        rows = self.neighbourhood(self.planes(self.spatial(maps, m, m), 0, m), 3)
-        vertical = self.join(*[self.mixture(factors, rows) for factors in matrix], axis=0)
-        columns = self.neighbourhood(self.planes(vertical, 1, m), 4)
-        return [
-            self.reshape(self.mixture(factors, columns), m + 2, -1, self.tiles)
-            for factors in matrix
-        ]
-
-    def transform_back(self, elements: Sequence[str]) -> str:
-        """Return the gradient of ``transform``'s input from that of its result."""
+    def split(self, maps: str) -> list[list[str]]:
+        """Return each phase's plane, by vertical and horizontal phase."""
         m = self.phases
-        columns = [self.spatial(element, m + 2, 1) for element in elements]
-        vertical = self.join(*self.added_back(columns, 4), axis=1)
-        rows = self.added_back(self.planes(vertical, 0, m + 2), 3)
-        return self.reshape(self.join(*rows, axis=0), m * m, -1, self.tiles)
+        return rows_of(self.planes(self.spatial(maps, m * m), 0, m * m), m)
 
-    def added_back(self, elements: Sequence[str], axis: int) -> list[str]:
-        """Return the gradients of the phases: what a tile saw of its neighbours is theirs."""
-        before, *phases, behind = (
-            self.mixture(factors, elements) for factors in self.transforms.input.T
+    def mixtures(self, matrix: Matrix, planes: Sequence[str]) -> list[str]:
+        """Return the product of a matrix and a column of planes."""
+        return [self.mixture(factors, planes) for factors in matrix]
+
+    def transform(self, maps: str) -> str:
+        """Transform a convolution's input; ``(elements, C, tiles)``, in the order of ``both``.
+
+        As sums, not as a product of matrices: only these are exact (see ``TRANSFORMS``).
+        """
+        matrix = self.transforms.input
+        columns = [
+            self.mixtures(matrix, self.neighbourhood(column, VERTICAL))
+            for column in zip(*self.split(maps), strict=True)
+        ]
+        return self.joined(
+            [
+                element
+                for row in zip(*columns, strict=True)
+                for element in self.mixtures(matrix, self.neighbourhood(row, HORIZONTAL))
+            ]
         )
+
+    def transform_back(self, elements: str) -> str:
+        """Return the gradient of ``transform``'s input from that of its result."""
+        count = self.phases + 2
+        seen = self.combined(kron(self.transforms.input.T), elements)
+        planes = rows_of(self.planes(self.spatial(seen, count**2), 0, count**2), count)
+        rows = [self.added_back(row, HORIZONTAL) for row in planes]
+        columns = [self.added_back(column, VERTICAL) for column in zip(*rows, strict=True)]
+        return self.joined([plane for row in zip(*columns, strict=True) for plane in row])
+
+    def added_back(self, seen: Sequence[str], axis: int) -> list[str]:
+        """Return the phases' sums: what a tile saw of its neighbours is theirs."""
+        before, *phases, behind = seen
         phases[-1] = self.add(phases[-1], self.moved(before, axis, -1))
         phases[0] = self.add(phases[0], self.moved(behind, axis, 1))
         return phases
 
-    def outputs(self, products: Sequence[str]) -> str:
-        """Return a convolution's output from its products, given by horizontal element."""
-        m, matrix = self.phases, self.transforms.output
-        columns = [self.spatial(product, m + 2, 1) for product in products]
-        vertical = self.join(*[self.mixture(factors, columns) for factors in matrix], axis=1)
-        rows = self.planes(vertical, 0, m + 2)
-        phases = [self.mixture(factors, rows) for factors in matrix]
-        return self.reshape(self.join(*phases, axis=0), m * m, -1, self.tiles)
+    def outputs(self, products: str) -> str:
+        """Return a convolution's output from its products ``(elements, C, tiles)``."""
+        return self.combined(kron(self.transforms.output), products)
 
-    def outputs_back(self, gradient: str) -> list[str]:
+    def outputs_back(self, gradient: str) -> str:
         """Return the gradient of ``outputs``' products from that of its result."""
-        m, matrix = self.phases, self.transforms.output.T
-        rows = self.planes(self.spatial(gradient, m, m), 0, m)
-        vertical = self.join(*[self.mixture(factors, rows) for factors in matrix], axis=0)
-        columns = self.planes(vertical, 1, m)
-        return [
-            self.reshape(self.mixture(factors, columns), m + 2, -1, self.tiles)
-            for factors in matrix
-        ]
+        return self.combined(kron(self.transforms.output.T), gradient)
+
+    def combined(self, matrix: Matrix, maps: str) -> str:
+        """Return the product of a matrix and maps, each map being one entry."""
+        rows, columns = matrix.shape
+        product = self.product(self.floats(matrix), self.reshape(maps, columns, -1))
+        return self.reshape(product, rows, -1, self.tiles)
+
+    def joined(self, planes: Sequence[str]) -> str:
+        """Return planes as ``(planes, C, tiles)``."""
+        return self.reshape(self.join(*planes, axis=0), len(planes), -1, self.tiles)
+
+
+def kron(matrix: Matrix) -> Matrix:
+    """Return what a matrix in one dimension is in both, the vertical one first."""
+    return np.kron(matrix, matrix).astype(np.float64)
+
+
+def rows_of(values: Sequence[str], length: int) -> list[list[str]]:
+    """Return a matrix's values by row."""
+    return [list(values[start : start + length]) for start in range(0, len(values), length)]
