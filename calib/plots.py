@@ -31,14 +31,14 @@ def sensitivity_figure(outcome: Outcome) -> Figure:
     layers = list(outcome.sensitivity)
     figure = new_figure(6.4, 1.6 + 0.15 * len(layers))
     axes = figure.subplots()
-    colours = [FLOAT if layer in kept else INT8 for layer in layers]
-    axes.barh(range(len(layers)), list(outcome.sensitivity.values()), color=colours, height=0.8)
+    for colour, label, among in ((INT8, "INT8 in the recipe found", False), (FLOAT, "float", True)):
+        rows = [row for row, layer in enumerate(layers) if (layer in kept) is among]
+        months = [outcome.sensitivity[layers[row]] for row in rows]
+        axes.barh(rows, months, color=colour, height=0.8, label=label)
     axes.set_yticks(range(len(layers)), layers, fontsize=6, parse_math=False)
     axes.set_ylim(len(layers) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("mean change of the age when this layer alone is INT8 [months]")
-    axes.barh([], [], color=INT8, label="INT8 in the recipe found")
-    axes.barh([], [], color=FLOAT, label="float")
     axes.legend(loc="lower right", frameon=False)
     total = outcome.best.mean_change_months
     axes.set_title(f"Sensitivity to INT8; the whole recipe: {total:.2f} months", color=ALL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -14,6 +15,7 @@ from onnx import helper, numpy_helper
 
 from bakit.backends.ort import OrtSession
 from bakit.calib.methods import METHODS
+from bakit.calib.plots import sensitivity_figure
 from bakit.calib.ranges import read_ranges
 from bakit.calib.search import ALWAYS_FLOAT, Choice, Limits, Trial, search
 from bakit.cli import main
@@ -228,6 +230,19 @@ def test_the_command_writes_what_export_takes(checkpoint, labelled, tmp_path, qu
     stored = checkpoint.with_header(ranges=ranges).write(tmp_path / "found.safetensors")
     exported = run("export", stored.path, "--target", "onnx", "--int8", "--out", tmp_path)
     assert exported.exit_code == 0, exported.output
+
+
+def test_the_legend_has_the_colours_of_the_bars():
+    pytest.importorskip("matplotlib")
+    best = SimpleNamespace(
+        choice=SimpleNamespace(recipe=Int8Recipe(float_layers=("a",))), mean_change_months=0.5
+    )
+    outcome = SimpleNamespace(best=best, sensitivity={"a": 0.4, "b": 0.1, "c": 0.2})
+    axes = sensitivity_figure(outcome).axes[0]
+    colours = {round(bar.get_width(), 3): bar.get_facecolor() for bar in axes.patches}
+    shown = [handle.get_facecolor() for handle in axes.get_legend().get_patches()]
+    assert shown == [colours[0.1], colours[0.4]]
+    assert colours[0.1] == colours[0.2] != colours[0.4]
 
 
 def test_limits_that_cannot_be_kept_install_nothing(checkpoint, labelled, tmp_path, quick):
