@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import shutil
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from _typeshed import ReadableBuffer
+
+
+_HERE = -100  # AT_FDCWD: relative paths start in the working folder
 
 
 def sha256(data: ReadableBuffer) -> str:
@@ -52,7 +56,8 @@ def write_file(path: Path, data: bytes) -> None:
 def new_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder beside ``path``; rename it there when the block ends well.
 
-    A folder already at ``path`` is replaced; it stays untouched if the block raises.
+    A folder already at ``path`` is replaced; it stays untouched if the block raises. Where the
+    system can swap two folders (Linux, macOS), there is no moment without one at ``path``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -60,16 +65,39 @@ def new_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-            path.rename(old / path.name)
-            try:
-                temporary.rename(path)
-            except BaseException:
-                (old / path.name).rename(path)
-                old.rmdir()
-                raise
-            shutil.rmtree(old)
+            if not _swap(temporary, path):
+                _replace(temporary, path)
         else:
             temporary.rename(path)
-    finally:
+    finally:  # the old one, if they were swapped: a folder, or a link to one
+        if temporary.is_symlink():
+            temporary.unlink()
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Rename a folder to where another one is, in two steps."""
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+    path.rename(old / path.name)
+    try:
+        temporary.rename(path)
+    except BaseException:
+        (old / path.name).rename(path)
+        old.rmdir()
+        raise
+    shutil.rmtree(old)
+
+
+def _swap(first: Path, second: Path) -> bool:
+    """Swap two folders in one step; return whether the system can."""
+    if os.name != "posix":
+        return False
+    library = ctypes.CDLL(None)
+    names = os.fsencode(first), os.fsencode(second)
+    if hasattr(library, "renameat2"):  # Linux; RENAME_EXCHANGE
+        status = library.renameat2(_HERE, names[0], _HERE, names[1], 2)
+    elif hasattr(library, "renamex_np"):  # macOS; RENAME_SWAP
+        status = library.renamex_np(*names, 2)
+    else:
+        return False
+    return bool(status == 0)  # some file systems cannot

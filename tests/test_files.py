@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 
@@ -59,6 +60,16 @@ def test_new_folder_appears_when_the_block_ends(tmp_path):
     assert names(path.parent) == ["out"]
 
 
+@pytest.fixture(params=[True, False], ids=["swapped", "in two steps"])
+def swaps(request, monkeypatch):
+    """Both ways to replace a folder; the system's own only where it has one."""
+    if not request.param:
+        monkeypatch.setattr("bakit.files._swap", lambda *_: False)
+    elif sys.platform not in {"linux", "darwin"}:
+        pytest.skip("no system call that swaps two folders")
+
+
+@pytest.mark.usefixtures("swaps")
 def test_new_folder_replaces_the_old_one_whole(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "old").touch()
@@ -85,6 +96,27 @@ def test_new_folder_leaves_the_old_one_untouched_on_error(tmp_path, kind):
     assert (tmp_path / "out" / "old").read_text() == "kept"
 
 
+@pytest.mark.usefixtures("swaps")
+@pytest.mark.skipif(os.name == "nt", reason="Windows lets few make links")
+def test_new_folder_takes_the_place_of_a_link_and_not_of_what_it_leads_to(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").symlink_to("elsewhere")
+    with new_folder(tmp_path / "out") as folder:
+        (folder / "new").touch()
+    assert names(tmp_path) == ["elsewhere", "out"]
+    assert names(tmp_path / "out") == ["new"]
+    assert names(tmp_path / "elsewhere") == []
+
+
+@pytest.mark.skipif(sys.platform not in {"linux", "darwin"}, reason="no system call that swaps")
+def test_there_is_no_moment_without_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("bakit.files._replace", lambda *_: pytest.fail("renamed in two steps"))
+    for word in ("first", "second"):
+        with new_folder(tmp_path / "out") as folder:
+            (folder / word).touch()
+    assert names(tmp_path / "out") == ["second"]
+
+
 def test_new_folder_is_open_to_others(tmp_path):
     with new_folder(tmp_path / "out"):
         pass
@@ -107,6 +139,7 @@ def test_new_folder_that_cannot_be_moved_keeps_the_old_one(tmp_path, monkeypatch
         with new_folder(tmp_path / "out") as folder:
             (folder / "new").touch()
 
+    monkeypatch.setattr("bakit.files._swap", lambda *_: False)
     monkeypatch.setattr("pathlib.Path.rename", fails_for_the_new)
     with pytest.raises(OSError, match="Input/output"):
         fail()

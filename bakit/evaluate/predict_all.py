@@ -9,7 +9,8 @@ import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import cv2
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     Outcome: TypeAlias = Prediction | Unreadable
 
+Result = TypeVar("Result")
+
 
 def predict_all(
     bundle: Bundle,
@@ -37,16 +40,35 @@ def predict_all(
 ) -> list[Outcome]:
     """Predict labelled images; the answers do not depend on the number of workers.
 
+    Returns:
+        A prediction for each sample, or why its image cannot be used. Arguments and errors are
+        those of ``run_all``.
+    """
+    return run_all(bundle, samples, _predict, workers=workers, threads=threads, on_image=on_image)
+
+
+def run_all(
+    bundle: Bundle,
+    samples: Sequence[Sample],
+    work: Callable[[Runtime, Sample], Result],
+    *,
+    workers: int | None = None,
+    threads: int = 1,
+    on_image: Callable[[int], None] = lambda _: None,
+) -> list[Result]:
+    """Do something with a bundle and each labelled image.
+
     Args:
         bundle: What to run.
         samples: Whose images.
+        work: What to do; other processes must be able to import it and to pickle its results.
         workers: Processes, one a core when None; 1 works in this one. A script that uses more
             needs Python's usual ``if __name__ == "__main__":``.
         threads: Threads of each process's backend.
         on_image: Called with the number of images done since the last call.
 
     Returns:
-        A prediction for each sample, or why its image cannot be used.
+        A result for each sample.
 
     Raises:
         InputError: If a value is not possible.
@@ -61,19 +83,19 @@ def predict_all(
     # Opened here in any case: what is missing or damaged is said before processes start.
     with Runtime(bundle, threads) as runtime:
         if workers <= 1:
-            outcomes = []
+            results = []
             for sample in samples:
-                outcomes.append(_predict(runtime, sample))
+                results.append(work(runtime, sample))
                 on_image(1)
-            return outcomes
+            return results
     context = multiprocessing.get_context("spawn")  # onnxruntime's threads do not survive fork
     pool = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(bundle, threads))
     try:
         with _deaf():
-            found = pool.map(_predict_apart, samples)
-        outcomes = []
-        for outcome in found:
-            outcomes.append(outcome)
+            found = pool.map(partial(_work_apart, work), samples)
+        results = []
+        for result in found:
+            results.append(result)
             on_image(1)
     except BrokenProcessPool as error:
         message = (
@@ -83,7 +105,7 @@ def predict_all(
         raise BundleError(message) from error
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C waits for the images in work, not for the rest
-    return outcomes
+    return results
 
 
 def _predict(runtime: Runtime, sample: Sample) -> Outcome:
@@ -104,8 +126,8 @@ def _start(bundle: Bundle, threads: int) -> None:
     _runtime = Runtime(bundle, threads)
 
 
-def _predict_apart(sample: Sample) -> Outcome:
-    return _predict(_runtime, sample)
+def _work_apart(work: Callable[[Runtime, Sample], Result], sample: Sample) -> Result:
+    return work(_runtime, sample)
 
 
 @contextmanager

@@ -150,7 +150,7 @@ def evaluate(
         MissingBackendError: If a library is not installed.
         VerificationError: If the model answers with something that is no number.
     """
-    with _as_bundle(model) as bundle:
+    with as_bundle(model) as bundle:
         refuse_calibration_images([sample.path for sample in images.samples], [bundle])
         outcomes = predict_all(
             bundle, images.samples, workers=workers, threads=threads, on_image=on_image
@@ -168,8 +168,20 @@ def evaluate(
     if not predictions:
         message = f"{images.samples[0].path}: {unscored[0].reason}; no other image can be used"
         raise InputError(message)
+    described = describe_model(model, bundle, provider)
+    return score(described, images.data, predictions, unscored, bundle.manifest.intervals)
+
+
+def describe_model(model: Bundle | Checkpoint, bundle: Bundle, provider: str) -> Model:
+    """Say what was measured.
+
+    Args:
+        model: What was to be judged.
+        bundle: What stood for it (``as_bundle``).
+        provider: What ran it.
+    """
     manifest = bundle.manifest
-    described = Model(
+    return Model(
         source="bundle" if isinstance(model, Bundle) else "checkpoint",
         checkpoint=manifest.checkpoint,
         checkpoint_sha256=manifest.checkpoint_sha256,
@@ -179,7 +191,6 @@ def evaluate(
         precision=manifest.precision,
         provider=provider,
     )
-    return score(described, images.data, predictions, unscored, manifest.intervals)
 
 
 def score(
@@ -267,7 +278,7 @@ def _split_records(model: Bundle | Checkpoint) -> list[SplitRecord]:
 
 
 @contextmanager
-def _as_bundle(model: Bundle | Checkpoint) -> Iterator[Bundle]:
+def as_bundle(model: Bundle | Checkpoint) -> Iterator[Bundle]:
     """Give the bundle itself, or a temporary one of the checkpoint."""
     if isinstance(model, Bundle):
         yield model

@@ -1,0 +1,1 @@
+"""What turning, mirroring, lighting and blurring a radiograph does to its age."""
