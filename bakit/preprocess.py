@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from bakit.bounds import check_image, read_bounded
 from bakit.errors import ImageError
 from bakit.files import sha256
 
@@ -41,7 +42,8 @@ def decode(source: str | Path | bytes | npt.NDArray[np.generic]) -> Grey:
 
     Raises:
         ImageError: If it is missing, not an image, cut short, smaller than 16 pixels, blank, or
-            holds NaN or values outside 0..1.
+            holds NaN or values outside 0..1; or if a file is of another kind or too large
+            (``bakit.bounds``).
     """
     if isinstance(source, np.ndarray):
         return _checked(_from_array(source), "the array")
@@ -50,7 +52,7 @@ def decode(source: str | Path | bytes | npt.NDArray[np.generic]) -> Grey:
         data = source
     else:
         try:
-            data = Path(source).read_bytes()
+            data = read_bounded(Path(source))
         except OSError as error:
             message = f"{name}: cannot be read ({error.strerror or error})"
             raise ImageError(message) from error
@@ -60,6 +62,7 @@ def decode(source: str | Path | bytes | npt.NDArray[np.generic]) -> Grey:
     if _is_truncated(data):
         message = f"{name}: the image is cut short; copy it again"
         raise ImageError(message)
+    check_image(data, name)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _DECODE_FLAGS)
     except cv2.error as error:  # such as more pixels than OpenCV's limit
