@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
@@ -23,8 +24,13 @@ from bakit.settings import (
 from bakit.targets import Precision
 from bakit.tensors import TensorSpec
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST = "manifest.json"
+SEAL = "manifest.json.sha256"
+"""Digest of the manifest, as ``sha256sum -c`` reads it: the manifest has every other file's."""
+
+MAX_MANIFEST_BYTES = 16 * 2**20
+MAX_FILE_BYTES = 2**30
 
 Role = Literal["localizer", "regressor"]
 
@@ -158,16 +164,21 @@ class Bundle:
         """Read a bundle and check every file's digest.
 
         Raises:
-            BundleError: If it is no bundle, is newer than this version understands, names a path
-                outside the folder, or a file is missing or was changed.
+            BundleError: If it is no bundle, is newer than this version understands, names a link
+                or a path outside the folder, or a file is missing, was changed or is too large.
         """
         path = root / MANIFEST
         try:
-            data = path.read_bytes()
+            with path.open("rb") as file:
+                data = file.read(MAX_MANIFEST_BYTES + 1)
         except OSError as error:
             message = f"{root}: not a bundle: no {MANIFEST} in it; bakit export writes one"
             raise BundleError(message) from error
+        if len(data) > MAX_MANIFEST_BYTES:
+            message = f"{path}: more than {MAX_MANIFEST_BYTES >> 20} MiB; not a manifest"
+            raise BundleError(message)
         manifest = _decode(data, path)
+        _check_seal(root, data, manifest.schema_version)
         sealed = [file for item in manifest.artifacts for file in item.files.items()]
         sealed += [(item.path, item.sha256) for item in manifest.golden]
         for name, digest in sealed:
@@ -203,6 +214,38 @@ def encode_manifest(manifest: Manifest) -> bytes:
     return msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=2) + b"\n"
 
 
+def write_manifest(root: Path, manifest: Manifest) -> None:
+    """Write a bundle's manifest and its seal, the last two files of a bundle."""
+    (root / MANIFEST).write_bytes(encode_manifest(manifest))
+    seal(root)
+
+
+def seal(root: Path) -> None:
+    """Seal the manifest that is in a folder."""
+    (root / SEAL).write_bytes(_seal((root / MANIFEST).read_bytes()))
+
+
+def _seal(data: bytes) -> bytes:
+    return f"{sha256(data)}  {MANIFEST}\n".encode()
+
+
+def _check_seal(root: Path, data: bytes, schema_version: int) -> None:
+    """Refuse a manifest that is not the sealed one; before version 3 there were no seals."""
+    try:
+        sealed = (root / SEAL).read_bytes() if (root / SEAL).stat().st_size < 1000 else b""
+    except FileNotFoundError as error:
+        if schema_version < 3:
+            return
+        message = f"{root}: no {SEAL} in it; copy or export the bundle again"
+        raise BundleError(message) from error
+    except OSError as error:
+        message = f"{root / SEAL}: cannot be read ({error.strerror or error})"
+        raise BundleError(message) from error
+    if sealed != _seal(data):
+        message = f"{root / MANIFEST}: not as {SEAL} has it; copy or export the bundle again"
+        raise BundleError(message)
+
+
 def _decode(data: bytes, path: Path) -> Manifest:
     try:
         content = msgspec.json.decode(data)
@@ -220,21 +263,35 @@ def _decode(data: bytes, path: Path) -> Manifest:
 
 
 def _check_file(root: Path, name: str, expected: str) -> None:
-    """Refuse a file outside the folder, a missing one and a changed one."""
+    """Refuse a file outside the folder, a link, a missing, a huge and a changed one."""
     pure = PurePosixPath(name)
     path = root / pure
-    try:
-        inside = path.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError, ValueError):  # a loop of links, a NUL
-        inside = False
-    if pure.is_absolute() or ".." in pure.parts or "\\" in name or not inside:
+    if pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name:
         message = f"{root}: the manifest names {name!r}, which leaves the bundle"
         raise BundleError(message)
     try:
-        data = path.read_bytes()
+        inner = [root.joinpath(*pure.parts[: depth + 1]) for depth in range(len(pure.parts))]
+        if any(part.is_symlink() for part in inner):
+            message = f"{root}: the manifest names {name!r}, which is a link; copy the file itself"
+            raise BundleError(message)
+        digest = _digest(path)
     except OSError as error:
         message = f"{path}: named in the manifest but cannot be read ({error.strerror or error})"
         raise BundleError(message) from error
-    if sha256(data) != expected:
+    if digest != expected:
         message = f"{path}: changed since it was exported (SHA-256 differs); export it again"
         raise BundleError(message)
+
+
+def _digest(path: Path) -> str:
+    """Return a file's digest; it is never in memory whole."""
+    state = hashlib.sha256()
+    left = MAX_FILE_BYTES
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            left -= len(block)
+            if left < 0:
+                message = f"{path}: more than {MAX_FILE_BYTES >> 20} MiB; not a file of a bundle"
+                raise BundleError(message)
+            state.update(block)
+    return state.hexdigest()

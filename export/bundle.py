@@ -18,7 +18,7 @@ from bakit.bundle import (
     Bundle,
     Golden,
     Manifest,
-    encode_manifest,
+    write_manifest,
 )
 from bakit.errors import InputError, UnsupportedTargetError, VerificationError
 from bakit.export.onnx_graph import regressor_model
@@ -128,7 +128,7 @@ def export_bundle(
             calibration_images=ranges.images_sha256 if ranges else (),
             int8_recipe=ranges.recipe if ranges else None,
         )
-        (folder / MANIFEST).write_bytes(encode_manifest(manifest))
+        write_manifest(folder, manifest)
         checks = check_golden(Bundle.read(folder))
         _compare_with_float(checks, manifest)
         answers = tuple(
@@ -136,7 +136,7 @@ def export_bundle(
             for golden, check in zip(manifest.golden, checks, strict=True)
         )
         manifest = msgspec.structs.replace(manifest, golden=answers)
-        (folder / MANIFEST).write_bytes(encode_manifest(manifest))
+        write_manifest(folder, manifest)
     return Bundle.read(out)
 
 

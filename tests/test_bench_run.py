@@ -19,7 +19,7 @@ from bakit.bench import footprint as footprint_module
 from bakit.bench import run_bench
 from bakit.bench.footprint import footprint_here, measure_footprint, peak_rss_mb
 from bakit.bench.report import Footprint
-from bakit.bundle import Artifact, Bundle, Golden, Manifest, encode_manifest
+from bakit.bundle import Artifact, Bundle, Golden, Manifest, write_manifest
 from bakit.cli.bench import command
 from bakit.dataset import read_samples, split, split_record
 from bakit.errors import BundleError, ImageError, InputError, UnsupportedTargetError
@@ -94,7 +94,7 @@ def write_bundle(
         training_data="none",
         split=record,
     )
-    (root / "manifest.json").write_bytes(encode_manifest(manifest))
+    write_manifest(root, manifest)
     return root
 
 
@@ -330,6 +330,6 @@ def test_a_file_that_does_both_roles_counts_once(bundles: list[Path]) -> None:
     localizer, regressor = bundle.manifest.artifacts
     shared = msgspec.structs.replace(localizer, path=regressor.path, sha256=regressor.sha256)
     manifest = msgspec.structs.replace(bundle.manifest, artifacts=(shared, regressor))
-    (bundles[0] / "manifest.json").write_bytes(encode_manifest(manifest))
+    write_manifest(bundles[0], manifest)
     report = run_bench(bundles[:1], min_queries=1, min_duration_s=0, warm_up=0).bundles[0]
     assert report.size_mb["localizer"] == report.size_mb["regressor"] == report.total_size_mb

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 
 import pytest
@@ -10,7 +11,7 @@ from click.testing import CliRunner
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bakit.bundle import Bundle, _check_file, encode_manifest
+from bakit.bundle import Bundle, _check_file, encode_manifest, seal
 from bakit.cli import main
 from bakit.errors import BundleError
 from bakit.files import sha256
@@ -24,6 +25,7 @@ def edit(fake_bundle):
 
     def change(**fields):
         path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+        seal(fake_bundle)
         return fake_bundle
 
     change.manifest = json.loads(path.read_text())
@@ -79,13 +81,14 @@ def test_a_manifest_of_version_1_has_the_unrolled_localizer(edit):
     """Version 1 knew one localizer and did not name it."""
     localizer = {name: v for name, v in edit.manifest["localizer"].items() if name != "method"}
     manifest = Bundle.read(edit(schema_version=1, localizer=localizer)).manifest
-    assert encode_manifest(manifest) == encode_manifest(Bundle.read(edit(**edit.manifest)).manifest)
+    second = edit(**edit.manifest | {"schema_version": 2})
+    assert encode_manifest(manifest) == encode_manifest(Bundle.read(second).manifest)
     assert manifest.localizer == UnrolledSettings(**localizer)
 
 
 def test_a_newer_manifest_says_what_to_do(refused, edit):
     line = refused("inspect", edit(schema_version=99, mystery=1))
-    assert "schema version 99 is newer than this bakit's 2; upgrade with pip" in line
+    assert "schema version 99 is newer than this bakit's 3; upgrade with pip" in line
 
 
 @pytest.mark.parametrize(
@@ -119,16 +122,70 @@ def escapes(edit, tmp_path):
     bundle = edit()
     (bundle / "link").symlink_to(outside)
     (bundle / "door").symlink_to(tmp_path, target_is_directory=True)
-    return ["../secret", "golden/../../secret", str(outside), "link", "door/secret"]
+    return ["../secret", "golden/../../secret", str(outside)], ["link", "door/secret"]
 
 
 @pytest.mark.parametrize("kind", ["artifacts", "golden"])
 def test_a_path_that_leaves_the_bundle_is_refused(refused, edit, tmp_path, kind):
-    for name in escapes(edit, tmp_path):
+    outside, links = escapes(edit, tmp_path)
+    for name in outside + links:
         changed = [{**item} for item in edit.manifest[kind]]
         changed[0] |= {"path": name, "sha256": sha256(b"secret")}
         line = refused("inspect", edit(**{kind: changed}))
-        assert line.endswith(f"the manifest names {name!r}, which leaves the bundle")
+        why = "is a link; copy the file itself" if name in links else "leaves the bundle"
+        assert line.endswith(f"the manifest names {name!r}, which {why}")
+
+
+def test_a_link_within_the_bundle_is_refused(refused, fake_bundle):
+    (fake_bundle / "golden").rename(fake_bundle / "elsewhere")
+    (fake_bundle / "golden").symlink_to("elsewhere", target_is_directory=True)
+    assert "which is a link; copy the file itself" in refused("inspect", fake_bundle)
+
+
+def test_a_bundle_may_be_reached_by_a_link(fake_bundle, tmp_path):
+    (tmp_path / "latest").symlink_to(fake_bundle, target_is_directory=True)
+    assert Bundle.read(tmp_path / "latest").sha256 == Bundle.read(fake_bundle).sha256
+
+
+def test_files_and_manifests_are_bounded(refused, fake_bundle, monkeypatch):
+    monkeypatch.setattr("bakit.bundle.MAX_FILE_BYTES", 1 << 20)
+    with (fake_bundle / "regressor.json").open("wb") as file:
+        file.truncate(1 << 30)
+    assert "regressor.json: more than 1 MiB; not a file" in refused("inspect", fake_bundle)
+    monkeypatch.setattr("bakit.bundle.MAX_MANIFEST_BYTES", 1 << 20)
+    with (fake_bundle / "manifest.json").open("ab") as file:
+        file.truncate(1 << 30)
+    assert "manifest.json: more than 1 MiB; not a manifest" in refused("inspect", fake_bundle)
+
+
+def test_the_seal_is_what_sha256sum_reads(fake_bundle):
+    digest = Bundle.read(fake_bundle).sha256
+    text = (fake_bundle / "manifest.json.sha256").read_text()
+    assert text == f"{digest}  manifest.json\n"
+
+
+def test_a_bundle_without_its_seal_is_refused_unless_it_is_from_before_seals(refused, edit):
+    bundle = edit(schema_version=3)
+    (bundle / "manifest.json.sha256").unlink()
+    assert "no manifest.json.sha256 in it" in refused("inspect", bundle)
+    edit(schema_version=2)
+    (bundle / "manifest.json.sha256").unlink()
+    assert Bundle.read(bundle).manifest.schema_version == 2
+
+
+def test_every_flipped_byte_is_refused(fake_bundle):
+    """A sample of each file's positions; tests/benchmarks/byte_flips.py takes thousands."""
+    generator = random.Random(0)
+    for path in sorted(path for path in fake_bundle.rglob("*") if path.is_file()):
+        data = path.read_bytes()
+        for position in generator.sample(range(len(data)), min(40, len(data))):
+            changed = bytearray(data)
+            changed[position] ^= 1 << generator.randrange(8)
+            path.write_bytes(changed)
+            with pytest.raises(BundleError):
+                Bundle.read(fake_bundle)
+        path.write_bytes(data)
+    Bundle.read(fake_bundle)
 
 
 @given(name=st.text(max_size=12))

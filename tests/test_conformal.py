@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bakit.bundle import Bundle
+from bakit.bundle import Bundle, seal
 from bakit.checkpoint import Checkpoint, Header
 from bakit.cli import main
 from bakit.conformal import (
@@ -312,6 +312,7 @@ def with_intervals(bundle):
     path = bundle / "manifest.json"
     fields = {"intervals": msgspec.to_builtins(make_intervals())}
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    seal(bundle)
 
 
 def test_a_header_from_before_has_none(checkpoint):
@@ -344,6 +345,7 @@ def test_a_bundle_from_before_has_none(fake_bundle, labelled):
     manifest = json.loads(path.read_text())
     del manifest["intervals"]
     path.write_text(json.dumps(manifest))
+    seal(fake_bundle)
     assert Bundle.read(fake_bundle).manifest.intervals is None
     with Runtime(fake_bundle) as runtime:
         assert runtime.predict(labelled.samples[0].path, "F").interval_months is None
@@ -355,6 +357,7 @@ def test_a_manifest_with_broken_intervals_is_refused(refused, fake_bundle):
     path.write_text(
         path.read_text().replace('"age_edges_months": [100.0]', '"age_edges_months": []')
     )
+    seal(fake_bundle)
     line = refused("inspect", fake_bundle)
     assert "0 age edges need 1 bins of F and of M" in line
 

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from bakit.backends.fake import FakeSession
-from bakit.bundle import Bundle, encode_manifest
+from bakit.bundle import Bundle, write_manifest
 from bakit.cli import main
 from bakit.conformal import Intervals
 from bakit.dataset import Sample, read_samples, split, split_record, take_part, thin
@@ -55,7 +55,7 @@ FIVE = [
 
 def change_manifest(bundle: Path, **changes: object) -> Path:
     manifest = msgspec.structs.replace(Bundle.read(bundle).manifest, **changes)
-    (bundle / "manifest.json").write_bytes(encode_manifest(manifest))
+    write_manifest(bundle, manifest)
     return bundle
 
 

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from bakit.bench.drift import _localizer_key
-from bakit.bundle import Artifact, Bundle
+from bakit.bundle import Artifact, Bundle, seal
 from bakit.cli import main
 from bakit.export import export_bundle
 from bakit.files import sha256
@@ -47,6 +47,7 @@ def reseal(root, name):
             if file["path"] == name:
                 file["sha256"] = sha256((root / name).read_bytes())
     path.write_text(json.dumps(manifest))
+    seal(root)
 
 
 def session(bundle):
@@ -205,6 +206,7 @@ def test_weights_that_are_not_sealed(refused, bundle):
     for item in manifest["artifacts"]:
         del item["companions"]
     path.write_text(json.dumps(manifest))
+    seal(bundle)
     line = refused("verify", bundle)
     assert line.endswith("the manifest names no .bin with its weights; export the bundle again")
 
@@ -213,6 +215,7 @@ def test_weights_outside_the_bundle(refused, bundle, tmp_path):
     (bundle / "regressor.bin").rename(tmp_path / "regressor.bin")
     path = bundle / "manifest.json"
     path.write_text(path.read_text().replace("regressor.bin", "../regressor.bin"))
+    seal(bundle)
     assert "names '../regressor.bin', which leaves the bundle" in refused("verify", bundle)
 
 

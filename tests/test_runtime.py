@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from bakit.backends.fake import FakeSession
-from bakit.bundle import Bundle
+from bakit.bundle import Bundle, seal
 from bakit.cli import main
 from bakit.errors import ImageError, InputError
 from bakit.geometry import Box
@@ -108,6 +108,7 @@ def test_a_bundle_that_does_not_localize_uses_the_whole_image(fake_bundle, image
     manifest = json.loads(path.read_text())
     manifest["preprocessing"]["localize"] = False
     path.write_text(json.dumps(manifest))
+    seal(fake_bundle)
     height, width = cv2.imread(str(image), cv2.IMREAD_GRAYSCALE).shape
     with Runtime(fake_bundle) as runtime:
         prediction = runtime.predict(image, "F")

@@ -82,7 +82,7 @@ def test_the_manifest_names_every_file(bundle):
     named = {path for artifact in bundle.manifest.artifacts for path in artifact.files}
     named |= {golden.path for golden in bundle.manifest.golden}
     there = {p.relative_to(bundle.root).as_posix() for p in bundle.root.rglob("*") if p.is_file()}
-    assert there == named | {"manifest.json"}
+    assert there == named | {"manifest.json", "manifest.json.sha256"}
 
 
 def test_golden_answers_are_reproduced(bundle):
