@@ -21,6 +21,7 @@ from bakit.settings import (
     SplitRecord,
     with_method,
 )
+from bakit.signature import check_signature
 from bakit.targets import Precision
 from bakit.tensors import TensorSpec
 
@@ -160,8 +161,12 @@ class Bundle:
     sha256: str
 
     @staticmethod
-    def read(root: Path) -> Bundle:
+    def read(root: Path, public_key: Path | None = None) -> Bundle:
         """Read a bundle and check every file's digest.
+
+        Args:
+            root: Its folder.
+            public_key: Key of the one who must have signed it (``bakit.signature``).
 
         Raises:
             BundleError: If it is no bundle, is newer than this version understands, names a link
@@ -179,6 +184,8 @@ class Bundle:
             raise BundleError(message)
         manifest = _decode(data, path)
         _check_seal(root, data, manifest.schema_version)
+        if public_key is not None:
+            check_signature(path, data, public_key)
         sealed = [file for item in manifest.artifacts for file in item.files.items()]
         sealed += [(item.path, item.sha256) for item in manifest.golden]
         for name, digest in sealed:

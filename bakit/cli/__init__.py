@@ -26,6 +26,7 @@ COMMANDS = {
     "localize": "Find the hand in radiographs.",
     "phantoms": "Generate labelled radiographs.",
     "predict": "Read the bone age from one radiograph.",
+    "sign": "Sign a bundle.",
     "stress": "See what turning, lighting and blurring radiographs does to their ages.",
     "targets": "List the deployment targets.",
     "train": "Train a float checkpoint on a labelled folder.",

@@ -9,10 +9,23 @@ import click
 
 @click.command("verify")
 @click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--public-key",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Check too that the key's owner signed the bundle (bakit sign).",
+)
 @click.option("--threads", type=click.IntRange(1), help="Threads of the backend.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object an image.")
 @click.pass_context
-def command(ctx: click.Context, bundle: Path, threads: int | None, *, as_json: bool) -> None:
+def command(
+    ctx: click.Context,
+    bundle: Path,
+    public_key: Path | None,
+    threads: int | None,
+    *,
+    as_json: bool,
+) -> None:
     """Check a bundle's files against its manifest, and its golden outputs on this machine.
 
     Exits with 1 when an output is off by more than the bundle allows.
@@ -26,7 +39,7 @@ def command(ctx: click.Context, bundle: Path, threads: int | None, *, as_json: b
     from bakit.bundle import Bundle
     from bakit.verify import check_golden
 
-    opened = Bundle.read(bundle)
+    opened = Bundle.read(bundle, public_key)
     checks = check_golden(opened, threads)
     for check in checks:
         if as_json:

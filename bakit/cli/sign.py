@@ -1,0 +1,33 @@
+"""``bakit sign``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("sign")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--key",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Ed25519 private key: openssl genpkey -algorithm ed25519 -out private.pem",
+)
+def command(bundle: Path, key: Path) -> None:
+    """Sign a bundle, so that others can tell who made it (bakit verify --public-key).
+
+    \b
+    Example:
+      openssl genpkey -algorithm ed25519 -out private.pem
+      openssl pkey -in private.pem -pubout -out public.pem
+      bakit sign bakit-bundles/bakit-rsna100-onnx-int8 --key private.pem
+      bakit verify bakit-bundles/bakit-rsna100-onnx-int8 --public-key public.pem
+    """
+    from bakit.bundle import MANIFEST, Bundle
+    from bakit.signature import sign
+
+    Bundle.read(bundle)  # nobody should sign what is damaged
+    click.echo(sign(bundle / MANIFEST, key))

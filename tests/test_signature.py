@@ -1,0 +1,105 @@
+"""Who made a bundle: signed, checked, and by OpenSSL alone."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from bakit.bundle import Bundle, seal
+from bakit.cli import main
+from bakit.errors import BundleError, MissingBackendError
+
+pytest.importorskip("cryptography")
+from cryptography.hazmat.primitives import serialization as form
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+
+
+def write_keys(folder, name, private):
+    """Write a key pair as OpenSSL does and return both files."""
+    files = folder / f"{name}.pem", folder / f"{name}.pub.pem"
+    plain = form.NoEncryption()
+    files[0].write_bytes(private.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, plain))
+    public = private.public_key()
+    files[1].write_bytes(
+        public.public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo)
+    )
+    return files
+
+
+@pytest.fixture
+def keys(tmp_path):
+    seed = bytes(range(32))
+    return write_keys(tmp_path, "maker", ed25519.Ed25519PrivateKey.from_private_bytes(seed))
+
+
+@pytest.fixture
+def signed(fake_bundle, keys):
+    result = CliRunner().invoke(main, ["sign", str(fake_bundle), "--key", str(keys[0])])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.strip() == str(fake_bundle / "manifest.json.sig")
+    return fake_bundle
+
+
+def test_a_signed_bundle_is_verified_by_the_maker_s_key(signed, keys):
+    assert Bundle.read(signed, keys[1]) == Bundle.read(signed)
+    result = CliRunner().invoke(main, ["verify", str(signed), "--public-key", str(keys[1])])
+    assert result.exit_code == 0, result.output
+
+
+def test_another_key_a_changed_manifest_and_no_signature_are_refused(signed, keys, tmp_path):
+    _, other = write_keys(tmp_path, "other", ed25519.Ed25519PrivateKey.generate())
+    with pytest.raises(BundleError, match="the signature is not by"):
+        Bundle.read(signed, other)
+    path = signed / "manifest.json"
+    before = path.read_text()
+    path.write_text(before.replace('"none', '"nome', 1) + "\n")
+    seal(signed)  # whoever changes a manifest can seal it again, but not sign it
+    Bundle.read(signed)
+    with pytest.raises(BundleError, match="or not of this manifest"):
+        Bundle.read(signed, keys[1])
+    path.write_text(before)
+    seal(signed)
+    Bundle.read(signed, keys[1])
+    (signed / "manifest.json.sig").write_bytes(b"\xff not base64")
+    with pytest.raises(BundleError):
+        Bundle.read(signed, keys[1])
+    (signed / "manifest.json.sig").unlink()
+    with pytest.raises(BundleError, match="not signed; its maker can: bakit sign"):
+        Bundle.read(signed, keys[1])
+
+
+def test_keys_that_are_none(refused, fake_bundle, keys, tmp_path):
+    (tmp_path / "no.pem").write_text("no key")
+    weak = write_keys(tmp_path, "rsa", rsa.generate_private_key(65537, 2048))
+    words = ("sign", fake_bundle, "--key")
+    assert "no.pem: not a private key in PEM" in refused(*words, tmp_path / "no.pem")
+    assert "missing.pem: the key cannot be read" in refused(*words, tmp_path / "missing.pem")
+    assert "openssl genpkey -algorithm ed25519" in refused(*words, weak[0])
+    assert "not a private key" in refused(*words, keys[1])
+    words = ("verify", fake_bundle, "--public-key")
+    assert "openssl pkey -in private.pem -pubout" in refused(*words, weak[1])
+    assert "not a public key" in refused(*words, keys[0])
+
+
+def test_without_the_library_the_extra_is_named(fake_bundle, keys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
+    with pytest.raises(MissingBackendError, match=r"bakit\[sign\]"):
+        Bundle.read(fake_bundle, keys[1])
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl here")
+def test_openssl_alone_can_check(signed, keys, tmp_path):
+    raw = tmp_path / "raw.sig"
+    raw.write_bytes(base64.b64decode((signed / "manifest.json.sig").read_bytes()))
+    words = ["openssl", "pkeyutl", "-verify", "-rawin", "-pubin", "-inkey", str(keys[1])]
+    words += ["-in", str(signed / "manifest.json"), "-sigfile", str(raw)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if "unknown option" in done.stderr.lower():
+        pytest.skip("an openssl before 3.0")
+    assert done.returncode == 0, done.stderr
+    assert "Verified Successfully" in done.stdout
