@@ -122,6 +122,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         split: Which images it was trained on, so that no score is taken on them unawares.
         intervals: Intervals around predicted ages, fitted on the float model; None if the
             checkpoint has none.
+        parameters: Trained numbers of the regressor; None in bundles of an older bakit.
+        multiply_adds: Multiply-adds of one run of the regressor; None likewise.
     """
 
     schema_version: Annotated[int, msgspec.Meta(ge=1)]
@@ -144,6 +146,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     intervals: Intervals | None = None
     calibration_images: tuple[str, ...] = ()
     int8_recipe: Int8Recipe | None = None
+    parameters: int | None = None
+    multiply_adds: int | None = None
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,12 @@ class Checkpoint:
         return state.hexdigest()
 
     @property
+    def parameters(self) -> int:
+        """Trained numbers of the regressor: running statistics are not among them."""
+        trained = (v for name, v in self.regressor.items() if name.endswith((".weight", ".bias")))
+        return sum(value.size for value in trained)
+
+    @property
     def name(self) -> str:
         """The file's stem."""
         return self.path.stem

@@ -9,6 +9,7 @@
   + UnsupportedTargetError      the target is unknown, or cannot do what was asked
   + VerificationError           exported numbers differ from the float model's; status 1
   + MissingBackendError         a library is not installed; status 3
+    - MissingProgramError       a program, or what no pip install brings
 
 Catch ``BakitError`` to catch them all. Every message says what would be right.
 """
@@ -61,3 +62,10 @@ class MissingBackendError(BakitError):
 
     def __init__(self, need: str, extra: str) -> None:
         super().__init__(f"{need} needs: pip install 'bakit[{extra}]'")
+
+
+class MissingProgramError(MissingBackendError):
+    """A program, or files that no ``pip install`` brings, are needed here."""
+
+    def __init__(self, need: str, command: str) -> None:
+        BakitError.__init__(self, f"{need}: {command}")

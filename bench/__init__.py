@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bakit.bench.gate import Gate, GateResult
+from bakit.bench.gate import Gate
 from bakit.bench.report import Report, read_report
+from bakit.bench.verdict import GateResult
 
 if TYPE_CHECKING:
     from bakit.bench.run import run_bench

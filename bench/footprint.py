@@ -1,6 +1,4 @@
-"""Start-up time and memory of a bundle, in a process of its own.
-
-``python -m bakit.bench.footprint BUNDLE [THREADS]`` prints one JSON object:
+"""Start-up time and memory of a bundle, in a process that has done nothing else before.
 
 * ``load_ms``: opening both models. Starting Python, importing libraries and checking the
   bundle's digests come before it and are not in it.
@@ -9,67 +7,42 @@
 * ``peak_rss_mb``: the process's largest resident memory, in 10^6 bytes, up to then: Python, numpy,
   OpenCV, bakit, the backend's library, both models and their buffers, and the image. Memory on a
   GPU is not in it.
+* ``cold_start_ms``: from starting the process to its first answer, all of the above included.
+  ``bakit.bench.worker``, which starts it, takes that time.
 """
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from bakit.bench.report import Footprint
-from bakit.errors import BakitError, BundleError
-from bakit.runtime import Runtime
+from bakit.errors import BundleError
 
 if TYPE_CHECKING:
-    from bakit.bundle import Bundle
+    from bakit.runtime import Runtime
 
 
-def measure_footprint(bundle: Bundle, threads: int | None = None) -> Footprint:
-    """Measure a bundle in a fresh process.
+def first_use(runtime: Runtime) -> Footprint:
+    """Predict the bundle's first golden image, and say what that and opening it cost.
 
     Args:
-        bundle: The bundle.
-        threads: Threads of the backend; its own choice when None.
+        runtime: The bundle, just opened, in a process that should have done nothing else before.
 
     Raises:
-        BundleError: If the process fails; the message ends with its last line.
+        BundleError: If the bundle has no golden image.
     """
-    command = [sys.executable, "-m", "bakit.bench.footprint", str(bundle.root)]
-    if threads is not None:
-        command.append(str(threads))
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # ours
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        message = (
-            f"{bundle.root}: a fresh process that predicts with it ended with exit status "
-            f"{done.returncode}: {reason}"
-        )
+    root, golden = runtime.bundle.root, runtime.bundle.manifest.golden
+    if not golden:
+        message = f"{root}: the bundle has no golden image; export it again"
         raise BundleError(message)
-    # The last line: a backend's library may print to stdout as well.
-    return msgspec.json.decode(done.stdout.strip().splitlines()[-1], type=Footprint)
-
-
-def footprint_here(root: Path, threads: int | None = None) -> Footprint:
-    """Measure a bundle in this process, which should have done nothing else before.
-
-    Raises:
-        BundleError: If the bundle cannot be used, or has no golden image.
-    """
-    with Runtime(root, threads) as runtime:
-        golden = runtime.bundle.manifest.golden
-        if not golden:
-            message = f"{root}: the bundle has no golden image; export it again"
-            raise BundleError(message)
-        image = (root / golden[0].path).read_bytes()
-        started = time.perf_counter()
-        runtime.predict(image, golden[0].sex)
-        first_ms = (time.perf_counter() - started) * 1000
-        return Footprint(runtime.load_ms, first_ms, peak_rss_mb())
+    image = (root / golden[0].path).read_bytes()
+    started = time.perf_counter_ns()
+    runtime.predict(image, golden[0].sex)
+    first_ms = (time.perf_counter_ns() - started) / 1e6
+    return Footprint(runtime.load_ms, first_ms, peak_rss_mb())
 
 
 def peak_rss_mb() -> float | None:
@@ -89,18 +62,3 @@ def peak_rss_mb() -> float | None:
 
     unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
-def main(arguments: list[str]) -> int:
-    """Print the footprint of a bundle; return the exit status."""
-    try:
-        result = footprint_here(Path(arguments[0]), *map(int, arguments[1:]))
-    except BakitError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_status
-    sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 import bakit
+from bakit.files import sha256
 
 INT8_FLAGS = (
     "avx2",
@@ -46,6 +47,11 @@ class HostInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         memory_mb: Memory in 10^6 bytes; None where the system does not tell.
         python: Version of Python.
         versions: Versions of bakit and of the libraries, by package name.
+        governor: The CPU's frequency governor, such as ``performance``; None where the system does
+            not tell, as in most virtual machines.
+        machine_id: Digest by which two reports of one machine are known: of the name of the host
+            and the identity that the system gave it. Neither can be read from it. None in reports
+            that do not tell.
     """
 
     system: str
@@ -56,6 +62,18 @@ class HostInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory_mb: float | None
     python: str
     versions: dict[str, str]
+    governor: str | None = None
+    machine_id: str | None = None
+
+    @property
+    def fingerprint(self) -> tuple[object, ...]:
+        """What must be equal before two reports' latencies are compared.
+
+        Versions of libraries are not in it: they are what one may want to compare.
+        """
+        memory_gb = None if self.memory_mb is None else round(self.memory_mb / 1000)
+        known = (self.machine, self.cpu, self.logical_cores, self.isa, memory_gb)
+        return (*known, self.machine_id)
 
 
 def read_host() -> HostInfo:
@@ -70,7 +88,20 @@ def read_host() -> HostInfo:
         memory_mb=_memory_mb(),
         python=platform.python_version(),
         versions={"bakit": bakit.__version__, **_versions()},
+        governor=read_governor(),
+        machine_id=_machine_id(),
     )
+
+
+def read_governor() -> str | None:
+    """Return the first core's frequency governor; None where the system does not tell."""
+    return _read_text(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")).strip() or None
+
+
+def _machine_id() -> str:
+    """Return a digest of what tells this machine from its twins."""
+    identity = _read_text(Path("/etc/machine-id")).strip()
+    return sha256(f"bakit\0{platform.node()}\0{identity}".encode())[:16]
 
 
 def cpu_model(cpuinfo: str) -> str:

@@ -1,6 +1,7 @@
 """The document that ``bakit bench`` writes and ``bakit gate`` reads.
 
-All documents of a benchmark stand here and import no numpy: a gate in CI starts at once.
+The documents of a benchmark import no numpy: a gate in CI starts at once. Those of time and of
+drift have modules of their own and are imported from here.
 """
 
 from __future__ import annotations
@@ -10,6 +11,17 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from bakit.bench.host import HostInfo
+from bakit.bench.report_drift import BlameStep, DriftReport, DriftRow, GroupDrift
+from bakit.bench.report_latency import (
+    LEAST_SCORE,
+    Energy,
+    Footprint,
+    LatencyReport,
+    Stability,
+    StageTimes,
+    SweepEntry,
+)
+from bakit.bench.report_phone import Phone
 from bakit.errors import InputError
 from bakit.files import write_file
 from bakit.targets import Precision
@@ -17,112 +29,51 @@ from bakit.targets import Precision
 if TYPE_CHECKING:
     from pathlib import Path
 
-SCHEMA_VERSION = 1
+__all__ = [
+    "LEAST_SCORE",
+    "SCHEMA_VERSION",
+    "BlameStep",
+    "BundleReport",
+    "DataInfo",
+    "DriftReport",
+    "DriftRow",
+    "Energy",
+    "Footprint",
+    "GroupDrift",
+    "LatencyReport",
+    "Provenance",
+    "Report",
+    "Settings",
+    "Stability",
+    "StageTimes",
+    "SweepEntry",
+    "read_report",
+]
+
+SCHEMA_VERSION = 2
+"""Version 1 had no single times, groups, blame or provenance."""
 
 
-class StageTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Times of one stage over all queries.
-
-    Percentiles interpolate linearly between queries, so with fewer than 100 of them the 99th is
-    close to the slowest.
-
-    Attributes:
-        p50_ms: Median.
-        p90_ms: 90th percentile.
-        p99_ms: 99th percentile.
-        mean_ms: Mean.
-    """
-
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    mean_ms: float
-
-
-class LatencyReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How long one query takes when one comes after the other (single stream).
-
-    Attributes:
-        warm_up: Predictions before the first query that counts.
-        queries: Predictions that count.
-        duration_s: Time spent in them.
-        images: Different images among the queries; they are decoded from memory, not from disk.
-        stages: Times by stage: decode, localize, preprocess, regress, total.
-    """
-
-    warm_up: int
-    queries: int
-    duration_s: float
-    images: int
-    stages: dict[str, StageTimes]
-
-
-class Footprint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a bundle costs a fresh process (``bakit.bench.footprint`` says what each includes).
+class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a bundle was made of: checkpoint, ranges, graph, engine, each by its SHA-256.
 
     Attributes:
-        load_ms: Time to open both models.
-        first_prediction_ms: Time of the first prediction after that.
-        peak_rss_mb: Largest resident memory, in 10^6 bytes; None where the system does not tell.
+        checkpoint_sha256: The float checkpoint.
+        calibration_sha256: The images that the INT8 ranges were seen on; None for floats.
+        calibration: The same in words.
+        files_sha256: The model files as they were exported, by their paths in the bundle.
+        engine_sha256: Files that the device made of them, such as a TensorRT engine, by name.
+        tool_versions: Libraries that wrote the files.
+        training_data: What the checkpoint was trained on, and its terms.
     """
 
-    load_ms: float
-    first_prediction_ms: float
-    peak_rss_mb: float | None
-
-
-class DriftRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One image's ages.
-
-    Attributes:
-        id: The image's name in ``labels.csv``.
-        true_months: Its label.
-        float_months: What the reference says.
-        bundle_months: What the bundle says.
-    """
-
-    id: str
-    true_months: float
-    float_months: float
-    bundle_months: float
-
-
-class DriftReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How far a bundle is from the float model, image by image.
-
-    Attributes:
-        samples: Labelled images.
-        reference: Name of the bundle that stands for the float model.
-        reference_target: What ran it: ``torch`` is the float model itself.
-        is_reference: Whether this bundle is the reference: then its drift is 0 by construction.
-        float_mae_months: Mean absolute error of the reference.
-        bundle_mae_months: Mean absolute error of the bundle.
-        drift_months: ``bundle_mae_months - float_mae_months``; positive is worse.
-        drift_ci95_months: 95 % interval of the drift (``bakit.bench.drift.bootstrap_interval``).
-        bias_months: Mean of the bundle's age minus the true age.
-        mean_abs_change_months: Mean of ``|bundle - reference|``: MAE alone hides errors that
-            cancel out.
-        p99_abs_change_months: Its 99th percentile.
-        max_abs_change_months: Its maximum.
-        box_iou_mean: Mean overlap of the two pipelines' boxes, 0..1; the whole image where there
-            is no box.
-        rows: The ages, in the order of ``labels.csv``.
-    """
-
-    samples: int
-    reference: str
-    reference_target: str
-    is_reference: bool
-    float_mae_months: float
-    bundle_mae_months: float
-    drift_months: float
-    drift_ci95_months: tuple[float, float]
-    bias_months: float
-    mean_abs_change_months: float
-    p99_abs_change_months: float
-    max_abs_change_months: float
-    box_iou_mean: float
-    rows: tuple[DriftRow, ...]
+    checkpoint_sha256: str
+    calibration_sha256: str | None = None
+    calibration: str | None = None
+    files_sha256: dict[str, str] = {}
+    engine_sha256: dict[str, str] = {}
+    tool_versions: dict[str, str] = {}
+    training_data: str = ""
 
 
 class BundleReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -140,9 +91,12 @@ class BundleReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         total_size_mb: Size of all model files; a file that does both roles counts once.
         int8_share: Share of the regressor's multiply-adds in INT8, 0..1, as the library executes
             them where it tells, else as the file asks for.
-        latency: Times of predictions.
-        footprint: Cost of start-up, and memory.
-        drift: Distance from the float model; None if there was no labelled folder.
+        latency: Times of predictions; None if the bundle failed or the run ended before.
+        footprint: Cost of start-up, and memory; None likewise.
+        drift: Distance from the float model; None likewise, and without a labelled folder.
+        provenance: What the bundle was made of.
+        error: Why the bundle failed, in a line; None if it did not. Its other numbers are those
+            from before.
     """
 
     name: str
@@ -154,10 +108,12 @@ class BundleReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     checkpoint_sha256: str
     size_mb: dict[str, float]
     total_size_mb: float
-    latency: LatencyReport
-    footprint: Footprint
+    latency: LatencyReport | None
+    footprint: Footprint | None
     drift: DriftReport | None
     int8_share: float = 0.0
+    provenance: Provenance | None = None
+    error: str | None = None
 
 
 class DataInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -190,6 +146,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         threads: Threads of the backend; its own choice when None.
         resamples: Resamples of the bootstrap.
         seed: Seed of the bootstrap.
+        sweep_threads: Numbers of threads that were tried besides.
     """
 
     min_queries: int
@@ -199,6 +156,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threads: int | None
     resamples: int
     seed: int
+    sweep_threads: tuple[int, ...] = ()
 
 
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -210,6 +168,9 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         settings: How the numbers were measured.
         data: The labelled images; None if drift was not measured.
         bundles: One report for each bundle.
+        partial: Whether the run was interrupted: what it had not come to is None.
+        measured_at: When the run began, in UTC, such as ``2026-11-26T11:50:00Z``.
+        phone: The phone that ran them in its browser; None if this machine did.
     """
 
     schema_version: int
@@ -217,6 +178,15 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     settings: Settings
     data: DataInfo | None
     bundles: tuple[BundleReport, ...]
+    partial: bool = False
+    measured_at: str | None = None
+    phone: Phone | None = None
+
+    @property
+    def machine(self) -> str:
+        """What ran the models, in words: the phone, or this machine's CPU."""
+        here = f"{self.host.cpu}, {self.host.logical_cores} logical cores"
+        return here if self.phone is None else self.phone.summary
 
     def encode(self) -> bytes:
         """Return the document as indented JSON, the same bytes for the same numbers."""

@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-import math
-from contextlib import ExitStack
+import contextlib
+from datetime import datetime, timezone
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from bakit.bench.drift import RESAMPLES, SEED, choose_references, measure_drift
-from bakit.bench.footprint import measure_footprint
+import msgspec
+
+from bakit.bench.ages import AgeRun
+from bakit.bench.drift import choose_references
 from bakit.bench.host import read_host
-from bakit.bench.latency import BLOCK, Query, measure_latency
-from bakit.bench.report import SCHEMA_VERSION, BundleReport, DataInfo, Report, Settings
-from bakit.bundle import Bundle
-from bakit.dataset import ids_digest, read_samples, take_part, thin
-from bakit.errors import InputError
+from bakit.bench.inputs import (
+    check_batch,
+    check_settings,
+    find_bundle,
+    make_queries,
+    model_sizes,
+    read_bundles,
+    read_data,
+)
+from bakit.bench.latency import BLOCK, LatencyRun
+from bakit.bench.report import SCHEMA_VERSION, BundleReport, Provenance, Report, Settings
+from bakit.bench.statistics import RESAMPLES, SEED
+from bakit.bench.worker import Worker, WorkerError
+from bakit.dataset import ids_digest
+from bakit.errors import BundleError, InputError
 from bakit.images import refuse_calibration_images
-from bakit.preprocess import decode
-from bakit.runtime import Runtime
 from bakit.targets import get_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bakit.bench.report import DriftReport, Footprint, LatencyReport
+    from bakit.bench.report import DriftReport, LatencyReport
+    from bakit.bench.worker import Query
+    from bakit.bundle import Bundle
     from bakit.dataset import Sample
-
-MAX_IMAGES = 32
-"""Different images in the latency run; all of them are kept in memory."""
 
 
 def run_bench(
@@ -41,10 +50,15 @@ def run_bench(
     warm_up: int = 10,
     threads: int | None = None,
     on_stage: Callable[[str, float], None] | None = None,
+    *,
+    sweep_threads: Sequence[int] = (),
+    batch: int = 1,
 ) -> Report:
     """Measure bundles on this machine.
 
     Footprint first, while the machine is quiet, then latency of all bundles in turns, then drift.
+    Each bundle runs in a process of its own: one that fails is left out from there on, and the
+    report says why. Ctrl-C ends the run, and the report has what was measured until then.
 
     Args:
         bundles: Bundles or their folders, at least one.
@@ -59,163 +73,168 @@ def run_bench(
         threads: Threads of the backends; their own choice when None.
         on_stage: Called with ``footprint``, ``latency`` or ``drift`` and the share of it that is
             done, 0..1, never while a query runs.
+        sweep_threads: Other numbers of threads, whose latency is taken besides, in the same turns.
+        batch: Images in a query; models with static shapes take the number of their export only.
 
     Raises:
         InputError: If a value is not possible, there is no bundle, two bundles have one name, or
             there is no reference.
         ImageError: If an image cannot be used.
         LabelsError: If the labels cannot be used.
-        BundleError: If a bundle is damaged or fails to run.
+        BundleError: If a bundle is damaged, or all of them fail to run.
         MissingBackendError: If a target's library is not installed.
-        VerificationError: If a bundle answers with something that is no number.
     """
     tell = on_stage or (lambda stage, share: None)
-    settings = Settings(min_queries, min_duration_s, warm_up, BLOCK, threads, RESAMPLES, SEED)
-    _check(settings, limit)
+    sweep = tuple(dict.fromkeys(number for number in sweep_threads if number != threads))
+    settings = Settings(
+        min_queries, min_duration_s, warm_up, BLOCK, threads, RESAMPLES, SEED, sweep
+    )
+    check_settings(settings, limit)
     if reference is not None and data is None:
         message = "a reference is of use for drift only, which needs labelled images: give --data"
         raise InputError(message)
     # The reference comes last, unless it is among the bundles anyway.
-    chosen = _read_all([*bundles, *([] if reference is None else [reference])])
-    explicit = None if reference is None else _among(chosen, reference)
-    samples, info = ([], None) if data is None else _read_data(Path(data), limit, chosen)
+    chosen = read_bundles([*bundles, *([] if reference is None else [reference])])
+    check_batch(batch, chosen)
+    explicit = None if reference is None else find_bundle(chosen, reference)
+    samples, info = ([], None) if data is None else read_data(Path(data), limit, chosen)
     references = choose_references(chosen, explicit) if samples else {}
     for bundle in chosen:
-        get_target(bundle.manifest.target).load_backend()  # what is missing is said at once
+        get_target(bundle.manifest.target)  # an unknown one is said at once
     refuse_calibration_images([sample.path for sample in samples], chosen)
-    queries = _queries(chosen, samples)
-    footprints = []
-    for bundle in chosen:
-        footprints.append(measure_footprint(bundle, threads))
-        tell("footprint", len(footprints) / len(chosen))
-    with ExitStack() as stack:
-        runtimes = [stack.enter_context(Runtime(bundle, threads)) for bundle in chosen]
-        latencies = measure_latency(
-            runtimes, queries, settings, lambda share: tell("latency", share)
-        )
-        drifts: list[DriftReport] = []
-        if samples:
-            done = count(1)
-            drifts = measure_drift(
-                runtimes, references, samples, lambda: tell("drift", next(done) / len(samples))
-            )
-        reports = tuple(
-            _bundle_report(runtime, footprints[i], latencies[i], drifts[i] if drifts else None)
-            for i, runtime in enumerate(runtimes)
-        )
-    return Report(SCHEMA_VERSION, read_host(), settings, info, reports)
-
-
-def _bundle_report(
-    runtime: Runtime, footprint: Footprint, latency: LatencyReport, drift: DriftReport | None
-) -> BundleReport:
-    manifest = runtime.bundle.manifest
-    size_mb, total_size_mb = _sizes(runtime.bundle)
-    return BundleReport(
-        name=runtime.bundle.name,
-        target=manifest.target,
-        precision=manifest.precision,
-        provider=runtime.provider,
-        bundle_sha256=runtime.bundle.sha256,
-        checkpoint=manifest.checkpoint,
-        checkpoint_sha256=manifest.checkpoint_sha256,
-        size_mb=size_mb,
-        total_size_mb=total_size_mb,
-        int8_share=runtime.int8_share,
-        latency=latency,
-        footprint=footprint,
-        drift=drift,
+    queries = make_queries(chosen, samples)
+    began = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    with _Run(chosen, samples, references, settings) as run:
+        try:
+            run.measure(queries, tell)
+        except KeyboardInterrupt:
+            run.partial = True
+        reports = run.reports()
+        seen = run.seen
+    if all(report.error and report.latency is None for report in reports):
+        message = f"{reports[0].name}: {reports[0].error}; no bundle could be measured"
+        raise BundleError(message)
+    if info is not None:
+        changes = {"samples": len(seen), "ids_sha256": ids_digest(seen)}
+        info = msgspec.structs.replace(info, **changes) if seen else None
+    return Report(
+        schema_version=SCHEMA_VERSION,
+        host=read_host(),
+        settings=settings,
+        data=info,
+        bundles=reports,
+        partial=run.partial,
+        measured_at=began,
     )
 
 
-def _check(settings: Settings, limit: int | None) -> None:
-    """Refuse settings under which a run would never end or measure nothing."""
-    least = {"min_queries": (settings.min_queries, 1), "warm_up": (settings.warm_up, 0)}
-    for name, value in (("limit", limit), ("threads", settings.threads)):
-        if value is not None:
-            least[name] = (value, 1)
-    for name, (value, minimum) in least.items():
-        if value < minimum:
-            message = f"{name}={value} is not possible; use {minimum} or more"
-            raise InputError(message)
-    if not (math.isfinite(settings.min_duration_s) and settings.min_duration_s >= 0):
-        message = f"min_duration_s={settings.min_duration_s} is not possible; use 0 or more"
-        raise InputError(message)
+class _Run:
+    """The processes of one benchmark and what they have said so far; a context manager."""
+
+    def __init__(
+        self,
+        bundles: Sequence[Bundle],
+        samples: Sequence[Sample],
+        references: dict[str, Bundle],
+        settings: Settings,
+    ) -> None:
+        self._bundles = bundles
+        self._samples = samples
+        self._references = references
+        self._settings = settings
+        self._stack = contextlib.ExitStack()
+        self._workers: list[Worker] = []
+        self._latency: LatencyRun | None = None
+        self._ages: AgeRun | None = None
+        self.partial = False
+
+    @property
+    def seen(self) -> list[Sample]:
+        """The labelled images that were used."""
+        return self._ages.done if self._ages else []
+
+    def measure(self, queries: Sequence[Query], tell: Callable[[str, float], None]) -> None:
+        """Measure footprint, latency and drift, one after the other."""
+        numbers = (self._settings.threads, *self._settings.sweep_threads)
+        wanted = [(bundle, threads) for threads in numbers for bundle in self._bundles]
+        for bundle, threads in wanted:
+            worker = self._stack.enter_context(Worker(bundle, threads))
+            self._workers.append(worker)
+            with contextlib.suppress(WorkerError):  # the worker remembers why
+                worker.load(queries)
+            tell("footprint", len(self._workers) / len(wanted))
+        self._latency = LatencyRun(self._workers, len(queries), self._settings)
+        self._latency.measure(lambda share: tell("latency", share))
+        if not self._samples:
+            return
+        done, total = count(1), len(self._samples)
+        readers = self._workers[: len(self._bundles)]
+        self._ages = AgeRun(readers, self._references, self._samples)
+        self._ages.measure(lambda: tell("drift", next(done) / total))
+
+    def reports(self) -> tuple[BundleReport, ...]:
+        """Return what is known of each bundle."""
+        drifts = self._ages.reports() if self._ages else [None] * len(self._bundles)
+        return tuple(self._report(row, drift) for row, drift in enumerate(drifts))
+
+    def _report(self, row: int, drift: DriftReport | None) -> BundleReport:
+        bundle = self._bundles[row]
+        manifest = bundle.manifest
+        worker = self._workers[row] if row < len(self._workers) else None
+        size_mb, total_size_mb = model_sizes(bundle)
+        return BundleReport(
+            name=bundle.name,
+            target=manifest.target,
+            precision=manifest.precision,
+            provider=worker.provider if worker else "",
+            bundle_sha256=bundle.sha256,
+            checkpoint=manifest.checkpoint,
+            checkpoint_sha256=manifest.checkpoint_sha256,
+            size_mb=size_mb,
+            total_size_mb=total_size_mb,
+            int8_share=worker.int8_share if worker else bundle.artifact("regressor").int8_share,
+            latency=self._latency_report(row),
+            footprint=worker.footprint if worker else None,
+            drift=drift,
+            provenance=provenance(bundle),
+            error=self._error(bundle, worker),
+        )
+
+    def _latency_report(self, row: int) -> LatencyReport | None:
+        """Return the latency of a bundle, with that of the same bundle with other threads."""
+        report = self._latency.report(row) if self._latency else None
+        if report is None or self._latency is None:
+            return None
+        others = range(row + len(self._bundles), len(self._workers), len(self._bundles))
+        entries = (self._latency.sweep_entry(other) for other in others)
+        return msgspec.structs.replace(report, sweep=tuple(entry for entry in entries if entry))
+
+    def _error(self, bundle: Bundle, worker: Worker | None) -> str | None:
+        if worker is None or worker.error is not None or not self._samples:
+            return worker.error if worker else None
+        reference = self._references[bundle.manifest.checkpoint_sha256]
+        for other in self._workers[: len(self._bundles)]:
+            if other.bundle.name == reference.name and other.error is not None:
+                return f"its reference {reference.name} failed, so its drift is not known"
+        return None
+
+    def __enter__(self) -> _Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
 
-def _read_all(bundles: Sequence[Bundle | str | Path]) -> list[Bundle]:
-    """Open each bundle, once where it is named twice."""
-    found: dict[Path, Bundle] = {}
-    names: dict[str, Path] = {}
-    for given in bundles:
-        root = _root(given)
-        if root in found:
-            continue
-        bundle = given if isinstance(given, Bundle) else Bundle.read(Path(given))
-        if bundle.name in names:
-            message = (
-                f"two bundles are called {bundle.name!r}: {names[bundle.name]} and {root}; "
-                "reports tell bundles apart by name, so rename one"
-            )
-            raise InputError(message)
-        found[root] = bundle
-        names[bundle.name] = root
-    if not found:
-        message = "no bundle to measure; write one with: bakit export --target onnx"
-        raise InputError(message)
-    return list(found.values())
-
-
-def _root(bundle: Bundle | str | Path) -> Path:
-    return (bundle.root if isinstance(bundle, Bundle) else Path(bundle)).resolve()
-
-
-def _among(bundles: Sequence[Bundle], wanted: Bundle | str | Path) -> Bundle:
-    """Return the bundle that was read from the same folder."""
-    return next(bundle for bundle in bundles if bundle.root.resolve() == _root(wanted))
-
-
-def _read_data(
-    folder: Path, limit: int | None, bundles: Sequence[Bundle]
-) -> tuple[list[Sample], DataInfo]:
-    """Read the labelled folder, thinned evenly: a sorted ``labels.csv`` stays representative.
-
-    Of a folder that a bundle's model was trained on, only the test part is used.
-    """
-    everything = read_samples(folder)
-    records = {b.manifest.checkpoint_sha256: b.manifest.split for b in bundles}
-    held_out = take_part(everything, [record for record in records.values() if record])
-    part: Literal["all", "test"] = "all" if held_out is None else "test"
-    usable = everything if held_out is None else held_out
-    if not usable:
-        message = f"{folder}: no image that all bundles' models were not trained on"
-        raise InputError(message)
-    samples = thin(usable, limit)
-    name = folder.resolve().name
-    return samples, DataInfo(name, len(samples), part, len(usable), ids_digest(samples))
-
-
-def _queries(bundles: Sequence[Bundle], samples: Sequence[Sample]) -> list[Query]:
-    """Read the images of the latency run, the same for every bundle."""
-    if samples:
-        for sample in samples[:MAX_IMAGES]:
-            decode(sample.path)  # an error names the file here, and could not once it is bytes
-        return [Query(s.path.read_bytes(), "M" if s.male else "F") for s in samples[:MAX_IMAGES]]
-    golden = {
-        (item.sha256, item.sex): (bundle.root / item.path, item.sex)
-        for bundle in bundles
-        for item in bundle.manifest.golden
-    }
-    if not golden:
-        message = f"{bundles[0].name}: no golden images in the bundle; give --data"
-        raise InputError(message)
-    return [Query(path.read_bytes(), sex) for path, sex in golden.values()]
-
-
-def _sizes(bundle: Bundle) -> tuple[dict[str, float], float]:
-    """Return the size of each role's files and of all files, in 10^6 bytes."""
-    sizes: dict[str, float] = {
-        artifact.role: sum((bundle.root / path).stat().st_size for path in artifact.files) / 1e6
-        for artifact in bundle.manifest.artifacts
-    }
-    return sizes, bundle.size_bytes / 1e6
+def provenance(bundle: Bundle) -> Provenance:
+    """Return what a bundle was made of."""
+    manifest = bundle.manifest
+    return Provenance(
+        checkpoint_sha256=manifest.checkpoint_sha256,
+        calibration_sha256=manifest.calibration_sha256,
+        calibration=manifest.calibration,
+        files_sha256={
+            path: digest for item in manifest.artifacts for path, digest in item.files.items()
+        },
+        tool_versions=manifest.tool_versions,
+        training_data=manifest.training_data,
+    )

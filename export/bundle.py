@@ -23,6 +23,7 @@ from bakit.bundle import (
 from bakit.errors import InputError, UnsupportedTargetError, VerificationError
 from bakit.export.onnx_graph import regressor_model
 from bakit.export.onnx_writer import serialize
+from bakit.export.quantize import multiply_adds
 from bakit.export.session import open_localizer
 from bakit.files import new_folder, sha256
 from bakit.locate import locate
@@ -127,6 +128,8 @@ def export_bundle(
             intervals=header.intervals,
             calibration_images=ranges.images_sha256 if ranges else (),
             int8_recipe=ranges.recipe if ranges else None,
+            parameters=checkpoint.parameters,
+            multiply_adds=sum(multiply_adds(regressor_model(checkpoint)).values()),
         )
         write_manifest(folder, manifest)
         checks = check_golden(Bundle.read(folder))

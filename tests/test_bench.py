@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,28 +15,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bakit.bench.drift import (
-    bootstrap_interval,
-    choose_references,
-    compare,
-    measure_drift,
-)
+from bakit.bench.ages import AgeRun
+from bakit.bench.blame import blame
+from bakit.bench.conditions import Conditions, judge, read_conditions
+from bakit.bench.drift import choose_references, compare
+from bakit.bench.energy import EnergyMeter
+from bakit.bench.groups import group_images
 from bakit.bench.host import INT8_FLAGS, cpu_model, isa_flags, read_host
-from bakit.bench.latency import Query, measure_latency, stage_times
-from bakit.bench.report import Settings
+from bakit.bench.latency import LatencyRun, stage_times
+from bakit.bench.protocol import Seen
+from bakit.bench.report import DriftReport, LatencyReport, Settings
+from bakit.bench.report_latency import pack_samples, unpack_samples
+from bakit.bench.worker import WorkerError
 from bakit.bundle import Artifact, Bundle, Manifest
 from bakit.dataset import Sample
-from bakit.errors import ImageError, InputError, VerificationError
+from bakit.errors import InputError
 from bakit.geometry import Box
-from bakit.runtime import STAGES, Prediction, Quality, Runtime
 from bakit.settings import Preprocessing, UnrolledSettings
 from bakit.targets import Precision
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from bakit.preprocess import Grey
-    from bakit.runtime import Sex
+    from collections.abc import Callable, Sequence
 
 FP32, INT8 = Precision.FP32, Precision.INT8
 
@@ -71,8 +72,11 @@ def make_bundle(
     return Bundle(Path("bundles") / name, manifest, f"sha of {name}")
 
 
-class FakeRuntime(Runtime):
-    """Counts its calls, takes the time that it is told, and answers from a list."""
+class FakeWorker:
+    """Stands in for a bundle's process: takes the time and says the ages that it is told.
+
+    It fails where ``fails_after`` queries or ages have been asked of it.
+    """
 
     def __init__(
         self,
@@ -81,44 +85,50 @@ class FakeRuntime(Runtime):
         log: list[str] | None = None,
         ages: tuple[float, ...] = (100.0,),
         box: Box | None = None,
+        fails_after: int | None = None,
     ) -> None:
         self.bundle = bundle
+        self.pid = os.getpid()
+        self.threads: int | None = None
+        self.error: str | None = None
         self.total_ms = total_ms
         self.log = [] if log is None else log
-        self.ages = list(ages)
+        self.ages = ages
         self.box = box
-        self.images: list[tuple[object, Sex]] = []
+        self.images: list[int] = []
         self.located = 0
+        self.left = fails_after
 
-    def predict(self, image: str | Path | bytes | npt.NDArray[np.generic], sex: Sex) -> Prediction:
-        self.log.append(self.bundle.name)
-        self.images.append((image, sex))
+    def use(self) -> None:
+        if self.left == 0:
+            self.error = "its process ended with SIGSEGV"
+            raise WorkerError(self.error)
+        if self.left is not None:
+            self.left -= 1
+
+    def run(self, indices: Sequence[int]) -> list[list[int]]:
         # 1 + 2 + 3 + the rest: every stage can be told from the others.
         times = (1.0, 2.0, 3.0, self.total_ms - 6, self.total_ms)
-        return Prediction(
-            age_months=self.ages[0],
-            interval_months=None,
-            box=Box(0, 0, 1, 1),
-            quality=Quality("accept"),
-            stages_ms=dict(zip(STAGES, times, strict=True)),
-            target="onnx",
-            precision="fp32",
-            provider="fake",
-            bundle_sha256="",
-        )
+        rows = []
+        for index in indices:
+            self.use()
+            self.log.append(self.bundle.name)
+            self.images.append(index)
+            rows.append([round(time * 1e6) for time in times])
+        return rows
 
-    def locate(self, grey: Grey) -> Box | None:
-        del grey
+    def find_and_ask(self, sample: Sample) -> tuple[float, Seen]:
+        self.use()
         self.located += 1
-        return self.box
+        return self.ages[int(sample.id)], Seen(self.box, Box(0, 0, 40, 40))
 
-    def preprocess(self, grey: Grey, box: Box | None) -> Grey:
+    def ask(self, sample: Sample, box: Box | None) -> float:
         del box
-        return grey
+        self.use()
+        return self.ages[int(sample.id)]
 
-    def regress(self, pixels: Grey, *, male: bool) -> float:
-        del pixels, male
-        return self.ages.pop(0)
+    def fail(self, reason: str) -> None:
+        self.error = reason
 
 
 def make_settings(
@@ -127,14 +137,32 @@ def make_settings(
     return Settings(min_queries, min_duration_s, warm_up, block, None, 2000, 0)
 
 
-QUERIES = [Query(b"a", "M"), Query(b"b", "F"), Query(b"c", "M")]
+def measure_latency(
+    workers: list[FakeWorker],
+    images: int,
+    settings: Settings,
+    on_share: Callable[[float], None] | None = None,
+) -> list[LatencyReport]:
+    run = LatencyRun(workers, images, settings)
+    run.measure(on_share)
+    reports = [run.report(row) for row in range(len(workers))]
+    assert None not in reports
+    return reports  # type: ignore[return-value]
+
+
+def measure_drift(
+    workers: list[FakeWorker], references: dict[str, Bundle], samples: list[Sample]
+) -> list[DriftReport | None]:
+    run = AgeRun(workers, references, samples)
+    run.measure()
+    return run.reports()
 
 
 def test_bundles_take_turns_in_blocks() -> None:
     log: list[str] = []
-    runtimes = [FakeRuntime(make_bundle(name), log=log) for name in "AB"]
+    runtimes = [FakeWorker(make_bundle(name), log=log) for name in "AB"]
     shares: list[float] = []
-    reports = measure_latency(runtimes, QUERIES, make_settings(), shares.append)
+    reports = measure_latency(runtimes, 3, make_settings(), shares.append)
     assert "".join(log) == "AAAAAABBBBBB" * 4  # one uncounted and five counted, in turns
     assert [report.queries for report in reports] == [20, 20]
     assert shares == [0.25, 0.5, 0.75, 1.0]
@@ -142,11 +170,11 @@ def test_bundles_take_turns_in_blocks() -> None:
 
 
 def test_one_bundle_alone_has_no_uncounted_queries_after_its_warm_up() -> None:
-    runtime = FakeRuntime(make_bundle("A"))
-    (report,) = measure_latency([runtime], QUERIES, make_settings(warm_up=7))
+    runtime = FakeWorker(make_bundle("A"))
+    (report,) = measure_latency([runtime], 3, make_settings(warm_up=7))
     assert len(runtime.log) == 7 + 20
     assert (report.warm_up, report.queries, report.images) == (7, 20, 3)
-    assert runtime.images[7:] == [QUERIES[index % 3] for index in range(20)]
+    assert runtime.images[7:] == [index % 3 for index in range(20)]
 
 
 @pytest.mark.parametrize(
@@ -156,21 +184,21 @@ def test_one_bundle_alone_has_no_uncounted_queries_after_its_warm_up() -> None:
 def test_both_least_queries_and_least_duration_are_met(
     min_queries: int, min_duration_s: float, queries: int
 ) -> None:
-    runtime = FakeRuntime(make_bundle("A"), total_ms=10)
-    (report,) = measure_latency([runtime], QUERIES, make_settings(min_queries, min_duration_s))
+    runtime = FakeWorker(make_bundle("A"), total_ms=10)
+    (report,) = measure_latency([runtime], 3, make_settings(min_queries, min_duration_s))
     assert report.queries == queries
     assert report.duration_s == pytest.approx(queries * 0.010)
 
 
 def test_the_fastest_bundle_decides_when_the_duration_is_met() -> None:
-    runtimes = [FakeRuntime(make_bundle("A"), 10), FakeRuntime(make_bundle("B"), 40)]
-    fast, slow = measure_latency(runtimes, QUERIES, make_settings(20, 1.0))
+    runtimes = [FakeWorker(make_bundle("A"), 10), FakeWorker(make_bundle("B"), 40)]
+    fast, slow = measure_latency(runtimes, 3, make_settings(20, 1.0))
     assert fast.queries == slow.queries == 100
     assert slow.duration_s == pytest.approx(4 * fast.duration_s)
 
 
 def test_each_stage_is_summarised() -> None:
-    (report,) = measure_latency([FakeRuntime(make_bundle("A"))], QUERIES, make_settings())
+    (report,) = measure_latency([FakeWorker(make_bundle("A"))], 3, make_settings())
     medians = {stage: times.p50_ms for stage, times in report.stages.items()}
     expected = {"decode": 1, "localize": 2, "preprocess": 3, "regress": 4, "total": 10}
     assert medians == expected
@@ -231,15 +259,16 @@ def samples(tmp_path: Path) -> list[Sample]:
 
 
 def test_drift_by_hand(samples: list[Sample]) -> None:
-    reference = FakeRuntime(make_bundle("float"), ages=(101, 60, 18), box=Box(0, 0, 20, 40))
-    bundle = FakeRuntime(
+    reference = FakeWorker(make_bundle("float"), ages=(101, 60, 18), box=Box(0, 0, 20, 40))
+    bundle = FakeWorker(
         make_bundle("int8", precision=INT8, localizer="l2"), ages=(103, 56, 21), box=None
     )
     done: list[None] = []
-    runtimes = [bundle, reference]
-    drift, itself = measure_drift(
-        runtimes, {"c1": reference.bundle}, samples, lambda: done.append(None)
-    )
+    run = AgeRun([bundle, reference], {"c1": reference.bundle}, samples)
+    run.measure(lambda: done.append(None))
+    drift, itself = run.reports()
+    assert drift is not None
+    assert itself is not None
     assert len(done) == drift.samples == 3
     assert (drift.reference, drift.reference_target, drift.is_reference) == ("float", "onnx", False)
     assert drift.float_mae_months == pytest.approx((1 + 0 + 2) / 3)
@@ -259,25 +288,82 @@ def test_drift_by_hand(samples: list[Sample]) -> None:
 
 
 def test_bundles_with_one_localizer_share_each_box(samples: list[Sample]) -> None:
-    reference = FakeRuntime(make_bundle("float"), ages=(1, 2, 3))
-    same = FakeRuntime(make_bundle("int8", precision=INT8), ages=(1, 2, 3))
-    other = FakeRuntime(make_bundle("torch", target="torch"), ages=(1, 2, 3))
+    reference = FakeWorker(make_bundle("float"), ages=(1, 2, 3))
+    same = FakeWorker(make_bundle("int8", precision=INT8), ages=(1, 2, 3))
+    other = FakeWorker(make_bundle("torch", target="torch"), ages=(1, 2, 3))
     measure_drift([reference, same, other], {"c1": reference.bundle}, samples)
     assert (reference.located, same.located, other.located) == (3, 0, 3)
 
 
-def test_an_unreadable_image_is_not_skipped(samples: list[Sample]) -> None:
-    samples[1].path.write_bytes(b"no image")
-    runtime = FakeRuntime(make_bundle("float"), ages=(1, 2, 3))
-    with pytest.raises(ImageError, match=r"1\.png"):
-        measure_drift([runtime], {"c1": runtime.bundle}, samples)
-
-
 @pytest.mark.parametrize("age", [float("nan"), float("inf")])
 def test_an_age_that_is_no_number_is_not_averaged(samples: list[Sample], age: float) -> None:
-    runtime = FakeRuntime(make_bundle("float"), ages=(1, age, 3))
-    with pytest.raises(VerificationError, match=r"float: says (nan|inf) months for .*1\.png"):
-        measure_drift([runtime], {"c1": runtime.bundle}, samples)
+    reference = FakeWorker(make_bundle("float"), ages=(1, 2, 3))
+    broken = FakeWorker(make_bundle("int8", precision=INT8), ages=(1, age, 3))
+    itself, drift = measure_drift([reference, broken], {"c1": reference.bundle}, samples)
+    assert itself is not None
+    assert itself.samples == 3
+    assert drift is None
+    assert re.search(r"int8: says (nan|inf) months for .*1\.png", broken.error or "")
+
+
+def test_a_bundle_that_crashes_is_left_out_and_the_others_go_on(samples: list[Sample]) -> None:
+    workers = [FakeWorker(make_bundle("A")), FakeWorker(make_bundle("B"), fails_after=31)]
+    run = LatencyRun(workers, 3, make_settings())
+    run.measure()
+    first, second = run.report(0), run.report(1)
+    assert first is not None
+    assert second is not None
+    assert (first.queries, second.queries) == (20, 20)
+    assert workers[1].error is None
+    workers[1].left = 0
+    run = LatencyRun(workers, 3, make_settings())
+    run.measure()
+    assert run.report(1) is None
+    report = run.report(0)
+    assert report is not None
+    assert report.queries == 20
+
+    reference = FakeWorker(make_bundle("float"), ages=(1, 2, 3))
+    other = FakeWorker(make_bundle("int8", precision=INT8), ages=(1, 2, 3), fails_after=2)
+    itself, drift = measure_drift([reference, other], {"c1": reference.bundle}, samples)
+    assert itself is not None
+    assert drift is None
+    assert other.error == "its process ended with SIGSEGV"
+
+
+def test_without_its_reference_a_bundle_has_no_drift(samples: list[Sample]) -> None:
+    reference = FakeWorker(make_bundle("float"), ages=(1, 2, 3), fails_after=1)
+    other = FakeWorker(make_bundle("int8", precision=INT8), ages=(1, 2, 3))
+    assert measure_drift([reference, other], {"c1": reference.bundle}, samples) == [None, None]
+    assert other.located == 2  # the reference located the first image, and then no more
+
+
+def test_what_was_measured_before_an_interruption_is_kept(samples: list[Sample]) -> None:
+    def interrupt(share: float) -> None:
+        if share >= 0.5:
+            raise KeyboardInterrupt
+
+    run = LatencyRun([FakeWorker(make_bundle("A"))], 3, make_settings())
+    with pytest.raises(KeyboardInterrupt):
+        run.measure(interrupt)
+    report = run.report(0)
+    assert report is not None
+    assert report.queries == 10
+
+    reference = FakeWorker(make_bundle("float"), ages=(101, 60, 18))
+    ages = AgeRun([reference], {"c1": reference.bundle}, samples)
+    count = itertools.count(1)
+
+    def after_two() -> None:
+        if next(count) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ages.measure(after_two)
+    (drift,) = ages.reports()
+    assert drift is not None
+    assert drift.samples == len(ages.done) == 2
+    assert [row.id for row in drift.rows] == [sample.id for sample in ages.done]
 
 
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 60))
@@ -302,30 +388,178 @@ def test_statistics_match_plain_numpy(seed: int, count: int) -> None:
     assert report.p99_abs_change_months <= report.max_abs_change_months
 
 
-def test_the_interval_is_that_of_the_normal_theory_and_repeats() -> None:
-    differences = np.random.default_rng(1).normal(0.4, 2.0, 2000)
-    low, high = bootstrap_interval(differences)
-    mean, half = differences.mean(), 1.96 * differences.std() / np.sqrt(2000)
-    assert low == pytest.approx(mean - half, abs=0.15 * half)
-    assert high == pytest.approx(mean + half, abs=0.15 * half)
-    assert bootstrap_interval(differences) == (low, high)
-    assert bootstrap_interval(differences, seed=1) != (low, high)
+def test_groups_are_three_years_of_one_sex_and_small_ones_are_joined() -> None:
+    ages = [*[20.0] * 5, *[50.0] * 30, *[100.0] * 20, *[150.0] * 19, *[230.0] * 40]
+    girls = [Sample(str(i), Path(), age, male=False) for i, age in enumerate(ages)]
+    boys = [Sample(f"b{i}", Path(), 100.0, male=True) for i in range(19)]
+    groups = group_images([*girls, *boys])
+    found = [(g.sex, g.from_months, g.to_months, len(g.rows)) for g in groups]
+    # Empty bins go first, to the 19; the 5 go to their only neighbour, the 19 to the smaller one.
+    assert found == [("F", 0, 72, 35), ("F", 72, 216, 39), ("F", 216, 240, 40)]
+    assert sorted(row for group in groups for row in group.rows.tolist()) == list(range(len(girls)))
 
 
-def test_the_interval_contains_the_true_mean_about_95_times_in_100() -> None:
-    generator = np.random.default_rng(0)
-    hits = 0
-    for _ in range(200):
-        low, high = bootstrap_interval(generator.normal(0.3, 1.0, 80), resamples=500)
-        hits += low <= 0.3 <= high
-    assert 0.90 <= hits / 200 <= 0.99
+def test_a_group_that_is_shifted_shows_it_and_others_do_not() -> None:
+    generator = np.random.default_rng(3)
+    true = generator.uniform(10, 230, 600)
+    rows = [Sample(str(i), Path(), age, male=i % 2 == 0) for i, age in enumerate(true.tolist())]
+    reference = true + generator.normal(0, 10, 600)
+    males = np.arange(600) % 2 == 0
+    shifted = males & (true >= 72) & (true < 108)
+    bundle = reference + generator.normal(0, 0.5, 600) + 3 * shifted
+    report = compare(
+        rows, reference, bundle, make_bundle("float"), is_reference=False, box_iou_mean=1.0
+    )
+    moved = [group.name for group in report.groups if group.mean_change_ci95_months[0] > 0.5]
+    assert moved == ["boys of 72 to 108 months"]
+    assert abs(report.drift_months) < 0.25  # the MAE of all does not show it
+    assert report.worst_group is not None
+    changes = bundle - reference
+    low, high = report.limits_of_agreement_months or (0, 0)
+    assert (low + high) / 2 == pytest.approx(changes.mean())
+    assert high - low == pytest.approx(2 * 1.96 * changes.std(ddof=1))
+    assert report.mean_change_months == pytest.approx(changes.mean())
+    assert report.mean_change_ci95_months is not None
+    assert report.mean_change_ci95_months[0] < changes.mean() < report.mean_change_ci95_months[1]
 
 
-def test_the_interval_does_not_depend_on_how_resamples_are_chunked() -> None:
-    differences = np.random.default_rng(2).normal(0, 1, 37)
-    drawn = np.random.default_rng(0).integers(37, size=(250, 37))
-    expected = np.percentile(differences[drawn].mean(axis=1), (2.5, 97.5))
-    assert bootstrap_interval(differences, resamples=250) == pytest.approx(tuple(expected))
+def test_blame_splits_the_change_into_what_each_step_adds() -> None:
+    torch = make_bundle("float", target="torch")
+    onnx, onnx8 = make_bundle("onnx"), make_bundle("onnx8", precision=INT8)
+    vino, vino8 = (make_bundle(n, "openvino", p) for n, p in (("ov", FP32), ("ov8", INT8)))
+    vino16 = make_bundle("ov16", "openvino", Precision.FP16)
+    bundles = [torch, onnx, onnx8, vino, vino8, vino16]
+    true = np.zeros(4)
+    months = {
+        bundle.name: np.full(4, age)
+        for bundle, age in zip(bundles, (10.0, 10.5, 12.0, 10.25, 13.0, 10.3), strict=True)
+    }
+
+    def steps(bundle: Bundle, among: list[Bundle]) -> list[tuple[str, str, str, float]]:
+        found = blame(bundle, torch, months, true, among)
+        return [(s.step, s.before, s.after, round(s.drift_months, 6)) for s in found]
+
+    assert steps(torch, bundles) == []
+    assert steps(onnx, bundles) == [("conversion", "float", "onnx", 0.5)]
+    assert steps(onnx8, bundles) == [
+        ("conversion", "float", "onnx", 0.5),
+        ("quantization", "onnx", "onnx8", 1.5),
+    ]
+    assert steps(vino8, bundles) == [
+        ("conversion", "float", "ov", 0.25),
+        ("quantization", "ov", "onnx8", 1.75),
+        ("device", "onnx8", "ov8", 1.0),
+    ]
+    assert steps(vino16, bundles)[1:] == [("quantization", "ov", "ov16", 0.05)]
+    assert steps(vino8, [torch, vino8]) == [("quantization", "float", "ov8", 3.0)]
+    alien = make_bundle("onnx8", precision=INT8, checkpoint="c2")
+    assert steps(vino8, [torch, alien, vino8]) == [("quantization", "float", "ov8", 3.0)]
+
+
+def test_every_time_is_kept_and_comes_back_to_the_nanosecond() -> None:
+    (report,) = measure_latency([FakeWorker(make_bundle("A"), 12.345678)], 3, make_settings())
+    assert list(report.samples_ns()) == [12_345_678] * 20
+    assert list(report.samples_ns("decode")) == [1_000_000] * 20
+    with pytest.raises(InputError, match="no single times of stage 'polish'"):
+        report.samples_ns("polish")
+    times = [0, 1, 2**40, 7]
+    assert list(unpack_samples(pack_samples(times))) == times
+    for damaged in ("?", "AAAA", pack_samples(times)[:-8]):
+        with pytest.raises(InputError, match="damaged"):
+            unpack_samples(damaged)
+
+
+def test_the_same_bundle_with_other_threads_is_an_entry_of_a_sweep() -> None:
+    run = LatencyRun(
+        [FakeWorker(make_bundle("A")), FakeWorker(make_bundle("A"), 20)], 3, make_settings()
+    )
+    run.measure()
+    entry = run.sweep_entry(1)
+    assert entry is not None
+    assert (entry.batch, entry.queries, entry.stages["total"].p50_ms) == (1, 20, 20)
+
+
+def make_conditions(**values: int) -> Conditions:
+    counters = {"total": 1000, "busy": 500, "stolen": 0, "throttled": 0, **values}
+    return Conditions(**counters, own={1: 400})
+
+
+def test_steady_times_are_not_warned_about() -> None:
+    stability = judge(np.full(50, 10.0), None, None)
+    assert (stability.score, stability.warning, stability.causes) == (100, None, ())
+
+
+@pytest.mark.parametrize(
+    ("after", "words"),
+    [
+        ({"throttled": 3}, "heat: the CPU slowed itself down 3 times"),
+        ({"stolen": 100}, "the hypervisor took 10 % of the CPUs"),
+        ({"busy": 900}, "other programs took 30 % of the CPUs"),
+    ],
+)
+def test_unsteady_times_come_with_their_likely_cause(after: dict[str, int], words: str) -> None:
+    times = np.array([10.0, 15.0] * 25)
+    before = make_conditions()
+    later = make_conditions(**{"total": 2000, "busy": 600, **after})._replace(own={1: 500})
+    stability = judge(times, before, later)
+    assert stability.score == 0
+    assert stability.warning is not None
+    assert any(words in cause for cause in stability.causes), stability.causes
+
+
+def test_times_that_rise_are_named_as_such() -> None:
+    stability = judge(np.linspace(10, 20, 60), None, None)
+    assert any("times rose by" in cause for cause in stability.causes)
+
+
+def test_the_governor_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bakit.bench.conditions.read_governor", lambda: "powersave")
+    stability = judge(np.array([10.0, 15.0] * 25), None, None)
+    assert "cpupower frequency-set -g performance" in stability.causes[0]
+
+
+def test_counters_of_the_machine_are_read(tmp_path: Path) -> None:
+    mine = f"proc/{os.getpid()}"
+    throttle = "sys/devices/system/cpu/cpu0/thermal_throttle"
+    for folder in (mine, "proc/7", throttle):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "proc/stat").write_text("cpu  10 1 20 100 5 2 3 4 0 0\ncpu0 1\n")
+    (tmp_path / throttle / "core_throttle_count").write_text("6\n")
+    fields = " ".join(["S", *["0"] * 10, "30", "12", "0"])
+    (tmp_path / mine / "stat").write_text(f"1 (a b) c) {fields}")
+    (tmp_path / "proc/7/stat").write_text(f"7 (x) {fields}")
+    found = read_conditions([7], tmp_path)
+    assert found == Conditions(145, 36, 4, 6, {7: 42, os.getpid(): 42})
+    assert read_conditions([8], tmp_path) is None
+
+
+def test_energy_is_read_from_all_packages_and_runs_over(tmp_path: Path) -> None:
+    for zone, name, energy in (("0", "package-0", 900), ("0:0", "core", 5), ("1", "package-1", 10)):
+        folder = tmp_path / f"intel-rapl:{zone}"
+        folder.mkdir()
+        for file, text in (("name", name), ("energy_uj", energy), ("max_energy_range_uj", 1000)):
+            (folder / file).write_text(f"{text}\n")
+    meter = EnergyMeter(tmp_path)
+    assert meter.available
+    before = meter.read()
+    (tmp_path / "intel-rapl:0" / "energy_uj").write_text("100\n")  # past its largest value
+    (tmp_path / "intel-rapl:1" / "energy_uj").write_text("510\n")
+    assert meter.joules(before, meter.read()) == pytest.approx((200 + 500) / 1e6)
+    run = LatencyRun([FakeWorker(make_bundle("A"))], 3, make_settings(), meter)
+    run.measure()
+    report = run.report(0)
+    assert report is not None
+    assert report.energy is not None
+    assert report.energy.joules_per_query == 0
+
+
+def test_without_a_sensor_there_is_no_energy(tmp_path: Path) -> None:
+    assert not EnergyMeter(tmp_path).available
+    run = LatencyRun([FakeWorker(make_bundle("A"))], 3, make_settings(), EnergyMeter(tmp_path))
+    run.measure()
+    report = run.report(0)
+    assert report is not None
+    assert report.energy is None
 
 
 def test_host_is_described() -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import msgspec
@@ -15,21 +20,27 @@ from click.testing import CliRunner
 
 from bakit import targets
 from bakit.backends.fake import FAKE
-from bakit.bench import footprint as footprint_module
-from bakit.bench import run_bench
-from bakit.bench.footprint import footprint_here, measure_footprint, peak_rss_mb
-from bakit.bench.report import Footprint
+from bakit.bench import Gate, run_bench
+from bakit.bench.footprint import peak_rss_mb
+from bakit.bench.protocol import Ask, Load, Run, Seen
+from bakit.bench.report import Footprint, Report
+from bakit.bench.serve import answer
+from bakit.bench.worker import Query, Worker, WorkerError
 from bakit.bundle import Artifact, Bundle, Golden, Manifest, write_manifest
 from bakit.cli.bench import command
 from bakit.dataset import read_samples, split, split_record
 from bakit.errors import BundleError, ImageError, InputError, UnsupportedTargetError
 from bakit.files import sha256
+from bakit.runtime import Runtime, Sex
 from bakit.settings import Preprocessing, SplitRecord, UnrolledSettings
 from bakit.targets import Precision
 from bakit.tensors import TensorSpec
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
+
+    from bakit.dataset import Sample
+    from bakit.geometry import Box
 
 
 def hand() -> bytes:
@@ -46,12 +57,19 @@ def write_bundle(
     *,
     golden: bool = True,
     record: SplitRecord | None = None,
+    target: str = "fake",
+    left: int = -1,
 ) -> Path:
-    """Write a bundle of the fake target: it says ``age_months``, plus at most 2."""
+    """Write a bundle of the fake target: it says ``age_months``, plus at most 2.
+
+    ``left`` is after how many runs the regressor of the target ``crash`` crashes.
+    """
     root.mkdir(parents=True)
     models = {
         "localizer": json.dumps({"age_months": 0.0}).encode(),
-        "regressor": json.dumps({"age_months": age_months}).encode(),
+        "regressor": json.dumps(
+            {"age_months": age_months} | ({"left": left} if left >= 0 else {})
+        ).encode(),
     }
     for role, data in models.items():
         (root / f"{role}.json").write_bytes(data)
@@ -62,7 +80,7 @@ def write_bundle(
     answers = (answer,) if golden else ()
     manifest = Manifest(
         schema_version=1,
-        target="fake",
+        target=target,
         precision=precision,
         artifacts=(
             Artifact(
@@ -98,13 +116,92 @@ def write_bundle(
     return root
 
 
+class LocalWorker:
+    """Answers in this process what ``Worker`` answers in another: a second less for each bundle."""
+
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+        self.bundle = bundle
+        self.threads = threads
+        self.pid = os.getpid()
+        self.error: str | None = None
+        self.runtime = Runtime(bundle, threads)
+        self.provider = self.runtime.provider
+        self.int8_share = self.runtime.int8_share
+        self.footprint = Footprint(1.0, 2.0, 3.0, 4.0)
+        self.queries: list[tuple[bytes, Sex]] = []
+
+    def load(self, queries: Sequence[Query]) -> None:
+        self.do(Load(tuple((str(query.path), query.sex) for query in queries)))
+
+    def run(self, indices: Sequence[int]) -> list[list[int]]:
+        return self.do(Run(tuple(indices))).stages_ns
+
+    def find_and_ask(self, sample: Sample) -> tuple[float, Seen]:
+        said = self.do(Ask(str(sample.path), sample.male, find=True))
+        return said.age_months, said.seen
+
+    def ask(self, sample: Sample, box: Box | None) -> float:
+        return self.do(Ask(str(sample.path), sample.male, find=False, box=box)).age_months
+
+    def do(self, request: Load | Run | Ask) -> Any:
+        return answer(self.runtime, self.queries, request)
+
+    def fail(self, reason: str) -> None:
+        self.error = reason
+
+    def __enter__(self) -> LocalWorker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.runtime.close()
+
+
+PLUGIN = """
+import dataclasses, json, os, signal, sys, time
+from bakit.backends.fake import FAKE, FakeSession
+from bakit.backends.fake import open_session as open_fake
+
+CRASH = dataclasses.replace(FAKE, name="crash", backend="crashing")
+
+
+def open_session(path, artifact, threads):
+    print("a library may print")
+    session = open_fake(path, artifact, threads)
+    session.left = json.loads(path.read_text()).get("left", -1)
+    run = session.run
+    def counted(feeds):
+        if session.left == 0:
+            sys.stderr.write("about to fall\\n")
+            sys.stderr.flush()
+            os.kill(os.getpid(), signal.SIGSEGV)
+        session.left -= 1
+        return run(feeds)
+    session.run = counted
+    return session
+"""
+
+
 @pytest.fixture(autouse=True)
 def _fake_target(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fake target is known here, but not to a fresh process: that one is not started."""
-    monkeypatch.setattr(targets, "_BUILT_IN", (*targets._BUILT_IN, FAKE))
-    monkeypatch.setattr(
-        "bakit.bench.run.measure_footprint", lambda bundle, threads: Footprint(1.0, 2.0, 3.0)
+    """The fake target is known here, and bundles are opened here."""
+    crash = dataclasses.replace(FAKE, name="crash")
+    monkeypatch.setattr(targets, "_BUILT_IN", (*targets._BUILT_IN, FAKE, crash))
+    monkeypatch.setattr("bakit.bench.run.Worker", LocalWorker)
+
+
+@pytest.fixture
+def processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bundles are opened in processes of their own, which know the fake targets as plug-ins."""
+    site = tmp_path / "site"
+    info = site / "plugin-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[bakit.targets]\nfake = bakit.backends.fake:FAKE\ncrash = crashing:CRASH\n"
     )
+    (site / "crashing.py").write_text(PLUGIN)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(site), str(Path.cwd()))))
+    monkeypatch.setattr("bakit.bench.run.Worker", Worker)
 
 
 @pytest.fixture
@@ -159,7 +256,7 @@ def test_a_whole_benchmark(bundles: list[Path], data: Path) -> None:
     assert [stage for stage, share in told if share == 1] == ["footprint", "latency", "drift"]
 
 
-def quick(bundles: list[Path], data: Path | None = None, **options: object) -> object:
+def quick(bundles: list[Path], data: Path | None = None, **options: object) -> Report:
     return run_bench(bundles, data, min_queries=1, min_duration_s=0, warm_up=0, **options)  # type: ignore[arg-type]
 
 
@@ -212,10 +309,10 @@ def test_without_data_drift_is_not_measured(bundles: list[Path]) -> None:
 def test_wrong_input_is_said_before_anything_is_measured(
     bundles: list[Path], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def measure(*_: object) -> Footprint:
+    def measure(*_: object) -> LocalWorker:
         pytest.fail("measured")
 
-    monkeypatch.setattr("bakit.bench.run.measure_footprint", measure)
+    monkeypatch.setattr("bakit.bench.run.Worker", measure)
     with pytest.raises(InputError, match="give --data"):
         quick(bundles, reference=bundles[0])
     with pytest.raises(InputError, match="no float reference"):
@@ -247,25 +344,120 @@ def test_an_unknown_target_is_said_before_anything_is_measured(
         quick(bundles)
 
 
-def test_footprint_in_this_process(bundles: list[Path], tmp_path: Path) -> None:
-    footprint = footprint_here(bundles[0])
-    assert footprint.load_ms > 0
-    assert footprint.first_prediction_ms > 0
-    with pytest.raises(BundleError, match="no golden image"):
-        footprint_here(write_bundle(tmp_path / "bare", golden=False))
+@pytest.mark.usefixtures("processes")
+def test_a_bundle_in_a_process_of_its_own(bundles: list[Path], data: Path) -> None:
+    """All numbers but the times are those of one process."""
+    report = run_bench(bundles, data, bundles[0], None, 10, 0, 1, sweep_threads=[2])
+    assert [bundle.error for bundle in report.bundles] == [None, None]
+    for bundle in report.bundles:
+        footprint = bundle.footprint
+        assert footprint is not None
+        assert footprint.cold_start_ms is not None
+        assert footprint.cold_start_ms > footprint.load_ms + footprint.first_prediction_ms > 0
+        assert bundle.latency is not None
+        assert len(bundle.latency.samples_ns()) == bundle.latency.queries == 10
+        assert [(entry.threads, entry.queries) for entry in bundle.latency.sweep] == [(2, 10)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bakit.bench.run.Worker", LocalWorker)
+        local = run_bench(bundles, data, bundles[0], None, 10, 0, 1)
+    assert [b.drift for b in report.bundles] == [b.drift for b in local.bundles]
+    assert [b.provider for b in report.bundles] == ["fake", "fake"]
 
 
-def test_footprint_prints_one_object(
-    bundles: list[Path], capsys: pytest.CaptureFixture[str]
+@pytest.mark.usefixtures("processes")
+@pytest.mark.parametrize(("left", "measured"), [(0, (0, 0)), (8, (1, 0)), (14, (1, 1))])
+def test_a_bundle_that_crashes_is_reported_and_the_others_go_on(
+    bundles: list[Path], data: Path, tmp_path: Path, left: int, measured: tuple[int, int]
 ) -> None:
-    assert footprint_module.main([str(bundles[0]), "1"]) == 0
-    printed = json.loads(capsys.readouterr().out)
-    assert set(printed) == {"load_ms", "first_prediction_ms", "peak_rss_mb"}
+    """It crashes at its first use, among the queries, or among the labelled images."""
+    write_bundle(tmp_path / "crash", target="crash", precision=Precision.INT8, left=left)
+    report = run_bench([*bundles, tmp_path / "crash"], data, bundles[0], None, 10, 0, 0)
+    *fine, crashed = report.bundles
+    assert crashed.error == "its process ended with SIGSEGV: about to fall"
+    assert (crashed.footprint is not None, crashed.latency is not None) == measured
+    assert crashed.drift is None
+    assert [bundle.error for bundle in fine] == [None, None]
+    assert all(bundle.drift and bundle.drift.samples == 6 for bundle in fine)
+    assert all(bundle.latency and bundle.latency.queries == 10 for bundle in fine)
+    result = Gate().check(report)
+    assert "about to fall" in result.bundles[2].failures[0]
+    assert result.bundles[2].outcome == "fail"
 
 
-def test_a_fresh_process_that_fails_says_why(bundles: list[Path]) -> None:
-    with pytest.raises(BundleError, match="exit status 2: unknown target 'fake'"):
-        measure_footprint(Bundle.read(bundles[0]), threads=1)
+@pytest.mark.usefixtures("processes")
+def test_where_all_bundles_fail_there_is_nothing_to_report(tmp_path: Path) -> None:
+    crash = write_bundle(tmp_path / "crash", target="crash", left=0)
+    with pytest.raises(BundleError, match=r"crash: .*SIGSEGV.*no bundle could be measured"):
+        quick([crash])
+    with pytest.raises(BundleError, match="no golden image"):
+        quick(
+            [write_bundle(tmp_path / "bare", golden=False)],
+            write_data(tmp_path / "r", 2),
+            reference=tmp_path / "bare",
+        )
+
+
+@pytest.mark.usefixtures("processes")
+def test_errors_of_a_process_are_those_of_the_input(bundles: list[Path], data: Path) -> None:
+    with Worker(Bundle.read(bundles[0])) as worker:
+        (data / "images" / "1.png").write_bytes(b"no image")
+        with pytest.raises(ImageError, match=r"1\.png"):
+            worker.ask(read_samples(data)[1], None)
+    with Worker(Bundle.read(bundles[0])) as worker:
+        assert worker.error is None
+        os.kill(worker.pid, signal.SIGKILL)  # as where memory runs out
+        with pytest.raises(WorkerError, match="its process ended with SIGKILL"):
+            worker.run([0])
+
+
+def test_a_reference_that_failed_leaves_no_drift(
+    bundles: list[Path], data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(LocalWorker):
+        def find_and_ask(self, sample: Sample) -> tuple[float, Seen]:
+            if self.bundle.name == "fake-fp32":
+                self.fail("out of memory")
+                raise WorkerError
+            return super().find_and_ask(sample)
+
+    monkeypatch.setattr("bakit.bench.run.Worker", Failing)
+    reference, int8 = quick(bundles, data, reference=bundles[0]).bundles
+    assert (reference.error, reference.drift, int8.drift) == ("out of memory", None, None)
+    assert int8.error == "its reference fake-fp32 failed, so its drift is not known"
+
+
+@pytest.mark.parametrize("stage", ["footprint", "latency", "drift"])
+def test_ctrl_c_keeps_what_was_measured(bundles: list[Path], data: Path, stage: str) -> None:
+    def interrupt(now: str, share: float) -> None:
+        if now == stage and share >= 0.5:
+            raise KeyboardInterrupt
+
+    report = run_bench(bundles, data, bundles[0], None, 20, 0, 0, on_stage=interrupt)
+    assert report.partial
+    first = report.bundles[0]
+    assert (first.footprint is None, first.latency is None, first.drift is None) == {
+        "footprint": (False, True, True),
+        "latency": (False, False, True),
+        "drift": (False, False, False),
+    }[stage]
+    assert report.bundles[1].error is None
+    assert (report.data.samples if report.data else 0) == (3 if stage == "drift" else 0)
+    with pytest.raises(InputError, match="interrupted run: bench again"):
+        Gate().check(report)
+
+
+def test_models_with_static_shapes_take_one_image_at_a_time(bundles: list[Path]) -> None:
+    with pytest.raises(InputError, match=r"batch=8: fake-fp32 .* 1 image at a time"):
+        quick(bundles, batch=8)
+
+
+def test_where_a_bundle_comes_from_is_in_the_report(bundles: list[Path]) -> None:
+    report = quick(bundles[:1])
+    provenance = report.bundles[0].provenance
+    assert provenance is not None
+    assert provenance.checkpoint_sha256 == "c1"
+    assert set(provenance.files_sha256) == {"localizer.json", "regressor.json"}
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", report.measured_at or "")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak apart")
@@ -302,7 +494,7 @@ def test_the_command_prints_tables_and_writes_the_report(
     for words in ("fake-int8", "reference: fake-fp32 (fake)", "drift on 6 of 6", "report: r.json"):
         assert words in result.stdout
     assert result.stderr == ""  # no progress bar: stderr is no terminal
-    assert json.loads((tmp_path / "r.json").read_bytes())["schema_version"] == 1
+    assert json.loads((tmp_path / "r.json").read_bytes())["schema_version"] == 2
 
 
 def test_the_command_prints_json_alone(bundles: list[Path]) -> None:
@@ -313,7 +505,8 @@ def test_the_command_prints_json_alone(bundles: list[Path]) -> None:
 
 def test_the_command_says_that_drift_was_not_measured(bundles: list[Path]) -> None:
     result = CliRunner().invoke(command, [str(bundles[0]), *QUICK])
-    assert "drift was not measured: give labelled images with --data" in result.stdout
+    assert "Drift was not measured" in result.stdout
+    assert "next: bakit bench --data DATA" in result.stdout
 
 
 def test_the_command_without_any_bundle_says_what_to_do(

@@ -69,6 +69,12 @@ def test_every_data_file_is_packaged():
     assert [pattern for pattern, found in packaged.items() if not found] == []
 
 
+def test_every_file_of_the_page_is_packaged():
+    patterns = re.findall(r'"(.*?)"', setting("tool.setuptools.package-data", "bakit.bench"))
+    packaged = {path for pattern in patterns for path in (ROOT / "bench").glob(pattern)}
+    assert packaged == {path for path in (ROOT / "bench/web").iterdir() if path.is_file()}
+
+
 def test_the_default_checkpoint_is_packaged():
     assert SHIPPED.is_file()
 
@@ -103,7 +109,16 @@ def test_help_lists_every_command():
 
 
 def test_every_command_module_is_listed():
-    helpers = {"__init__", "paths", "progress", "tables", "training_options"}
+    helpers = {
+        "__init__",
+        "bench_goal",
+        "bench_tables",
+        "paths",
+        "phone_options",
+        "progress",
+        "tables",
+        "training_options",
+    }
     found = {path.stem for path in (ROOT / "bakit/cli").glob("*.py")} - helpers
     assert set(COMMANDS) == found
 

@@ -30,7 +30,7 @@ from bakit.ablate.table import (
     find_rows,
     full_row,
 )
-from bakit.bench.drift import bootstrap_interval
+from bakit.bench.statistics import bootstrap_interval
 from bakit.dataset import Split, ids_digest, split_record
 from bakit.errors import BakitError, ImageError, InputError
 from bakit.training.fitting import THIS_MACHINE, Hardware

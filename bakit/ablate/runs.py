@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from bakit.ablate.table import TABLE_2, Measured, PaperRow, Score
-from bakit.bench.drift import bootstrap_interval
+from bakit.bench.statistics import bootstrap_interval
 from bakit.dataset import split_record
 from bakit.errors import InputError
 from bakit.files import write_file

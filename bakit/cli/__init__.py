@@ -26,6 +26,7 @@ COMMANDS = {
     "localize": "Find the hand in radiographs.",
     "phantoms": "Generate labelled radiographs.",
     "predict": "Read the bone age from one radiograph.",
+    "report": "Show a bench report: tables, a page, Markdown.",
     "sign": "Sign a bundle.",
     "stress": "See what turning, lighting and blurring radiographs does to their ages.",
     "targets": "List the deployment targets.",
@@ -36,6 +37,7 @@ COMMANDS = {
 
 # What commands import themselves; a target's own libraries are named by the target.
 _EXTRAS = {
+    "jinja2": "report",
     "lightning": "train",
     "onnx": "export",
     "onnxruntime": "export",

@@ -4,23 +4,47 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from bakit.cli.bench_goal import finish_goal, goal_bundles
+from bakit.cli.bench_tables import (
+    check_pages,
+    next_command,
+    page_options,
+    print_report,
+    write_pages,
+)
 from bakit.cli.paths import all_bundles
-from bakit.cli.tables import new_console, new_table
+from bakit.cli.phone_options import (
+    bench_phone,
+    check_phone_options,
+    phone_options,
+    print_failures,
+)
 
 if TYPE_CHECKING:
     from rich.progress import Progress
-    from rich.table import Table
 
     from bakit.bench import Report
-    from bakit.bench.report import DriftReport
 
-STAGES = ("decode", "localize", "preprocess", "regress", "total")
-WIDTH = 140
-"""Columns when the output is no terminal, so that a log has every number."""
+
+class _Threads(click.ParamType):  # type: ignore[type-arg]  # generic in new clicks only
+    """Numbers of threads with commas between."""
+
+    name = "threads"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """Return the numbers."""
+        if isinstance(value, tuple):
+            return value
+        words = str(value).split(",")
+        if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
+            self.fail(f"{value!r} is no number of threads: 2, or 1,2,4 to try several", param, ctx)
+        return tuple(int(word) for word in words)
 
 
 @click.command("bench")
@@ -41,7 +65,16 @@ WIDTH = 140
     type=click.IntRange(min=1),
     help="Use this many labelled images, spread evenly over labels.csv.",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Threads; else the backend's choice.")
+@click.option(
+    "--threads",
+    type=_Threads(),
+    metavar="N[,N]...",
+    help="Threads; else the backend's choice. Of several numbers, the first is the one reported "
+    "everywhere, and the others are tried besides.",
+)
+@click.option(
+    "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images in a query."
+)
 @click.option(
     "--queries",
     type=click.IntRange(min=1),
@@ -63,27 +96,66 @@ WIDTH = 140
     metavar="FILE",
     help="Write the report here; - prints it, and nothing else, on stdout.",
 )
+@page_options
+@click.option("--goal", is_flag=True, help="Check INT8 bundles against the project's goal.")
+@click.option(
+    "--goal-json",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Check the goal and write the result here.",
+)
+@phone_options
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     bundles: tuple[Path, ...],
     data: Path | None,
     reference: Path | None,
     limit: int | None,
-    threads: int | None,
+    threads: tuple[int, ...] | None,
+    batch: int,
     queries: int,
     seconds: float,
     json_file: str | None,
+    html_file: Path | None,
+    md_file: Path | None,
+    goal_json: Path | None,
+    *,
+    goal: bool,
+    **phone: Any,  # noqa: ANN401  # the options of phone_options
 ) -> None:
     """Measure bundles on this machine: latency, memory, and drift from the float model.
 
-    Without a BUNDLE, measures all of bakit-bundles/. Close other programs first.
+    Without a BUNDLE, measures all of bakit-bundles/. Close other programs first. A bundle that
+    crashes is left out from there on; Ctrl-C keeps what was measured.
+
+    Exit status: 0 done, 1 a bundle failed or a line of the goal is missed (docs/report.md), 2 wrong
+    input, 130 interrupted.
 
     \b
     Example:
       bakit bench bakit-bundles/bakit-rsna100-onnx-fp32 bakit-bundles/bakit-rsna100-onnx-int8 \\
-          --data DATA --json report.json
+          --data DATA --json report.json --html report.html
+      bakit bench --data DATA --goal
+      bakit bench --phone --bind 0.0.0.0 --json phone.json
     """
     from bakit.bench import run_bench
+    from bakit.files import check_writable
 
+    for file in (json_file, html_file, md_file, goal_json):
+        if file is not None and file != "-":
+            check_writable(Path(file))
+    check_pages(html_file, md_file)
+    asked = check_phone_options(phone, threads=threads, batch=batch, goal=goal or goal_json)
+    if asked is not None:
+        how = {"min_queries": queries, "min_duration_s": seconds, "limit": limit}
+        how["threads"] = threads[0] if threads else None
+        result = bench_phone(bundles, asked, data=data, reference=reference, **how)
+        _hand_over(result.report, json_file, html_file, md_file)
+        ctx.exit(print_failures(result))
+    chosen = bundles or tuple(all_bundles())
+    goal_of = goal_bundles(chosen, data) if goal or goal_json else []
     with _progress() as progress:
         tasks = {}
 
@@ -93,22 +165,46 @@ def command(
             progress.update(tasks[stage], completed=share, refresh=True)
 
         report = run_bench(
-            bundles or all_bundles(),
+            chosen,
             data,
             reference,
             limit=limit,
             min_queries=queries,
             min_duration_s=seconds,
-            threads=threads,
+            threads=threads[0] if threads else None,
             on_stage=on_stage,
+            sweep_threads=threads[1:] if threads else (),
+            batch=batch,
         )
+    _hand_over(report, json_file, html_file, md_file)
+    status = _exit_status(report)
+    if goal_of and not report.partial:
+        met = finish_goal(report, goal_of, goal_json, err=json_file == "-")
+        status = status or (0 if met else 1)
+    ctx.exit(status)
+
+
+def _hand_over(
+    report: Report, json_file: str | None, html_file: Path | None, md_file: Path | None
+) -> None:
+    """Print a report, and write the files that were asked for."""
+    if json_file not in {None, "-"}:
+        report.write(Path(str(json_file)))
+    pages = write_pages(report, html_file, md_file)
     if json_file == "-":
         click.echo(report.encode(), nl=False)
         return
     print_report(report)
-    if json_file is not None:
-        report.write(Path(json_file))
-        click.echo(f"report: {json_file}")
+    for path in ([json_file] if json_file else []) + list(map(str, pages)):
+        click.echo(f"report: {path}")
+    click.echo(f"next: {next_command(report, json_file)}")
+
+
+def _exit_status(report: Report) -> int:
+    """Return 130 after Ctrl-C, 1 if a bundle failed, else 0."""
+    if report.partial:
+        return 130
+    return 1 if any(bundle.error for bundle in report.bundles) else 0
 
 
 def _progress() -> Progress:
@@ -127,78 +223,3 @@ def _progress() -> Progress:
         transient=True,
         disable=not sys.stderr.isatty(),
     )
-
-
-def print_report(report: Report) -> None:
-    """Print a report as tables on stdout."""
-    console = new_console(WIDTH)
-    console.print(_bundles_table(report))
-    console.print(_times_table(report))
-    for line in _notes(report):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _bundles_table(report: Report) -> Table:
-    from rich.text import Text
-
-    names = ("bundle", "target\nprecision")
-    costs = ("size\nMB", "INT8\n%", "load\nms", "peak\nRSS MB")
-    errors = ("MAE\nmonths", "drift [95 % interval]\nmonths")
-    table = new_table("Bundles", (*names, *costs, *errors), left=range(len(names)))
-    for bundle in report.bundles:
-        rss = bundle.footprint.peak_rss_mb
-        table.add_row(
-            Text(bundle.name),
-            Text(f"{bundle.target} {bundle.precision.value}"),
-            f"{bundle.total_size_mb:.2f}",
-            f"{100 * bundle.int8_share:.1f}" if bundle.int8_share else "-",
-            f"{bundle.footprint.load_ms:.1f}",
-            "?" if rss is None else f"{rss:.0f}",
-            f"{bundle.drift.bundle_mae_months:.2f}" if bundle.drift else "-",
-            Text(_drift_text(bundle.drift)),
-        )
-    return table
-
-
-def _drift_text(drift: DriftReport | None) -> str:
-    if drift is None:
-        return "not measured"
-    if drift.is_reference:
-        return "reference"
-    numbers = (drift.drift_months, *drift.drift_ci95_months)
-    mean, low, high = (f"{round(number, 3) + 0.0:+.3f}" for number in numbers)  # no -0.000
-    return f"{mean} [{low}, {high}]"
-
-
-def _times_table(report: Report) -> Table:
-    from rich.text import Text
-
-    columns = (
-        "bundle",
-        *(f"{stage}\np50 ms" for stage in STAGES),
-        "total\np90 ms",
-        "total\np99 ms",
-    )
-    table = new_table("Times of one query", columns)
-    for bundle in report.bundles:
-        stages = bundle.latency.stages
-        times = [stages[stage].p50_ms for stage in STAGES]
-        times += [stages["total"].p90_ms, stages["total"].p99_ms]
-        table.add_row(Text(bundle.name), *(f"{time:.2f}" for time in times))
-    return table
-
-
-def _notes(report: Report) -> list[str]:
-    """Say what the numbers were measured on."""
-    host, queries = report.host, min(bundle.latency.queries for bundle in report.bundles)
-    notes = [f"{host.cpu}, {host.logical_cores} logical cores; {queries} queries of each bundle"]
-    if report.data is None:
-        return [*notes, "drift was not measured: give labelled images with --data"]
-    which = "images" if report.data.part == "all" else "test images: the rest trained the model"
-    notes.append(f"drift on {report.data.samples} of {report.data.available} {which}")
-    references = {
-        bundle.drift.reference: bundle.drift.reference_target
-        for bundle in report.bundles
-        if bundle.drift
-    }
-    return [*notes, *(f"reference: {name} ({target})" for name, target in references.items())]

@@ -25,7 +25,7 @@ def command(ctx: click.Context, out: Path) -> None:
     Example:
       bakit demo
     """
-    from bakit.cli.bench import print_report
+    from bakit.cli.bench_tables import print_report
     from bakit.demo import MAX_DRIFT_MONTHS, run_demo
 
     result = run_demo(out, lambda text: click.echo(f"- {text}"))

@@ -13,9 +13,11 @@ def command() -> None:
     Example:
       bakit doctor
     """
+    import importlib
     import platform
 
     from bakit import __version__
+    from bakit.bench.phone.web import find_runtime
     from bakit.checkpoint import SHIPPED
     from bakit.errors import MissingBackendError
     from bakit.targets import find_targets
@@ -33,5 +35,11 @@ def command() -> None:
             except MissingBackendError as missing:
                 state = str(missing)
             click.echo(f"{target.name}, {what}: {state}")
+    try:
+        importlib.import_module("bakit.bench.phone.certificate")
+        state = f"ready, onnxruntime-web in {find_runtime()}"
+    except MissingBackendError as missing:
+        state = str(missing)
+    click.echo(f"bench --phone: {state}")
     for name, error in failed.items():
         click.echo(f"plug-in {name!r} failed to load: {error}")

@@ -2,11 +2,72 @@
 
 from __future__ import annotations
 
+import math
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-_LIMIT = click.FloatRange(min=0)
+from bakit.cli.tables import safe
+
+if TYPE_CHECKING:
+    from bakit.bench import Gate, GateResult
+
+ACCURACY = {
+    "max_drift_months": (0.25, "Largest drift: MAE of the bundle minus MAE of the float model."),
+    "max_drift_pct": (None, "The same in per cent of the float model's MAE."),
+    "max_mae_months": (None, "Largest mean absolute error."),
+    "max_mean_change_months": (0.75, "Largest mean change against the float model."),
+    "max_p99_change_months": (5.0, "Largest 99th percentile of the change."),
+    "max_group_drift_months": (1.5, "Largest drift in a group of one sex and age."),
+    "max_group_change_months": (1.5, "Largest mean change to one side in such a group."),
+}
+"""Limits on ages: default, and what it limits."""
+
+COST = {
+    "max_p90_ms": "Largest 90th percentile of the total time.",
+    "max_p90_ratio": "Largest ratio of it to the baseline's, --ratio-to's or the reference's.",
+    "max_size_mb": "Largest size of the model files together.",
+    "min_int8_share": "Smallest share of an INT8 bundle's multiply-adds that run in INT8, 0..1.",
+}
+
+
+class _Limit(click.ParamType):  # type: ignore[type-arg]  # generic in new clicks only
+    """A number from 0 up, or ``none``."""
+
+    name = "number|none"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number; infinity, which no figure exceeds, for ``none``."""
+        if isinstance(value, float):
+            return value
+        if str(value).lower() == "none":
+            return math.inf
+        try:
+            number = float(str(value))
+        except ValueError:
+            number = math.nan
+        if not (math.isfinite(number) and number >= 0):
+            self.fail(f"{value!r} is no limit: a number from 0 up, or none", param, ctx)
+        return number
+
+
+def _limits(function: Any) -> Any:  # noqa: ANN401  # click's own type
+    """Add an option for each limit."""
+    for name, words in reversed(COST.items()):
+        function = click.option(_flag(name), type=_Limit(), help=words)(function)
+    for name, (default, words) in reversed(ACCURACY.items()):
+        flags = [_flag(name), *(["--max-mae"] if name == "max_mae_months" else [])]
+        help_text = words if default is None else f"{words}  [default: {default:g}]"
+        function = click.option(*flags, name, type=_Limit(), help=help_text)(function)
+    return function
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 @click.command("gate")
@@ -14,66 +75,102 @@ _LIMIT = click.FloatRange(min=0)
 @click.option(
     "--baseline",
     type=click.Path(path_type=Path),
-    help="Earlier report on the same images: an MAE may be worse than in it by the drift limit.",
+    help="Earlier report of the same checkpoint on the same images: errors and changes may be "
+    "worse than in it by --max-drift-months, and better only with --update.",
 )
+@click.option("--update", is_flag=True, help="Make REPORT the --baseline if it is within limits.")
+@_limits
+@click.option("--ratio-to", metavar="BUNDLE", help="Bundle of REPORT that --max-p90-ratio is of.")
+@click.option("--no-drift", is_flag=True, help="Set no limit on ages that is not given.")
 @click.option(
-    "--max-drift-months",
-    type=_LIMIT,
-    default=0.25,
-    show_default=True,
-    help="Largest upper end of the drift's 95 % interval.",
+    "--known",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="JSON list of expected failures: bundle, limit, reason, expires.",
 )
-@click.option("--no-drift", is_flag=True, help="Set no limit on the drift.")
-@click.option("--max-mae-months", type=_LIMIT, help="Largest mean absolute error.")
+@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write JUnit XML.")
 @click.option(
-    "--max-mean-change-months", type=_LIMIT, help="Largest mean change against the float model."
+    "--github/--no-github",
+    default=None,
+    help="Print GitHub annotations.  [default: where GITHUB_ACTIONS is true]",
 )
-@click.option("--max-p99-change-months", type=_LIMIT, help="Largest 99th percentile of the change.")
-@click.option("--max-p90-ms", type=_LIMIT, help="Largest 90th percentile of the total time.")
-@click.option("--max-size-mb", type=_LIMIT, help="Largest size of the model files together.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     report: Path,
     baseline: Path | None,
-    max_drift_months: float,
-    max_mae_months: float | None,
-    max_mean_change_months: float | None,
-    max_p99_change_months: float | None,
-    max_p90_ms: float | None,
-    max_size_mb: float | None,
+    known: Path | None,
+    junit: Path | None,
     *,
+    update: bool,
     no_drift: bool,
+    github: bool | None,
     as_json: bool,
+    **limits: Any,  # noqa: ANN401  # click's own type
 ) -> None:
     """Pass or fail every bundle of a REPORT that bakit bench --json wrote.
 
-    Exit status: 0 all bundles pass, 1 one fails, 2 the report or a limit cannot be used.
+    What images were drawn for passes when the upper end of its 95 % interval is within the limit.
+    A limit of "none" limits nothing.
+
+    Exit status: 0 all bundles pass; 1 one fails, or there are too few images to decide, or it is
+    better than the baseline by more than noise; 2 the report or a limit cannot be used.
 
     \b
     Example:
       bakit bench --data DATA --json report.json
-      bakit gate report.json --max-drift-months 0.25 --max-p90-ms 150
+      bakit gate report.json --max-drift-months 0.25 --max-p90-ms 150 --junit gate.xml
     """
     import msgspec
 
-    from bakit.bench import Gate, read_report
+    from bakit.bench import read_report
+    from bakit.bench.gate import LIMITS
+    from bakit.bench.gate_baseline import renew
+    from bakit.bench.gate_output import github_lines, write_junit
+    from bakit.bench.verdict import read_known_failures
 
-    gate = Gate(
-        max_drift_months=None if no_drift else max_drift_months,
-        max_mae_months=max_mae_months,
-        max_mean_change_months=max_mean_change_months,
-        max_p99_change_months=max_p99_change_months,
-        max_p90_ms=max_p90_ms,
-        max_size_mb=max_size_mb,
-    )
-    earlier = None if baseline is None else read_report(baseline)
-    result = gate.check(read_report(report), earlier)
+    if update and baseline is None:
+        message = "--update needs --baseline FILE: where to write it"
+        raise click.UsageError(message)
+    gate = _gate(limits, no_drift=no_drift)
+    expected = () if known is None else read_known_failures(known, LIMITS)
+    measured = read_report(report)
+    earlier = None if baseline is None or update else read_report(baseline)
+    result = gate.check(measured, earlier, expected)
+    if junit is not None:
+        write_junit(result, junit)
+    renewed = update and baseline is not None and renew(measured, result, baseline)
     if as_json:
         click.echo(msgspec.json.encode(result))
-    else:
-        for bundle in result.bundles:
-            failures = "; ".join(bundle.failures)
-            click.echo(f"fail  {bundle.name}: {failures}" if failures else f"pass  {bundle.name}")
+        ctx.exit(0 if result.passed else 1)
+    _print(result)
+    if update:
+        click.echo(f"baseline: {baseline}" if renewed else f"{baseline} stays as it is")
+    if github or (github is None and os.environ.get("GITHUB_ACTIONS") == "true"):
+        for line in github_lines(result):
+            click.echo(line)
     ctx.exit(0 if result.passed else 1)
+
+
+def _gate(limits: dict[str, Any], *, no_drift: bool) -> Gate:
+    """Make the gate: a limit that was not given has its default, and none is none."""
+    from bakit.bench import Gate
+
+    chosen = dict(limits)
+    for name, (default, _) in ACCURACY.items():
+        if chosen[name] is None and not no_drift:
+            chosen[name] = default
+    return Gate(**{name: None if value == math.inf else value for name, value in chosen.items()})
+
+
+def _print(result: GateResult) -> None:
+    for bundle in result.bundles:
+        word = "pass" if bundle.passed else bundle.outcome
+        failures = "".join(f"\n      {safe(failure)}" for failure in bundle.failures)
+        click.echo(f"{word}  {safe(bundle.name)}{failures}")
+        for note in bundle.notes:
+            click.echo(f"      note: {safe(note)}")
+    for note in result.notes:
+        click.echo(f"note: {safe(note)}")

@@ -139,7 +139,7 @@ class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         samples: Images that have a predicted age: all numbers below are about these.
         mae_months: Mean absolute error.
         mae_ci95_months: Its 95 % interval: bootstrap over the images
-            (``bakit.bench.drift.bootstrap_interval``), too narrow below some 30.
+            (``bakit.bench.statistics.bootstrap_interval``), too narrow below some 30.
         bias_months: Mean error.
         rmse_months: Root of the mean squared error.
         median_abs_error_months: Median absolute error.

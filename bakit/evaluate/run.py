@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from bakit.bench.drift import bootstrap_interval, check_age
+from bakit.bench.drift import check_age
+from bakit.bench.statistics import bootstrap_interval
 from bakit.bundle import Bundle
 from bakit.checkpoint import SHIPPED, Checkpoint
 from bakit.conformal import coverage

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
-from bakit.bench.drift import bootstrap_interval, check_age
+from bakit.bench.drift import check_age
+from bakit.bench.statistics import bootstrap_interval
 from bakit.errors import ImageError, InputError
 from bakit.evaluate.predict_all import run_all
 from bakit.evaluate.run import as_bundle, describe_model

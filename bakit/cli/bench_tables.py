@@ -1,0 +1,193 @@
+"""What ``bakit bench`` and ``bakit report`` print for people, and the files that they write."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bakit.cli.phone_options import phone_notes
+from bakit.cli.tables import new_console, new_table, print_line, safe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.table import Table
+
+    from bakit.bench.recommend import Recommendation, Standing
+    from bakit.bench.report import BundleReport, DriftReport, Report
+
+STAGES = ("decode", "localize", "preprocess", "regress", "total")
+WIDTH = 140
+"""Columns when the output is no terminal, so that a log has every number."""
+
+_STANDINGS = {
+    "ship": "ship this",
+    "option": "option",
+    "beaten": "beaten",
+    "undecided": "too few images",
+    "refused": "beyond a limit",
+    "reference": "reference",
+    "unmeasured": "not measured",
+}
+
+
+def page_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of ``write_pages``."""
+    file = click.Path(dir_okay=False, path_type=Path)
+    markdown = click.option(
+        "--md",
+        "md_file",
+        type=file,
+        metavar="FILE",
+        help="Write it as Markdown, short enough for a pull request.",
+    )
+    html = click.option(
+        "--html",
+        "html_file",
+        type=file,
+        metavar="FILE",
+        help="Write it as one page that opens anywhere (needs the extra report).",
+    )
+    return html(markdown(command))
+
+
+def check_pages(html_file: Path | None, md_file: Path | None) -> None:
+    """Say before long work what would make ``write_pages`` fail after it.
+
+    Raises:
+        InputError: If both files are one.
+        MissingBackendError: If a library is missing.
+    """
+    from bakit.bench.render import check_html
+    from bakit.errors import InputError
+
+    if html_file is not None:
+        check_html()
+        if md_file is not None and html_file.resolve() == md_file.resolve():
+            message = f"{html_file}: named by --html and by --md; give two files"
+            raise InputError(message)
+
+
+def write_pages(report: Report, html_file: Path | None, md_file: Path | None) -> list[Path]:
+    """Write the page and the Markdown that were asked for; return the files."""
+    from bakit.bench.render import render_html, render_markdown
+    from bakit.files import write_file
+
+    pages = ((html_file, render_html), (md_file, render_markdown))
+    drawn = [(path, render(report).encode()) for path, render in pages if path is not None]
+    for path, data in drawn:
+        write_file(path, data)
+    return [path for path, _ in drawn]
+
+
+def print_report(report: Report) -> None:
+    """Print a report as tables on stdout, and what to ship."""
+    from bakit.bench.recommend import recommend
+
+    advice = recommend(report)
+    console = new_console(WIDTH)
+    console.print(_bundles_table(report, advice))
+    console.print(_times_table(report, advice))
+    for line in (*_notes(report), "", advice.sentence, *advice.others, *advice.caveats):
+        print_line(console, line)
+
+
+def next_command(report: Report, report_file: str | None) -> str:
+    """Return what to type after a benchmark whose report is in ``report_file``, if in a file."""
+    if report.data is None:
+        return "bakit bench --data DATA --json report.json   (labels.csv, images/: measures drift)"
+    if report_file is None:
+        return "bakit bench --data DATA --json report.json, then bakit gate report.json"
+    return f"bakit gate {shlex.quote(report_file)}"
+
+
+def _ranked(report: Report, advice: Recommendation) -> list[tuple[Standing, BundleReport]]:
+    bundles = {bundle.name: bundle for bundle in report.bundles}
+    return [(standing, bundles[standing.name]) for standing in advice.standings]
+
+
+def _bundles_table(report: Report, advice: Recommendation) -> Table:
+    from rich.text import Text
+
+    names = ("bundle", "target\nprecision", "standing")
+    costs = ("p50\nms", "size\nMB", "INT8\n%", "load\nms", "peak\nRSS MB")
+    errors = ("MAE\nmonths", "drift [95 % interval]\nmonths")
+    title = "Bundles, best first"
+    table = new_table(title, (*names, *costs, *errors), left=range(len(names)))
+    for standing, bundle in _ranked(report, advice):
+        footprint = bundle.footprint
+        rss = footprint.peak_rss_mb if footprint else None
+        style = {"ship": "bold green", "refused": "red", "unmeasured": "red"}.get(standing.outcome)
+        table.add_row(
+            Text(safe(bundle.name)),
+            Text(safe(f"{bundle.target} {bundle.precision.value}")),
+            Text(_STANDINGS[standing.outcome], style or ""),
+            "-" if standing.p50_ms is None else f"{standing.p50_ms:.2f}",
+            f"{bundle.total_size_mb:.2f}",
+            f"{100 * bundle.int8_share:.1f}" if bundle.int8_share else "-",
+            f"{footprint.load_ms:.1f}" if footprint else "-",
+            ("?" if footprint else "-") if rss is None else f"{rss:.0f}",
+            f"{bundle.drift.bundle_mae_months:.2f}" if bundle.drift else "-",
+            Text(_drift_text(bundle.drift)),
+        )
+    return table
+
+
+def _drift_text(drift: DriftReport | None) -> str:
+    if drift is None:
+        return "not measured"
+    if drift.is_reference:
+        return "reference"
+    numbers = (drift.drift_months, *drift.drift_ci95_months)
+    mean, low, high = (f"{round(number, 3) + 0.0:+.3f}" for number in numbers)  # no -0.000
+    return f"{mean} [{low}, {high}]"
+
+
+def _times_table(report: Report, advice: Recommendation) -> Table:
+    from rich.text import Text
+
+    columns = (
+        "bundle",
+        *(f"{stage}\np50 ms" for stage in STAGES),
+        "total\np90 ms",
+        "total\np99 ms",
+    )
+    table = new_table("Times of one query", columns)
+    for _, bundle in _ranked(report, advice):
+        stages = bundle.latency.stages if bundle.latency else {}
+        times = [stages[stage].p50_ms if stage in stages else None for stage in STAGES]
+        total = stages.get("total")
+        times += [total.p90_ms, total.p99_ms] if total else [None, None]
+        cells = ("-" if time is None else f"{time:.2f}" for time in times)
+        table.add_row(Text(safe(bundle.name)), *cells)
+    return table
+
+
+def _notes(report: Report) -> list[str]:
+    """Say what the numbers were measured on."""
+    queries = min((b.latency.queries for b in report.bundles if b.latency), default=0)
+    notes = [f"{report.machine}; {queries} queries of each bundle", *phone_notes(report)]
+    notes += [f"failed: {bundle.name}: {bundle.error}" for bundle in report.bundles if bundle.error]
+    shaky = {
+        bundle.name: bundle.latency.stability
+        for bundle in report.bundles
+        if bundle.latency and bundle.latency.stability and bundle.latency.stability.warning
+    }
+    if shaky:
+        scores = ", ".join(f"{name} {stability.score:.0f} %" for name, stability in shaky.items())
+        notes.append(f"queries within 10 % of their median, of 80 % that are wanted: {scores}")
+    causes = {cause: None for stability in shaky.values() for cause in stability.causes}
+    notes += [f"likely cause: {cause}" for cause in causes]
+    if report.data is None:
+        return notes
+    which = "images" if report.data.part == "all" else "test images: the rest trained the model"
+    notes.append(f"drift on {report.data.samples} of {report.data.available} {which}")
+    references = {
+        bundle.drift.reference: bundle.drift.reference_target
+        for bundle in report.bundles
+        if bundle.drift
+    }
+    return [*notes, *(f"reference: {name} ({target})" for name, target in references.items())]

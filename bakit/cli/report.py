@@ -1,0 +1,35 @@
+"""``bakit report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bakit.cli.bench_tables import page_options
+
+
+@click.command("report")
+@click.argument("report", type=click.Path(path_type=Path))
+@page_options
+def command(report: Path, html_file: Path | None, md_file: Path | None) -> None:
+    """Show a REPORT that bakit bench --json wrote: tables, a page, Markdown.
+
+    Nothing is measured, and no bundle is needed: it may come from another machine.
+
+    \b
+    Example:
+      bakit report report.json
+      bakit report report.json --html report.html --md report.md
+    """
+    from bakit.bench import read_report
+    from bakit.cli.bench_tables import check_pages, next_command, print_report, write_pages
+
+    check_pages(html_file, md_file)
+    content = read_report(report)
+    written = write_pages(content, html_file, md_file)
+    if not written:
+        print_report(content)
+        click.echo(f"next: {next_command(content, str(report))}")
+    for path in written:
+        click.echo(f"report: {path}")

@@ -1,0 +1,133 @@
+"""What else the machine did during a measurement, and whether the times held still."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import numpy as np
+
+from bakit.bench.host import read_governor
+from bakit.bench.report import Stability
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy.typing as npt
+
+    Floats: TypeAlias = npt.NDArray[np.float64]
+
+NEAR = 0.10
+"""A time counts as steady within this share of the median."""
+
+LEAST_SCORE = 80.0
+"""Below this score a report warns, and the gate does not compare latencies."""
+
+MUCH_LOAD = 0.05
+MUCH_STEAL = 0.01
+MUCH_SLOWER = 0.05
+
+_SLOW_GOVERNORS = ("powersave", "ondemand", "conservative", "schedutil")
+
+
+class Conditions(NamedTuple):
+    """Counters of the machine at one moment, in ticks of the system's clock since it started.
+
+    Attributes:
+        total: Time of all cores.
+        busy: Of that, work of any process.
+        stolen: Of that, what the hypervisor gave to other machines.
+        throttled: How often cores slowed down because they were too hot.
+        own: Work of the processes that are measured, and of this one, by process.
+    """
+
+    total: int
+    busy: int
+    stolen: int
+    throttled: int
+    own: dict[int, int]
+
+
+def read_conditions(pids: Iterable[int], root: Path = Path("/")) -> Conditions | None:
+    """Read the counters; None where the system has none.
+
+    Args:
+        pids: The processes that are measured.
+        root: Where ``proc`` and ``sys`` are.
+    """
+    try:
+        line = (root / "proc/stat").read_text().splitlines()[0]
+        user, nice, system, idle, iowait, irq, softirq, steal = map(int, line.split()[1:9])
+        busy = user + nice + system + irq + softirq
+        own = {pid: _ticks(root / f"proc/{pid}/stat") for pid in (*pids, os.getpid())}
+        cores = root.glob("sys/devices/system/cpu/cpu*/thermal_throttle/core_throttle_count")
+        throttled = sum(int(path.read_text()) for path in cores)
+    except (OSError, ValueError, IndexError):
+        return None
+    return Conditions(busy + idle + iowait + steal, busy, steal, throttled, own)
+
+
+def _ticks(stat: Path) -> int:
+    """Return a process's own user and system time; its name may hold blanks, so count behind it."""
+    fields = stat.read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def judge(
+    times: Floats, before: Conditions | None, after: Conditions | None, *, here: bool = True
+) -> Stability:
+    """Judge whether a machine held still while it did the same work again and again.
+
+    Args:
+        times: ``(queries,)`` float64, times of a stage that does the same work for every image.
+        before: The machine's counters before the queries.
+        after: The counters after them.
+        here: Whether the machine is this one; else nothing is said of this one's settings.
+    """
+    median = float(np.median(times))
+    score = 100 * float((np.abs(times - median) <= NEAR * median).mean())
+    if score >= LEAST_SCORE:
+        return Stability(score)
+    warning = (
+        f"unsteady: only {score:.0f} % of the queries took within {100 * NEAR:.0f} % of the median"
+    )
+    return Stability(score, warning, tuple(_causes(times, before, after, here=here)))
+
+
+def _causes(
+    times: Floats, before: Conditions | None, after: Conditions | None, *, here: bool
+) -> list[str]:
+    causes = []
+    third = len(times) // 3
+    if before is not None and after is not None and after.total > before.total:
+        total, stolen = after.total - before.total, after.stolen - before.stolen
+        throttled = after.throttled - before.throttled
+        # Of a process that ended meanwhile, the work is not known: it may count as others'.
+        own = sum(ticks - before.own.get(pid, ticks) for pid, ticks in after.own.items())
+        others = after.busy - before.busy - own
+        if throttled:
+            causes.append(f"heat: the CPU slowed itself down {throttled} times; cool it, or wait")
+        if stolen / total >= MUCH_STEAL:
+            causes.append(
+                f"other virtual machines: the hypervisor took {100 * stolen / total:.0f} % of the "
+                "CPUs' time; use a machine of one's own"
+            )
+        if others / total >= MUCH_LOAD:
+            causes.append(
+                f"other load: other programs took {100 * others / total:.0f} % of the CPUs' time; "
+                "close them"
+            )
+    governor = read_governor() if here else None
+    if governor in _SLOW_GOVERNORS:
+        causes.append(
+            f"the frequency governor {governor!r} changes the clock: "
+            "sudo cpupower frequency-set -g performance"
+        )
+    if third and np.median(times[-third:]) > (1 + MUCH_SLOWER) * np.median(times[:third]):
+        slower = float(np.median(times[-third:]) / np.median(times[:third])) - 1
+        causes.append(
+            f"times rose by {100 * slower:.0f} % from the first third to the last, as on a chip "
+            "that gets hot"
+        )
+    return causes

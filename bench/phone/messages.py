@@ -1,0 +1,247 @@
+"""What goes over the wire: the plan that the page gets, and the numbers that it posts.
+
+The page is not trusted: every message is decoded strictly, with limits on lengths and values.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+
+from bakit.errors import InputError
+
+MAX_BODY = 256 * 1024
+"""Largest message, in bytes: a block of times or ages is far smaller."""
+
+MAX_VALUES = 512
+"""Most numbers in one list."""
+
+Provider: TypeAlias = Literal["wasm", "webgpu", "webnn"]
+Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=3.6e6)]
+Number = Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)]
+Numbers = Annotated[list[Number], msgspec.Meta(max_length=MAX_VALUES)]
+Times = Annotated[list[Milliseconds], msgspec.Meta(max_length=MAX_VALUES)]
+Index = Annotated[int, msgspec.Meta(ge=0, le=10**6)]
+Words = Annotated[str, msgspec.Meta(max_length=400)]
+
+
+class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the browser tells of itself when a person presses the button.
+
+    Attributes:
+        user_agent: Its ``navigator.userAgent``.
+        brands: Names and versions, where it has client hints; empty elsewhere.
+        model: Model of the device; empty where it does not tell.
+        system: System and its version; empty where it does not tell.
+        logical_cores: ``navigator.hardwareConcurrency``.
+        isolated: ``crossOriginIsolated``.
+        timer_step_ms: Smallest step of ``performance.now()`` seen.
+    """
+
+    user_agent: Words
+    brands: Words
+    model: Words
+    system: Words
+    logical_cores: Annotated[int, msgspec.Meta(ge=1, le=4096)] | None
+    isolated: bool
+    timer_step_ms: Annotated[float, msgspec.Meta(ge=0, le=1000)]
+
+
+class ModelPlan(msgspec.Struct, frozen=True):
+    """One model file, fetched from ``models/<bundle>/<role>``.
+
+    Attributes:
+        sha256: What its bytes must hash to.
+        bytes: Its size.
+        output: Name of its output.
+    """
+
+    sha256: str
+    bytes: int
+    output: str
+
+
+class BundlePlan(msgspec.Struct, frozen=True):
+    """One bundle.
+
+    Attributes:
+        name: Its name.
+        precision: Number format of the regressor.
+        models: By role.
+        working: Side of the localizer's input.
+        side: Side of the regressor's input.
+        sex: Whether the regressor reads the sex.
+        labels: Whether the localizer answers with labels (int32), else certainty (float32).
+        golden_male: Sex of each golden image: 1 male, 0 female.
+        golden_months: The bundle's own ages at its export.
+        tolerance_months: How far an age may be from those.
+        localizer_tolerance: How far the localizer's answer may be, see ``GoldenAnswers``.
+        crops: Which set of crops it reads, in ``crops/<set>/<start>``.
+        float_months: Ages of its reference for the drift set, to show how far off it is.
+    """
+
+    name: str
+    precision: str
+    models: dict[str, ModelPlan]
+    working: int
+    side: int
+    sex: bool
+    labels: bool
+    golden_male: list[int]
+    golden_months: list[float]
+    tolerance_months: float
+    localizer_tolerance: float
+    crops: int
+    float_months: list[float]
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What the page is to do.
+
+    Attributes:
+        run: Number of this start; messages of an earlier one are refused.
+        provider: What runs the networks.
+        threads: Threads of WASM.
+        runtime: Module of onnxruntime-web, below ``ort/``.
+        warm_up: Runs of each model before the first that counts.
+        min_queries: Least times of each model.
+        max_queries: Most times of each model.
+        min_duration_s: Least time in them.
+        block: Times of one bundle in a row.
+        drift_male: Sex of each image of the drift set.
+        chunk: Images in one file of crops.
+        bundles: The bundles.
+    """
+
+    run: int
+    provider: Provider
+    threads: int
+    runtime: str
+    warm_up: int
+    min_queries: int
+    max_queries: int
+    min_duration_s: float
+    block: int
+    drift_male: list[int]
+    chunk: int
+    bundles: list[BundlePlan]
+
+
+class Loaded(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="loaded"):
+    """A bundle's models have the right digests and are open.
+
+    Attributes:
+        bundle: Its index.
+        load_ms: Time to open both models, downloads not included.
+        first_ms: Time of the first run of both.
+    """
+
+    bundle: Index
+    load_ms: Milliseconds
+    first_ms: Milliseconds
+
+
+class GoldenAnswers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="golden"):
+    """A bundle's answers to its golden inputs.
+
+    Attributes:
+        bundle: Its index.
+        ages_months: One age an image.
+        localizer_difference: One number an image, see ``bakit.bench.report_phone.Phone``.
+    """
+
+    bundle: Index
+    ages_months: Numbers
+    localizer_difference: Numbers
+
+
+class Latency(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="latency"):
+    """A block of times.
+
+    Attributes:
+        bundle: Its index.
+        localize_ms: Times of the localizer.
+        regress_ms: Times of the regressor, as many.
+        runs_per_sample: Runs that one time is the mean of, the larger of the two models'.
+    """
+
+    bundle: Index
+    localize_ms: Times
+    regress_ms: Times
+    runs_per_sample: Annotated[int, msgspec.Meta(ge=1, le=10_000)]
+
+
+class Ages(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ages"):
+    """Ages of images of the drift set.
+
+    Attributes:
+        bundle: Its index.
+        start: Index of the first image.
+        ages_months: One age an image.
+    """
+
+    bundle: Index
+    start: Index
+    ages_months: Numbers
+
+
+class Alive(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="alive"):
+    """Nothing new, but the page is still there."""
+
+
+class Done(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="done"):
+    """Everything was posted."""
+
+
+class Failed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="failed"):
+    """The page cannot go on.
+
+    Attributes:
+        message: Why.
+    """
+
+    message: Words
+
+
+Message: TypeAlias = Loaded | GoldenAnswers | Latency | Ages | Alive | Done | Failed
+
+
+class Post(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One message in its envelope.
+
+    Attributes:
+        run: Number of the start that it belongs to.
+        sequence: Place among the messages of that start: a repeated one is not counted twice.
+        message: The message.
+    """
+
+    run: Index
+    sequence: Index
+    message: Message
+
+
+def decode_device(body: bytes) -> Device:
+    """Read what the browser tells of itself.
+
+    Raises:
+        InputError: If it is not that.
+    """
+    try:
+        return msgspec.json.decode(body, type=Device)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        message = f"not the description of a browser ({error})"
+        raise InputError(message) from error
+
+
+def decode_post(body: bytes) -> Post:
+    """Read a message.
+
+    Raises:
+        InputError: If it is none.
+    """
+    try:
+        return msgspec.json.decode(body, type=Post)  # which takes finite numbers alone
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        message = f"not a message of the page ({error})"
+        raise InputError(message) from error

@@ -1,0 +1,251 @@
+"""The server of the page: few routes, one client, nothing without the token."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+from http import cookies
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+import msgspec
+
+from bakit.bench.phone.messages import MAX_BODY, decode_device, decode_post
+from bakit.bench.phone.session import RefusedError
+from bakit.bench.phone.web import PAGE
+from bakit.errors import BakitError, InputError
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from bakit.bench.phone.session import Session
+
+COOKIE = "bakit"
+TIMEOUT_S = 30
+"""Longest wait for a client in the middle of a request."""
+
+DRAIN_S = 2.0
+"""Longest wait for answers on their way when the run is over."""
+
+MAX_THREADS = 64
+"""Threads of this process from which on nobody else is served."""
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; "
+        "style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    # These two make the page cross-origin isolated: threads, and a finer clock.
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Robots-Tag": "noindex",
+}
+
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".wasm": "application/wasm",
+}
+
+_BUSY_FILES = {"": "busy.html", "style.css": "style.css", "icon.svg": "icon.svg"}
+"""What a second browser is shown."""
+
+
+class Routes:
+    """What can be fetched: an exact name each, so that no path leads anywhere else.
+
+    Args:
+        session: The run.
+        files: Files by the name below the token.
+        tensors: Bytes by the name below the token.
+    """
+
+    def __init__(self, session: Session, files: dict[str, Path], tensors: dict[str, bytes]) -> None:
+        self.session = session
+        self.files = files
+        self.tensors = tensors
+
+
+class PhoneServer(ThreadingHTTPServer):
+    """Serves one run; ``routes`` must be set before it does.
+
+    Args:
+        bind: Address to listen on.
+        port: Port; 0 for any free one.
+        tls: TLS context; None for plain http, which browsers trust on localhost alone.
+
+    Raises:
+        InputError: If the address cannot be used.
+    """
+
+    daemon_threads = True
+
+    routes: Routes
+
+    def __init__(self, bind: str, port: int, tls: ssl.SSLContext | None) -> None:
+        self.tls = tls
+        self.in_flight = 0
+        self.quiet = threading.Condition()
+        try:
+            family = socket.getaddrinfo(bind, port, type=socket.SOCK_STREAM)[0][0]
+            self.address_family = family
+            super().__init__((bind, port), _Handler)
+        except (OSError, OverflowError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            message = (
+                f"cannot listen on {bind} port {port} ({reason}); --bind takes an address of this "
+                "machine, --port a free port"
+            )
+            raise InputError(message) from error
+
+    def server_bind(self) -> None:
+        """Bind without looking the host's name up, which may take seconds."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+        host, self.server_port = self.server_address[:2]
+        self.server_name = str(host)
+
+    def get_request(self) -> tuple[socket.socket, object]:
+        """Accept a connection; its TLS handshake is left to the thread that serves it."""
+        connection, address = super().get_request()
+        connection.settimeout(TIMEOUT_S)
+        if self.tls is not None:
+            connection = self.tls.wrap_socket(
+                connection, server_side=True, do_handshake_on_connect=False
+            )
+        return connection, address
+
+    def verify_request(self, request: object, client_address: object) -> bool:
+        """Hang up where too many are talked to already: a browser needs a handful."""
+        del request, client_address
+        return threading.active_count() < MAX_THREADS
+
+    def drain(self) -> None:
+        """Let the answers go out that are being sent, the last one's above all."""
+        with self.quiet:
+            self.quiet.wait_for(lambda: self.in_flight == 0, DRAIN_S)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Let go of a client that went away, or that took the certificate for a wrong one."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):  # ssl's errors and timeouts are OSErrors
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One connection."""
+
+    server: PhoneServer
+    protocol_version = "HTTP/1.1"
+    timeout = TIMEOUT_S
+    server_version = "bakit"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        """Send a file or a tensor."""
+        self._answer(self._get)
+
+    def do_POST(self) -> None:
+        """Take in what the page says."""
+        self._answer(self._post)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base's name
+        """Print nothing: addresses hold the token."""
+
+    def _answer(self, method: Callable[[str, str | None], None]) -> None:
+        server = self.server
+        with server.quiet:
+            server.in_flight += 1
+        try:
+            self._reply(method)
+        finally:
+            with server.quiet:
+                server.in_flight -= 1
+                server.quiet.notify_all()
+
+    def _reply(self, method: Callable[[str, str | None], None]) -> None:
+        secret = self._cookie()
+        try:
+            asked = unquote(self.path.partition("?")[0])
+            token, _, name = asked.lstrip("/").partition("/")
+            try:
+                self.server.routes.session.admit(token, secret)
+                method(name, secret)
+            except RefusedError as error:
+                if error.status == 409 and self.command == "GET" and name in _BUSY_FILES:
+                    path = PAGE / _BUSY_FILES[name]
+                    self._send(409 if not name else 200, path.read_bytes(), _TYPES[path.suffix])
+                else:
+                    self._refuse(error.status, str(error))
+        except BakitError as error:
+            self._refuse(400, str(error))
+
+    def _get(self, name: str, secret: str | None) -> None:
+        del secret
+        routes = self.server.routes
+        if name in routes.files:
+            path = routes.files[name]
+            self._send(200, path.read_bytes(), _TYPES.get(path.suffix, "application/octet-stream"))
+        elif name in routes.tensors:
+            self._send(200, routes.tensors[name], "application/octet-stream")
+        else:
+            raise RefusedError(404, "not found")
+
+    def _post(self, name: str, secret: str | None) -> None:
+        session = self.server.routes.session
+        if name not in {"start", "report"}:
+            raise RefusedError(404, "not found")
+        body = self._body()
+        if name == "report":
+            session.receive(decode_post(body))
+            self._send(204, b"", "")
+            return
+        plan, key = session.start(decode_device(body), secret)
+        secure = "; Secure" if self.server.tls is not None else ""
+        cookie = f"{COOKIE}={key}; Path=/{session.token}/; HttpOnly; SameSite=Strict{secure}"
+        self._send(200, msgspec.json.encode(plan), "application/json", {"Set-Cookie": cookie})
+
+    def _body(self) -> bytes:
+        """Read what was posted; what is too large is refused before it is read."""
+        length = self.headers.get("Content-Length", "")
+        if not (length.isascii() and length.isdigit()):
+            raise RefusedError(411, "the length of the message is not said")
+        if len(length) > 12 or int(length) > MAX_BODY:
+            raise RefusedError(413, f"a message has at most {MAX_BODY} bytes")
+        return self.rfile.read(int(length))
+
+    def _cookie(self) -> str | None:
+        try:
+            found = cookies.SimpleCookie(self.headers.get("Cookie", "")).get(COOKIE)
+        except cookies.CookieError:
+            return None
+        return found.value if found else None
+
+    def _refuse(self, status: int, reason: str) -> None:
+        # What is left of a refused body is not read, so the connection cannot go on.
+        self._send(status, reason.encode(), "text/plain; charset=utf-8", {"Connection": "close"})
+
+    def _send(
+        self, status: int, body: bytes, kind: str, more: dict[str, str] | None = None
+    ) -> None:
+        self.send_response(status)
+        for name, value in {**HEADERS, **(more or {})}.items():
+            self.send_header(name, value)
+        if kind:
+            self.send_header("Content-Type", kind)
+        if status != 204:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)

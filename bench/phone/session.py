@@ -1,0 +1,263 @@
+"""One phone's run: who may talk, what it is to do, and what it has said so far."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from bakit.bench.phone.messages import (
+    Ages,
+    Alive,
+    Done,
+    Failed,
+    GoldenAnswers,
+    Latency,
+    Loaded,
+)
+from bakit.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bakit.bench.phone.messages import Device, Plan, Post
+
+_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
+TOKEN_LENGTH = 14
+"""Letters of a token that a person can type: 69 bits."""
+
+
+def new_token() -> str:
+    """Return a token for one run, without letters that look alike."""
+    return "".join(secrets.choice(_LETTERS) for _ in range(TOKEN_LENGTH))
+
+
+class RefusedError(InputError):
+    """What a client asks for is not given.
+
+    Attributes:
+        status: HTTP status.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass
+class BundleNumbers:
+    """What the phone has said of one bundle.
+
+    Attributes:
+        loaded: Its start-up; None until then.
+        golden: Its golden answers; None until then.
+        localize_ms: Times of the localizer.
+        regress_ms: Times of the regressor, as many.
+        runs_per_sample: Runs in one time, the most so far.
+        ages_months: Ages of the drift set, as far as they came.
+    """
+
+    loaded: Loaded | None = None
+    golden: GoldenAnswers | None = None
+    localize_ms: list[float] = field(default_factory=list)
+    regress_ms: list[float] = field(default_factory=list)
+    runs_per_sample: int = 1
+    ages_months: list[float] = field(default_factory=list)
+
+
+class Session:
+    """The state of one run, shared by the server's threads.
+
+    Args:
+        plan: What the page is to do.
+        on_share: Called with a stage and the share of it that is done, 0..1.
+
+    Attributes:
+        token: What the address holds.
+        device: What the browser tells of itself; None until it started.
+        numbers: What it said, by bundle.
+        problem: Why it ended early; None if it did not.
+    """
+
+    def __init__(self, plan: Plan, on_share: Callable[[str, float], None] | None = None) -> None:
+        self.token = new_token()
+        self.device: Device | None = None
+        self.problem: str | None = None
+        self.numbers = [BundleNumbers() for _ in plan.bundles]
+        self._plan = plan
+        self._tell = on_share or (lambda stage, share: None)
+        self._secret: str | None = None
+        self._run = 0
+        self._sequence = 0
+        self._heard = time.monotonic()
+        self._state: Literal["waiting", "running", "done", "failed"] = "waiting"
+        self._changed = threading.Condition()
+
+    def admit(self, token: str, secret: str | None) -> None:
+        """Let a client in: with the token, and as the one that started, if one did.
+
+        Args:
+            token: The token in the address that it asked for.
+            secret: The cookie that it sent.
+
+        Raises:
+            RefusedError: If the token is wrong (404) or another browser has started (409).
+        """
+        if not secrets.compare_digest(token.encode(), self.token.encode()):
+            raise RefusedError(404, "not found: the address has no valid token")
+        with self._changed:
+            known = self._secret
+        if known is not None and not secrets.compare_digest(
+            (secret or "").encode(), known.encode()
+        ):
+            raise RefusedError(409, "in use by another browser: the address is good for one")
+
+    def start(self, device: Device, secret: str | None) -> tuple[Plan, str]:
+        """Begin, or begin again after the same browser opened the page anew.
+
+        Args:
+            device: What the browser tells of itself.
+            secret: The cookie that it sent.
+
+        Returns:
+            What it is to do, and the cookie that it must send from now on.
+
+        Raises:
+            RefusedError: If another browser has started, or the run is over (409).
+        """
+        with self._changed:
+            if self._secret is None:
+                self._secret = secrets.token_urlsafe(24)
+            elif secret != self._secret:  # admitted before the other one started
+                raise RefusedError(409, "in use by another browser: the address is good for one")
+            if self._state in {"done", "failed"}:
+                raise RefusedError(409, "this run is over; start bakit bench --phone again")
+            self._run += 1
+            self._sequence = 0
+            self._state = "running"
+            self.device = device
+            self.numbers = [BundleNumbers() for _ in self._plan.bundles]
+            self._heard = time.monotonic()
+            self._changed.notify_all()
+            return msgspec.structs.replace(self._plan, run=self._run), self._secret
+
+    def receive(self, post: Post) -> None:
+        """Take in a message; one that came before is not counted twice.
+
+        Raises:
+            RefusedError: If it belongs to no running start, skips one (409), or does not fit the
+                plan (400).
+        """
+        with self._changed:
+            if self._state != "running" or post.run != self._run:
+                raise RefusedError(409, "this page's run is over: another page took its place")
+            if post.sequence > self._sequence:
+                raise RefusedError(409, f"message {self._sequence} is missing")
+            self._heard = time.monotonic()
+            if post.sequence < self._sequence:
+                return  # its answer got lost, so it was sent again
+            self._take(post)
+            self._sequence += 1
+            self._changed.notify_all()
+
+    def _take(self, post: Post) -> None:
+        message = post.message
+        if isinstance(message, Alive):
+            return
+        if isinstance(message, Failed):
+            self._state, self.problem = "failed", message.message
+            return
+        if isinstance(message, Done):
+            missing = self._missing()
+            if missing:
+                raise RefusedError(400, f"done, but without {missing}")
+            self._state = "done"
+            return
+        if message.bundle >= len(self.numbers):
+            raise RefusedError(400, f"there is no bundle {message.bundle}")
+        numbers, plan = self.numbers[message.bundle], self._plan.bundles[message.bundle]
+        if isinstance(message, Loaded):
+            numbers.loaded = message
+            self._tell("load", self._share(lambda n: float(n.loaded is not None)))
+        elif isinstance(message, GoldenAnswers):
+            counts = {len(message.ages_months), len(message.localizer_difference)}
+            if counts != {len(plan.golden_months)}:
+                raise RefusedError(400, "not as many golden answers as golden images")
+            numbers.golden = message
+        elif isinstance(message, Latency):
+            self._take_latency(numbers, message)
+        else:
+            self._take_ages(numbers, message)
+
+    def _take_latency(self, numbers: BundleNumbers, message: Latency) -> None:
+        if len(message.localize_ms) != len(message.regress_ms) or numbers.loaded is None:
+            raise RefusedError(400, "times that do not belong together")
+        if len(numbers.localize_ms) + len(message.localize_ms) > self._plan.max_queries:
+            raise RefusedError(400, f"more than {self._plan.max_queries} times")
+        numbers.localize_ms += message.localize_ms
+        numbers.regress_ms += message.regress_ms
+        numbers.runs_per_sample = max(numbers.runs_per_sample, message.runs_per_sample)
+        self._tell("latency", self._share(self._latency_share))
+
+    def _take_ages(self, numbers: BundleNumbers, message: Ages) -> None:
+        images = len(self._plan.drift_male)
+        if message.start != len(numbers.ages_months):
+            raise RefusedError(400, f"ages from image {len(numbers.ages_months)} on are due")
+        if message.start + len(message.ages_months) > images:
+            raise RefusedError(400, f"there are {images} images")
+        numbers.ages_months += message.ages_months
+        self._tell("drift", self._share(lambda n: len(n.ages_months) / images))
+
+    def _latency_share(self, numbers: BundleNumbers) -> float:
+        """Return how much of a bundle's least times is there, as the page decides it."""
+        count, plan = len(numbers.localize_ms), self._plan
+        seconds = sum(numbers.localize_ms + numbers.regress_ms) * numbers.runs_per_sample / 1000
+        duration = seconds / plan.min_duration_s if plan.min_duration_s else 1.0
+        return min(max(min(count / plan.min_queries, duration), count / plan.max_queries), 1.0)
+
+    def _share(self, of: Callable[[BundleNumbers], float]) -> float:
+        return sum(of(numbers) for numbers in self.numbers) / len(self.numbers)
+
+    def _missing(self) -> str:
+        """Return what a finished run lacks, in words; empty if it lacks nothing."""
+        for numbers in self.numbers:
+            if numbers.golden is None:
+                return "golden answers"
+            if len(numbers.localize_ms) < self._plan.min_queries:
+                return "enough times"
+            if len(numbers.ages_months) < len(self._plan.drift_male):
+                return "ages of all images"
+        return ""
+
+    def wait(self, wait_s: float, idle_s: float) -> None:
+        """Wait until the run is over; ``problem`` says why if it did not finish.
+
+        Args:
+            wait_s: Longest time until a browser starts.
+            idle_s: Longest silence after that.
+        """
+        with self._changed:
+            self._heard = time.monotonic()
+            while self._state in {"waiting", "running"}:
+                limit = wait_s if self._state == "waiting" else idle_s
+                left = self._heard + limit - time.monotonic()
+                if left <= 0:
+                    self.problem = (
+                        f"no browser pressed Start within {wait_s:g} s"
+                        if self._state == "waiting"
+                        else f"nothing came from the phone for {idle_s:g} s"
+                    )
+                    self._state = "failed"
+                    return
+                # In short steps: Ctrl-C must come through, on Windows too.
+                self._changed.wait(min(left, 0.5))
+
+    def stop(self, problem: str) -> None:
+        """End the run from this side."""
+        with self._changed:
+            if self._state in {"waiting", "running"}:
+                self._state, self.problem = "failed", problem

@@ -1,0 +1,188 @@
+"""Drift of each bundle with its interval, and that of each group of sex and age."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from bakit.bench.recommend import MAX_DRIFT_MONTHS
+from bakit.bench.render.figure import Figure, Panel, Table
+from bakit.bench.render.rows import AXIS, axis, names, x_percent
+from bakit.bench.render.svg import Scale, around, element, picture
+from bakit.bench.render.words import (
+    NONE,
+    change_words,
+    drift_words,
+    fixed,
+    interval,
+    is_same,
+    same_words,
+    signed,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from markupsafe import Markup
+
+    from bakit.bench.report import BundleReport, DriftReport, GroupDrift
+
+ROW = 46
+
+
+def drift_figure(bundles: Sequence[BundleReport], labels: Mapping[str, str]) -> Figure | None:
+    """Draw the drift of each bundle with its interval and the limit; None without drift."""
+    drifts = [
+        (bundle, bundle.drift)
+        for bundle in bundles
+        if bundle.drift and not bundle.drift.is_reference and _is_finite(bundle.drift)
+    ]
+    if not drifts:
+        return None
+    ends = [end for _, drift in drifts for end in (*drift.drift_ci95_months, drift.drift_months)]
+    scale = Scale(*around(ends, (0.0, -MAX_DRIFT_MONTHS / 2, MAX_DRIFT_MONTHS * 1.15)))
+    bottom = 8.0 + ROW * len(drifts)
+    limit = scale(MAX_DRIFT_MONTHS)
+    beyond = {"x": x_percent(limit), "width": x_percent(1 - limit)}
+    parts = [
+        *(
+            element("rect", **beyond, y=26 + ROW * index, height=20, class_="beyond")
+            for index in range(len(drifts))
+        ),
+        *axis(scale, 0, bottom, "months", 8),
+        *(
+            element("line", x1=x_percent(at), x2=x_percent(at), y1=0, y2=bottom, class_=class_)
+            for at, class_ in ((scale(0), "zero"), (limit, "limit"))
+        ),
+    ]
+    for index, (bundle, drift) in enumerate(drifts):
+        y = 8 + ROW * index
+        low, high = drift.drift_ci95_months
+        mark = "good" if high <= MAX_DRIFT_MONTHS else "bad square"
+        parts += names(labels[bundle.name], drift_words(drift), y + 13)
+        parts.append(whisker(scale, low, drift.drift_months, high, y + 28, mark))
+    label = "Drift of each bundle in months with its 95 % interval: " + "; ".join(
+        f"{labels[bundle.name]} {drift_words(drift)}" for bundle, drift in drifts
+    )
+    head = ("bundle", "MAE", "drift [95 % interval]", "mean / p99 change", "largest change", "bias")
+    return Figure(
+        "drift",
+        "Drift from the float model",
+        "MAE of the bundle minus that of the float model on the same images: right of zero is "
+        f"worse. A bundle passes when its whole interval is left of {MAX_DRIFT_MONTHS:g} months.",
+        (Panel(picture(parts, label, bottom + AXIS)),),
+        (("dot good", "within the limit"), ("dot bad square", "may be beyond it")),
+        (Table(head, tuple(_drift_row(bundle, labels[bundle.name]) for bundle in bundles)),),
+    )
+
+
+def _drift_row(bundle: BundleReport, label: str) -> tuple[str, ...]:
+    drift = bundle.drift
+    if drift is None:
+        return (label, *[NONE] * 5)
+    return (
+        label,
+        fixed(drift.bundle_mae_months),
+        drift_words(drift),
+        change_words(drift),
+        NONE if drift.is_reference else fixed(drift.max_abs_change_months),
+        signed(drift.bias_months, 2),
+    )
+
+
+def _is_finite(drift: DriftReport | GroupDrift) -> bool:
+    """Return whether a drift can be drawn."""
+    return all(map(math.isfinite, (drift.drift_months, *drift.drift_ci95_months)))
+
+
+def _finite_groups(drift: DriftReport) -> list[GroupDrift]:
+    return [group for group in drift.groups if _is_finite(group)]
+
+
+def groups_figure(bundles: Sequence[BundleReport], labels: Mapping[str, str]) -> Figure | None:
+    """Draw the drift by age and sex, a panel for each bundle; None without groups."""
+    drifts = [
+        (labels[bundle.name], bundle.drift)
+        for bundle in bundles
+        if bundle.drift and not bundle.drift.is_reference and _finite_groups(bundle.drift)
+    ]
+    if not drifts:
+        return None
+    head = ("bundle", "sex", "age, months", "images", "drift", "95 % interval", "mean change")
+    rows = tuple(_group_row(label, group) for label, drift in drifts for group in drift.groups)
+    drawn = [item for item in drifts if not is_same(item[1])] or drifts[:1]
+    same = [label for label, drift in drifts if all(drift is not other for _, other in drawn)]
+    drifts = drawn
+    ends = [
+        end for _, drift in drifts for g in _finite_groups(drift) for end in g.drift_ci95_months
+    ]
+    scale = Scale(*around(ends, (0.0,)))
+    panels = tuple(_groups_panel(label, drift, scale) for label, drift in drifts)
+    return Figure(
+        "groups",
+        "Drift by age and sex",
+        "The same by true age. The intervals hold for all groups at once with 95 %: one that is "
+        "wholly right of zero did get worse." + same_words(same),
+        panels,
+        (("dot female", "girls"), ("dot male square", "boys")),
+        (Table(head, rows, words=(1,)),),
+    )
+
+
+def _groups_panel(label: str, drift: DriftReport, scale: Scale) -> Panel:
+    bins = sorted({(group.from_months, group.to_months) for group in _finite_groups(drift)})
+    bottom = 6.0 + ROW * len(bins)
+    zero = x_percent(scale(0))
+    parts = [
+        *axis(scale, 0, bottom, "months of drift", 7),
+        element("line", x1=zero, x2=zero, y1=0, y2=bottom, class_="zero"),
+    ]
+    for index, (start, end) in enumerate(bins):
+        y = 6 + ROW * index
+        found = [g for g in _finite_groups(drift) if (g.from_months, g.to_months) == (start, end)]
+        counts = sum(group.samples for group in found)
+        parts += names(f"{_years(start)} to {_years(end)} years", f"{counts} images", y + 13)
+        for group in found:
+            mark, offset = {"F": ("female", 23), "M": ("male square", 34), None: ("good", 28)}[
+                group.sex
+            ]
+            low, high = group.drift_ci95_months
+            parts.append(whisker(scale, low, group.drift_months, high, y + offset, mark))
+    worst = drift.worst_group
+    note = ""
+    if worst is not None:
+        note = (
+            f"Highest upper end: {worst.name}, {signed(worst.drift_months, 2)} "
+            f"{interval(*worst.drift_ci95_months, 2)}"
+        )
+    text = f"{label}: drift by age and sex. {note}"
+    return Panel(picture(parts, text, bottom + AXIS), label, note)
+
+
+def _years(months: float) -> str:
+    return f"{months / 12:.3g}"
+
+
+def _group_row(label: str, group: GroupDrift) -> tuple[str, ...]:
+    return (
+        label,
+        {"F": "girls", "M": "boys", None: "all"}[group.sex],
+        f"{group.from_months:g} to {group.to_months:g}",
+        str(group.samples),
+        signed(group.drift_months),
+        interval(*group.drift_ci95_months),
+        signed(group.mean_change_months),
+    )
+
+
+def whisker(scale: Scale, low: float, middle: float, high: float, y: float, mark: str) -> Markup:
+    """Return an interval with its middle; ``mark`` is a class: its colour and its shape."""
+    x = x_percent(scale(middle))
+    ends = {"x1": x_percent(scale(low)), "x2": x_percent(scale(high))}
+    if "square" in mark:
+        # A square in a place of its own: its corner cannot be a per cent and some pixels.
+        square = element("rect", x=-5.0, y=-5.0, width=10.0, height=10.0, class_=f"dot {mark}")
+        head = element("svg", square, x=x, y=y, overflow="visible")
+    else:
+        head = element("circle", cx=x, cy=y, r=5.5, class_=f"dot {mark}")
+    return element("g", element("line", **ends, y1=y, y2=y, class_=f"whisker {mark}"), head)

@@ -1,0 +1,95 @@
+"""A report as Markdown, short enough for a pull request."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from bakit.bench.recommend import recommend
+from bakit.bench.render.words import (
+    change_words,
+    drift_words,
+    fixed,
+    milliseconds,
+    percent,
+    stage_ms,
+)
+
+if TYPE_CHECKING:
+    from bakit.bench.report import Report
+
+_MARKS = {
+    "ship": "**ship**",
+    "option": "option",
+    "beaten": "beaten",
+    "undecided": "**too few images**",
+    "refused": "**beyond a limit**",
+    "reference": "reference",
+    "unmeasured": "**not measured**",
+}
+
+
+def render_markdown(report: Report) -> str:
+    """Return what to ship, a table of the bundles, best first, and what it was measured on."""
+    advice = recommend(report)
+    bundles = {bundle.name: bundle for bundle in report.bundles}
+    head = (
+        "bundle",
+        "standing",
+        "p50 ms",
+        "p99 ms",
+        "size MB",
+        "INT8",
+        "MAE months",
+        "drift [95 % interval]",
+        "change mean / p99",
+    )
+    lines = [f"### {escaped(advice.sentence)}", ""]
+    lines += [f"* {escaped(line)}" for line in (*advice.others, *advice.caveats)]
+    lines += ["", _line(head), _line(("---", "---", *["---:"] * (len(head) - 2)))]
+    for standing in advice.standings:
+        bundle = bundles[standing.name]
+        cells = (
+            milliseconds(standing.p50_ms),
+            milliseconds(stage_ms(bundle, "total", "p99_ms")),
+            fixed(bundle.total_size_mb, 1),
+            percent(bundle.int8_share),
+            fixed(bundle.drift.bundle_mae_months if bundle.drift else None),
+            drift_words(bundle.drift),
+            change_words(bundle.drift),
+        )
+        name = escaped(standing.name)
+        lines.append(_line((name, _MARKS[standing.outcome], *cells)))
+    lines.append("")
+    lines += [
+        f"* {escaped(s.name)}: {escaped(s.reason)}"
+        for s in advice.standings
+        if s.outcome in {"beaten", "undecided", "refused", "unmeasured"}
+    ]
+    lines += ["", f"<sub>{escaped(_measured_on(report))}</sub>"]
+    return "\n".join(lines) + "\n"
+
+
+def escaped(text: str) -> str:
+    """Return text that Markdown shows as it is, in one line: names may hold anything."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    # An entity where Markdown, or GitHub's mentions and links, would see more than a letter.
+    text = re.sub(r"[\\`*_\[\]#|~@]", lambda found: f"&#{ord(found[0])};", text)
+    return text.replace("://", "&#58;//")
+
+
+def _line(cells: tuple[str, ...]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _measured_on(report: Report) -> str:
+    host = report.host
+    threads = report.settings.threads
+    words = [report.machine]
+    words.append("threads: each backend's choice" if threads is None else f"threads: {threads}")
+    if report.data is not None:
+        part = "images of the test part" if report.data.part == "test" else "images"
+        words.append(f"{report.data.samples:,} {part} of {report.data.folder}")
+    words.append(f"bakit {host.versions.get('bakit', '?')}")
+    return "; ".join(words)

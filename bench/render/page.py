@@ -1,0 +1,279 @@
+"""A report as one HTML page. The template escapes whatever comes from a report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from bakit import __version__
+from bakit.bench.recommend import at_most, recommend
+from bakit.bench.render.drifts import drift_figure, groups_figure
+from bakit.bench.render.figure import Table
+from bakit.bench.render.front import front_figure
+from bakit.bench.render.scatters import agreement_figure, truth_figure
+from bakit.bench.render.times import latency_figure, stages_figure
+from bakit.bench.render.words import (
+    NONE,
+    change_words,
+    drift_words,
+    fixed,
+    milliseconds,
+    percent,
+    signed,
+    stage_ms,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bakit.bench.recommend import Standing
+    from bakit.bench.report import BundleReport, Report
+
+# Control characters and those that turn the direction of the text: a name may hold them.
+_UNSEEN = dict.fromkeys(
+    (
+        *range(9),
+        11,
+        12,
+        *range(14, 32),
+        *range(127, 160),
+        *range(0x202A, 0x202F),
+        *range(0x2066, 0x206A),
+    ),
+    "\N{REPLACEMENT CHARACTER}",
+)
+
+BADGES = {
+    "ship": "ship this",
+    "option": "an option",
+    "beaten": "beaten",
+    "undecided": "too few images",
+    "refused": "beyond a limit",
+    "reference": "reference",
+    "unmeasured": "not measured",
+}
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """A number in large type."""
+
+    value: str
+    unit: str
+    name: str
+
+
+@dataclass(frozen=True)
+class _Link:
+    """One step from checkpoint to bundle, with its digests by name."""
+
+    name: str
+    text: str
+    digests: tuple[tuple[str, str], ...]
+
+
+def page(report: Report) -> str:
+    """Return the page. ``bakit.bench.render.render_html`` is the way in."""
+    environment = Environment(
+        loader=PackageLoader("bakit.bench.render", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    loader = environment.loader
+    assert loader is not None
+    style, _, _ = loader.get_source(environment, "report.css")
+    advice = recommend(report)
+    labels = {standing.name: standing.label for standing in advice.standings}
+    bundles = {bundle.name: bundle for bundle in report.bundles}
+    ranked = [bundles[standing.name] for standing in advice.standings]
+    figures = [
+        front_figure(advice, bundles),
+        drift_figure(ranked, labels),
+        latency_figure(ranked, labels),
+        stages_figure(ranked, labels),
+        truth_figure(ranked, labels),
+        agreement_figure(ranked, labels),
+        groups_figure(ranked, labels),
+    ]
+    text = environment.get_template("report.html.j2").render(
+        style=Markup(style),  # noqa: S704  # our own file
+        report=report,
+        advice=advice,
+        tiles=_tiles(bundles.get(advice.ship or "")),
+        rows=[_row(standing, bundles[standing.name]) for standing in advice.standings],
+        figures=[figure for figure in figures if figure is not None],
+        blame=_blame(ranked, labels),
+        warnings=_warnings(report, labels),
+        chains=[(labels[bundle.name], _chain(bundle)) for bundle in ranked],
+        digests=_digests(ranked, labels),
+        training_data=_training_data(ranked),
+        host=_host(report),
+        version=__version__,
+        samples=_samples(report),
+    )
+    return text.lstrip().translate(_UNSEEN)
+
+
+def _tiles(bundle: BundleReport | None) -> list[_Tile]:
+    """Return the numbers of the recommended bundle."""
+    if bundle is None:
+        return []
+    time = milliseconds(stage_ms(bundle, "total", "p50_ms"))
+    tiles = [_Tile(time, "ms", "median time of a prediction")]
+    tiles.append(_Tile(fixed(bundle.total_size_mb, 1), "MB", "model files"))
+    drift = bundle.drift
+    if drift is not None:
+        tiles.append(_Tile(fixed(drift.bundle_mae_months), "months", "mean absolute error"))
+        if not drift.is_reference:
+            upper = f"\N{LESS-THAN OR EQUAL TO} {at_most(drift.drift_ci95_months[1])}"
+            tiles.append(_Tile(upper, "months", "drift from the float model, with 95 %"))
+    return tiles
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A bundle in the table of bundles: its badge and its cells, by the names of the columns."""
+
+    name: str
+    what: str
+    outcome: str
+    badge: str
+    reason: str
+    cells: tuple[tuple[str, str], ...]
+
+
+def _row(standing: Standing, bundle: BundleReport) -> _Row:
+    drift, footprint = bundle.drift, bundle.footprint
+    cells = {
+        "p50, ms": milliseconds(standing.p50_ms),
+        "p99, ms": milliseconds(stage_ms(bundle, "total", "p99_ms")),
+        "size, MB": fixed(bundle.total_size_mb, 1),
+        "MAE, months": fixed(drift.bundle_mae_months if drift else None),
+        "drift, months [95 %]": drift_words(drift) if drift else NONE,
+        "change, months, mean / p99": change_words(drift),
+        "INT8": percent(bundle.int8_share),
+        "load, ms": milliseconds(footprint.load_ms if footprint else None),
+        "memory, MB": fixed(footprint.peak_rss_mb if footprint else None, 0),
+    }
+    what = f"{bundle.target} {bundle.precision.value.upper()}"
+    if bundle.provider:
+        what += f" · {bundle.provider}"
+    return _Row(
+        bundle.name,
+        what,
+        standing.outcome,
+        BADGES[standing.outcome],
+        standing.reason,
+        tuple(cells.items()),
+    )
+
+
+def _samples(report: Report) -> str:
+    """Say what the drift was measured on."""
+    data = report.data
+    if data is None:
+        return ""
+    which = "images" if data.part == "all" else "images of the test part"
+    used = f"{data.samples:,}"
+    if data.samples != data.available:
+        used += f" of {data.available:,}"
+    return f"{used} {which} of {data.folder}"
+
+
+def _warnings(report: Report, labels: Mapping[str, str]) -> list[str]:
+    """Return what went wrong: bundles that failed, times that cannot be relied on."""
+    lines = [f"{labels[b.name]} failed: {b.error}" for b in report.bundles if b.error]
+    for bundle in report.bundles:
+        stability = bundle.latency.stability if bundle.latency else None
+        if stability is not None and stability.warning:
+            causes = f" Likely: {'; '.join(stability.causes)}." if stability.causes else ""
+            lines.append(f"{labels[bundle.name]}: {stability.warning.rstrip('.')}.{causes}")
+    return lines
+
+
+def _blame(bundles: list[BundleReport], labels: Mapping[str, str]) -> Table | None:
+    """Return which step from the float model to each bundle changed its ages."""
+    rows = tuple(
+        (
+            labels[bundle.name],
+            step.step,
+            f"{labels.get(step.before, step.before)} → {labels.get(step.after, step.after)}",
+            signed(step.drift_months),
+            f"{fixed(step.mean_abs_change_months)} / {fixed(step.p99_abs_change_months)}",
+            fixed(step.max_abs_change_months),
+        )
+        for bundle in bundles
+        if bundle.drift
+        for step in bundle.drift.blame
+    )
+    head = ("bundle", "step", "from → to", "drift, months", "change, mean / p99", "largest change")
+    return Table(head, rows, words=(1, 2)) if rows else None
+
+
+def _chain(bundle: BundleReport) -> list[_Link]:
+    """Return the steps from the checkpoint to the bundle."""
+    links = [
+        _Link("checkpoint", bundle.checkpoint, (("", bundle.checkpoint_sha256),)),
+    ]
+    made = bundle.provenance
+    if made is not None:
+        if made.calibration_sha256:
+            images = (("images", made.calibration_sha256),)
+            links.append(_Link("INT8 ranges", made.calibration or "", images))
+        else:
+            links.append(_Link("INT8 ranges", "none: floating point", ()))
+        tools = ", ".join(f"{name} {version}" for name, version in made.tool_versions.items())
+        links.append(_Link("graph", tools, tuple(made.files_sha256.items())))
+        if made.engine_sha256:
+            links.append(_Link("engine", "made on this device", tuple(made.engine_sha256.items())))
+    links.append(_Link("bundle", bundle.name, (("", bundle.bundle_sha256),)))
+    links.append(_Link("runs on", bundle.provider or "nothing: it failed", ()))
+    return links
+
+
+def _digests(bundles: list[BundleReport], labels: Mapping[str, str]) -> Table:
+    rows = tuple(
+        (labels[bundle.name], f"{link.name} {name}".strip(), digest)
+        for bundle in bundles
+        for link in _chain(bundle)
+        for name, digest in link.digests
+    )
+    return Table(("bundle", "of", "SHA-256"), rows, words=(1, 2))
+
+
+def _training_data(bundles: list[BundleReport]) -> list[str]:
+    """Return what the checkpoints were trained on, each once."""
+    made = [bundle.provenance.training_data for bundle in bundles if bundle.provenance]
+    return [text.rstrip(".") for text in dict.fromkeys(made) if text]
+
+
+def _host(report: Report) -> list[tuple[str, str]]:
+    """Return machine, libraries and settings, a line each."""
+    host, settings = report.host, report.settings
+    memory = "not told" if host.memory_mb is None else f"{fixed(host.memory_mb / 1000, 1)} GB"
+    threads = "each backend's choice" if settings.threads is None else str(settings.threads)
+    phone = report.phone
+    return [
+        *([("phone", phone.summary), ("user agent", phone.user_agent)] if phone else []),
+        ("served by" if phone else "CPU", f"{host.cpu}, {host.logical_cores} logical cores"),
+        ("instruction set", ", ".join((host.machine, *host.isa))),
+        ("memory", memory),
+        ("system", f"{host.system}, Python {host.python}"),
+        ("libraries", ", ".join(f"{name} {text}" for name, text in host.versions.items())),
+        ("threads", threads),
+        (
+            "queries",
+            (
+                f"at least {settings.min_queries} and {settings.min_duration_s:g} s of each "
+                f"bundle, after {settings.warm_up} to warm up; bundles take turns of "
+                f"{settings.block}"
+            ),
+        ),
+        ("intervals", f"{settings.resamples:,} resamples, seed {settings.seed}"),
+        *([("image ids", report.data.ids_sha256)] if report.data else []),
+    ]

@@ -1,0 +1,255 @@
+"""Figures with a point for each image: against the truth, and against the float model."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from bakit.bench.render.figure import Figure, Panel, Table
+from bakit.bench.render.svg import Scale, around, dots, element, picture
+from bakit.bench.render.words import (
+    MINUS,
+    fixed,
+    interval,
+    is_same,
+    same_words,
+    signed,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from markupsafe import Markup
+
+    from bakit.bench.report import BundleReport, DriftReport, DriftRow
+
+MAX_POINTS = 1500
+"""Points of a picture; fewer where there are many bundles (``_most``)."""
+ALL_POINTS = 30_000
+EXTREMES = 100
+"""Points that are always drawn: those furthest off, which matter most."""
+
+_WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 340.0, 38.0, 6.0, 6.0, 24.0
+
+
+def thinned(rows: Sequence[DriftRow], off: Sequence[float], most: int) -> list[int]:
+    """Choose the images to draw: those furthest off, and of the rest every so many by true age.
+
+    The choice is the same every time.
+
+    Args:
+        rows: Images.
+        off: How far off each is.
+        most: Points to draw.
+
+    Returns:
+        Indices, rising.
+    """
+    count = len(rows)
+    if count <= most:
+        return list(range(count))
+    extremes = min(EXTREMES, most)
+    by_distance = sorted(range(count), key=lambda i: (-abs(off[i]), i))
+    kept = set(by_distance[:extremes])
+    rest = sorted(by_distance[extremes:], key=lambda i: (rows[i].true_months, i))
+    wanted = most - extremes
+    kept.update(rest[(step * len(rest)) // wanted] for step in range(wanted))
+    return sorted(kept)
+
+
+def _most(panels: int) -> int:
+    return max(min(MAX_POINTS, ALL_POINTS // max(panels, 1)), EXTREMES)
+
+
+def _finite(rows: Iterable[DriftRow]) -> list[DriftRow]:
+    return [
+        r for r in rows if all(map(math.isfinite, (r.true_months, r.float_months, r.bundle_months)))
+    ]
+
+
+class _Plot:
+    """A square-ish plot with axes of its own, which scales as a whole."""
+
+    def __init__(self, x: Scale, y: Scale, height: float) -> None:
+        self.x, self.y, self.height = x, y, height
+        self.parts: list[Markup] = []
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """Return where a point is in the picture."""
+        left = _LEFT + self.x(x) * (_WIDTH - _LEFT - _RIGHT)
+        return left, self.height - _BOTTOM - self.y(y) * (self.height - _TOP - _BOTTOM)
+
+    def axes(self, x_ticks: Sequence[float] | None = None) -> None:
+        """Draw grid and tick labels."""
+        for tick in x_ticks or self.x.ticks(6):
+            left, _ = self.at(tick, self.y.low)
+            ends = {"x1": left, "x2": left, "y1": _TOP, "y2": self.height - _BOTTOM}
+            self.parts.append(element("line", **ends, class_="grid"))
+            place: dict[str, str | float] = {
+                "x": left,
+                "y": self.height - _BOTTOM + 15,
+                "text_anchor": "middle",
+            }
+            self.parts.append(element("text", f"{tick:g}", **place, class_="tick"))
+        for tick in self.y.ticks(6):
+            _, top = self.at(self.x.low, tick)
+            ends = {"x1": _LEFT, "x2": _WIDTH - _RIGHT, "y1": top, "y2": top}
+            self.parts.append(element("line", **ends, class_="grid"))
+            place = {"x": _LEFT - 5, "y": top + 4, "text_anchor": "end"}
+            text = f"{tick:g}".replace("-", MINUS)
+            self.parts.append(element("text", text, **place, class_="tick"))
+
+    def line(self, start: tuple[float, float], end: tuple[float, float], class_: str) -> None:
+        (x1, y1), (x2, y2) = self.at(*start), self.at(*end)
+        self.parts.append(element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_))
+
+    def level(self, y: float, class_: str) -> None:
+        """Draw a horizontal line over the whole plot."""
+        self.line((self.x.low, y), (self.x.high, y), class_)
+
+    def scatter(self, points: Sequence[tuple[float, float, bool | None]]) -> None:
+        """Draw points by sex."""
+        for male, class_ in (
+            (None, "points anyone"),
+            (False, "points female"),
+            (True, "points male"),
+        ):
+            group = [self.at(x, y) for x, y, sex in points if sex is male]
+            if group:
+                self.parts.append(dots(group, class_))
+
+    def picture(self, label: str) -> Markup:
+        return picture(self.parts, label, self.height, _WIDTH)
+
+
+def _age_ticks(low: float, high: float) -> list[float]:
+    """Return ages at whole years, at most seven."""
+    step = next(s for s in (12, 24, 36, 48, 60, 120, 1200) if (high - low) / s <= 7)
+    return [float(t) for t in range(math.ceil(low / step) * step, math.floor(high) + 1, step)]
+
+
+def _sexes(drifts: Iterable[DriftReport]) -> tuple[tuple[str, str], ...]:
+    known = any(row.male is not None for drift in drifts for row in drift.rows)
+    return (("point female", "girls"), ("point male", "boys")) if known else ()
+
+
+def _thinned_words(count: int, most: int) -> str:
+    if count <= most:
+        return f"All {count:,} images are drawn."
+    return (
+        f"{most:,} of {count:,} images are drawn: the {min(EXTREMES, most)} furthest off, and of "
+        "the others every so many by age. All are in the numbers."
+    )
+
+
+def truth_figure(bundles: Sequence[BundleReport], labels: Mapping[str, str]) -> Figure | None:
+    """Draw predicted against true ages, a panel for each bundle; None without drift."""
+    drifts = [(labels[b.name], b.drift, _finite(b.drift.rows)) for b in bundles if b.drift]
+    drifts = [item for item in drifts if item[2]]
+    if not drifts:
+        return None
+    most = _most(len(drifts))
+    ages = [age for _, _, rows in drifts for r in rows for age in (r.true_months, r.bundle_months)]
+    low, high = around(ages, share=0.03)
+    scale = Scale(max(low, min(ages) - 6), high)
+    panels = []
+    for label, drift, rows in drifts:
+        plot = _Plot(scale, scale, 320)
+        plot.axes(_age_ticks(scale.low, scale.high))
+        plot.line((scale.low, scale.low), (scale.high, scale.high), "identity")
+        chosen = thinned(rows, [r.bundle_months - r.true_months for r in rows], most)
+        plot.scatter([(rows[i].true_months, rows[i].bundle_months, rows[i].male) for i in chosen])
+        note = f"MAE {fixed(drift.bundle_mae_months)}, bias {signed(drift.bias_months, 2)} months"
+        panels.append(
+            Panel(plot.picture(f"{label}: predicted against true age. {note}."), label, note)
+        )
+    head = ("bundle", "images", "MAE, months", "bias, months")
+    table = tuple(
+        (label, str(d.samples), fixed(d.bundle_mae_months), signed(d.bias_months, 2))
+        for label, d, _ in drifts
+    )
+    return Figure(
+        "truth",
+        "Predicted against true age",
+        "On the line a prediction is right; above it is too old. "
+        + _thinned_words(max(len(rows) for _, _, rows in drifts), most),
+        tuple(panels),
+        _sexes(drift for _, drift, _ in drifts),
+        (Table(head, table),),
+        "across: true age, months · up: predicted age, months",
+    )
+
+
+def agreement_figure(bundles: Sequence[BundleReport], labels: Mapping[str, str]) -> Figure | None:
+    """Draw Bland-Altman plots of bundle and float model; None without a bundle to compare."""
+    drifts = [
+        (labels[b.name], b.drift, _finite(b.drift.rows))
+        for b in bundles
+        if b.drift and not b.drift.is_reference
+    ]
+    drifts = [item for item in drifts if item[2]]
+    if not drifts:
+        return None
+    table = tuple(_agreement_row(*item) for item in drifts)
+    same = [label for label, drift, _ in drifts if is_same(drift)]
+    drifts = [item for item in drifts if not is_same(item[1])] or drifts[:1]
+    most = _most(len(drifts))
+    means = [(r.bundle_months + r.float_months) / 2 for _, _, rows in drifts for r in rows]
+    changes = [r.bundle_months - r.float_months for _, _, rows in drifts for r in rows]
+    x = Scale(*around(means, share=0.03))
+    y = Scale(*around(changes, (-0.5, 0.5)))
+    panels = []
+    for label, drift, rows in drifts:
+        plot = _Plot(x, y, 260)
+        plot.axes(_age_ticks(x.low, x.high))
+        plot.level(0, "zero")
+        differences = [r.bundle_months - r.float_months for r in rows]
+        points = [
+            ((rows[i].bundle_months + rows[i].float_months) / 2, differences[i], rows[i].male)
+            for i in thinned(rows, differences, most)
+        ]
+        plot.scatter(points)
+        bias, (low, high) = _agreement(drift, differences)
+        plot.level(bias, "bias")
+        plot.level(low, "limits")
+        plot.level(high, "limits")
+        note = f"bias {signed(bias, 2)}, limits of agreement {interval(low, high, 2)} months"
+        panels.append(Panel(plot.picture(f"{label} against the float model: {note}."), label, note))
+    head = ("bundle", "bias, months", "limits of agreement", "p99 change", "largest change")
+    return Figure(
+        "agreement",
+        "Agreement with the float model (Bland-Altman)",
+        "What the bundle changes in each prediction. An MAE can stay the same while predictions "
+        "move; here they cannot hide. "
+        + _thinned_words(max(len(rows) for _, _, rows in drifts), most)
+        + same_words([label for label in same if label not in {item[0] for item in drifts}]),
+        tuple(panels),
+        (
+            *_sexes(drift for _, drift, _ in drifts),
+            ("line bias", "bias"),
+            ("line limits", "limits of agreement (mean ± 1.96 SD)"),
+        ),
+        (Table(head, table),),
+        "across: mean of both ages, months · up: bundle minus float model, months",
+    )
+
+
+def _agreement_row(label: str, drift: DriftReport, rows: Sequence[DriftRow]) -> tuple[str, ...]:
+    bias, limits = _agreement(drift, [r.bundle_months - r.float_months for r in rows])
+    return (
+        label,
+        signed(bias, 2),
+        interval(*limits, 2),
+        fixed(drift.p99_abs_change_months),
+        fixed(drift.max_abs_change_months),
+    )
+
+
+def _agreement(drift: DriftReport, changes: Sequence[float]) -> tuple[float, tuple[float, float]]:
+    """Return bias and limits of agreement; computed where an older report lacks them."""
+    if drift.mean_change_months is not None and drift.limits_of_agreement_months is not None:
+        return drift.mean_change_months, drift.limits_of_agreement_months
+    mean = math.fsum(changes) / len(changes)
+    squares = math.fsum((change - mean) ** 2 for change in changes)
+    spread = 1.96 * math.sqrt(squares / max(len(changes) - 1, 1))
+    return mean, (mean - spread, mean + spread)

@@ -1,0 +1,211 @@
+"""What the gate says, and the failures that are known."""
+
+from __future__ import annotations
+
+from datetime import date
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import msgspec
+
+from bakit.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+Outcome: TypeAlias = Literal["fail", "too-few-images", "unsteady", "improved", "known", "pass"]
+"""``too-few-images``: the estimate is within the limit and its interval is not. ``unsteady``: two
+runs' times cannot be compared, as the machine did not hold still. ``improved``: better than the
+baseline by more than noise, so the baseline is due. ``known``: a failure that is expected."""
+
+_GRAVEST_FIRST: tuple[Outcome, ...] = (
+    "fail", "too-few-images", "unsteady", "improved", "known", "pass",
+)  # fmt: skip
+PASSING: tuple[Outcome, ...] = ("pass", "known")
+
+
+class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One figure of a bundle against one limit.
+
+    Attributes:
+        limit: Name of the limit, as in ``Gate``.
+        outcome: What came of it.
+        text: The figure and the limit, in words.
+        groups: Children that it comes from most, in words.
+        advice: What to try; empty where it passes.
+        images_needed: Images with which the figure, staying as it is, would be decided; None
+            unless there are too few.
+        reason: Why a known failure is expected.
+    """
+
+    limit: str
+    outcome: Outcome
+    text: str
+    groups: tuple[str, ...] = ()
+    advice: str = ""
+    images_needed: int | None = None
+    reason: str | None = None
+
+    def __str__(self) -> str:
+        """Return all of it in a line."""
+        parts = [self.text]
+        if self.images_needed is not None:
+            parts.append(f"too few images to decide: some {self.images_needed:,} are needed")
+        if self.groups:
+            parts.append(f"most in {', '.join(self.groups)}")
+        if self.advice:
+            parts.append(f"try: {self.advice}")
+        if self.reason is not None:
+            parts.append(self.reason)
+        return "; ".join(parts)
+
+
+class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the gate says of one bundle.
+
+    Attributes:
+        name: The bundle.
+        passed: Whether it is within every limit, but for known failures.
+        failures: Each check that is not, in a line.
+        outcome: The gravest of its checks.
+        checks: All checks.
+        notes: What does not fail it and should be known.
+    """
+
+    name: str
+    passed: bool
+    failures: tuple[str, ...]
+    outcome: Outcome = "pass"
+    checks: tuple[Check, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class GateResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the gate says of a report.
+
+    Attributes:
+        passed: Whether every bundle passed.
+        failures: All failures; each names its bundle.
+        bundles: One verdict for each bundle, in the order of the report.
+        outcome: The gravest of the bundles'.
+        notes: What does not fail the gate and should be known.
+    """
+
+    passed: bool
+    failures: tuple[str, ...]
+    bundles: tuple[Verdict, ...]
+    outcome: Outcome = "pass"
+    notes: tuple[str, ...] = ()
+
+
+class KnownFailure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A failure that is expected for a while.
+
+    Attributes:
+        bundle: Names of bundles; ``*`` and ``?`` stand for anything.
+        limit: Name of the limit, as in ``Gate``.
+        reason: Why it is accepted.
+        expires: The last day on which it is.
+    """
+
+    bundle: str
+    limit: str
+    reason: str
+    expires: date
+
+
+def read_known_failures(path: Path, limits: Sequence[str]) -> tuple[KnownFailure, ...]:
+    """Read a JSON list of known failures.
+
+    Args:
+        path: The file.
+        limits: The names of limits that there are.
+
+    Raises:
+        InputError: If it cannot be read, is anything else, or names an unknown limit.
+    """
+    try:
+        known = msgspec.json.decode(path.read_bytes(), type=tuple[KnownFailure, ...])
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        message = (
+            f"{path}: no list of known failures ({error}); write "
+            '[{"bundle": "*-int8", "limit": "max_p99_change_months", "reason": "why", '
+            '"expires": "2030-01-31"}]'
+        )
+        raise InputError(message) from error
+    for failure in known:
+        if failure.limit not in limits:
+            message = f"{path}: unknown limit {failure.limit!r}; there are {', '.join(limits)}"
+            raise InputError(message)
+        if not failure.reason.strip():
+            message = f"{path}: the known failure of {failure.bundle} needs a reason"
+            raise InputError(message)
+    return known
+
+
+def make_verdict(
+    name: str,
+    checks: Iterable[Check],
+    known: Sequence[KnownFailure],
+    today: date,
+    notes: Sequence[str] = (),
+) -> Verdict:
+    """Judge a bundle by its checks, after excusing what is known.
+
+    Args:
+        name: The bundle.
+        checks: Its checks.
+        known: Failures that are expected.
+        today: The day on which they are or are not any more.
+        notes: What else should be known.
+    """
+    excused = tuple(_excuse(name, check, known, today) for check in checks)
+    failures = tuple(str(check) for check in excused if check.outcome not in PASSING)
+    notes = (*notes, *(str(check) for check in excused if check.outcome == "known"))
+    outcome = gravest(check.outcome for check in excused)
+    return Verdict(name, not failures, failures, outcome, excused, notes)
+
+
+def gravest(outcomes: Iterable[Outcome]) -> Outcome:
+    """Return the gravest of some outcomes."""
+    return min(outcomes, key=_GRAVEST_FIRST.index, default="pass")
+
+
+def make_result(verdicts: Sequence[Verdict], known: Sequence[KnownFailure]) -> GateResult:
+    """Join the verdicts, and name the known failures that do not fail any more."""
+    notes = []
+    for failure in known:
+        met = [
+            check.outcome
+            for verdict in verdicts
+            if fnmatchcase(verdict.name, failure.bundle)
+            for check in verdict.checks
+            if check.limit == failure.limit
+        ]
+        if met and all(outcome == "pass" for outcome in met):
+            notes.append(
+                f"{failure.bundle}: {failure.limit} passes again: take it from the known failures"
+            )
+    return GateResult(
+        passed=all(verdict.passed for verdict in verdicts),
+        failures=tuple(f"{v.name}: {failure}" for v in verdicts for failure in v.failures),
+        bundles=tuple(verdicts),
+        outcome=gravest(verdict.outcome for verdict in verdicts),
+        notes=tuple(notes),
+    )
+
+
+def _excuse(name: str, check: Check, known: Sequence[KnownFailure], today: date) -> Check:
+    """Return a check, with what is known of its failure."""
+    if check.outcome in PASSING:
+        return check
+    for failure in known:
+        if failure.limit != check.limit or not fnmatchcase(name, failure.bundle):
+            continue
+        if today <= failure.expires:
+            reason = f"known until {failure.expires}: {failure.reason}"
+            return msgspec.structs.replace(check, outcome="known", reason=reason)
+        reason = f"was known until {failure.expires}, which is over: {failure.reason}"
+        return msgspec.structs.replace(check, reason=reason)
+    return check

@@ -1,0 +1,12 @@
+// How fine this browser's clock is, in milliseconds: coarser where the page is not isolated.
+
+export function timerStep() {
+  let step = Infinity;
+  for (let i = 0; i < 20; i++) {
+    const start = performance.now();
+    let now = start;
+    while (now === start) now = performance.now();
+    step = Math.min(step, now - start);
+  }
+  return step;
+}

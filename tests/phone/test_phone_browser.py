@@ -1,0 +1,196 @@
+"""The page in a real browser, with the real onnxruntime-web."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bakit.bench.phone import web
+from bakit.bundle import Bundle
+from bakit.checkpoint import SHIPPED, Checkpoint
+from bakit.errors import MissingProgramError, VerificationError
+from bakit.export import export_bundle
+from bakit.phantoms import make_phantom
+from bakit.runtime import Runtime
+from bakit.targets import Precision
+
+playwright = pytest.importorskip("playwright.sync_api")
+
+
+@pytest.fixture(scope="module")
+def installed(request):
+    """The folder with node_modules: what is there, or what npm installs into pytest's cache."""
+    try:
+        return web.find_runtime().parents[2]
+    except MissingProgramError:
+        pass
+    folder = Path(request.config.cache.mkdir("onnxruntime-web"))
+    if not (folder / "node_modules").is_dir():
+        npm = shutil.which("npm")
+        if npm is None:
+            pytest.skip("npm is not installed")
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(web.PAGE / name, folder)
+        command = [npm, "ci", "--ignore-scripts", "--prefix", folder]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+        if done.returncode:
+            pytest.skip(f"npm installed nothing: {done.stderr.strip()[-200:]}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("Chromium is not installed")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def phone(chromium):
+    """Return what opens an address as a phone does; ``complaints`` is what its console said."""
+    contexts = []
+
+    def visit(url):
+        context = chromium.new_context(
+            viewport={"width": 390, "height": 844},
+            is_mobile=True,
+            has_touch=True,
+            ignore_https_errors=True,  # a person taps through the warning
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.complaints = []
+        page.on("console", lambda said: page.complaints.append(said.text))
+        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        page.goto(url)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def begin_https(begin, installed, monkeypatch):
+    """Return what starts a run that a browser can open."""
+    monkeypatch.setenv(web.VARIABLE, str(installed))
+    return lambda *arguments, **more: begin(*arguments, adb=False, **more)
+
+
+def finished(page):
+    """Press the button, wait for the end and return its title and reason."""
+    page.click("#start")
+    page.wait_for_selector("#end:not([hidden])", timeout=60_000)
+    return page.inner_text("#verdict"), page.inner_text("#reason")
+
+
+def ages_here(bundle, rows):
+    """What this machine says of the drift set."""
+    with Runtime(bundle, 1) as runtime:
+        ages = []
+        for row in rows:
+            image = make_phantom(int(row.id), height=320).image
+            sex = "M" if make_phantom(int(row.id), height=320).male else "F"
+            ages.append(runtime.predict(image, sex).age_months)
+    return ages
+
+
+def test_a_browser_benches_fp32_and_int8(begin_https, bundles, phone):
+    run = begin_https(bundles, limit=4, min_queries=4)
+    page = phone(run.page().url)
+    assert page.evaluate("self.crossOriginIsolated")
+    title, reason = finished(page)
+    assert (title, page.complaints) == ("Done", []), reason
+    assert page.locator(".card").count() == 2
+    assert page.inner_text("[data-field=files]") == "intact"
+    report, failures = run.result()
+    assert failures == []
+    assert not report.partial
+    assert report.phone.isolated
+    assert report.phone.provider == "wasm"
+    assert report.phone.threads == 1
+    assert report.phone.browser.startswith("Chromium ")
+    for bundle, here in zip(report.bundles, bundles, strict=True):
+        assert bundle.latency.queries == 4
+        times = bundle.latency.stages
+        assert 0 < times["localize"].p50_ms < times["total"].p50_ms
+        assert bundle.footprint.load_ms > 0
+        ages = [row.bundle_months for row in bundle.drift.rows]
+        # FP32 differs by the order of sums; an INT8 value may round to its neighbour.
+        tolerance = 0.05 if bundle.precision is Precision.FP32 else 1.0
+        assert ages == pytest.approx(ages_here(here, bundle.drift.rows), abs=tolerance)
+        assert report.phone.golden_max_difference_months[bundle.name] < tolerance
+        assert len({round(age, 1) for age in ages}) > 1
+
+
+def test_two_threads_and_the_student(begin_https, phone, tmp_path):
+    bundle = export_bundle(Checkpoint.read(SHIPPED), "onnx", Precision.FP32, tmp_path / "shipped")
+    run = begin_https([bundle], threads=2, limit=3)
+    page = phone(run.page().url)
+    title, reason = finished(page)
+    assert (title, page.complaints) == ("Done", []), reason
+    report, failures = run.result()
+    assert failures == []
+    assert report.phone.threads == 2
+    (only,) = report.bundles
+    ages = [row.bundle_months for row in only.drift.rows]
+    assert ages == pytest.approx(ages_here(bundle, only.drift.rows), abs=0.05)
+    assert report.phone.golden_max_difference_localizer["shipped"] < 1e-4
+
+
+def test_a_wrong_token_and_a_second_browser_see_nothing(begin_https, bundles, phone):
+    run = begin_https(bundles[:1], min_queries=20)
+    url = run.page().url
+    first = phone(url)
+    assert "no valid token" in phone(url[:-3] + "/").inner_text("body")
+    first.click("#start")
+    first.wait_for_selector("#run:not([hidden])")
+    assert phone(url).inner_text("h1") == "Another browser has this address"
+    first.wait_for_selector("#end:not([hidden])", timeout=60_000)
+    assert first.inner_text("#verdict") == "Done"
+    assert run.result().failures == []
+
+
+def test_a_page_closed_half_way_leaves_a_part(begin_https, bundles, phone):
+    run = begin_https(bundles, min_queries=300, idle_s=6)
+    page = phone(run.page().url)
+    page.click("#start")
+    page.wait_for_selector("#detail:has-text('times each')", timeout=60_000)
+    page.close()
+    report, failures = run.result()
+    assert "did not finish" in failures[0]
+    assert report.partial
+    assert 0 < report.bundles[0].latency.queries < 300
+    assert [bundle.drift for bundle in report.bundles] == [None, None]
+
+
+def test_a_changed_model_byte_is_refused(begin_https, bundles, phone, tmp_path):
+    copy = Path(shutil.copytree(bundles[0].root, tmp_path / "copy"))
+    run = begin_https([copy])
+    page = phone(run.page().url)
+    model = copy / Bundle.read(copy).artifact("regressor").path
+    data = bytearray(model.read_bytes())
+    data[len(data) // 2] ^= 1
+    model.write_bytes(data)
+    title, reason = finished(page)
+    assert title == "Stopped"
+    assert "the regressor was changed since its export" in reason
+    with pytest.raises(VerificationError, match="the regressor was changed since its export"):
+        run.result()
+
+
+def test_a_browser_without_a_gpu_says_so(begin_https, bundles, phone):
+    run = begin_https(bundles[:1], provider="webgpu")
+    page = phone(run.page().url)
+    if page.evaluate("navigator.gpu?.requestAdapter().then((adapter) => adapter && 1)"):
+        pytest.skip("this browser has a GPU")
+    assert "use --provider wasm" in finished(page)[1]
+    with pytest.raises(VerificationError, match="offers no WebGPU"):
+        run.result()
