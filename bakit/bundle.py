@@ -48,6 +48,26 @@ class Companion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: str
 
 
+class Build(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How a range of TensorRT's versions makes an engine of a model, on the device itself.
+
+    Attributes:
+        path: The ONNX file to parse.
+        min_version: Lowest version, inclusive, such as ``8.2``.
+        max_version: First version that it is not for; None if there is none.
+        flags: What the builder may compute in, where types are weak.
+        strongly_typed: Whether the file's own types decide instead.
+        calibration_cache: File with the activations' scales, for INT8 where types are weak.
+    """
+
+    path: str
+    min_version: str
+    max_version: str | None = None
+    flags: tuple[Literal["fp16", "int8"], ...] = ()
+    strongly_typed: bool = False
+    calibration_cache: str | None = None
+
+
 class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One model.
 
@@ -59,6 +79,8 @@ class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
         outputs: Its outputs.
         companions: Further files that the model consists of.
         int8_share: Share of its multiply-adds that are written in INT8, 0..1.
+        builds: How engines are made of it, of which the first that fits is taken; empty where the
+            files are run as they are. Their files are among the companions.
     """
 
     role: Role
@@ -68,6 +90,7 @@ class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     outputs: tuple[TensorSpec, ...]
     companions: tuple[Companion, ...] = ()
     int8_share: float = 0.0
+    builds: tuple[Build, ...] = ()
 
     @property
     def files(self) -> dict[str, str]:

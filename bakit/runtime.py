@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bakit.locate import Seen
     from bakit.preprocess import Grey
     from bakit.settings import LocalizerSettings
-    from bakit.targets import Session
+    from bakit.targets import Backend, Session
 
 Sex = Literal["M", "F"]
 STAGES = ("decode", "localize", "preprocess", "regress", "total")
@@ -97,6 +97,7 @@ class Runtime:
     Args:
         bundle: The bundle, or its folder.
         threads: Threads of the backend; its own choice when None.
+        backend: What opens the models; the target's own when None.
 
     Raises:
         BundleError: If the bundle is damaged or was changed.
@@ -107,14 +108,21 @@ class Runtime:
         ...     print(runtime.predict("hand.png", "F").age_months)
     """
 
-    def __init__(self, bundle: Bundle | str | Path, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle | str | Path,
+        threads: int | None = None,
+        *,
+        backend: Backend | None = None,
+    ) -> None:
         if threads is not None and threads < 1:
             message = f"threads={threads} is not possible; use 1 or more"
             raise InputError(message)
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.read(Path(bundle))
         manifest = self.bundle.manifest
-        backend = get_target(manifest.target).load_backend()
-        artifacts = [self.bundle.artifact(role) for role in ("localizer", "regressor")]
+        backend = backend or get_target(manifest.target).load_backend()
+        # The regressor first: its precision may be refused, before anything is built.
+        artifacts = [self.bundle.artifact(role) for role in ("regressor", "localizer")]
         started = time.perf_counter()
         with ExitStack() as stack:
             sessions = {}

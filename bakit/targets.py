@@ -114,6 +114,9 @@ class Target:
         note: What a precision's name does not say of how it is computed; empty if nothing.
         portable: Whether its files run on other machines than the one that wrote them.
         verified: What was shown of it, and how.
+        checker: Module with ``open_session`` that runs the files where they were exported, if the
+            backend cannot run there: by another library, whose numbers stand for the target's.
+        localizer_form: How steps on the image are written unless it is said otherwise.
     """
 
     name: str
@@ -128,6 +131,8 @@ class Target:
     export_extra: str = "export"
     writers: tuple[str, ...] = ()
     note: str = ""
+    checker: str = ""
+    localizer_form: LocalizerForm = "winograd"
 
     def load_backend(self) -> Backend:
         """Import the backend.
@@ -136,6 +141,16 @@ class Target:
             MissingBackendError: If a library that it needs is not installed.
         """
         return cast("Backend", self._load(self.backend, self.extra))
+
+    def load_checker(self) -> Backend:
+        """Import what runs the files on the machine that exported them.
+
+        Raises:
+            MissingBackendError: If a library that it needs is not installed.
+        """
+        if not self.checker:
+            return self.load_backend()
+        return cast("Backend", self._load(self.checker, self.export_extra))
 
     def load_exporter(self) -> Exporter:
         """Import the exporter.
@@ -192,6 +207,22 @@ _BUILT_IN = (
         writers=("openvino",),
         note="fp16: the weights; computed in float32 unless the CPU has float16 arithmetic. int8: "
         "on Arm, OpenVINO computes it in floating point. A prediction's provider says what ran",
+    ),
+    Target(
+        name="tensorrt",
+        title="TensorRT 8.2 to 11 on NVIDIA GPUs, Jetsons among them",
+        suffix=".onnx",
+        precisions=frozenset(Precision),
+        exporter="bakit.export.tensorrt",
+        backend="bakit.backends.trt",
+        extra="tensorrt",
+        portable=True,
+        verified="no GPU was at hand: every graph is built by TensorRT-RTX's compiler and run by "
+        "ONNX Runtime in every test run; see docs/tensorrt.md",
+        note="graphs, from which each device builds its engine at first use. int8 needs a GPU with "
+        "INT8 arithmetic, which the Jetson Nano's is not",
+        checker="bakit.backends.ort",
+        localizer_form="loop",
     ),
 )
 

@@ -12,6 +12,7 @@ from bakit.runtime import Runtime, is_male
 
 if TYPE_CHECKING:
     from bakit.bundle import Bundle
+    from bakit.targets import Backend
 
 MIN_BOX_IOU = 0.7
 """Smallest overlap of a golden image's box with the one found at export: label maps of two
@@ -38,18 +39,25 @@ class GoldenCheck(msgspec.Struct, frozen=True):
     passed: bool
 
 
-def check_golden(bundle: Bundle, threads: int | None = None) -> list[GoldenCheck]:
+def check_golden(
+    bundle: Bundle, threads: int | None = None, backend: Backend | None = None
+) -> list[GoldenCheck]:
     """Run a bundle's golden images.
 
     The regressor is judged on the crop of the export, so that its change is its own; the localizer
     by the overlap of its box.
+
+    Args:
+        bundle: The bundle.
+        threads: Threads of the backend; its own choice when None.
+        backend: What opens the models; the target's own when None.
 
     Raises:
         BakitError: If the bundle cannot be opened here.
     """
     checks = []
     tolerance = bundle.manifest.tolerance_months
-    with Runtime(bundle, threads) as runtime:
+    with Runtime(bundle, threads, backend=backend) as runtime:
         for golden in bundle.manifest.golden:
             grey = decode(bundle.root / golden.path)
             age = runtime.regress(runtime.preprocess(grey, golden.box), male=is_male(golden.sex))

@@ -16,7 +16,7 @@ from bakit.tensors import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bakit.bundle import Role
+    from bakit.bundle import Build, Role
     from bakit.checkpoint import Header
 
 
@@ -27,6 +27,7 @@ def artifact(
     header: Header,
     int8_share: float = 0.0,
     companions: tuple[str, ...] = (),
+    builds: tuple[Build, ...] = (),
 ) -> Artifact:
     """Return the entry of a model whose files lie in ``folder``.
 
@@ -37,6 +38,7 @@ def artifact(
         header: The checkpoint's; inputs and outputs follow from it.
         int8_share: Share of its multiply-adds that are written in INT8, 0..1.
         companions: Further files that the model consists of.
+        builds: How engines are made of it.
     """
     inputs, outputs = (
         (localizer_inputs(header.localizer), localizer_outputs(header.localizer))
@@ -45,4 +47,4 @@ def artifact(
     )
     digest, *others = (sha256((folder / path).read_bytes()) for path in (name, *companions))
     beside = tuple(Companion(*pair) for pair in zip(companions, others, strict=True))
-    return Artifact(role, name, digest, inputs, outputs, beside, round(int8_share, 4))
+    return Artifact(role, name, digest, inputs, outputs, beside, round(int8_share, 4), builds)

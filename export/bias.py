@@ -16,7 +16,7 @@ import onnx
 from bakit.backends.ort import OrtSession
 from bakit.export.equalize import equalize
 from bakit.export.onnx_writer import serialize
-from bakit.export.quantize import layer_names, quantize, shift_biases
+from bakit.export.quantize import FLOAT_BIASES, layer_names, quantize, shift_biases
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,7 +43,7 @@ def correct_biases(
     """
     layers = [name for name in layer_names(model) if name not in ranges.recipe.float_layers]
     float_model = equalize(model) if ranges.recipe.equalize else model
-    quantized = quantize(model, msgspec.structs.replace(ranges, biases={}), float_biases=True)
+    quantized = quantize(model, msgspec.structs.replace(ranges, biases={}), FLOAT_BIASES)
     expected = _channel_means(float_model, layers, feeds)
     biases = {}
     for layer in layers:

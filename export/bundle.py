@@ -67,7 +67,7 @@ def export_bundle(
     out: Path,
     *,
     ranges: Ranges | None = None,
-    localizer_form: LocalizerForm = "winograd",
+    localizer_form: LocalizerForm | None = None,
 ) -> Bundle:
     """Export a checkpoint for one target.
 
@@ -77,7 +77,8 @@ def export_bundle(
         precision: Number format of the regressor.
         out: The bundle's folder; a bundle that is there already is replaced at the end.
         ranges: INT8 activation ranges; the checkpoint's own when None.
-        localizer_form: How steps on the image are written, see ``bakit.settings``.
+        localizer_form: How steps on the image are written, see ``bakit.settings``; as the target
+            does it best when None.
 
     Raises:
         UnsupportedTargetError: If the target is unknown or has no such precision.
@@ -103,7 +104,8 @@ def export_bundle(
         message = f"{out}: not empty and not a bundle; give another --out"
         raise InputError(message)
     exporter = target.load_exporter()
-    request = ExportRequest(precision, localizer_form, ranges)
+    form = localizer_form or target.localizer_form
+    request = ExportRequest(precision, form, ranges)
     with new_folder(out) as folder:
         artifacts = tuple(exporter.export(checkpoint, request, folder))
         header = checkpoint.header
@@ -114,7 +116,7 @@ def export_bundle(
             artifacts=artifacts,
             preprocessing=header.preprocessing,
             localizer=header.localizer,
-            localizer_form=localizer_form,
+            localizer_form=form,
             output_unit="months",
             checkpoint=checkpoint.name,
             checkpoint_sha256=checkpoint.sha256,
@@ -132,7 +134,7 @@ def export_bundle(
             multiply_adds=sum(multiply_adds(regressor_model(checkpoint)).values()),
         )
         write_manifest(folder, manifest)
-        checks = check_golden(Bundle.read(folder))
+        checks = check_golden(Bundle.read(folder), backend=target.load_checker())
         _compare_with_float(checks, manifest)
         answers = tuple(
             msgspec.structs.replace(golden, bundle_months=round(check.age_months, 4))

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
     from bakit.bundle import Bundle
 
-FASTEST_FORM: LocalizerForm = "winograd"
-"""Measured in ONNX Runtime and OpenVINO, docs/localizers.md."""
-
 TAKES_NO_STEPS = (
     "this checkpoint's localizer, the student, takes no steps on the image; "
     "--localizer unrolled does"
@@ -58,7 +55,7 @@ def export_all(
         localizer: A localizer's method or file (``bakit.localizers.get_localizer``); the
             checkpoint's own when None.
         numbers: Settings of the unrolled or amortised localizer to change, by name.
-        localizer_form: ``loop``, ``unrolled`` or ``winograd``; the fastest when None.
+        localizer_form: ``loop``, ``unrolled`` or ``winograd``; the target's best when None.
         on_done: Called with the number of calibration images done since the last call.
 
     Raises:
@@ -88,7 +85,7 @@ def export_all(
             Precision(precision),
             out / f"{loaded.name}-{name}-{precision}",
             ranges=ranges,
-            localizer_form=localizer_form or FASTEST_FORM,
+            localizer_form=localizer_form,
         )
         for name in dict.fromkeys(target_names)
     ]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from bakit.bundle import Artifact, Role
     from bakit.checkpoint import Checkpoint
+    from bakit.quantization import Ranges
     from bakit.targets import ExportRequest
 
 
@@ -46,13 +47,22 @@ def onnx_models(checkpoint: Checkpoint, request: ExportRequest) -> dict[Role, Mo
     """
     regressor = regressor_model(checkpoint)
     if request.precision is Precision.INT8:
-        if request.ranges is None:  # the caller's mistake: bakit.export always passes them
-            message = "INT8 needs activation ranges"
-            raise ValueError(message)
-        if request.ranges.weights_sha256 != checkpoint.weights_sha256:
-            message = "the INT8 ranges are another checkpoint's; calibrate this one"
-            raise CheckpointError(message)
-        regressor = quantize(regressor, request.ranges)
+        regressor = quantize(regressor, checked_ranges(checkpoint, request))
     settings = checkpoint.header.localizer
     localizer = localizer_model(checkpoint.localizer, settings, request.localizer_form)
     return {"localizer": localizer, "regressor": regressor}
+
+
+def checked_ranges(checkpoint: Checkpoint, request: ExportRequest) -> Ranges:
+    """Return the ranges of a request for INT8.
+
+    Raises:
+        CheckpointError: If they are another checkpoint's.
+    """
+    if request.ranges is None:  # the caller's mistake: bakit.export always passes them
+        message = "INT8 needs activation ranges"
+        raise ValueError(message)
+    if request.ranges.weights_sha256 != checkpoint.weights_sha256:
+        message = "the INT8 ranges are another checkpoint's; calibrate this one"
+        raise CheckpointError(message)
+    return request.ranges

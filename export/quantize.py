@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import onnx
@@ -20,9 +20,27 @@ from bakit.export.onnx_writer import check_profile, serialize, sort_nodes, strip
 if TYPE_CHECKING:
     from bakit.quantization import Ranges
 
-REDUCE_RANGE = True
-"""Weights of 7 bits: AVX2 without VNNI adds pairs of products in 16 bits, and 8-bit weights
-saturate there without a word. Seven bits cannot, on any processor."""
+
+class Dialect(NamedTuple):
+    """How INT8 is written, which is the runtime's to say.
+
+    Attributes:
+        symmetric: Whether activations are INT8 around zero, which TensorRT and Core ML's engine
+            want, or else UINT8 with a zero point, which has the whole range for what comes out of
+            a ReLU.
+        weight_bits: 7 or 8. AVX2 without VNNI adds pairs of products in 16 bits, and 8-bit weights
+            saturate there without a word. Seven bits cannot, on any processor.
+        integer_biases: Whether biases are INT32; TensorRT refuses these.
+    """
+
+    symmetric: bool = False
+    weight_bits: int = 7
+    integer_biases: bool = True
+
+
+CPU = Dialect()
+FLOAT_BIASES = CPU._replace(integer_biases=False)
+SYMMETRIC = Dialect(symmetric=True, weight_bits=8, integer_biases=False)
 
 LAYERS = ("Conv", "Gemm")
 """Operators that multiply and add."""
@@ -31,18 +49,16 @@ _FUSED = {"Add", "HardSigmoid", "Mul"}
 """What OpenVINO computes in one kernel with the layer before it."""
 
 
-def quantize(
-    model: onnx.ModelProto, ranges: Ranges, *, float_biases: bool = False
-) -> onnx.ModelProto:
+def quantize(model: onnx.ModelProto, ranges: Ranges, dialect: Dialect = CPU) -> onnx.ModelProto:
     """Return the model in INT8, by the recipe that comes with the ranges.
 
-    Weights are symmetric INT8 of 7 bits, activations UINT8 per tensor. Convolutions, dense layers
-    and the ReLU behind them are quantized; h-swish and gates are computed in float between them.
+    Weights are symmetric, activations have one scale a tensor. Convolutions, dense layers and the
+    ReLU behind them are quantized; h-swish and gates are computed in float between them.
 
     Args:
         model: The float regressor.
         ranges: Ranges and recipe.
-        float_biases: Whether biases stay float32; otherwise they become INT32.
+        dialect: How it is written.
 
     Raises:
         CheckpointError: If a range is missing, or a bias does not fit: they are another model's.
@@ -73,17 +89,17 @@ def quantize(
         quantizer = QDQQuantizer(
             copy,
             per_channel=recipe.per_channel,
-            reduce_range=REDUCE_RANGE,
+            reduce_range=dialect.weight_bits == 7,
             weight_qType=QuantType.QInt8,
-            activation_qType=QuantType.QUInt8,
+            activation_qType=QuantType.QInt8 if dialect.symmetric else QuantType.QUInt8,
             tensors_range=TensorsData(CalibrationMethod.MinMax, data),
             nodes_to_quantize=[],
             nodes_to_exclude=sorted(kept),
             op_types_to_quantize=[*LAYERS, "Relu"],
             extra_options={
-                "ActivationSymmetric": False,
+                "ActivationSymmetric": dialect.symmetric,
                 "WeightSymmetric": True,
-                "QuantizeBias": not float_biases,
+                "QuantizeBias": dialect.integer_biases,
             },
         )
         quantizer.quantize_model()

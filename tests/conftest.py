@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -194,3 +196,38 @@ def _fake_golden(checkpoint: Checkpoint, folder: Path) -> tuple[Golden, ...]:
     box = locate(grey, FakeSession("localizer"), header.localizer).box
     age = header.mean_months + float(preprocess(grey, box, header.preprocessing).mean()) + 1.0
     return (Golden("golden/1.png", sha256(data), "M", age, age, box),)
+
+
+@pytest.fixture(scope="session")
+def doubled_cuda(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a CUDA that needs no GPU, compiled for the session."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None or sys.platform != "linux":
+        pytest.skip("no C compiler for a stand-in of CUDA")
+    folder = tmp_path_factory.mktemp("cuda")
+    library = folder / "libcuda.so.1"
+    source = Path(__file__).parent / "doubles" / "cuda.c"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)
+    return folder
+
+
+@pytest.fixture
+def tensorrt_double(
+    doubled_cuda: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., None]]:
+    """Return what makes a version of TensorRT importable, on a GPU of a compute capability."""
+    pytest.importorskip("onnxruntime")
+
+    def install(version: str = "10.3.0", sm: str = "87") -> None:
+        doubles = Path(__file__).parent / "doubles"
+        monkeypatch.setenv("TENSORRT_DOUBLE", version)
+        monkeypatch.setenv("DOUBLE_SM", sm)
+        monkeypatch.setenv("BAKIT_CUDART", str(doubled_cuda / "libcuda.so.1"))
+        monkeypatch.setenv("LD_LIBRARY_PATH", str(doubled_cuda))
+        monkeypatch.setenv("PYTHONPATH", str(doubles))
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        monkeypatch.syspath_prepend(str(doubles))
+        monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+
+    yield install
+    sys.modules.pop("tensorrt", None)

@@ -1,0 +1,100 @@
+"""TensorRT 8.2 to 11: builds an engine on this device at first use, then runs it.
+
+What drives TensorRT is the device agent's (``bakit.bench.agent``), which has to be one file of its
+own: one home for it, so that a bundle runs in an app as it was measured.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from bakit.bench import agent
+from bakit.errors import BundleError, MissingProgramError, UnsupportedTargetError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from bakit.bundle import Artifact
+    from bakit.targets import Tensors
+
+WORKSPACE_MB = 256
+"""Memory that the builder may use, in 2^20 bytes: what a Jetson Nano can spare."""
+
+
+class TrtSession:
+    """An engine, open on this machine's GPU.
+
+    Args:
+        root: The bundle's folder.
+        artifact: The model.
+        info: What this machine has (``bakit.bench.agent.device_info``).
+
+    Raises:
+        BundleError: If the engine cannot be built or opened.
+        UnsupportedTargetError: If INT8 is asked for and the GPU has none.
+    """
+
+    def __init__(self, root: Path, artifact: Artifact, info: dict[str, Any]) -> None:
+        options = {
+            "gpu": info["gpu"],
+            "sm": info["sm"],
+            "workspace_mb": WORKSPACE_MB,
+            "downgrade": False,
+        }
+        try:
+            self._model = agent.TensorRtModel(
+                str(root), msgspec.to_builtins(artifact), agent.Engines(agent.ENGINES), options
+            )
+        except agent.AgentError as error:
+            message = f"{root}: {error}"
+            raise BundleError(message) from error
+        self.provider: str = self._model.provider
+        self.layers: dict[str, int] = self._model.layers
+        self.int8_share = artifact.int8_share if not self.layers or self.layers.get("int8") else 0.0
+
+    def run(self, feeds: Tensors) -> Tensors:
+        """Run one inference: input names to arrays, output names to arrays."""
+        try:
+            outputs: Tensors = self._model.run(dict(feeds))
+        except agent.AgentError as error:
+            raise BundleError(str(error)) from error
+        return outputs
+
+    def __enter__(self) -> TrtSession:
+        """Return the session itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Free the engine and its memory."""
+        self._model.close()
+
+
+def open_session(path: Path, artifact: Artifact, threads: int | None) -> TrtSession:
+    """Build the engine, or take it from the cache, and open it.
+
+    Raises:
+        MissingProgramError: If TensorRT or a GPU's driver is missing.
+        UnsupportedTargetError: If INT8 is asked for and the GPU has none.
+        BundleError: If the engine cannot be built.
+    """
+    del threads  # a GPU has its own
+    info = agent.device_info()
+    if not info["tensorrt"]:
+        need = "TensorRT is not installed here"
+        remedy = "a Jetson's JetPack brings it; from elsewhere, measure with: bakit bench --host"
+        raise MissingProgramError(need, remedy)
+    if info["driver_error"]:
+        need = f"TensorRT has no GPU to run on ({info['driver_error']})"
+        raise MissingProgramError(need, "install the NVIDIA driver of this system's own release")
+    asks_int8 = any("int8" in build.flags for build in artifact.builds)
+    if asks_int8 and info["int8"] is False:
+        raise UnsupportedTargetError(agent.NO_INT8 % (info["board"] or info["gpu"]))
+    return TrtSession(path.parent, artifact, info)

@@ -1,0 +1,124 @@
+"""Export for TensorRT: graphs from which each device builds its own engine.
+
+An engine runs only on the TensorRT and the GPU that built it, so a bundle holds what to build from:
+
+* ``regressor.onnx``: float32, opset 13, for weak typing, where flags say what to compute in: the
+  Jetson Nano's TensorRT 8.2 has nothing else, and TensorRT 11 no longer has it.
+* ``regressor.cache``: scales of the activations, in TensorRT's text format, for INT8 before 8.5.
+* ``regressor-qdq.onnx``: INT8 as symmetric quantize-dequantize pairs, biases in float32, from 8.5.
+* ``regressor-fp16.onnx``: float16 by its own types, opset 19, from 10.
+* ``localizer.onnx``: float32 always.
+
+No convolution has weights that are made at run time: TensorRT before 8.5 refuses these.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from bakit.bundle import Build
+from bakit.export.artifact import artifact
+from bakit.export.equalize import equalize
+from bakit.export.half import half_model
+from bakit.export.onnx_graph import regressor_model
+from bakit.export.onnx_localizer import localizer_model
+from bakit.export.onnx_writer import serialize
+from bakit.export.ort import checked_ranges
+from bakit.export.quantize import (
+    LAYERS,
+    SYMMETRIC,
+    int8_share,
+    quantize,
+    round_once,
+    shift_biases,
+)
+from bakit.targets import Precision
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from onnx import ModelProto
+
+    from bakit.bundle import Artifact
+    from bakit.checkpoint import Checkpoint
+    from bakit.quantization import Ranges
+    from bakit.targets import ExportRequest
+
+OLDEST = "8.2"
+"""JetPack 4.6.1's, the last of the Jetson Nano; 8.0 of JetPack 4.6.0 lacks what we need."""
+
+EXPLICIT_INT8 = "8.5"
+STRONG_TYPES = "10.0"
+
+FLOAT, FLOAT16, INT8 = "regressor.onnx", "regressor-fp16.onnx", "regressor-qdq.onnx"
+CACHE = "regressor.cache"
+LOCALIZER = "localizer.onnx"
+
+
+def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequence[Artifact]:
+    """Write the graphs of both models.
+
+    Raises:
+        CheckpointError: If INT8 is asked for and the ranges are another model's.
+    """
+    header = checkpoint.header
+    regressor = regressor_model(checkpoint)
+    files = {FLOAT: serialize(regressor)}
+    path, share = FLOAT, 0.0
+    builds: tuple[Build, ...] = (Build(FLOAT, OLDEST),)
+    if request.precision is Precision.FP16:
+        path = FLOAT16
+        files[FLOAT16] = serialize(half_model(regressor))
+        builds = (
+            Build(FLOAT, OLDEST, STRONG_TYPES, ("fp16",)),
+            Build(FLOAT16, STRONG_TYPES, strongly_typed=True),
+        )
+    elif request.precision is Precision.INT8:
+        path = INT8
+        ranges = checked_ranges(checkpoint, request)
+        quantized = round_once(quantize(regressor, ranges, SYMMETRIC))
+        share = int8_share(quantized)
+        files[INT8] = serialize(quantized)
+        if ranges.recipe.equalize:  # the ranges are the equalized model's
+            regressor = equalize(regressor)
+        shift_biases(regressor, ranges.biases)
+        files[FLOAT] = serialize(regressor)
+        files[CACHE] = calibration_cache(regressor, ranges)
+        builds = (
+            Build(FLOAT, OLDEST, EXPLICIT_INT8, ("fp16", "int8"), calibration_cache=CACHE),
+            Build(INT8, EXPLICIT_INT8, STRONG_TYPES, ("int8",)),
+            Build(INT8, STRONG_TYPES, strongly_typed=True),
+        )
+    localizer = localizer_model(checkpoint.localizer, header.localizer, request.localizer_form)
+    files[LOCALIZER] = serialize(localizer)
+    for name, data in files.items():
+        (out / name).write_bytes(data)
+    others = tuple(name for name in files if name not in {path, LOCALIZER})
+    return [
+        artifact("localizer", out, LOCALIZER, header, builds=(Build(LOCALIZER, OLDEST),)),
+        artifact("regressor", out, path, header, share, others, builds),
+    ]
+
+
+def calibration_cache(model: ModelProto, ranges: Ranges) -> bytes:
+    """Return the activations' scales as the text that TensorRT's calibrators read.
+
+    A line for each tensor: its name and the bits of its scale, the largest magnitude over 127, as a
+    big-endian float32 in hexadecimal. A tensor that only float layers touch has no line, so these
+    layers stay float.
+    """
+    kept = set(ranges.recipe.float_layers)
+    touched = {
+        name
+        for node in model.graph.node
+        if node.op_type in LAYERS and node.name not in kept
+        for name in (node.input[0], node.output[0])
+    }
+    lines = ["TRT-8200-EntropyCalibration2"]
+    for name, (low, high) in ranges.tensors.items():
+        if name in touched:
+            scale = max(abs(low), abs(high)) / 127
+            lines.append(f"{name}: {struct.pack('>f', scale).hex()}")
+    return ("\n".join(lines) + "\n").encode()

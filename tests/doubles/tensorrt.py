@@ -1,0 +1,290 @@
+"""Stands for TensorRT in tests, in the interfaces of 8.2 to 11 (TENSORRT_DOUBLE says which).
+
+Engines execute for real: ONNX Runtime computes on the raw pointers that they are given. What the
+version does not have is missing here too. Python 3.6, since the device agent runs on it.
+"""
+
+import ctypes
+import json
+import os
+
+import numpy
+import onnxruntime
+
+__version__ = os.environ.get("TENSORRT_DOUBLE", "10.3.0")
+_VERSION = tuple(int(part) for part in __version__.split(".")[:2])
+BY_NAME, WEAK = _VERSION >= (8, 5), _VERSION < (11, 0)
+_TYPES = {"tensor(float)": "FLOAT", "tensor(int32)": "INT32", "tensor(float16)": "HALF"}
+_MAGIC = b"double engine\n"
+
+
+def _cuda():
+    return ctypes.CDLL(os.environ["BAKIT_CUDART"])
+
+
+class Logger:
+    WARNING = 2
+
+    def __init__(self, level):
+        self.level = level
+
+
+class NetworkDefinitionCreationFlag:
+    if WEAK:
+        EXPLICIT_BATCH = 0
+    if _VERSION >= (10, 0):
+        STRONGLY_TYPED = 1
+
+
+class BuilderFlag:
+    if WEAK:
+        FP16, INT8 = 0, 1
+
+
+class ProfilingVerbosity:
+    DETAILED = 2
+
+
+class LayerInformationFormat:
+    JSON = 1
+
+
+class TensorIOMode:
+    INPUT, OUTPUT = 1, 2
+
+
+class MemoryPoolType:
+    WORKSPACE = 0
+
+
+if WEAK:
+
+    class IInt8EntropyCalibrator2:
+        """Has to be initialised, as the real one."""
+
+        def __init__(self):
+            self.initialised = True
+
+
+class _Network:
+    def __init__(self, flags):
+        self.strongly_typed = not WEAK or bool(flags >> 1 & 1)
+        if WEAK and _VERSION < (10, 0) and not flags & 1:
+            raise RuntimeError("explicit batch is required for ONNX")
+        self.graph = None
+
+
+class OnnxParser:
+    def __init__(self, network, logger):
+        assert isinstance(logger, Logger)
+        self._network, self._errors = network, []
+
+    def parse(self, data):
+        try:
+            onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            self._errors.append(str(error).splitlines()[0])
+            return False
+        if b"DequantizeLinear" in data and _VERSION < (8, 5):
+            self._errors.append("this GPU's TensorRT has no quantized layers")
+            return False
+        self._network.graph = data
+        return True
+
+    @property
+    def num_errors(self):
+        return len(self._errors)
+
+    def get_error(self, index):
+        return self._errors[index]
+
+
+class _Config:
+    profiling_verbosity = None
+    int8_calibrator = None
+
+    def __init__(self):
+        self.flags, self.pools, self._timing = [], {}, None
+        if _VERSION < (8, 4):
+            self.max_workspace_size = 0
+
+    if _VERSION >= (8, 4):
+
+        def set_memory_pool_limit(self, pool, size):
+            self.pools[pool] = size
+
+    def set_flag(self, flag):
+        self.flags.append(flag)
+
+    def create_timing_cache(self, data):
+        return _Timing(data)
+
+    def set_timing_cache(self, cache, ignore_mismatch):
+        self._timing = cache
+        return not ignore_mismatch
+
+    def get_timing_cache(self):
+        return self._timing
+
+
+class _Timing:
+    def __init__(self, data):
+        self._data = data or b"timings"
+
+    def serialize(self):
+        return self._data
+
+
+class Builder:
+    def __init__(self, logger):
+        assert isinstance(logger, Logger)
+
+    def create_network(self, flags):
+        return _Network(flags)
+
+    def create_builder_config(self):
+        return _Config()
+
+    def build_serialized_network(self, network, config):
+        if os.environ.get("DOUBLE_BUILD_FAILS"):
+            return None
+        names = []
+        if WEAK:
+            names = [
+                name for name in ("FP16", "INT8") if getattr(BuilderFlag, name) in config.flags
+            ]
+        scales = b""
+        if "INT8" in names and b"DequantizeLinear" not in network.graph:
+            assert config.int8_calibrator.initialised
+            assert config.int8_calibrator.get_batch_size() == 1
+            scales = config.int8_calibrator.read_calibration_cache()
+            if not scales:
+                return None
+        kind = {"version": __version__, "flags": names, "scales": scales.decode()}
+        kind["strongly_typed"] = network.strongly_typed
+        head = json.dumps(kind, sort_keys=True).encode()
+        body = head + b"\n" + network.graph
+        return memoryview(_MAGIC + b"%d\n" % len(body) + body)
+
+
+class Runtime:
+    def __init__(self, logger):
+        assert isinstance(logger, Logger)
+
+    def deserialize_cuda_engine(self, data):
+        data = bytes(data)
+        if not data.startswith(_MAGIC):
+            return None
+        size, body = data[len(_MAGIC) :].split(b"\n", 1)
+        if len(body) != int(size):
+            return None
+        head, graph = body.split(b"\n", 1)
+        kind = json.loads(head.decode())
+        return None if kind["version"] != __version__ else _Engine(graph, kind)
+
+
+class _Engine:
+    def __init__(self, graph, kind):
+        self._session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+        self._kind = kind
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        self._tensors = [(item, True) for item in inputs] + [(item, False) for item in outputs]
+
+    if BY_NAME:
+
+        @property
+        def num_io_tensors(self):
+            return len(self._tensors)
+
+        def get_tensor_name(self, index):
+            return self._tensors[index][0].name
+
+        def get_tensor_mode(self, name):
+            return TensorIOMode.INPUT if self._find(name)[1] else TensorIOMode.OUTPUT
+
+        def get_tensor_shape(self, name):
+            return tuple(self._find(name)[0].shape)
+
+        def get_tensor_dtype(self, name):
+            return "DataType." + _TYPES[self._find(name)[0].type]
+
+    else:
+
+        @property
+        def num_bindings(self):
+            return len(self._tensors)
+
+        def get_binding_name(self, index):
+            return self._tensors[index][0].name
+
+        def binding_is_input(self, index):
+            return self._tensors[index][1]
+
+        def get_binding_shape(self, index):
+            return tuple(self._tensors[index][0].shape)
+
+        def get_binding_dtype(self, index):
+            return "DataType." + _TYPES[self._tensors[index][0].type]
+
+    def _find(self, name):
+        return next(pair for pair in self._tensors if pair[0].name == name)
+
+    def create_execution_context(self):
+        return _Context(self)
+
+    def create_engine_inspector(self):
+        return _Inspector(self._kind)
+
+
+class _Context:
+    def __init__(self, engine):
+        self._engine, self._addresses = engine, {}
+
+    def _run(self, pointers):
+        engine, cuda = self._engine, _cuda()
+        cuda.double_left_in.restype = ctypes.c_size_t
+        feeds, results = {}, []
+        for item, is_input in engine._tensors:
+            kind = {"FLOAT": "float32", "INT32": "int32", "HALF": "float16"}[_TYPES[item.type]]
+            count = int(numpy.prod(item.shape))
+            size = count * numpy.dtype(kind).itemsize
+            if cuda.double_left_in(ctypes.c_void_p(pointers[item.name])) < size:
+                return False
+            raw = (ctypes.c_byte * size).from_address(pointers[item.name])
+            array = numpy.frombuffer(raw, kind).reshape(item.shape)
+            if is_input:
+                feeds[item.name] = array.copy()
+            else:
+                results.append((item.name, array))
+        outputs = engine._session.run([name for name, _ in results], feeds)
+        for (_, array), output in zip(results, outputs):
+            array[...] = output
+        return True
+
+    if BY_NAME:
+
+        def set_tensor_address(self, name, pointer):
+            self._addresses[name] = pointer
+            return bool(pointer)
+
+        def execute_async_v3(self, stream):
+            return bool(stream) and self._run(self._addresses)
+
+    if _VERSION < (10, 0):
+
+        def execute_async_v2(self, bindings, stream):
+            names = [item.name for item, _ in self._engine._tensors]
+            return bool(stream) and self._run(dict(zip(names, bindings)))
+
+
+class _Inspector:
+    def __init__(self, kind):
+        self._kind = kind
+
+    def get_engine_information(self, form):
+        assert form == LayerInformationFormat.JSON
+        flags = self._kind["flags"]
+        word = "Int8" if "INT8" in flags else "Half" if "FP16" in flags else "FP32"
+        key = "Format/Datatype" if WEAK else "Datatype"
+        layer = {"Name": "conv", "Outputs": [{"Name": "x", key: word}]}
+        return json.dumps({"Layers": [layer, layer]})

@@ -1,0 +1,248 @@
+"""TensorRT: what is written for it, NVIDIA's own compiler on it, and the backend on a stand-in."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import shutil
+import struct
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import pytest
+
+from bakit.bundle import Bundle, seal
+from bakit.errors import BundleError, MissingProgramError, UnsupportedTargetError
+from bakit.export.half import half_model
+from bakit.export.onnx_graph import regressor_model
+from bakit.export.onnx_localizer import localizer_model
+from bakit.export.onnx_writer import serialize, walk
+from bakit.export.tensorrt import calibration_cache
+from bakit.localizer import initial_weights
+from bakit.runtime import Runtime
+from bakit.settings import UnrolledSettings
+from bakit.targets import Precision
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VERSIONS = ("8.2.1", "8.5.2", "8.6.1", "10.3.0", "11.4.1")
+
+
+@pytest.fixture(params=[item.value for item in Precision])
+def bundle(request, exported):
+    return exported("tensorrt", request.param)
+
+
+def files_of(bundle):
+    return {name for artifact in bundle.manifest.artifacts for name in artifact.files}
+
+
+# What is written
+
+
+def test_a_bundle_holds_what_each_version_builds_from(exported):
+    builds = {
+        precision: exported("tensorrt", precision).artifact("regressor").builds
+        for precision in ("fp32", "fp16", "int8")
+    }
+    assert [build.path for build in builds["fp32"]] == ["regressor.onnx"]
+    assert [(b.path, b.flags, b.strongly_typed) for b in builds["fp16"]] == [
+        ("regressor.onnx", ("fp16",), False),
+        ("regressor-fp16.onnx", (), True),
+    ]
+    first, *others = builds["int8"]
+    assert (first.path, first.calibration_cache) == ("regressor.onnx", "regressor.cache")
+    assert {build.path for build in others} == {"regressor-qdq.onnx"}
+    for chain in builds.values():
+        assert chain[0].min_version == "8.2"
+        assert chain[-1].max_version is None
+        for before, after in pairwise(chain):
+            assert before.max_version == after.min_version, "no version is left out"
+
+
+def test_every_file_of_a_build_is_sealed(bundle):
+    for artifact in bundle.manifest.artifacts:
+        for build in artifact.builds:
+            named = {build.path, *([build.calibration_cache] if build.calibration_cache else [])}
+            assert named <= files_of(bundle)
+
+
+def test_int8_is_symmetric_and_its_biases_are_float(exported):
+    model = onnx.load(exported("tensorrt", "int8").root / "regressor-qdq.onnx")
+    constants = {item.name: onnx.numpy_helper.to_array(item) for item in model.graph.initializer}
+    pairs = [n for n in model.graph.node if n.op_type in {"QuantizeLinear", "DequantizeLinear"}]
+    assert pairs
+    for node in pairs:
+        scale, zero = constants[node.input[1]], constants[node.input[2]]
+        assert (scale > 0).all()
+        assert zero.dtype == np.int8
+        assert not zero.any()
+    dequantized = {n.output[0] for n in pairs if n.op_type == "DequantizeLinear"}
+    layers = [n for n in model.graph.node if n.op_type in {"Conv", "Gemm"}]
+    assert not any(n.input[2] in dequantized for n in layers if len(n.input) > 2)
+
+
+def test_the_cache_has_each_scale_as_a_big_endian_float(checkpoint):
+    ranges = checkpoint.header.ranges
+    lines = calibration_cache(regressor_model(checkpoint), ranges).decode().splitlines()
+    assert re.fullmatch(r"TRT-\d+-EntropyCalibration2", lines[0])
+    scales = dict(line.split(": ") for line in lines[1:])
+    assert scales
+    for name, bits in scales.items():
+        (scale,) = struct.unpack(">f", bytes.fromhex(bits))
+        assert scale == pytest.approx(max(map(abs, ranges.tensors[name])) / 127, rel=1e-6)
+    assert "image" not in scales, "only the first convolution reads it, and that stays float"
+
+
+def test_float16_keeps_inputs_output_and_months_in_float32(checkpoint):
+    model = half_model(regressor_model(checkpoint))
+    kinds = {item.name: item.data_type for item in model.graph.initializer}
+    wide = {name for name, kind in kinds.items() if kind == onnx.TensorProto.FLOAT}
+    assert wide == {"age_months.weight", "age_months.bias"}
+    for item in (*model.graph.input, *model.graph.output):
+        assert item.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+
+
+@pytest.mark.parametrize("form", ["loop", "unrolled", "winograd"])
+def test_no_form_convolves_with_weights_made_at_run_time(form):
+    settings = UnrolledSettings(size=16, features=4, labels=4, steps=2)
+    model = localizer_model(initial_weights(settings), settings, form)
+    assert "Conv" not in {node.op_type for node in walk(model.graph)}
+
+
+# NVIDIA's compiler, which needs no GPU
+
+
+def rtx_build(data: bytes) -> str:
+    """Return what TensorRT-RTX says against a graph; nothing if it builds an engine."""
+    rtx = pytest.importorskip("tensorrt_rtx_bindings")
+    logger = rtx.Logger(rtx.Logger.ERROR)
+    builder = rtx.Builder(logger)
+    network = builder.create_network(0)
+    parser = rtx.OnnxParser(network, logger)
+    if not parser.parse(data):
+        return "; ".join(str(parser.get_error(index)) for index in range(parser.num_errors))
+    engine = builder.build_serialized_network(network, builder.create_builder_config())
+    return "no engine" if engine is None else ""
+
+
+def test_nvidia_s_compiler_builds_every_graph_of_a_bundle(bundle):
+    for name in sorted(files_of(bundle)):
+        if name.endswith(".onnx"):
+            assert rtx_build((bundle.root / name).read_bytes()) == "", name
+
+
+@pytest.mark.parametrize("form", ["loop", "unrolled", "winograd"])
+def test_nvidia_s_compiler_builds_every_form_of_the_localizer(form):
+    settings = UnrolledSettings(size=32, features=8, labels=8, steps=50 if form == "loop" else 3)
+    model = localizer_model(initial_weights(settings), settings, form)
+    assert rtx_build(serialize(model)) == ""
+
+
+def test_nvidia_s_compiler_refuses_what_it_should(exported):
+    """The INT8 of the target onnx has integer biases: this judge is no rubber stamp."""
+    data = (exported("onnx", "int8").root / "regressor.onnx").read_bytes()
+    assert "bias" in rtx_build(data)
+
+
+# The backend on a stand-in that executes
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_version_says_what_the_export_said(bundle, labelled, tensorrt_double, version):
+    tensorrt_double(version)
+    image = labelled.samples[0].path
+    with Runtime(bundle) as runtime:
+        age = runtime.predict(image, "F").age_months
+        assert runtime.provider.startswith(f"TensorRT {version}")
+    from bakit.backends import ort
+
+    with Runtime(bundle, backend=ort) as expected:
+        # The double runs weak types in float32: only the graph that is built differs.
+        limit = 0.02 if bundle.manifest.precision is Precision.FP32 else 30.0
+        assert age == pytest.approx(expected.predict(image, "F").age_months, abs=limit)
+
+
+def live_blocks(folder: Path) -> int:
+    return ctypes.CDLL(str(folder / "libcuda.so.1")).double_live()
+
+
+def test_all_memory_is_given_back(exported, labelled, tensorrt_double, doubled_cuda):
+    tensorrt_double()
+    before = live_blocks(doubled_cuda)
+    with Runtime(exported("tensorrt", "fp32")) as runtime:
+        runtime.predict(labelled.samples[0].path, "M")
+        assert live_blocks(doubled_cuda) > before
+    assert live_blocks(doubled_cuda) == before
+
+
+def test_engines_are_kept_and_a_damaged_one_is_built_anew(
+    exported, tensorrt_double, tmp_path, monkeypatch
+):
+    tensorrt_double()
+    with Runtime(exported("tensorrt", "fp32")):
+        pass
+    kept = sorted((tmp_path / "home").rglob("*.engine"))
+    assert len(kept) == 2
+    monkeypatch.setenv("DOUBLE_BUILD_FAILS", "1")
+    with Runtime(exported("tensorrt", "fp32")):
+        pass  # nothing was built
+    kept[0].write_bytes(kept[0].read_bytes()[:-100])
+    with pytest.raises(BundleError, match=r"cannot build .* add swap"):
+        Runtime(exported("tensorrt", "fp32"))
+    monkeypatch.delenv("DOUBLE_BUILD_FAILS")
+    with Runtime(exported("tensorrt", "fp32")):
+        pass
+
+
+def test_another_version_or_gpu_has_its_own_engines(exported, tensorrt_double, tmp_path):
+    for version, sm in (("10.3.0", "87"), ("8.6.1", "87"), ("8.6.1", "72")):
+        tensorrt_double(version, sm)
+        with Runtime(exported("tensorrt", "fp16")):
+            pass
+    assert len(sorted((tmp_path / "home").rglob("*.engine"))) == 6
+
+
+def test_int8_is_refused_before_a_build_where_there_is_none(exported, tensorrt_double, tmp_path):
+    tensorrt_double("8.2.1", "53")
+    with pytest.raises(UnsupportedTargetError, match="no INT8 unit: use --fp16"):
+        Runtime(exported("tensorrt", "int8"))
+    assert not list((tmp_path / "home").rglob("*.engine"))
+    with Runtime(exported("tensorrt", "fp16")) as runtime:
+        assert "fp16" in runtime.provider
+
+
+def test_what_is_missing_is_said(exported, refused, tensorrt_double, monkeypatch, labelled):
+    root = exported("tensorrt", "fp32").root
+    with pytest.raises(MissingProgramError, match="TensorRT is not installed here: a Jetson"):
+        Runtime(root)
+    line = refused("predict", labelled.samples[0].path, "--sex", "F", "--bundle", root, status=3)
+    assert "bakit bench --host" in line
+    tensorrt_double()
+    monkeypatch.setenv("DOUBLE_NO_DRIVER", "1")
+    with pytest.raises(MissingProgramError, match=r"no GPU to run on \(cuInit says 100\)"):
+        Runtime(root)
+
+
+def test_too_little_memory_is_said(exported, tensorrt_double, monkeypatch):
+    tensorrt_double()
+    monkeypatch.setenv("DOUBLE_MEMORY", "1000")
+    with pytest.raises(BundleError, match="cudaMalloc says 2: out of memory"):
+        Runtime(exported("tensorrt", "fp32"))
+
+
+def test_a_version_before_the_oldest_is_told_what_to_install(exported, tensorrt_double):
+    tensorrt_double("8.0.1")
+    with pytest.raises(BundleError, match=r"JetPack 4.6.0 ships 8.0.1: upgrade"):
+        Runtime(exported("tensorrt", "fp32"))
+
+
+def test_a_cache_of_another_checkpoint_is_a_changed_file(exported, tmp_path):
+    root = shutil.copytree(exported("tensorrt", "int8").root, tmp_path / "bundle")
+    (root / "regressor.cache").write_bytes(b"TRT-8200-EntropyCalibration2\nimage: 3c010a14\n")
+    seal(root)
+    with pytest.raises(BundleError, match=r"regressor.cache: changed since it was exported"):
+        Bundle.read(root)
