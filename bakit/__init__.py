@@ -6,6 +6,7 @@ Names are imported on first use: ``import bakit`` itself loads nothing but this 
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from bakit.targets import Precision, Target, get_target
 
 __version__ = "0.1.0"
+
+# ONNX Runtime from 1.3x on writes an identifier into the home folder and reports its use to its
+# makers, unless this is set before it is imported. What reads children's radiographs does neither.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOME = {
     "BakitError": "errors",

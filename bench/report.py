@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from bakit.bench.host import HostInfo
+from bakit.bench.report_device import Device
 from bakit.bench.report_drift import BlameStep, DriftReport, DriftRow, GroupDrift
 from bakit.bench.report_latency import (
     LEAST_SCORE,
@@ -97,6 +98,7 @@ class BundleReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         provenance: What the bundle was made of.
         error: Why the bundle failed, in a line; None if it did not. Its other numbers are those
             from before.
+        device: The board that it ran on, as its agent saw it; None for what this machine ran.
     """
 
     name: str
@@ -114,6 +116,7 @@ class BundleReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     int8_share: float = 0.0
     provenance: Provenance | None = None
     error: str | None = None
+    device: Device | None = None
 
 
 class DataInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

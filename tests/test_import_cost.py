@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,3 +36,11 @@ def test_reading_a_public_name_imports_only_its_module():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert out.stdout == "False\n"
+
+
+def test_nothing_is_reported_to_a_library_s_maker(tmp_path):
+    """ONNX Runtime would write an identifier into the home folder and send its use."""
+    code = "import bakit.backends.ort, bakit.export, bakit.export.quantize"
+    environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert list(tmp_path.rglob("*")) == []

@@ -132,7 +132,7 @@ def test_the_first_model_is_closed_when_the_second_cannot_be_opened(fake_bundle,
     opened = fake.open_session
 
     def only_one(path, artifact, threads):
-        if artifact.role == "regressor":
+        if artifact.role == "localizer":
             raise MemoryError
         return opened(path, artifact, threads)
 
@@ -140,7 +140,7 @@ def test_the_first_model_is_closed_when_the_second_cannot_be_opened(fake_bundle,
     monkeypatch.setattr(fake, "open_session", only_one)
     with pytest.raises(MemoryError):
         Runtime(fake_bundle)
-    assert closed == ["localizer"]
+    assert closed == ["regressor"]
 
 
 def test_a_runtime_takes_a_path_a_text_or_a_bundle(fake_bundle, image):

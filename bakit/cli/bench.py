@@ -16,6 +16,7 @@ from bakit.cli.bench_tables import (
     print_report,
     write_pages,
 )
+from bakit.cli.host_options import bench_on_host, host_options, take_host_options
 from bakit.cli.paths import all_bundles
 from bakit.cli.phone_options import (
     bench_phone,
@@ -105,6 +106,7 @@ class _Threads(click.ParamType):  # type: ignore[type-arg]  # generic in new cli
     help="Check the goal and write the result here.",
 )
 @phone_options
+@host_options
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -123,7 +125,7 @@ def command(
     goal_json: Path | None,
     *,
     goal: bool,
-    **phone: Any,  # noqa: ANN401  # the options of phone_options
+    **places: Any,  # noqa: ANN401  # the options of phone_options and host_options
 ) -> None:
     """Measure bundles on this machine: latency, memory, and drift from the float model.
 
@@ -139,6 +141,7 @@ def command(
           --data DATA --json report.json --html report.html
       bakit bench --data DATA --goal
       bakit bench --phone --bind 0.0.0.0 --json phone.json
+      bakit bench BUNDLE --host user@jetson --data DATA --reference FLOAT --json jetson.json
     """
     from bakit.bench import run_bench
     from bakit.files import check_writable
@@ -147,7 +150,8 @@ def command(
         if file is not None and file != "-":
             check_writable(Path(file))
     check_pages(html_file, md_file)
-    asked = check_phone_options(phone, threads=threads, batch=batch, goal=goal or goal_json)
+    host = take_host_options(places)
+    asked = check_phone_options(places, threads=threads, batch=batch, goal=goal or goal_json)
     if asked is not None:
         how = {"min_queries": queries, "min_duration_s": seconds, "limit": limit}
         how["threads"] = threads[0] if threads else None
@@ -164,18 +168,32 @@ def command(
                 tasks[stage] = progress.add_task(stage, total=1.0)
             progress.update(tasks[stage], completed=share, refresh=True)
 
-        report = run_bench(
-            chosen,
-            data,
-            reference,
-            limit=limit,
-            min_queries=queries,
-            min_duration_s=seconds,
-            threads=threads[0] if threads else None,
-            on_stage=on_stage,
-            sweep_threads=threads[1:] if threads else (),
-            batch=batch,
-        )
+        first = threads[0] if threads else None
+        if host is not None:
+            report = bench_on_host(
+                bundles,
+                host,
+                data=data,
+                reference=reference,
+                limit=limit,
+                threads=first,
+                queries=queries,
+                seconds=seconds,
+                on_stage=on_stage,
+            )
+        else:
+            report = run_bench(
+                chosen,
+                data,
+                reference,
+                limit=limit,
+                min_queries=queries,
+                min_duration_s=seconds,
+                threads=first,
+                on_stage=on_stage,
+                sweep_threads=threads[1:] if threads else (),
+                batch=batch,
+            )
     _hand_over(report, json_file, html_file, md_file)
     status = _exit_status(report)
     if goal_of and not report.partial:
