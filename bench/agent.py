@@ -1061,7 +1061,7 @@ class TrtexecModel:
         key.update(graph=sha256(read_bytes(graph)), workspace_mb=options["workspace_mb"])
         command = ["--onnx=" + graph]
         command += trtexec_build_flags(build, flags, version, options["workspace_mb"])
-        if "int8" in flags:
+        if "int8" in flags and b"QuantizeLinear" not in read_bytes(graph):
             if not build.get("calibration_cache"):
                 raise AgentError("without its ranges trtexec would make up an INT8 model")
             cache = read_bytes(os.path.join(root, build["calibration_cache"]))

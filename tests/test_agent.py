@@ -1,0 +1,298 @@
+"""The device agent: what it reads of boards, and a whole run under the oldest Python it is for."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bakit.bench import agent
+from bakit.bench.drift import choose_references
+from bakit.bench.inputs import read_data
+from bakit.bench.pack import AGENT, AgentSettings, DriftSet, write_job
+from bakit.bench.report import Report, read_report
+from bakit.bundle import seal
+
+# Written by us in the shape of each system's own.
+TEGRASTATS = {
+    "JetPack 4, Nano": (
+        ("RAM 1211/3964MB (lfb 17x4MB) SWAP 3/1982MB (cached 0MB) IRAM 0/252kB(lfb 252kB) "
+        "CPU [31%@1479,12%@1479,off,off] EMC_FREQ 0%@1600 GR3D_FREQ 61%@921 APE 25 PLL@33.5C "
+        "CPU@36C PMIC@50C GPU@34.5C AO@41.5C thermal@35.25C POM_5V_IN 3312/2940 POM_5V_GPU 644/522 "
+        "POM_5V_CPU 886/701"),
+        {"POM_5V_IN": 3.312, "POM_5V_GPU": 0.644, "POM_5V_CPU": 0.886},
+        61, 921, 34.5,
+    ),
+    "JetPack 5, Orin": (
+        ("11-02-2025 10:11:12 RAM 2210/7620MB (lfb 3x4MB) SWAP 0/3810MB (cached 0MB) "
+        "CPU [5%@729,1%@729,0%@729,0%@729,0%@729,0%@729] EMC_FREQ 1%@2133 GR3D_FREQ 44%@[624] "
+        "CV0@45.1C CPU@47.7C SOC2@46.6C GPU@46.2C tj@47.7C VDD_IN 5204mW/5111mW "
+        "VDD_CPU_GPU_CV 1207mW/1188mW VDD_SOC 1452mW/1440mW"),
+        {"VDD_IN": 5.204, "VDD_CPU_GPU_CV": 1.207, "VDD_SOC": 1.452},
+        44, 624, 46.2,
+    ),
+    "JetPack 7, Orin": (
+        ("06-30-2026 08:00:01 RAM 1999/7607MB (lfb 5x4MB) CPU [0%@1113,0%@1113] GR3D_FREQ "
+        "0%@[1300,1300] gpu@44.9C VDD_IN 6001mW/6000mW"),
+        {"VDD_IN": 6.001},
+        0, 1300, None,
+    ),
+    "JetPack 7, Thor": (
+        "RAM 900/125000MB CPU [1%@972] GR3D_FREQ @[1000,1000,1000] gpu@40.0C VIN 21000mW/20500mW",
+        {"VIN": 21.0},
+        None, 1000, None,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TEGRASTATS)
+def test_tegrastats_of_every_generation(name):
+    line, rails, percent, mhz, gpu_c = TEGRASTATS[name]
+    found = agent.parse_tegrastats(line)
+    assert found["rails_w"] == rails
+    assert (found["gpu_percent"], found["gpu_mhz"]) == (percent, mhz)
+    if gpu_c is not None:
+        assert found["temperatures_c"]["GPU"] == gpu_c
+
+
+def write_tree(root, files):
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n")
+    return str(root)
+
+
+def test_power_of_the_vendor_s_driver(tmp_path):
+    """JetPack 4: mW, the total among the rails."""
+    chip = "sys/bus/i2c/devices/6-0040/iio:device0"
+    root = write_tree(
+        tmp_path,
+        {
+            f"{chip}/rail_name_0": "POM_5V_GPU", f"{chip}/in_power0_input": "500",
+            f"{chip}/rail_name_1": "POM_5V_IN", f"{chip}/in_power1_input": "3000",
+        },
+    )  # fmt: skip
+    rails = agent.rails(root)
+    assert [name for name, _ in rails] == ["POM_5V_IN", "POM_5V_GPU"]
+    assert [read() for _, read in rails] == [3.0, 0.5]
+
+
+def test_power_of_the_kernel_s_driver(tmp_path):
+    """JetPack 5 on: mV and mA, a channel that is a sum, and one that is connected to nothing."""
+    chip = "sys/bus/i2c/devices/1-0040/hwmon/hwmon3"
+    files = {f"{chip}/in7_label": "sum of shunt voltages", f"{chip}/in3_label": "NC"}
+    for channel, label, mv, ma in ((1, "VDD_IN", 5000, 1000), (2, "VDD_SOC", 5000, 200)):
+        files |= {
+            f"{chip}/in{channel}_label": label,
+            f"{chip}/in{channel}_input": mv,
+            f"{chip}/curr{channel}_input": ma,
+        }
+    rails = agent.rails(write_tree(tmp_path, files))
+    assert [(name, read()) for name, read in rails] == [("VDD_IN", 5.0), ("VDD_SOC", 1.0)]
+
+
+def test_power_modes_go_by_name_since_numbers_differ(tmp_path):
+    conf = (
+        "< POWER_MODEL ID=0 NAME=15W >\nCPU_ONLINE CORE_0 1\n< POWER_MODEL ID=2 NAME=MAXN_SUPER >"
+    )
+    root = write_tree(
+        tmp_path, {"etc/nvpmodel.conf": conf, "var/lib/nvpmodel/status": "pmode:0002"}
+    )
+    assert agent.parse_power_modes(conf) == {0: "15W", 2: "MAXN_SUPER"}
+    assert agent.power_mode(root) == "MAXN_SUPER"
+    assert agent.parse_power_query("NV Power Mode: MAXN\n0\n") == "MAXN"
+    assert agent.power_mode(str(tmp_path / "nowhere")) is None
+
+
+def test_boards_chips_and_systems(tmp_path):
+    root = write_tree(
+        tmp_path,
+        {
+            "proc/device-tree/model": "NVIDIA Jetson Nano Developer Kit\0",
+            "proc/device-tree/compatible": "nvidia,p3450-0000\0nvidia,tegra210\0",
+            "etc/nv_tegra_release": "# R32 (release), REVISION: 7.1, GCID: 1, BOARD: t210ref",
+            "sys/class/thermal/thermal_zone0/type": "GPU-therm",
+            "sys/class/thermal/thermal_zone0/temp": "34500",
+            "sys/class/thermal/thermal_zone1/type": "PMIC-Die",
+            "sys/class/thermal/thermal_zone1/temp": "100000",
+        },
+    )
+    assert agent.board_model(root) == "Jetson Nano"
+    assert agent.chip_sm(root) == (5, 3)
+    assert agent.l4t_release(root) == "L4T 32.7.1"
+    assert agent.temperatures(root) == {"GPU-therm": 34.5}
+    sms = {(5, 3): False, (6, 1): True, (6, 2): False, (7, 2): True, (8, 7): True, None: None}
+    assert {sm: agent.has_int8(sm) for sm in sms} == sms
+
+
+TIMES = {
+    "8": [{"startEnqMs": 0.1, "h2dMs": 0.2, "computeMs": 3.0, "d2hMs": 0.1, "latencyMs": 3.3,
+           "endToEndMs": 6.0}],
+    "10": [{"h2dMs": 0.2, "computeMs": 2.0, "d2hMs": 0.1, "latencyMs": 2.3}],
+    "11": [{"h2dMs": 0.25, "computeMs": 1.0, "d2hMs": 0.25}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("generation", "expected"), [("8", 3.3), ("10", 2.3), ("11", 1.5)])
+def test_times_of_trtexec(generation, expected):
+    assert agent.parse_export_times(json.dumps(TIMES[generation])) == [pytest.approx(expected)]
+    for wrong in ("", "[]", "{}", '[{"other": 1}]'):
+        with pytest.raises(agent.AgentError):
+            agent.parse_export_times(wrong)
+
+
+def test_options_of_trtexec():
+    assert agent.parse_trtexec_version("&&&& RUNNING TensorRT.trtexec [TensorRT v8201]") == "8.2.1"
+    assert agent.parse_trtexec_version("[TensorRT v100300]") == "10.3.0"
+    words = agent.trtexec_build_flags
+    assert words({}, ["fp16"], "8.2.1", 256) == ["--workspace=256", "--fp16"]
+    assert words({}, ["fp16"], "8.6.1", 256) == ["--memPoolSize=workspace:256", "--fp16"]
+    strong = {"strongly_typed": True}
+    assert words(strong, [], "10.3.0", 64) == ["--memPoolSize=workspace:64", "--stronglyTyped"]
+    assert words(strong, [], "11.1.0", 64) == ["--memPoolSize=workspace:64"]
+    with pytest.raises(agent.AgentError, match="no precision flags"):
+        words({}, ["fp16"], "11.1.0", 64)
+
+
+def test_a_cache_s_first_line_is_of_the_version_at_hand():
+    cache = b"TRT-8200-EntropyCalibration2\nimage: 3c010a14\n"
+    assert agent.with_header(cache, "8.2.1.8").startswith(b"TRT-8201-Ent")
+    assert agent.with_header(cache, "10.3.0").startswith(b"TRT-100300-Ent")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"Layers": ["a name"]}', {}),
+        ("no JSON", {}),
+        ('{"Layers": [{"Outputs": [{"Format/Datatype": "Channel major INT8 format"}]}]}',
+         {"int8": 1}),
+        ('{"Layers": [{"Outputs": [{"Datatype": "Half"}]}, {"Outputs": []}]}', {"fp16": 1}),
+    ],
+)  # fmt: skip
+def test_precisions_of_an_engine(text, expected):
+    assert agent.count_precisions(text) == expected
+
+
+# Whole runs
+
+
+def prepare(folder, bundles, labelled, **how):
+    samples, info = read_data(labelled.folder, None, bundles)
+    drift = DriftSet(info, samples, choose_references(bundles))
+    settings = AgentSettings(
+        min_queries=5, min_duration_s=0, warm_up=1, warm_up_s=0, energy_s=0, threads=1, **how
+    )
+    folder.mkdir()
+    return write_job(folder, bundles, settings, drift)
+
+
+def run_agent(python, work, command="run", **environment):
+    return subprocess.run(
+        [python, work / "agent.py", command, work],
+        capture_output=True, text=True, check=False, env=os.environ | environment,
+    )  # fmt: skip
+
+
+def test_a_run_gives_a_report(exported, labelled, tmp_path):
+    bundles = [exported("onnx", "fp32"), exported("onnx", "int8")]
+    work = prepare(tmp_path / "work", bundles, labelled)
+    done = run_agent(sys.executable, work)
+    assert done.returncode == 0, done.stderr
+    report = read_report(work / "report.json")
+    assert isinstance(report, Report)
+    float_one, int8 = report.bundles
+    assert float_one.drift.max_abs_change_months < 1e-3
+    assert int8.drift.mean_abs_change_months > 0
+    assert not list(work.glob("*.npz")), "images are not left lying around"
+
+
+@pytest.fixture(scope="session")
+def python36():
+    """Return a Python 3.6 with what a Jetson Nano has of ONNX Runtime, made once for all runs."""
+    places = sorted(Path("~/.pyenv/versions").expanduser().glob("3.6.*/bin/python"))
+    for found in [*places, shutil.which("python3.6")]:
+        if found and not subprocess.run([found, "-c", ""], check=False).returncode:
+            break
+    else:
+        pytest.skip("no Python 3.6 here")
+    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "bakit-tests"
+    folder, python = home / "py36", home / "py36" / "bin" / "python"
+    if not (folder / "done").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        subprocess.run([found, "-m", "venv", folder], check=True)
+        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        for packages in (["pip==21.3.1"], ["onnxruntime==1.10.0", "numpy==1.19.5"]):
+            done = subprocess.run([*pip, *packages], capture_output=True, check=False)
+            if done.returncode:
+                pytest.skip("its wheels cannot be had here")
+        (folder / "done").touch()
+    return python
+
+
+def test_a_run_under_python_3_6(exported, labelled, tmp_path, python36):
+    bundles = [exported("onnx", "fp32")]
+    work = prepare(tmp_path / "work", bundles, labelled)
+    done = run_agent(python36, work)
+    assert done.returncode == 0, done.stderr
+    report = read_report(work / "report.json")
+    assert report.host.python.startswith("3.6.")
+    assert report.host.versions["onnxruntime"] == "1.10.0"
+    assert report.bundles[0].drift.max_abs_change_months < 0.01
+
+
+def test_an_int8_bundle_of_tensorrt_on_a_nano(
+    exported, labelled, tmp_path, tensorrt_double, python36
+):
+    """The whole agent, its TensorRT included, under Python 3.6 on a stand-in of 8.2 and sm_53."""
+    tensorrt_double("8.2.1", "53")
+    bundles = [exported("tensorrt", "int8"), exported("onnx", "fp32")]
+    work = prepare(tmp_path / "refused", bundles, labelled, cache=str(tmp_path / "engines"))
+    done = run_agent(python36, work)
+    assert done.returncode == 1
+    assert "this GPU" in done.stderr or "Double has no INT8 unit: use --fp16" in done.stderr
+    assert [item.name for item in read_report(work / "report.json").bundles] == ["onnx-fp32"]
+    work = prepare(
+        tmp_path / "allowed", bundles, labelled, cache=str(tmp_path / "engines"),
+        allow_downgrade=True,
+    )  # fmt: skip
+    done = run_agent(python36, work)
+    assert done.returncode == 0, done.stderr
+    lowered = read_report(work / "report.json").bundles[0]
+    assert lowered.provider == "TensorRT 8.2.1 fp16"
+    assert lowered.int8_share == 0
+    assert lowered.device.layers == {"fp16": 2}
+
+
+def test_a_damaged_bundle_is_refused_there_too(exported, labelled, tmp_path):
+    work = prepare(tmp_path / "work", [exported("onnx", "fp32")], labelled)
+    path = work / "bundle-0" / "regressor.onnx"
+    path.write_bytes(path.read_bytes()[:-1])
+    done = run_agent(sys.executable, work)
+    assert done.returncode == 1
+    assert "regressor.onnx: changed since it was exported" in done.stderr
+
+
+def test_a_manifest_that_leaves_the_bundle_is_refused_there_too(exported, labelled, tmp_path):
+    work = prepare(tmp_path / "work", [exported("onnx", "fp32")], labelled)
+    path = work / "bundle-0" / "manifest.json"
+    path.write_text(path.read_text().replace("regressor.onnx", "../../outside"))
+    seal(path.parent)
+    done = run_agent(sys.executable, work)
+    assert done.returncode == 1
+    assert "which leaves the bundle" in done.stderr
+
+
+def test_the_file_is_python_3_6():
+    vermin = shutil.which("vermin") or str(Path(sys.executable).with_name("vermin"))
+    if not Path(vermin).exists():
+        pytest.skip("vermin is not installed")
+    words = [vermin, "--no-tips", "--violations", "--target=3.6-", str(AGENT)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
