@@ -1,0 +1,88 @@
+"""Faults put into the INT8 model, each caught by ``bakit gate`` with its defaults."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from bakit.calib.dataset import CalibrationSet
+from bakit.checkpoint import SHIPPED, Checkpoint
+from bakit.cli import main
+from bakit.dataset import Sample
+from bakit.export.calibration import ranges_on
+from bakit.phantoms import make_phantom
+from bakit.preprocess import decode, preprocess
+from tests.benchmarks import gate_faults as faults
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bakit.bench import Report
+    from bakit.preprocess import Grey
+
+PHANTOMS, VARIANTS = 45, 10
+
+
+@pytest.fixture(scope="module")
+def reports() -> dict[str, Report]:
+    """Return the report of the sound INT8 model and of each fault.
+
+    The shipped model on phantoms, each in some variants; its ranges are those of phantoms too.
+    """
+    checkpoint = Checkpoint.read(SHIPPED)
+    generator = np.random.default_rng(0)
+    samples, pixels = [], []
+    for seed in range(PHANTOMS):
+        phantom = make_phantom(seed, height=128)
+        grey = decode(phantom.image)
+        for variant in range(VARIANTS):
+            image = preprocess(moved(grey, generator), None, checkpoint.header.preprocessing)
+            samples.append(Sample(f"{seed}-{variant}", SHIPPED, phantom.age_months, phantom.male))
+            pixels.append(image)
+    seen = 5 * VARIANTS  # the ranges are of phantoms that are not measured
+    calibration = CalibrationSet(samples[:seen], pixels[:seen])
+    images = CalibrationSet(samples[seen:], pixels[seen:])
+    ranges = ranges_on(checkpoint, calibration)
+    return faults.reports(images.samples, faults.all_ages(checkpoint, ranges, calibration, images))
+
+
+def moved(grey: Grey, generator: np.random.Generator) -> Grey:
+    """Return a picture that was taken a little otherwise."""
+    height, width = grey.shape
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), *generator.uniform((-8, 0.9), (8, 1.1)))
+    turned = cv2.warpAffine(grey, turn, (width, height))
+    return np.clip(turned ** generator.uniform(0.8, 1.25), 0, 1).astype(np.float32)
+
+
+def gate(folder: Path, report: Report) -> tuple[int, dict[str, dict[str, str]]]:
+    report.write(folder / "report.json")
+    result = CliRunner().invoke(main, ["gate", str(folder / "report.json"), "--json"])
+    (bundle,) = json.loads(result.stdout)["bundles"]
+    return result.exit_code, {check["limit"]: check for check in bundle["checks"]}
+
+
+def test_the_sound_model_passes(reports: dict[str, Report], tmp_path: Path) -> None:
+    status, checks = gate(tmp_path, reports[faults.SOUND])
+    assert status == 0, checks
+
+
+@pytest.mark.parametrize("fault", faults.FAULTS)
+def test_a_fault_is_caught(reports: dict[str, Report], tmp_path: Path, fault: str) -> None:
+    status, checks = gate(tmp_path, reports[fault])
+    assert status == 1
+    assert "fail" in {check["outcome"] for check in checks.values()}, checks
+
+
+def test_a_group_that_is_off_is_caught_by_the_groups_alone_and_named(
+    reports: dict[str, Report], tmp_path: Path
+) -> None:
+    """Neither the MAE nor the bias of all children shows it."""
+    _, checks = gate(tmp_path, reports[faults.GROUP])
+    assert checks["max_drift_months"]["outcome"] != "fail"
+    assert checks["max_group_change_months"]["outcome"] == "fail"
+    assert checks["max_group_change_months"]["groups"][0].startswith("girls of ")
