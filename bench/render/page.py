@@ -33,18 +33,12 @@ if TYPE_CHECKING:
     from bakit.bench.report import BundleReport, Report
 
 # Control characters and those that turn the direction of the text: a name may hold them.
-_UNSEEN = dict.fromkeys(
-    (
-        *range(9),
-        11,
-        12,
-        *range(14, 32),
-        *range(127, 160),
-        *range(0x202A, 0x202F),
-        *range(0x2066, 0x206A),
-    ),
-    "\N{REPLACEMENT CHARACTER}",
-)
+_UNSEEN_RANGES = ((0, 9), (11, 13), (14, 32), (127, 160), (0x202A, 0x202F), (0x2066, 0x206A))
+_UNSEEN = {
+    code: "\N{REPLACEMENT CHARACTER}"
+    for start, stop in _UNSEEN_RANGES
+    for code in range(start, stop)
+}
 
 BADGES = {
     "ship": "ship this",
@@ -257,10 +251,8 @@ def _host(report: Report) -> list[tuple[str, str]]:
     host, settings = report.host, report.settings
     memory = "not told" if host.memory_mb is None else f"{fixed(host.memory_mb / 1000, 1)} GB"
     threads = "each backend's choice" if settings.threads is None else str(settings.threads)
-    phone = report.phone
     return [
-        *([("phone", phone.summary), ("user agent", phone.user_agent)] if phone else []),
-        ("served by" if phone else "CPU", f"{host.cpu}, {host.logical_cores} logical cores"),
+        ("CPU", f"{host.cpu}, {host.logical_cores} logical cores"),
         ("instruction set", ", ".join((host.machine, *host.isa))),
         ("memory", memory),
         ("system", f"{host.system}, Python {host.python}"),

@@ -1,0 +1,95 @@
+"""``bakit report`` and what ``bakit bench`` prints."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from bakit.bench.report import read_report
+from bakit.cli import main
+from bakit.cli.bench_tables import next_command, print_report
+
+
+@pytest.fixture
+def run():
+    return lambda *arguments: CliRunner().invoke(main, ["report", *map(str, arguments)])
+
+
+@pytest.fixture
+def report_file(make_report, tmp_path):
+    path = tmp_path / "report.json"
+    make_report().write(path)
+    return path
+
+
+def test_tables_rank_and_the_next_command_follows(run, report_file):
+    result = run(report_file)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    first = next(index for index, line in enumerate(lines) if "model-onnx-int8" in line)
+    assert "ship this" in lines[first]
+    assert "option" in lines[first + 1]
+    assert any(line.startswith("Ship onnx INT8: 5 ms a radiograph") for line in lines)
+    assert lines[-1] == f"next: bakit gate {report_file}"
+
+
+def test_a_page_and_markdown_are_written(run, report_file, tmp_path):
+    html, md = tmp_path / "new/report.html", tmp_path / "report.md"
+    result = run(report_file, "--html", html, "--md", md)
+    assert result.exit_code == 0
+    assert result.stdout == f"report: {html}\nreport: {md}\n"
+    assert html.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert md.read_text(encoding="utf-8").startswith("### Ship onnx INT8")
+
+
+def test_one_file_for_both_is_refused(refused, report_file):
+    message = refused("report", report_file, "--html", "a", "--md", "./a")
+    assert "a: named by --html and by --md; give two files" in message
+
+
+def test_what_is_no_report_is_refused(refused, tmp_path):
+    assert "cannot be read" in refused("report", "missing.json")
+    (tmp_path / "other.json").write_text("{}")
+    assert "not a report of bakit bench" in refused("report", "other.json", "--html", "a.html")
+
+
+def test_damaged_times_are_refused(refused, make_bundle, make_report, tmp_path):
+    report = make_report(make_bundle())
+    report.bundles[0].latency.samples["total"] = "@@"
+    try:
+        report.write(tmp_path / "bad.json")
+        assert "damaged" in refused("report", "bad.json", "--html", "a.html")
+    finally:
+        del report
+
+
+@pytest.mark.parametrize(
+    ("fields", "file", "words"),
+    [
+        ({"data": None}, None, "bakit bench --data DATA"),
+        ({}, None, "then bakit gate report.json"),
+        ({}, "my report.json", "bakit gate 'my report.json'"),
+    ],
+)
+def test_the_next_command_fits(make_report, fields, file, words):
+    assert words in next_command(make_report(**fields), file)
+
+
+def test_a_terminal_is_not_told_what_to_do_by_names(hostile_report, capsys):
+    print_report(hostile_report)
+    out = capsys.readouterr().out
+    assert "\x00" not in out
+    assert "alert(1)" in out
+
+
+def test_failed_bundles_and_interruptions_are_printed(make_bundle, make_report, capsys):
+    failed = make_bundle("openvino", error="it crashed", latency=None, footprint=None, drift=None)
+    print_report(make_report(make_bundle(), failed, partial=True))
+    out = capsys.readouterr().out
+    assert "not measured" in out
+    assert "failed: model-openvino-int8: it crashed" in out
+    assert "The run was interrupted" in out
+
+
+def test_what_was_written_can_be_read(report_file, make_report):
+    assert read_report(report_file) == make_report()
