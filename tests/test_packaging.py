@@ -75,6 +75,14 @@ def test_every_file_of_the_page_is_packaged():
     assert packaged == {path for path in (ROOT / "bench/web").iterdir() if path.is_file()}
 
 
+def test_the_template_of_the_report_is_packaged():
+    """Packages below the mapped folders name their data themselves."""
+    listed = re.findall(r'"(.*?)"', setting("tool.setuptools.package-data", "bakit.bench.render"))
+    folder = ROOT / "bench/render"
+    data = {path.name for path in folder.glob("*.*") if path.suffix not in {".py", ".pyc"}}
+    assert data == set(listed)
+
+
 def test_the_default_checkpoint_is_packaged():
     assert SHIPPED.is_file()
 
