@@ -198,7 +198,7 @@ function finish(good, reason) {
   $("verdict").textContent = title;
   $("verdict").className = good ? "good" : "bad";
   $("reason").textContent =
-    (reason ? `${reason}. The computer has what was measured until now.` : "")
+    (reason ? `${reason.replace(/\.$/, "")}. The computer has what was measured until now.` : "")
     || "The computer has the report. You can close this page.";
   document.querySelector("footer").hidden = true;
   $("spoken").textContent = title;
