@@ -92,8 +92,8 @@ def run_phone(
         min_duration_s: Least time in a bundle's; at most ``MAX_QUERIES`` are taken for it.
         warm_up: Runs of each model before the first that counts.
         threads: Threads in the browser; 1 when None.
-        on_stage: Called with ``prepare``, ``load``, ``latency`` or ``drift`` and the share of it
-            that is done, 0..1.
+        on_stage: Called with ``phantoms``, ``prepare``, ``load``, ``latency`` or ``drift`` and the
+            share of it that is done, 0..1.
 
     Raises:
         InputError: If a value is not possible, there is no reference, or the address cannot be
@@ -104,21 +104,21 @@ def run_phone(
         VerificationError: If the phone measured nothing.
     """
     tell = on_stage or (lambda stage, share: None)
-    threads = threads or 1
+    threads = 1 if threads is None else threads
     settings = Settings(min_queries, min_duration_s, warm_up, BLOCK, threads, RESAMPLES, SEED)
     check_settings(settings, limit)
     files = {name: PAGE / name for name in PAGE_FILES}
     files[""] = PAGE / "index.html"
     found = runtime_files(options.provider, find_runtime())
     files |= {f"ort/{name}": path for name, path in found.items()}
-    everything = read_bundles([*bundles, *([] if reference is None else [reference])])
     chosen = read_bundles(bundles)
     _check_targets(chosen)
+    everything = read_bundles([*chosen, *([] if reference is None else [reference])])
     explicit = None if reference is None else find_bundle(everything, reference)
     references = choose_references(everything, explicit)
     with open_door(options) as door:  # what is wrong with an address is said at once
         with ExitStack() as stack:
-            samples, info = stack.enter_context(_drift_set(data, limit, everything))
+            samples, info = stack.enter_context(_drift_set(data, limit, everything, tell))
             refuse_calibration_images([sample.path for sample in samples], everything)
             opened = {b.root: stack.enter_context(Runtime(b, 1)) for b in everything}
             runtimes = [opened[bundle.root] for bundle in chosen]
@@ -166,7 +166,10 @@ def _check_targets(bundles: Sequence[Bundle]) -> None:
 
 @contextmanager
 def _drift_set(
-    data: str | Path | None, limit: int | None, bundles: Sequence[Bundle]
+    data: str | Path | None,
+    limit: int | None,
+    bundles: Sequence[Bundle],
+    tell: Callable[[str, float], None],
 ) -> Iterator[tuple[list[Sample], DataInfo]]:
     """Give the labelled folder, or phantoms that are gone afterwards."""
     if data is not None:
@@ -174,7 +177,13 @@ def _drift_set(
         return
     with tempfile.TemporaryDirectory() as folder:
         out, count = Path(folder) / "phantoms", limit or PHANTOMS
-        write_phantoms(out, count, seed=FIRST_PHANTOM, height=PHANTOM_HEIGHT)
+        write_phantoms(
+            out,
+            count,
+            seed=FIRST_PHANTOM,
+            height=PHANTOM_HEIGHT,
+            on_done=lambda done: tell("phantoms", done / count),
+        )
         samples = read_samples(out)
         yield samples, DataInfo(PHANTOMS_NAME, count, "all", count, ids_digest(samples))
 

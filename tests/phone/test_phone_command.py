@@ -49,7 +49,7 @@ def rest(process):
 
 def test_the_report_is_printed_and_written(typed, connect, tmp_path):
     process, url, before = typed("--json", "r.json", "--md", "r.md")
-    assert before.startswith("prepare ...\n")
+    assert before.startswith("phantoms ...\nprepare ...\n")
     client = connect(url, tls=True)
     client.start()
     client.measure(0)
