@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from bakit.preprocess import Grey
     from tests.conftest import Labelled
 
-VARIANTS, CALIBRATION = 35, 16
+BOX = ("x0", "y0", "x1", "y1")
+VARIANTS, CALIBRATION = 18, 24
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +37,13 @@ def reports(labelled: Labelled) -> dict[str, Report]:
     """
     checkpoint = Checkpoint.read(SHIPPED)
     generator = np.random.default_rng(0)
+    with (labelled.folder / "labels.csv").open(newline="") as table:
+        boxes = {row["id"]: [int(float(row[k])) for k in BOX] for row in csv.DictReader(table)}
     samples, pixels = [], []
     for variant in range(VARIANTS):
         for sample in labelled.samples:
-            image = moved(decode(sample.path), generator)
+            x0, y0, x1, y1 = boxes[sample.id]
+            image = moved(decode(sample.path)[y0:y1, x0:x1], generator)
             samples.append(sample._replace(id=f"{sample.id}-{variant}"))
             pixels.append(preprocess(image, None, checkpoint.header.preprocessing))
     calibration = CalibrationSet(samples[:CALIBRATION], pixels[:CALIBRATION])
@@ -50,9 +55,11 @@ def reports(labelled: Labelled) -> dict[str, Report]:
 def moved(grey: Grey, generator: np.random.Generator) -> Grey:
     """Return a picture that was taken a little otherwise."""
     height, width = grey.shape
-    turn = cv2.getRotationMatrix2D((width / 2, height / 2), *generator.uniform((-8, 0.9), (8, 1.1)))
+    turn = cv2.getRotationMatrix2D(
+        (width / 2, height / 2), *generator.uniform((-5, 0.95), (5, 1.05))
+    )
     turned = cv2.warpAffine(grey, turn, (width, height))
-    return np.clip(turned ** generator.uniform(0.8, 1.25), 0, 1).astype(np.float32)
+    return np.clip(turned ** generator.uniform(0.9, 1.1), 0, 1).astype(np.float32)
 
 
 def gate(folder: Path, report: Report) -> tuple[int, dict[str, dict[str, str]]]:
