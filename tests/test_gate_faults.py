@@ -85,11 +85,7 @@ def test_a_fault_is_caught(reports: dict[str, Report], tmp_path: Path, fault: st
     assert "fail" in {check["outcome"] for check in checks.values()}, checks
 
 
-def test_a_group_that_is_off_is_caught_by_the_groups_alone_and_named(
-    reports: dict[str, Report], tmp_path: Path
-) -> None:
-    """Neither the MAE nor the bias of all children shows it."""
+def test_the_group_that_is_off_is_named(reports: dict[str, Report], tmp_path: Path) -> None:
     _, checks = gate(tmp_path, reports[faults.GROUP])
-    assert checks["max_drift_months"]["outcome"] != "fail"
     assert checks["max_group_change_months"]["outcome"] == "fail"
     assert checks["max_group_change_months"]["groups"][0].startswith("girls of ")
