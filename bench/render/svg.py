@@ -92,8 +92,9 @@ class Scale:
 
     def ticks(self, most: int = 6) -> list[float]:
         """Return round numbers within the scale, at least two where that is possible."""
-        if self.log:
+        if self.log and self.high / self.low > 4:
             return _log_ticks(self.low, self.high, most)
+        # A short logarithmic axis is nearly a linear one.
         step = _step((self.high - self.low) / max(most - 1, 1))
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [round(index * step, 10) + 0.0 for index in range(first, last + 1)]
