@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from bakit.bench.drift import _localizer_key
+from bakit.bench.ages import localizer_key
 from bakit.bundle import Artifact, Bundle, seal
 from bakit.cli import main
 from bakit.export import export_bundle
@@ -179,7 +179,7 @@ def test_localizers_with_other_weights_share_no_boxes(exported):
         localizer, companions=(msgspec.structs.replace(weights, sha256="0" * 64),)
     )
     manifest = msgspec.structs.replace(bundle.manifest, artifacts=(other, regressor))
-    assert _localizer_key(Bundle(bundle.root, manifest, "")) != _localizer_key(bundle)
+    assert localizer_key(Bundle(bundle.root, manifest, "")) != localizer_key(bundle)
 
 
 # What is refused
