@@ -701,7 +701,18 @@ def weak_build(artifact: Json, version: str, downgrade: bool) -> Json:
     build = choose_build(artifact, version)
     if downgrade and build.get("strongly_typed"):
         raise AgentError("TensorRT %s builds the INT8 graph as it is: export with --fp16" % version)
+    if downgrade and "int8" in build.get("flags", ()) and not build.get("calibration_cache"):
+        # Without the INT8 flag, TensorRT refuses a graph with quantize-dequantize pairs.
+        return dict(next(b for b in artifact["builds"] if b.get("calibration_cache")))
     return build
+
+
+def precision_words(layers: Dict[str, int], build: Json, flags: Sequence[str]) -> str:
+    """Return what an engine computes in: what its layers say, or else what was asked for."""
+    held = [name for name in ("int8", "fp16", "fp32") if layers.get(name)]
+    if not held and build.get("strongly_typed"):
+        return "with the types of %s" % build["path"]
+    return "+".join(held or flags) or "fp32"
 
 
 def with_header(cache: bytes, version: str) -> bytes:
@@ -742,8 +753,9 @@ class TensorRtModel:
             raise AgentError(
                 "TensorRT has not enough memory to run the engine; close other programs"
             )
-        self.provider = "TensorRT %s %s" % (tensorrt.__version__, "+".join(flags) or "fp32")
         self.layers = self._layers()
+        words = precision_words(self.layers, build, flags)
+        self.provider = "TensorRT %s %s" % (tensorrt.__version__, words)
         self._stream = ctypes.c_void_p()
         self._cuda.call("cudaStreamCreate", ctypes.byref(self._stream))
         self._tensors = self._bind()
@@ -1051,7 +1063,7 @@ class TrtexecModel:
         version = str(trtexec_version(self._tool))
         build = weak_build(artifact, version, options["downgrade"])
         flags = flags_of(build, options["downgrade"])
-        self.provider = "trtexec %s %s" % (version, "+".join(flags) or "fp32")
+        self.provider = "trtexec %s %s" % (version, precision_words({}, build, flags))
         self.layers = {}  # type: Dict[str, int]
         self.build_s = None  # type: Optional[float]
         self._scratch = tempfile.mkdtemp(prefix="trtexec-", dir=options["work"])

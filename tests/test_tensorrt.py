@@ -9,10 +9,12 @@ import struct
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
 
+from bakit.bench import agent
 from bakit.bundle import Bundle, seal
 from bakit.errors import BundleError, MissingProgramError, UnsupportedTargetError
 from bakit.export.half import half_model
@@ -213,6 +215,33 @@ def test_int8_is_refused_before_a_build_where_there_is_none(exported, tensorrt_d
     assert not list((tmp_path / "home").rglob("*.engine"))
     with Runtime(exported("tensorrt", "fp16")) as runtime:
         assert "fp16" in runtime.provider
+
+
+@pytest.mark.parametrize("version", ["8.2.1", "8.6.1", "10.3.0", "11.4.1"])
+def test_what_an_engine_computes_in_is_what_its_layers_say(exported, tensorrt_double, version):
+    tensorrt_double(version)
+    for precision in ("fp32", "fp16", "int8"):
+        with Runtime(exported("tensorrt", precision)) as runtime:
+            assert runtime.provider == f"TensorRT {version} {precision}"
+
+
+def test_types_that_nobody_reports_are_said_to_be_the_file_s(exported):
+    builds = msgspec.to_builtins(exported("tensorrt", "fp16").artifact("regressor").builds)
+    assert agent.precision_words({}, builds[0], ["fp16"]) == "fp16"
+    assert agent.precision_words({}, builds[1], []) == "with the types of regressor-fp16.onnx"
+    assert agent.precision_words({"fp32": 3, "int8": 9}, builds[1], []) == "int8+fp32"
+
+
+@pytest.mark.parametrize("version", ["8.2.1", "8.6.1"])
+def test_a_downgrade_builds_the_float_graph(exported, tensorrt_double, tmp_path, version):
+    tensorrt_double(version, "53")
+    bundle = exported("tensorrt", "int8")
+    options = {"gpu": "GM20B", "sm": [5, 3], "workspace_mb": 256, "downgrade": True}
+    regressor = msgspec.to_builtins(bundle.artifact("regressor"))
+    engines = agent.Engines(str(tmp_path / "engines"))
+    model = agent.TensorRtModel(str(bundle.root), regressor, engines, options)
+    assert model.provider == f"TensorRT {version} fp16"
+    model.close()
 
 
 def test_what_is_missing_is_said(exported, refused, tensorrt_double, monkeypatch, labelled):

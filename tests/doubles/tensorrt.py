@@ -153,8 +153,10 @@ class Builder:
             names = [
                 name for name in ("FP16", "INT8") if getattr(BuilderFlag, name) in config.flags
             ]
-        scales = b""
-        if "INT8" in names and b"DequantizeLinear" not in network.graph:
+        scales, has_pairs = b"", b"DequantizeLinear" in network.graph
+        if has_pairs and not network.strongly_typed and "INT8" not in names:
+            return None
+        if "INT8" in names and not has_pairs:
             assert config.int8_calibrator.initialised
             assert config.int8_calibrator.get_batch_size() == 1
             scales = config.int8_calibrator.read_calibration_cache()
@@ -162,6 +164,8 @@ class Builder:
                 return None
         kind = {"version": __version__, "flags": names, "scales": scales.decode()}
         kind["strongly_typed"] = network.strongly_typed
+        halves = network.strongly_typed and b"/half" in network.graph
+        kind["types"] = "Int8" if has_pairs else "Half" if halves else "FP32"
         head = json.dumps(kind, sort_keys=True).encode()
         body = head + b"\n" + network.graph
         return memoryview(_MAGIC + b"%d\n" % len(body) + body)
@@ -284,7 +288,7 @@ class _Inspector:
     def get_engine_information(self, form):
         assert form == LayerInformationFormat.JSON
         flags = self._kind["flags"]
-        word = "Int8" if "INT8" in flags else "Half" if "FP16" in flags else "FP32"
+        word = "Int8" if "INT8" in flags else "Half" if "FP16" in flags else self._kind["types"]
         key = "Format/Datatype" if WEAK else "Datatype"
         layer = {"Name": "conv", "Outputs": [{"Name": "x", key: word}]}
         return json.dumps({"Layers": [layer, layer]})
