@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from dataclasses import dataclass
 from enum import Enum
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Protocol, cast
 
-from bakit.errors import MissingBackendError, UnsupportedTargetError
+from bakit.errors import MissingBackendError, MissingProgramError, UnsupportedTargetError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -112,10 +113,11 @@ class Target:
         export_extra: Groups that install what ``exporter`` imports, separated by commas.
         writers: Packages, besides those of every export, whose versions decide the files' bytes.
         note: What a precision's name does not say of how it is computed; empty if nothing.
+        platform: ``sys.platform`` of the only system that can run it; empty if any can.
+        reference: Name of the target whose backend runs its files where its own cannot; empty if
+            none does. It checks them at export, and its numbers only stand for the target's.
         portable: Whether its files run on other machines than the one that wrote them.
         verified: What was shown of it, and how.
-        checker: Module with ``open_session`` that runs the files where they were exported, if the
-            backend cannot run there: by another library, whose numbers stand for the target's.
         localizer_form: How steps on the image are written unless it is said otherwise.
     """
 
@@ -131,15 +133,26 @@ class Target:
     export_extra: str = "export"
     writers: tuple[str, ...] = ()
     note: str = ""
-    checker: str = ""
+    platform: str = ""
+    reference: str = ""
     localizer_form: LocalizerForm = "winograd"
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether this operating system can run it."""
+        return self.platform in {"", sys.platform}
 
     def load_backend(self) -> Backend:
         """Import the backend.
 
         Raises:
-            MissingBackendError: If a library that it needs is not installed.
+            MissingBackendError: If a library that it needs is not installed, or this operating
+                system cannot run it.
         """
+        if not self.runs_here:
+            need = f"target {self.name!r} runs on {self.platform} only"
+            remedy = f"here, export and run target {self.reference!r}, the same models"
+            raise MissingProgramError(need, remedy)
         return cast("Backend", self._load(self.backend, self.extra))
 
     def load_checker(self) -> Backend:
@@ -148,9 +161,9 @@ class Target:
         Raises:
             MissingBackendError: If a library that it needs is not installed.
         """
-        if not self.checker:
+        if not self.reference or (self.platform and self.runs_here):
             return self.load_backend()
-        return cast("Backend", self._load(self.checker, self.export_extra))
+        return get_target(self.reference).load_backend()
 
     def load_exporter(self) -> Exporter:
         """Import the exporter.
@@ -221,7 +234,39 @@ _BUILT_IN = (
         "ONNX Runtime in every test run; see docs/tensorrt.md",
         note="graphs, from which each device builds its engine at first use. int8 needs a GPU with "
         "INT8 arithmetic, which the Jetson Nano's is not",
-        checker="bakit.backends.ort",
+        reference="onnx",
+        localizer_form="loop",
+    ),
+    Target(
+        name="coreml",
+        title="Core ML on an iPhone, iPad or Mac",
+        suffix=".mlpackage",
+        precisions=frozenset(Precision),
+        exporter="bakit.export.coreml",
+        backend="bakit.backends.coreml",
+        extra="coreml",
+        portable=True,
+        verified="unverified on Apple hardware; by the reference runtime every test run",
+        export_extra="export,coreml",
+        writers=("coremltools",),
+        note="verify it on a Mac: bakit verify BUNDLE --on-device",
+        platform="darwin",
+        reference="coreml-reference",
+        localizer_form="loop",
+    ),
+    Target(
+        name="coreml-reference",
+        title="Core ML's files, run by our numpy reference",
+        suffix=".mlpackage",
+        precisions=frozenset(Precision),
+        exporter="bakit.export.coreml",
+        backend="bakit.backends.mil",
+        extra="coreml",
+        portable=True,
+        verified="every test run, on x86-64 Linux",
+        export_extra="export,coreml",
+        writers=("coremltools",),
+        note="checks Core ML's files anywhere: its ages stand in for Core ML's, its times do not",
         localizer_form="loop",
     ),
 )

@@ -208,7 +208,10 @@ def test_a_bundle_that_lacks_a_model_is_refused(refused, edit, labelled, role):
 
 def test_a_bundle_of_an_unknown_target_is_refused(refused, edit, labelled):
     line = refused("verify", edit(target="abacus"))
-    assert line.endswith("unknown target 'abacus'; known targets: fake, onnx, openvino, torch")
+    assert line.endswith(
+        "unknown target 'abacus'; known targets: "
+        "coreml, coreml-reference, fake, onnx, openvino, tensorrt, torch"
+    )
 
 
 def test_a_model_file_of_something_else_is_refused(refused, edit, exported):

@@ -83,7 +83,8 @@ def test_several_bundles(refused, fake_bundle, tmp_path):
 
 def test_an_unknown_target(refused, checkpoint):
     line = refused("export", checkpoint.path, "--target", "onnx", "--target", "abacus")
-    assert line == "bakit: unknown target 'abacus'; known targets: onnx, openvino, torch"
+    known = "coreml, coreml-reference, onnx, openvino, tensorrt, torch"
+    assert line == f"bakit: unknown target 'abacus'; known targets: {known}"
 
 
 def test_a_precision_that_the_target_lacks(refused, checkpoint):
@@ -261,7 +262,15 @@ def bare(checkpoint, exported, labelled, tmp_path_factory):
         "doctor": [],
     }
     arguments = [[name, *map(str, rest)] for name, rest in commands.items()]
-    absent = ["onnx", "onnxruntime", "openvino", "safetensors", "torch", "torchvision"]
+    absent = [
+        "coremltools",
+        "onnx",
+        "onnxruntime",
+        "openvino",
+        "safetensors",
+        "torch",
+        "torchvision",
+    ]
     absent += ["lightning"]
     code = (
         "import json, sys\n"
@@ -336,7 +345,15 @@ def test_a_plug_in_that_fails_is_named_and_does_no_harm(monkeypatch):
     )
     monkeypatch.setattr("bakit.targets.entry_points", lambda group: points.select(group=group))
     found, failed = find_targets()
-    assert set(found) == {"fake", "onnx", "openvino", "torch"}
+    assert set(found) == {
+        "coreml",
+        "coreml-reference",
+        "fake",
+        "onnx",
+        "openvino",
+        "tensorrt",
+        "torch",
+    }
     assert failed == {
         "broken": "ModuleNotFoundError: No module named 'somebodys_library'",
         "wrong": "bakit:__version__ is a str, not a Target",

@@ -16,6 +16,11 @@ import click
     help="Check too that the key's owner signed the bundle (bakit sign).",
 )
 @click.option("--threads", type=click.IntRange(1), help="Threads of the backend.")
+@click.option(
+    "--on-device",
+    is_flag=True,
+    help="Only by what the bundle is for: refuses where it cannot run, such as Core ML off a Mac.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object an image.")
 @click.pass_context
 def command(
@@ -24,11 +29,13 @@ def command(
     public_key: Path | None,
     threads: int | None,
     *,
+    on_device: bool,
     as_json: bool,
 ) -> None:
     """Check a bundle's files against its manifest, and its golden outputs on this machine.
 
-    Exits with 1 when an output is off by more than the bundle allows.
+    A bundle that cannot run on this system is checked by its reference runtime, which is said;
+    --on-device refuses that. Exits with 1 when an output is off by more than the bundle allows.
 
     \b
     Example:
@@ -37,10 +44,20 @@ def command(
     import msgspec
 
     from bakit.bundle import Bundle
+    from bakit.targets import get_target
     from bakit.verify import check_golden
 
     opened = Bundle.read(bundle, public_key)
-    checks = check_golden(opened, threads)
+    target = get_target(opened.manifest.target)
+    backend = None
+    if target.reference and not (on_device or target.runs_here):
+        backend = target.load_checker()
+        click.echo(
+            f"{target.name} cannot run here: checked by {target.reference}, which is not the "
+            "device; run this command with --on-device where it can",
+            err=True,
+        )
+    checks = check_golden(opened, threads, backend)
     for check in checks:
         if as_json:
             click.echo(msgspec.json.encode(check))

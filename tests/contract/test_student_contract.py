@@ -28,6 +28,7 @@ def test_every_target_finds_the_student_s_hand(name, with_student, tmp_path):
     target = get_target(name)
     try:
         target.load_backend()
+        backend = target.load_checker()
         target.load_exporter()
     except MissingBackendError as missing:
         pytest.skip(str(missing))
@@ -37,7 +38,7 @@ def test_every_target_finds_the_student_s_hand(name, with_student, tmp_path):
     student = get_localizer("student")
     with (
         open_localizer(student.weights, student.settings, 1) as session,
-        Runtime(bundle, threads=1) as runtime,
+        Runtime(bundle, threads=1, backend=backend) as runtime,
     ):
         for seed in (6000, 6100):
             picture = make_phantom(seed, height=160).image

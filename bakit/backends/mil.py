@@ -1,0 +1,204 @@
+"""A reference runtime for Core ML programs: executes an ``.mlpackage`` without Apple's parts.
+
+It follows the definition of each operator: float16 results are rounded to float16, and quantized
+values are the integers that the program says. It is a check of the file, not a model of a phone:
+products are summed in float32, and Apple's hardware sums in its own order and width.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bakit.backends.coreml_library import coremltools, milproto
+from bakit.backends.mil_operators import OPERATORS
+from bakit.errors import BundleError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+    import numpy.typing as npt
+
+    from bakit.bundle import Artifact
+    from bakit.targets import Tensors
+
+    Values = dict[int, Any]
+
+PROVIDER = "coreml-reference-numpy"
+MODEL = "Data/com.apple.CoreML/model.mlmodel"
+WEIGHTS_FOLDER = "Data/com.apple.CoreML/weights"
+_PACKAGE_DEPTH = 2
+"""Folders between the package and the model file inside it."""
+_LOOP = "while_loop"
+
+
+class MilSession:
+    """A Core ML program, open in numpy.
+
+    Args:
+        package: The ``.mlpackage``.
+        dtypes: Dtype of each output.
+
+    Raises:
+        BundleError: If it cannot be read, or has an operator that is not known here.
+    """
+
+    provider = PROVIDER
+
+    def __init__(self, package: Path, dtypes: Mapping[str, str]) -> None:
+        try:
+            spec = coremltools.proto.Model_pb2.Model()
+            spec.ParseFromString((package / MODEL).read_bytes())
+            weights = str(package / WEIGHTS_FOLDER)
+            program = milproto.load(spec, spec.specificationVersion, weights)
+            function = program.functions["main"]
+        except Exception as error:  # protobuf's, coremltools' and the system's have no common base
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            message = f"{package}: not a Core ML program that can be read: {reason}"
+            raise BundleError(message) from error
+        self._dtypes = dict(dtypes)
+        self._program = program  # a value's key is the identity of its variable, kept alive here
+        self._inputs = {name: id(variable) for name, variable in function.inputs.items()}
+        self._outputs = {variable.name: id(variable) for variable in function.outputs}
+        self._constants: Values = {}
+        self._steps = self._compile(function, package)
+        if set(self._outputs) != set(dtypes):
+            made, said = sorted(self._outputs), sorted(dtypes)
+            message = f"{package}: gives {made}, the manifest says {said}"
+            raise BundleError(message)
+
+    def run(self, feeds: Tensors) -> Tensors:
+        """Run one inference: input names to arrays, output names to arrays."""
+        values = self._constants | {
+            key: np.asarray(feeds[name], np.float32) for name, key in self._inputs.items()
+        }
+        for step in self._steps:
+            step(values)
+        return {
+            name: values[self._outputs[name]].astype(dtype) for name, dtype in self._dtypes.items()
+        }
+
+    def __enter__(self) -> MilSession:
+        """Return the session itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Free the weights."""
+        self._steps, self._constants, self._program = [], {}, None
+
+    def _compile(self, block: Any, package: Path) -> list[Callable[[Values], None]]:  # noqa: ANN401
+        """Return what to do for each operation; what follows from constants is done at once."""
+        steps: list[Callable[[Values], None]] = []
+        for operation in block.operations:
+            kind = operation.op_type
+            if kind == "const":
+                self._constants[id(operation.outputs[0])] = _constant(operation.outputs[0].val)
+            elif kind == _LOOP:
+                steps.append(self._loop(operation, package))
+            elif kind in OPERATORS:
+                step = _step(operation)
+                if all(key in self._constants for key in _keys(operation)):
+                    step(self._constants)
+                else:
+                    steps.append(step)
+            else:
+                message = (
+                    f"{package}: the operator {kind!r} ({operation.name}) is not known to the "
+                    "reference runtime"
+                )
+                raise BundleError(message)
+        return steps
+
+    def _loop(self, operation: Any, package: Path) -> Callable[[Values], None]:  # noqa: ANN401
+        """Return what runs a ``while_loop``."""
+        start = [id(variable) for variable in operation.inputs["loop_vars"]]
+        results = [id(variable) for variable in operation.outputs]
+        condition, body = operation.blocks
+        asks, turns = (self._compile(block, package) for block in (condition, body))
+        asked = [id(variable) for variable in condition.inputs]
+        entering = [id(variable) for variable in body.inputs]
+        proceed = id(condition.outputs[0])
+        leaving = [id(variable) for variable in body.outputs]
+
+        def run(values: Values) -> None:
+            state = [values[key] for key in start]
+            while True:
+                values.update(zip(asked, state, strict=True))
+                for ask in asks:
+                    ask(values)
+                if not values[proceed]:
+                    break
+                values.update(zip(entering, state, strict=True))
+                for turn in turns:
+                    turn(values)
+                state = [values[key] for key in leaving]
+            values.update(zip(results, state, strict=True))
+
+        return run
+
+
+def _step(operation: Any) -> Callable[[Values], None]:  # noqa: ANN401
+    """Return what computes one operation into the values."""
+    compute = OPERATORS[operation.op_type]
+    output = operation.outputs[0]
+    result = id(output)
+    half = coremltools.converters.mil.mil.types.builtin_to_string(output.dtype) == "fp16"
+    arguments = {
+        key: [id(item) for item in value] if isinstance(value, (list, tuple)) else id(value)
+        for key, value in operation.inputs.items()
+        if value is not None
+    }
+
+    def run(values: Values) -> None:
+        given = {
+            key: [values[item] for item in source] if isinstance(source, list) else values[source]
+            for key, source in arguments.items()
+        }
+        value = compute(**given)
+        values[result] = _round_half(value) if half else value
+
+    return run
+
+
+def _keys(operation: Any) -> list[int]:  # noqa: ANN401
+    """Return the keys of everything that an operation reads."""
+    keys: list[int] = []
+    for value in operation.inputs.values():
+        if isinstance(value, (list, tuple)):
+            keys += [id(item) for item in value]
+        elif value is not None:
+            keys.append(id(value))
+    return keys
+
+
+def _round_half(value: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+    """Round to what a float16 can hold, and keep it in float32: numpy computes that faster."""
+    with np.errstate(over="ignore"):  # beyond 65504 it is infinite, as on the device
+        return value.astype(np.float16).astype(np.float32)
+
+
+def _constant(value: Any) -> Any:  # noqa: ANN401
+    """Return a constant to compute with: halves as the floats that they are."""
+    if isinstance(value, (str, bool)):
+        return value
+    array = np.asarray(value)
+    return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
+def open_session(path: Path, artifact: Artifact, threads: int | None) -> MilSession:
+    """Open the package that the model file at ``path`` lies in; numpy decides on its threads.
+
+    Raises:
+        BundleError: If it cannot be read, or has an operator that is not known here.
+    """
+    del threads
+    package = path.parents[_PACKAGE_DEPTH]
+    return MilSession(package, {spec.name: spec.dtype for spec in artifact.outputs})
