@@ -497,20 +497,19 @@ class PowerMeter:
                 continue
 
     def _read_tegrastats(self, done: threading.Event) -> None:
-        process = subprocess.Popen(
+        with subprocess.Popen(
             [str(self._tegrastats), "--interval", "100"],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-        )
+        ) as process:
 
-        def stop() -> None:
-            done.wait()
-            process.kill()
+            def stop() -> None:
+                done.wait()
+                process.kill()
 
-        threading.Thread(target=stop, daemon=True).start()
-        for line in process.stdout or ():
-            self._add(parse_tegrastats(line.decode("utf-8", "replace"))["rails_w"])
-        process.wait()
+            threading.Thread(target=stop, daemon=True).start()
+            for line in process.stdout or ():
+                self._add(parse_tegrastats(line.decode("utf-8", "replace"))["rails_w"])
 
 
 def temperatures(root: str = "/") -> Dict[str, float]:
@@ -559,7 +558,7 @@ def power_mode(root: str = "/") -> Optional[str]:
         if asked:
             return asked
     # nvpmodel may need root; what it did last stands here.
-    found = re.search(r"(\d+)\s*$", read_text(os.path.join(root, "var/lib/nvpmodel/status")))
+    found = re.search(r"pmode:(\d+)", read_text(os.path.join(root, "var/lib/nvpmodel/status")))
     return modes.get(int(found.group(1))) if found else None
 
 

@@ -104,10 +104,15 @@ def bench_host(
         raise InputError(message) from error
     finally:
         if not keep:
-            for command in (" ".join([*map(shlex.quote, remote), "stop", work]), f"rm -rf {work}"):
+            for command in (" ".join([*map(shlex.quote, remote), "stop", work]), _remove(work)):
                 with suppress(InputError, ConnectionLostError):
                     device.shell(command)
     return _join(json.loads(result), failures, chosen, drift, began)
+
+
+def _remove(work: str) -> str:
+    """Return the command that removes a work folder, and the folders above it if they are empty."""
+    return f"rm -rf {work}; rmdir {JOBS} .cache/bakit 2>/dev/null; true"
 
 
 def _drift_set(

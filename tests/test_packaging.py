@@ -121,6 +121,7 @@ def test_every_command_module_is_listed():
         "__init__",
         "bench_goal",
         "bench_tables",
+        "host_options",
         "paths",
         "phone_options",
         "progress",
