@@ -15,6 +15,7 @@ COMMANDS = {
     "ablate": "Train the rows of the paper's Table 2 and compare.",
     "bench": "Measure latency and accuracy drift of bundles.",
     "calibrate": "Gather INT8 activation ranges on training images.",
+    "check": "Judge ONNX graphs against where they are to run: TensorRT, Jetson.",
     "demo": "Run the whole main job on generated radiographs.",
     "describe": "Show what is in a labelled folder, and what is wrong with it.",
     "distill": "Teach a small network to find the hand: the student, or the amortised localizer.",

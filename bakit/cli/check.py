@@ -1,0 +1,116 @@
+"""``bakit check``."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bakit.cli.tables import new_console, new_table, print_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bakit.export.check.run import Judged
+
+SHOWN = 5
+"""Nodes shown of each rule."""
+
+
+def _print_profiles(ctx: click.Context, _: click.Parameter, value: object) -> None:
+    if not value or ctx.resilient_parsing:
+        return
+    from bakit.export.check.profiles import PROFILES
+
+    console = new_console()
+    table = new_table("", ("profile", "TensorRT", "opset", "INT8", "stands for"), left=range(5))
+    for item in PROFILES.values():
+        opsets = f"{item.opsets[0]} to {item.opsets[1]}"
+        table.add_row(item.name, item.tensorrt, opsets, "yes" if item.int8 else "no", item.title)
+    console.print(table)
+    ctx.exit()
+
+
+@click.command("check")
+@click.argument(
+    "paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@click.option(
+    "--profile",
+    "profiles",
+    multiple=True,
+    required=True,
+    metavar="NAME",
+    help="jetson-nano, jetpack-5, jetpack-6, tensorrt-10 or tensorrt-11; may be given again.",
+)
+@click.option(
+    "--list",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_profiles,
+    help="Show the profiles and leave.",
+)
+@click.option("--all", "show_all", is_flag=True, help=f"Show every node, not {SHOWN} of a rule.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a graph and profile.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    paths: tuple[Path, ...],
+    profiles: tuple[str, ...],
+    *,
+    show_all: bool,
+    as_json: bool,
+) -> None:
+    """Judge ONNX graphs against where they are to run, without that hardware.
+
+    FILE is an ONNX file, or a bundle's folder: of a bundle, the graphs that the profile's TensorRT
+    would build. Nothing is run. docs/check.md lists the rules, and what is not judged.
+
+    Exit status: 0 nothing that would be refused, 1 an error was found, 2 bad input.
+
+    \b
+    Example:
+      bakit check model.onnx --profile jetson-nano
+      bakit check bakit-bundles/bakit-rsna100-tensorrt-int8 --profile jetpack-6 --json
+      bakit check --list
+    """
+    import msgspec
+
+    from bakit.export.check.run import check_paths
+
+    judged = check_paths(paths, profiles)
+    console = new_console()
+    for item in judged:
+        if as_json:
+            click.echo(msgspec.json.encode(item))
+        else:
+            _print_judged(console, item, show_all=show_all)
+    ctx.exit(1 if any(item.errors for item in judged) else 0)
+
+
+def _print_judged(console: Console, judged: Judged, *, show_all: bool) -> None:
+    """Print a graph's findings, those of one rule together."""
+    counts = {"error": judged.errors, "warning": len(judged.findings) - judged.errors}
+    words = [f"{count} {what}{'s' * (count > 1)}" for what, count in counts.items() if count]
+    result = ", ".join(words) or "ok"
+    print_line(
+        console,
+        f"{judged.file} for {judged.profile} (TensorRT {judged.tensorrt}): {result}; "
+        f"{judged.nodes} nodes, opset {judged.opset}, IR {judged.ir_version}",
+    )
+    ordered = sorted(judged.findings, key=lambda item: (item.severity, item.rule, item.remedy))
+    for (severity, rule, remedy), found in groupby(
+        ordered, key=lambda item: (item.severity, item.rule, item.remedy)
+    ):
+        findings = list(found)
+        print_line(console, f"  {severity} {rule} ({len(findings)}): {remedy}")
+        shown = findings if show_all else findings[:SHOWN]
+        for item in shown:
+            place = " ".join(part for part in (item.operator, item.node) if part)
+            where = f" in {item.graph}" if item.graph not in {"", "main"} else ""
+            print_line(console, f"    {place}{where}{': ' if place else ''}{item.message}")
+        if len(findings) > len(shown):
+            print_line(console, f"    and {len(findings) - len(shown)} more; --all shows them")

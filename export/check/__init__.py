@@ -1,0 +1,12 @@
+"""A static judge of ONNX graphs: will they build where they are to run?
+
+``check_model(model, PROFILES["jetson-nano"])`` returns what stands against a graph; nothing is run.
+"""
+
+from __future__ import annotations
+
+from bakit.export.check.findings import RULES, Finding
+from bakit.export.check.judge import check_model
+from bakit.export.check.profiles import PROFILES, Profile, get_profile
+
+__all__ = ["PROFILES", "RULES", "Finding", "Profile", "check_model", "get_profile"]

@@ -1,0 +1,107 @@
+"""Judge a graph against a profile: every rule on the file, and on every graph inside it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx
+from onnx import checker, shape_inference
+
+from bakit.export.check.findings import RULES, Finding, Severity
+from bakit.export.check.nodes import check_node
+from bakit.export.check.operators import FUNCTIONS
+from bakit.export.check.quantized import check_quantized
+from bakit.export.check.scope import Scope
+from bakit.export.check.tensors import check_borders, check_tensors
+from bakit.export.onnx_writer import walk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bakit.export.check.profiles import Profile
+
+DEFAULT = ("", "ai.onnx")
+"""Names of the default domain."""
+
+
+def check_model(model: onnx.ModelProto, profile: Profile) -> tuple[Finding, ...]:
+    """Return what stands against a model, the worst first and otherwise as the nodes stand.
+
+    Nothing is run. Bodies of Loop, If and Scan are judged like the graph around them, and so are
+    the functions of a file.
+
+    Args:
+        model: The model; it is not changed. Values of external data must have been loaded.
+        profile: Where it is to run.
+    """
+    findings = [*_check_file(model, profile)]
+    scopes = [Scope(_inferred(model).graph, "main")]
+    findings += check_borders(scopes[0], profile)
+    functions = {(item.domain, item.name) for item in model.functions}
+    if profile.oldest >= FUNCTIONS:
+        scopes += [Scope(item, f"function {item.domain}::{item.name}") for item in model.functions]
+    opset = default_opset(model)
+    while scopes:
+        scope = scopes.pop(0)
+        findings += check_tensors(scope, profile)
+        for node in scope.graph.node:
+            if node.domain not in DEFAULT:
+                if profile.oldest < FUNCTIONS or (node.domain, node.op_type) not in functions:
+                    message = f"{node.domain}::{node.op_type} is not an operator of ONNX"
+                    findings.append(scope.finding("domain", node, message))
+                continue
+            findings += check_node(scope, node, profile)
+            findings += check_quantized(scope, node, profile, opset)
+        scopes[:0] = scope.children()
+    return tuple(sorted(findings, key=lambda item: item.severity))
+
+
+def _check_file(model: onnx.ModelProto, profile: Profile) -> Iterator[Finding]:
+    """Yield what is about the whole file."""
+    try:
+        checker.check_model(model)
+    except (checker.ValidationError, ValueError, RuntimeError, TypeError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        yield _about_file("invalid-model", reason)
+    opset = default_opset(model)
+    lowest, highest = profile.opsets
+    if not lowest <= opset <= highest:
+        yield _about_file(
+            "opset",
+            f"opset {opset}; the parser of TensorRT {profile.tensorrt} was made for {lowest} to "
+            f"{highest}",
+        )
+    if model.ir_version > profile.max_ir:
+        reader = "ONNX Runtime 1.10" if profile.old_onnxruntime else "the parser"
+        yield _about_file(
+            "ir-version",
+            f"format version {model.ir_version}; {reader} knows up to {profile.max_ir}",
+            "error" if profile.old_onnxruntime else None,
+        )
+    if profile.old_onnxruntime:
+        used = {node.domain for node in walk(model.graph)}
+        for item in model.opset_import:
+            if item.domain not in DEFAULT and item.domain not in used:
+                message = f"imports {item.domain} {item.version}, which no node uses"
+                yield _about_file("unused-domain", message)
+    nodes = sum(node.op_type != "Constant" for node in walk(model.graph))
+    if profile.many_nodes is not None and nodes > profile.many_nodes:
+        yield _about_file("many-nodes", f"{nodes} nodes; over {profile.many_nodes} is in doubt")
+
+
+def _about_file(rule: str, message: str, severity: Severity | None = None) -> Finding:
+    kind, _, remedy = RULES[rule]
+    return Finding(severity or kind, rule, "", "", "", message, remedy)
+
+
+def default_opset(model: onnx.ModelProto) -> int:
+    """Return the version of the default operator set, 0 if none is imported."""
+    return max((item.version for item in model.opset_import if item.domain in DEFAULT), default=0)
+
+
+def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with the shapes and types that ONNX can infer; as it is if it cannot."""
+    try:
+        return shape_inference.infer_shapes(model, data_prop=True)
+    except (shape_inference.InferenceError, ValueError, RuntimeError, TypeError):
+        return model

@@ -1,0 +1,210 @@
+"""What TensorRT's ONNX parser takes: data, by the first or last version of TensorRT it is true for.
+
+Where two sources differ, the one that refuses more is followed; ``docs/check.md`` names these.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from onnx import TensorProto
+
+if TYPE_CHECKING:
+    from bakit.export.check.profiles import Version
+
+_BY_VERSION: dict[Version, str] = {
+    (8, 2): """
+        Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool BatchNormalization
+        Cast Ceil Celu Clip Concat Constant ConstantOfShape Conv ConvTranspose Cos Cosh CumSum
+        DepthToSpace DequantizeLinear Div Dropout Einsum Elu Equal Erf Exp Expand EyeLike Flatten
+        Floor GRU Gather GatherElements GatherND Gemm GlobalAveragePool GlobalLpPool GlobalMaxPool
+        Greater GreaterOrEqual HardSigmoid Identity If ImageScaler InstanceNormalization IsNaN LRN
+        LSTM LeakyRelu Less LessOrEqual Log LogSoftmax Loop LpNormalization LpPool MatMul Max
+        MaxPool Mean Min Mul Neg NonMaxSuppression Not Or PRelu Pad ParametricSoftplus Pow
+        QuantizeLinear RNN RandomUniform RandomUniformLike Range Reciprocal ReduceL1 ReduceL2
+        ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
+        ReduceSumSquare Relu Reshape Resize ReverseSequence Round ScaledTanh Scan Scatter
+        ScatterElements ScatterND Selu Shape Sigmoid Sign Sin Sinh Size Slice Softmax Softplus
+        Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Tan Tanh ThresholdedRelu Tile TopK
+        Transpose Unsqueeze Upsample Where
+    """,
+    (8, 4): "Shrink Xor",
+    (8, 5): """
+        GridSample MeanVarianceNormalization Mod NonZero RandomNormal RandomNormalLike RoiAlign
+        Trilu
+    """,
+    (8, 6): "GroupNormalization HardSwish IsInf LayerNormalization OneHot",
+    (9, 0): "CastLike",
+    (9, 2): "Hardmax",
+    (10, 1): "DeformConv",
+    (10, 4): "BlackmanWindow HammingWindow HannWindow",
+    (10, 5): "STFT",
+    (10, 15): "Attention Gelu Mish RMSNormalization RotaryEmbedding",
+}
+
+OPERATORS: dict[str, Version] = {
+    name: version for version, names in _BY_VERSION.items() for name in names.split()
+}
+"""The first version whose parser has an operator of the default domain."""
+
+REPLACEMENTS = {
+    "HardSwish": "write x * HardSigmoid(x, alpha=1/6, beta=0.5), which is the same",
+    "OneHot": "compare with a constant range: Cast(Equal(Unsqueeze(x), range))",
+    "Mod": "write a - b * Floor(a / b)",
+    "Xor": "write Not(Equal(a, b))",
+    "QLinearConv": "quantize as QuantizeLinear and DequantizeLinear pairs (QDQ)",
+    "QLinearMatMul": "quantize as QuantizeLinear and DequantizeLinear pairs (QDQ)",
+    "ConvInteger": "quantize as QuantizeLinear and DequantizeLinear pairs (QDQ)",
+    "MatMulInteger": "quantize as QuantizeLinear and DequantizeLinear pairs (QDQ)",
+    "DynamicQuantizeLinear": "use static scales: QuantizeLinear and DequantizeLinear (QDQ)",
+    "LayerNormalization": "write it with ReduceMean, Sub, Mul, Sqrt and Div (opset 16 does)",
+}
+"""What to write instead of an operator."""
+
+
+class Values(NamedTuple):
+    """An attribute of which the parser takes some values only.
+
+    Attributes:
+        operators: Their names.
+        attribute: The attribute; without it, the default is taken, which is among the values.
+        values: What is taken; of a list, every element must be among them.
+        until: First version that takes all values; None if none does.
+    """
+
+    operators: str
+    attribute: str
+    values: tuple[int | str, ...]
+    until: Version | None = None
+
+
+ATTRIBUTES = (
+    Values(
+        "Resize",
+        "coordinate_transformation_mode",
+        (
+            "half_pixel",
+            "pytorch_half_pixel",
+            "tf_half_pixel_for_nn",
+            "asymmetric",
+            "align_corners",
+        ),
+    ),
+    Values("Resize", "mode", ("nearest", "linear")),
+    Values("Resize", "antialias", (0,)),
+    Values("Resize", "keep_aspect_ratio_policy", ("stretch",)),
+    Values("Pad", "mode", ("constant", "edge", "reflect"), until=(10, 0)),
+    Values("MaxPool AveragePool LpPool", "dilations", (1,)),
+    Values("BatchNormalization", "training_mode", (0,)),
+    Values("ScatterElements", "reduction", ("none",), until=(10, 0)),
+    Values("ScatterND", "reduction", ("none",)),
+    Values("LSTM", "input_forget", (0,)),
+    Values("LSTM GRU RNN", "layout", (0,)),
+)
+
+
+class Constant(NamedTuple):
+    """An input that has to be a constant.
+
+    Attributes:
+        operators: Their names.
+        place: Which input, counted from 0.
+        what: What ONNX calls it.
+        until: First version that takes any tensor; None if none does.
+    """
+
+    operators: str
+    place: int
+    what: str
+    until: Version | None = None
+
+
+_REDUCE = (
+    "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd "
+    "ReduceSum ReduceSumSquare"
+)
+
+CONSTANTS = (
+    Constant("BatchNormalization", 1, "scale", until=(9, 0)),
+    Constant("BatchNormalization", 2, "B", until=(9, 0)),
+    Constant("BatchNormalization", 3, "input_mean", until=(9, 0)),
+    Constant("BatchNormalization", 4, "input_var", until=(9, 0)),
+    Constant("Clip", 1, "min", until=(8, 6)),
+    Constant("Clip", 2, "max", until=(8, 6)),
+    Constant("CumSum", 1, "axis"),
+    Constant("Dropout", 2, "training_mode"),
+    Constant("InstanceNormalization", 1, "scale", until=(8, 6)),
+    Constant("InstanceNormalization", 2, "B", until=(8, 6)),
+    Constant("NonMaxSuppression", 2, "max_output_boxes_per_class", until=(8, 5)),
+    Constant("NonMaxSuppression", 3, "iou_threshold", until=(8, 5)),
+    Constant("NonMaxSuppression", 4, "score_threshold", until=(8, 5)),
+    Constant("OneHot", 1, "depth"),
+    Constant("Pad", 2, "constant_value", until=(9, 0)),
+    Constant("Pad", 3, "axes", until=(10, 4)),
+    Constant(_REDUCE, 1, "axes"),
+    Constant("STFT", 1, "frame_step"),
+    Constant("STFT", 2, "window"),
+    Constant("Slice", 3, "axes", until=(10, 3)),
+    Constant("Squeeze Unsqueeze", 1, "axes"),
+    Constant("TopK", 1, "K", until=(8, 6)),
+    Constant("Upsample", 1, "scales"),
+)
+
+FIRST_OUTPUT_ONLY = {
+    "MaxPool": "Indices",
+    "LayerNormalization": "Mean",
+}
+"""Operators whose second output is not made, and what ONNX calls it."""
+
+FLOATS_ONLY: dict[str, Version | None] = {
+    "ArgMax": (8, 6),
+    "ArgMin": (8, 6),
+    "CumSum": None,
+    "Gemm": None,
+    "MatMul": None,
+    "Pow": (9, 0),
+    "Resize": None,
+    "TopK": (8, 6),
+}
+"""Operators that take no integers, and the first version that does."""
+
+FLOAT4E2M1 = 23
+"""ONNX's number of a type that older onnx libraries do not name."""
+
+TYPES: dict[int, Version] = {
+    TensorProto.FLOAT: (8, 2),
+    TensorProto.FLOAT16: (8, 2),
+    TensorProto.DOUBLE: (8, 2),
+    TensorProto.INT8: (8, 2),
+    TensorProto.INT32: (8, 2),
+    TensorProto.INT64: (8, 2),
+    TensorProto.BOOL: (8, 2),
+    TensorProto.BFLOAT16: (9, 0),
+    TensorProto.FLOAT8E4M3FN: (9, 0),
+    TensorProto.INT4: (10, 0),
+    FLOAT4E2M1: (10, 8),
+}
+"""The first version with an element type; UINT8 is an input's or an output's, and has its rule."""
+
+UINT8_AT_BORDERS: Version = (8, 5)
+"""The first version that takes UINT8 as the type of an input or output."""
+
+QUANTIZED: dict[int, Version] = {
+    TensorProto.INT8: (8, 2),
+    TensorProto.FLOAT8E4M3FN: (9, 0),
+    TensorProto.INT4: (10, 0),
+    FLOAT4E2M1: (10, 8),
+}
+"""The first version that quantizes to a type."""
+
+INT64_NATIVE: Version = (9, 0)
+FUNCTIONS: Version = (9, 0)
+FOLDS_CONSTANTS: Version = (9, 0)
+"""The first version that takes what follows from constants for a constant."""
+
+RUNTIME_CONV_WEIGHTS: Version = (8, 5)
+FLOAT16_WEIGHTS: Version = (8, 4)
+EINSUM_IN_FULL: Version = (9, 1)
+FLOAT16_SCALES: Version = (10, 0)
+ZERO_POINT_OPTIONAL: Version = (9, 0)
+MAX_AXES = 8

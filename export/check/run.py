@@ -1,0 +1,177 @@
+"""What ``bakit check`` does: read files and bundles, and judge each graph in them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import external_data_helper
+
+from bakit.bundle import Bundle
+from bakit.errors import BundleError, InputError
+from bakit.export.check.findings import RULES, Finding
+from bakit.export.check.judge import check_model, default_opset
+from bakit.export.check.profiles import get_profile
+from bakit.export.onnx_writer import walk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from bakit.bundle import Artifact
+    from bakit.export.check.profiles import Profile
+
+MAX_BYTES = 2**31 - 1
+"""Most bytes of a file: protobuf takes no more. Weights beyond it lie in files beside it."""
+
+
+class Judged(msgspec.Struct, frozen=True):
+    """A graph and what stands against it.
+
+    Attributes:
+        file: Its file.
+        profile: What it was judged against.
+        tensorrt: The profile's versions of TensorRT.
+        opset: Version of the default operator set; 0 if none is imported.
+        ir_version: Version of the file's format.
+        nodes: Its nodes, those of bodies included.
+        findings: What stands against it, errors first.
+    """
+
+    file: str
+    profile: str
+    tensorrt: str
+    opset: int
+    ir_version: int
+    nodes: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def errors(self) -> int:
+        """How many findings are errors."""
+        return sum(finding.severity == "error" for finding in self.findings)
+
+
+def check_paths(paths: Sequence[Path], profiles: Sequence[str]) -> list[Judged]:
+    """Judge every graph of files and bundles against profiles.
+
+    Args:
+        paths: ONNX files, or folders of bundles; of a bundle, what the profile's TensorRT would
+            build from is judged.
+        profiles: Names of profiles.
+
+    Raises:
+        InputError: If a profile is unknown, or a file is missing, unreadable or not ONNX.
+        BundleError: If a folder is no bundle, or is damaged.
+    """
+    wanted = [get_profile(name) for name in dict.fromkeys(profiles)]
+    judged = []
+    for path in paths:
+        bundle = Bundle.read(path) if path.is_dir() else None
+        models: dict[Path, onnx.ModelProto] = {}
+        for profile in wanted:
+            files = {path: []} if bundle is None else _bundle_files(bundle, profile)
+            for file, further in files.items():
+                if file not in models:
+                    models[file] = read_model(file)
+                judged.append(_judge(file, models[file], profile, further))
+    return judged
+
+
+def read_model(path: Path) -> onnx.ModelProto:
+    """Read an ONNX file with its weights, wherever they lie.
+
+    Raises:
+        InputError: If it is missing, too large, truncated, not ONNX, or lacks its weights' files.
+    """
+    if not path.is_file():
+        message = f"{path}: no such file"
+        raise InputError(message)
+    if path.stat().st_size > MAX_BYTES:
+        message = f"{path}: 2 GB or more, which ONNX files cannot have; store weights beside it"
+        raise InputError(message)
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(path.read_bytes())
+    except DecodeError:
+        message = f"{path}: not an ONNX file, or a truncated one; export it again"
+        raise InputError(message) from None
+    if not model.ir_version or not model.HasField("graph"):
+        message = f"{path}: not an ONNX file: it has no graph; give a file that ends in .onnx"
+        raise InputError(message)
+    try:
+        external_data_helper.load_external_data_for_model(model, str(path.parent))
+    except (onnx.checker.ValidationError, ValueError, OSError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        message = f"{path}: its weights lie in other files, which cannot be read: {reason}"
+        raise InputError(message) from None
+    return model
+
+
+def _judge(
+    file: Path, model: onnx.ModelProto, profile: Profile, further: Sequence[Finding]
+) -> Judged:
+    return Judged(
+        str(file),
+        profile.name,
+        profile.tensorrt,
+        default_opset(model),
+        model.ir_version,
+        sum(1 for _ in walk(model.graph)),
+        (*further, *check_model(model, profile)),
+    )
+
+
+def _bundle_files(bundle: Bundle, profile: Profile) -> dict[Path, list[Finding]]:
+    """Return the graphs that a profile's TensorRT would build, with findings about the bundle."""
+    files: dict[Path, list[Finding]] = {}
+    for artifact in bundle.manifest.artifacts:
+        for name, findings in _artifact_files(artifact, profile):
+            files.setdefault(bundle.root / name, []).extend(findings)
+    if not files:
+        target = bundle.manifest.target
+        message = f"{bundle.root}: a bundle for {target}, which holds no ONNX graph; none to judge"
+        raise InputError(message)
+    return files
+
+
+def _artifact_files(artifact: Artifact, profile: Profile) -> Iterator[tuple[str, list[Finding]]]:
+    if not artifact.builds:
+        if artifact.path.endswith(".onnx"):
+            yield artifact.path, []
+        return
+    fitting = [
+        build
+        for build in artifact.builds
+        if _version(build.min_version) <= profile.newest
+        and (build.max_version is None or profile.oldest < _version(build.max_version))
+    ]
+    if not fitting:
+        message = f"the {artifact.role} has no build for TensorRT {profile.tensorrt}"
+        yield artifact.path, [_about_bundle("no-build", message)]
+    for build in fitting:
+        findings = []
+        if "int8" in build.flags and not profile.int8:
+            message = f"the {artifact.role} would be built in INT8, which {profile.name} lacks"
+            findings.append(_about_bundle("int8-hardware", message))
+        yield build.path, findings
+
+
+def _about_bundle(rule: str, message: str) -> Finding:
+    severity, _, remedy = RULES[rule]
+    return Finding(severity, rule, "", "", "", message, remedy)
+
+
+def _version(text: str) -> tuple[int, int]:
+    """Return major and minor version.
+
+    Raises:
+        BundleError: If the text is no version.
+    """
+    parts = text.split(".")
+    if len(parts) < 2 or not all(part.isdecimal() for part in parts):
+        message = f"a build for TensorRT {text!r}, which is no version; export the bundle again"
+        raise BundleError(message)
+    return int(parts[0]), int(parts[1])

@@ -1,0 +1,267 @@
+"""A graph as the judge sees it: what is constant, what has which type, and who reads what."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from onnx import AttributeProto, TensorProto, helper, numpy_helper
+
+from bakit.export.check.findings import RULES, Finding, Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    import numpy as np
+    import numpy.typing as npt
+    from onnx import FunctionProto, GraphProto, NodeProto, ValueInfoProto
+
+_RANDOM = {
+    "Bernoulli",
+    "Multinomial",
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+}
+
+
+class Scope:
+    """One graph, with the graphs around it.
+
+    Args:
+        graph: The graph, or a function's body.
+        path: Where it is in the file.
+        parent: The graph around it.
+
+    Attributes:
+        graph: As given.
+        path: As given.
+        readers: The nodes that read a tensor, with the input's index; those of bodies included.
+        producers: The node of this graph that makes a tensor.
+        values: What is declared or inferred of this graph's tensors.
+    """
+
+    def __init__(
+        self, graph: GraphProto | FunctionProto, path: str, parent: Scope | None = None
+    ) -> None:
+        self.graph = graph
+        self.path = path
+        self.parent = parent
+        self.producers = {name: node for node in graph.node for name in node.output if name}
+        self.readers: dict[str, list[tuple[NodeProto, int]]] = {}
+        self.values = list(_values(graph))
+        self._constants: dict[str, TensorProto] = {}
+        self._derived: set[str] = set()
+        self._arrays: dict[str, npt.NDArray[np.generic] | None] = {}
+        self._types = {
+            item.name: item.type.tensor_type
+            for item in self.values
+            if item.type.HasField("tensor_type")
+        }
+        for tensor in getattr(graph, "initializer", ()):
+            self._constants[tensor.name] = tensor
+        for sparse in getattr(graph, "sparse_initializer", ()):
+            self._derived.add(sparse.values.name)
+        self._local = {*self._constants, *self._derived, *self.producers}
+        self._local.update(getattr(item, "name", item) for item in graph.input)
+        for node in graph.node:
+            for index, name in enumerate(node.input):
+                self.readers.setdefault(name, []).append((node, index))
+            value = constant_value(node)
+            if value is not None:
+                self._constants[node.output[0]] = value
+            elif self._follows(node):
+                self._derived.update(node.output)
+            for _, body in bodies(node):
+                for name in _outer_names(body):
+                    self.readers.setdefault(name, []).append((node, -1))
+
+    def _follows(self, node: NodeProto) -> bool:
+        """Say whether a node's outputs follow from constants and fixed shapes alone."""
+        if node.op_type in _RANDOM or any(bodies(node)):
+            return False
+        if node.op_type == "Constant":
+            return True
+        if node.op_type in {"Shape", "Size"}:
+            shape = self.axes(node.input[0]) if node.input else None
+            return shape is not None and None not in shape
+        names = [name for name in node.input if name]
+        return bool(names) and all(self.is_derived(name) for name in names)
+
+    def _owner(self, name: str) -> Scope | None:
+        """Return the graph, this one or one around it, that has a tensor of this name."""
+        scope: Scope | None = self
+        while scope is not None and name not in scope._local:
+            scope = scope.parent
+        return scope
+
+    def is_constant(self, name: str) -> bool:
+        """Say whether a tensor is an initializer or a Constant node's output."""
+        owner = self._owner(name)
+        return owner is not None and name in owner._constants
+
+    def is_derived(self, name: str) -> bool:
+        """Say whether a tensor is a constant or follows from constants alone."""
+        owner = self._owner(name)
+        return owner is not None and (name in owner._constants or name in owner._derived)
+
+    def producer(self, name: str) -> NodeProto | None:
+        """Return the node that makes a tensor; None for inputs and initializers."""
+        owner = self._owner(name)
+        return None if owner is None else owner.producers.get(name)
+
+    def array(self, name: str) -> npt.NDArray[np.generic] | None:
+        """Return a constant's value; None if it is no constant or cannot be read."""
+        owner = self._owner(name)
+        if owner is None or name not in owner._constants:
+            return None
+        if name not in owner._arrays:
+            owner._arrays[name] = tensor_array(owner._constants[name])
+        return owner._arrays[name]
+
+    def type_of(self, name: str) -> int:
+        """Return a tensor's element type, 0 if unknown."""
+        owner = self._owner(name)
+        if owner is None:
+            return 0
+        if name in owner._constants:
+            return owner._constants[name].data_type
+        found = owner._types.get(name)
+        return 0 if found is None else int(found.elem_type)
+
+    def axes(self, name: str) -> tuple[int | None, ...] | None:
+        """Return a tensor's shape, with None for unknown lengths; None if nothing is known."""
+        owner = self._owner(name)
+        if owner is None:
+            return None
+        if name in owner._constants:
+            return tuple(owner._constants[name].dims)
+        found = owner._types.get(name)
+        if found is None or not found.HasField("shape"):
+            return None
+        return tuple(
+            axis.dim_value if axis.HasField("dim_value") else None for axis in found.shape.dim
+        )
+
+    def constants(self) -> Iterator[tuple[str, TensorProto]]:
+        """Yield the constants of this graph."""
+        yield from self._constants.items()
+
+    def children(self) -> Iterator[Scope]:
+        """Yield the bodies of this graph's nodes."""
+        for node in self.graph.node:
+            for name, body in bodies(node):
+                yield Scope(body, f"{self.path}/{node.op_type}({label(node)})/{name}", self)
+
+    def finding(
+        self,
+        rule: str,
+        node: NodeProto | str,
+        message: str,
+        remedy: str = "",
+        severity: Severity | None = None,
+    ) -> Finding:
+        """Return a finding.
+
+        Args:
+            rule: Its id.
+            node: The node, or a tensor's name.
+            message: What is wrong.
+            remedy: What to do; the rule's own if empty.
+            severity: The rule's own if None.
+        """
+        return Finding(
+            severity or RULES[rule].severity,
+            rule,
+            self.path,
+            node if isinstance(node, str) else label(node),
+            "" if isinstance(node, str) else node.op_type,
+            message,
+            remedy or RULES[rule].remedy,
+        )
+
+
+def label(node: NodeProto) -> str:
+    """Return what to call a node: its name, or that of what it makes."""
+    return node.name or next((name for name in node.output if name), "") or "without a name"
+
+
+def bodies(node: NodeProto) -> Iterator[tuple[str, GraphProto]]:
+    """Yield the graphs among a node's attributes, by name."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.name, attribute.g
+        for index, graph in enumerate(attribute.graphs):
+            yield f"{attribute.name}{index}", graph
+
+
+def attribute_values(node: NodeProto, name: str) -> list[int | float | str]:
+    """Return an attribute as a list of numbers or texts; empty if it is absent."""
+    for attribute in node.attribute:
+        if attribute.name == name:
+            if attribute.type in {AttributeProto.TENSOR, AttributeProto.GRAPH}:
+                return []
+            value = helper.get_attribute_value(attribute)
+            items: Iterable[int | float | bytes | str]
+            items = [value] if isinstance(value, (int, float, bytes, str)) else value
+            return [
+                item.decode(errors="replace") if isinstance(item, bytes) else item for item in items
+            ]
+    return []
+
+
+def constant_value(node: NodeProto) -> TensorProto | None:
+    """Return what a Constant node holds; None for other nodes, and for texts."""
+    if node.op_type != "Constant" or node.domain or not node.output:
+        return None
+    for attribute in node.attribute:
+        if attribute.name == "value":
+            tensor: TensorProto = attribute.t
+            return tensor
+        if attribute.name in {"value_float", "value_floats"}:
+            numbers = [attribute.f] if attribute.name == "value_float" else list(attribute.floats)
+            kind = TensorProto.FLOAT
+        elif attribute.name in {"value_int", "value_ints"}:
+            numbers = [attribute.i] if attribute.name == "value_int" else list(attribute.ints)
+            kind = TensorProto.INT64
+        else:
+            continue
+        dims = [] if attribute.name in {"value_float", "value_int"} else [len(numbers)]
+        return helper.make_tensor(node.output[0], kind, dims, numbers)
+    return None
+
+
+def tensor_array(tensor: TensorProto) -> npt.NDArray[np.generic] | None:
+    """Return a tensor's numbers; None if they are elsewhere or do not fit its shape."""
+    if tensor.data_location == TensorProto.EXTERNAL:
+        return None
+    try:
+        return numpy_helper.to_array(tensor)
+    except (TypeError, ValueError, KeyError):
+        return None
+
+
+def type_name(kind: int) -> str:
+    """Return ONNX's name of an element type."""
+    names: dict[int, str] = {value: name for name, value in TensorProto.DataType.items()}
+    return names.get(kind, f"type {kind}")
+
+
+def _values(graph: GraphProto | FunctionProto) -> Iterator[ValueInfoProto]:
+    for field in ("input", "output", "value_info"):
+        for item in getattr(graph, field, ()):
+            if not isinstance(item, str):
+                yield item
+
+
+def _outer_names(graph: GraphProto) -> set[str]:
+    """Return the names that a body takes from the graphs around it."""
+    inside = {item.name for item in (*graph.input, *graph.initializer)}
+    names: set[str] = set()
+    for node in graph.node:
+        names.update(name for name in node.input if name)
+        for _, body in bodies(node):
+            names |= _outer_names(body)
+        inside.update(node.output)
+    names.update(item.name for item in graph.output)
+    return names - inside

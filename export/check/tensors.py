@@ -1,0 +1,104 @@
+"""Rules on tensors: their types, the values of constants, and what enters and leaves a graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from onnx import TensorProto
+
+from bakit.export.check.operators import (
+    FLOAT16_WEIGHTS,
+    INT64_NATIVE,
+    MAX_AXES,
+    TYPES,
+    UINT8_AT_BORDERS,
+)
+from bakit.export.check.scope import attribute_values, type_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bakit.export.check.findings import Finding
+    from bakit.export.check.profiles import Profile, Version
+    from bakit.export.check.scope import Scope
+
+QUANTIZERS = {"QuantizeLinear", "DequantizeLinear"}
+
+
+def check_borders(scope: Scope, profile: Profile) -> Iterator[Finding]:
+    """Yield what stands against the inputs and outputs of a file's own graph."""
+    fixed = {name for name, _ in scope.constants()}
+    for item in scope.graph.input:
+        shape = scope.axes(item.name)
+        if item.name in fixed:
+            continue
+        if shape is None or None in shape:
+            text = "?" if shape is None else ", ".join("?" if n is None else str(n) for n in shape)
+            yield scope.finding("dynamic-shape", item.name, f"input of shape ({text})")
+    for item in (*scope.graph.input, *scope.graph.output):
+        kind = scope.type_of(item.name)
+        if item.name in fixed:
+            continue
+        if kind == TensorProto.INT64 and profile.oldest < INT64_NATIVE:
+            yield scope.finding("int64-io", item.name, "it is INT64")
+        elif kind == TensorProto.UINT8 and profile.oldest < UINT8_AT_BORDERS:
+            yield scope.finding("type", item.name, "it is UINT8", "declare it float32 or int32")
+        elif kind not in TYPES and kind not in {0, TensorProto.UINT8}:
+            yield scope.finding("type", item.name, f"it is {type_name(kind)}")
+
+
+def check_tensors(scope: Scope, profile: Profile) -> Iterator[Finding]:
+    """Yield what stands against the constants of a graph and what its nodes make."""
+    version = profile.oldest
+    for name, tensor in scope.constants():
+        yield from _check_type(scope, name, tensor.data_type, version)
+        if tensor.data_type == TensorProto.FLOAT16 and version < FLOAT16_WEIGHTS:
+            yield scope.finding("float16", name, "a float16 constant")
+        if tensor.data_type == TensorProto.INT64 and version < INT64_NATIVE:
+            yield from _check_int64(scope, name)
+    for sparse in getattr(scope.graph, "sparse_initializer", ()):
+        message = "a sparse constant, which the parser does not read"
+        yield scope.finding("type", sparse.values.name, message, "store it in full")
+    at_border = {getattr(item, "name", item) for item in scope.graph.output}
+    for node in scope.graph.node:
+        if node.op_type == "Constant" or node.op_type in QUANTIZERS:
+            continue
+        for name in node.output:
+            kind = scope.type_of(name)
+            if node.op_type == "Cast":
+                kind = int(next(iter(attribute_values(node, "to")), 0))
+            if not (kind == TensorProto.UINT8 and name in at_border):
+                yield from _check_type(scope, name, kind, version)
+            axes = scope.axes(name)
+            if axes is not None and len(axes) > MAX_AXES:
+                yield scope.finding("rank", node, f"{name} has {len(axes)} axes")
+
+
+def _check_type(scope: Scope, name: str, kind: int, version: Version) -> Iterator[Finding]:
+    """Yield what stands against a tensor's type; the quantizers' have rules of their own."""
+    readers = scope.readers.get(name, [])
+    if readers and all(node.op_type in QUANTIZERS for node, _ in readers):
+        return
+    maker = scope.producers.get(name)
+    where = name if maker is None else maker
+    if kind == TensorProto.DOUBLE:
+        yield scope.finding("double", where, f"{name} is float64")
+    elif kind == TensorProto.UINT8:
+        yield scope.finding("type", where, f"{name} is UINT8, inside the graph")
+    elif kind and (kind not in TYPES or TYPES[kind] > version):
+        yield scope.finding("type", where, f"{name} is {type_name(kind)}")
+
+
+def _check_int64(scope: Scope, name: str) -> Iterator[Finding]:
+    """Yield a constant that loses its value; ends of slices are clamped without harm."""
+    readers = scope.readers.get(name, [])
+    if readers and all(node.op_type == "Slice" and index in {1, 2} for node, index in readers):
+        return
+    array = scope.array(name)
+    if array is None or not array.size:
+        return
+    limits = np.iinfo(np.int32)
+    worst = max(abs(int(array.max())), abs(int(array.min())))
+    if int(array.max()) > limits.max or int(array.min()) < limits.min:
+        yield scope.finding("int64-range", name, f"it holds {worst}, beyond INT32")
