@@ -13,6 +13,7 @@ from bakit.conformal import Intervals
 from bakit.errors import BundleError
 from bakit.files import sha256
 from bakit.geometry import Box
+from bakit.quality import QualityLimits
 from bakit.quantization import Int8Recipe
 from bakit.settings import (
     LocalizerForm,
@@ -147,6 +148,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             checkpoint has none.
         parameters: Trained numbers of the regressor; None in bundles of an older bakit.
         multiply_adds: Multiply-adds of one run of the regressor; None likewise.
+        quality: Limits that decide what is accepted, reviewed and rejected; None if the
+            checkpoint has none: then nothing is rejected.
     """
 
     schema_version: Annotated[int, msgspec.Meta(ge=1)]
@@ -171,6 +174,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     int8_recipe: Int8Recipe | None = None
     parameters: int | None = None
     multiply_adds: int | None = None
+    quality: QualityLimits | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from bakit.conformal import Intervals
 from bakit.errors import CheckpointError, MissingBackendError
 from bakit.files import sha256, write_file
 from bakit.localizers import fits
+from bakit.quality import QualityLimits
 from bakit.quantization import Ranges
 from bakit.settings import (
     Architecture,
@@ -89,6 +90,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         training: Where the weights come from.
         ranges: INT8 activation ranges, if they were gathered.
         intervals: Intervals around predicted ages, if they were fitted.
+        quality: Limits that decide what is accepted, reviewed and rejected, if they were learned.
     """
 
     schema_version: Annotated[int, msgspec.Meta(ge=1)]
@@ -100,6 +102,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     training: TrainingRecord | None = None
     ranges: Ranges | None = None
     intervals: Intervals | None = None
+    quality: QualityLimits | None = None
 
 
 @dataclass(frozen=True)

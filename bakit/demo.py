@@ -80,7 +80,7 @@ def run_demo(out: Path, say: Callable[[str], None]) -> DemoResult:
     sample = read_samples(data)[0]
     say(f"predicting {sample.path}")
     with Runtime(paths[1]) as runtime:
-        prediction = runtime.predict(sample.path, "M" if sample.male else "F")
+        prediction = runtime.predict(sample.path, "M" if sample.male else "F", allow_rejected=True)
     say("benching both bundles: latency, memory, drift")
     report = run_bench(paths, data, min_queries=30, min_duration_s=2.0)
     report.write(report_path)

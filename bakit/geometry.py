@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+MAX_PIXELS = 100_000_000
+"""Most pixels of an image that is decoded: several times the largest radiographs."""
+
 
 class Box(NamedTuple):
     """A rectangle of pixels, half open: columns ``x0..x1-1``, rows ``y0..y1-1``.
@@ -62,6 +65,10 @@ class Box(NamedTuple):
             min(self.x1 + dx, width),
             min(self.y1 + dy, height),
         )
+
+    def mirror(self, width: int) -> Box:
+        """Return the box in an image of that width, mirrored left to right."""
+        return Box(width - self.x1, self.y0, width - self.x0, self.y1)
 
     def scale(self, shape_from: tuple[int, int], shape_to: tuple[int, int]) -> Box:
         """Return the box of one image size in the pixels of another.

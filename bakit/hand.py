@@ -127,8 +127,8 @@ def _regions(labels: Labels, working: Grey) -> list[tuple[Mask, Mask]]:
     singles += [region for single in singles for region in _components(single)]
     plates = {everywhere.tobytes(): everywhere}
     for region in [*unique.values(), *singles]:
-        hull = _hull(region)
-        if _rectangularity(hull) > RECTANGULAR:
+        hull = hull_of(region)
+        if rectangularity(hull) > RECTANGULAR:
             plates[hull.tobytes()] = hull
     for plate in plates.values():
         # A plate's outermost pixels are half surround, and so is their grey.
@@ -204,7 +204,7 @@ def _score(mask: Mask, field: Mask, working: Grey) -> float:
     contrast = float(working[mask].mean() - working[ring].mean())
     steps = np.abs(np.diff(working, axis=0, append=working[-1:]))
     roughness = float(steps[mask].mean()) + 1e-6
-    hull = _hull(mask)
+    hull = hull_of(mask)
     area = float(mask.sum())
     solidity = area / float(hull.sum())
     border = mask[field & ~_erode(field, 1)]
@@ -215,7 +215,7 @@ def _score(mask: Mask, field: Mask, working: Grey) -> float:
         * _ramp(contrast / roughness, 1.0, 2.0)  # noise is as rough as it is high
         * _ramp(solidity, 0.98, 0.5)  # fingers apart; a palm alone is convex
         * _ramp(solidity, 0.3, 0.5)  # frames are hollow
-        * _ramp(_rectangularity(hull), 1.0, 0.85)
+        * _ramp(rectangularity(hull), 1.0, 0.85)
         * _ramp(depth / area**0.5, 0.05, 0.35)  # thickest part: a palm, or a strip
         * _ramp(area / mask.size, 0.0, 0.5)
         * _ramp(float(border.mean()), 0.4, 0.1)
@@ -248,14 +248,14 @@ def _fill(mask: Mask) -> Mask:
     return filled
 
 
-def _hull(mask: Mask) -> Mask:
+def hull_of(mask: Mask) -> Mask:
     """Return the convex hull of a mask that is not empty."""
     points = cv2.findNonZero(mask.astype(np.uint8))
     hull = cv2.fillConvexPoly(np.zeros(mask.shape, np.uint8), cv2.convexHull(points), 1)
     return hull.astype(np.bool_)
 
 
-def _rectangularity(hull: Mask) -> float:
+def rectangularity(hull: Mask) -> float:
     """Return the share of its smallest rectangle of any tilt that a convex mask covers, 0..1."""
     _, sides, _ = cv2.minAreaRect(cv2.findNonZero(hull.astype(np.uint8)))
     return float(hull.sum() / ((sides[0] + 1) * (sides[1] + 1)))  # centre to centre: one short

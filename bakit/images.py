@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm")
 MAX_THREADS = 8
 """Images decoded at a time: each takes some 60 MB at the largest sizes."""
 

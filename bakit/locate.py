@@ -84,6 +84,11 @@ class Found(NamedTuple):
     reasons: tuple[str, ...] = ()
     scores: Scores | None = None
 
+    @property
+    def inverted(self) -> bool:
+        """Whether the hand is darker than what is around it."""
+        return "inverted" in self.reasons
+
 
 class Seen(NamedTuple):
     """What a localizer made of the working image.

@@ -2,75 +2,45 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
+from bakit.audit import versions_of
+from bakit.batch import one_at_a_time, predict_many
 from bakit.bundle import Bundle
 from bakit.errors import InputError
 from bakit.geometry import Box
 from bakit.localizers import method_of
-from bakit.locate import Found, Scores, choose, locate, look
-from bakit.preprocess import decode, preprocess
+from bakit.locate import Found, Scores, choose, look
+from bakit.measures import box_measures, hand_vector, turned
+from bakit.prediction import Prediction, Sex
+from bakit.preprocess import input_digest, preprocess, read_radiograph
+from bakit.quality import HandScorer, Quality
 from bakit.targets import get_target
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from types import TracebackType
 
-    import numpy.typing as npt
-
+    from bakit.errors import BakitError
     from bakit.locate import Seen
-    from bakit.preprocess import Grey
+    from bakit.preprocess import Bytes, Grey, Image, Radiograph
     from bakit.settings import LocalizerSettings
     from bakit.targets import Backend, Session
 
-Sex = Literal["M", "F"]
-STAGES = ("decode", "localize", "preprocess", "regress", "total")
+__all__ = ["STAGES", "Localization", "Prediction", "Quality", "Runtime", "Sex"]
 
+STAGES = ("decode", "localize", "preprocess", "quality", "regress", "total")
 
-class Quality(msgspec.Struct, frozen=True):
-    """Whether a prediction can be used as it is.
-
-    Attributes:
-        status: ``accept``, ``review`` (a person should look) or ``reject``.
-        reasons: Why, as codes (``bakit.locate.Found``); ``no_hand_found``: the whole image was used
-            instead of a crop.
-    """
-
-    status: Literal["accept", "review", "reject"]
-    reasons: tuple[str, ...] = ()
-
-
-class Prediction(msgspec.Struct, frozen=True):
-    """What the models say of one radiograph.
-
-    Attributes:
-        age_months: Bone age.
-        interval_months: Lower and upper bound of the true age, at the level that the manifest
-            says (``bakit.conformal``); None where the checkpoint has none.
-        box: The hand, in pixels of the image; the whole image if none was found.
-        quality: Whether it can be used as it is.
-        stages_ms: Time by stage: decode, localize, preprocess, regress, total.
-        target: Name of the target that ran.
-        precision: Number format of the regressor.
-        provider: What ran it on this machine.
-        bundle_sha256: Digest of the bundle.
-    """
-
-    age_months: float
-    interval_months: tuple[float, float] | None
-    box: Box
-    quality: Quality
-    stages_ms: dict[str, float]
-    target: str
-    precision: str
-    provider: str
-    bundle_sha256: str
+_LOG = logging.getLogger(__name__)
+_LOG.addHandler(logging.NullHandler())
 
 
 class Localization(msgspec.Struct, frozen=True):
@@ -93,6 +63,10 @@ class Localization(msgspec.Struct, frozen=True):
 
 class Runtime:
     """A bundle, open: opens the models once, then predicts.
+
+    Many threads may use one runtime: each gets what it would get alone. It has no global state,
+    opens no connection and writes no file. Predictions are logged at level DEBUG by the logger
+    ``bakit.runtime``: times and quality, nothing of the image, the child or their file.
 
     Args:
         bundle: The bundle, or its folder.
@@ -121,6 +95,7 @@ class Runtime:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.read(Path(bundle))
         manifest = self.bundle.manifest
         backend = backend or get_target(manifest.target).load_backend()
+        self.versions = versions_of(backend)
         # The regressor first: its precision may be refused, before anything is built.
         artifacts = [self.bundle.artifact(role) for role in ("regressor", "localizer")]
         started = time.perf_counter()
@@ -129,11 +104,14 @@ class Runtime:
             for artifact in artifacts:
                 path = self.bundle.root / artifact.path
                 session = backend.open_session(path, artifact, threads)
-                sessions[artifact.role] = stack.enter_context(session)
+                sessions[artifact.role] = one_at_a_time(stack.enter_context(session))
             self._stack = stack.pop_all()
         self.localizer: Session = sessions["localizer"]
         self._regressor: Session = sessions["regressor"]
         self._wants_sex = len(self.bundle.artifact("regressor").inputs) > 1
+        self._blank: dict[bool, float] = {}
+        limits = self.bundle.manifest.quality
+        self._hands = None if limits is None else HandScorer(limits.hands)
         self.load_ms = (time.perf_counter() - started) * 1000
 
     @property
@@ -151,45 +129,110 @@ class Runtime:
         executed: float = getattr(self._regressor, "int8_share", written)
         return executed
 
-    def predict(self, image: str | Path | bytes | npt.NDArray[np.generic], sex: Sex) -> Prediction:
+    def predict(
+        self,
+        image: Image,
+        sex: Sex | None = None,
+        *,
+        allow_rejected: bool = False,
+        thorough: bool = False,
+    ) -> Prediction:
         """Return the bone age of one radiograph.
 
         Args:
-            image: Path or bytes of a PNG or JPEG, or an array (``bakit.preprocess.decode``).
+            image: Path or bytes of a PNG, JPEG or DICOM file, or an array
+                (``bakit.preprocess.read_radiograph``).
             sex: ``"M"`` or ``"F"``: bone age is read against the child's sex, so there is no
-                default.
+                default. A DICOM file may say it instead.
+            allow_rejected: Whether to give the number of a rejected image as well.
+            thorough: Whether to read the image mirrored and turned too, and say if the age changes
+                (``unstable``).
 
         Raises:
             ImageError: If the image cannot be used.
-            InputError: If ``sex`` is neither M nor F.
+            InputError: If ``sex`` is neither M nor F, is not given at all, or is not what the
+                DICOM header says.
+            MissingBackendError: If it is a DICOM file and ``bakit[dicom]`` is not installed.
         """
-        male = is_male(sex)
+        if sex is not None:
+            is_male(sex)
         clock = [time.perf_counter_ns()]
-        grey = decode(image)
+        film = read_radiograph(image)
+        sex = _sex(sex, film)
+        male = is_male(sex)
+        input_sha256 = input_digest(film.pixels)
         clock.append(time.perf_counter_ns())
-        found = self.find(grey)
-        box = found.box
+        seen, found = self._look(film.grey)
         clock.append(time.perf_counter_ns())
-        pixels = self.preprocess(grey, box)
+        inverted = found.inverted
+        pixels = self.preprocess(film.pixels, found.box, inverted=inverted)
         clock.append(time.perf_counter_ns())
-        age = self.regress(pixels, male=male)
+        measures = self._measures(film.grey, seen, found, pixels)
+        quality = self._judge(found, measures)
+        clock.append(time.perf_counter_ns())
+        age = None
+        if quality.status != "reject" or allow_rejected:
+            age = self.regress(pixels, male=male)
+            measures |= self._age_measures(age, male=male)
+            if thorough and found.box is not None:
+                measures["spread_months"] = self.spread(
+                    film.grey, found.box, pixels, age, male=male, inverted=inverted
+                )
+            quality = self._judge(found, measures)
+            if quality.status == "reject" and not allow_rejected:
+                age = None
         clock.append(time.perf_counter_ns())
         spans = [(end - start) / 1e6 for start, end in pairwise(clock)]
         spans.append((clock[-1] - clock[0]) / 1e6)
-        intervals = self.bundle.manifest.intervals
-        return Prediction(
-            age_months=age,
-            interval_months=intervals.around(age, male=male) if intervals else None,
-            box=box or Box(0, 0, grey.shape[1], grey.shape[0]),
-            quality=Quality("review" if found.reasons else "accept", found.reasons),
-            stages_ms=dict(zip(STAGES, spans, strict=True)),
-            target=self.bundle.manifest.target,
-            precision=self.bundle.manifest.precision.value,
-            provider=self.provider,
-            bundle_sha256=self.bundle.sha256,
+        stages = dict(zip(STAGES, spans, strict=True))
+        _LOG.debug("%s %s %s", quality.status, ",".join(quality.reasons) or "-", stages)
+        return self._prediction(film, sex, found, quality, age, measures, stages, input_sha256)
+
+    def predict_many(
+        self,
+        images: Iterable[Image],
+        sexes: Iterable[Sex | None] | Sex | None = None,
+        *,
+        threads: int | None = None,
+        allow_rejected: bool = False,
+        thorough: bool = False,
+    ) -> Iterator[Prediction | BakitError]:
+        """Predict many radiographs, several at a time, in their order.
+
+        Images are taken as they are needed: of a generator, no more than two for each thread are
+        in memory. An image that cannot be used does not stop the rest.
+
+        Args:
+            images: As for ``predict``.
+            sexes: One for each image, or one for all; None where DICOM files say it.
+            threads: Images at a time; one a core, at most 8, when None.
+            allow_rejected: As for ``predict``.
+            thorough: As for ``predict``.
+
+        Yields:
+            For each image its prediction, or the error that ``predict`` would raise.
+
+        Raises:
+            InputError: If ``threads`` is below 1, or there are more or fewer sexes than images.
+        """
+        return predict_many(
+            self, images, sexes, threads, allow_rejected=allow_rejected, thorough=thorough
         )
 
-    def localize(self, image: str | Path | bytes | npt.NDArray[np.generic]) -> Localization:
+    def warm_up(self) -> float:
+        """Run everything once, so that the first child does not wait, and return the ms it took.
+
+        The libraries allocate their memory on the first run, which takes longer than others.
+        """
+        started = time.perf_counter()
+        size = self.bundle.manifest.localizer.size
+        ramp = np.tile(np.linspace(0, 1, size, dtype=np.float32), (size, 1))
+        self._look(ramp)
+        for male in (False, True):
+            self.without_image(male=male)
+        return (time.perf_counter() - started) * 1000
+
+    def localize(self, image: Image) -> Localization:
         """Find the hand in one radiograph.
 
         Args:
@@ -198,21 +241,23 @@ class Runtime:
         Raises:
             ImageError: If the image cannot be used.
         """
-        return localize(decode(image), self.localizer, self.bundle.manifest.localizer)[1]
+        film = read_radiograph(image)
+        place = localize(film.grey, self.localizer, self.bundle.manifest.localizer)[1]
+        if film.mirrored and place.box is not None:
+            place = msgspec.structs.replace(place, box=place.box.mirror(film.grey.shape[1]))
+        return place
 
     def find(self, grey: Grey) -> Found:
         """Return the hand in pixels of ``grey``; nothing at all if hands are not looked for."""
-        if not self.bundle.manifest.preprocessing.localize:
-            return Found(None)
-        return locate(grey, self.localizer, self.bundle.manifest.localizer)
+        return self._look(grey)[1]
 
     def locate(self, grey: Grey) -> Box | None:
         """Return the hand's box in pixels of ``grey``, None if none was found or looked for."""
         return self.find(grey).box
 
-    def preprocess(self, grey: Grey, box: Box | None) -> Grey:
+    def preprocess(self, grey: Grey | Bytes, box: Box | None, *, inverted: bool = False) -> Grey:
         """Return the regressor's input, ``(S, S)`` float32 in 0..1."""
-        return preprocess(grey, box, self.bundle.manifest.preprocessing)
+        return preprocess(grey, box, self.bundle.manifest.preprocessing, inverted=inverted)
 
     def regress(self, pixels: Grey, *, male: bool) -> float:
         """Return the age in months for one preprocessed image ``(S, S)``."""
@@ -220,6 +265,98 @@ class Runtime:
         if self._wants_sex:
             feeds["sex"] = np.array([[male]], np.float32)
         return float(self._regressor.run(feeds)["age_months"].item())
+
+    def _look(self, grey: Grey) -> tuple[Seen | None, Found]:
+        if not self.bundle.manifest.preprocessing.localize:
+            return None, Found(None)
+        seen = look(grey, self.localizer, self.bundle.manifest.localizer)
+        return seen, choose(seen, (grey.shape[0], grey.shape[1]))
+
+    def _measures(
+        self, grey: Grey, seen: Seen | None, found: Found, pixels: Grey
+    ) -> dict[str, float]:
+        """Return what can be said of the image before its age is known."""
+        if seen is None or found.box is None or found.scores is None:
+            return {}
+        scores = msgspec.to_builtins(found.scores)
+        measures: dict[str, float] = scores | box_measures(grey, found.box)
+        if self._hands is not None:
+            measures |= self._hands.score(hand_vector(seen, found.scores, pixels))
+        return measures
+
+    def _age_measures(self, age: float, *, male: bool) -> dict[str, float]:
+        """Return what the age itself says about the answer."""
+        limits = self.bundle.manifest.quality
+        if limits is None:
+            return {}
+        return {
+            "age_months": age,
+            "from_mean_months": abs(age - limits.mean_months),
+            "from_blank_months": abs(age - self.without_image(male=male)),
+        }
+
+    def spread(
+        self, grey: Grey, box: Box, pixels: Grey, age: float, *, male: bool, inverted: bool
+    ) -> float:
+        """Return how far the age moves when the hand is mirrored or turned, in months."""
+        others = turned(grey, box, self.bundle.manifest.preprocessing, inverted=inverted)
+        others.append(np.ascontiguousarray(pixels[:, ::-1]))
+        return max(abs(self.regress(other, male=male) - age) for other in others)
+
+    def _judge(self, found: Found, measures: dict[str, float]) -> Quality:
+        limits = self.bundle.manifest.quality
+        if limits is None:  # nothing was learned that could reject an image
+            return Quality("review" if found.reasons else "accept", found.reasons)
+        known = [code for code in found.reasons if code in {"no_hand_found", "inverted"}]
+        return limits.judge(measures, known)
+
+    def without_image(self, *, male: bool) -> float:
+        """Return what the model says when it is shown nothing: computed once for each sex."""
+        if male not in self._blank:  # two threads at once would compute the same
+            size = self.bundle.manifest.preprocessing.image_size
+            self._blank[male] = self.regress(np.zeros((size, size), np.float32), male=male)
+        return self._blank[male]
+
+    def _prediction(
+        self,
+        film: Radiograph,
+        sex: Sex,
+        found: Found,
+        quality: Quality,
+        age: float | None,
+        measures: dict[str, float],
+        stages_ms: dict[str, float],
+        input_sha256: str,
+    ) -> Prediction:
+        manifest = self.bundle.manifest
+        height, width = film.grey.shape
+        box = found.box or Box(0, 0, width, height)
+        intervals = manifest.intervals if age is not None else None
+        chronological = film.header.chronological_months if film.header else None
+        both = age is not None and chronological is not None
+        return Prediction(
+            age_months=age,
+            interval_months=intervals.around(age, male=is_male(sex))
+            if intervals and age is not None
+            else None,
+            box=box.mirror(width) if film.mirrored else box,
+            quality=quality,
+            stages_ms=stages_ms,
+            target=manifest.target,
+            precision=manifest.precision.value,
+            provider=self.provider,
+            bundle_sha256=self.bundle.sha256,
+            sex=sex,
+            interval_level=intervals.level if intervals else None,
+            input_sha256=input_sha256,
+            checkpoint=manifest.checkpoint,
+            checkpoint_sha256=manifest.checkpoint_sha256,
+            mirrored=film.mirrored,
+            measures={name: round(value, 4) for name, value in measures.items()},
+            chronological_months=chronological,
+            difference_months=age - chronological if both else None,  # type: ignore[operator]
+            versions=self.versions,
+        )
 
     def close(self) -> None:
         """Free the models."""
@@ -257,6 +394,27 @@ def localize(
     found = choose(seen, (grey.shape[0], grey.shape[1]))
     ms = (time.perf_counter() - started) * 1000
     return seen, Localization(found.box, method_of(settings), ms, found.reasons, found.scores)
+
+
+def _sex(given: Sex | None, film: Radiograph) -> Sex:
+    """Return the sex to use: what was given, else what the header says.
+
+    Raises:
+        InputError: If there is none, or the two differ.
+    """
+    said = film.header.sex if film.header is not None else ""
+    if given is None:
+        if said == "M":
+            return "M"
+        if said == "F":
+            return "F"
+        why = f"PatientSex is {said!r} in the DICOM header" if film.header else "no sex is given"
+        message = f"{why}; bone age is read against it: give M or F (--sex)"
+        raise InputError(message)
+    if said in {"M", "F"} and said != given:
+        message = f"sex {given} was given, but PatientSex is {said} in the DICOM header; check both"
+        raise InputError(message)
+    return given
 
 
 def is_male(sex: str) -> bool:

@@ -43,6 +43,9 @@ class Session(Protocol):
 
     Attributes:
         provider: What runs it, such as ``CPUExecutionProvider``.
+
+    A session whose ``run`` many threads may call at once says so with ``concurrent = True``;
+    calls of others are made one after the other.
     """
 
     provider: str

@@ -38,8 +38,8 @@ class Reader(Protocol):
         """Find the hand and return its age in months, and where it is."""
         ...
 
-    def ask(self, sample: Sample, box: Box | None) -> float:
-        """Return the age in months of what is in a box, or in the whole image."""
+    def ask(self, sample: Sample, seen: Seen) -> float:
+        """Return the age in months of a hand that another bundle has seen."""
         ...
 
     def fail(self, reason: str) -> None:
@@ -102,7 +102,7 @@ class AgeRun:
             key = localizer_key(reader.bundle)
             try:
                 if key in located:
-                    age = reader.ask(sample, located[key].box)
+                    age = reader.ask(sample, located[key])
                 else:
                     age, located[key] = reader.find_and_ask(sample)
                 self._ages[row][index] = check_age(age, reader.bundle, sample)

@@ -21,7 +21,7 @@ import numpy as np
 import bakit
 from bakit.bench.drift import check_age
 from bakit.bundle import MANIFEST
-from bakit.locate import choose, look
+from bakit.locate import Found, choose, look
 from bakit.preprocess import decode, preprocess, working_image
 from bakit.runtime import Runtime, is_male
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from bakit.bench.report import DataInfo
     from bakit.bundle import Bundle
     from bakit.dataset import Sample
-    from bakit.geometry import Box
     from bakit.preprocess import Grey
 
     Row = dict[str, npt.NDArray[Any] | float | bool]
@@ -174,7 +173,7 @@ def _golden_rows(bundle: Bundle) -> list[Row]:
     rows: list[Row] = []
     for golden in manifest.golden:
         grey = decode(bundle.root / golden.path)
-        row = _inputs(grey, golden.box, bundle, male=is_male(golden.sex))
+        row = _inputs(grey, Found(golden.box), bundle, male=is_male(golden.sex))
         rows.append(row | {"expected_months": golden.bundle_months})
     return rows
 
@@ -188,9 +187,10 @@ def _sample_rows(
         runtime = stack.enter_context(Runtime(reference))
         for sample in samples:
             grey = decode(sample.path)
-            box, output = _find(runtime, grey)
-            row = _inputs(grey, box, bundle, male=sample.male)
-            age = runtime.regress(runtime.preprocess(grey, box), male=sample.male)
+            found, output = _find(runtime, grey)
+            row = _inputs(grey, found, bundle, male=sample.male)
+            pixels = runtime.preprocess(grey, found.box, inverted=found.inverted)
+            age = runtime.regress(pixels, male=sample.male)
             row["float_months"] = check_age(age, reference, sample)
             row["true_months"] = sample.age_months
             row["maps"] = output
@@ -199,19 +199,20 @@ def _sample_rows(
     return rows
 
 
-def _find(runtime: Runtime, grey: Grey) -> tuple[Box | None, npt.NDArray[Any]]:
-    """Return the hand's box and what the localizer drew; nothing if hands are not looked for."""
+def _find(runtime: Runtime, grey: Grey) -> tuple[Found, npt.NDArray[Any]]:
+    """Return the hand and what the localizer drew; nothing if hands are not looked for."""
     manifest = runtime.bundle.manifest
     if not manifest.preprocessing.localize:
-        return None, np.zeros((1, 1), np.float32)
+        return Found(None), np.zeros((1, 1), np.float32)
     seen = look(grey, runtime.localizer, manifest.localizer)
-    return choose(seen, (grey.shape[0], grey.shape[1])).box, seen.output
+    return choose(seen, (grey.shape[0], grey.shape[1])), seen.output
 
 
-def _inputs(grey: Grey, box: Box | None, bundle: Bundle, *, male: bool) -> Row:
+def _inputs(grey: Grey, found: Found, bundle: Bundle, *, male: bool) -> Row:
     """Return what the two models of a bundle are fed."""
     manifest = bundle.manifest
-    pixels = preprocess(grey, box, manifest.preprocessing)
+    settings = manifest.preprocessing
+    pixels = preprocess(grey, found.box, settings, inverted=found.inverted)
     return {
         "working": working_image(grey, manifest.localizer.size),
         # Multiples of 1/255: a byte holds them exactly, at a quarter of the size.

@@ -33,6 +33,7 @@ class Ask(msgspec.Struct, tag=True, frozen=True):
     male: bool
     find: bool
     box: Box | None = None
+    inverted: bool = False
 
 
 class Opened(msgspec.Struct, tag=True, frozen=True):
@@ -59,10 +60,12 @@ class Seen(msgspec.Struct, frozen=True):
     Attributes:
         box: The hand, in pixels of the image; None if none was found or looked for.
         whole: The whole image.
+        inverted: Whether the hand is dark, so that greys are turned round.
     """
 
     box: Box | None
     whole: Box
+    inverted: bool = False
 
 
 class Said(msgspec.Struct, tag=True, frozen=True):

@@ -64,13 +64,19 @@ def answer(runtime: Runtime, queries: list[tuple[bytes, Sex]], request: Request)
             queries[:] = [(Path(path).read_bytes(), sex) for path, sex in request.queries]
             return Done()
         case Run():
-            times = [runtime.predict(*queries[index]).stages_ms for index in request.indices]
+            # What is asked for is the time of everything, of rejected images too.
+            chosen = [queries[index] for index in request.indices]
+            times = [runtime.predict(*query, allow_rejected=True).stages_ms for query in chosen]
             return Times([[round(row[stage] * 1e6) for stage in STAGES] for row in times])
         case Ask():
             grey = decode(Path(request.path))
-            box = runtime.locate(grey) if request.find else request.box
-            age = runtime.regress(runtime.preprocess(grey, box), male=request.male)
-            return Said(age, Seen(box, Box(0, 0, grey.shape[1], grey.shape[0])))
+            box, inverted = request.box, request.inverted
+            if request.find:
+                found = runtime.find(grey)
+                box, inverted = found.box, found.inverted
+            pixels = runtime.preprocess(grey, box, inverted=inverted)
+            age = runtime.regress(pixels, male=request.male)
+            return Said(age, Seen(box, Box(0, 0, grey.shape[1], grey.shape[0]), inverted))
 
 
 def main(arguments: list[str]) -> int:

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from bakit.bench.report import Footprint
     from bakit.bundle import Bundle
     from bakit.dataset import Sample
-    from bakit.geometry import Box
     from bakit.runtime import Sex
 
 _A = TypeVar("_A", Done, Opened, Said, Times)
@@ -137,14 +136,15 @@ class Worker:
         said = self._ask(Ask(str(sample.path.resolve()), sample.male, find=True), Said)
         return said.age_months, said.seen
 
-    def ask(self, sample: Sample, box: Box | None) -> float:
-        """Return the age in months of what is in a box, or in the whole image.
+    def ask(self, sample: Sample, seen: Seen) -> float:
+        """Return the age in months of a hand that another bundle has seen.
 
         Raises:
             ImageError: If the image cannot be used.
             WorkerError: If the process failed.
         """
-        asked = Ask(str(sample.path.resolve()), sample.male, find=False, box=box)
+        path = str(sample.path.resolve())
+        asked = Ask(path, sample.male, find=False, box=seen.box, inverted=seen.inverted)
         return self._ask(asked, Said).age_months
 
     def fail(self, reason: str) -> None:

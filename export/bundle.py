@@ -132,6 +132,7 @@ def export_bundle(
             int8_recipe=ranges.recipe if ranges else None,
             parameters=checkpoint.parameters,
             multiply_adds=sum(multiply_adds(regressor_model(checkpoint)).values()),
+            quality=header.quality,
         )
         write_manifest(folder, manifest)
         checks = check_golden(Bundle.read(folder), backend=target.load_checker())

@@ -374,7 +374,7 @@ def test_predict_prints_the_interval(fake_bundle, labelled, as_json):
         bounds = [fields["age_months"] - 20, fields["age_months"] + 5]
         assert fields["interval_months"] == pytest.approx(bounds)
     else:
-        line = "130.2 months (10 y 10 m), 90 % interval 110.2 to 135.2 months\n"
+        line = "10 y 10 m (130.2 months), 90 % interval 9 y 2 m to 11 y 3 m\n"
         assert result.stdout == line
 
 

@@ -35,7 +35,7 @@ NOISE = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
     ("name", "data", "reason"),
     [
         ("absent.png", None, "cannot be read (No such file or directory)"),
-        ("letter.png", b"Dear colleague", "not an image that can be read; use PNG or JPEG"),
+        ("letter.png", b"Dear colleague", "not an image that can be read; use PNG, JPEG or DICOM"),
         ("cut.png", encode(NOISE)[:2000], "the image is cut short; copy it again"),
         ("cut.jpg", encode(NOISE, ".jpg")[:2000], "the image is cut short; copy it again"),
         ("empty.png", b"", "the file is empty"),
@@ -57,8 +57,8 @@ def test_a_folder_is_no_image(refused, fake_bundle, tmp_path):
 
 
 @pytest.mark.parametrize("sex", [["--sex", "X"], ["--sex", "f"], ["--sex", ""], []])
-def test_a_wrong_or_missing_sex(refused, fake_bundle, sex):
-    line = refused("predict", "hand.png", *sex, "--bundle", fake_bundle)
+def test_a_wrong_or_missing_sex(refused, fake_bundle, labelled, sex):
+    line = refused("predict", labelled.samples[0].path, *sex, "--bundle", fake_bundle)
     assert "--sex" in line
 
 

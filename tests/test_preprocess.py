@@ -241,7 +241,8 @@ def test_training_calibration_and_devices_see_the_same_pixels(
 ):
     from bakit.backends.fake import FakeSession
     from bakit.export import calibration
-    from bakit.runtime import Runtime, locate
+    from bakit.locate import locate
+    from bakit.runtime import Runtime
     from bakit.training.crops import load_part
 
     # A device: what reaches the regressor through Runtime.predict.

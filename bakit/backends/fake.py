@@ -56,6 +56,7 @@ class FakeSession:
     """
 
     provider = "fake"
+    concurrent = True
 
     def __init__(self, role: str, age_months: float = 100.0, place: str = "labels") -> None:
         self.role = role

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,10 +45,13 @@ class OpenVinoSession:
         provider: ``openvino-cpu-`` and what the CPU computes in: ``f32``, ``f16``, or ``int8``
             where INT8 kernels really run the quantized part (the rest is ``f32``).
         int8_share: Share of the multiply-adds in INT8 kernels, 0..1 (``int8_share``).
+        concurrent: Many threads may run it at once.
 
     Raises:
         BundleError: If the model cannot be loaded.
     """
+
+    concurrent = True
 
     def __init__(self, model: Path, weights: Path, threads: int | None = None) -> None:
         core = openvino.Core()
@@ -81,12 +85,21 @@ class OpenVinoSession:
         computed = "int8" if self.int8_share else ("f16" if half else "f32")
         self.provider = f"openvino-cpu-{computed}"
         self._outputs = [output.any_name for output in compiled.outputs]
-        self._request: Any = compiled.create_infer_request()
+        self._compiled: Any = compiled
+        self._idle: SimpleQueue[Any] = SimpleQueue()
+        self._idle.put(compiled.create_infer_request())
 
     def run(self, feeds: Tensors) -> Tensors:
         """Run one inference: input names to arrays, output names to arrays."""
-        results = self._request.infer(dict(feeds))
-        return {name: np.asarray(results[i]) for i, name in enumerate(self._outputs)}
+        try:  # a request serves one thread at a time: there are as many as threads at once
+            request = self._idle.get_nowait()
+        except Empty:
+            request = self._compiled.create_infer_request()
+        try:
+            results = request.infer(dict(feeds))
+            return {name: np.array(results[i]) for i, name in enumerate(self._outputs)}
+        finally:
+            self._idle.put(request)
 
     def __enter__(self) -> OpenVinoSession:
         """Return the session itself."""
@@ -99,7 +112,8 @@ class OpenVinoSession:
         trace: TracebackType | None,
     ) -> None:
         """Free the model."""
-        self._request = None
+        self._idle = SimpleQueue()
+        self._compiled = None
 
 
 def int8_share(compiled: Any) -> float:  # noqa: ANN401  # OpenVINO has no types

@@ -30,6 +30,7 @@ class OrtSession:
     """
 
     provider = PROVIDER
+    concurrent = True
 
     def __init__(self, model: str | bytes, threads: int | None = None) -> None:
         options = onnxruntime.SessionOptions()

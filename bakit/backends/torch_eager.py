@@ -25,6 +25,7 @@ class _EagerSession:
     """What both sessions share."""
 
     provider = "torch-cpu"
+    concurrent = True
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.header = checkpoint.header

@@ -26,6 +26,7 @@ COMMANDS = {
     "inspect": "Show what is in a bundle or checkpoint.",
     "localize": "Find the hand in radiographs.",
     "phantoms": "Generate labelled radiographs.",
+    "quality": "Learn when a prediction is accepted, reviewed or rejected.",
     "predict": "Read the bone age from one radiograph.",
     "report": "Show a bench report: tables, a page, Markdown.",
     "sign": "Sign a bundle.",

@@ -163,8 +163,9 @@ def evaluate(
         if isinstance(outcome, Unreadable):
             unscored.append(Unscored(sample.id, outcome.reason))
         else:
-            check_age(outcome.age_months, bundle, sample)
-            predictions.append(_predicted(sample, outcome))
+            assert outcome.age_months is not None  # asked for, rejected or not
+            age_months = check_age(outcome.age_months, bundle, sample)
+            predictions.append(_predicted(sample, outcome, age_months))
             provider = outcome.provider
     if not predictions:
         message = f"{images.samples[0].path}: {unscored[0].reason}; no other image can be used"
@@ -256,13 +257,13 @@ def _errors(errors: Floats) -> tuple[int, float, float]:
     return len(errors), float(np.abs(errors).mean()), float(errors.mean())
 
 
-def _predicted(sample: Sample, prediction: Prediction) -> Predicted:
+def _predicted(sample: Sample, prediction: Prediction, age_months: float) -> Predicted:
     return Predicted(
         id=sample.id,
         male=sample.male,
         age_months=sample.age_months,
-        predicted_months=prediction.age_months,
-        error_months=prediction.age_months - sample.age_months,
+        predicted_months=age_months,
+        error_months=age_months - sample.age_months,
         interval_months=prediction.interval_months,
         box=prediction.box,
         quality=prediction.quality,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -123,8 +124,9 @@ def _see(runtime: Runtime, sample: Sample, kinds: tuple[str, ...]) -> Seen | Unr
     statuses: list[str] = []
     provider = ""
     for image in (grey, *(change.apply(grey) for change in perturbations(kinds))):
-        prediction = runtime.predict(image, "M" if sample.male else "F")
-        ages.append(prediction.age_months)
+        prediction = runtime.predict(image, "M" if sample.male else "F", allow_rejected=True)
+        age = prediction.age_months
+        ages.append(math.nan if age is None else age)  # refused later: a number was asked for
         statuses.append(prediction.quality.status)
         provider = prediction.provider
     return Seen(ages, statuses, provider)

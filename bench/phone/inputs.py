@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from bakit.bundle import Bundle
     from bakit.dataset import Sample
+    from bakit.locate import Found
     from bakit.preprocess import Grey
     from bakit.runtime import Runtime
 
@@ -108,18 +109,18 @@ def drift_inputs(
     for index, sample in enumerate(samples, start=1):
         grey = decode(sample.path)
         whole = Box(0, 0, grey.shape[1], grey.shape[0])
-        boxes = {key: runtime.locate(grey) for key, runtime in first.items()}
+        seen = {key: runtime.find(grey) for key, runtime in first.items()}
         for key, runtime in first.items():
-            crops[key].append(_as_bytes(runtime.preprocess(grey, boxes[key])))
+            crops[key].append(_as_bytes(_crop(runtime, grey, seen[key])))
         reference_boxes = {}
         for digest, reference in references.items():
-            box = reference.locate(grey)
-            age = reference.regress(reference.preprocess(grey, box), male=sample.male)
+            found = reference.find(grey)
+            age = reference.regress(_crop(reference, grey, found), male=sample.male)
             floats[digest].append(check_age(age, reference.bundle, sample))
-            reference_boxes[digest] = box or whole
+            reference_boxes[digest] = found.box or whole
         for row, runtime in enumerate(runtimes):
             other = reference_boxes[runtime.bundle.manifest.checkpoint_sha256]
-            overlaps[row].append((boxes[keys[row]] or whole).iou(other))
+            overlaps[row].append((seen[keys[row]].box or whole).iou(other))
         on_share(index / len(samples))
     return DriftInputs(
         crops=[np.stack(crops[key]) for key in sets],
@@ -135,6 +136,11 @@ def _crop_key(bundle: Bundle) -> Hashable:
     """Return what decides a crop, given the image."""
     manifest = bundle.manifest
     return tuple(sorted(bundle.artifact("localizer").files.values())), manifest.preprocessing
+
+
+def _crop(runtime: Runtime, grey: Grey, found: Found) -> Grey:
+    """Return what a regressor is fed of a hand."""
+    return runtime.preprocess(grey, found.box, inverted=found.inverted)
 
 
 def _as_bytes(pixels: Grey) -> Bytes:

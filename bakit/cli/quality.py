@@ -1,0 +1,82 @@
+"""``bakit quality``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from bakit.quality import QualityLimits
+
+
+@click.command("quality")
+@click.argument(
+    "paths",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="[CHECKPOINT] DATA",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Checkpoint to write, with its limits; may be CHECKPOINT itself.",
+)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print limits and rates as one JSON object.")
+def command(paths: tuple[Path, ...], out: Path, threads: int, *, as_json: bool) -> None:
+    """Learn when a prediction is accepted, reviewed or rejected, and write it into a checkpoint.
+
+    DATA is the labelled folder that CHECKPOINT was trained on: limits are learned on its training
+    and validation parts and on pictures without a hand, and measured on its test part and on kinds
+    of pictures that were not learned from. CHECKPOINT defaults to the one that comes with bakit.
+
+    \b
+    Example:
+      bakit quality run/best.safetensors radiographs/ --out run/best.safetensors
+    """
+    import msgspec
+
+    from bakit.cli.progress import steps
+    from bakit.qualify import qualify_file
+
+    if len(paths) > 2:
+        message = f"unexpected argument {str(paths[2])!r}"
+        raise click.UsageError(message)
+    checkpoint = paths[0] if len(paths) == 2 else None
+    with steps() as on_step:
+        written = qualify_file(checkpoint, paths[-1], out, threads=threads, on_step=on_step)
+    limits = written.header.quality
+    assert limits is not None
+    if as_json:
+        click.echo(msgspec.json.encode(limits))
+        return
+    print_limits(limits)
+    click.echo(f"{out}  {written.sha256}")
+
+
+def print_limits(limits: QualityLimits) -> None:
+    """Print each limit with its rates, and all of them together."""
+    from bakit.cli.tables import new_console, new_table
+
+    console = new_console()
+    columns = ("reason", "measure", "review", "reject", "good ones\nreviewed", "rejected")
+    table = new_table("Limits", columns)
+    for item in limits.limits:
+        sign = ">" if item.worse == "above" else "<"
+        table.add_row(
+            item.code,
+            item.measure,
+            "" if item.review is None else f"{sign} {item.review:g}",
+            "" if item.reject is None else f"{sign} {item.reject:g}",
+            f"{item.good.reviewed} of {item.good.samples}",
+            f"{item.good.rejected} of {item.good.samples}",
+        )
+    console.print(table)
+    table = new_table("All limits together", ("pictures", "rejected", "reviewed", "of"))
+    for kind, rate in {"good radiographs": limits.good, **limits.caught}.items():
+        table.add_row(kind, str(rate.rejected), str(rate.reviewed), str(rate.samples))
+    console.print(table)

@@ -1,0 +1,99 @@
+"""Ages for people: years and months, the interval beside them, and SDS from a table of theirs."""
+
+from __future__ import annotations
+
+import csv
+import math
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+from bakit.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bakit.prediction import Prediction, Sex
+
+COLUMNS = ("sex", "age_months", "mean", "sd")
+
+
+def years_months(months: float) -> str:
+    """Return an age as people say it: 124.3 months is ``10 y 4 m``.
+
+    Args:
+        months: The age; rounded to whole months, so that there never are 12 of them.
+    """
+    sign = "-" if round(months) < 0 else ""
+    years, rest = divmod(abs(round(months)), 12)
+    return f"{sign}{years} y {rest} m"
+
+
+def age_text(prediction: Prediction) -> str:
+    """Return the age in one line, with its interval and the difference to the age in years."""
+    if prediction.age_months is None:
+        return "no age: " + ", ".join(prediction.quality.reasons).replace("_", " ")
+    line = f"{years_months(prediction.age_months)} ({prediction.age_months:.1f} months)"
+    if prediction.interval_months is not None and prediction.interval_level is not None:
+        lower, upper = (years_months(bound) for bound in prediction.interval_months)
+        line += f", {100 * prediction.interval_level:g} % interval {lower} to {upper}"
+    if prediction.chronological_months is not None and prediction.difference_months is not None:
+        line += (
+            f"; {prediction.difference_months:+.1f} months to the chronological age of "
+            f"{years_months(prediction.chronological_months)}"
+        )
+    return line
+
+
+class Reference(NamedTuple):
+    """Bone ages of healthy children: what an SDS is computed against.
+
+    Attributes:
+        rows: By sex, ``(age_months, mean, sd)`` with rising ages.
+    """
+
+    rows: dict[Sex, list[tuple[float, float, float]]]
+
+    def sds(self, bone_age_months: float, chronological_months: float, sex: Sex) -> float | None:
+        """Return (bone age - mean) / SD at a chronological age; None outside of the table.
+
+        Between two rows, mean and SD are interpolated.
+        """
+        rows = self.rows.get(sex, [])
+        for (a, mean_a, sd_a), (b, mean_b, sd_b) in pairwise(rows):
+            if a <= chronological_months <= b:
+                share = (chronological_months - a) / (b - a)
+                mean = mean_a + share * (mean_b - mean_a)
+                return (bone_age_months - mean) / (sd_a + share * (sd_b - sd_a))
+        return None
+
+
+def read_reference(path: Path) -> Reference:
+    """Read a table with the columns ``sex`` (M, F), ``age_months``, ``mean`` and ``sd`` (months).
+
+    Raises:
+        InputError: If it cannot be read, a column is missing, or a value is not possible.
+    """
+    rows: dict[Sex, list[tuple[float, float, float]]] = {"F": [], "M": []}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+            if missing:
+                message = f"{path}: column {missing[0]!r} is missing; use {','.join(COLUMNS)}"
+                raise InputError(message)
+            for row in reader:
+                sex = (row["sex"] or "").strip()
+                values = [float(row[name] or "nan") for name in COLUMNS[1:]]
+                if sex not in rows or not all(map(math.isfinite, values)) or values[2] <= 0:
+                    message = f"{path}:{reader.line_num}: use M or F, numbers, and an sd above 0"
+                    raise InputError(message)
+                rows[sex].append((values[0], values[1], values[2]))
+    except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
+        message = f"{path}: not a reference table ({getattr(error, 'strerror', None) or error})"
+        raise InputError(message) from error
+    for sex, found in rows.items():
+        found.sort()
+        if len(found) < 2 or len({age for age, _, _ in found}) < len(found):
+            message = f"{path}: needs two or more rows for {sex}, each with another age"
+            raise InputError(message)
+    return Reference(rows)

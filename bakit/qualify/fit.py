@@ -1,0 +1,86 @@
+"""Fit what tells hands from other things: the middle of all hands, and logistic regressions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bakit.errors import InputError
+from bakit.quality import HandModel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float64]
+
+DIRECTIONS = 40
+"""Main directions that the distance is measured along."""
+
+RIDGE = 30.0
+"""Weight of the squared weights: without it, a separable set has no solution."""
+
+_STEPS = 50
+
+
+def fit_hands(hands: Floats, others: Mapping[str, Floats]) -> HandModel:
+    """Fit a model of hands, with a detector of each kind of other pictures.
+
+    Args:
+        hands: ``(M, N)``, vectors of hands.
+        others: By the detector's name, ``(L, N)`` vectors of what it is to find.
+
+    Raises:
+        InputError: If there are too few pictures of a kind.
+    """
+    for name, vectors in {"hands": hands, **others}.items():
+        if len(vectors) < DIRECTIONS:
+            message = f"{len(vectors)} pictures of {name} are too few; at least {DIRECTIONS}"
+            raise InputError(message)
+    mean, scale = hands.mean(0), np.maximum(hands.std(0), 1e-6)
+    entries = (hands - mean) / scale
+    _, spreads, rows = np.linalg.svd(entries, full_matrices=False)
+    sds = spreads[:DIRECTIONS] / np.sqrt(len(hands))
+    basis = rows[:DIRECTIONS] / np.maximum(sds, 1e-6)[:, None]
+
+    def table(vectors: Floats) -> Floats:
+        scaled = (vectors - mean) / scale
+        return np.column_stack([scaled, np.linalg.norm(scaled @ basis.T, axis=1)])
+
+    good = table(hands)
+    detectors = {name: _logistic(good, table(vectors)) for name, vectors in others.items()}
+    return HandModel(
+        _short(mean),
+        _short(scale),
+        tuple(_short(row) for row in basis),
+        {name: _short(weights) for name, weights in detectors.items()},
+    )
+
+
+def _logistic(good: Floats, bad: Floats) -> Floats:
+    """Return weights and constant by Newton's method, both groups of equal weight."""
+    rows = np.vstack([good, bad])
+    wanted = np.r_[np.zeros(len(good)), np.ones(len(bad))]
+    share = np.r_[np.full(len(good), 0.5 / len(good)), np.full(len(bad), 0.5 / len(bad))]
+    share *= len(rows)
+    middle, spread = rows.mean(0), np.maximum(rows.std(0), 1e-6)
+    design = np.column_stack([(rows - middle) / spread, np.ones(len(rows))])
+    ridge = np.diag([RIDGE] * rows.shape[1] + [1e-6])
+    weights = np.zeros(design.shape[1])
+    for _ in range(_STEPS):
+        odds = 1 / (1 + np.exp(-(design @ weights).clip(-30, 30)))
+        slope = design.T @ (share * (odds - wanted)) + ridge @ weights
+        curve = (design * (share * odds * (1 - odds))[:, None]).T @ design + ridge
+        step = np.linalg.solve(curve, slope)
+        weights -= step
+        if float(np.abs(step).max()) < 1e-6:
+            break
+    slopes = weights[:-1] / spread
+    return np.append(slopes, weights[-1] - float(slopes @ middle))
+
+
+def _short(values: Floats) -> tuple[float, ...]:
+    """Return values with the digits that matter: they travel as text."""
+    return tuple(float(f"{value:.5g}") for value in values)

@@ -1,0 +1,421 @@
+"""Accept, review, reject: how limits are applied, learned and stored; and what is not answered."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import msgspec
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from bakit.bundle import Bundle, write_manifest
+from bakit.checkpoint import SHIPPED, Checkpoint
+from bakit.cli import main
+from bakit.display import read_reference, years_months
+from bakit.errors import BakitError, ImageError, InputError
+from bakit.measures import VECTOR, box_measures
+from bakit.prediction import Prediction, prediction_schema
+from bakit.qualify.fit import fit_hands
+from bakit.qualify.limits import Rung, between, from_ladder, trained_ages
+from bakit.qualify.others import LEARNED, MET, draw
+from bakit.quality import REASONS, HandModel, HandScorer, Limit, Quality, QualityLimits, Rate
+from bakit.runtime import Runtime
+
+NONE = Rate(0, 0, 0)
+NO_MODEL = HandModel((0.0,) * VECTOR, (1.0,) * VECTOR, (), {})
+
+
+def limits(*items):
+    return QualityLimits(tuple(items), NO_MODEL, 127.0, NONE, {}, "made up")
+
+
+def with_limits(folder, *items):
+    """Give a bundle limits."""
+    manifest = Bundle.read(folder).manifest
+    manifest = msgspec.structs.replace(manifest, quality=limits(*items))
+    write_manifest(folder, manifest)
+
+
+SIDE = Limit("side_pixels", "too_small", "below", 40.0, 20.0, NONE)
+SECOND = Limit("second", "two_hands", "above", 0.2, 0.5, NONE)
+
+
+@pytest.mark.parametrize(
+    ("measures", "known", "expected"),
+    [
+        ({"side_pixels": 40, "second": 0.2}, (), Quality("accept")),
+        ({"side_pixels": 39}, (), Quality("review", ("too_small",))),
+        ({"side_pixels": 19, "second": 0.3}, (), Quality("reject", ("two_hands", "too_small"))),
+        ({"side_pixels": float("nan")}, (), Quality("reject", ("too_small",))),
+        ({}, ("no_hand_found",), Quality("reject", ("no_hand_found",))),
+        ({}, ("inverted",), Quality("review", ("inverted",))),
+        ({"unknown": 1e9}, (), Quality("accept")),
+    ],
+)
+def test_the_worst_measure_decides_and_all_are_named(measures, known, expected):
+    assert limits(SIDE, SECOND).judge(measures, known) == expected
+
+
+def test_a_rejected_image_has_no_number_unless_asked_for_by_name(fake_bundle, labelled):
+    with_limits(fake_bundle, msgspec.structs.replace(SIDE, reject=1e9))
+    image = labelled.samples[0].path
+    with Runtime(fake_bundle) as runtime:
+        prediction = runtime.predict(image, "F")
+        assert (prediction.age_months, prediction.interval_months) == (None, None)
+        assert prediction.quality == Quality("reject", ("too_small",))
+        asked = runtime.predict(image, "F", allow_rejected=True)
+        assert asked.age_months == pytest.approx(130, abs=3)
+        assert asked.quality == prediction.quality
+    arguments = ["predict", str(image), "--sex", "F", "--bundle", str(fake_bundle)]
+    result = CliRunner().invoke(main, arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "reject: too_small\n"
+    result = CliRunner().invoke(main, [*arguments, "--json"])
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["age_months"] is None
+    result = CliRunner().invoke(main, [*arguments, "--allow-rejected"])
+    assert result.exit_code == 0
+    assert "months" in result.stdout
+
+
+def test_no_hand_is_rejected_once_there_are_limits(fake_bundle):
+    ramp = np.tile(np.arange(64, dtype=np.uint8), (48, 1))
+    with_limits(fake_bundle)
+    with Runtime(fake_bundle) as runtime:
+        assert runtime.predict(ramp, "F").quality == Quality("reject", ("no_hand_found",))
+
+
+def test_an_inverted_image_is_read_the_right_way_round(exported, labelled):
+    from bakit.locate import Found
+    from bakit.preprocess import decode
+
+    with Runtime(exported("onnx", "fp32")) as runtime:
+        grey = decode(labelled.samples[0].path)
+        box = runtime.locate(grey)
+        usual = runtime.preprocess(grey, box)
+        turned = runtime.preprocess(1 - grey, box, inverted=True)
+        assert np.abs(usual - turned).max() < 0.02
+        runtime._look = lambda g: (None, Found(box, ("inverted",)))
+        prediction = runtime.predict(1 - grey, "F")
+        assert prediction.age_months == pytest.approx(runtime.regress(usual, male=False), abs=1)
+
+
+def test_a_model_that_sees_nothing_is_noticed(fake_bundle, labelled, monkeypatch):
+    from bakit.backends.fake import FakeSession
+
+    with_limits(
+        fake_bundle,
+        Limit("from_blank_months", "collapsed_to_mean", "below", None, 0.01, NONE),
+        Limit("from_mean_months", "collapsed_to_mean", "below", None, 0.01, NONE),
+    )
+    image = labelled.samples[0].path
+    with Runtime(fake_bundle) as runtime:
+        assert runtime.predict(image, "F").quality.status == "accept"
+    answer = {"age_months": np.array([[127.0]], np.float32)}
+    run = FakeSession.run
+    monkeypatch.setattr(
+        FakeSession, "run", lambda s, f: answer if s.role == "regressor" else run(s, f)
+    )
+    with Runtime(fake_bundle) as runtime:
+        assert runtime.predict(image, "F").quality == Quality("reject", ("collapsed_to_mean",))
+
+
+def test_thorough_measures_how_far_the_age_moves(fake_bundle, labelled):
+    with Runtime(fake_bundle) as runtime:
+        spread = runtime.predict(labelled.samples[0].path, "F", thorough=True).measures
+        assert 0 < spread["spread_months"] < 1
+        assert "spread_months" not in runtime.predict(labelled.samples[0].path, "F").measures
+
+
+def test_box_measures():
+    from bakit.geometry import Box
+
+    grey = np.zeros((60, 60), np.float32)
+    grey[10:50, 10:40] = 0.5
+    grey[10:20, 10:40] = 1
+    got = box_measures(grey, Box(10, 10, 40, 50))
+    assert got == {"side_pixels": 30, "grey_levels": 2, "saturated": 0.25}
+
+
+# Learning
+
+
+def test_limits_part_good_from_bad_in_the_middle():
+    good, bad = np.linspace(0, 1, 1001), np.linspace(5, 6, 1001)
+    chosen = between("m", "not_a_hand", good, bad)
+    assert chosen.reject == pytest.approx((1 + 5) / 2, abs=0.05)
+    assert 1 < chosen.review < chosen.reject
+    mixed = between("m", "not_a_hand", good, np.linspace(0.5, 2, 1001))
+    assert mixed.reject == pytest.approx(0.998, abs=1e-3)
+    below = between("m", "not_a_hand", -good, -bad, "below")
+    assert below.reject == -chosen.reject
+
+
+def test_limits_lie_where_the_error_rises():
+    rungs = [Rung(50, 0.0), Rung(40, 0.5), Rung(30, 1.5), Rung(20, 3.0), Rung(10, 9.0)]
+    chosen = from_ladder("side_pixels", "too_small", "below", rungs, np.full(100, 60.0))
+    assert (chosen.review, chosen.reject) == (35, 15)
+    # Never at the cost of good ones.
+    chosen = from_ladder("side_pixels", "too_small", "below", rungs, np.full(100, 32.0))
+    assert (chosen.review, chosen.reject) == (32, 15)
+    assert from_ladder("m", "too_small", "below", rungs[:2], np.ones(9)).reject is None
+
+
+def test_ages_without_training_images_are_outside():
+    ages = np.r_[np.repeat(np.arange(50.0, 100.0), 10), [10.0, 180.0]]
+    low, high = trained_ages(ages)
+    assert (low.reject, high.reject) == (10, 180)
+    assert 44 <= low.review <= 50
+    assert 99 <= high.review <= 106
+
+
+def test_a_fitted_model_tells_two_kinds_apart():
+    rng = np.random.default_rng(0)
+    hands, others = rng.normal(0, 1, (400, VECTOR)), rng.normal(0.7, 2, (400, VECTOR))
+    scorer = HandScorer(fit_hands(hands, {"not_a_hand": others}))
+    good = [scorer.score(v)["not_a_hand"] for v in rng.normal(0, 1, (100, VECTOR))]
+    bad = [scorer.score(v)["not_a_hand"] for v in rng.normal(0.7, 2, (100, VECTOR))]
+    assert np.mean(np.array(good) < 0) > 0.97
+    assert np.mean(np.array(bad) > 0) > 0.97
+    with pytest.raises(InputError, match="3 pictures of hands are too few"):
+        fit_hands(hands[:3], {})
+
+
+@pytest.mark.parametrize("kind", [*LEARNED, *MET])
+def test_pictures_follow_from_their_seed(kind):
+    first = draw(kind, 5)
+    assert first.dtype == np.uint8
+    assert np.ptp(first) > 0
+    assert np.array_equal(first, draw(kind, 5))
+    assert not np.array_equal(first, draw(kind, 6)[: first.shape[0], : first.shape[1]])
+    assert not set(LEARNED) & set(MET)
+
+
+def test_limits_are_learned_measured_and_kept(tmp_path, checkpoint):
+    from bakit.phantoms import write_phantoms
+    from bakit.qualify.run import qualify_file
+
+    folder = write_phantoms(tmp_path / "data", 110, height=100)
+    from bakit.qualify.learn import Amounts
+
+    small = Amounts(hands=20, turned=7, phantoms=30, others=10, spoiled=60, ladder=8)
+    student = checkpoint.path
+    loaded = Checkpoint.read(student)
+    from bakit.localizers import get_localizer
+
+    found = loaded.with_localizer(get_localizer("student")).write(tmp_path / "s.safetensors")
+    out = tmp_path / "with.safetensors"
+    steps = []
+    written = qualify_file(found.path, folder, out, small, on_step=lambda s, n: steps.append(s))
+    learned = written.header.quality
+    assert written.weights_sha256 == found.weights_sha256
+    assert learned.good.samples == 11
+    assert set(learned.hands.detectors) == {"not_a_hand", "cut_off"}
+    assert {item.code for item in learned.limits} == set(REASONS) - {"no_hand_found", "inverted"}
+    assert learned.caught["noise"] == Rate(5, 5, 0)
+    assert "hands" in steps
+    assert Checkpoint.read(out).header.quality == learned
+
+
+def test_data_of_another_model_are_refused(refused, labelled):
+    line = refused("quality", labelled.folder, "--out", "out.safetensors")
+    assert "not the images that bakit-rsna100.safetensors was trained on" in line
+    assert "ends in .safetensors" in refused("quality", labelled.folder, "--out", "out.json")
+
+
+def test_the_shipped_checkpoint_has_limits():
+    quality = Checkpoint.read(SHIPPED).header.quality
+    assert quality is not None
+    assert quality.good.samples == 1156
+    assert quality.good.rejected <= 0.02 * quality.good.samples
+    caught = quality.caught
+    for kind in ("cropped", "two hands", "noise", "nearly blank"):
+        assert caught[kind].rejected >= 0.95 * caught[kind].samples
+    others = [caught[kind] for kind in MET]
+    assert sum(r.rejected for r in others) >= 0.95 * sum(r.samples for r in others)
+
+
+# Many threads, many images
+
+
+def same(prediction):
+    return msgspec.structs.replace(prediction, stages_ms={})
+
+
+@pytest.mark.parametrize("target", ["onnx", "openvino", "torch", "fake"])
+def test_many_threads_get_what_one_gets(exported, labelled, fake_target, target):
+    pytest.importorskip({"onnx": "onnxruntime", "fake": "numpy"}.get(target, target))
+    with Runtime(exported(target, "fp32"), 1) as runtime:
+        work = [(s.path.read_bytes(), sex) for s in labelled.samples[:4] for sex in "FM"]
+        alone = [same(runtime.predict(*item)) for item in work]
+        wrong = []
+
+        def many():
+            for _ in range(2):
+                wrong.extend(
+                    item
+                    for item, one in zip(work, alone, strict=True)
+                    if same(runtime.predict(*item)) != one
+                )
+
+        threads = [threading.Thread(target=many) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+
+
+def test_a_session_that_is_not_concurrent_serves_one_at_a_time(fake_bundle, labelled, monkeypatch):
+    from bakit.backends.fake import FakeSession
+
+    inside, most = [], []
+    run = FakeSession.run
+
+    def counted(self, feeds):
+        inside.append(1)
+        most.append(len(inside))
+        try:
+            return run(self, feeds)
+        finally:
+            inside.pop()
+
+    monkeypatch.setattr(FakeSession, "concurrent", False)
+    monkeypatch.setattr(FakeSession, "run", counted)
+    with Runtime(fake_bundle) as runtime:
+        runtime._regressor.run  # noqa: B018
+        list(runtime.predict_many([labelled.samples[0].path] * 40, "F", threads=8))
+    assert len(most) == 80
+    assert max(most) <= 2  # the localizer and the regressor are two sessions
+
+
+def test_predict_many_keeps_the_order_and_goes_on_after_errors(fake_bundle, labelled):
+    images = [labelled.samples[0].path, "nowhere.png", labelled.samples[1].path]
+    with Runtime(fake_bundle) as runtime:
+        first, error, last = runtime.predict_many(images, ["F", "M", "X"], threads=2)
+        assert same(first) == same(runtime.predict(images[0], "F"))
+        assert isinstance(error, ImageError)
+        assert isinstance(last, InputError)
+        assert len(list(runtime.predict_many(images[:1] * 5, "F"))) == 5
+        assert all(isinstance(e, BakitError) for e in runtime.predict_many(images[:1]))
+        for sexes, text in ((["F"], "fewer sexes"), (["F"] * 4, "more sexes")):
+            with pytest.raises(InputError, match=text):
+                list(runtime.predict_many(images, sexes))
+        with pytest.raises(InputError, match="threads=0"):
+            runtime.predict_many(images, "F", threads=0)
+
+
+def test_predict_many_takes_images_only_as_it_needs_them(fake_bundle, labelled):
+    taken = []
+
+    def endless():
+        while True:
+            taken.append(1)
+            yield labelled.samples[0].path
+
+    with Runtime(fake_bundle) as runtime:
+        stream = runtime.predict_many(endless(), "F", threads=2)
+        for count in range(1, 10):
+            next(stream)
+            assert len(taken) <= count + 4
+        stream.close()
+
+
+def test_warm_up_and_logging_tell_nothing_of_the_child(fake_bundle, labelled, caplog):
+    import logging
+
+    with Runtime(fake_bundle) as runtime, caplog.at_level(logging.DEBUG, "bakit"):
+        assert runtime.warm_up() > 0
+        runtime.predict(labelled.samples[0].path, "F")
+    (record,) = caplog.records
+    text = record.getMessage()
+    assert text.startswith("accept - {'decode'")
+    assert str(labelled.samples[0].path) not in text
+    assert "130" not in text.split("{")[0]
+
+
+# What is said of a prediction
+
+
+def test_a_prediction_says_what_an_auditor_asks(exported, labelled):
+    bundle = exported("onnx", "fp32")
+    with Runtime(bundle) as runtime:
+        prediction = runtime.predict(labelled.samples[0].path, "F")
+    assert len(prediction.input_sha256) == 64
+    assert prediction.checkpoint_sha256 == bundle.manifest.checkpoint_sha256
+    assert {"bakit", "python", "numpy", "opencv", "onnxruntime"} <= set(prediction.versions)
+    assert msgspec.json.decode(prediction.to_json(), type=Prediction) == prediction
+
+
+def test_the_same_pixels_have_the_same_digest_in_any_file(fake_bundle, labelled):
+    import cv2
+
+    data = labelled.samples[0].path.read_bytes()
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    other = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+    assert other != data
+    with Runtime(fake_bundle) as runtime:
+        digests = {runtime.predict(source, "F").input_sha256 for source in (data, other, image)}
+        assert len(digests) == 1
+        image[0, 0] ^= 1
+        assert runtime.predict(image, "F").input_sha256 not in digests
+
+
+def test_bytes_and_greys_are_prepared_alike():
+    from bakit.geometry import Box
+    from bakit.preprocess import preprocess, read_radiograph
+    from bakit.settings import Preprocessing
+
+    rng = np.random.default_rng(0)
+    for span in (2, 7, 90, 256):
+        for inverted in (False, True):
+            image = rng.integers(256 - span, 256, (300, 200), np.uint8)
+            film = read_radiograph(image)
+            assert film.pixels.dtype == np.uint8
+            for box in (None, Box(20, 30, 150, 290)):
+                one, other = (
+                    preprocess(pixels, box, Preprocessing(), inverted=inverted)
+                    for pixels in (film.pixels, film.grey)
+                )
+                assert np.array_equal(one, other)
+
+
+def test_the_published_schema_is_the_schema():
+    from pathlib import Path
+
+    published = Path(__file__).parents[1] / "docs/prediction.schema.json"
+    assert json.loads(published.read_text()) == json.loads(json.dumps(prediction_schema()))
+
+
+@pytest.mark.parametrize(
+    ("months", "text"),
+    [(124.3, "10 y 4 m"), (0, "0 y 0 m"), (11.6, "1 y 0 m"), (143.5, "12 y 0 m"), (-3, "-0 y 3 m")],
+)
+def test_years_and_months(months, text):
+    assert years_months(months) == text
+
+
+@pytest.mark.parametrize(
+    ("table", "text"),
+    [
+        ("sex,age_months,mean\n", "column 'sd' is missing"),
+        ("sex,age_months,mean,sd\nX,1,1,1\n", "use M or F"),
+        ("sex,age_months,mean,sd\nF,1,1,0\n", "an sd above 0"),
+        ("sex,age_months,mean,sd\nF,1,1,old\n", "not a reference table"),
+        ("sex,age_months,mean,sd\nF,1,1,1\nF,2,2,1\n", "two or more rows for M"),
+    ],
+)
+def test_a_bad_reference_table_is_refused(tmp_path, table, text):
+    (tmp_path / "t.csv").write_text(table)
+    with pytest.raises(InputError, match=text):
+        read_reference(tmp_path / "t.csv")
+
+
+def test_sds_is_interpolated_and_never_extrapolated(tmp_path):
+    rows = "sex,age_months,mean,sd\nF,100,100,8\nF,120,120,12\nM,100,101,9\nM,120,121,9\n"
+    (tmp_path / "t.csv").write_text(rows)
+    reference = read_reference(tmp_path / "t.csv")
+    assert reference.sds(120, 110, "F") == pytest.approx(1.0)
+    assert reference.sds(120, 121, "F") is None
