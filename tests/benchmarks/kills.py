@@ -67,7 +67,10 @@ def main() -> None:
         root = Path(folder)
         jobs = prepare(root, given.images)
         share = round(given.kills * 0.9 / len(jobs))  # a training takes far longer than the rest
-        report = {name: torment(name, job, share, generator) for name, job in jobs.items()}
+        report = {}
+        for name, job in jobs.items():
+            report[name] = torment(name, job, share, generator)
+            print(name, json.dumps(report[name]), file=sys.stderr)
         report["train"] = torment_training(root, given.kills - share * len(jobs), generator)
     print(json.dumps({"seed": given.seed, "jobs": report}, indent=2))
     sys.exit(1 if any(item["broken"] for item in report.values()) else 0)
