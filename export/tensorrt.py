@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from bakit.bundle import Build
 from bakit.export.artifact import artifact
+from bakit.export.check.builds import check_builds
 from bakit.export.equalize import equalize
 from bakit.export.half import half_model
 from bakit.export.onnx_graph import regressor_model
@@ -62,15 +63,18 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
 
     Raises:
         CheckpointError: If INT8 is asked for and the ranges are another model's.
+        VerificationError: If a graph breaks a rule of a TensorRT that would build it
+            (``bakit.export.check``).
     """
     header = checkpoint.header
     regressor = regressor_model(checkpoint)
-    files = {FLOAT: serialize(regressor)}
+    models = {FLOAT: regressor}
+    cache = b""
     path, share = FLOAT, 0.0
     builds: tuple[Build, ...] = (Build(FLOAT, OLDEST),)
     if request.precision is Precision.FP16:
         path = FLOAT16
-        files[FLOAT16] = serialize(half_model(regressor))
+        models[FLOAT16] = half_model(regressor)
         builds = (
             Build(FLOAT, OLDEST, STRONG_TYPES, ("fp16",)),
             Build(FLOAT16, STRONG_TYPES, strongly_typed=True),
@@ -80,24 +84,29 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
         ranges = checked_ranges(checkpoint, request)
         quantized = round_once(quantize(regressor, ranges, SYMMETRIC))
         share = int8_share(quantized)
-        files[INT8] = serialize(quantized)
+        models[INT8] = quantized
         if ranges.recipe.equalize:  # the ranges are the equalized model's
             regressor = equalize(regressor)
         shift_biases(regressor, ranges.biases)
-        files[FLOAT] = serialize(regressor)
-        files[CACHE] = calibration_cache(regressor, ranges)
+        models[FLOAT] = regressor
+        cache = calibration_cache(regressor, ranges)
         builds = (
             Build(FLOAT, OLDEST, EXPLICIT_INT8, ("fp16", "int8"), calibration_cache=CACHE),
             Build(INT8, EXPLICIT_INT8, STRONG_TYPES, ("int8",)),
             Build(INT8, STRONG_TYPES, strongly_typed=True),
         )
     localizer = localizer_model(checkpoint.localizer, header.localizer, request.localizer_form)
-    files[LOCALIZER] = serialize(localizer)
+    models[LOCALIZER] = localizer
+    localizer_builds = (Build(LOCALIZER, OLDEST),)
+    check_builds(models, (*builds, *localizer_builds))
+    files = {name: serialize(model) for name, model in models.items()}
+    if cache:
+        files[CACHE] = cache
     for name, data in files.items():
         (out / name).write_bytes(data)
     others = tuple(name for name in files if name not in {path, LOCALIZER})
     return [
-        artifact("localizer", out, LOCALIZER, header, builds=(Build(LOCALIZER, OLDEST),)),
+        artifact("localizer", out, LOCALIZER, header, builds=localizer_builds),
         artifact("regressor", out, path, header, share, others, builds),
     ]
 

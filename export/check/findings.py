@@ -65,7 +65,8 @@ RULES = {
     ),
     "domain": Rule(
         "error",
-        "every node is of the default domain, or a function of the file from TensorRT 9 on",
+        "every node is of the default domain, or a function of the file from TensorRT 9 on; a "
+        "warning where the parser has an operator of that name, for it looks at nothing else",
         "export without contrib operators; inline functions with onnx.inliner",
     ),
     "unused-domain": Rule(
@@ -92,7 +93,7 @@ RULES = {
     ),
     "conv-constant-bias": Rule(
         "error",
-        "biases of convolutions are constants",
+        "biases of convolutions are constants before TensorRT 11",
         "add the bias with an Add behind the convolution",
     ),
     "int64-range": Rule(
@@ -128,7 +129,7 @@ RULES = {
     ),
     "dynamic-shape": Rule(
         "error",
-        "inputs have fixed shapes: bakit builds engines without optimization profiles",
+        "inputs have fixed shapes and decide none: bakit builds without optimization profiles",
         "fix them: onnxruntime.tools.make_dynamic_shape_fixed, or export with fixed shapes",
     ),
     "loop-state-shape": Rule(
@@ -138,7 +139,7 @@ RULES = {
     ),
     "if-outputs": Rule(
         "error",
-        "the branches of an If name their outputs differently",
+        "the branches of an If name their outputs differently before TensorRT 11",
         "rename the outputs of one branch",
     ),
     "many-nodes": Rule(
@@ -158,7 +159,8 @@ RULES = {
     ),
     "qdq-type": Rule(
         "error",
-        "quantized values are INT8; from TensorRT 9 on also FP8, from 10 on INT4",
+        "quantized values are INT8; from TensorRT 9 on also FP8, from 10 on INT4; of UINT8, a "
+        "warning from 11 on",
         "quantize activations and weights to INT8: bakit export --target tensorrt --int8",
     ),
     "qdq-zero-point": Rule(
@@ -173,7 +175,8 @@ RULES = {
     ),
     "qdq-axis": Rule(
         "error",
-        "scales by channel are for weights alone, along the axis of the output channels",
+        "scales by channel are for weights alone, along the axis of the output channels; a "
+        "warning from TensorRT 11 on",
         "use one scale for an activation, and one an output channel for weights",
     ),
     "qdq-bias": Rule(

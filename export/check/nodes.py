@@ -13,11 +13,13 @@ from bakit.export.check.operators import (
     FIRST_OUTPUT_ONLY,
     FLOATS_ONLY,
     FOLDS_CONSTANTS,
+    IF_OUTPUTS_ALIKE,
     OPERATORS,
     REPLACEMENTS,
+    RUNTIME_CONV_BIAS,
     RUNTIME_CONV_WEIGHTS,
 )
-from bakit.export.check.scope import attribute_values, bodies, type_name
+from bakit.export.check.scope import attribute_values, bodies, equation_of, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +52,7 @@ def check_node(scope: Scope, node: NodeProto, profile: Profile) -> Iterator[Find
         yield from _convolution(scope, node, profile.oldest)
     elif node.op_type == "Loop":
         yield from _loop(scope, node)
-    elif node.op_type == "If":
+    elif node.op_type == "If" and profile.oldest < IF_OUTPUTS_ALIKE:
         yield from _branches(scope, node)
 
 
@@ -76,13 +78,21 @@ def _attributes(scope: Scope, node: NodeProto, version: Version) -> Iterator[Fin
         if len(kernel) > 3:
             message = f"a kernel of {len(kernel)} axes; the parser takes at most 3"
             yield scope.finding("attribute", node, message)
-    if node.op_type == "Einsum" and version < EINSUM_IN_FULL:
-        equation = str(next(iter(attribute_values(node, "equation")), ""))
-        terms = equation.replace(" ", "").partition("->")[0].split(",")
-        if "..." in equation or any(len(set(term)) < len(term) for term in terms):
-            message = f"equation {equation!r}: before 9.1 no ellipsis and no axis twice in a term"
-            remedy = "name every axis once, or write it with MatMul and Transpose"
-            yield scope.finding("attribute", node, message, remedy)
+    if node.op_type == "Einsum":
+        yield from _einsum(scope, node, version)
+
+
+def _einsum(scope: Scope, node: NodeProto, version: Version) -> Iterator[Finding]:
+    equation = equation_of(node)
+    if equation is None:
+        yield scope.finding("attribute", node, "its equation is none", "write one like ij,jk->ik")
+        return
+    terms = equation.partition("->")[0].split(",")
+    repeated = any(len(set(term)) < len(term) for term in terms)  # the three dots too
+    if version < EINSUM_IN_FULL and repeated:
+        message = f"equation {equation}: before 9.1 no ellipsis and no axis twice in a term"
+        remedy = "name every axis once, or write it with MatMul and Transpose"
+        yield scope.finding("attribute", node, message, remedy)
 
 
 def _constant_inputs(scope: Scope, node: NodeProto, version: Version) -> Iterator[Finding]:
@@ -90,7 +100,8 @@ def _constant_inputs(scope: Scope, node: NodeProto, version: Version) -> Iterato
         if node.op_type not in row.operators.split() or (row.until and version >= row.until):
             continue
         name = node.input[row.place] if len(node.input) > row.place else ""
-        if name and not _is_fixed(scope, name, version):
+        fixed = _is_fixed(scope, name, version if row.folded else (0, 0))
+        if name and not fixed:
             message = f"its input {row.what} ({name}) is computed at run time"
             yield scope.finding("constant-input", node, message)
 
@@ -104,9 +115,10 @@ def _convolution(scope: Scope, node: NodeProto, version: Version) -> Iterator[Fi
         )
         yield scope.finding("conv-constant-weights", node, message)
     bias = node.input[2] if len(node.input) > 2 else ""
-    if bias and not _is_fixed(scope, bias, version):
+    if version < RUNTIME_CONV_BIAS and bias and not _is_fixed(scope, bias, version):
         maker = scope.producer(bias)
-        if maker is None or maker.op_type != "DequantizeLinear":  # of these, qdq-bias speaks
+        sources = maker.input[:1] if maker and maker.op_type == "DequantizeLinear" else ()
+        if all(scope.type_of(name) != TensorProto.INT32 for name in sources):  # else qdq-bias
             message = f"its bias ({bias}) is computed at run time"
             yield scope.finding("conv-constant-bias", node, message)
 

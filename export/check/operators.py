@@ -40,6 +40,7 @@ _BY_VERSION: dict[Version, str] = {
     (10, 4): "BlackmanWindow HammingWindow HannWindow",
     (10, 5): "STFT",
     (10, 15): "Attention Gelu Mish RMSNormalization RotaryEmbedding",
+    (11, 0): "Swish TensorScatter",
 }
 
 OPERATORS: dict[str, Version] = {
@@ -90,7 +91,7 @@ ATTRIBUTES = (
             "align_corners",
         ),
     ),
-    Values("Resize", "mode", ("nearest", "linear")),
+    Values("Resize", "mode", ("nearest", "linear"), until=(11, 0)),
     Values("Resize", "antialias", (0,)),
     Values("Resize", "keep_aspect_ratio_policy", ("stretch",)),
     Values("Pad", "mode", ("constant", "edge", "reflect"), until=(10, 0)),
@@ -99,7 +100,10 @@ ATTRIBUTES = (
     Values("ScatterElements", "reduction", ("none",), until=(10, 0)),
     Values("ScatterND", "reduction", ("none",)),
     Values("LSTM", "input_forget", (0,)),
-    Values("LSTM GRU RNN", "layout", (0,)),
+    Values("LSTM", "layout", (0,)),
+    Values("LpPool", "p", (1, 2)),
+    Values("Attention", "softcap", (0,)),
+    Values("Attention", "qk_matmul_output_mode", (0,)),
 )
 
 
@@ -111,12 +115,14 @@ class Constant(NamedTuple):
         place: Which input, counted from 0.
         what: What ONNX calls it.
         until: First version that takes any tensor; None if none does.
+        folded: Whether what follows from constants will do, from ``FOLDS_CONSTANTS`` on.
     """
 
     operators: str
     place: int
     what: str
     until: Version | None = None
+    folded: bool = True
 
 
 _REDUCE = (
@@ -131,7 +137,7 @@ CONSTANTS = (
     Constant("BatchNormalization", 4, "input_var", until=(9, 0)),
     Constant("Clip", 1, "min", until=(8, 6)),
     Constant("Clip", 2, "max", until=(8, 6)),
-    Constant("CumSum", 1, "axis"),
+    Constant("CumSum", 1, "axis", until=(11, 0)),
     Constant("Dropout", 2, "training_mode"),
     Constant("InstanceNormalization", 1, "scale", until=(8, 6)),
     Constant("InstanceNormalization", 2, "B", until=(8, 6)),
@@ -141,7 +147,7 @@ CONSTANTS = (
     Constant("OneHot", 1, "depth"),
     Constant("Pad", 2, "constant_value", until=(9, 0)),
     Constant("Pad", 3, "axes", until=(10, 4)),
-    Constant(_REDUCE, 1, "axes"),
+    Constant(_REDUCE, 1, "axes", folded=False),
     Constant("STFT", 1, "frame_step"),
     Constant("STFT", 2, "window"),
     Constant("Slice", 3, "axes", until=(10, 3)),
@@ -151,6 +157,7 @@ CONSTANTS = (
 )
 
 FIRST_OUTPUT_ONLY = {
+    "Attention": "present_key",
     "MaxPool": "Indices",
     "LayerNormalization": "Mean",
 }
@@ -159,7 +166,7 @@ FIRST_OUTPUT_ONLY = {
 FLOATS_ONLY: dict[str, Version | None] = {
     "ArgMax": (8, 6),
     "ArgMin": (8, 6),
-    "CumSum": None,
+    "CumSum": (11, 0),
     "Gemm": None,
     "MatMul": None,
     "Pow": (9, 0),
@@ -203,8 +210,28 @@ FOLDS_CONSTANTS: Version = (9, 0)
 """The first version that takes what follows from constants for a constant."""
 
 RUNTIME_CONV_WEIGHTS: Version = (8, 5)
+RUNTIME_CONV_BIAS: Version = (11, 0)
+IF_OUTPUTS_ALIKE: Version = (11, 0)
 FLOAT16_WEIGHTS: Version = (8, 4)
 EINSUM_IN_FULL: Version = (9, 1)
 FLOAT16_SCALES: Version = (10, 0)
 ZERO_POINT_OPTIONAL: Version = (9, 0)
+UNDOCUMENTED: Version = (11, 0)
+"""From here NVIDIA's compiler builds UINT8 pairs and scales along other axes, though no document
+says that they are computed as ONNX means them."""
+
+SHAPE_INPUTS = {
+    "ConstantOfShape": (0,),
+    "Expand": (1,),
+    "Pad": (1,),
+    "Range": (0, 1, 2),
+    "Reshape": (1,),
+    "Resize": (2, 3),
+    "Slice": (1, 2, 3, 4),
+    "Split": (1,),
+    "Tile": (1,),
+    "TopK": (1,),
+}
+"""Inputs that decide the shape of what a node makes."""
+
 MAX_AXES = 8

@@ -7,15 +7,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
-from bakit.export.check.operators import FLOAT16_SCALES, QUANTIZED, ZERO_POINT_OPTIONAL
-from bakit.export.check.scope import attribute_values, type_name
+from bakit.export.check.operators import (
+    FLOAT16_SCALES,
+    QUANTIZED,
+    UNDOCUMENTED,
+    ZERO_POINT_OPTIONAL,
+)
+from bakit.export.check.scope import type_name, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from onnx import NodeProto
 
-    from bakit.export.check.findings import Finding
+    from bakit.export.check.findings import Finding, Severity
     from bakit.export.check.profiles import Profile, Version
     from bakit.export.check.scope import Scope
 
@@ -27,8 +32,10 @@ def check_quantized(
     scope: Scope, node: NodeProto, profile: Profile, opset: int
 ) -> Iterator[Finding]:
     """Yield what stands against a quantizing node; nothing for other nodes."""
-    if node.op_type not in {"QuantizeLinear", "DequantizeLinear"} or len(node.input) < 2:
+    if node.op_type not in {"QuantizeLinear", "DequantizeLinear"}:
         return
+    if len(node.input) < 2 or not node.output:
+        return  # of an invalid file
     if not profile.int8:
         message = f"it asks for INT8, which {profile.name} has no unit for"
         yield scope.finding("int8-hardware", node, message)
@@ -38,10 +45,12 @@ def check_quantized(
         yield scope.finding("qdq-bias", node, f"{node.input[0]} is a bias in INT32")
         return
     if kind and (kind not in QUANTIZED or QUANTIZED[kind] > profile.oldest):
-        yield scope.finding("qdq-type", node, f"it quantizes to {type_name(kind)}")
+        built = kind == TensorProto.UINT8 and profile.oldest >= UNDOCUMENTED
+        message = f"it quantizes to {type_name(kind)}"
+        yield scope.finding("qdq-type", node, message, severity="warning" if built else None)
     yield from _zero_point(scope, node, profile.oldest)
     yield from _scale(scope, node, profile.oldest, opset)
-    yield from _axis(scope, node)
+    yield from _axis(scope, node, profile.oldest)
 
 
 def _quantized_type(scope: Scope, node: NodeProto) -> int:
@@ -50,8 +59,7 @@ def _quantized_type(scope: Scope, node: NodeProto) -> int:
         return scope.type_of(node.input[0])
     if len(node.input) > 2 and node.input[2]:
         return scope.type_of(node.input[2])
-    wanted = attribute_values(node, "output_dtype")
-    return int(wanted[0]) if wanted and wanted[0] else TensorProto.UINT8
+    return whole_number(node, "output_dtype", 0) or TensorProto.UINT8
 
 
 def _zero_point(scope: Scope, node: NodeProto, version: Version) -> Iterator[Finding]:
@@ -87,29 +95,31 @@ def _scale(scope: Scope, node: NodeProto, version: Version, opset: int) -> Itera
         yield scope.finding("qdq-scale", node, f"its scale is {bad[0]:g}")
 
 
-def _axis(scope: Scope, node: NodeProto) -> Iterator[Finding]:
+def _axis(scope: Scope, node: NodeProto, version: Version) -> Iterator[Finding]:
     """Yield a scale by channel that is not along the output channels of constant weights."""
     shape = scope.axes(node.input[1])
     if not shape or shape in {(), (1,)}:
         return
-    if attribute_values(node, "block_size") not in ([], [0]):
+    if whole_number(node, "block_size", 0):
         return  # blocks are for weights in INT4 and FP4, which bakit does not write
+    severity: Severity = "warning" if version >= UNDOCUMENTED else "error"
     source = node
     maker = scope.producer(node.input[0])
     if node.op_type == "DequantizeLinear" and maker is not None:
         source = maker
     name = source.input[0] if source.op_type == "QuantizeLinear" else node.input[0]
     if not scope.is_derived(name):
-        yield scope.finding("qdq-axis", node, "an activation with a scale for each channel")
+        message = "an activation with a scale for each channel"
+        yield scope.finding("qdq-axis", node, message, severity=severity)
         return
     rank = len(scope.axes(name) or ())
-    axis = int(next(iter(attribute_values(node, "axis")), 1))
+    axis = whole_number(node, "axis", 1)
     axis += rank if axis < 0 else 0
     for layer, index in _layers(scope, node):
         channels = _channel_axis(layer, rank) if index == 1 else None
         if channels is not None and axis != channels:
             message = f"weights of {layer.op_type} with scales along axis {axis}, not {channels}"
-            yield scope.finding("qdq-axis", node, message)
+            yield scope.finding("qdq-axis", node, message, severity=severity)
 
 
 def _layers(scope: Scope, node: NodeProto) -> Iterator[tuple[NodeProto, int]]:
@@ -128,5 +138,5 @@ def _channel_axis(layer: NodeProto, rank: int) -> int | None:
     if layer.op_type == "ConvTranspose":
         return 1
     if layer.op_type == "Gemm":
-        return 0 if attribute_values(layer, "transB") == [1] else 1
+        return 0 if whole_number(layer, "transB", 0) else 1
     return rank - 1 if layer.op_type == "MatMul" else None

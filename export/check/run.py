@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from onnx import external_data_helper
 
 from bakit.bundle import Bundle
-from bakit.errors import BundleError, InputError
-from bakit.export.check.findings import RULES, Finding
-from bakit.export.check.judge import check_model, default_opset
+from bakit.errors import InputError
+from bakit.export.check.apart import prepare_apart
+from bakit.export.check.builds import is_for
+from bakit.export.check.findings import Finding
+from bakit.export.check.judge import about_file, check_prepared, default_opset
 from bakit.export.check.profiles import get_profile
 from bakit.export.onnx_writer import walk
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bakit.bundle import Artifact
+    from bakit.export.check.judge import Prepared
     from bakit.export.check.profiles import Profile
 
 MAX_BYTES = 2**31 - 1
@@ -70,12 +73,12 @@ def check_paths(paths: Sequence[Path], profiles: Sequence[str]) -> list[Judged]:
     judged = []
     for path in paths:
         bundle = Bundle.read(path) if path.is_dir() else None
-        models: dict[Path, onnx.ModelProto] = {}
+        models: dict[Path, Prepared] = {}
         for profile in wanted:
             files = {path: []} if bundle is None else _bundle_files(bundle, profile)
             for file, further in files.items():
                 if file not in models:
-                    models[file] = read_model(file)
+                    models[file] = prepare_apart(read_model(file))
                 judged.append(_judge(file, models[file], profile, further))
     return judged
 
@@ -101,6 +104,9 @@ def read_model(path: Path) -> onnx.ModelProto:
     if not model.ir_version or not model.HasField("graph"):
         message = f"{path}: not an ONNX file: it has no graph; give a file that ends in .onnx"
         raise InputError(message)
+    if not _is_text(model):
+        message = f"{path}: damaged: a name in it is not UTF-8; export it again"
+        raise InputError(message)
     try:
         external_data_helper.load_external_data_for_model(model, str(path.parent))
     except (onnx.checker.ValidationError, ValueError, OSError) as error:
@@ -110,9 +116,21 @@ def read_model(path: Path) -> onnx.ModelProto:
     return model
 
 
-def _judge(
-    file: Path, model: onnx.ModelProto, profile: Profile, further: Sequence[Finding]
-) -> Judged:
+def _is_text(message: Message) -> bool:
+    """Say whether every text in a message is one; protobuf hands over bytes where it is not."""
+    for field, value in message.ListFields():
+        if field.type not in {field.TYPE_STRING, field.TYPE_MESSAGE}:
+            continue
+        items = (value,) if isinstance(value, (str, bytes, Message)) else value
+        if any(isinstance(item, bytes) for item in items):
+            return False
+        if field.type == field.TYPE_MESSAGE and not all(_is_text(item) for item in items):
+            return False
+    return True
+
+
+def _judge(file: Path, prepared: Prepared, profile: Profile, further: Sequence[Finding]) -> Judged:
+    model = prepared.model
     return Judged(
         str(file),
         profile.name,
@@ -120,7 +138,7 @@ def _judge(
         default_opset(model),
         model.ir_version,
         sum(1 for _ in walk(model.graph)),
-        (*further, *check_model(model, profile)),
+        (*further, *check_prepared(prepared, profile)),
     )
 
 
@@ -142,36 +160,13 @@ def _artifact_files(artifact: Artifact, profile: Profile) -> Iterator[tuple[str,
         if artifact.path.endswith(".onnx"):
             yield artifact.path, []
         return
-    fitting = [
-        build
-        for build in artifact.builds
-        if _version(build.min_version) <= profile.newest
-        and (build.max_version is None or profile.oldest < _version(build.max_version))
-    ]
+    fitting = [build for build in artifact.builds if is_for(build, profile)]
     if not fitting:
         message = f"the {artifact.role} has no build for TensorRT {profile.tensorrt}"
-        yield artifact.path, [_about_bundle("no-build", message)]
+        yield artifact.path, [about_file("no-build", message)]
     for build in fitting:
         findings = []
         if "int8" in build.flags and not profile.int8:
             message = f"the {artifact.role} would be built in INT8, which {profile.name} lacks"
-            findings.append(_about_bundle("int8-hardware", message))
+            findings.append(about_file("int8-hardware", message))
         yield build.path, findings
-
-
-def _about_bundle(rule: str, message: str) -> Finding:
-    severity, _, remedy = RULES[rule]
-    return Finding(severity, rule, "", "", "", message, remedy)
-
-
-def _version(text: str) -> tuple[int, int]:
-    """Return major and minor version.
-
-    Raises:
-        BundleError: If the text is no version.
-    """
-    parts = text.split(".")
-    if len(parts) < 2 or not all(part.isdecimal() for part in parts):
-        message = f"a build for TensorRT {text!r}, which is no version; export the bundle again"
-        raise BundleError(message)
-    return int(parts[0]), int(parts[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
@@ -9,7 +10,7 @@ from onnx import AttributeProto, TensorProto, helper, numpy_helper
 from bakit.export.check.findings import RULES, Finding, Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     import numpy as np
     import numpy.typing as npt
@@ -23,6 +24,12 @@ _RANDOM = {
     "RandomUniform",
     "RandomUniformLike",
 }
+
+_TERM = r"[A-Za-z]*(?:\.\.\.)?[A-Za-z]*"
+_EQUATION = re.compile(rf"{_TERM}(?:,{_TERM})*(?:->{_TERM})?")
+
+_LISTS = {AttributeProto.INTS, AttributeProto.FLOATS, AttributeProto.STRINGS}
+_PLAIN = {AttributeProto.INT, AttributeProto.FLOAT, AttributeProto.STRING, *_LISTS}
 
 
 class Scope:
@@ -38,7 +45,6 @@ class Scope:
         path: As given.
         readers: The nodes that read a tensor, with the input's index; those of bodies included.
         producers: The node of this graph that makes a tensor.
-        values: What is declared or inferred of this graph's tensors.
     """
 
     def __init__(
@@ -49,13 +55,12 @@ class Scope:
         self.parent = parent
         self.producers = {name: node for node in graph.node for name in node.output if name}
         self.readers: dict[str, list[tuple[NodeProto, int]]] = {}
-        self.values = list(_values(graph))
         self._constants: dict[str, TensorProto] = {}
         self._derived: set[str] = set()
         self._arrays: dict[str, npt.NDArray[np.generic] | None] = {}
         self._types = {
             item.name: item.type.tensor_type
-            for item in self.values
+            for item in _values(graph)
             if item.type.HasField("tensor_type")
         }
         for tensor in getattr(graph, "initializer", ()):
@@ -196,18 +201,27 @@ def bodies(node: NodeProto) -> Iterator[tuple[str, GraphProto]]:
 
 
 def attribute_values(node: NodeProto, name: str) -> list[int | float | str]:
-    """Return an attribute as a list of numbers or texts; empty if it is absent."""
+    """Return an attribute as a list of numbers or texts; empty if it is absent or of no such."""
     for attribute in node.attribute:
-        if attribute.name == name:
-            if attribute.type in {AttributeProto.TENSOR, AttributeProto.GRAPH}:
-                return []
+        if attribute.name == name and attribute.type in _PLAIN:
             value = helper.get_attribute_value(attribute)
-            items: Iterable[int | float | bytes | str]
-            items = [value] if isinstance(value, (int, float, bytes, str)) else value
+            items = value if attribute.type in _LISTS else [value]
             return [
                 item.decode(errors="replace") if isinstance(item, bytes) else item for item in items
             ]
     return []
+
+
+def whole_number(node: NodeProto, name: str, default: int) -> int:
+    """Return an attribute that is an integer."""
+    values = attribute_values(node, name)
+    return values[0] if len(values) == 1 and isinstance(values[0], int) else default
+
+
+def equation_of(node: NodeProto) -> str | None:
+    """Return an Einsum's equation; None if it is none."""
+    equation = "".join(str(item) for item in attribute_values(node, "equation")).replace(" ", "")
+    return equation if _EQUATION.fullmatch(equation) else None
 
 
 def constant_value(node: NodeProto) -> TensorProto | None:
@@ -237,7 +251,7 @@ def tensor_array(tensor: TensorProto) -> npt.NDArray[np.generic] | None:
         return None
     try:
         return numpy_helper.to_array(tensor)
-    except (TypeError, ValueError, KeyError):
+    except (TypeError, ValueError, KeyError, MemoryError):
         return None
 
 

@@ -11,10 +11,11 @@ from bakit.export.check.operators import (
     FLOAT16_WEIGHTS,
     INT64_NATIVE,
     MAX_AXES,
+    SHAPE_INPUTS,
     TYPES,
     UINT8_AT_BORDERS,
 )
-from bakit.export.check.scope import attribute_values, type_name
+from bakit.export.check.scope import label, type_name, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,12 +31,20 @@ def check_borders(scope: Scope, profile: Profile) -> Iterator[Finding]:
     """Yield what stands against the inputs and outputs of a file's own graph."""
     fixed = {name for name, _ in scope.constants()}
     for item in scope.graph.input:
+        if not item.type.HasField("tensor_type"):
+            yield scope.finding("type", item.name, "an input that is no tensor", "give tensors")
+            continue
         shape = scope.axes(item.name)
         if item.name in fixed:
             continue
         if shape is None or None in shape:
             text = "?" if shape is None else ", ".join("?" if n is None else str(n) for n in shape)
             yield scope.finding("dynamic-shape", item.name, f"input of shape ({text})")
+        for node, index in scope.readers.get(item.name, ()):
+            if index in SHAPE_INPUTS.get(node.op_type, ()):
+                message = f"the input decides the shape of what {label(node)} makes"
+                remedy = "make it a constant: bakit builds engines without optimization profiles"
+                yield scope.finding("dynamic-shape", item.name, message, remedy)
     for item in (*scope.graph.input, *scope.graph.output):
         kind = scope.type_of(item.name)
         if item.name in fixed:
@@ -44,6 +53,11 @@ def check_borders(scope: Scope, profile: Profile) -> Iterator[Finding]:
             yield scope.finding("int64-io", item.name, "it is INT64")
         elif kind == TensorProto.UINT8 and profile.oldest < UINT8_AT_BORDERS:
             yield scope.finding("type", item.name, "it is UINT8", "declare it float32 or int32")
+        elif kind == TensorProto.UINT8:
+            for node, _ in scope.readers.get(item.name, ()):
+                if node.op_type not in {"Cast", *QUANTIZERS}:
+                    message = f"it reads the UINT8 input {item.name}"
+                    yield scope.finding("type", node, message, "cast the input to float32 first")
         elif kind not in TYPES and kind not in {0, TensorProto.UINT8}:
             yield scope.finding("type", item.name, f"it is {type_name(kind)}")
 
@@ -67,7 +81,7 @@ def check_tensors(scope: Scope, profile: Profile) -> Iterator[Finding]:
         for name in node.output:
             kind = scope.type_of(name)
             if node.op_type == "Cast":
-                kind = int(next(iter(attribute_values(node, "to")), 0))
+                kind = whole_number(node, "to", 0)
             if not (kind == TensorProto.UINT8 and name in at_border):
                 yield from _check_type(scope, name, kind, version)
             axes = scope.axes(name)

@@ -16,9 +16,12 @@ from bakit.checkpoint import SHIPPED, Checkpoint
 from bakit.dataset import read_samples
 from bakit.errors import BakitError
 from bakit.export import export_bundle
+from bakit.export.check import PROFILES
+from bakit.export.check.run import check_paths
 from bakit.phantoms import make_phantom, write_phantoms
 from bakit.runtime import Runtime
 from bakit.targets import Precision
+from tests.bad_graphs import BAD
 from tests.fuzz.mutate import BYTES, TEXT, mutate, with_checksums
 
 if TYPE_CHECKING:
@@ -66,6 +69,7 @@ def entries(prepared: Path, work: Path) -> dict[str, Entry]:
         "labels": _labels(work / "labels"),
         "report": _report(prepared / "report.json", work),
         "checkpoint": _checkpoint(work),
+        "onnx": _onnx(work),
     }
     if importlib.util.find_spec("pydicom") and importlib.util.find_spec("bakit.dicom"):
         found["dicom"] = Entry(_dicom(), BYTES, lambda data: runtime.predict(data, "F"))
@@ -127,6 +131,18 @@ def _dicom() -> list[bytes]:
         data.save_as(stream, enforce_file_format=True)
         found.append(stream.getvalue())
     return found
+
+
+def _onnx(work: Path) -> Entry:
+    path = work / "graph.onnx"
+    names = ("operator-in-loop", "same-names", "function", "int32-bias", "crop", "big-index")
+    seeds = [BAD[name].model.SerializeToString() for name in names]
+
+    def call(data: bytes) -> None:
+        path.write_bytes(data)
+        check_paths([path], list(PROFILES))
+
+    return Entry(seeds, BYTES, call)
 
 
 def _manifest(bundle: Path, copy: Path) -> Entry:

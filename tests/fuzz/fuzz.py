@@ -34,7 +34,16 @@ LIMIT_S = 20
 GROWTH_MB = 60
 """Most that a process may grow after its first fifth."""
 
-SHARES = {"png": 6, "jpeg": 6, "dicom": 6, "manifest": 4, "labels": 3, "report": 4, "checkpoint": 1}
+SHARES = {
+    "png": 6,
+    "jpeg": 6,
+    "dicom": 6,
+    "manifest": 4,
+    "labels": 3,
+    "report": 4,
+    "checkpoint": 1,
+    "onnx": 3,
+}
 
 
 class Job(NamedTuple):
