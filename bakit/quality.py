@@ -108,23 +108,27 @@ class HandModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         mean: ``(N,)``, mean of each entry over hands.
         scale: ``(N,)``, standard deviation of each entry over hands.
-        basis: ``(K, N)``, main directions, each divided by its standard deviation.
+        basis: ``(K, N)``, main directions, each divided by its standard deviation: the bytes of
+            little-endian float16, in base64 where the document is text.
         detectors: By the name of the measure that they give: N weights of the entries, one of the
             distance, and a constant.
     """
 
     mean: tuple[float, ...]
     scale: tuple[float, ...]
-    basis: tuple[tuple[float, ...], ...]
+    basis: bytes
     detectors: dict[str, tuple[float, ...]]
 
     def __post_init__(self) -> None:
         """Refuse what does not fit together."""
         length = len(self.mean)
-        sizes = {len(self.scale), *map(len, self.basis)}
+        sizes = {len(self.scale)}
         sizes |= {len(weights) - 2 for weights in self.detectors.values()}
         if sizes - {length}:
             message = f"mean, scale, basis and detectors do not fit: lengths {sizes | {length}}"
+            raise ValueError(message)
+        if len(self.basis) % max(2 * length, 1):
+            message = f"a basis of {len(self.basis)} bytes has no whole rows of {length} float16"
             raise ValueError(message)
         if min(self.scale, default=1.0) <= 0:
             message = "a scale is not above 0"
@@ -141,7 +145,8 @@ class HandScorer:
     def __init__(self, model: HandModel) -> None:
         self._mean = np.array(model.mean)
         self._scale = np.array(model.scale)
-        self._basis = np.array(model.basis).reshape(-1, len(model.mean))
+        rows = np.frombuffer(model.basis, "<f2").reshape(-1, len(model.mean))
+        self._basis = rows.astype(np.float64)
         self._names = tuple(model.detectors)
         self._weights = np.array([model.detectors[name] for name in self._names]).reshape(
             -1, len(model.mean) + 2

@@ -24,7 +24,7 @@ from bakit.quality import REASONS, HandModel, HandScorer, Limit, Quality, Qualit
 from bakit.runtime import Runtime
 
 NONE = Rate(0, 0, 0)
-NO_MODEL = HandModel((0.0,) * VECTOR, (1.0,) * VECTOR, (), {})
+NO_MODEL = HandModel((0.0,) * VECTOR, (1.0,) * VECTOR, b"", {})
 
 
 def limits(*items):

@@ -45,16 +45,20 @@ def fit_hands(hands: Floats, others: Mapping[str, Floats]) -> HandModel:
     sds = spreads[:DIRECTIONS] / np.sqrt(len(hands))
     basis = rows[:DIRECTIONS] / np.maximum(sds, 1e-6)[:, None]
 
+    stored = basis.astype("<f2")  # it travels as text; the detectors are fitted to what is kept
+
     def table(vectors: Floats) -> Floats:
         scaled = (vectors - mean) / scale
-        return np.column_stack([scaled, np.linalg.norm(scaled @ basis.T, axis=1)])
+        return np.column_stack(
+            [scaled, np.linalg.norm(scaled @ stored.T.astype(np.float64), axis=1)]
+        )
 
     good = table(hands)
     detectors = {name: _logistic(good, table(vectors)) for name, vectors in others.items()}
     return HandModel(
         _short(mean),
         _short(scale),
-        tuple(_short(row) for row in basis),
+        stored.tobytes(),
         {name: _short(weights) for name, weights in detectors.items()},
     )
 
