@@ -77,7 +77,10 @@ class Backend(Protocol):
 
 
 class Exporter(Protocol):
-    """The module that writes a target's files."""
+    """The module that writes a target's files.
+
+    It may have ``finish(bundle)`` too, which is called with the finished bundle.
+    """
 
     def export(
         self, checkpoint: Checkpoint, request: ExportRequest, out: Path

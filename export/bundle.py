@@ -143,7 +143,9 @@ def export_bundle(
         )
         manifest = msgspec.structs.replace(manifest, golden=answers)
         write_manifest(folder, manifest)
-    return Bundle.read(out)
+    bundle = Bundle.read(out)
+    getattr(exporter, "finish", lambda _: None)(bundle)
+    return bundle
 
 
 def _compare_with_float(checks: Sequence[GoldenCheck], manifest: Manifest) -> None:

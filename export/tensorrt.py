@@ -14,10 +14,13 @@ No convolution has weights that are made at run time: TensorRT before 8.5 refuse
 
 from __future__ import annotations
 
+import importlib.util
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bakit.bundle import Build
+from bakit.errors import MissingBackendError, UnsupportedTargetError
 from bakit.export.artifact import artifact
 from bakit.export.check.builds import check_builds
 from bakit.export.equalize import equalize
@@ -34,6 +37,7 @@ from bakit.export.quantize import (
     round_once,
     shift_biases,
 )
+from bakit.runtime import Runtime
 from bakit.targets import Precision
 
 if TYPE_CHECKING:
@@ -42,7 +46,7 @@ if TYPE_CHECKING:
 
     from onnx import ModelProto
 
-    from bakit.bundle import Artifact
+    from bakit.bundle import Artifact, Bundle
     from bakit.checkpoint import Checkpoint
     from bakit.quantization import Ranges
     from bakit.targets import ExportRequest
@@ -109,6 +113,17 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
         artifact("localizer", out, LOCALIZER, header, builds=localizer_builds),
         artifact("regressor", out, path, header, share, others, builds),
     ]
+
+
+def finish(bundle: Bundle) -> None:
+    """Build the engines at once where TensorRT and its GPU are, so that no first use has to.
+
+    Elsewhere, and where this GPU has no INT8 for an INT8 bundle, the bundle is for another device.
+    """
+    if importlib.util.find_spec("tensorrt") is None:
+        return
+    with suppress(MissingBackendError, UnsupportedTargetError), Runtime(bundle):
+        pass
 
 
 def calibration_cache(model: ModelProto, ranges: Ranges) -> bytes:

@@ -17,6 +17,7 @@ import pytest
 from bakit.bench import agent
 from bakit.bundle import Bundle, seal
 from bakit.errors import BundleError, MissingProgramError, UnsupportedTargetError
+from bakit.export import export_bundle
 from bakit.export.half import half_model
 from bakit.export.onnx_graph import regressor_model
 from bakit.export.onnx_localizer import localizer_model
@@ -198,6 +199,13 @@ def test_engines_are_kept_and_a_damaged_one_is_built_anew(
     monkeypatch.delenv("DOUBLE_BUILD_FAILS")
     with Runtime(exported("tensorrt", "fp32")):
         pass
+
+
+def test_where_tensorrt_is_an_export_builds_the_engines(checkpoint, tensorrt_double, tmp_path):
+    for number, (sm, engines) in enumerate((("53", 0), ("87", 2))):  # int8 needs an INT8 unit
+        tensorrt_double("8.6.1", sm)
+        export_bundle(checkpoint, "tensorrt", Precision.INT8, tmp_path / str(number))
+        assert len(list((tmp_path / "home").rglob("*.engine"))) == engines
 
 
 def test_another_version_or_gpu_has_its_own_engines(exported, tensorrt_double, tmp_path):
