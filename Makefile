@@ -9,8 +9,9 @@ BIN := $(VENV)/bin
 demo: .venv-demo/installed
 	.venv-demo/bin/bakit demo
 
+# A process a core: the tests of a file stay together, since they share what is slow to make.
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
