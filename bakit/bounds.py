@@ -56,7 +56,7 @@ def check_image(data: bytes, name: str) -> None:
     """
     size = _png_size(data) if data.startswith(PNG) else _jpeg_size(data)
     if size is None:
-        message = f"{name}: not an image that can be read; use PNG or JPEG"
+        message = f"{name}: not an image that can be read; use PNG, JPEG or DICOM"
         raise ImageError(message)
     check_pixels(*size, name)
 

@@ -107,8 +107,8 @@ class FakeWorker:
             self.left -= 1
 
     def run(self, indices: Sequence[int]) -> list[list[int]]:
-        # 1 + 2 + 3 + the rest: every stage can be told from the others.
-        times = (1.0, 2.0, 3.0, self.total_ms - 6, self.total_ms)
+        # 1 + 2 + 3 + 0.5 + the rest: every stage can be told from the others.
+        times = (1.0, 2.0, 3.0, 0.5, self.total_ms - 6.5, self.total_ms)
         rows = []
         for index in indices:
             self.use()
@@ -122,8 +122,8 @@ class FakeWorker:
         self.located += 1
         return self.ages[int(sample.id)], Seen(self.box, Box(0, 0, 40, 40))
 
-    def ask(self, sample: Sample, box: Box | None) -> float:
-        del box
+    def ask(self, sample: Sample, seen: Seen) -> float:
+        del seen
         self.use()
         return self.ages[int(sample.id)]
 
@@ -200,8 +200,8 @@ def test_the_fastest_bundle_decides_when_the_duration_is_met() -> None:
 def test_each_stage_is_summarised() -> None:
     (report,) = measure_latency([FakeWorker(make_bundle("A"))], 3, make_settings())
     medians = {stage: times.p50_ms for stage, times in report.stages.items()}
-    expected = {"decode": 1, "localize": 2, "preprocess": 3, "regress": 4, "total": 10}
-    assert medians == expected
+    expected = {"decode": 1, "localize": 2, "preprocess": 3, "quality": 0.5, "regress": 3.5}
+    assert medians == expected | {"total": 10}
 
 
 def test_percentiles_interpolate_linearly() -> None:

@@ -31,7 +31,8 @@ from bakit.cli.bench import command
 from bakit.dataset import read_samples, split, split_record
 from bakit.errors import BundleError, ImageError, InputError, UnsupportedTargetError
 from bakit.files import sha256
-from bakit.runtime import Runtime, Sex
+from bakit.geometry import Box
+from bakit.runtime import STAGES, Runtime, Sex
 from bakit.settings import Preprocessing, SplitRecord, UnrolledSettings
 from bakit.targets import Precision
 from bakit.tensors import TensorSpec
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bakit.dataset import Sample
-    from bakit.geometry import Box
 
 
 def hand() -> bytes:
@@ -140,8 +140,9 @@ class LocalWorker:
         said = self.do(Ask(str(sample.path), sample.male, find=True))
         return said.age_months, said.seen
 
-    def ask(self, sample: Sample, box: Box | None) -> float:
-        return self.do(Ask(str(sample.path), sample.male, find=False, box=box)).age_months
+    def ask(self, sample: Sample, seen: Seen) -> float:
+        asked = Ask(str(sample.path), sample.male, False, seen.box, seen.inverted)
+        return self.do(asked).age_months
 
     def do(self, request: Load | Run | Ask) -> Any:
         return answer(self.runtime, self.queries, request)
@@ -250,7 +251,7 @@ def test_a_whole_benchmark(bundles: list[Path], data: Path) -> None:
     assert int8.total_size_mb == pytest.approx(40e-6)
     assert int8.latency.queries == 20
     assert int8.latency.images == 6
-    assert list(int8.latency.stages) == ["decode", "localize", "preprocess", "regress", "total"]
+    assert tuple(int8.latency.stages) == STAGES
     assert report.data is not None
     assert (report.data.folder, report.data.samples) == ("radiographs", 6)
     assert [stage for stage, share in told if share == 1] == ["footprint", "latency", "drift"]
@@ -402,7 +403,7 @@ def test_errors_of_a_process_are_those_of_the_input(bundles: list[Path], data: P
     with Worker(Bundle.read(bundles[0])) as worker:
         (data / "images" / "1.png").write_bytes(b"no image")
         with pytest.raises(ImageError, match=r"1\.png"):
-            worker.ask(read_samples(data)[1], None)
+            worker.ask(read_samples(data)[1], Seen(None, Box(0, 0, 9, 9)))
     with Worker(Bundle.read(bundles[0])) as worker:
         assert worker.error is None
         os.kill(worker.pid, signal.SIGKILL)  # as where memory runs out

@@ -56,7 +56,7 @@ def test_rare_formats_reach_no_decoder(suffix):
     done, data = cv2.imencode(suffix, np.eye(40, dtype=np.uint8) * 200)
     if not done:
         pytest.skip("this OpenCV cannot write it")
-    with pytest.raises(ImageError, match="not an image that can be read; use PNG or JPEG"):
+    with pytest.raises(ImageError, match="not an image that can be read; use PNG, JPEG or DICOM"):
         decode(data.tobytes())
 
 
