@@ -23,5 +23,5 @@ def versions_of(backend: object) -> dict[str, str]:
         if isinstance(value, ModuleType) and "." not in value.__name__:
             version = getattr(value, "__version__", None)
             if isinstance(version, str):
-                found.setdefault(value.__name__, version)
+                found.setdefault(value.__name__, str(version))  # torch has a class of its own
     return found
