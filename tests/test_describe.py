@@ -173,7 +173,7 @@ def test_unreadable_and_blank_images(folder):
     found = describe(folder)
     home = folder / "images"
     assert [(image.id, image.path, image.reason) for image in found.unreadable] == [
-        ("1", str(home / "1.png"), "not an image that can be read; use PNG or JPEG"),
+        ("1", str(home / "1.png"), "not an image that can be read; use PNG, JPEG or DICOM"),
         ("4", str(home / "4.png"), "the image is cut short; copy it again"),
     ]
     assert [image.id for image in found.blank] == ["7"]
