@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bakit.bundle import Bundle
-    from bakit.preprocess import Grey
+    from bakit.levels import Grey
 
 T = TypeVar("T")
 

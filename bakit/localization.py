@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from bakit.preprocess import Grey
+    from bakit.levels import Grey
     from bakit.runtime import Localization
 
 

@@ -15,7 +15,7 @@ from bakit.preprocess import working_image
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from bakit.preprocess import Grey
+    from bakit.levels import Bytes, Grey
     from bakit.settings import LocalizerSettings
     from bakit.targets import Session
 
@@ -107,22 +107,22 @@ class Seen(NamedTuple):
 NOTHING = Found(None, ("no_hand_found",))
 
 
-def locate(grey: Grey, session: Session, settings: LocalizerSettings) -> Found:
+def locate(grey: Grey | Bytes, session: Session, settings: LocalizerSettings) -> Found:
     """Find the hand with an open localizer.
 
     Args:
-        grey: ``(H, W)`` float32 in 0..1.
+        grey: ``(H, W)`` float32 in 0..1, or 255 times that as uint8.
         session: The localizer.
         settings: Its settings.
     """
     return choose(look(grey, session, settings), (grey.shape[0], grey.shape[1]))
 
 
-def look(grey: Grey, session: Session, settings: LocalizerSettings) -> Seen:
+def look(grey: Grey | Bytes, session: Session, settings: LocalizerSettings) -> Seen:
     """Run a localizer and list the regions that may be the hand.
 
     Args:
-        grey: ``(H, W)`` float32 in 0..1.
+        grey: ``(H, W)`` float32 in 0..1, or 255 times that as uint8.
         session: The localizer.
         settings: Its settings.
     """

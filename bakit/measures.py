@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from bakit.geometry import Box
+    from bakit.levels import Bytes, Grey
     from bakit.locate import Scores, Seen
-    from bakit.preprocess import Grey
     from bakit.settings import Preprocessing
 
     Mask = npt.NDArray[np.bool_]
@@ -59,11 +59,11 @@ VECTOR = len(SHAPE_NAMES) + _CELLS * _CELLS * _BINS
 """Length of ``hand_vector``."""
 
 
-def box_measures(grey: Grey, box: Box) -> dict[str, float]:
+def box_measures(grey: Grey | Bytes, box: Box) -> dict[str, float]:
     """Return what the grey values in a box say about its quality.
 
     Args:
-        grey: ``(H, W)`` float32 in 0..1.
+        grey: ``(H, W)`` float32 in 0..1, or 255 times that as uint8.
         box: The hand.
 
     Returns:
@@ -72,13 +72,15 @@ def box_measures(grey: Grey, box: Box) -> dict[str, float]:
     """
     step = max(max(box.width, box.height) // SAMPLE, 1)
     sample = grey[box.y0 : box.y1 : step, box.x0 : box.x1 : step]
-    low, high = float(sample.min()), float(sample.max())
-    codes = np.rint(sample * 65535).astype(np.int32)
-    near = (high - low) * BRIGHTEST
+    if sample.dtype != np.uint8:
+        sample = np.rint(sample * 65535).astype(np.uint16)  # type: ignore[assignment]
+    counts = np.bincount(sample.ravel())
+    present = np.flatnonzero(counts)
+    brightest = len(counts) - 1 - (len(counts) - 1 - present[0]) * BRIGHTEST
     return {
         "side_pixels": float(min(box.width, box.height)),
-        "grey_levels": float(np.count_nonzero(np.bincount(codes.ravel()))),
-        "saturated": float((sample >= high - near).mean()),
+        "grey_levels": float(len(present)),
+        "saturated": float(counts[int(np.ceil(brightest)) :].sum() / sample.size),
     }
 
 

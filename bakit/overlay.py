@@ -13,8 +13,8 @@ from bakit.preprocess import preprocess
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from bakit.levels import Grey
     from bakit.locate import Found, Seen
-    from bakit.preprocess import Grey
     from bakit.settings import Preprocessing
 
     Picture = npt.NDArray[np.uint8]

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cv2
 import numpy as np
 
+from bakit.area import area_means, pays
 from bakit.bounds import check_image, read_bounded
 from bakit.errors import ImageError, MissingBackendError
+from bakit.levels import as_grey, levels
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from bakit.dicom import DicomHeader
     from bakit.geometry import Box
+    from bakit.levels import Bytes, Grey
     from bakit.settings import Preprocessing
 
-    Grey = npt.NDArray[np.float32]
-    Bytes = npt.NDArray[np.uint8]
     Image = str | Path | bytes | npt.NDArray[np.generic]
 
 MIN_SIDE = 16
@@ -33,11 +34,6 @@ _DECODE_FLAGS = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
 _FULL_SCALE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 
 
-_BLOCK = 1 << 15
-"""Pixels that are worked on at a time."""
-
-_LUT = (np.arange(256, dtype=np.float32) / np.float32(255)).astype(np.float32)
-
 _DICOM = slice(128, 132)
 """Where a DICOM file says that it is one."""
 
@@ -46,17 +42,20 @@ class Radiograph(NamedTuple):
     """An image as the models see it, and what its file says besides.
 
     Attributes:
-        grey: ``(H, W)`` float32 in 0..1.
-        pixels: ``(H, W)`` uint8, 255 times ``grey``, where the file holds bytes of grey; else
-            ``grey`` itself. ``preprocess`` is faster on bytes, with the same result.
+        pixels: ``(H, W)`` uint8 where the file holds bytes of grey, else float32 in 0..1. What
+            follows is faster on bytes.
         mirrored: Whether it was mirrored, since the header says that it is a right hand.
         header: What a DICOM header says; None for other files.
     """
 
-    grey: Grey
     pixels: Grey | Bytes
     mirrored: bool = False
     header: DicomHeader | None = None
+
+    @property
+    def grey(self) -> Grey:
+        """The grey values, ``(H, W)`` float32 in 0..1."""
+        return as_grey(self.pixels)
 
 
 def decode(source: Image) -> Grey:
@@ -128,30 +127,32 @@ def _from_dicom(data: bytes, name: str) -> Radiograph:
     mirrored = header.laterality == "R"
     if mirrored:
         grey = np.ascontiguousarray(grey[:, ::-1])
-    checked = _checked(grey, name)
-    return Radiograph(checked, checked, mirrored, header)
+    return Radiograph(_checked(grey, name), mirrored, header)
 
 
 def _radiograph(stored: npt.NDArray[Any], name: str) -> Radiograph:
-    grey = _checked(stored, name)
-    is_bytes = stored.dtype == np.uint8 and stored.ndim == 2
-    return Radiograph(grey, np.ascontiguousarray(stored) if is_bytes else grey)
+    return Radiograph(_checked(stored, name))
 
 
-def working_image(grey: Grey, size: int) -> Grey:
+def working_image(grey: Grey | Bytes, size: int) -> Grey:
     """Return the localizer's input.
 
     The whole radiograph, squashed to a square so that the graph's shape is static, its grey values
     stretched between the 1st and 99th percentile.
 
     Args:
-        grey: ``(H, W)`` in 0..1.
+        grey: ``(H, W)`` in 0..1, or 255 times that as uint8.
         size: Side, in pixels.
 
     Returns:
         ``(size, size)`` float32 in 0..1.
     """
-    small: Grey = resize(grey, size).astype(np.float32)
+    small: Grey
+    if pays(grey, size):
+        small = area_means(grey, size)
+        small = small / np.float32(255) if grey.dtype == np.uint8 else small
+    else:
+        small = resize(as_grey(grey), size).astype(np.float32)
     low, high = (float(value) for value in np.percentile(small, (1, 99)))
     if high <= low:  # nearly everything is one grey: stretch over what there is
         low, high = float(small.min()), float(small.max())
@@ -214,20 +215,7 @@ def preprocess(
             message = f"the box {tuple(box)} holds no pixel of a {size} image"
             raise ImageError(message)
         grey = grey[box.y0 : box.y1, box.x0 : box.x1]
-    # Stretched to the crop's own range first: 12 bits of 16 must not share a few of 256 bins.
-    is_bytes = grey.dtype == np.uint8
-    ends = (_LUT[grey.min()], _LUT[grey.max()]) if is_bytes else (grey.min(), grey.max())
-    low, high = (float(end) for end in ends)
-    factor = 255 / max(high - low, 1e-6)
-    if is_bytes:  # the same sums, on 256 values instead of all
-        table = _in_levels(_LUT.clip(low, high)[None], low, factor)
-        crop = cv2.LUT(np.ascontiguousarray(grey), table).astype(np.uint8, copy=False)
-    else:
-        crop = _in_levels(grey, low, factor)  # type: ignore[arg-type]
-    if inverted:
-        crop = 255 - crop
-    if settings.equalize:
-        crop = cv2.equalizeHist(crop).astype(np.uint8)
+    crop = levels(grey, equalize=settings.equalize, inverted=inverted)
     pixels: Grey = resize(crop, settings.image_size).astype(np.float32) / np.float32(255)
     return pixels
 
@@ -247,16 +235,15 @@ def _from_array(pixels: npt.NDArray[Any]) -> Grey:
     if pixels.dtype not in _FULL_SCALE and not np.issubdtype(pixels.dtype, np.floating):
         message = f"the array has dtype {pixels.dtype}; use uint8, uint16 or floats in 0..1"
         raise ImageError(message)
-    if pixels.dtype == np.uint8 and pixels.size:
-        return cv2.LUT(np.ascontiguousarray(pixels), _LUT)  # type: ignore[return-value]
     scaled: Grey = pixels.astype(np.float32) / np.float32(_FULL_SCALE.get(pixels.dtype, 1))
     return scaled
 
 
-def _checked(pixels: npt.NDArray[Any], name: str) -> Grey:
-    """Return grey values, or refuse pixels that no age can be read from."""
+def _checked(pixels: npt.NDArray[Any], name: str) -> Grey | Bytes:
+    """Return bytes of grey or grey values, or refuse pixels that no age can be read from."""
     whole = pixels.dtype in _FULL_SCALE and pixels.ndim == 2  # cannot be NaN or out of range
-    grey = _from_array(pixels)
+    is_bytes = whole and pixels.dtype == np.uint8
+    grey = pixels if is_bytes else _from_array(pixels)
     if 0 in grey.shape or min(grey.shape) < MIN_SIDE:
         message = f"{name}: {grey.shape[1]}x{grey.shape[0]} pixels; at least {MIN_SIDE}x{MIN_SIDE}"
         raise ImageError(message)
@@ -271,28 +258,16 @@ def _checked(pixels: npt.NDArray[Any], name: str) -> Grey:
     if low == high:
         message = f"{name}: blank, every pixel has the same grey; not a radiograph"
         raise ImageError(message)
-    return np.ascontiguousarray(grey, dtype=np.float32)
-
-
-def _in_levels(grey: Grey, low: float, factor: float) -> npt.NDArray[np.uint8]:
-    """Return (grey - low) * factor as whole numbers.
-
-    Some rows at a time: what is in between stays in the cache, and of a film that is most of the
-    time that it takes.
-    """
-    levels = np.empty(grey.shape, np.uint8)
-    rows = max(_BLOCK // grey.shape[1], 1)
-    for start in range(0, len(grey), rows):
-        block = grey[start : start + rows] - low
-        block *= factor
-        levels[start : start + rows] = np.rint(block, out=block)
-    return levels
+    checked: Any = np.ascontiguousarray(grey, np.uint8 if is_bytes else np.float32)
+    return checked  # type: ignore[no-any-return]
 
 
 def resize(pixels: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
-    """Resize to a square, averaging where it shrinks."""
-    shrinks = min(pixels.shape) > size
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    """Resize to a square, averaging where it shrinks; bytes stay bytes."""
+    if pays(pixels, size):
+        means = area_means(pixels, size)
+        return np.rint(means).astype(np.uint8) if pixels.dtype == np.uint8 else means
+    method = cv2.INTER_AREA if min(pixels.shape) > size else cv2.INTER_LINEAR
     return cv2.resize(pixels, (size, size), interpolation=method)
 
 

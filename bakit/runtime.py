@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from bakit.errors import BakitError
+    from bakit.levels import Bytes, Grey
     from bakit.locate import Seen
-    from bakit.preprocess import Bytes, Grey, Image, Radiograph
+    from bakit.preprocess import Image, Radiograph
     from bakit.settings import LocalizerSettings
     from bakit.targets import Backend, Session
 
@@ -162,12 +163,12 @@ class Runtime:
         male = is_male(sex)
         input_sha256 = input_digest(film.pixels)
         clock.append(time.perf_counter_ns())
-        seen, found = self._look(film.grey)
+        seen, found = self._look(film.pixels)
         clock.append(time.perf_counter_ns())
         inverted = found.inverted
         pixels = self.preprocess(film.pixels, found.box, inverted=inverted)
         clock.append(time.perf_counter_ns())
-        measures = self._measures(film.grey, seen, found, pixels)
+        measures = self._measures(film.pixels, seen, found, pixels)
         quality = self._judge(found, measures)
         clock.append(time.perf_counter_ns())
         age = None
@@ -242,16 +243,16 @@ class Runtime:
             ImageError: If the image cannot be used.
         """
         film = read_radiograph(image)
-        place = localize(film.grey, self.localizer, self.bundle.manifest.localizer)[1]
+        place = localize(film.pixels, self.localizer, self.bundle.manifest.localizer)[1]
         if film.mirrored and place.box is not None:
-            place = msgspec.structs.replace(place, box=place.box.mirror(film.grey.shape[1]))
+            place = msgspec.structs.replace(place, box=place.box.mirror(film.pixels.shape[1]))
         return place
 
-    def find(self, grey: Grey) -> Found:
+    def find(self, grey: Grey | Bytes) -> Found:
         """Return the hand in pixels of ``grey``; nothing at all if hands are not looked for."""
         return self._look(grey)[1]
 
-    def locate(self, grey: Grey) -> Box | None:
+    def locate(self, grey: Grey | Bytes) -> Box | None:
         """Return the hand's box in pixels of ``grey``, None if none was found or looked for."""
         return self.find(grey).box
 
@@ -266,14 +267,14 @@ class Runtime:
             feeds["sex"] = np.array([[male]], np.float32)
         return float(self._regressor.run(feeds)["age_months"].item())
 
-    def _look(self, grey: Grey) -> tuple[Seen | None, Found]:
+    def _look(self, grey: Grey | Bytes) -> tuple[Seen | None, Found]:
         if not self.bundle.manifest.preprocessing.localize:
             return None, Found(None)
         seen = look(grey, self.localizer, self.bundle.manifest.localizer)
         return seen, choose(seen, (grey.shape[0], grey.shape[1]))
 
     def _measures(
-        self, grey: Grey, seen: Seen | None, found: Found, pixels: Grey
+        self, grey: Grey | Bytes, seen: Seen | None, found: Found, pixels: Grey
     ) -> dict[str, float]:
         """Return what can be said of the image before its age is known."""
         if seen is None or found.box is None or found.scores is None:
@@ -329,7 +330,7 @@ class Runtime:
         input_sha256: str,
     ) -> Prediction:
         manifest = self.bundle.manifest
-        height, width = film.grey.shape
+        height, width = film.pixels.shape
         box = found.box or Box(0, 0, width, height)
         intervals = manifest.intervals if age is not None else None
         chronological = film.header.chronological_months if film.header else None
@@ -377,12 +378,12 @@ class Runtime:
 
 
 def localize(
-    grey: Grey, session: Session, settings: LocalizerSettings
+    grey: Grey | Bytes, session: Session, settings: LocalizerSettings
 ) -> tuple[Seen, Localization]:
     """Find the hand with an open localizer, and take the time.
 
     Args:
-        grey: ``(H, W)`` float32 in 0..1.
+        grey: ``(H, W)`` float32 in 0..1, or 255 times that as uint8.
         session: The localizer.
         settings: Its settings.
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from bakit.bench.report import DataInfo
     from bakit.bundle import Bundle
     from bakit.dataset import Sample
-    from bakit.preprocess import Grey
+    from bakit.levels import Grey
 
     Row = dict[str, npt.NDArray[Any] | float | bool]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from bakit.dataset import Sample
-    from bakit.preprocess import Grey
+    from bakit.levels import Grey
     from bakit.targets import Tensors
 
 

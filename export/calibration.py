@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bakit.calib.statistics import Statistics
     from bakit.checkpoint import Checkpoint
     from bakit.dataset import Sample
-    from bakit.preprocess import Grey
+    from bakit.levels import Grey
 
 SAMPLES = 256
 """Calibration images by default."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bakit.bench import Report
-    from bakit.preprocess import Grey
+    from bakit.levels import Grey
     from tests.conftest import Labelled
 
 BOX = ("x0", "y0", "x1", "y1")

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bakit.dataset import Labels, Sample
-    from bakit.preprocess import Grey
+    from bakit.levels import Grey
 
 
 class _Look(NamedTuple):

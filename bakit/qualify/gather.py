@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from bakit.dataset import Sample
     from bakit.geometry import Box
+    from bakit.levels import Grey
     from bakit.locate import Seen
-    from bakit.preprocess import Grey
 
     Find = Callable[[Grey], tuple[Box, Seen] | None]
 

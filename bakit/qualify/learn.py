@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from bakit.dataset import Sample, Split
     from bakit.geometry import Box
+    from bakit.levels import Grey
     from bakit.locate import Seen
-    from bakit.preprocess import Grey
     from bakit.qualify.gather import Shown
     from bakit.qualify.limits import Chosen
     from bakit.qualify.look import Looked

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from bakit.geometry import Box
-    from bakit.preprocess import Grey
+    from bakit.levels import Grey
     from bakit.runtime import Runtime
 
     Vector = npt.NDArray[np.float64]

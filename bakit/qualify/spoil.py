@@ -9,7 +9,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from bakit.geometry import Box
-    from bakit.preprocess import Grey
+    from bakit.levels import Grey
     from bakit.qualify.canvas import Random
 
 CUT_SHARES = (0.25, 0.55)

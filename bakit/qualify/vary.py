@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from bakit.preprocess import Grey
+    from bakit.levels import Grey
     from bakit.qualify.canvas import Random
 
 SMALL = 100

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from bakit.preprocess import Grey
+    from bakit.levels import Grey
 
 SMALLEST = 8
 """Side below which an image is not made smaller, in pixels."""

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from bakit.levels import Grey
     from bakit.localizers import Weights
-    from bakit.preprocess import Grey
 
 HARD = 0.1
 """Share of the images asked about that candidates are judged on: the hardest."""

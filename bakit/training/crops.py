@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from bakit.dataset import Sample
-    from bakit.preprocess import Grey
+    from bakit.levels import Grey
     from bakit.settings import Preprocessing
 
     Pixels = npt.NDArray[np.uint8]

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from bakit.bundle import Bundle
     from bakit.dataset import Sample
+    from bakit.levels import Grey
     from bakit.locate import Found
-    from bakit.preprocess import Grey
     from bakit.runtime import Runtime
 
     Bytes = npt.NDArray[np.uint8]

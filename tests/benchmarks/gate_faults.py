@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from bakit.calib.dataset import CalibrationSet
     from bakit.dataset import Sample
-    from bakit.preprocess import Grey
+    from bakit.levels import Grey
     from bakit.quantization import Ranges
 
     Floats = npt.NDArray[np.float64]

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from bakit.dataset import Sample
-    from bakit.preprocess import Grey
+    from bakit.levels import Grey
     from bakit.targets import Session, Tensors
 
 sys.modules["openvino_telemetry"] = None  # by which nncf would report each call to its makers

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from bakit.preprocess import Grey
+    from bakit.levels import Grey
     from bakit.targets import Session, Tensors
 
 CHANNELS = (4, 8, 16, 32)

@@ -31,6 +31,9 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("images", type=Path, help="folder of image files")
     parser.add_argument("--rounds", type=int, default=5, help="turns on each image")
+    parser.add_argument(
+        "--least", type=float, default=0, help="leave out images of fewer megapixels"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--paper", action="store_true", help="the PyTorch pipeline, once an image")
     given = parser.parse_args()
@@ -40,11 +43,14 @@ def main() -> None:
     plain._hands = None  # the same path, nothing judged
     names = ("decode", "regress", "predict", "without_hand_model")
     times: dict[str, list[float]] = {name: [] for name in names}
-    ratios, paper = [], []
+    ratios, paper, megapixels = [], [], []
     files = sorted(path for path in given.images.iterdir() if path.suffix == ".png")
     for path in files:
         data = path.read_bytes()
         grey = decode(data)
+        if grey.size < given.least * 1e6:
+            continue
+        megapixels.append(grey.size / 1e6)
         pixels = runtime.preprocess(grey, runtime.locate(grey))
         runs = {
             "decode": lambda data=data: cv2.imdecode(
@@ -64,7 +70,8 @@ def main() -> None:
         if given.paper:
             paper.append(_seconds(_paper_pipeline(data)) / took["predict"])
     found = {
-        "images": len(files),
+        "images": len(megapixels),
+        "median_megapixels": round(statistics.median(megapixels), 2),
         "p50_ms": {name: round(statistics.median(values), 2) for name, values in times.items()},
         "predict_over_bare": round(statistics.median(ratios), 3),
         "paper_over_predict": round(statistics.median(paper), 1) if paper else None,
