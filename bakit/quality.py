@@ -25,6 +25,7 @@ REASONS = {
     "not_a_hand": "what was found does not look like a hand",
     "two_hands": "another region is nearly as large",
     "hand_cut_off": "a part of the hand is outside the image",
+    "turned": "the fingers do not point up",
     "inverted": "the hand is darker than its surroundings; it was read the right way round",
     "too_small": "the hand has too few pixels",
     "low_contrast": "too few greys are left in the hand",

@@ -174,7 +174,7 @@ def test_ages_without_training_images_are_outside():
 def test_a_fitted_model_tells_two_kinds_apart():
     rng = np.random.default_rng(0)
     hands, others = rng.normal(0, 1, (400, VECTOR)), rng.normal(0.7, 2, (400, VECTOR))
-    scorer = HandScorer(fit_hands(hands, {"not_a_hand": others}))
+    scorer = HandScorer(fit_hands(hands, {"not_a_hand": (hands, others)}))
     good = [scorer.score(v)["not_a_hand"] for v in rng.normal(0, 1, (100, VECTOR))]
     bad = [scorer.score(v)["not_a_hand"] for v in rng.normal(0.7, 2, (100, VECTOR))]
     assert np.mean(np.array(good) < 0) > 0.97
@@ -212,7 +212,7 @@ def test_limits_are_learned_measured_and_kept(tmp_path, checkpoint):
     learned = written.header.quality
     assert written.weights_sha256 == found.weights_sha256
     assert learned.good.samples == 11
-    assert set(learned.hands.detectors) == {"not_a_hand", "cut_off"}
+    assert set(learned.hands.detectors) == {"not_a_hand", "cut_off", "turned"}
     assert {item.code for item in learned.limits} == set(REASONS) - {"no_hand_found", "inverted"}
     assert learned.caught["noise"] == Rate(5, 5, 0)
     assert "hands" in steps
@@ -233,6 +233,8 @@ def test_the_shipped_checkpoint_has_limits():
     caught = quality.caught
     for kind in ("cropped", "two hands", "noise", "nearly blank"):
         assert caught[kind].rejected >= 0.95 * caught[kind].samples
+    for kind in ("turned by 45 degrees", "turned by 90 degrees", "turned by 180 degrees"):
+        assert caught[kind].rejected + caught[kind].reviewed >= 0.95 * caught[kind].samples
     others = [caught[kind] for kind in MET]
     assert sum(r.rejected for r in others) >= 0.95 * sum(r.samples for r in others)
 

@@ -19,25 +19,32 @@ if TYPE_CHECKING:
 DIRECTIONS = 40
 """Main directions that the distance is measured along."""
 
+LEAST = 20
+"""Fewest pictures of a kind."""
+
 RIDGE = 30.0
 """Weight of the squared weights: without it, a separable set has no solution."""
 
 _STEPS = 50
 
 
-def fit_hands(hands: Floats, others: Mapping[str, Floats]) -> HandModel:
+def fit_hands(hands: Floats, kinds: Mapping[str, tuple[Floats, Floats]]) -> HandModel:
     """Fit a model of hands, with a detector of each kind of other pictures.
 
     Args:
         hands: ``(M, N)``, vectors of hands.
-        others: By the detector's name, ``(L, N)`` vectors of what it is to find.
+        kinds: By the detector's name, ``(L, N)`` vectors of good pictures and of those that it is
+            to find.
 
     Raises:
         InputError: If there are too few pictures of a kind.
     """
-    for name, vectors in {"hands": hands, **others}.items():
-        if len(vectors) < DIRECTIONS:
-            message = f"{len(vectors)} pictures of {name} are too few; at least {DIRECTIONS}"
+    groups = {"hands": (hands, DIRECTIONS)}
+    for name, (good, bad) in kinds.items():
+        groups |= {f"good ones beside {name}": (good, LEAST), name: (bad, LEAST)}
+    for name, (vectors, least) in groups.items():
+        if len(vectors) < least:
+            message = f"{len(vectors)} pictures of {name} are too few; at least {least}"
             raise InputError(message)
     mean, scale = hands.mean(0), np.maximum(hands.std(0), 1e-6)
     entries = (hands - mean) / scale
@@ -53,8 +60,7 @@ def fit_hands(hands: Floats, others: Mapping[str, Floats]) -> HandModel:
             [scaled, np.linalg.norm(scaled @ stored.T.astype(np.float64), axis=1)]
         )
 
-    good = table(hands)
-    detectors = {name: _logistic(good, table(vectors)) for name, vectors in others.items()}
+    detectors = {name: _logistic(table(good), table(bad)) for name, (good, bad) in kinds.items()}
     return HandModel(
         _short(mean),
         _short(scale),

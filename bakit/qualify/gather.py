@@ -66,11 +66,14 @@ def varied(samples: Sequence[Sample], find: Find) -> Iterator[Shown]:
         yield _shown(sample, film_like(grey, rng))
 
 
-def turned(samples: Iterable[Sample]) -> Iterator[Shown]:
-    """Yield radiographs turned by any angle, some mirrored and some inverted."""
+def turned(
+    samples: Iterable[Sample], angle: Callable[[np.random.Generator], float]
+) -> Iterator[Shown]:
+    """Yield radiographs turned by an angle in degrees, some mirrored and some inverted."""
     for sample in samples:
         rng = _random(sample, 2)
-        yield _shown(sample, film_like(turned_about(decode(sample.path), rng), rng))
+        degrees = angle(rng)
+        yield _shown(sample, film_like(turned_about(decode(sample.path), degrees, rng), rng))
 
 
 def phantoms(count: int) -> Iterator[Shown]:

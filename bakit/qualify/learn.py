@@ -13,6 +13,7 @@ from bakit.qualify.fit import fit_hands
 from bakit.qualify.limits import Rung, between, from_ladder, rare, trained_ages
 from bakit.qualify.look import look_at
 from bakit.qualify.others import LEARNED, MET
+from bakit.qualify.vary import any_angle, exactly, far_from_upright
 from bakit.quality import HandScorer, Limit, QualityLimits, Rate
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ LEAST = 10
 
 MET_SEEDS = 100_000
 """First seed of the pictures without a hand that limits are measured on."""
+
+TURNS = (45.0, 90.0, 180.0, 270.0)
+"""Degrees by which hands are turned to see whether that is noticed."""
 
 _PLAIN = ("noise", "nearly blank")
 """Kinds that are met again, with other seeds."""
@@ -92,17 +96,26 @@ def learn_quality(
     eye = _Eye(runtime, mean_months, on_step)
     train, validation = parts.train, parts.validation
     apart = train[amounts.hands + amounts.turned :] or train
-    hands = eye.look("hands", gather.varied(train[: amounts.hands], eye.find))
-    hands += eye.look("hands", gather.turned(train[amounts.hands :][: amounts.turned]))
+    upright = eye.look("hands", gather.varied(train[: amounts.hands], eye.find))
+    more = train[amounts.hands :][: amounts.turned]
+    hands = upright + eye.look("hands", gather.turned(more, any_angle))
     hands += eye.look("hands", gather.phantoms(amounts.phantoms))
+    turned = eye.look("turned", gather.turned(apart[: amounts.spoiled], far_from_upright))
     others = eye.look("no hand", gather.no_hands(LEARNED, amounts.others, 0, vary=True))
     cut = eye.look("cropped", gather.cropped_hands(apart[: amounts.spoiled], eye.find, vary=True))
-    model = fit_hands(_vectors(hands), {"not_a_hand": _vectors(others), "cut_off": _vectors(cut)})
+    good = _vectors(hands)
+    kinds = {
+        "not_a_hand": (good, _vectors(others)),
+        "cut_off": (good, _vectors(cut)),
+        "turned": (_vectors(upright), _vectors(turned)),
+    }
+    model = fit_hands(good, kinds)
     eye.scorer = HandScorer(model)
     pairs = eye.look("two hands", gather.two_hands(apart[: amounts.spoiled]))
-    good = eye.look("validation", gather.radiographs(validation), thorough=True)
+    plain = eye.look("validation", gather.radiographs(validation), thorough=True)
     without = eye.look("validation", gather.varied(validation[::4], eye.find))
-    chosen = _choose(eye, good, good + without, {"others": others, "cut": cut, "pairs": pairs})
+    bad = {"others": others, "cut": cut, "pairs": pairs, "turned": turned}
+    chosen = _choose(eye, plain, plain + without, bad)
     ladder = validation[: amounts.ladder]
     for measure, code, worse in _LADDERS:
         base = eye.error("degrees", gather.radiographs(ladder))[0]
@@ -112,7 +125,7 @@ def learn_quality(
                 "degrees", gather.spoiled(ladder, eye.find, measure, degree), measure
             )
             rungs.append(Rung(middle, months - base))
-        values = np.array([item.measures[measure] for item in good if item.measures])
+        values = np.array([item.measures[measure] for item in plain if item.measures])
         chosen.append(from_ladder(measure, code, worse, rungs, values))
     chosen += trained_ages(np.array([sample.age_months for sample in train]))
     return _measured(eye, chosen, model, mean_months, parts.test, amounts)
@@ -144,6 +157,7 @@ def _choose(
             "not_a_hand", "not_a_hand", of(fine, "not_a_hand"), of(scores["others"], "not_a_hand")
         ),
         between("cut_off", "hand_cut_off", of(fine, "cut_off"), of(scores["cut"], "cut_off")),
+        between("turned", "turned", of(fine, "turned"), of(scores["turned"], "turned")),
         between("second", "two_hands", of(fine, "second"), of(scores["pairs"], "second")),
         rare("agreement", "methods_disagree", of(plain, "agreement"), "below", review=0.005),
         rare(
@@ -241,6 +255,9 @@ def _measured(
         for kind, kinds in met.items()
     }
     streams["cropped"] = gather.cropped_hands(test[: amounts.spoiled], eye.find, vary=False)
+    for turn in TURNS:
+        name = f"turned by {turn:g} degrees"
+        streams[name] = gather.turned(test[: amounts.ladder], exactly(turn))
     streams["two hands"] = gather.two_hands(test[: amounts.spoiled])
     for measure, (_, degrees) in gather.SPOILING.items():
         if worst[measure] is not None:

@@ -47,15 +47,16 @@ def between(
     bad: Floats,
     worse: Literal["above", "below"] = "above",
 ) -> Chosen:
-    """Part good from bad: halfway where they lie apart, else where few good ones are lost."""
+    """Part good from bad: halfway where they lie apart, else where few good ones are lost.
+
+    A person is asked from where few more good ones are lost, or, the farther the two lie apart the
+    more so, from where none is.
+    """
     sign = 1.0 if worse == "above" else -1.0
     top = float(np.quantile(sign * good, 1 - FALSE_REJECTS))
-    bottom = float(np.quantile(sign * bad, MISSED))
-    reject = (top + bottom) / 2 if bottom > top else top
-    if bottom > top:
-        review = (top + reject) / 2
-    else:
-        review = min(float(np.quantile(sign * good, 1 - FALSE_REVIEWS)), reject)
+    few = float(np.quantile(sign * good, 1 - FALSE_REVIEWS))
+    gap = max(float(np.quantile(sign * bad, MISSED)) - top, 0.0)
+    reject, review = top + gap / 2, min(top + gap / 4, few + gap)
     return Chosen(measure, code, worse, _round(sign * review), _round(sign * reject))
 
 

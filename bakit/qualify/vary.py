@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
     from bakit.levels import Grey
@@ -30,15 +32,29 @@ def film_like(grey: Grey, rng: Random) -> Grey:
     return np.ascontiguousarray(grey)
 
 
-def turned_about(grey: Grey, rng: Random) -> Grey:
-    """Return a radiograph turned by any angle, perhaps mirrored or inverted."""
+def any_angle(rng: Random) -> float:
+    """Return degrees near upright half of the time, else near a side or upside down."""
+    return float(rng.choice([0, 0, 0, 90, 180, 270]) + rng.normal(0, 12))
+
+
+def far_from_upright(rng: Random) -> float:
+    """Return degrees from 45 on, to either side."""
+    return float(rng.uniform(45, 315))
+
+
+def exactly(degrees: float) -> Callable[[Random], float]:
+    """Return what always gives that angle."""
+    return lambda _: degrees
+
+
+def turned_about(grey: Grey, degrees: float, rng: Random) -> Grey:
+    """Return a radiograph turned by an angle, perhaps mirrored or inverted."""
     if rng.random() < 0.15:
         grey = 1 - grey
     if rng.random() < 0.5:
         grey = np.ascontiguousarray(grey[:, ::-1])
-    angle = rng.choice([0, 0, 0, 90, 180, 270]) + rng.normal(0, 12)
     height, width = grey.shape
-    turn = cv2.getRotationMatrix2D((width / 2, height / 2), angle, rng.uniform(0.75, 1.0))
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, rng.uniform(0.75, 1.0))
     around = float(np.median(grey[:3]))
     moved = cv2.warpAffine(
         grey, turn, (width, height), borderMode=cv2.BORDER_CONSTANT, borderValue=(around,)
