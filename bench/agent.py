@@ -614,6 +614,19 @@ class Cudart:
     def __init__(self) -> None:
         self._lib = self._load()
         self._lib.cudaGetErrorString.restype = ctypes.c_char_p
+        driver, runtime = self._version("Driver"), self._version("Runtime")
+        if runtime // 1000 > driver // 1000:  # within a major version they may differ
+            raise AgentError(
+                "the NVIDIA driver is too old: it is for CUDA %d.%d, and TensorRT's libraries are "
+                "for %d.%d; update the driver, or install an older TensorRT"
+                % (driver // 1000, driver % 1000 // 10, runtime // 1000, runtime % 1000 // 10)
+            )
+
+    def _version(self, name: str) -> int:
+        """Return a version as CUDA writes it: 12060 for 12.6."""
+        value = ctypes.c_int()
+        self.call("cuda%sGetVersion" % name, ctypes.byref(value))
+        return value.value
 
     @staticmethod
     def _load() -> Any:

@@ -225,6 +225,17 @@ def test_int8_is_refused_before_a_build_where_there_is_none(exported, tensorrt_d
         assert "fp16" in runtime.provider
 
 
+def test_a_driver_that_is_too_old_is_said_so(exported, tensorrt_double, monkeypatch, tmp_path):
+    tensorrt_double("10.3.0")
+    monkeypatch.setenv("DOUBLE_DRIVER", "11040")
+    with pytest.raises(BundleError, match=r"driver is too old: it is for CUDA 11\.4, .* 12\.6"):
+        Runtime(exported("tensorrt", "fp32"))
+    assert not list((tmp_path / "home").rglob("*.engine"))
+    monkeypatch.setenv("DOUBLE_DRIVER", "12020")  # older within the same major version
+    with Runtime(exported("tensorrt", "fp32")):
+        pass
+
+
 @pytest.mark.parametrize("version", ["8.2.1", "8.6.1", "10.3.0", "11.4.1"])
 def test_what_an_engine_computes_in_is_what_its_layers_say(exported, tensorrt_double, version):
     tensorrt_double(version)

@@ -65,7 +65,13 @@ const char *cudaGetErrorString(int code) {
 int cuInit(unsigned flags) { return getenv("DOUBLE_NO_DRIVER") ? 100 : (int)flags; }
 int cuDeviceGetCount(int *count) { *count = 1; return 0; }
 int cuDeviceGet(int *device, int index) { *device = index; return 0; }
-int cuDriverGetVersion(int *version) { *version = 12060; return 0; }
+int cudaRuntimeGetVersion(int *version) { *version = 12060; return 0; }
+int cuDriverGetVersion(int *version) {
+    const char *driver = getenv("DOUBLE_DRIVER");
+    *version = driver ? atoi(driver) : 12060;
+    return 0;
+}
+int cudaDriverGetVersion(int *version) { return cuDriverGetVersion(version); }
 
 int cuDeviceGetName(char *name, int size, int device) {
     (void)device;
