@@ -54,10 +54,16 @@ FROM_FLOAT_MONTHS = {
     Precision.FP32: FLOAT_TOLERANCE_MONTHS,
     Precision.FP16: 0.5,
     Precision.INT8: 25.0,
+    Precision.INT8_WEIGHTS: 5.0,
 }
 
 # How far a device may be from the machine that exported: other kernels round otherwise.
-ON_DEVICE_MONTHS = {Precision.FP32: 0.05, Precision.FP16: 0.5, Precision.INT8: 1.0}
+ON_DEVICE_MONTHS = {
+    Precision.FP32: 0.05,
+    Precision.FP16: 0.5,
+    Precision.INT8: 1.0,
+    Precision.INT8_WEIGHTS: 0.5,
+}
 
 
 def export_bundle(

@@ -10,7 +10,7 @@ from bakit.export.coreml_writer import convert, write_package
 from bakit.export.onnx_graph import regressor_model
 from bakit.export.onnx_localizer import localizer_model
 from bakit.export.ort import checked_ranges
-from bakit.export.quantize import SYMMETRIC, int8_share, quantize, round_once
+from bakit.export.quantize import SYMMETRIC, int8_share, quantize, quantize_weights, round_once
 from bakit.targets import Precision
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
     * FP16: weights and arithmetic of the regressor are float16, its last layer float32.
     * INT8: weights INT8 per output channel, activations INT8 around zero per tensor, what lies
       between them float16.
+    * INT8 weights: the same weights without ranges, the arithmetic float16.
 
     Raises:
         CheckpointError: If INT8 is asked for and the ranges are another model's.
@@ -58,6 +59,8 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
         ranges = checked_ranges(checkpoint, request)
         regressor = round_once(quantize(regressor, ranges, SYMMETRIC))
         share = int8_share(regressor)
+    elif request.precision is Precision.INT8_WEIGHTS:
+        regressor = quantize_weights(regressor)
     localizer = localizer_model(checkpoint.localizer, header.localizer, request.localizer_form)
     artifacts = []
     graphs: dict[Role, ModelProto] = {"localizer": localizer, "regressor": regressor}

@@ -116,6 +116,40 @@ def quantize(model: onnx.ModelProto, ranges: Ranges, dialect: Dialect = CPU) -> 
     return quantized
 
 
+def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with 8-bit weights, one scale an output channel; activations stay float.
+
+    The last layer, whose output is the age, stays float as a whole.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    graph = copy.graph
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    outputs = {item.name for item in graph.output}
+    added = []
+    for node in graph.node:
+        if node.op_type not in LAYERS or outputs & {*node.output}:
+            continue
+        name = node.input[1]
+        weight = numpy_helper.to_array(tensors[name])
+        scale = np.abs(weight).reshape(len(weight), -1).max(1) / np.float32(127)
+        scale = np.where(scale > 0, scale, 1).astype(np.float32)
+        whole = np.rint(weight / scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.int8)
+        parts = {"": whole, ".scale": scale, ".zero": np.zeros(len(scale), np.int8)}
+        tensors[name].CopyFrom(numpy_helper.from_array(parts.pop(""), f"{name}.int8"))
+        graph.initializer.extend(
+            numpy_helper.from_array(value, name + part) for part, value in parts.items()
+        )
+        inputs = [f"{name}.int8", f"{name}.scale", f"{name}.zero"]
+        dequantize = onnx.helper.make_node(
+            "DequantizeLinear", inputs, [name], name=f"{name}.dequantize", axis=0
+        )
+        added.append(dequantize)
+    graph.node.extend(added)
+    sort_nodes(graph)
+    return copy
+
+
 def round_once(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return an INT8 model that does not round between a layer and the float arithmetic behind it.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 
 pytest.importorskip("coremltools")
 
-from bakit.backends import coreml, mil
+from bakit.backends import coreml, coreml_remote, mil
 from bakit.backends.coreml_library import Builder as mb  # noqa: N813  # coremltools' own name
 from bakit.backends.coreml_library import Function, Program, coremltools
 from bakit.backends.mil_operators import OPERATORS
@@ -212,3 +214,90 @@ def test_compute_units_that_there_are_not(monkeypatch):
 
 def test_the_table_knows_the_stand_in():
     assert get_target("coreml").reference == "coreml-reference"
+
+
+# A device at a Mac, by doubles that take what coremltools' own functions take
+
+
+@pytest.fixture
+def remote(monkeypatch):
+    """What was asked of coremltools; ``devices`` are those that are connected."""
+    model, credentials, device, kinds = coreml_remote.remote_parts()
+    asked = SimpleNamespace(devices=["phone"], signed=[], loaded=[], unloaded=0, fails=None)
+
+    class Phone:
+        async def prepare_for_model_debugging(self, *arguments, **named):
+            inspect.signature(device.prepare_for_model_debugging).bind(self, *arguments, **named)
+            if asked.fails:
+                raise ValueError(asked.fails)
+            asked.signed.append(arguments[0].development_team)
+            return self
+
+    class Devices:
+        @staticmethod
+        def get_connected_devices(device_type):
+            assert device_type is kinds.IPHONE
+            return [Phone() for _ in asked.devices]
+
+    class Model:
+        @staticmethod
+        def from_spec_or_path(**named):
+            inspect.signature(model.from_spec_or_path).bind(**named)
+            asked.loaded.append(named)
+            return Model()
+
+        async def load(self):
+            pass
+
+        async def unload(self):
+            asked.unloaded += 1
+
+        async def predict(self, inputs):
+            inspect.signature(model.predict).bind(self, inputs, None)
+            return {"age_months": np.array([[96.0]])}
+
+    monkeypatch.setattr(coreml_remote, "remote_parts", lambda: (Model, credentials, Devices, kinds))
+    monkeypatch.setenv(coreml_remote.VARIABLE, "iphone")
+    monkeypatch.setenv(coreml_remote.TEAM, "TEAM")
+    coreml_remote._connect.cache_clear()
+    loops = []
+    monkeypatch.setattr(coreml_remote.atexit, "register", lambda close: loops.append(close))
+    yield asked
+    coreml_remote._connect.cache_clear()
+    for close in loops:
+        close()
+
+
+def test_an_iphone_at_a_mac_runs_the_package(exported, remote, monkeypatch):
+    monkeypatch.setenv(coreml.VARIABLE, "cpu-ne")
+    bundle = exported("coreml", "fp32")
+    artifact = bundle.artifact("regressor")
+    feeds = {spec.name: np.zeros(spec.shape, np.float32) for spec in artifact.inputs}
+    for _ in range(2):
+        with coreml.open_session(bundle.root / artifact.path, artifact, None) as session:
+            assert session.provider == "coreml-iphone"
+            ages = session.run(feeds)["age_months"]
+    assert (ages.dtype, ages.tolist()) == (np.float32, [[96.0]])
+    assert remote.signed == ["TEAM"], "the app is put there once"
+    assert remote.unloaded == 2
+    named = remote.loaded[0]
+    assert named["spec_or_path"] == str(bundle.root / "regressor.mlpackage")
+    assert named["compute_units"] is coremltools.ComputeUnit.CPU_AND_NE
+    assert (Path(named["weights_dir"]) / "weight.bin").is_file()
+
+
+def test_no_iphone_or_one_that_cannot_be_used(exported, remote):
+    bundle = exported("coreml", "fp32")
+    artifact = bundle.artifact("regressor")
+    remote.devices = []
+    with pytest.raises(MissingProgramError, match="no iphone is connected: plug it in"):
+        coreml.open_session(bundle.root / artifact.path, artifact, None)
+    remote.devices, remote.fails = ["phone"], "No team\nTry again"
+    with pytest.raises(MissingProgramError, match="cannot be used: No team: install Xcode"):
+        coreml.open_session(bundle.root / artifact.path, artifact, None)
+
+
+def test_a_device_that_there_is_not(monkeypatch):
+    monkeypatch.setenv(coreml_remote.VARIABLE, "watch")
+    with pytest.raises(InputError, match="use iphone or ipad"):
+        coreml_remote.device_kind()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bakit.backends import coreml_remote
 from bakit.backends.coreml_library import coremltools
 from bakit.errors import BundleError, InputError
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from bakit.bundle import Artifact
-    from bakit.targets import Tensors
+    from bakit.targets import Session, Tensors
 
 COMPUTE_UNITS = {
     "all": "ALL",
@@ -86,13 +87,19 @@ def compute_units() -> str:
     return units
 
 
-def open_session(path: Path, artifact: Artifact, threads: int | None) -> CoreMlSession:
+def open_session(path: Path, artifact: Artifact, threads: int | None) -> Session:
     """Open the package that the model file at ``path`` lies in; Core ML decides on its threads.
 
     Raises:
-        InputError: If the environment asks for units that there are not.
+        InputError: If the environment asks for units or a device that there are not.
+        MissingProgramError: If the device cannot be used.
         BundleError: If Core ML cannot load it.
     """
     del threads
     dtypes = {spec.name: spec.dtype for spec in artifact.outputs}
-    return CoreMlSession(path.parents[_PACKAGE_DEPTH], dtypes, compute_units())
+    package, units = path.parents[_PACKAGE_DEPTH], compute_units()
+    kind = coreml_remote.device_kind()
+    if kind:
+        allowed = coremltools.ComputeUnit[COMPUTE_UNITS[units]]
+        return coreml_remote.RemoteSession(package, dtypes, allowed, kind)
+    return CoreMlSession(package, dtypes, units)

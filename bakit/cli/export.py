@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 @click.option("--fp16", "precision", flag_value="fp16", help="float16.")
 @click.option("--int8", "precision", flag_value="int8", help="INT8 wherever it costs little.")
 @click.option(
+    "--int8-weights",
+    "precision",
+    flag_value="int8-weights",
+    help="Weights in 8 bits, computed in float16; needs no ranges (Core ML).",
+)
+@click.option(
     "--calibration",
     type=click.Path(path_type=Path),
     help="Labelled folder whose training part gives the INT8 ranges, or a ranges.json of "

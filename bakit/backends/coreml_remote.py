@@ -1,0 +1,136 @@
+"""Core ML on an iPhone or iPad at this Mac, through coremltools.
+
+Not verified: no such device has run it yet. coremltools builds a small app with Xcode, puts it on
+the device and talks to it; it calls that experimental.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from bakit.backends.coreml_library import remote_parts
+from bakit.errors import BundleError, InputError, MissingProgramError
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from pathlib import Path
+    from types import TracebackType
+
+    from bakit.targets import Tensors
+
+VARIABLE = "BAKIT_COREML_DEVICE"
+TEAM = "BAKIT_COREML_TEAM"
+KINDS = ("iphone", "ipad")
+_WEIGHTS = "Data/com.apple.CoreML/weights"
+
+
+class _Line(NamedTuple):
+    """The device, with the app on it, and what its answers are waited for in."""
+
+    device: Any
+    loop: asyncio.AbstractEventLoop
+    lock: threading.Lock
+
+    def wait(self, task: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401  # coremltools has no types
+        """Return what a task gives; two models share the device."""
+        with self.lock:
+            return self.loop.run_until_complete(task)
+
+
+class RemoteSession:
+    """An ``.mlpackage`` open on a device.
+
+    Args:
+        package: The ``.mlpackage``.
+        dtypes: Dtype of each output.
+        units: What Core ML may compute on, a ``coremltools.ComputeUnit``.
+        kind: Which device, one of ``KINDS``.
+
+    Raises:
+        MissingProgramError: If no such device is there, or the app cannot be put on it.
+        BundleError: If the device cannot load the model.
+    """
+
+    def __init__(self, package: Path, dtypes: dict[str, str], units: Any, kind: str) -> None:  # noqa: ANN401
+        self._dtypes = dtypes
+        self._line = _connect(kind, os.environ.get(TEAM, ""))
+        self.provider = f"coreml-{kind}"
+        model = remote_parts()[0]
+        try:
+            self._model = model.from_spec_or_path(
+                spec_or_path=str(package),
+                weights_dir=str(package / _WEIGHTS),
+                compute_units=units,
+                device=self._line.device,
+            )
+            self._line.wait(self._model.load())
+        except Exception as error:  # the device's, Xcode's and coremltools' have no common base
+            message = f"{package}: the {kind} cannot load it: {_first_line(error)}"
+            raise BundleError(message) from error
+
+    def run(self, feeds: Tensors) -> Tensors:
+        """Run one inference: input names to arrays, output names to arrays."""
+        inputs = {name: np.asarray(value) for name, value in feeds.items()}
+        results = self._line.wait(self._model.predict(inputs))
+        return {name: np.asarray(results[name], dtype) for name, dtype in self._dtypes.items()}
+
+    def __enter__(self) -> RemoteSession:
+        """Return the session itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Free the model on the device."""
+        self._line.wait(self._model.unload())
+
+
+def device_kind() -> str:
+    """Return which device the environment asks for; empty for this Mac itself.
+
+    Raises:
+        InputError: If it is none that can be used.
+    """
+    kind = os.environ.get(VARIABLE, "")
+    if kind and kind not in KINDS:
+        message = f"{VARIABLE}={kind!r} is not possible; use {' or '.join(KINDS)}"
+        raise InputError(message)
+    return kind
+
+
+@lru_cache(maxsize=1)
+def _connect(kind: str, team: str) -> _Line:
+    """Put the app on the first such device; once a process, since Xcode takes minutes for it."""
+    _, credentials, devices, kinds = remote_parts()
+    loop = asyncio.new_event_loop()
+    atexit.register(loop.close)
+    try:
+        there = devices.get_connected_devices(kinds(kind))
+        signing = credentials(development_team=team)
+        ready = [
+            loop.run_until_complete(device.prepare_for_model_debugging(signing))
+            for device in there[:1]
+        ]
+    except Exception as error:  # see above
+        need = f"the {kind} cannot be used: {_first_line(error)}"
+        remedy = f"install Xcode, and set {TEAM} to the developer team that signs its app"
+        raise MissingProgramError(need, remedy) from error
+    if not ready:
+        need = f"no {kind} is connected"
+        remedy = "plug it in, unlock it, trust this Mac and switch on its Developer Mode"
+        raise MissingProgramError(need, remedy)
+    return _Line(ready[0], loop, threading.Lock())
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
