@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pydicom
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
-from bakit.errors import ImageError, MissingBackendError
+from bakit.errors import BakitError, ImageError, MissingBackendError
 from bakit.geometry import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -73,9 +73,13 @@ def read_dicom(data: bytes, name: str) -> tuple[Grey, DicomHeader]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom's remarks on headers that can be used anyway
         dataset = read_dataset(data, name)
-        _check_kind(dataset, name)
-        grey = _grey(dataset, name)
-        return grey, _header(dataset)
+        try:
+            _check_kind(dataset, name)
+            return _grey(dataset, name), _header(dataset)
+        except BakitError:
+            raise
+        except Exception as error:  # values are read late, and fail in as many ways as there are
+            raise _unreadable(name, error) from error
 
 
 def read_dataset(data: bytes, name: str) -> Dataset:
@@ -87,14 +91,19 @@ def read_dataset(data: bytes, name: str) -> Dataset:
     try:
         _check_deflated(data, name)
         dataset = pydicom.dcmread(io.BytesIO(data))
-        for element in ("Rows", "Columns", "Modality", "PatientSex", "NumberOfFrames"):
-            dataset.get(element)  # values are read late, and may fail to be
+        syntax = dataset.file_meta.get("TransferSyntaxUID")
     except ImageError:
         raise
     except Exception as error:  # pydicom raises whatever a damaged value leads to
-        message = f"{name}: a DICOM file that cannot be read ({_line(error)})"
-        raise ImageError(message) from error
+        raise _unreadable(name, error) from error
+    if not isinstance(syntax, UID) or not syntax.is_transfer_syntax:
+        message = f"{name}: a DICOM file whose header names no transfer syntax; send it again"
+        raise ImageError(message)
     return dataset
+
+
+def _unreadable(name: str, error: Exception) -> ImageError:
+    return ImageError(f"{name}: a DICOM file that cannot be read ({_line(error)})")
 
 
 def _check_deflated(data: bytes, name: str) -> None:

@@ -10,10 +10,10 @@ import cv2
 from bakit.errors import InputError
 from bakit.files import write_file
 from bakit.localizers import get_localizer
-from bakit.locate import Found
+from bakit.locate import Found, localize
 from bakit.overlay import draw_overlay
 from bakit.preprocess import decode
-from bakit.runtime import Runtime, localize
+from bakit.runtime import Runtime
 from bakit.settings import Preprocessing
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bakit.levels import Grey
-    from bakit.runtime import Localization
+    from bakit.locate import Localization
 
 
 def localize_files(

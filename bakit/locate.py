@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
@@ -10,6 +11,7 @@ import numpy as np
 
 from bakit.geometry import Box
 from bakit.hand import bounds, hand_candidates
+from bakit.localizers import method_of
 from bakit.preprocess import working_image
 
 if TYPE_CHECKING:
@@ -104,6 +106,24 @@ class Seen(NamedTuple):
     regions: list[tuple[Mask, float]]
 
 
+class Localization(msgspec.Struct, frozen=True):
+    """Where the hand is.
+
+    Attributes:
+        box: The hand, in pixels of the image; None if none was found.
+        method: How it was looked for.
+        ms: Time of the localizer and the choice of the hand.
+        reasons: What speaks against the box, as codes (``bakit.locate.Found``).
+        scores: What the reasons rest on; None without a hand.
+    """
+
+    box: Box | None
+    method: str
+    ms: float
+    reasons: tuple[str, ...] = ()
+    scores: Scores | None = None
+
+
 NOTHING = Found(None, ("no_hand_found",))
 
 
@@ -164,6 +184,26 @@ def choose(seen: Seen, shape: tuple[int, int]) -> Found:
         "inverted": scores.contrast < -DARKER,
     }
     return Found(box, tuple(name for name, holds in reasons.items() if holds), scores)
+
+
+def localize(
+    grey: Grey | Bytes, session: Session, settings: LocalizerSettings
+) -> tuple[Seen, Localization]:
+    """Find the hand with an open localizer, and take the time.
+
+    Args:
+        grey: ``(H, W)`` float32 in 0..1, or 255 times that as uint8.
+        session: The localizer.
+        settings: Its settings.
+
+    Returns:
+        What the localizer saw, and where the hand is.
+    """
+    started = time.perf_counter()
+    seen = look(grey, session, settings)
+    found = choose(seen, (grey.shape[0], grey.shape[1]))
+    ms = (time.perf_counter() - started) * 1000
+    return seen, Localization(found.box, method_of(settings), ms, found.reasons, found.scores)
 
 
 def _sure_regions(certainty: Grey) -> list[tuple[Mask, float]]:

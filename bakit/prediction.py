@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 
+from bakit.errors import InputError
 from bakit.geometry import Box
 from bakit.quality import Quality
+
+if TYPE_CHECKING:
+    from bakit.dicom import DicomHeader
 
 Sex: TypeAlias = Literal["M", "F"]
 
@@ -70,3 +74,36 @@ def prediction_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of ``Prediction.to_json``."""
     schema = msgspec.json.schema(Prediction)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema
+
+
+def sex_of(given: Sex | None, header: DicomHeader | None) -> Sex:
+    """Return the sex to use: what was given, else what the header says.
+
+    Raises:
+        InputError: If there is none, or the two differ.
+    """
+    said = header.sex if header is not None else ""
+    if given is None:
+        if said == "M":
+            return "M"
+        if said == "F":
+            return "F"
+        why = f"PatientSex is {said!r} in the DICOM header" if header else "no sex is given"
+        message = f"{why}; bone age is read against it: give M or F (--sex)"
+        raise InputError(message)
+    if said in {"M", "F"} and said != given:
+        message = f"sex {given} was given, but PatientSex is {said} in the DICOM header; check both"
+        raise InputError(message)
+    return given
+
+
+def is_male(sex: str) -> bool:
+    """Return whether a sex letter means male.
+
+    Raises:
+        InputError: If it is neither ``M`` nor ``F``.
+    """
+    if sex not in {"M", "F"}:
+        message = f"sex {sex!r} is not possible; use M or F"
+        raise InputError(message)
+    return sex == "M"

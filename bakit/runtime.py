@@ -17,10 +17,9 @@ from bakit.batch import one_at_a_time, predict_many
 from bakit.bundle import Bundle
 from bakit.errors import InputError
 from bakit.geometry import Box
-from bakit.localizers import method_of
-from bakit.locate import Found, Scores, choose, look
+from bakit.locate import Found, Localization, choose, localize, look
 from bakit.measures import box_measures, hand_vector, turned
-from bakit.prediction import Prediction, Sex
+from bakit.prediction import Prediction, Sex, is_male, sex_of
 from bakit.preprocess import input_digest, preprocess, read_radiograph
 from bakit.quality import HandScorer, Quality
 from bakit.targets import get_target
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from bakit.levels import Bytes, Grey
     from bakit.locate import Seen
     from bakit.preprocess import Image, Radiograph
-    from bakit.settings import LocalizerSettings
     from bakit.targets import Backend, Session
 
 __all__ = ["STAGES", "Localization", "Prediction", "Quality", "Runtime", "Sex"]
@@ -42,24 +40,6 @@ STAGES = ("decode", "localize", "preprocess", "quality", "regress", "total")
 
 _LOG = logging.getLogger(__name__)
 _LOG.addHandler(logging.NullHandler())
-
-
-class Localization(msgspec.Struct, frozen=True):
-    """Where the hand is.
-
-    Attributes:
-        box: The hand, in pixels of the image; None if none was found.
-        method: How it was looked for.
-        ms: Time of the localizer and the choice of the hand.
-        reasons: What speaks against the box, as codes (``bakit.locate.Found``).
-        scores: What the reasons rest on; None without a hand.
-    """
-
-    box: Box | None
-    method: str
-    ms: float
-    reasons: tuple[str, ...] = ()
-    scores: Scores | None = None
 
 
 class Runtime:
@@ -159,7 +139,7 @@ class Runtime:
             is_male(sex)
         clock = [time.perf_counter_ns()]
         film = read_radiograph(image)
-        sex = _sex(sex, film)
+        sex = sex_of(sex, film.header)
         male = is_male(sex)
         input_sha256 = input_digest(film.pixels)
         clock.append(time.perf_counter_ns())
@@ -375,56 +355,3 @@ class Runtime:
     ) -> None:
         """Free the models."""
         self.close()
-
-
-def localize(
-    grey: Grey | Bytes, session: Session, settings: LocalizerSettings
-) -> tuple[Seen, Localization]:
-    """Find the hand with an open localizer, and take the time.
-
-    Args:
-        grey: ``(H, W)`` float32 in 0..1, or 255 times that as uint8.
-        session: The localizer.
-        settings: Its settings.
-
-    Returns:
-        What the localizer saw, and where the hand is.
-    """
-    started = time.perf_counter()
-    seen = look(grey, session, settings)
-    found = choose(seen, (grey.shape[0], grey.shape[1]))
-    ms = (time.perf_counter() - started) * 1000
-    return seen, Localization(found.box, method_of(settings), ms, found.reasons, found.scores)
-
-
-def _sex(given: Sex | None, film: Radiograph) -> Sex:
-    """Return the sex to use: what was given, else what the header says.
-
-    Raises:
-        InputError: If there is none, or the two differ.
-    """
-    said = film.header.sex if film.header is not None else ""
-    if given is None:
-        if said == "M":
-            return "M"
-        if said == "F":
-            return "F"
-        why = f"PatientSex is {said!r} in the DICOM header" if film.header else "no sex is given"
-        message = f"{why}; bone age is read against it: give M or F (--sex)"
-        raise InputError(message)
-    if said in {"M", "F"} and said != given:
-        message = f"sex {given} was given, but PatientSex is {said} in the DICOM header; check both"
-        raise InputError(message)
-    return given
-
-
-def is_male(sex: str) -> bool:
-    """Return whether a sex letter means male.
-
-    Raises:
-        InputError: If it is neither ``M`` nor ``F``.
-    """
-    if sex not in {"M", "F"}:
-        message = f"sex {sex!r} is not possible; use M or F"
-        raise InputError(message)
-    return sex == "M"

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bakit.geometry import Box
+from bakit.prediction import is_male
 from bakit.preprocess import decode
-from bakit.runtime import Runtime, is_male
+from bakit.runtime import Runtime
 
 if TYPE_CHECKING:
     from bakit.bundle import Bundle

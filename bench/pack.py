@@ -22,8 +22,9 @@ import bakit
 from bakit.bench.drift import check_age
 from bakit.bundle import MANIFEST
 from bakit.locate import Found, choose, look
+from bakit.prediction import is_male
 from bakit.preprocess import decode, preprocess, working_image
-from bakit.runtime import Runtime, is_male
+from bakit.runtime import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

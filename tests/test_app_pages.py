@@ -11,8 +11,9 @@ pytest.importorskip("onnxruntime")
 
 from bakit.checkpoint import SHIPPED, Checkpoint
 from bakit.export.bundle import export_bundle
+from bakit.prediction import is_male
 from bakit.preprocess import decode, working_image
-from bakit.runtime import Runtime, is_male
+from bakit.runtime import Runtime
 from bakit.targets import Precision
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -163,6 +163,32 @@ def test_a_file_cut_short_or_damaged_is_refused():
             decode(bad)
 
 
+def test_a_file_without_a_transfer_syntax_is_refused():
+    data = stored(dataset())
+    syntax = dataset().file_meta.TransferSyntaxUID.encode()
+    at = data.index(syntax)
+    for bad in (
+        data.replace(syntax, b"9" + syntax[1:], 1),
+        data[: at - 8] + b"\x02\x00\xf1\xf1" + data[at - 4 :],
+    ):
+        with pytest.raises(ImageError, match="names no transfer syntax"):
+            decode(bad)
+
+
+@pytest.mark.parametrize("tag", ["BitsAllocated", "SamplesPerPixel", "StudyDate", "PixelData"])
+def test_a_value_of_no_known_kind_is_refused(tag):
+    """Found by damaging files: values are read late, so an unknown kind shows late."""
+    shown = dataset()
+    shown.StudyDate = "20200101"
+    data = bytearray(stored(shown))
+    number = pydicom.datadict.tag_for_keyword(tag)
+    start = (number >> 16).to_bytes(2, "little") + (number & 0xFFFF).to_bytes(2, "little")
+    at = data.rindex(start)
+    data[at + 4 : at + 6] = b"QQ"
+    with pytest.raises(ImageError):
+        decode(bytes(data))
+
+
 def test_an_image_larger_than_its_header_is_refused():
     data = dataset(pixels(bits=8))
     data.compress(RLELossless, generate_instance_uid=False)

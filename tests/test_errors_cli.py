@@ -360,7 +360,7 @@ def test_a_plug_in_that_fails_is_named_and_does_no_harm(monkeypatch):
     }
     result = CliRunner().invoke(main, ["targets"])
     assert result.exit_code == 0
-    assert "fake: no model at all, for tests; fp16, fp32, int8\n" in result.stdout
+    assert "fake: no model at all, for tests; fp16, fp32, int8, int8-weights\n" in result.stdout
     assert "plug-in 'broken' failed to load: ModuleNotFoundError" in result.stderr
 
 

@@ -26,7 +26,7 @@ from bakit.export.tensorrt import calibration_cache
 from bakit.localizer import initial_weights
 from bakit.runtime import Runtime
 from bakit.settings import UnrolledSettings
-from bakit.targets import Precision
+from bakit.targets import Precision, get_target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 VERSIONS = ("8.2.1", "8.5.2", "8.6.1", "10.3.0", "11.4.1")
 
 
-@pytest.fixture(params=[item.value for item in Precision])
+@pytest.fixture(params=sorted(p.value for p in get_target("tensorrt").precisions))
 def bundle(request, exported):
     return exported("tensorrt", request.param)
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from bakit.bench.drift import check_age
 from bakit.geometry import Box
+from bakit.prediction import is_male
 from bakit.preprocess import decode, working_image
-from bakit.runtime import is_male
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
