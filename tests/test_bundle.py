@@ -150,11 +150,11 @@ def test_a_bundle_may_be_reached_by_a_link(fake_bundle, tmp_path):
 def test_files_and_manifests_are_bounded(refused, fake_bundle, monkeypatch):
     monkeypatch.setattr("bakit.bundle.MAX_FILE_BYTES", 1 << 20)
     with (fake_bundle / "regressor.json").open("wb") as file:
-        file.truncate(1 << 30)
+        file.truncate(1 << 22)
     assert "regressor.json: more than 1 MiB; not a file" in refused("inspect", fake_bundle)
     monkeypatch.setattr("bakit.bundle.MAX_MANIFEST_BYTES", 1 << 20)
     with (fake_bundle / "manifest.json").open("ab") as file:
-        file.truncate(1 << 30)
+        file.truncate(1 << 22)
     assert "manifest.json: more than 1 MiB; not a manifest" in refused("inspect", fake_bundle)
 
 

@@ -63,9 +63,8 @@ def test_verify_says_who_checked(exported, refused):
     assert "runs on darwin only" in refused("verify", root, "--on-device", status=3)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-def test_both_targets_hold_the_same_models(exported, precision):
-    pairs = [exported(name, precision).manifest for name in ("coreml", "coreml-reference")]
+def test_both_targets_hold_the_same_models(exported):
+    pairs = [exported(name, "fp32").manifest for name in ("coreml", "coreml-reference")]
     assert pairs[0].artifacts == pairs[1].artifacts
 
 
