@@ -168,10 +168,7 @@ def pixel_digest(grey: Grey) -> str:
     Args:
         grey: ``(H, W)`` float32 in 0..1, as ``decode`` returns it.
     """
-    height, width = grey.shape
-    state = hashlib.sha256(f"{width}x{height}:".encode())
-    state.update(np.ascontiguousarray(grey).data)  # no copy: a film has 12 MB
-    return state.hexdigest()
+    return _digest(grey, "")
 
 
 def input_digest(pixels: Grey | Bytes) -> str:
@@ -183,9 +180,13 @@ def input_digest(pixels: Grey | Bytes) -> str:
     Args:
         pixels: ``Radiograph.pixels``.
     """
+    return _digest(pixels, f" {pixels.dtype}")
+
+
+def _digest(pixels: Grey | Bytes, kind: str) -> str:
     height, width = pixels.shape
-    state = hashlib.sha256(f"{width}x{height} {pixels.dtype}:".encode())
-    state.update(np.ascontiguousarray(pixels).data)
+    state = hashlib.sha256(f"{width}x{height}{kind}:".encode())
+    state.update(np.ascontiguousarray(pixels).data)  # no copy: a film has 12 MB
     return state.hexdigest()
 
 

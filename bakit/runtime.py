@@ -15,6 +15,7 @@ import numpy as np
 from bakit.audit import versions_of
 from bakit.batch import one_at_a_time, predict_many
 from bakit.bundle import Bundle
+from bakit.closing import Closing
 from bakit.errors import InputError
 from bakit.geometry import Box
 from bakit.locate import Found, Localization, choose, localize, look
@@ -26,7 +27,6 @@ from bakit.targets import get_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from types import TracebackType
 
     from bakit.errors import BakitError
     from bakit.levels import Bytes, Grey
@@ -42,7 +42,7 @@ _LOG = logging.getLogger(__name__)
 _LOG.addHandler(logging.NullHandler())
 
 
-class Runtime:
+class Runtime(Closing):
     """A bundle, open: opens the models once, then predicts.
 
     Many threads may use one runtime: each gets what it would get alone. It has no global state,
@@ -342,16 +342,3 @@ class Runtime:
     def close(self) -> None:
         """Free the models."""
         self._stack.close()
-
-    def __enter__(self) -> Runtime:
-        """Return the runtime itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Free the models."""
-        self.close()

@@ -31,12 +31,12 @@ from bakit.bench.protocol import (
     read_document,
     write_document,
 )
+from bakit.closing import Closing
 from bakit.errors import ImageError, MissingBackendError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-    from types import TracebackType
 
     from bakit.bench.protocol import Seen
     from bakit.bench.report import Footprint
@@ -63,7 +63,7 @@ class WorkerError(Exception):
     """A bundle's process failed; ``Worker.error`` says why."""
 
 
-class Worker:
+class Worker(Closing):
     """A bundle, open in a process of its own; a context manager.
 
     Args:
@@ -160,19 +160,6 @@ class Worker:
         self._process.kill()
         self._process.wait()
         self._stderr.close()
-
-    def __enter__(self) -> Worker:
-        """Return the worker itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End the process."""
-        self.close()
 
     def _ask(self, request: Request, kind: type[_A]) -> _A:
         if self.error is not None:

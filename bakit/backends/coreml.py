@@ -9,11 +9,11 @@ import numpy as np
 
 from bakit.backends import coreml_remote
 from bakit.backends.coreml_library import coremltools
+from bakit.closing import Closing
 from bakit.errors import BundleError, InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
     from bakit.bundle import Artifact
     from bakit.targets import Session, Tensors
@@ -29,7 +29,7 @@ VARIABLE = "BAKIT_COREML_COMPUTE_UNITS"
 _PACKAGE_DEPTH = 2
 
 
-class CoreMlSession:
+class CoreMlSession(Closing):
     """An ``.mlpackage`` open in Core ML.
 
     Args:
@@ -60,16 +60,7 @@ class CoreMlSession:
         results = self._model.predict({name: np.asarray(v) for name, v in feeds.items()})
         return {name: np.asarray(results[name], dtype) for name, dtype in self._dtypes.items()}
 
-    def __enter__(self) -> CoreMlSession:
-        """Return the session itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Free the model."""
         self._model = None
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from bakit.backends.coreml_library import remote_parts
+from bakit.closing import Closing
 from bakit.errors import BundleError, InputError, MissingProgramError
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from pathlib import Path
-    from types import TracebackType
 
     from bakit.targets import Tensors
 
@@ -44,7 +44,7 @@ class _Line(NamedTuple):
             return self.loop.run_until_complete(task)
 
 
-class RemoteSession:
+class RemoteSession(Closing):
     """An ``.mlpackage`` open on a device.
 
     Args:
@@ -81,16 +81,7 @@ class RemoteSession:
         results = self._line.wait(self._model.predict(inputs))
         return {name: np.asarray(results[name], dtype) for name, dtype in self._dtypes.items()}
 
-    def __enter__(self) -> RemoteSession:
-        """Return the session itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Free the model on the device."""
         self._line.wait(self._model.unload())
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bakit.bundle import Artifact
+from bakit.closing import Closing
 from bakit.errors import BundleError
 from bakit.files import sha256
 from bakit.targets import Precision, Target
@@ -26,7 +27,6 @@ from bakit.tensors import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-    from types import TracebackType
 
     from bakit.bundle import Role
     from bakit.checkpoint import Checkpoint
@@ -46,7 +46,7 @@ FAKE = Target(
 )
 
 
-class FakeSession:
+class FakeSession(Closing):
     """Answers by arithmetic.
 
     Args:
@@ -74,16 +74,7 @@ class FakeSession:
         age = self.age_months + mean + float(feeds["sex"].item())
         return {"age_months": np.array([[age]], np.float32)}
 
-    def __enter__(self) -> FakeSession:
-        """Return the session itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Remember that it was closed."""
         self.closed = True
 

@@ -13,12 +13,12 @@ import numpy as np
 
 from bakit.backends.coreml_library import coremltools, milproto
 from bakit.backends.mil_operators import OPERATORS
+from bakit.closing import Closing
 from bakit.errors import BundleError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
-    from types import TracebackType
 
     import numpy.typing as npt
 
@@ -35,7 +35,7 @@ _PACKAGE_DEPTH = 2
 _LOOP = "while_loop"
 
 
-class MilSession:
+class MilSession(Closing):
     """A Core ML program, open in numpy.
 
     Args:
@@ -81,16 +81,7 @@ class MilSession:
             name: values[self._outputs[name]].astype(dtype) for name, dtype in self._dtypes.items()
         }
 
-    def __enter__(self) -> MilSession:
-        """Return the session itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Free the weights."""
         self._steps, self._constants, self._program = [], {}, None
 

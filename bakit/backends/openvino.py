@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bakit.closing import Closing
 from bakit.errors import BundleError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from types import TracebackType
 
     from bakit.bundle import Artifact
     from bakit.targets import Tensors
@@ -33,7 +33,7 @@ DEVICE = "CPU"
 _INT8 = {"i8", "u8"}
 
 
-class OpenVinoSession:
+class OpenVinoSession(Closing):
     """A model in OpenVINO's IR, open on the CPU.
 
     Args:
@@ -101,16 +101,7 @@ class OpenVinoSession:
         finally:
             self._idle.put(request)
 
-    def __enter__(self) -> OpenVinoSession:
-        """Return the session itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Free the model."""
         self._idle = SimpleQueue()
         self._compiled = None

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import onnxruntime
 
+from bakit.closing import Closing
 from bakit.errors import BundleError
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
     from bakit.bundle import Artifact
     from bakit.targets import Tensors
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PROVIDER = "CPUExecutionProvider"
 
 
-class OrtSession:
+class OrtSession(Closing):
     """An ONNX model open in ONNX Runtime.
 
     Args:
@@ -56,16 +56,7 @@ class OrtSession:
         """Run one inference: input names to arrays, output names to arrays."""
         return dict(zip(self._outputs, self._session.run(None, dict(feeds)), strict=True))
 
-    def __enter__(self) -> OrtSession:
-        """Return the session itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Free the model."""
         self._session = None
 

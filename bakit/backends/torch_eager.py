@@ -9,19 +9,19 @@ import numpy as np
 import torch
 
 from bakit.checkpoint import Checkpoint
+from bakit.closing import Closing
 from bakit.localizer_models import draw_hand, localize_autograd
 from bakit.models import regressor_from_weights
 from bakit.settings import StudentSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
     from bakit.bundle import Artifact
     from bakit.targets import Tensors
 
 
-class _EagerSession:
+class _EagerSession(Closing):
     """What both sessions share."""
 
     provider = "torch-cpu"
@@ -29,17 +29,6 @@ class _EagerSession:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.header = checkpoint.header
-
-    def __enter__(self) -> _EagerSession:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Do nothing: torch frees its memory with the object."""
 
     def run(self, feeds: Tensors) -> Tensors:
         raise NotImplementedError

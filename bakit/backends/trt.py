@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from bakit.bench import agent
+from bakit.closing import Closing
 from bakit.errors import BundleError, MissingProgramError, UnsupportedTargetError
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
     from bakit.bundle import Artifact
     from bakit.targets import Tensors
@@ -24,7 +24,7 @@ WORKSPACE_MB = 256
 """Memory that the builder may use, in 2^20 bytes: what a Jetson Nano can spare."""
 
 
-class TrtSession:
+class TrtSession(Closing):
     """An engine, open on this machine's GPU.
 
     Args:
@@ -63,16 +63,7 @@ class TrtSession:
             raise BundleError(str(error)) from error
         return outputs
 
-    def __enter__(self) -> TrtSession:
-        """Return the session itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Free the engine and its memory."""
         self._model.close()
 

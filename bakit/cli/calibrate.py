@@ -7,18 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bakit.cli.paths import checkpoint_and_data, paths_argument
+
 if TYPE_CHECKING:
     from bakit.calib.search import Limits, Outcome, Trial
 
 
 @click.command("calibrate")
-@click.argument(
-    "paths",
-    nargs=-1,
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="[CHECKPOINT] DATA",
-)
+@paths_argument
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -128,10 +124,7 @@ def command(
     from bakit.cli.progress import progress, steps
     from bakit.export.calibrate_command import calibrate_file, search_file
 
-    if len(paths) > 2:
-        message = f"unexpected argument {str(paths[2])!r}"
-        raise click.UsageError(message)
-    checkpoint = paths[0] if len(paths) == 2 else None
+    checkpoint, data = checkpoint_and_data(paths)
     if not searching:
         if plots is not None:
             message = "--plots is for --search"
@@ -139,7 +132,7 @@ def command(
         with progress("images", samples) as on_done:
             ranges = calibrate_file(
                 checkpoint,
-                paths[-1],
+                data,
                 out,
                 count=samples,
                 seed=seed,
@@ -157,7 +150,7 @@ def command(
     with steps({"calibration images": samples}) as on_step:
         outcome = search_file(
             checkpoint,
-            paths[-1],
+            data,
             out,
             work,
             limits,

@@ -1,13 +1,36 @@
-"""Where commands look for bundles and checkpoints when none is named."""
+"""How commands take paths, and where they look when none is named."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import click
+
 from bakit.errors import InputError
 
 BUNDLES = "bakit-bundles"
 """Folder that ``bakit export`` writes to and other commands look into."""
+
+paths_argument = click.argument(
+    "paths",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="[CHECKPOINT] DATA",
+)
+"""Argument of commands on a checkpoint and its labelled folder."""
+
+
+def checkpoint_and_data(paths: tuple[Path, ...]) -> tuple[Path | None, Path]:
+    """Return what ``paths_argument`` took: the checkpoint, None if it was left out, and the folder.
+
+    Raises:
+        click.UsageError: If there are more.
+    """
+    if len(paths) > 2:
+        message = f"unexpected argument {str(paths[2])!r}"
+        raise click.UsageError(message)
+    return (paths[0] if len(paths) == 2 else None), paths[-1]
 
 
 def all_bundles() -> list[Path]:

@@ -7,18 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bakit.cli.paths import checkpoint_and_data, paths_argument
+
 if TYPE_CHECKING:
     from bakit.quality import QualityLimits
 
 
 @click.command("quality")
-@click.argument(
-    "paths",
-    nargs=-1,
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="[CHECKPOINT] DATA",
-)
+@paths_argument
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -43,12 +39,9 @@ def command(paths: tuple[Path, ...], out: Path, threads: int, *, as_json: bool) 
     from bakit.cli.progress import steps
     from bakit.qualify import qualify_file
 
-    if len(paths) > 2:
-        message = f"unexpected argument {str(paths[2])!r}"
-        raise click.UsageError(message)
-    checkpoint = paths[0] if len(paths) == 2 else None
+    checkpoint, data = checkpoint_and_data(paths)
     with steps() as on_step:
-        written = qualify_file(checkpoint, paths[-1], out, threads=threads, on_step=on_step)
+        written = qualify_file(checkpoint, data, out, threads=threads, on_step=on_step)
     limits = written.header.quality
     assert limits is not None
     if as_json:
