@@ -258,6 +258,11 @@ class _Translator:
         dtype = helper.tensor_dtype_to_np_dtype(attributes["to"]).name
         return mb.cast(x=self.value(inputs[0]), dtype=_DTYPES[dtype], name=name)
 
+    def op_clip(self, inputs: Sequence[str], attributes: dict[str, Any], name: str) -> Any:
+        del attributes
+        lowest, highest = (np.float32(self.constant(item)) for item in inputs[1:])
+        return mb.clip(x=self.value(inputs[0]), alpha=lowest, beta=highest, name=name)
+
     def op_where(self, inputs: Sequence[str], attributes: dict[str, Any], name: str) -> Any:
         del attributes
         condition, first, second = (self.value(item) for item in inputs)

@@ -74,8 +74,8 @@ VERTICAL, HORIZONTAL = 2, 3
 class TileEmitter:
     """Emits arithmetic on maps ``(phases, channels, tiles)``, and the convolution's transforms.
 
-    While a map is transformed every phase or element is a plane of its own, ``(1, channels, h, w)``
-    by the tile's place: the few that are mixed stay in a core's cache.
+    While a map is transformed its planes are by the tile's place, ``(planes, channels, h, w)``:
+    first whole rows of them are mixed, then the single ones of a row.
     """
 
     def __init__(self, writer: GraphWriter, settings: UnrolledSettings) -> None:
@@ -140,10 +140,6 @@ class TileEmitter:
         """Return ``value[start:end]`` along an axis."""
         return self.op("Slice", value, self.ints(start), self.ints(end), self.ints(axis))
 
-    def planes(self, value: str, axis: int, count: int) -> list[str]:
-        """Return each index of an axis, the axis kept."""
-        return [self.cut(value, axis, index, index + 1) for index in range(count)]
-
     def sum(self, value: str, *axes: int, keep: bool = True) -> str:
         """Return the sum over axes."""
         return self.op("ReduceSum", value, self.ints(*axes), keepdims=int(keep))
@@ -166,26 +162,22 @@ class TileEmitter:
         return self.op("ReduceMean", means, axes=[0], keepdims=1)
 
     def mixture(self, factors: Matrix, values: Sequence[str]) -> str:
-        """Return a sum of values times factors; equal factors are taken out."""
-        groups: dict[float, list[tuple[float, str]]] = {}
+        """Return a sum of values times factors, as a chain that starts at the largest factors.
+
+        5 is taken as 4 and 1: then each factor's values cancel where all are equal, to the bit.
+        """
+        terms: list[tuple[float, str]] = []
         for factor, value in zip(factors, values, strict=True):
-            if factor:
-                groups.setdefault(abs(factor), []).append((factor, value))
-        signed = []
-        for size, members in groups.items():
-            lead, total = members[0]
-            for factor, value in members[1:]:
-                total = self.op("Add" if factor * lead > 0 else "Sub", total, value)
-            if size != 1:
-                total, lead = self.scaled(total, lead), 1.0
-            signed.append((lead, total))
-        signed.sort(key=lambda item: item[0] < 0)
-        lead, total = signed[0]
-        if lead < 0:
-            total = self.op("Neg", total)
-        for factor, value in signed[1:]:
-            total = self.op("Add" if factor > 0 else "Sub", total, value)
-        return total
+            split = [0.8, 0.2] if abs(factor) == 5 else [1.0]
+            terms += [(factor * share, value) for share in split if factor]
+        terms.sort(key=lambda term: (-abs(term[0]), term[0] > 0))
+        scale, total = terms[0]
+        for factor, value in terms[1:]:
+            if abs(scale) != abs(factor):
+                total = self.scaled(total, abs(scale / factor))
+            total = self.add(total, value) if scale * factor > 0 else self.subtract(value, total)
+            scale = factor
+        return total if scale == 1 else self.scaled(total, scale)
 
     def moved(self, value: str, axis: int, by: int) -> str:
         """Return tiles moved by one, down or right if ``by`` is 1, up or left if it is -1."""
@@ -229,14 +221,28 @@ class TileEmitter:
         tiles = self.op("Transpose", self.reshape(maps, m, m, n, n), perm=[2, 0, 3, 1])
         self.op("Reshape", tiles, self.ints(side, side), name=name)
 
-    def spatial(self, maps: str, phases: int) -> str:
-        """Return ``(phases, C, across, across)`` of phases by tiles."""
-        return self.reshape(maps, phases, -1, self.across, self.across)
+    def spatial(self, maps: str, planes: int) -> str:
+        """Return ``(planes, C, across, across)`` of planes by tiles."""
+        return self.reshape(maps, planes, -1, self.across, self.across)
+
+    def planes_of(self, maps: str, count: int) -> list[str]:
+        """Return each plane, ``(1, C, across, across)``.
+
+        They are cut before they are shaped: OpenVINO joins no arithmetic with a cut itself.
+        """
+        flat = self.reshape(maps, count, -1, self.tiles)
+        return [self.spatial(self.cut(flat, 0, index, index + 1), 1) for index in range(count)]
+
+    def rows(self, maps: str, length: int) -> list[str]:
+        """Return the planes by vertical place, ``(length, C, across, across)`` each."""
+        starts = range(0, length * length, length)
+        return [self.spatial(self.cut(maps, 0, row, row + length), length) for row in starts]
 
     def split(self, maps: str) -> list[list[str]]:
         """Return each phase's plane, by vertical and horizontal phase."""
         m = self.phases
-        return rows_of(self.planes(self.spatial(maps, m * m), 0, m * m), m)
+        planes = self.planes_of(maps, m * m)
+        return [planes[start : start + m] for start in range(0, m * m, m)]
 
     def mixtures(self, matrix: Matrix, planes: Sequence[str]) -> list[str]:
         """Return the product of a matrix and a column of planes."""
@@ -248,26 +254,21 @@ class TileEmitter:
         As sums, not as a product of matrices: only these are exact (see ``TRANSFORMS``).
         """
         matrix = self.transforms.input
-        columns = [
-            self.mixtures(matrix, self.neighbourhood(column, VERTICAL))
-            for column in zip(*self.split(maps), strict=True)
-        ]
-        return self.joined(
-            [
-                element
-                for row in zip(*columns, strict=True)
-                for element in self.mixtures(matrix, self.neighbourhood(row, HORIZONTAL))
-            ]
-        )
+        rows = self.mixtures(matrix, self.neighbourhood(self.rows(maps, self.phases), VERTICAL))
+        elements = []
+        for row in rows:
+            columns = self.neighbourhood(self.planes_of(row, self.phases), HORIZONTAL)
+            elements += self.mixtures(matrix, columns)
+        return self.joined(elements)
 
     def transform_back(self, elements: str) -> str:
         """Return the gradient of ``transform``'s input from that of its result."""
-        count = self.phases + 2
-        seen = self.combined(kron(self.transforms.input.T), elements)
-        planes = rows_of(self.planes(self.spatial(seen, count**2), 0, count**2), count)
-        rows = [self.added_back(row, HORIZONTAL) for row in planes]
-        columns = [self.added_back(column, VERTICAL) for column in zip(*rows, strict=True)]
-        return self.joined([plane for row in zip(*columns, strict=True) for plane in row])
+        matrix, count = self.transforms.input.T, self.phases + 2
+        planes = []
+        for row in self.added_back(self.mixtures(matrix, self.rows(elements, count)), VERTICAL):
+            columns = self.mixtures(matrix, self.planes_of(row, count))
+            planes += self.added_back(columns, HORIZONTAL)
+        return self.joined(planes)
 
     def added_back(self, seen: Sequence[str], axis: int) -> list[str]:
         """Return the phases' sums: what a tile saw of its neighbours is theirs."""
@@ -276,18 +277,20 @@ class TileEmitter:
         phases[0] = self.add(phases[0], self.moved(behind, axis, 1))
         return phases
 
-    def outputs(self, products: str) -> str:
-        """Return a convolution's output from its products ``(elements, C, tiles)``."""
-        return self.combined(kron(self.transforms.output), products)
+    def outputs(self, products: str, activation: str) -> str:
+        """Return a convolution's output, activated, from its products ``(elements, C, tiles)``."""
+        return self.combined(kron(self.transforms.output), products, activation)
 
     def outputs_back(self, gradient: str) -> str:
         """Return the gradient of ``outputs``' products from that of its result."""
         return self.combined(kron(self.transforms.output.T), gradient)
 
-    def combined(self, matrix: Matrix, maps: str) -> str:
-        """Return the product of a matrix and maps, each map being one entry."""
+    def combined(self, matrix: Matrix, maps: str, activation: str = "") -> str:
+        """Return the product of a matrix and maps, each map being one entry, activated."""
         rows, columns = matrix.shape
         product = self.product(self.floats(matrix), self.reshape(maps, columns, -1))
+        if activation:
+            product = self.op(activation, product)
         return self.reshape(product, rows, -1, self.tiles)
 
     def joined(self, planes: Sequence[str]) -> str:
@@ -298,8 +301,3 @@ class TileEmitter:
 def kron(matrix: Matrix) -> Matrix:
     """Return what a matrix in one dimension is in both, the vertical one first."""
     return np.kron(matrix, matrix).astype(np.float64)
-
-
-def rows_of(values: Sequence[str], length: int) -> list[list[str]]:
-    """Return a matrix's values by row."""
-    return [list(values[start : start + length]) for start in range(0, len(values), length)]

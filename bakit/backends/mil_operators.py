@@ -94,6 +94,10 @@ def _sigmoid_hard(x: Array, alpha: Array, beta: Array) -> Array:
     return np.clip(x * alpha + beta, 0, 1)
 
 
+def _clip(x: Array, alpha: Array, beta: Array) -> Array:
+    return np.clip(x, alpha, beta)
+
+
 def _thresholded_relu(x: Array, alpha: Array) -> Array:
     return np.where(x >= alpha, x, np.zeros_like(x))
 
@@ -249,6 +253,7 @@ OPERATORS: Mapping[str, Callable[..., Array]] = {
     "abs": _unary(np.abs),
     "add": _binary(np.add),
     "cast": _cast,
+    "clip": _clip,
     "concat": _concat,
     "constexpr_affine_dequantize": _constexpr_affine_dequantize,
     "conv": _conv,
