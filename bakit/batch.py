@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from typing import TYPE_CHECKING
 
+from bakit.closing import Closing
 from bakit.errors import BakitError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from concurrent.futures import Future
-    from types import TracebackType
 
     from bakit.prediction import Prediction, Sex
     from bakit.preprocess import Image
@@ -27,7 +27,7 @@ MAX_THREADS = 8
 _END = object()
 
 
-class _Queued:
+class _Queued(Closing):
     """A session that serves one thread at a time."""
 
     def __init__(self, session: Session) -> None:
@@ -42,16 +42,8 @@ class _Queued:
     def __getattr__(self, name: str) -> object:
         return getattr(self.session, name)
 
-    def __enter__(self) -> _Queued:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.session.__exit__(kind, error, trace)
+    def close(self) -> None:
+        self.session.__exit__(None, None, None)
 
 
 def one_at_a_time(session: Session) -> Session:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from onnx import TensorProto
 
+from bakit.export.onnx_labels import keep_labels
 from bakit.export.onnx_writer import GraphWriter, make_model, repeat
 from bakit.localizer import EPSILON, weight_shapes
 from bakit.tensors import localizer_inputs, localizer_outputs
@@ -141,12 +143,7 @@ class _Emitter:
 
     def keep(self, response: str, kept: str) -> tuple[str, str]:
         """Return the label map to keep, and this response's own as int64 ``(1, h*w)``."""
-        labels = self.op("ArgMax", response, axis=0, keepdims=1)
-        narrow = self.op("Cast", labels, to=6)  # TensorProto.INT32
-        lowest = self.op("ReduceMin", narrow, axes=[1], keepdims=1)
-        highest = self.op("ReduceMax", narrow, axes=[1], keepdims=1)
-        several = self.op("Greater", highest, lowest)
-        return self.op("Where", several, narrow, kept), labels
+        return keep_labels(self.writer, response, kept, channels=0, axes=[1])
 
     def loss_gradient(self, response: str, labels: str) -> str:
         """Return the loss's gradient with respect to y."""
@@ -155,7 +152,7 @@ class _Emitter:
         exponentials = self.op("Exp", self.op("Sub", response, highest))
         total = self.op("ReduceSum", exponentials, self.ints(0), keepdims=1)
         channels = self.writer.constant(np.arange(q)[:, None], np.int64)
-        target = self.op("Cast", self.op("Equal", labels, channels), to=1)  # TensorProto.FLOAT
+        target = self.op("Cast", self.op("Equal", labels, channels), to=TensorProto.FLOAT)
         error = self.op("Sub", self.op("Div", exponentials, total), target)
         similarity = self.op("Mul", error, self.scalar(settings.similarity / self.pixels))
         image = self.image_shape(response, q)
@@ -198,7 +195,8 @@ class _Emitter:
             centred = self.op("Sub", centred, self.op("Mul", normalized, projection))
             upstream = self.op("Div", centred, deviation)
             if index < 3:
-                active = self.op("Cast", self.op("Greater", activated, self.scalar(0.0)), to=1)
+                active = self.op("Greater", activated, self.scalar(0.0))
+                active = self.op("Cast", active, to=TensorProto.FLOAT)
                 upstream = self.op("Mul", upstream, active)
                 gradients[f"conv{index}.bias"] = self.sum(upstream)
             gradients[f"conv{index}.weight"] = self.op("Gemm", upstream, inputs, transB=1)

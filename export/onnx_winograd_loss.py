@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from onnx import TensorProto
 
+from bakit.export.onnx_labels import keep_labels
 from bakit.export.onnx_winograd_tiles import HORIZONTAL, VERTICAL, TileEmitter
 
 if TYPE_CHECKING:
@@ -14,32 +16,23 @@ if TYPE_CHECKING:
 SMALLEST: Final = 1e-30
 """From here on a number counts as different from zero."""
 
-FLOAT, INT32 = 1, 6
-"""Of onnx.TensorProto."""
-
 
 class LossEmitter(TileEmitter):
     """Emits what is done with the response y, ``(phases, q, tiles)``."""
 
     def keep(self, response: str, kept: str) -> tuple[str, str]:
         """Return the label map to keep, and this response's own as int64."""
-        labels = self.op("ArgMax", response, axis=1, keepdims=1)
-        narrow = self.op("Cast", labels, to=INT32)
-        lowest = self.op("ReduceMin", narrow, axes=[0, 1, 2], keepdims=1)
-        highest = self.op("ReduceMax", narrow, axes=[0, 1, 2], keepdims=1)
-        several = self.op("Greater", highest, lowest)
-        return self.op("Where", several, narrow, kept), labels
+        return keep_labels(self.writer, response, kept, channels=1, axes=[0, 1, 2])
 
     def loss_gradient(self, response: str, labels: str) -> str:
         """Return the loss's gradient with respect to y."""
         settings, q, side = self.settings, self.settings.labels, self.settings.size
-        # Softmax less the labels, times the sum of the exponentials: one pass, no division.
+        # Softmax less the labels, both times the sum of the exponentials: one pass makes it.
         highest = self.op("ReduceMax", response, axes=[1], keepdims=1)
         exponentials = self.op("Exp", self.subtract(response, highest))
         total = self.product(self.floats(np.ones((1, q))), exponentials)
-        chosen = self.op(
-            "Equal", self.op("Cast", labels, to=FLOAT), self.floats(np.arange(q)[None, :, None])
-        )
+        numbers = self.op("Cast", labels, to=TensorProto.FLOAT)
+        chosen = self.op("Equal", numbers, self.floats(np.arange(q)[None, :, None]))
         target = self.op("Where", chosen, self.scaled(total, -1.0), self.floats(0.0))
         weight = self.divide(self.floats(settings.similarity / self.pixels), total)
         similarity = self.multiply(self.add(target, exponentials), weight)
