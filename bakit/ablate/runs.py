@@ -15,12 +15,13 @@ from bakit.dataset import split_record
 from bakit.errors import InputError
 from bakit.files import write_file
 from bakit.localizers import Localizer
-from bakit.models import Regressor, load_backbone
+from bakit.models import Regressor
 from bakit.settings import Architecture
 from bakit.training.boxes import boxes_by_id
 from bakit.training.crops import load_part
 from bakit.training.fitting import HISTORY
 from bakit.training.plan import PLAN, read_parts
+from bakit.training.pretrained import load_backbone
 from bakit.training.run import train
 from bakit.training.scoring import predicted_and_true
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bakit.training.callbacks import Epoch
+    from bakit.training.pretrained import Pretrained
 
     Command = Callable[..., Any]
 
@@ -160,6 +161,9 @@ def command(
     def on_epoch(epoch: Epoch, best: bool) -> None:
         click.echo(epoch_line(epoch, chosen.epochs, best=best), err=True)
 
+    def on_pretrained(layers: Pretrained) -> None:
+        click.echo(f"pretrained weights: {layers}", err=True)
+
     with steps() as on_step:
         checkpoint = train(
             plan,
@@ -168,7 +172,7 @@ def command(
             hardware=hardware,
             cache=cache,
             workers=workers,
-            progress=Progress(on_step, on_epoch, bar=sys.stderr.isatty()),
+            progress=Progress(on_step, on_epoch, on_pretrained, bar=sys.stderr.isatty()),
         )
     if checkpoint is None:  # a process of many, which wrote nothing
         return

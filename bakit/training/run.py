@@ -20,12 +20,13 @@ from bakit.dataset import read_samples, split_record
 from bakit.errors import InputError
 from bakit.export.calibration import SAMPLES, ranges_on
 from bakit.files import file_sha256, write_file
-from bakit.models import Regressor, load_backbone
+from bakit.models import Regressor
 from bakit.training.boxes import boxes_by_id
 from bakit.training.crops import ONE_CROP, Jitter, load_part, phantom_part
 from bakit.training.curve import draw_curve
 from bakit.training.fitting import THIS_MACHINE, Hardware, fit, is_first_process
 from bakit.training.plan import limited, read_parts
+from bakit.training.pretrained import load_backbone
 from bakit.training.scoring import intervals_from, reference_answers, score
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from bakit.training.callbacks import Epoch
     from bakit.training.crops import Part
     from bakit.training.plan import TrainingPlan
+    from bakit.training.pretrained import Pretrained
 
 BEST = "best.safetensors"
 LAST = "last.safetensors"
@@ -51,11 +53,13 @@ class Progress:
     Attributes:
         on_step: Called with what is being done and the number of images done since the last call.
         on_epoch: Called with each epoch and whether it is the best so far.
+        on_pretrained: Called with the layers that pretrained weights filled, where there are any.
         bar: Whether to show the trainer's own progress bar.
     """
 
     on_step: Callable[[str, int], None] = lambda _what, _count: None
     on_epoch: Callable[[Epoch, bool], None] = lambda _epoch, _best: None
+    on_pretrained: Callable[[Pretrained], None] = lambda _: None
     bar: bool = False
 
 
@@ -100,7 +104,9 @@ def train(
     read_samples(plan.data)
     torch.manual_seed(plan.seed)
     model = Regressor(plan.architecture)
-    load_backbone(model, plan.recipe.pretrained)
+    pretrained = load_backbone(model, plan.recipe.pretrained)
+    if plan.recipe.pretrained != "none":
+        progress.on_pretrained(pretrained)
     whole, excluded = read_parts(
         plan,
         out,
