@@ -61,6 +61,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, labelled: Labelled) -> 
     from bakit.localizer import initial_weights
     from bakit.models import Regressor
     from bakit.settings import Architecture, Preprocessing, UnrolledSettings
+    from bakit.training.boxes import WHOLE
     from bakit.training.callbacks import module_weights
     from bakit.training.crops import load_part
     from bakit.training.scoring import predict_part
@@ -69,7 +70,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, labelled: Labelled) -> 
     localizer = UnrolledSettings(size=32, features=4, labels=4, steps=3)
     header = Header(SCHEMA_VERSION, Architecture(), 130.0, 40.0, Preprocessing(), localizer)
     samples = labelled.samples[:8]
-    part = load_part(samples, {s.id: None for s in samples}, header.preprocessing)
+    part = load_part(samples, {s.id: WHOLE for s in samples}, header.preprocessing)
     torch.manual_seed(0)
     model = Regressor(header.architecture, header.mean_months, header.sd_months)
     for layer in model.modules():

@@ -1,5 +1,6 @@
 """Crops of training images: the runtime's own, others near to them, and the cache."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -8,6 +9,7 @@ from bakit.phantoms import make_phantom
 from bakit.preprocess import decode, preprocess
 from bakit.settings import Preprocessing
 from bakit.training import crops
+from bakit.training.boxes import WHOLE, Hand
 from bakit.training.crops import ONE_CROP, Jitter, load_part, phantom_part
 
 SETTINGS = Preprocessing()
@@ -51,23 +53,41 @@ def test_prepared_images_are_taken_from_the_cache(phantoms, monkeypatch):
 
 def test_cache_knows_images_boxes_and_settings(labelled, tmp_path):
     samples = labelled.samples[:3]
-    whole = dict.fromkeys((sample.id for sample in samples), None)
-    boxed = dict.fromkeys(whole, Box(2, 2, 40, 40))
-    for boxes, settings, jitter in (
+    whole = dict.fromkeys((sample.id for sample in samples), WHOLE)
+    boxed = dict.fromkeys(whole, Hand(Box(2, 2, 40, 40)))
+    negative = dict.fromkeys(whole, Hand(Box(2, 2, 40, 40), inverted=True))
+    for hands, settings, jitter in (
         (whole, SETTINGS, ONE_CROP),
         (boxed, SETTINGS, ONE_CROP),
+        (negative, SETTINGS, ONE_CROP),
         (whole, Preprocessing(equalize=False), ONE_CROP),
         (whole, SETTINGS, Jitter(3, 0.1)),
         (whole, SETTINGS, Jitter(3, 0.1, seed=1)),
     ):
-        fresh = load_part(samples, boxes, settings, None, jitter)
-        kept = load_part(samples, boxes, settings, tmp_path, jitter)
+        fresh = load_part(samples, hands, settings, None, jitter)
+        kept = load_part(samples, hands, settings, tmp_path, jitter)
         assert np.array_equal(fresh.images.numpy(), kept.images.numpy())
-    assert len(list(tmp_path.iterdir())) == 5
+    assert len(list(tmp_path.iterdir())) == 6
 
 
 def test_a_part_shows_its_progress(labelled, tmp_path):
     samples, done = labelled.samples[:3], []
-    boxes = dict.fromkeys((sample.id for sample in samples), None)
-    load_part(samples, boxes, SETTINGS, tmp_path, on_done=done.append)
+    hands = dict.fromkeys((sample.id for sample in samples), WHOLE)
+    load_part(samples, hands, SETTINGS, tmp_path, on_done=done.append)
     assert sum(done) == 3
+
+
+def test_an_inverted_radiograph_gives_the_crop_of_the_original(labelled, tmp_path):
+    sample = labelled.samples[0]
+    grey = np.rint(decode(sample.path) * 255).astype(np.uint8)
+    negative = sample._replace(path=tmp_path / "negative.png")
+    cv2.imwrite(str(negative.path), 255 - grey)
+    box, plain = Box(4, 4, 60, 70), Preprocessing(equalize=False)
+
+    first = load_part([sample], {sample.id: Hand(box)}, plain)
+    other = load_part([negative], {sample.id: Hand(box, inverted=True)}, plain)
+
+    assert np.array_equal(first.images.numpy(), other.images.numpy())
+    runtime = preprocess(255 - grey, box, SETTINGS, inverted=True)
+    trained = load_part([negative], {sample.id: Hand(box, inverted=True)}, SETTINGS)
+    assert np.array_equal(np.rint(runtime * 255), trained.images[0, 0].numpy())

@@ -243,6 +243,7 @@ def test_training_calibration_and_devices_see_the_same_pixels(
     from bakit.export import calibration
     from bakit.locate import locate
     from bakit.runtime import Runtime
+    from bakit.training.boxes import Hand
     from bakit.training.crops import load_part
 
     # A device: what reaches the regressor through Runtime.predict.
@@ -256,9 +257,9 @@ def test_training_calibration_and_devices_see_the_same_pixels(
 
     monkeypatch.setattr(FakeSession, "run", recording)
     with Runtime(fake_bundle) as runtime:
-        boxes = {s.id: runtime.predict(s.path, "F").box for s in labelled.samples}
-    # Training, on the boxes that the device found.
-    part = load_part(labelled.samples, boxes, checkpoint.header.preprocessing)
+        hands = {s.id: Hand(runtime.predict(s.path, "F").box) for s in labelled.samples}
+    # Training, on the hands that the device found.
+    part = load_part(labelled.samples, hands, checkpoint.header.preprocessing)
     trained = list((part.images.float() / 255).numpy()[:, 0])
     assert all(map(np.array_equal, feeds, trained))
     assert len(feeds) == len(trained) == len(labelled.samples)

@@ -14,8 +14,6 @@ from bakit.cli import main
 from bakit.dataset import read_samples, split
 from bakit.errors import InputError
 from bakit.export import export_bundle
-from bakit.export.onnx_localizer import localizer_model
-from bakit.export.onnx_writer import serialize
 from bakit.localizer import initial_weights
 from bakit.localizers import Localizer
 from bakit.models import Regressor
@@ -23,7 +21,6 @@ from bakit.phantoms import write_phantoms
 from bakit.recipes import RECIPES, get_recipe
 from bakit.settings import Architecture, Preprocessing, UnrolledSettings
 from bakit.targets import Precision
-from bakit.training.boxes import find_boxes
 from bakit.training.crops import Part
 from bakit.training.fitting import Hardware, fit
 from bakit.training.plan import TrainingPlan
@@ -166,21 +163,6 @@ def test_learning_reduces_the_error(tmp_path):
     fitted = fit(model, part, part, recipe, tmp_path, hardware=Hardware("cpu", threads=1))
 
     assert fitted.best.val_mae_months < 0.7 * guess
-
-
-def test_boxes_are_remembered(data, tmp_path):
-    paths = [sample.path for sample in read_samples(data)[:3]]
-    model = serialize(localizer_model(LOCALIZER.weights, TINY))
-    cache = tmp_path / "boxes.json"
-    first = find_boxes(paths, model, TINY, cache, workers=1)
-    remembered = msgspec.json.decode(cache.read_bytes())
-    # Changed on purpose: only a remembered box can come back like this.
-    cache.write_bytes(msgspec.json.encode(dict.fromkeys(remembered, (1, 2, 3, 4))))
-
-    second = find_boxes(paths, model, TINY, cache, workers=1)
-
-    assert len(first) == 3
-    assert second == [(1, 2, 3, 4)] * 3
 
 
 def test_too_few_images_for_a_batch(data, tmp_path):

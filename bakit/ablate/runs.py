@@ -17,7 +17,7 @@ from bakit.files import write_file
 from bakit.localizers import Localizer
 from bakit.models import Regressor
 from bakit.settings import Architecture
-from bakit.training.boxes import boxes_by_id
+from bakit.training.boxes import hands_by_id
 from bakit.training.crops import load_part
 from bakit.training.fitting import HISTORY
 from bakit.training.plan import PLAN, read_parts
@@ -272,14 +272,14 @@ def _test_errors(
 ) -> Floats:
     """Return the absolute error of each image in months, ``(N,)``, from what training cached."""
     header = checkpoint.header
-    boxes = boxes_by_id(
+    hands = hands_by_id(
         samples,
         header.preprocessing,
         Localizer(header.localizer, checkpoint.localizer, checkpoint.name),
         cache,
         workers=workers,
     )
-    part = load_part(samples, boxes, header.preprocessing, cache)
+    part = load_part(samples, hands, header.preprocessing, cache)
     predicted, true = predicted_and_true(checkpoint, part)
     errors: Floats = np.abs(predicted - true)
     return errors

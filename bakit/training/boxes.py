@@ -1,10 +1,10 @@
-"""The hand's box in many images: in parallel, remembered between runs."""
+"""Box and polarity of the hand in many images: found in parallel, remembered between runs."""
 
 from __future__ import annotations
 
 import inspect
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -15,7 +15,7 @@ from bakit.backends.ort import OrtSession
 from bakit.export.onnx_localizer import localizer_model
 from bakit.export.onnx_writer import serialize
 from bakit.files import file_sha256, sha256, write_file
-from bakit.geometry import Box
+from bakit.geometry import Box  # noqa: TC001  # msgspec reads Hand's types
 from bakit.locate import locate
 from bakit.preprocess import decode
 from bakit.training.processes import spread
@@ -28,16 +28,31 @@ if TYPE_CHECKING:
     from bakit.localizers import Localizer
     from bakit.settings import LocalizerSettings, Preprocessing
 
-Boxes: TypeAlias = dict[str, Box | None]
+
+class Hand(NamedTuple):
+    """Where the hand is and its polarity: the localizer's inputs to the preprocessing.
+
+    Attributes:
+        box: In pixels of the image; None for the whole image.
+        inverted: Whether bones are dark.
+    """
+
+    box: Box | None
+    inverted: bool = False
+
+
+Hands: TypeAlias = dict[str, Hand]
+
+WHOLE = Hand(None)
+"""The whole image, not inverted."""
 
 _SAVE_EVERY = 200
-"""Images between two writes of the file of boxes: little is lost when a run is killed."""
+"""Images between two writes of the file of hands: little is lost when a run is killed."""
+
+HANDS = "hands.json"
 
 
-BOXES = "boxes.json"
-
-
-def boxes_by_id(
+def hands_by_id(
     samples: Sequence[Sample],
     preprocessing: Preprocessing,
     localizer: Localizer,
@@ -45,34 +60,34 @@ def boxes_by_id(
     *,
     workers: int | None = None,
     on_done: Callable[[int], None] = lambda _: None,
-) -> Boxes:
-    """Return the hand by sample id; None for all where images are used whole.
+) -> Hands:
+    """Return the hand by sample id; ``WHOLE`` for all where images are used whole.
 
     Args:
         samples: Whose images.
         preprocessing: Whether hands are localized at all.
         localizer: What finds the hand.
-        cache: Folder that remembers boxes.
-        workers: As for ``find_boxes``.
-        on_done: As for ``find_boxes``.
+        cache: Folder that remembers hands.
+        workers: As for ``find_hands``.
+        on_done: As for ``find_hands``.
 
     Raises:
         ImageError: If an image cannot be used.
     """
     if not preprocessing.localize:
-        return dict.fromkeys((sample.id for sample in samples), None)
-    found = find_boxes(
+        return dict.fromkeys((sample.id for sample in samples), WHOLE)
+    found = find_hands(
         [sample.path for sample in samples],
         serialize(localizer_model(localizer.weights, localizer.settings)),
         localizer.settings,
-        cache / BOXES,
+        cache / HANDS,
         workers=workers,
         on_done=on_done,
     )
-    return {sample.id: box for sample, box in zip(samples, found, strict=True)}
+    return {sample.id: hand for sample, hand in zip(samples, found, strict=True)}
 
 
-def find_boxes(
+def find_hands(
     paths: Sequence[Path],
     localizer: bytes,
     settings: LocalizerSettings,
@@ -80,19 +95,19 @@ def find_boxes(
     *,
     workers: int | None = None,
     on_done: Callable[[int], None] = lambda _: None,
-) -> list[Box | None]:
+) -> list[Hand]:
     """Run the localizer once on each image.
 
     Args:
         paths: Image files.
         localizer: The localizer as an ONNX model.
         settings: Its settings.
-        cache: File of boxes by digest of image and localizer; read, added to and written.
+        cache: File of hands by digest of image and localizer; read, added to and written.
         workers: Processes; one a core when None.
         on_done: Called with the number of images done since the last call.
 
     Returns:
-        The box in pixels of each image, None where no hand was found.
+        The hand in each image, ``WHOLE`` where none was found.
 
     Raises:
         ImageError: If an image cannot be used.
@@ -108,24 +123,24 @@ def find_boxes(
     on_done(len(paths) - len(todo))
     if todo:
         start = partial(_start, localizer, settings)
-        found = spread(_box, [path for _, path in todo], workers, on_done, start)
-        for count, ((key, _), box) in enumerate(zip(todo, found, strict=True), start=1):
-            known[key] = box
+        found = spread(_hand, [path for _, path in todo], workers, on_done, start)
+        for count, ((key, _), one) in enumerate(zip(todo, found, strict=True), start=1):
+            known[key] = one
             if count % _SAVE_EVERY == 0:
                 _write(cache, known)
         _write(cache, known)
     return [known[key] for key in keys]
 
 
-def _read(cache: Path) -> Boxes:
-    """Return the boxes of an earlier run; a file that cannot be read is made again."""
+def _read(cache: Path) -> Hands:
+    """Return the hands of an earlier run; a file that cannot be read is made again."""
     try:
-        return msgspec.json.decode(cache.read_bytes(), type=dict[str, Box | None])
+        return msgspec.json.decode(cache.read_bytes(), type=dict[str, Hand])
     except (OSError, UnicodeDecodeError, msgspec.MsgspecError):
         return {}
 
 
-def _write(cache: Path, known: Boxes) -> None:
+def _write(cache: Path, known: Hands) -> None:
     write_file(cache, msgspec.json.encode(known, order="sorted"))
 
 
@@ -140,5 +155,6 @@ def _start(localizer: bytes, settings: LocalizerSettings) -> None:
     _settings = settings
 
 
-def _box(path: Path) -> Box | None:
-    return locate(decode(path), _session, _settings).box
+def _hand(path: Path) -> Hand:
+    found = locate(decode(path), _session, _settings)
+    return Hand(found.box, found.inverted)

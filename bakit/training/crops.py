@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bakit import geometry
+from bakit import geometry, levels
 from bakit import phantoms as phantoms_package
 from bakit import preprocess as preprocess_module
 from bakit.files import file_sha256, sha256
 from bakit.geometry import Box
 from bakit.phantoms.phantom import draw_labels, make_phantom
 from bakit.preprocess import decode, preprocess
+from bakit.training.boxes import WHOLE, Hand
 from bakit.training.processes import spread
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from bakit.dataset import Sample
     from bakit.levels import Grey
     from bakit.settings import Preprocessing
+    from bakit.training.boxes import Hands
 
     Pixels = npt.NDArray[np.uint8]
 
@@ -99,7 +101,7 @@ ONE_CROP = Jitter()
 
 def load_part(
     samples: Sequence[Sample],
-    boxes: dict[str, Box | None],
+    hands: Hands,
     settings: Preprocessing,
     cache: Path | None = None,
     jitter: Jitter = ONE_CROP,
@@ -110,7 +112,7 @@ def load_part(
 
     Args:
         samples: What to read.
-        boxes: The hand by sample id, None for the whole image.
+        hands: The hand by sample id.
         settings: Preprocessing.
         cache: Folder for prepared images, by digest of all that they were made from; they are kept
             in memory alone when None.
@@ -122,11 +124,11 @@ def load_part(
     """
     key: list[object] = ["images", msgspec.to_builtins(settings), *jitter]
     for sample in samples:
-        key += [sample.id, file_sha256(sample.path), boxes[sample.id]]
+        key += [sample.id, file_sha256(sample.path), *hands[sample.id]]
 
     def rows() -> Iterator[Pixels]:
         for index, sample in enumerate(samples):
-            yield _crops(decode(sample.path), boxes[sample.id], settings, jitter, index)
+            yield _crops(decode(sample.path), hands[sample.id], settings, jitter, index)
 
     shape = (len(samples), jitter.crops, settings.image_size, settings.image_size)
     images = _cached(cache, key, shape, rows, on_done) if cache else np.stack(list(rows()))
@@ -177,22 +179,21 @@ def _phantom_crops(seed: int, settings: Preprocessing, jitter: Jitter) -> Pixels
     generator = np.random.default_rng([seed, 20])
     phantom = make_phantom(seed, height=int(generator.integers(*_PHANTOM_HEIGHTS)))
     grey = decode(phantom.image)
-    box = phantom.box if settings.localize else None
+    hand = Hand(phantom.box) if settings.localize else WHOLE
     if generator.random() < 0.5:
         square = (_SQUASHED, _SQUASHED)
-        box = box and box.scale((grey.shape[0], grey.shape[1]), square)
+        if hand.box:
+            hand = Hand(hand.box.scale((grey.shape[0], grey.shape[1]), square))
         grey = cv2.resize(grey, square, interpolation=cv2.INTER_NEAREST).astype(np.float32)
-    return _crops(grey, box, settings, jitter, seed)
+    return _crops(grey, hand, settings, jitter, seed)
 
 
-def _crops(
-    grey: Grey, box: Box | None, settings: Preprocessing, jitter: Jitter, index: int
-) -> Pixels:
-    """Return ``(K, S, S)`` uint8: the box's crop, then those of boxes near to it."""
+def _crops(grey: Grey, hand: Hand, settings: Preprocessing, jitter: Jitter, index: int) -> Pixels:
+    """Return ``(K, S, S)`` uint8: the hand's crop, then those of boxes near to it."""
     generator = np.random.default_rng([jitter.seed, index, 3])
     height, width = grey.shape
-    whole = box or Box(0, 0, width, height)
-    boxes = [box]
+    whole = hand.box or Box(0, 0, width, height)
+    boxes = [hand.box]
     for _ in range(1, jitter.crops):
         x0, y0, x1, y1 = generator.uniform(-jitter.share, jitter.share, 4)
         across, down = whole.x1 - whole.x0, whole.y1 - whole.y0
@@ -204,7 +205,9 @@ def _crops(
         )
         boxes.append(moved)
     # rint is exact: preprocess returns multiples of 1/255.
-    crops = [np.rint(preprocess(grey, moved, settings) * 255) for moved in boxes]
+    crops = [
+        np.rint(preprocess(grey, box, settings, inverted=hand.inverted) * 255) for box in boxes
+    ]
     return np.stack(crops).astype(np.uint8)
 
 
@@ -213,7 +216,8 @@ def _code() -> list[str]:
     """Return all code that decides a crop, and the versions of the libraries that it calls."""
     folder = Path(inspect.getfile(phantoms_package)).parent
     sources = [path.read_text() for path in sorted(folder.glob("*.py"))]
-    sources += [inspect.getsource(m) for m in (preprocess_module, geometry, sys.modules[__name__])]
+    modules = (preprocess_module, levels, geometry, sys.modules[__name__])
+    sources += [inspect.getsource(module) for module in modules]
     return [*sources, cv2.__version__, np.__version__]
 
 

@@ -21,7 +21,7 @@ from bakit.errors import InputError
 from bakit.export.calibration import SAMPLES, ranges_on
 from bakit.files import file_sha256, write_file
 from bakit.models import Regressor
-from bakit.training.boxes import boxes_by_id
+from bakit.training.boxes import hands_by_id
 from bakit.training.crops import ONE_CROP, Jitter, load_part, phantom_part
 from bakit.training.curve import draw_curve
 from bakit.training.fitting import THIS_MACHINE, Hardware, fit, is_first_process
@@ -209,7 +209,7 @@ def _prepare(
     on_step: Callable[[str, int], None],
 ) -> tuple[Part, Part, Part]:
     """Find the hands and crop them."""
-    boxes = boxes_by_id(
+    hands = hands_by_id(
         [sample for part in parts for sample in part],
         plan.preprocessing,
         plan.localizer,
@@ -222,7 +222,7 @@ def _prepare(
         loaded.append(
             load_part(
                 part,
-                boxes,
+                hands,
                 plan.preprocessing,
                 cache,
                 jitter,
