@@ -21,6 +21,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         momentum: SGD momentum.
         nesterov: Nesterov's form of it.
         weight_decay: L2 penalty.
+        clip_norm: Gradients with a larger norm are scaled down to it; 0 switches clipping off.
         schedule: ``step``: divided by 10 every ``step_epochs``; ``one-cycle``: up, then down to 0.
         step_epochs: Epochs between divisions.
         warm_up: Share of a one-cycle schedule in which the rate goes up.
@@ -50,6 +51,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 0.0
+    clip_norm: float = 0.0
     schedule: Literal["step", "one-cycle"] = "step"
     step_epochs: int = 30
     warm_up: float = 0.3
@@ -90,6 +92,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "learning_rate": (1e-9, 100),
     "momentum": (0, 0.9999),
     "weight_decay": (0, 1),
+    "clip_norm": (0, 1e6),
     "step_epochs": (1, 100_000),
     "warm_up": (0.001, 0.999),
     "average": (0, 0.999999),
@@ -122,6 +125,7 @@ RECIPES = {
         learning_rate=0.04,
         nesterov=True,
         weight_decay=1e-4,
+        clip_norm=5.0,
         schedule="one-cycle",
         average=0.999,
         norm_momentum=0.1,

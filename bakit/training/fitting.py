@@ -182,6 +182,7 @@ def fit(
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
             log_every_n_steps=1,
+            gradient_clip_val=recipe.clip_norm or None,
         )
         state = folder / STATE
         _fit(trainer, Training(model, recipe, train, validation, seed), state)
