@@ -31,6 +31,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         norm_momentum: Momentum of the running statistics of batch norm.
         crops: Crops kept of each training image: the localizer's, and others near to it.
         crop_jitter: How far a side of those others is moved at random, as a share of the box's.
+        degrade: Share of those others that are cut from a degraded copy of the radiograph:
+            smaller, fainter, compressed.
         phantoms: Generated radiographs among the training images.
         rotation_degrees: Random rotation, at most this much either way.
         zoom: Lowest and highest random magnification.
@@ -60,6 +62,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     norm_momentum: float = 0.01
     crops: int = 1
     crop_jitter: float = 0.0
+    degrade: float = 0.0
     phantoms: int = 0
     rotation_degrees: float = 10.0
     zoom: tuple[float, float] = (0.9, 1.1)
@@ -100,6 +103,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "norm_momentum": (1e-6, 1),
     "crops": (1, 100),
     "crop_jitter": (0, 0.4),
+    "degrade": (0, 1),
     "phantoms": (0, 1_000_000),
     "rotation_degrees": (0, 180),
     "zoom": (0.2, 5),
@@ -143,7 +147,45 @@ RECIPES = {
         background=0.3,
         pretrained="none",
     ),
+    # Gradients are large at first: clip and warm up. Radiographs in use are fainter, smaller and
+    # more compressed than the public training set's: degrade.
+    "finetune": Recipe(
+        epochs=30,
+        batch_size=32,
+        loss="huber",
+        learning_rate=0.01,
+        nesterov=True,
+        weight_decay=1e-4,
+        clip_norm=5.0,
+        schedule="one-cycle",
+        warm_up=0.12,
+        average=0.998,
+        norm_momentum=0.1,
+        crops=4,
+        crop_jitter=0.06,
+        degrade=0.6,
+        phantoms=500,
+        rotation_degrees=12.0,
+        zoom=(0.9, 1.12),
+        stretch=0.08,
+        shift=0.05,
+        flip=True,
+        contrast=0.25,
+        brightness=0.12,
+        blur=0.7,
+        background=0.1,
+        pretrained="imagenet",
+    ),
 }
+
+
+def default_recipe(pretrained: str | None) -> str:
+    """Return the preset to use where none is named.
+
+    Args:
+        pretrained: The pretrained weights that were asked for; None if none were named.
+    """
+    return "paper" if pretrained in {None, "none"} else "finetune"
 
 
 def get_recipe(name: str, **changes: object) -> Recipe:

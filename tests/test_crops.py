@@ -11,6 +11,7 @@ from bakit.settings import Preprocessing
 from bakit.training import crops
 from bakit.training.boxes import WHOLE, Hand
 from bakit.training.crops import ONE_CROP, Jitter, load_part, phantom_part
+from bakit.training.degrade import degrade
 
 SETTINGS = Preprocessing()
 
@@ -63,11 +64,12 @@ def test_cache_knows_images_boxes_and_settings(labelled, tmp_path):
         (whole, Preprocessing(equalize=False), ONE_CROP),
         (whole, SETTINGS, Jitter(3, 0.1)),
         (whole, SETTINGS, Jitter(3, 0.1, seed=1)),
+        (whole, SETTINGS, Jitter(3, 0.1, degrade=0.5)),
     ):
         fresh = load_part(samples, hands, settings, None, jitter)
         kept = load_part(samples, hands, settings, tmp_path, jitter)
         assert np.array_equal(fresh.images.numpy(), kept.images.numpy())
-    assert len(list(tmp_path.iterdir())) == 6
+    assert len(list(tmp_path.iterdir())) == 7
 
 
 def test_a_part_shows_its_progress(labelled, tmp_path):
@@ -91,3 +93,38 @@ def test_an_inverted_radiograph_gives_the_crop_of_the_original(labelled, tmp_pat
     runtime = preprocess(255 - grey, box, SETTINGS, inverted=True)
     trained = load_part([negative], {sample.id: Hand(box, inverted=True)}, SETTINGS)
     assert np.array_equal(np.rint(runtime * 255), trained.images[0, 0].numpy())
+
+
+def test_degraded_crops_are_a_function_of_seed_and_image(labelled):
+    samples = labelled.samples[:4]
+    hands = dict.fromkeys((sample.id for sample in samples), WHOLE)
+
+    def images(**changes):
+        jitter = Jitter(3, 0.05, **changes)
+        return load_part(samples, hands, SETTINGS, None, jitter).images.numpy()
+
+    plain, worse = images(), images(degrade=1.0)
+    assert np.array_equal(worse, images(degrade=1.0))
+    assert np.array_equal(worse[:, 0], plain[:, 0])  # the localizer's crop is never degraded
+    assert not np.array_equal(worse[:, 1:], images(degrade=1.0, seed=1)[:, 1:])
+    pairs = list(zip(plain[:, 1:].reshape(8, -1), worse[:, 1:].reshape(8, -1), strict=True))
+    # Equalization undoes a mere change of the tone curve.
+    assert sum(not np.array_equal(before, after) for before, after in pairs) >= 5
+    assert all(np.corrcoef(before, after)[0, 1] > 0.7 for before, after in pairs)
+
+
+def test_degraded_radiographs_are_small_faint_and_in_bytes():
+    ramp = np.tile(np.linspace(0.1, 0.9, 320, dtype=np.float32), (240, 1))
+    sides, spreads = [], []
+    for seed in range(60):
+        worse = degrade(ramp, np.random.default_rng(seed))
+        np.testing.assert_allclose(worse * 255, np.rint(worse * 255), atol=1e-4)
+        low, high = np.percentile(worse, (2, 98)) * 255
+        sides.append(max(worse.shape))
+        spreads.append(high - low)
+        assert worse.shape[0] / worse.shape[1] == pytest.approx(240 / 320, abs=0.01)
+    assert 100 <= min(sides) < 200 < max(sides) == 320
+    assert 13 <= min(spreads) < 40
+    assert 15 < sum(spread < 125 for spread in spreads) < 45  # half of them
+    blank = degrade(np.full((40, 40), 0.5, np.float32), np.random.default_rng(0))
+    assert np.isfinite(blank).all()

@@ -146,7 +146,7 @@ def test_other_weights_are_refused_in_one_line(tmp_path, change, text):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_command_prints_the_layers(tmp_path):
+def test_command_prints_the_layers_and_takes_the_finetune_recipe(tmp_path):
     data = write_phantoms(tmp_path / "data", 12, height=96)
     weights = write(tmp_path / "weights.pth", torchvision_weights())
     options = ["train", str(data), "--out", str(tmp_path / "run"), "--pretrained", weights]
@@ -154,3 +154,4 @@ def test_command_prints_the_layers(tmp_path):
     result = CliRunner().invoke(main, options)
     assert result.exit_code == 0, result.output
     assert "pretrained weights: loaded features, project; skipped classifier.3" in result.output
+    assert '"degrade": 0.6' in (tmp_path / "run" / "plan.json").read_text()

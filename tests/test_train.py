@@ -17,7 +17,7 @@ from bakit.export import export_bundle
 from bakit.localizer import initial_weights
 from bakit.localizers import Localizer
 from bakit.phantoms import write_phantoms
-from bakit.recipes import RECIPES, get_recipe
+from bakit.recipes import RECIPES, default_recipe, get_recipe
 from bakit.settings import Architecture, Preprocessing, UnrolledSettings
 from bakit.targets import Precision
 from bakit.training.plan import TrainingPlan
@@ -146,8 +146,15 @@ def test_too_few_images_for_a_batch(data, tmp_path):
 
 
 def test_unknown_recipe_names_the_known_ones():
-    with pytest.raises(InputError, match="paper, scratch"):
+    with pytest.raises(InputError, match="paper, scratch, finetune"):
         get_recipe("nope")
+
+
+def test_the_preset_follows_from_the_weights():
+    assert default_recipe(None) == default_recipe("none") == "paper"
+    assert default_recipe("imagenet") == default_recipe("weights.pth") == "finetune"
+    clips = {name: recipe.clip_norm for name, recipe in RECIPES.items()}
+    assert clips == {"paper": 0, "scratch": 5, "finetune": 5}
 
 
 def test_paper_recipe_is_the_papers():

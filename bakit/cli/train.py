@@ -19,7 +19,7 @@ from bakit.cli.training_options import (
     recipe_option,
 )
 from bakit.errors import InputError
-from bakit.recipes import RECIPES, Recipe, get_recipe
+from bakit.recipes import RECIPES, Recipe, default_recipe, get_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,7 +94,7 @@ def _shown(value: object) -> str:
 def command(
     data: Path,
     out: Path,
-    recipe: str,
+    recipe: str | None,
     image_size: int,
     head_layers: int,
     localizer: str,
@@ -110,6 +110,7 @@ def command(
     cache: Path | None,
     describe: str,
     terms: str,
+    pretrained: str | None,
     *,
     resume: bool,
     sex: bool,
@@ -137,7 +138,7 @@ def command(
         preprocessing = Preprocessing(image_size, localize=localize, equalize=equalize)
     except ValueError as error:
         raise InputError(str(error)) from error
-    chosen = get_recipe(recipe, **numbers)
+    chosen = get_recipe(recipe or default_recipe(pretrained), pretrained=pretrained, **numbers)
     from bakit.localizers import get_localizer
     from bakit.training.fitting import Hardware
     from bakit.training.plan import TrainingPlan

@@ -25,7 +25,9 @@ from bakit.files import file_sha256, sha256
 from bakit.geometry import Box
 from bakit.phantoms.phantom import draw_labels, make_phantom
 from bakit.preprocess import decode, preprocess
+from bakit.training import degrade as degrade_module
 from bakit.training.boxes import WHOLE, Hand
+from bakit.training.degrade import degrade
 from bakit.training.processes import spread
 
 if TYPE_CHECKING:
@@ -88,12 +90,14 @@ class Jitter(NamedTuple):
     Attributes:
         crops: Crops of each image.
         share: How far a side of the box is moved at random, as a share of the box's.
-        seed: Seed of the moves.
+        seed: Seed of the moves and of the degraded copies.
+        degrade: Share of the other crops that are cut from a degraded copy (``degrade``).
     """
 
     crops: int = 1
     share: float = 0.0
     seed: int = 0
+    degrade: float = 0.0
 
 
 ONE_CROP = Jitter()
@@ -193,7 +197,7 @@ def _crops(grey: Grey, hand: Hand, settings: Preprocessing, jitter: Jitter, inde
     generator = np.random.default_rng([jitter.seed, index, 3])
     height, width = grey.shape
     whole = hand.box or Box(0, 0, width, height)
-    boxes = [hand.box]
+    films = [(grey, hand.box)]
     for _ in range(1, jitter.crops):
         x0, y0, x1, y1 = generator.uniform(-jitter.share, jitter.share, 4)
         across, down = whole.x1 - whole.x0, whole.y1 - whole.y0
@@ -203,12 +207,27 @@ def _crops(grey: Grey, hand: Hand, settings: Preprocessing, jitter: Jitter, inde
             min(round(whole.x1 + x1 * across), width),
             min(round(whole.y1 + y1 * down), height),
         )
-        boxes.append(moved)
+        films.append((grey, moved))
+    if jitter.degrade:
+        draws = np.random.default_rng([jitter.seed, index, 4])  # its own: boxes do not depend on it
+        films[1:] = [_degraded(*film, jitter.degrade, draws) for film in films[1:]]
     # rint is exact: preprocess returns multiples of 1/255.
     crops = [
-        np.rint(preprocess(grey, box, settings, inverted=hand.inverted) * 255) for box in boxes
+        np.rint(preprocess(film, box, settings, inverted=hand.inverted) * 255)
+        for film, box in films
     ]
     return np.stack(crops).astype(np.uint8)
+
+
+def _degraded(
+    grey: Grey, box: Box | None, share: float, generator: np.random.Generator
+) -> tuple[Grey, Box | None]:
+    """Return a radiograph and its box, or a degraded copy and the box scaled to it."""
+    if generator.random() >= share:
+        return grey, box
+    worse = degrade(grey, generator)
+    shapes = [(film.shape[0], film.shape[1]) for film in (grey, worse)]
+    return worse, box and box.scale(shapes[0], shapes[1])
 
 
 @cache_forever
@@ -216,7 +235,7 @@ def _code() -> list[str]:
     """Return all code that decides a crop, and the versions of the libraries that it calls."""
     folder = Path(inspect.getfile(phantoms_package)).parent
     sources = [path.read_text() for path in sorted(folder.glob("*.py"))]
-    modules = (preprocess_module, levels, geometry, sys.modules[__name__])
+    modules = (preprocess_module, levels, geometry, degrade_module, sys.modules[__name__])
     sources += [inspect.getsource(module) for module in modules]
     return [*sources, cv2.__version__, np.__version__]
 

@@ -198,7 +198,8 @@ def _check_hardware(recipe: Recipe, hardware: Hardware) -> None:
 
 
 def _jitter(plan: TrainingPlan) -> Jitter:
-    return Jitter(plan.recipe.crops, plan.recipe.crop_jitter, plan.seed)
+    recipe = plan.recipe
+    return Jitter(recipe.crops, recipe.crop_jitter, plan.seed, recipe.degrade)
 
 
 def _prepare(
