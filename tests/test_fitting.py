@@ -1,16 +1,18 @@
-"""The training loop itself: learning, clipping and divergence."""
+"""The training loop itself: learning, clipping, divergence, and the progress file."""
 
 import msgspec
 import pytest
 import torch
 
 from bakit.errors import InputError
+from bakit.files import write_file
 from bakit.models import Regressor
 from bakit.recipes import get_recipe
 from bakit.settings import Architecture
 from bakit.training import module
 from bakit.training.crops import Part
 from bakit.training.fitting import Hardware, fit
+from bakit.training.progress import RunProgress
 
 CPU = Hardware("cpu", threads=1)
 QUICK = get_recipe("scratch", epochs=2)
@@ -82,3 +84,29 @@ def test_gradients_are_clipped(tmp_path):
         moved[norm] = float(torch.cat([step.flatten() for step in steps]).norm())
     assert moved[0.01] == pytest.approx(0.01, rel=0.01)
     assert moved[0.0] > 0.1
+
+
+def test_progress_is_in_a_file(tmp_path, monkeypatch):
+    part, recipe = make_noise(16), msgspec.structs.replace(QUICK, batch_size=4)
+    model = Regressor(Architecture(head_layers=1), 100.0, 50.0)
+    written = []
+
+    def note(path, data):
+        written.append(msgspec.json.decode(data, type=RunProgress))
+        write_file(path, data)
+
+    monkeypatch.setattr("bakit.training.progress.write_file", note)
+    monkeypatch.setattr("bakit.training.progress._EVERY_S", 0.0)
+    fitted = fit(model, part, part, recipe, tmp_path, hardware=CPU, progress=False)
+
+    last = msgspec.json.decode((tmp_path / "progress.json").read_bytes(), type=RunProgress)
+    assert last == written[-1]
+    # After every update, and after every epoch.
+    assert [p.update for p in written] == [1, 2, 3, 4, 4, 5, 6, 7, 8, 8]
+    assert [p.best_epoch for p in written[:5]] == [None] * 4 + [1]
+    assert (last.epoch, last.epochs, last.updates, last.eta_s) == (2, 2, 8, 0)
+    assert (last.best_epoch, last.best_val_mae_months) == (
+        fitted.best.epoch,
+        fitted.best.val_mae_months,
+    )
+    assert all(p.images_per_s > 0 for p in written)

@@ -122,8 +122,8 @@ def command(
 ) -> None:
     """Train a float checkpoint on a labelled folder, split 7:2:1.
 
-    The run's folder gets best.safetensors, last.safetensors, metrics.csv, curve.png and
-    TensorBoard's logs.
+    The run's folder gets best.safetensors, last.safetensors, metrics.csv, progress.json,
+    curve.png and TensorBoard's logs.
     A run that was cut off goes on with --resume, to the result that it would have had.
 
     \b

@@ -83,8 +83,9 @@ def train(
 
     Args:
         plan: What to train.
-        out: Folder of the run: best and last checkpoint, ``metrics.csv``, ``curve.png``,
-            TensorBoard's ``logs``, the plan, and the state that ``resume`` goes on from.
+        out: Folder of the run: best and last checkpoint, ``metrics.csv``, ``progress.json``,
+            ``curve.png``, TensorBoard's ``logs``, the plan, and the state that ``resume`` goes on
+            from.
         resume: Go on with the run in ``out`` if there is one: the result is that of a run that was
             never cut off.
         hardware: What to train on.
