@@ -40,7 +40,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         brightness: Random brightness, within ± this (grey is 0..1).
         blur: Random Gaussian blur of half of the images, at most this many pixels.
         background: Share of the images whose darkest pixels are blackened at random.
-        pretrained: ``imagenet``, ``none`` or a weights file (``bakit.models.load_backbone``).
+        pretrained: ``imagenet``, ``none`` or a weights file.
     """
 
     epochs: int = 160

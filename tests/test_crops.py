@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from bakit.geometry import Box
+from bakit.hand.found import Place
+from bakit.hand.prepare import crop
+from bakit.image.box import Box
+from bakit.image.read import decode
 from bakit.phantoms import make_phantom
-from bakit.preprocess import decode, preprocess
 from bakit.settings import Preprocessing
 from bakit.training import crops
 from bakit.training.crops import ONE_CROP, Jitter, load_part, phantom_part
@@ -24,7 +26,7 @@ def test_phantoms_are_cropped_to_their_hand_at_any_size(phantoms):
     part, _ = phantoms
     for index in range(12):
         phantom = make_phantom(500 + index, height=400)
-        expected = preprocess(decode(phantom.image), phantom.box, SETTINGS)
+        expected = crop(decode(phantom.image), phantom.box, False, SETTINGS)
         found = part.images[index, 0].numpy() / 255
         # Another size of the same phantom: alike, not equal. A wrong box gives less than 0.7.
         assert np.corrcoef(expected.ravel(), found.ravel())[0, 1] > 0.8
@@ -41,7 +43,7 @@ def test_other_crops_are_near_to_the_first(phantoms):
 
 def test_prepared_images_are_taken_from_the_cache(phantoms, monkeypatch):
     part, cache = phantoms
-    monkeypatch.setattr(crops, "spread", None)
+    monkeypatch.setattr(crops, "in_processes", None)
     again = phantom_part(12, SETTINGS, cache, Jitter(2, 0.05), first=500)
     assert np.array_equal(again.images.numpy(), part.images.numpy())
     with pytest.raises(TypeError):  # other phantoms are not in it
@@ -51,11 +53,13 @@ def test_prepared_images_are_taken_from_the_cache(phantoms, monkeypatch):
 
 def test_cache_knows_images_boxes_and_settings(labelled, tmp_path):
     samples = labelled.samples[:3]
-    whole = dict.fromkeys((sample.id for sample in samples), None)
-    boxed = dict.fromkeys(whole, Box(2, 2, 40, 40))
+    whole = dict.fromkeys((sample.id for sample in samples), Place(None))
+    boxed = dict.fromkeys(whole, Place(Box(2, 2, 40, 40)))
+    inverted = dict.fromkeys(whole, Place(Box(2, 2, 40, 40), inverted=True))
     for boxes, settings, jitter in (
         (whole, SETTINGS, ONE_CROP),
         (boxed, SETTINGS, ONE_CROP),
+        (inverted, SETTINGS, ONE_CROP),
         (whole, Preprocessing(equalize=False), ONE_CROP),
         (whole, SETTINGS, Jitter(3, 0.1)),
         (whole, SETTINGS, Jitter(3, 0.1, seed=1)),

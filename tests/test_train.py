@@ -9,21 +9,20 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from bakit.checkpoint import Checkpoint
 from bakit.cli import main
-from bakit.dataset import read_samples, split
+from bakit.data.labels import read_samples, split
 from bakit.errors import InputError
 from bakit.export import export_bundle
-from bakit.export.onnx_localizer import localizer_model
-from bakit.export.onnx_writer import serialize
-from bakit.localizer import initial_weights
-from bakit.localizers import Localizer
-from bakit.models import Regressor
+from bakit.export.onnx.localizer import localizer_model
+from bakit.export.onnx.writer import serialize
+from bakit.hand.unrolled import initial_weights
+from bakit.hand.weights import Localizer
+from bakit.model.checkpoint import Checkpoint
+from bakit.model.regressor import Regressor
 from bakit.phantoms import write_phantoms
 from bakit.recipes import RECIPES, get_recipe
-from bakit.settings import Architecture, Preprocessing, UnrolledSettings
-from bakit.targets import Precision
-from bakit.training.boxes import find_boxes
+from bakit.settings import Architecture, Precision, Preprocessing, UnrolledSettings
+from bakit.training.boxes import find_places
 from bakit.training.crops import Part
 from bakit.training.fitting import Hardware, fit
 from bakit.training.plan import TrainingPlan
@@ -172,12 +171,12 @@ def test_boxes_are_remembered(data, tmp_path):
     paths = [sample.path for sample in read_samples(data)[:3]]
     model = serialize(localizer_model(LOCALIZER.weights, TINY))
     cache = tmp_path / "boxes.json"
-    first = find_boxes(paths, model, TINY, cache, workers=1)
+    first = find_places(paths, model, TINY, cache, workers=1)
     remembered = msgspec.json.decode(cache.read_bytes())
     # Changed on purpose: only a remembered box can come back like this.
     cache.write_bytes(msgspec.json.encode(dict.fromkeys(remembered, (1, 2, 3, 4))))
 
-    second = find_boxes(paths, model, TINY, cache, workers=1)
+    second = find_places(paths, model, TINY, cache, workers=1)
 
     assert len(first) == 3
     assert second == [(1, 2, 3, 4)] * 3

@@ -137,7 +137,7 @@ def command(
     except ValueError as error:
         raise InputError(str(error)) from error
     chosen = get_recipe(recipe, **numbers)
-    from bakit.localizers import get_localizer
+    from bakit.hand.weights import get_localizer
     from bakit.training.fitting import Hardware
     from bakit.training.plan import TrainingPlan
     from bakit.training.run import Progress, train

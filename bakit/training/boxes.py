@@ -1,43 +1,40 @@
-"""The hand's box in many images: in parallel, remembered between runs."""
+"""The hand in many images: in parallel, remembered between runs."""
 
 from __future__ import annotations
 
-import inspect
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
-from bakit import hand
-from bakit import locate as locate_module
-from bakit import preprocess as preprocess_module
 from bakit.backends.ort import OrtSession
-from bakit.export.onnx_localizer import localizer_model
-from bakit.export.onnx_writer import serialize
+from bakit.data.parallel import in_processes
+from bakit.export.onnx.localizer import localizer_model
+from bakit.export.onnx.writer import serialize
 from bakit.files import file_sha256, sha256, write_file
-from bakit.geometry import Box
-from bakit.locate import locate
-from bakit.preprocess import decode
-from bakit.training.processes import spread
+from bakit.hand.found import Place
+from bakit.hand.prepare import OpenLocalizer, find
+from bakit.image.read import decode
+from bakit.settings import Preprocessing
+from bakit.training.code import code_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from bakit.dataset import Sample
-    from bakit.localizers import Localizer
-    from bakit.settings import LocalizerSettings, Preprocessing
+    from bakit.data.labels import Sample
+    from bakit.hand.weights import Localizer
+    from bakit.settings import LocalizerSettings
 
-Boxes: TypeAlias = dict[str, Box | None]
+Places: TypeAlias = dict[str, Place]
 
 _SAVE_EVERY = 200
 """Images between two writes of the file of boxes: little is lost when a run is killed."""
 
-
 BOXES = "boxes.json"
 
 
-def boxes_by_id(
+def places_by_id(
     samples: Sequence[Sample],
     preprocessing: Preprocessing,
     localizer: Localizer,
@@ -45,23 +42,23 @@ def boxes_by_id(
     *,
     workers: int | None = None,
     on_done: Callable[[int], None] = lambda _: None,
-) -> Boxes:
-    """Return the hand by sample id; None for all where images are used whole.
+) -> Places:
+    """Return the hand by sample id; the whole image for all where hands are not localized.
 
     Args:
         samples: Whose images.
         preprocessing: Whether hands are localized at all.
-        localizer: What finds the hand.
+        localizer: Finds the hand.
         cache: Folder that remembers boxes.
-        workers: As for ``find_boxes``.
-        on_done: As for ``find_boxes``.
+        workers: As for ``find_places``.
+        on_done: As for ``find_places``.
 
     Raises:
         ImageError: If an image cannot be used.
     """
     if not preprocessing.localize:
-        return dict.fromkeys((sample.id for sample in samples), None)
-    found = find_boxes(
+        return {sample.id: Place(None) for sample in samples}
+    found = find_places(
         [sample.path for sample in samples],
         serialize(localizer_model(localizer.weights, localizer.settings)),
         localizer.settings,
@@ -69,10 +66,10 @@ def boxes_by_id(
         workers=workers,
         on_done=on_done,
     )
-    return {sample.id: box for sample, box in zip(samples, found, strict=True)}
+    return {sample.id: place for sample, place in zip(samples, found, strict=True)}
 
 
-def find_boxes(
+def find_places(
     paths: Sequence[Path],
     localizer: bytes,
     settings: LocalizerSettings,
@@ -80,65 +77,59 @@ def find_boxes(
     *,
     workers: int | None = None,
     on_done: Callable[[int], None] = lambda _: None,
-) -> list[Box | None]:
+) -> list[Place]:
     """Run the localizer once on each image.
 
     Args:
         paths: Image files.
         localizer: The localizer as an ONNX model.
         settings: Its settings.
-        cache: File of boxes by digest of image and localizer; read, added to and written.
-        workers: Processes; one a core when None.
+        cache: File of places by digest of image, localizer and code; read, added to and written.
+        workers: Processes; one a CPU when None.
         on_done: Called with the number of images done since the last call.
 
     Returns:
-        The box in pixels of each image, None where no hand was found.
+        Box and polarity in each image; no box where no hand was found.
 
     Raises:
         ImageError: If an image cannot be used.
     """
     known = _read(cache)
-    # What is fed to the localizer and what chooses among its labels are part of it.
-    code = [
-        inspect.getsource(module).encode() for module in (hand, locate_module, preprocess_module)
-    ]
-    model = sha256(b"".join([localizer, *code]))
+    model = sha256(localizer) + code_digest()
     keys = [sha256((file_sha256(path) + model).encode()) for path in paths]
     todo = [(key, path) for key, path in zip(keys, paths, strict=True) if key not in known]
     on_done(len(paths) - len(todo))
     if todo:
         start = partial(_start, localizer, settings)
-        found = spread(_box, [path for _, path in todo], workers, on_done, start)
-        for count, ((key, _), box) in enumerate(zip(todo, found, strict=True), start=1):
-            known[key] = box
+        found = in_processes(_place, [path for _, path in todo], workers, on_done, start)
+        for count, ((key, _), place) in enumerate(zip(todo, found, strict=True), start=1):
+            known[key] = place
             if count % _SAVE_EVERY == 0:
                 _write(cache, known)
         _write(cache, known)
     return [known[key] for key in keys]
 
 
-def _read(cache: Path) -> Boxes:
-    """Return the boxes of an earlier run; a file that cannot be read is made again."""
+def _read(cache: Path) -> Places:
+    """Return the places of an earlier run; a file that cannot be read is made again."""
     try:
-        return msgspec.json.decode(cache.read_bytes(), type=dict[str, Box | None])
+        return msgspec.json.decode(cache.read_bytes(), type=dict[str, Place])
     except (OSError, UnicodeDecodeError, msgspec.MsgspecError):
         return {}
 
 
-def _write(cache: Path, known: Boxes) -> None:
+def _write(cache: Path, known: Places) -> None:
     write_file(cache, msgspec.json.encode(known, order="sorted"))
 
 
-_session: OrtSession
-_settings: LocalizerSettings
+_localizer: OpenLocalizer
 
 
 def _start(localizer: bytes, settings: LocalizerSettings) -> None:
     """Open the localizer once in a worker process."""
-    global _session, _settings  # a worker's own
-    _session = OrtSession(localizer, threads=1)
-    _settings = settings
+    global _localizer  # a worker's own
+    _localizer = OpenLocalizer(OrtSession(localizer, threads=1), settings)
 
 
-def _box(path: Path) -> Box | None:
-    return locate(decode(path), _session, _settings).box
+def _place(path: Path) -> Place:
+    return find(decode(path), _localizer, Preprocessing())[1].place
