@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bakit.bundle import Bundle
-    from bakit.checkpoint import Checkpoint
     from bakit.errors import (
         BakitError,
         BundleError,
@@ -23,9 +22,11 @@ if TYPE_CHECKING:
         UnsupportedTargetError,
         VerificationError,
     )
-    from bakit.geometry import Box
+    from bakit.image.box import Box
+    from bakit.model.checkpoint import Checkpoint
     from bakit.runtime import Prediction, Quality, Runtime
-    from bakit.targets import Precision, Target, get_target
+    from bakit.settings import Precision
+    from bakit.targets import Target, get_target
 
 __version__ = "0.1.0"
 
@@ -35,16 +36,16 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOME = {
     "BakitError": "errors",
-    "Box": "geometry",
+    "Box": "image.box",
     "Bundle": "bundle",
     "BundleError": "errors",
-    "Checkpoint": "checkpoint",
+    "Checkpoint": "model.checkpoint",
     "CheckpointError": "errors",
     "ImageError": "errors",
     "InputError": "errors",
     "LabelsError": "errors",
     "MissingBackendError": "errors",
-    "Precision": "targets",
+    "Precision": "settings",
     "Prediction": "runtime",
     "Quality": "runtime",
     "Runtime": "runtime",

@@ -9,24 +9,24 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from bakit.conformal import Intervals
 from bakit.errors import BundleError
 from bakit.files import sha256
-from bakit.geometry import Box
-from bakit.quality import QualityLimits
-from bakit.quantization import Int8Recipe
+from bakit.image.box import Box
+from bakit.model.intervals import Intervals
+from bakit.quality.limits import QualityLimits
+from bakit.session import TensorSpec
 from bakit.settings import (
+    Int8Recipe,
     LocalizerForm,
     LocalizerSettings,
+    Precision,
     Preprocessing,
     SplitRecord,
     with_method,
 )
 from bakit.signature import check_signature
-from bakit.targets import Precision
-from bakit.tensors import TensorSpec
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MANIFEST = "manifest.json"
 SEAL = "manifest.json.sha256"
 """Digest of the manifest, as ``sha256sum -c`` reads it: the manifest has every other file's."""
@@ -109,6 +109,7 @@ class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         age_months: The float model's age.
         bundle_months: This bundle's own age when it was exported.
         box: The hand, in pixels of the image; None if the whole image was used.
+        inverted: Whether bones were dark and have been made bright for these ages.
     """
 
     path: str
@@ -117,6 +118,7 @@ class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     age_months: float
     bundle_months: float
     box: Box | None
+    inverted: bool = False
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

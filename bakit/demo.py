@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bakit.bench import Gate, run_bench
-from bakit.checkpoint import SHIPPED, Checkpoint
-from bakit.dataset import read_samples
+from bakit.data.labels import read_samples
 from bakit.errors import InputError
 from bakit.export import export_bundle
 from bakit.files import write_file
+from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.phantoms import write_phantoms
 from bakit.runtime import Runtime
-from bakit.targets import Precision
+from bakit.settings import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from bakit.bench import GateResult, Report
-    from bakit.dataset import Sample
+    from bakit.data.labels import Sample
     from bakit.runtime import Prediction
 
 PHANTOMS = 100

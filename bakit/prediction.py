@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import msgspec
 
 from bakit.errors import InputError
-from bakit.geometry import Box
-from bakit.quality import Quality
+from bakit.image.box import Box
+from bakit.quality.limits import Quality
 
 if TYPE_CHECKING:
-    from bakit.dicom import DicomHeader
+    from bakit.image.dicom import DicomHeader
 
 Sex: TypeAlias = Literal["M", "F"]
 
@@ -23,7 +23,7 @@ class Prediction(msgspec.Struct, frozen=True):
         age_months: Bone age; None if the image was rejected and no number was asked for all the
             same.
         interval_months: Lower and upper bound of the true age at the level ``interval_level``
-            (``bakit.conformal``); None where the checkpoint has none or there is no age.
+            (``bakit.model.intervals``); None where the checkpoint has none or there is no age.
         box: The hand, in pixels of the image as it is stored; the whole image if none was found.
         quality: Whether it can be used as it is.
         stages_ms: Time by stage: decode, localize, preprocess, quality, regress, total.
@@ -33,7 +33,7 @@ class Prediction(msgspec.Struct, frozen=True):
         bundle_sha256: Digest of the bundle.
         sex: ``M`` or ``F``, as it was used.
         interval_level: Share of the true ages that such intervals hold; None without one.
-        input_sha256: Digest of the pixels (``bakit.preprocess.input_digest``), whatever the file.
+        input_sha256: Digest of the pixels (``bakit.image.read.input_digest``), whatever the file.
         checkpoint: Name of the float checkpoint.
         checkpoint_sha256: Digest of the float checkpoint.
         mirrored: Whether the image was mirrored, since its DICOM header says that it is a right

@@ -3,40 +3,47 @@
 from __future__ import annotations
 
 import logging
+import platform
 import time
 from contextlib import ExitStack
-from itertools import pairwise
+from itertools import pairwise, repeat
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
-import msgspec
+import cv2
 import numpy as np
 
-from bakit.audit import versions_of
-from bakit.batch import one_at_a_time, predict_many
+from bakit import __version__
 from bakit.bundle import Bundle
-from bakit.closing import Closing
-from bakit.errors import InputError
-from bakit.geometry import Box
-from bakit.locate import Found, Localization, choose, localize, look
-from bakit.measures import box_measures, hand_vector, turned
+from bakit.data.parallel import in_threads
+from bakit.errors import BakitError, InputError
+from bakit.hand.found import Localization
+from bakit.hand.prepare import OpenLocalizer, crop, find, localize, prepare
+from bakit.image.box import Box
+from bakit.image.read import input_digest, read_radiograph
 from bakit.prediction import Prediction, Sex, is_male, sex_of
-from bakit.preprocess import input_digest, preprocess, read_radiograph
-from bakit.quality import HandScorer, Quality
+from bakit.quality.judge import Judge
+from bakit.quality.limits import Quality
+from bakit.quality.measures import turned
+from bakit.session import Closing, one_at_a_time
 from bakit.targets import get_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from bakit.errors import BakitError
-    from bakit.levels import Bytes, Grey
-    from bakit.locate import Seen
-    from bakit.preprocess import Image, Radiograph
-    from bakit.targets import Backend, Session
+    from bakit.hand.found import Found
+    from bakit.hand.prepare import Hand
+    from bakit.image.read import Image, Radiograph
+    from bakit.session import Session
+    from bakit.targets import Backend
+    from bakit.types import Bytes, Grey
 
 __all__ = ["STAGES", "Localization", "Prediction", "Quality", "Runtime", "Sex"]
 
 STAGES = ("decode", "localize", "preprocess", "quality", "regress", "total")
+
+_END = object()
 
 _LOG = logging.getLogger(__name__)
 _LOG.addHandler(logging.NullHandler())
@@ -76,7 +83,7 @@ class Runtime(Closing):
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.read(Path(bundle))
         manifest = self.bundle.manifest
         backend = backend or get_target(manifest.target).load_backend()
-        self.versions = versions_of(backend)
+        self.versions = _versions(backend)
         # The regressor first: its precision may be refused, before anything is built.
         artifacts = [self.bundle.artifact(role) for role in ("regressor", "localizer")]
         started = time.perf_counter()
@@ -87,12 +94,11 @@ class Runtime(Closing):
                 session = backend.open_session(path, artifact, threads)
                 sessions[artifact.role] = one_at_a_time(stack.enter_context(session))
             self._stack = stack.pop_all()
-        self.localizer: Session = sessions["localizer"]
+        self.localizer = OpenLocalizer(sessions["localizer"], manifest.localizer)
         self._regressor: Session = sessions["regressor"]
         self._wants_sex = len(self.bundle.artifact("regressor").inputs) > 1
         self._blank: dict[bool, float] = {}
-        limits = self.bundle.manifest.quality
-        self._hands = None if limits is None else HandScorer(limits.hands)
+        self._judge = Judge(manifest.quality)
         self.load_ms = (time.perf_counter() - started) * 1000
 
     @property
@@ -122,7 +128,7 @@ class Runtime(Closing):
 
         Args:
             image: Path or bytes of a PNG, JPEG or DICOM file, or an array
-                (``bakit.preprocess.read_radiograph``).
+                (``bakit.image.read.read_radiograph``).
             sex: ``"M"`` or ``"F"``: bone age is read against the child's sex, so there is no
                 default. A DICOM file may say it instead.
             allow_rejected: Whether to give the number of a rejected image as well.
@@ -143,23 +149,23 @@ class Runtime(Closing):
         male = is_male(sex)
         input_sha256 = input_digest(film.pixels)
         clock.append(time.perf_counter_ns())
-        seen, found = self._look(film.pixels)
+        preprocessing = self.bundle.manifest.preprocessing
+        seen, found = find(film.pixels, self.localizer, preprocessing)
         clock.append(time.perf_counter_ns())
-        inverted = found.inverted
-        pixels = self.preprocess(film.pixels, found.box, inverted=inverted)
+        pixels = crop(film.pixels, found.box, found.inverted, preprocessing)
         clock.append(time.perf_counter_ns())
-        measures = self._measures(film.pixels, seen, found, pixels)
-        quality = self._judge(found, measures)
+        measures = self._judge.measures(film.pixels, seen, found, pixels)
+        quality = self._judge.judge(found, measures)
         clock.append(time.perf_counter_ns())
         age = None
         if quality.status != "reject" or allow_rejected:
             age = self.regress(pixels, male=male)
-            measures |= self._age_measures(age, male=male)
+            measures |= self._judge.age_measures(age, lambda: self.without_image(male=male))
             if thorough and found.box is not None:
                 measures["spread_months"] = self.spread(
-                    film.grey, found.box, pixels, age, male=male, inverted=inverted
+                    film.grey, found.box, pixels, age, male=male, inverted=found.inverted
                 )
-            quality = self._judge(found, measures)
+            quality = self._judge.judge(found, measures)
             if quality.status == "reject" and not allow_rejected:
                 age = None
         clock.append(time.perf_counter_ns())
@@ -196,9 +202,27 @@ class Runtime(Closing):
         Raises:
             InputError: If ``threads`` is below 1, or there are more or fewer sexes than images.
         """
-        return predict_many(
-            self, images, sexes, threads, allow_rejected=allow_rejected, thorough=thorough
-        )
+        one_for_all = sexes is None or isinstance(sexes, str)
+
+        def predict(pair: tuple[Image, Sex | None]) -> Prediction | BakitError:
+            try:
+                return self.predict(*pair, allow_rejected=allow_rejected, thorough=thorough)
+            except BakitError as error:
+                return error
+
+        def pairs() -> Iterator[tuple[Image, Sex | None]]:
+            those: Iterator[object] = repeat(sexes) if one_for_all else iter(sexes)  # type: ignore[arg-type]
+            for image in images:
+                sex = next(those, _END)
+                if sex is _END:
+                    message = "there are fewer sexes than images"
+                    raise InputError(message)
+                yield image, sex  # type: ignore[misc]
+            if not one_for_all and next(those, _END) is not _END:
+                message = "there are more sexes than images"
+                raise InputError(message)
+
+        return in_threads(predict, pairs(), threads)
 
     def warm_up(self) -> float:
         """Run everything once, so that the first child does not wait, and return the ms it took.
@@ -208,7 +232,7 @@ class Runtime(Closing):
         started = time.perf_counter()
         size = self.bundle.manifest.localizer.size
         ramp = np.tile(np.linspace(0, 1, size, dtype=np.float32), (size, 1))
-        self._look(ramp)
+        find(ramp, self.localizer, self.bundle.manifest.preprocessing)
         for male in (False, True):
             self.without_image(male=male)
         return (time.perf_counter() - started) * 1000
@@ -223,22 +247,26 @@ class Runtime(Closing):
             ImageError: If the image cannot be used.
         """
         film = read_radiograph(image)
-        place = localize(film.pixels, self.localizer, self.bundle.manifest.localizer)[1]
+        place = localize(film.pixels, self.localizer)[1]
         if film.mirrored and place.box is not None:
-            place = msgspec.structs.replace(place, box=place.box.mirror(film.pixels.shape[1]))
+            place = place.moved(place.box.mirror(film.pixels.shape[1]))
         return place
 
+    def prepare(self, grey: Grey | Bytes) -> Hand:
+        """Locate the hand, correct its polarity and crop it (``bakit.hand.prepare``)."""
+        return prepare(grey, self.localizer, self.bundle.manifest.preprocessing)
+
     def find(self, grey: Grey | Bytes) -> Found:
-        """Return the hand in pixels of ``grey``; nothing at all if hands are not looked for."""
-        return self._look(grey)[1]
+        """Return the hand in pixels of ``grey``; nothing at all if hands are not localized."""
+        return find(grey, self.localizer, self.bundle.manifest.preprocessing)[1]
 
     def locate(self, grey: Grey | Bytes) -> Box | None:
         """Return the hand's box in pixels of ``grey``, None if none was found or looked for."""
         return self.find(grey).box
 
     def preprocess(self, grey: Grey | Bytes, box: Box | None, *, inverted: bool = False) -> Grey:
-        """Return the regressor's input, ``(S, S)`` float32 in 0..1."""
-        return preprocess(grey, box, self.bundle.manifest.preprocessing, inverted=inverted)
+        """Return the regressor's input for a known box, ``(S, S)`` float32 in 0..1."""
+        return crop(grey, box, inverted, self.bundle.manifest.preprocessing)
 
     def regress(self, pixels: Grey, *, male: bool) -> float:
         """Return the age in months for one preprocessed image ``(S, S)``."""
@@ -247,49 +275,13 @@ class Runtime(Closing):
             feeds["sex"] = np.array([[male]], np.float32)
         return float(self._regressor.run(feeds)["age_months"].item())
 
-    def _look(self, grey: Grey | Bytes) -> tuple[Seen | None, Found]:
-        if not self.bundle.manifest.preprocessing.localize:
-            return None, Found(None)
-        seen = look(grey, self.localizer, self.bundle.manifest.localizer)
-        return seen, choose(seen, (grey.shape[0], grey.shape[1]))
-
-    def _measures(
-        self, grey: Grey | Bytes, seen: Seen | None, found: Found, pixels: Grey
-    ) -> dict[str, float]:
-        """Return what can be said of the image before its age is known."""
-        if seen is None or found.box is None or found.scores is None:
-            return {}
-        scores = msgspec.to_builtins(found.scores)
-        measures: dict[str, float] = scores | box_measures(grey, found.box)
-        if self._hands is not None:
-            measures |= self._hands.score(hand_vector(seen, found.scores, pixels))
-        return measures
-
-    def _age_measures(self, age: float, *, male: bool) -> dict[str, float]:
-        """Return what the age itself says about the answer."""
-        limits = self.bundle.manifest.quality
-        if limits is None:
-            return {}
-        return {
-            "age_months": age,
-            "from_mean_months": abs(age - limits.mean_months),
-            "from_blank_months": abs(age - self.without_image(male=male)),
-        }
-
     def spread(
         self, grey: Grey, box: Box, pixels: Grey, age: float, *, male: bool, inverted: bool
     ) -> float:
         """Return how far the age moves when the hand is mirrored or turned, in months."""
-        others = turned(grey, box, self.bundle.manifest.preprocessing, inverted=inverted)
+        others = turned(grey, box, inverted, self.bundle.manifest.preprocessing)
         others.append(np.ascontiguousarray(pixels[:, ::-1]))
         return max(abs(self.regress(other, male=male) - age) for other in others)
-
-    def _judge(self, found: Found, measures: dict[str, float]) -> Quality:
-        limits = self.bundle.manifest.quality
-        if limits is None:  # nothing was learned that could reject an image
-            return Quality("review" if found.reasons else "accept", found.reasons)
-        known = [code for code in found.reasons if code in {"no_hand_found", "inverted"}]
-        return limits.judge(measures, known)
 
     def without_image(self, *, male: bool) -> float:
         """Return what the model says when it is shown nothing: computed once for each sex."""
@@ -342,3 +334,19 @@ class Runtime(Closing):
     def close(self) -> None:
         """Free the models."""
         self._stack.close()
+
+
+def _versions(backend: object) -> dict[str, str]:
+    """Return the versions of all that computes: bakit, Python, and what the backend imports."""
+    found = {
+        "bakit": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+    }
+    for value in vars(backend).values():
+        if isinstance(value, ModuleType) and "." not in value.__name__:
+            version = getattr(value, "__version__", None)
+            if isinstance(version, str):
+                found.setdefault(value.__name__, str(version))  # torch has a class of its own
+    return found

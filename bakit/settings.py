@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
@@ -57,7 +58,7 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class UnrolledSettings(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="method", tag="unrolled"
 ):
-    """The unrolled localizer (``bakit.localizer``); p, q, lambda and mu are the paper's letters.
+    """The unrolled localizer (``bakit.hand.unrolled``); p, q, lambda, mu as in the paper.
 
     The steps, rates and weights are the paper's. Its p = q = 90 cost about 30 times what 16 do and
     find no better box on real radiographs; nor does a working image larger than 64 pixels.
@@ -85,21 +86,10 @@ class UnrolledSettings(
     seed: int = 0
 
 
-class AmortisedSettings(
-    UnrolledSettings, frozen=True, forbid_unknown_fields=True, tag_field="method", tag="amortised"
-):
-    """The unrolled localizer from weights that reference images have trained (Kim et al. 2020).
-
-    One forward pass with the image's own statistics; ``steps`` more updates on the image if wanted.
-    """
-
-    steps: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
-
-
 class StudentSettings(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="method", tag="student"
 ):
-    """A network that was taught to draw the hand (``bakit.student``).
+    """A network that was taught to draw the hand (``bakit.hand.student``).
 
     Attributes:
         size: Side of the square working image, in pixels; a multiple of 2 to the number of levels.
@@ -120,13 +110,70 @@ class StudentSettings(
             raise ValueError(message)
 
 
-LocalizerSettings: TypeAlias = UnrolledSettings | AmortisedSettings | StudentSettings
+LocalizerSettings: TypeAlias = UnrolledSettings | StudentSettings
 """What finds the hand; in a document the field ``method`` tells which."""
 
-LocalizerMethod: TypeAlias = Literal["unrolled", "amortised", "student"]
+LocalizerMethod: TypeAlias = Literal["unrolled", "student"]
 
-METHODS: tuple[LocalizerMethod, ...] = ("student", "unrolled", "amortised")
+METHODS: tuple[LocalizerMethod, ...] = ("student", "unrolled")
 """Names of the methods, the default first."""
+
+
+class Precision(Enum):
+    """Number format of a regressor's weights and activations.
+
+    ``INT8_WEIGHTS`` stores the weights in 8 bits and computes in float16: as small as INT8, nearer
+    to the float model, and no faster than FP16.
+    """
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+    INT8_WEIGHTS = "int8-weights"
+
+
+class Int8Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the regressor is quantized.
+
+    Weights are symmetric INT8, activations UINT8 per tensor. The defaults are what
+    ``bakit calibrate --search`` found for the shipped checkpoint: the two layers that see the bare
+    image cost the most accuracy and have the fewest multiply-adds, and the last layer's output is
+    months already.
+
+    Attributes:
+        float_layers: Names of convolutions and dense layers of the exported graph that stay float.
+        per_channel: Whether each output channel of a weight has a scale of its own.
+        equalize: Whether scales are moved between layers first (``bakit.export.onnx.equalize``).
+    """
+
+    float_layers: tuple[str, ...] = ("age_months", "block1/depthwise", "head/sex", "stem/conv")
+    per_channel: bool = True
+    equalize: bool = False
+
+
+class Ranges(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Activation ranges for INT8, gathered on training images, and the recipe they are for.
+
+    Attributes:
+        method: How ranges were made of what was seen (``bakit.calib.methods``).
+        samples: Calibration images.
+        calibration_sha256: Digest of the calibration set.
+        weights_sha256: Digest of the weights that they belong to.
+        tensors: Lowest and highest value by tensor name of the exported regressor.
+        recipe: How the regressor is quantized with them.
+        biases: By layer, what is added to its bias to undo the mean error of INT8.
+        images_sha256: Digests of the images (``bakit.image.read.pixel_digest``), so that nothing is
+            measured on them.
+    """
+
+    method: str
+    samples: int
+    calibration_sha256: str
+    weights_sha256: str
+    tensors: dict[str, tuple[float, float]]
+    recipe: Int8Recipe = Int8Recipe()
+    biases: dict[str, tuple[float, ...]] = {}
+    images_sha256: tuple[str, ...] = ()
 
 
 class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

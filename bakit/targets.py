@@ -5,72 +5,23 @@ from __future__ import annotations
 import importlib
 import sys
 from dataclasses import dataclass
-from enum import Enum
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Protocol, cast
 
 from bakit.errors import MissingBackendError, MissingProgramError, UnsupportedTargetError
+from bakit.settings import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
-    from types import TracebackType
-
-    import numpy as np
-    import numpy.typing as npt
 
     from bakit.bundle import Artifact
-    from bakit.checkpoint import Checkpoint
-    from bakit.quantization import Ranges
-    from bakit.settings import LocalizerForm
-
-    Tensors = Mapping[str, npt.NDArray[np.generic]]
+    from bakit.model.checkpoint import Checkpoint
+    from bakit.session import Session
+    from bakit.settings import LocalizerForm, Ranges
 
 ENTRY_POINTS = "bakit.targets"
 """Entry-point group in which other packages add targets."""
-
-
-class Precision(Enum):
-    """Number format of a regressor's weights and activations.
-
-    ``INT8_WEIGHTS`` stores the weights in 8 bits and computes in float16: as small as INT8, nearer
-    to the float model, and no faster than FP16.
-    """
-
-    FP32 = "fp32"
-    FP16 = "fp16"
-    INT8 = "int8"
-    INT8_WEIGHTS = "int8-weights"
-
-
-class Session(Protocol):
-    """A model that is open on this machine; a context manager.
-
-    Attributes:
-        provider: What runs it, such as ``CPUExecutionProvider``.
-
-    A session whose ``run`` many threads may call at once says so with ``concurrent = True``;
-    calls of others are made one after the other.
-    """
-
-    provider: str
-
-    def run(self, feeds: Tensors) -> Tensors:
-        """Run one inference: input names to arrays, output names to arrays."""
-        ...
-
-    def __enter__(self) -> Session:
-        """Return the session itself."""
-        ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Free what the model holds."""
-        ...
 
 
 class Backend(Protocol):

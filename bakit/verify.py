@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bakit.geometry import Box
+from bakit.image.box import Box
+from bakit.image.read import decode
 from bakit.prediction import is_male
-from bakit.preprocess import decode
 from bakit.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ def check_golden(
     with Runtime(bundle, threads, backend=backend) as runtime:
         for golden in bundle.manifest.golden:
             grey = decode(bundle.root / golden.path)
-            age = runtime.regress(runtime.preprocess(grey, golden.box), male=is_male(golden.sex))
+            pixels = runtime.preprocess(grey, golden.box, inverted=golden.inverted)
+            age = runtime.regress(pixels, male=is_male(golden.sex))
             whole = Box(0, 0, grey.shape[1], grey.shape[0])
             overlap = (runtime.locate(grey) or whole).iou(golden.box or whole)
             passed = abs(age - golden.bundle_months) <= tolerance and overlap >= MIN_BOX_IOU

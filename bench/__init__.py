@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bakit.bench.gate import Gate
-from bakit.bench.report import Report, read_report
-from bakit.bench.verdict import GateResult
+from bakit.bench.gate.check import Gate
+from bakit.bench.gate.verdict import GateResult
+from bakit.bench.report.document import Report, read_report
 
 if TYPE_CHECKING:
-    from bakit.bench.run import run_bench
+    from bakit.bench.local.run import run_bench
 
 __all__ = ["Gate", "GateResult", "Report", "read_report", "run_bench"]
 
@@ -20,7 +20,7 @@ __all__ = ["Gate", "GateResult", "Report", "read_report", "run_bench"]
 def __getattr__(name: str) -> object:
     """Import what measures, on demand."""
     if name == "run_bench":
-        from bakit.bench.run import run_bench  # noqa: PLC0415  # brings numpy and OpenCV
+        from bakit.bench.local.run import run_bench  # noqa: PLC0415  # brings numpy and OpenCV
 
         return run_bench
     message = f"module {__name__!r} has no attribute {name!r}"

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from bakit.bench.host import read_governor
-from bakit.bench.report import Stability
+from bakit.bench.report.document import Stability
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import numpy.typing as npt
+    from bakit.types import Floats
 
-    Floats: TypeAlias = npt.NDArray[np.float64]
 
 NEAR = 0.10
 """A time counts as steady within this share of the median."""

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import math
 from statistics import NormalDist
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import numpy.typing as npt
+    from bakit.types import Floats
 
-    Floats: TypeAlias = npt.NDArray[np.float64]
 
 RESAMPLES = 2000
 SEED = 0

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bakit.preprocess import decode, pixel_digest
+from bakit.image.read import decode, pixel_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from bakit.dataset import Sample
-    from bakit.levels import Grey
-    from bakit.targets import Tensors
+    from bakit.data.labels import Sample
+    from bakit.session import Tensors
+    from bakit.types import Grey
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class CalibrationSet:
     Attributes:
         samples: Which images.
         pixels: The regressor's inputs, each ``(S, S)`` float32 in 0..1, in the same order.
-        images_sha256: Digests of the whole images (``bakit.preprocess.pixel_digest``).
+        images_sha256: Digests of the whole images (``bakit.image.read.pixel_digest``).
     """
 
     samples: Sequence[Sample]

@@ -6,7 +6,7 @@ trying another one costs nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -15,11 +15,9 @@ from bakit.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy.typing as npt
-
     from bakit.calib.statistics import Statistics
+    from bakit.types import Floats
 
-    Floats: TypeAlias = npt.NDArray[np.float64]
 
 LEVELS: Final = 256
 TAIL_SHARE: Final = 0.04

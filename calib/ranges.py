@@ -8,7 +8,7 @@ import msgspec
 
 from bakit.errors import InputError
 from bakit.files import write_file
-from bakit.quantization import Ranges
+from bakit.settings import Ranges
 
 if TYPE_CHECKING:
     from pathlib import Path

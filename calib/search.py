@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 import msgspec
 
 from bakit.calib.methods import METHODS
-from bakit.quantization import Int8Recipe
+from bakit.settings import Int8Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -12,7 +12,7 @@ from bakit.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bakit.dataset import Sample
+    from bakit.data.labels import Sample
 
 AGE_BIN_MONTHS = 36
 """Width of an age stratum; seven of them span childhood."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from bakit.calib.dataset import CalibrationSet
-    from bakit.targets import Tensors
+    from bakit.session import Tensors
+    from bakit.types import Floats
 
-    Floats: TypeAlias = npt.NDArray[np.float64]
 
 BINS: Final = 2048
 TAIL: Final = 99.99

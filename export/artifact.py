@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bakit.bundle import Artifact, Companion
 from bakit.files import sha256
-from bakit.tensors import (
+from bakit.session import (
     localizer_inputs,
     localizer_outputs,
     regressor_inputs,
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bakit.bundle import Build, Role
-    from bakit.checkpoint import Header
+    from bakit.model.checkpoint import Header
 
 
 def artifact(

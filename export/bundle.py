@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import platform
+from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import cv2
 import msgspec
@@ -21,27 +22,35 @@ from bakit.bundle import (
     write_manifest,
 )
 from bakit.errors import InputError, UnsupportedTargetError, VerificationError
-from bakit.export.onnx_graph import regressor_model
-from bakit.export.onnx_writer import serialize
-from bakit.export.quantize import multiply_adds
-from bakit.export.session import open_localizer
+from bakit.export.onnx.int8 import multiply_adds
+from bakit.export.onnx.regressor import regressor_model
+from bakit.export.onnx.session import open_localizer
+from bakit.export.onnx.writer import serialize
 from bakit.files import new_folder, sha256
-from bakit.locate import locate
+from bakit.hand.prepare import from_bytes, prepare
+from bakit.image.read import decode
 from bakit.phantoms import make_phantom
-from bakit.preprocess import decode, preprocess
-from bakit.targets import ExportRequest, Precision, get_target
+from bakit.quality.judge import Judge
+from bakit.settings import Precision
+from bakit.targets import ExportRequest, get_target
 from bakit.verify import MIN_BOX_IOU, check_golden
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bakit.checkpoint import Checkpoint
-    from bakit.quantization import Ranges
-    from bakit.settings import LocalizerForm
+    from bakit.hand.found import Place
+    from bakit.model.checkpoint import Checkpoint
+    from bakit.settings import LocalizerForm, Ranges
+    from bakit.types import Grey
     from bakit.verify import GoldenCheck
 
-GOLDEN_SEEDS = (1, 2, 3, 4)
+GOLDENS = 4
+"""Golden images of a bundle."""
+
+GOLDEN_SEEDS = range(1, 33)
+"""Phantoms that they are chosen from: the first ones that quality control accepts."""
+
 GOLDEN_HEIGHT = 320
 """Height of the golden phantoms, in pixels: more than the models see, small enough to ship."""
 
@@ -169,39 +178,57 @@ def _compare_with_float(checks: Sequence[GoldenCheck], manifest: Manifest) -> No
             raise VerificationError(message)
 
 
+_Candidate: TypeAlias = "tuple[int, bytes, bool, float, Place]"
+"""Seed, PNG, whether male, age in months, place."""
+
+
 def _write_golden(checkpoint: Checkpoint, folder: Path) -> tuple[Golden, ...]:
-    """Write phantoms and what the float models say of them.
+    """Write phantoms that quality control accepts, with the float model's answers.
 
     The float graphs are run by ONNX Runtime, so that no torch is needed; that they are the float
     model is checked first, on the answers that torch left in the checkpoint.
     """
     header = checkpoint.header
-    regressor = OrtSession(serialize(regressor_model(checkpoint)))
-    _check_float_graph(checkpoint, regressor)
+    session = OrtSession(serialize(regressor_model(checkpoint)))
+    _check_float_graph(checkpoint, session)
     localizer = open_localizer(checkpoint.localizer, header.localizer)
-    (folder / "golden").mkdir()
-    golden = []
+    judge = Judge(header.quality)
+    size = header.preprocessing.image_size
+    blank = np.zeros((size, size), np.float32)
+    accepted: list[_Candidate] = []
+    others: list[_Candidate] = []
     for seed in GOLDEN_SEEDS:
         phantom = make_phantom(seed, height=GOLDEN_HEIGHT)
-        ok, png = cv2.imencode(".png", phantom.image)
-        if not ok:
-            message = f"phantom {seed} could not be encoded"
-            raise VerificationError(message)
-        data = png.tobytes()
+        data = cv2.imencode(".png", phantom.image)[1].tobytes()
+        grey = decode(data)
+        hand = prepare(grey, localizer, header.preprocessing)
+        age = _float_age(checkpoint, session, hand.pixels, male=phantom.male)
+        measures = judge.measures(grey, hand.seen, hand.found, hand.pixels)
+        without_image = partial(_float_age, checkpoint, session, blank, male=phantom.male)
+        measures |= judge.age_measures(age, without_image)
+        is_good = judge.judge(hand.found, measures).status == "accept"
+        (accepted if is_good else others).append((seed, data, phantom.male, age, hand.found.place))
+        if len(accepted) == GOLDENS:
+            break
+    # A model that accepts too few phantoms still needs images to compare devices on.
+    chosen = sorted([*accepted, *others][:GOLDENS])
+    (folder / "golden").mkdir()
+    golden = []
+    for seed, data, male, age, place in chosen:
         name = f"golden/{seed}.png"
         (folder / name).write_bytes(data)
-        grey = decode(data)
-        box = None
-        if header.preprocessing.localize:
-            box = locate(grey, localizer, header.localizer).box
-        pixels = preprocess(grey, box, header.preprocessing)
-        feeds = {"image": pixels[None, None]}
-        if header.architecture.sex:
-            feeds["sex"] = np.array([[phantom.male]], np.float32)
-        age = float(regressor.run(feeds)["age_months"].item())
-        sex: Literal["M", "F"] = "M" if phantom.male else "F"
-        golden.append(Golden(name, sha256(data), sex, round(age, 4), round(age, 4), box))
+        sex: Literal["M", "F"] = "M" if male else "F"
+        months = round(age, 4)
+        golden.append(Golden(name, sha256(data), sex, months, months, *place))
     return tuple(golden)
+
+
+def _float_age(checkpoint: Checkpoint, session: OrtSession, pixels: Grey, *, male: bool) -> float:
+    """Run the float graph on a crop ``(S, S)``."""
+    feeds = {"image": pixels[None, None]}
+    if checkpoint.header.architecture.sex:
+        feeds["sex"] = np.array([[male]], np.float32)
+    return float(session.run(feeds)["age_months"].item())
 
 
 def _check_float_graph(checkpoint: Checkpoint, session: OrtSession) -> None:
@@ -213,10 +240,7 @@ def _check_float_graph(checkpoint: Checkpoint, session: OrtSession) -> None:
     for image, sex, expected in zip(
         reference.images, reference.sexes, reference.ages_months, strict=True
     ):
-        feeds = {"image": image[None, None].astype(np.float32) / np.float32(255)}
-        if checkpoint.header.architecture.sex:
-            feeds["sex"] = sex.reshape(1, 1)
-        age = float(session.run(feeds)["age_months"].item())
+        age = _float_age(checkpoint, session, from_bytes(image), male=bool(sex))
         if not abs(age - float(expected)) <= FLOAT_TOLERANCE_MONTHS:  # NaN fails too
             message = (
                 f"the float graph says {age:.3f} months where the checkpoint's model said "

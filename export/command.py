@@ -7,21 +7,20 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bakit.calib.ranges import read_ranges
-from bakit.checkpoint import SHIPPED, Checkpoint
 from bakit.errors import InputError
 from bakit.export.bundle import export_bundle
-from bakit.export.calibration import calibrate
-from bakit.localizer import initial_weights
-from bakit.localizers import Localizer, fits, get_localizer
-from bakit.settings import AmortisedSettings, LocalizerForm, StudentSettings
-from bakit.targets import Precision, get_target
+from bakit.hand.unrolled import initial_weights
+from bakit.hand.weights import Localizer, fits, get_localizer
+from bakit.model.checkpoint import SHIPPED, Checkpoint
+from bakit.settings import LocalizerForm, Precision, StudentSettings
+from bakit.targets import get_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from bakit.bundle import Bundle
+    from bakit.settings import Ranges
 
 TAKES_NO_STEPS = (
     "this checkpoint's localizer, the student, takes no steps on the image; "
@@ -38,11 +37,10 @@ def export_all(
     precision: str,
     out: Path,
     *,
-    calibration: Path | None = None,
+    find_ranges: Callable[[Checkpoint], Ranges] | None = None,
     localizer: str | None = None,
     numbers: Mapping[str, float] | None = None,
     localizer_form: LocalizerForm | None = None,
-    on_done: Callable[[int], None] = lambda _: None,
 ) -> list[Bundle]:
     """Export a checkpoint for each target into ``out/<checkpoint>-<target>-<precision>``.
 
@@ -51,19 +49,19 @@ def export_all(
         target_names: Names of targets; all are known before anything is written.
         precision: ``fp32``, ``fp16`` or ``int8``.
         out: Folder of the bundles.
-        calibration: Labelled folder or ranges file for INT8; the checkpoint's ranges when None.
-        localizer: A localizer's method or file (``bakit.localizers.get_localizer``); the
+        find_ranges: Returns INT8 ranges for the checkpoint (``bakit.calib.command.ranges_of``);
+            the checkpoint's own when None.
+        localizer: A localizer's method or file (``bakit.hand.weights.get_localizer``); the
             checkpoint's own when None.
-        numbers: Settings of the unrolled or amortised localizer to change, by name.
+        numbers: Settings of the unrolled localizer to change, by name.
         localizer_form: ``loop``, ``unrolled`` or ``winograd``; the target's best when None.
-        on_done: Called with the number of calibration images done since the last call.
 
     Raises:
         BakitError: If something asked for cannot be had.
     """
     for name in target_names:
         get_target(name)
-    if calibration is not None and precision != Precision.INT8.value:
+    if find_ranges is not None and precision != Precision.INT8.value:
         message = "--calibration is for --int8"
         raise InputError(message)
     loaded = Checkpoint.read(checkpoint or SHIPPED)
@@ -71,13 +69,7 @@ def export_all(
     if localizer_form is not None and isinstance(loaded.header.localizer, StudentSettings):
         message = f"--localizer-form is for steps on the image; {TAKES_NO_STEPS}"
         raise InputError(message)
-    ranges = None
-    if calibration is not None:
-        ranges = (
-            calibrate(loaded, calibration, on_done=on_done)
-            if calibration.is_dir()
-            else read_ranges(calibration)
-        )
+    ranges = find_ranges(loaded) if find_ranges else None
     return [
         export_bundle(
             loaded,
@@ -103,7 +95,7 @@ def with_localizer(
             the weights' shapes.
 
     Raises:
-        InputError: If the localizer has no such settings, or trained weights do not fit them.
+        InputError: If the localizer has no such settings.
     """
     found = Localizer(checkpoint.header.localizer, checkpoint.localizer, "")
     if source is not None:
@@ -120,8 +112,5 @@ def with_localizer(
     settings = msgspec.structs.replace(found.settings, **numbers)
     weights = found.weights
     if not fits(settings, weights):
-        if isinstance(settings, AmortisedSettings):
-            message = f"{given}: the amortised localizer's weights are of other shapes"
-            raise InputError(message)
         weights = initial_weights(settings)
     return checkpoint.with_localizer(Localizer(settings, weights, found.origin))

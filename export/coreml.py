@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from bakit.export.artifact import artifact
 from bakit.export.coreml_graph import program
 from bakit.export.coreml_writer import convert, write_package
-from bakit.export.onnx_graph import regressor_model
-from bakit.export.onnx_localizer import localizer_model
+from bakit.export.onnx.int8 import SYMMETRIC, int8_share, quantize, quantize_weights, round_once
+from bakit.export.onnx.localizer import localizer_model
+from bakit.export.onnx.regressor import regressor_model
 from bakit.export.ort import checked_ranges
-from bakit.export.quantize import SYMMETRIC, int8_share, quantize, quantize_weights, round_once
-from bakit.targets import Precision
+from bakit.settings import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from bakit.bundle import Artifact, Role
-    from bakit.checkpoint import Checkpoint
+    from bakit.model.checkpoint import Checkpoint
     from bakit.targets import ExportRequest
 
 DESCRIPTIONS: dict[Role, str] = {

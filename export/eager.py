@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bakit.checkpoint import Checkpoint
 from bakit.errors import InputError
 from bakit.export.artifact import artifact
+from bakit.model.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,10 +8,10 @@ import numpy as np
 
 from bakit.backends.openvino import DEVICE, openvino
 from bakit.export.artifact import artifact
-from bakit.export.onnx_writer import serialize
+from bakit.export.onnx.int8 import int8_share, round_once
+from bakit.export.onnx.writer import serialize
 from bakit.export.ort import onnx_models
-from bakit.export.quantize import int8_share, round_once
-from bakit.targets import Precision
+from bakit.settings import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from bakit.bundle import Artifact
-    from bakit.checkpoint import Checkpoint
+    from bakit.model.checkpoint import Checkpoint
     from bakit.targets import ExportRequest
 
 

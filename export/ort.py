@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from bakit.errors import CheckpointError
 from bakit.export.artifact import artifact
-from bakit.export.onnx_graph import regressor_model
-from bakit.export.onnx_localizer import localizer_model
-from bakit.export.onnx_writer import serialize
-from bakit.export.quantize import int8_share, quantize
-from bakit.targets import Precision
+from bakit.export.onnx.int8 import int8_share, quantize
+from bakit.export.onnx.localizer import localizer_model
+from bakit.export.onnx.regressor import regressor_model
+from bakit.export.onnx.writer import serialize
+from bakit.settings import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from bakit.bundle import Artifact, Role
-    from bakit.checkpoint import Checkpoint
-    from bakit.quantization import Ranges
+    from bakit.model.checkpoint import Checkpoint
+    from bakit.settings import Ranges
     from bakit.targets import ExportRequest
 
 

@@ -23,13 +23,9 @@ from bakit.bundle import Build
 from bakit.errors import MissingBackendError, UnsupportedTargetError
 from bakit.export.artifact import artifact
 from bakit.export.check.builds import check_builds
-from bakit.export.equalize import equalize
-from bakit.export.half import half_model
-from bakit.export.onnx_graph import regressor_model
-from bakit.export.onnx_localizer import localizer_model
-from bakit.export.onnx_writer import serialize
-from bakit.export.ort import checked_ranges
-from bakit.export.quantize import (
+from bakit.export.onnx.equalize import equalize
+from bakit.export.onnx.float16 import half_model
+from bakit.export.onnx.int8 import (
     LAYERS,
     SYMMETRIC,
     int8_share,
@@ -37,8 +33,12 @@ from bakit.export.quantize import (
     round_once,
     shift_biases,
 )
+from bakit.export.onnx.localizer import localizer_model
+from bakit.export.onnx.regressor import regressor_model
+from bakit.export.onnx.writer import serialize
+from bakit.export.ort import checked_ranges
 from bakit.runtime import Runtime
-from bakit.targets import Precision
+from bakit.settings import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from bakit.bundle import Artifact, Bundle
-    from bakit.checkpoint import Checkpoint
-    from bakit.quantization import Ranges
+    from bakit.model.checkpoint import Checkpoint
+    from bakit.settings import Ranges
     from bakit.targets import ExportRequest
 
 OLDEST = "8.2"

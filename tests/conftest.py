@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from bakit.bundle import Bundle, Golden
-    from bakit.checkpoint import Checkpoint
-    from bakit.dataset import Sample
+    from bakit.data.labels import Sample
+    from bakit.model.checkpoint import Checkpoint
 
 # The same examples everywhere, and none fails because a machine is busy.
 hypothesis.settings.register_profile("bakit", deadline=None, derandomize=True, max_examples=50)
@@ -38,7 +38,7 @@ class Labelled(NamedTuple):
 @pytest.fixture(scope="session")
 def labelled(tmp_path_factory: pytest.TempPathFactory) -> Labelled:
     """Return a data folder of small phantoms; tests leave it as it is."""
-    from bakit.dataset import read_samples
+    from bakit.data.labels import read_samples
     from bakit.phantoms import write_phantoms
 
     folder = write_phantoms(tmp_path_factory.mktemp("data") / "phantoms", SAMPLES, height=128)
@@ -55,13 +55,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, labelled: Labelled) -> 
     import numpy as np
     import torch
 
+    from bakit.calib.calibrate import ranges_on
     from bakit.calib.dataset import CalibrationSet
-    from bakit.checkpoint import SCHEMA_VERSION, Checkpoint, FloatReference, Header
-    from bakit.export.calibration import ranges_on
-    from bakit.localizer import initial_weights
-    from bakit.models import Regressor
+    from bakit.hand.found import Place
+    from bakit.hand.unrolled import initial_weights
+    from bakit.model.checkpoint import SCHEMA_VERSION, Checkpoint, FloatReference, Header
+    from bakit.model.regressor import Regressor
     from bakit.settings import Architecture, Preprocessing, UnrolledSettings
-    from bakit.training.boxes import WHOLE
     from bakit.training.callbacks import module_weights
     from bakit.training.crops import load_part
     from bakit.training.scoring import predict_part
@@ -70,7 +70,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, labelled: Labelled) -> 
     localizer = UnrolledSettings(size=32, features=4, labels=4, steps=3)
     header = Header(SCHEMA_VERSION, Architecture(), 130.0, 40.0, Preprocessing(), localizer)
     samples = labelled.samples[:8]
-    part = load_part(samples, {s.id: WHOLE for s in samples}, header.preprocessing)
+    part = load_part(samples, {s.id: Place(None) for s in samples}, header.preprocessing)
     torch.manual_seed(0)
     model = Regressor(header.architecture, header.mean_months, header.sd_months)
     for layer in model.modules():
@@ -108,7 +108,7 @@ def exported(
 ) -> Callable[..., Bundle]:
     """Return what exports the checkpoint, once for each target and precision."""
     from bakit.export import export_bundle
-    from bakit.targets import Precision
+    from bakit.settings import Precision
 
     done: dict[tuple[str, str], Bundle] = {}
 
@@ -185,18 +185,19 @@ def _fake_golden(checkpoint: Checkpoint, folder: Path) -> tuple[Golden, ...]:
     from bakit.backends.fake import FakeSession
     from bakit.bundle import Golden
     from bakit.files import sha256
-    from bakit.locate import locate
+    from bakit.hand.prepare import OpenLocalizer, prepare
+    from bakit.image.read import decode
     from bakit.phantoms import make_phantom
-    from bakit.preprocess import decode, preprocess
 
     header = checkpoint.header
     data = cv2.imencode(".png", make_phantom(1, height=128).image)[1].tobytes()
     (folder / "golden").mkdir()
     (folder / "golden/1.png").write_bytes(data)
     grey = decode(data)
-    box = locate(grey, FakeSession("localizer"), header.localizer).box
-    age = header.mean_months + float(preprocess(grey, box, header.preprocessing).mean()) + 1.0
-    return (Golden("golden/1.png", sha256(data), "M", age, age, box),)
+    localizer = OpenLocalizer(FakeSession("localizer"), header.localizer)
+    hand = prepare(grey, localizer, header.preprocessing)
+    age = header.mean_months + float(hand.pixels.mean()) + 1.0
+    return (Golden("golden/1.png", sha256(data), "M", age, age, *hand.found.place),)
 
 
 @pytest.fixture(scope="session")

@@ -14,22 +14,22 @@ import torch
 from click.testing import CliRunner
 
 import bakit.training.run as training
-from bakit.ablate.plots import APART, table_figure
-from bakit.ablate.report import markdown
-from bakit.ablate.run import Watch, ablate
-from bakit.ablate.runs import Result, plan_runs
-from bakit.ablate.table import TABLE_2, Ablation, Change, find_rows, full_row
-from bakit.checkpoint import Checkpoint
 from bakit.cli import main
 from bakit.cli.ablate import print_ablation
-from bakit.dataset import Sample, Split, known_split, read_samples, split
+from bakit.data.labels import Sample, Split, known_split, read_samples, split
 from bakit.errors import CheckpointError, InputError, MissingBackendError
-from bakit.localizer import initial_weights
-from bakit.localizers import Localizer
-from bakit.models import torchvision
+from bakit.hand.unrolled import initial_weights
+from bakit.hand.weights import Localizer
+from bakit.model.checkpoint import Checkpoint
+from bakit.model.regressor import torchvision
 from bakit.phantoms import write_phantoms
 from bakit.recipes import get_recipe
 from bakit.settings import Architecture, Preprocessing, UnrolledSettings
+from bakit.studies.ablate.plots import APART, table_figure
+from bakit.studies.ablate.report import markdown
+from bakit.studies.ablate.run import Watch, ablate
+from bakit.studies.ablate.runs import Result, plan_runs
+from bakit.studies.ablate.table import TABLE_2, Ablation, Change, find_rows, full_row
 from bakit.training.fitting import Hardware
 from bakit.training.plan import TrainingPlan, limited, read_parts
 from bakit.training.run import Progress
@@ -331,7 +331,7 @@ def test_a_row_that_fails_costs_no_other(data, copy, monkeypatch):
         message = "the training diverged"
         raise InputError(message)
 
-    monkeypatch.setattr("bakit.ablate.runs.train", diverge)
+    monkeypatch.setattr("bakit.studies.ablate.runs.train", diverge)
     ablation = run(make_base(data), copy, ["no-preprocess-700", "full-224"], resume=True)
     rows = {row.name: row for row in ablation.rows}
     assert len(rows) == 6
@@ -357,7 +357,7 @@ def test_which_failures_cost_one_row_only(data, copy, monkeypatch, error, reason
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr("bakit.ablate.runs.train", fail)
+    monkeypatch.setattr("bakit.studies.ablate.runs.train", fail)
     if reason is None:
         with pytest.raises(type(error)):
             run(make_base(data), copy, ["no-preprocess-700"], resume=True)
@@ -411,7 +411,7 @@ def test_a_checkpoint_of_other_images_is_refused(data, copy, monkeypatch):
     split = change(found.header.training.split, excluded_ids=("another",))
     header = change(found.header, training=change(found.header.training, split=split))
     other = replace(found, header=header)
-    monkeypatch.setattr("bakit.ablate.runs.train", lambda *_, **__: other)
+    monkeypatch.setattr("bakit.studies.ablate.runs.train", lambda *_, **__: other)
     with pytest.raises(InputError, match="rows/no-sex-96: the split of this row differs"):
         run(make_base(data), copy, resume=True)
 
@@ -426,7 +426,7 @@ def test_no_picture_is_left_of_an_earlier_report(data, copy, monkeypatch):
         need = "drawing plots"
         raise MissingBackendError(need, "report")
 
-    monkeypatch.setattr("bakit.ablate.report.draw_plot", fail)
+    monkeypatch.setattr("bakit.studies.ablate.report.draw_plot", fail)
     run(make_base(data), copy, resume=True)
     assert (copy / "ablation.json").is_file()
     assert not (copy / "ablation.png").exists()
@@ -478,7 +478,7 @@ def test_no_result_at_all(data, tmp_path, monkeypatch):
         message = "the training diverged"
         raise InputError(message)
 
-    monkeypatch.setattr("bakit.ablate.runs.train", diverge)
+    monkeypatch.setattr("bakit.studies.ablate.runs.train", diverge)
     line = options(data, tmp_path / "out", "--rows", "no-sex-700", "--pretrained", "none")
     result = CliRunner().invoke(main, line)
     assert result.exit_code == 1
@@ -591,8 +591,8 @@ def test_a_folder_whose_name_is_no_utf8(data, copy, tmp_path):
 
 
 def test_a_row_of_other_images_is_refused(tmp_path):
-    from bakit.ablate.runs import OtherImagesError, check_images
     from bakit.settings import SplitRecord
+    from bakit.studies.ablate.runs import OtherImagesError, check_images
 
     shared = SplitRecord(0, ("7",), {"train": "a", "validation": "b", "test": "c"})
     check_images(tmp_path, shared, shared)

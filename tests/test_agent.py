@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from bakit.bench import agent
-from bakit.bench.drift import choose_references
-from bakit.bench.inputs import read_data
-from bakit.bench.pack import AGENT, AgentSettings, DriftSet, write_job
-from bakit.bench.report import Report, read_report
+from bakit.bench.device import agent
+from bakit.bench.device.pack import AGENT, AgentSettings, DriftSet, write_job
+from bakit.bench.drift.compare import choose_references
+from bakit.bench.report.document import Report, read_report
+from bakit.bench.task import read_data
 from bakit.bundle import seal
 
 # Written by us in the shape of each system's own.

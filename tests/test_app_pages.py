@@ -9,12 +9,13 @@ from scipy.ndimage import label
 
 pytest.importorskip("onnxruntime")
 
-from bakit.checkpoint import SHIPPED, Checkpoint
 from bakit.export.bundle import export_bundle
+from bakit.hand.working import working_image
+from bakit.image.read import decode
+from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.prediction import is_male
-from bakit.preprocess import decode, working_image
 from bakit.runtime import Runtime
-from bakit.targets import Precision
+from bakit.settings import Precision
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -103,12 +104,12 @@ def test_the_steps_for_an_iphone_are_bakit_s(tmp_path):
             working = ((small - low) / (high - low)).clip(0, 1).astype(np.float32)
             expected = working_image(grey.astype(np.float32), manifest.localizer.size)
             assert np.abs(working - expected).max() < 1e-5
-            outputs = runtime.localizer.run({"image": working[None, None]})
+            outputs = runtime.localizer.session.run({"image": working[None, None]})
             found = box_of(outputs["hand"], width, height)
             assert np.abs(np.subtract(found, golden.box)).max() <= 1
             settings = manifest.preprocessing
             crop = crop_of(grey, golden.box, settings.margin, settings.image_size)
-            own = runtime.preprocess(grey.astype(np.float32), golden.box)
+            own = runtime.preprocess(grey.astype(np.float32), golden.box, inverted=golden.inverted)
             assert (np.rint(255 * np.abs(crop - own)) <= 1).all()
             age = runtime.regress(crop.astype(np.float32), male=is_male(golden.sex))
             assert abs(age - golden.bundle_months) <= manifest.tolerance_months

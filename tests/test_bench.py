@@ -15,24 +15,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bakit.bench.ages import AgeRun
-from bakit.bench.blame import blame
 from bakit.bench.conditions import Conditions, judge, read_conditions
-from bakit.bench.drift import choose_references, compare
-from bakit.bench.energy import EnergyMeter
-from bakit.bench.groups import group_images
+from bakit.bench.drift.attribution import blame
+from bakit.bench.drift.compare import choose_references, compare
+from bakit.bench.drift.groups import group_images
 from bakit.bench.host import INT8_FLAGS, cpu_model, isa_flags, read_host
-from bakit.bench.latency import LatencyRun, stage_times
-from bakit.bench.protocol import Seen
-from bakit.bench.report import DriftReport, LatencyReport, Settings
-from bakit.bench.report_latency import pack_samples, unpack_samples
-from bakit.bench.worker import WorkerError
+from bakit.bench.local.ages import AgeRun
+from bakit.bench.local.energy import EnergyMeter
+from bakit.bench.local.latency import LatencyRun, stage_times
+from bakit.bench.local.process import WorkerError
+from bakit.bench.local.protocol import Seen
+from bakit.bench.report.document import DriftReport, LatencyReport, Settings
+from bakit.bench.report.latency import pack_samples, unpack_samples
 from bakit.bundle import Artifact, Bundle, Manifest
-from bakit.dataset import Sample
+from bakit.data.labels import Sample
 from bakit.errors import InputError
-from bakit.geometry import Box
-from bakit.settings import Preprocessing, UnrolledSettings
-from bakit.targets import Precision
+from bakit.image.box import Box
+from bakit.settings import Precision, Preprocessing, UnrolledSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -21,26 +21,25 @@ from click.testing import CliRunner
 from bakit import targets
 from bakit.backends.fake import FAKE
 from bakit.bench import Gate, run_bench
-from bakit.bench.footprint import peak_rss_mb
-from bakit.bench.protocol import Ask, Load, Run, Seen
-from bakit.bench.report import Footprint, Report
-from bakit.bench.serve import answer
-from bakit.bench.worker import Query, Worker, WorkerError
+from bakit.bench.local.footprint import peak_rss_mb
+from bakit.bench.local.process import Query, Worker, WorkerError
+from bakit.bench.local.protocol import Ask, Load, Run, Seen
+from bakit.bench.local.worker import answer
+from bakit.bench.report.document import Footprint, Report
 from bakit.bundle import Artifact, Bundle, Golden, Manifest, write_manifest
 from bakit.cli.bench import command
-from bakit.dataset import read_samples, split, split_record
+from bakit.data.labels import read_samples, split, split_record
 from bakit.errors import BundleError, ImageError, InputError, UnsupportedTargetError
 from bakit.files import sha256
-from bakit.geometry import Box
+from bakit.image.box import Box
 from bakit.runtime import STAGES, Runtime, Sex
-from bakit.settings import Preprocessing, SplitRecord, UnrolledSettings
-from bakit.targets import Precision
-from bakit.tensors import TensorSpec
+from bakit.session import TensorSpec
+from bakit.settings import Precision, Preprocessing, SplitRecord, UnrolledSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bakit.dataset import Sample
+    from bakit.data.labels import Sample
 
 
 def hand() -> bytes:
@@ -187,7 +186,7 @@ def _fake_target(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fake target is known here, and bundles are opened here."""
     crash = dataclasses.replace(FAKE, name="crash")
     monkeypatch.setattr(targets, "_BUILT_IN", (*targets._BUILT_IN, FAKE, crash))
-    monkeypatch.setattr("bakit.bench.run.Worker", LocalWorker)
+    monkeypatch.setattr("bakit.bench.local.run.Worker", LocalWorker)
 
 
 @pytest.fixture
@@ -202,7 +201,7 @@ def processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     (site / "crashing.py").write_text(PLUGIN)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(site), str(Path.cwd()))))
-    monkeypatch.setattr("bakit.bench.run.Worker", Worker)
+    monkeypatch.setattr("bakit.bench.local.run.Worker", Worker)
 
 
 @pytest.fixture
@@ -313,7 +312,7 @@ def test_wrong_input_is_said_before_anything_is_measured(
     def measure(*_: object) -> LocalWorker:
         pytest.fail("measured")
 
-    monkeypatch.setattr("bakit.bench.run.Worker", measure)
+    monkeypatch.setattr("bakit.bench.local.run.Worker", measure)
     with pytest.raises(InputError, match="give --data"):
         quick(bundles, reference=bundles[0])
     with pytest.raises(InputError, match="no float reference"):
@@ -359,7 +358,7 @@ def test_a_bundle_in_a_process_of_its_own(bundles: list[Path], data: Path) -> No
         assert len(bundle.latency.samples_ns()) == bundle.latency.queries == 10
         assert [(entry.threads, entry.queries) for entry in bundle.latency.sweep] == [(2, 10)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bakit.bench.run.Worker", LocalWorker)
+        patch.setattr("bakit.bench.local.run.Worker", LocalWorker)
         local = run_bench(bundles, data, bundles[0], None, 10, 0, 1)
     assert [b.drift for b in report.bundles] == [b.drift for b in local.bundles]
     assert [b.provider for b in report.bundles] == ["fake", "fake"]
@@ -421,7 +420,7 @@ def test_a_reference_that_failed_leaves_no_drift(
                 raise WorkerError
             return super().find_and_ask(sample)
 
-    monkeypatch.setattr("bakit.bench.run.Worker", Failing)
+    monkeypatch.setattr("bakit.bench.local.run.Worker", Failing)
     reference, int8 = quick(bundles, data, reference=bundles[0]).bundles
     assert (reference.error, reference.drift, int8.drift) == ("out of memory", None, None)
     assert int8.error == "its reference fake-fp32 failed, so its drift is not known"
@@ -463,7 +462,7 @@ def test_where_a_bundle_comes_from_is_in_the_report(bundles: list[Path]) -> None
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak apart")
 def test_the_peak_is_the_process_own_and_not_its_parents() -> None:
-    code = "from bakit.bench.footprint import peak_rss_mb; print(peak_rss_mb())"
+    code = "from bakit.bench.local.footprint import peak_rss_mb; print(peak_rss_mb())"
     ballast = np.ones(400 * 2**20 // 8)
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     mine = peak_rss_mb()

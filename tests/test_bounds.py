@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bakit.bounds import JPEG, MAX_PIXELS, PNG, check_image, read_bounded
 from bakit.errors import ImageError
-from bakit.preprocess import decode
+from bakit.image.bounds import JPEG, MAX_PIXELS, PNG, check_image, read_bounded
+from bakit.image.read import decode
 
 
 def png(width, height, data=b""):
@@ -77,7 +77,7 @@ def test_any_bytes_are_judged_without_a_crash(start, rest):
 
 
 def test_a_large_file_is_not_read_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr("bakit.bounds.MAX_BYTES", 1 << 20)
+    monkeypatch.setattr("bakit.image.bounds.MAX_BYTES", 1 << 20)
     with (tmp_path / "large.png").open("wb") as file:
         file.truncate(1 << 30)
     with pytest.raises(ImageError, match=r"large.png: more than 1 MiB"):

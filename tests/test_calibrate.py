@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bakit.calib.calibrate import DIGITS, calibrate
 from bakit.calib.dataset import CalibrationSet
 from bakit.calib.methods import METHODS, find_ranges
 from bakit.calib.ranges import read_ranges
@@ -19,11 +20,10 @@ from bakit.calib.statistics import BINS, Statistics, gather
 from bakit.cli import main
 from bakit.errors import InputError
 from bakit.export import command
-from bakit.export.calibration import DIGITS, calibrate
-from bakit.export.onnx_graph import regressor_model
-from bakit.export.quantize import observed_model, observed_tensors
+from bakit.export.onnx.int8 import observed_model, observed_tensors
+from bakit.export.onnx.regressor import regressor_model
+from bakit.image.read import decode, pixel_digest
 from bakit.phantoms import write_phantoms
-from bakit.preprocess import decode, pixel_digest
 
 
 @pytest.fixture(scope="module")

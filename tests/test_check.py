@@ -17,10 +17,10 @@ from bakit.errors import VerificationError
 from bakit.export.check import PROFILES, RULES, check_model
 from bakit.export.check.builds import check_builds, is_for
 from bakit.export.check.run import check_paths
-from bakit.export.onnx_graph import regressor_model
-from bakit.export.onnx_localizer import localizer_model
-from bakit.localizer import initial_weights
-from bakit.localizers import METHODS, get_localizer
+from bakit.export.onnx.localizer import localizer_model
+from bakit.export.onnx.regressor import regressor_model
+from bakit.hand.unrolled import initial_weights
+from bakit.hand.weights import METHODS, get_localizer
 from bakit.settings import UnrolledSettings
 from tests.bad_graphs import BAD, ELEVEN, FIVE, NANO, SIX
 from tests.benchmarks.check_agreement import agreement

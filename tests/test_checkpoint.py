@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
-from bakit.checkpoint import SCHEMA_VERSION, Checkpoint
 from bakit.errors import CheckpointError
-from bakit.localizer import weight_shapes
-from bakit.localizers import get_localizer
+from bakit.hand.unrolled import weight_shapes
+from bakit.hand.weights import get_localizer
+from bakit.model.checkpoint import SCHEMA_VERSION, Checkpoint
 from bakit.settings import UnrolledSettings
 
 

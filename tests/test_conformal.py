@@ -14,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bakit.bundle import Bundle, seal
-from bakit.checkpoint import Checkpoint, Header
 from bakit.cli import main
-from bakit.conformal import (
+from bakit.errors import InputError
+from bakit.export import export_bundle
+from bakit.model.checkpoint import Checkpoint, Header
+from bakit.model.intervals import (
     EDGES_MONTHS,
     LEAST,
     Covered,
@@ -25,10 +27,8 @@ from bakit.conformal import (
     fewest,
     fit_intervals,
 )
-from bakit.errors import InputError
-from bakit.export import export_bundle
 from bakit.runtime import Runtime
-from bakit.targets import Precision
+from bakit.settings import Precision
 
 
 class Images(NamedTuple):

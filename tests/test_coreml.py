@@ -21,13 +21,13 @@ from bakit.backends.ort import OrtSession
 from bakit.errors import BundleError, InputError, MissingProgramError, UnsupportedTargetError
 from bakit.export.coreml_graph import program
 from bakit.export.coreml_writer import convert, write_package
-from bakit.export.onnx_localizer import localizer_model
-from bakit.export.onnx_writer import GraphWriter, make_model, serialize
-from bakit.localizer import initial_weights
+from bakit.export.onnx.localizer import localizer_model
+from bakit.export.onnx.writer import GraphWriter, make_model, serialize
+from bakit.hand.unrolled import initial_weights
 from bakit.runtime import Runtime
+from bakit.session import TensorSpec
 from bakit.settings import UnrolledSettings
 from bakit.targets import get_target
-from bakit.tensors import TensorSpec
 from bakit.verify import check_golden
 
 OFF_A_MAC = pytest.mark.skipif(sys.platform == "darwin", reason="Core ML runs here")

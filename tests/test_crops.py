@@ -4,12 +4,13 @@ import cv2
 import numpy as np
 import pytest
 
-from bakit.geometry import Box
+from bakit.hand.found import Place
+from bakit.hand.prepare import crop
+from bakit.image.box import Box
+from bakit.image.read import decode
 from bakit.phantoms import make_phantom
-from bakit.preprocess import decode, preprocess
 from bakit.settings import Preprocessing
 from bakit.training import crops
-from bakit.training.boxes import WHOLE, Hand
 from bakit.training.crops import ONE_CROP, Jitter, load_part, phantom_part
 from bakit.training.degrade import degrade
 
@@ -27,7 +28,7 @@ def test_phantoms_are_cropped_to_their_hand_at_any_size(phantoms):
     part, _ = phantoms
     for index in range(12):
         phantom = make_phantom(500 + index, height=400)
-        expected = preprocess(decode(phantom.image), phantom.box, SETTINGS)
+        expected = crop(decode(phantom.image), phantom.box, False, SETTINGS)
         found = part.images[index, 0].numpy() / 255
         # Another size of the same phantom: alike, not equal. A wrong box gives less than 0.7.
         assert np.corrcoef(expected.ravel(), found.ravel())[0, 1] > 0.8
@@ -44,7 +45,7 @@ def test_other_crops_are_near_to_the_first(phantoms):
 
 def test_prepared_images_are_taken_from_the_cache(phantoms, monkeypatch):
     part, cache = phantoms
-    monkeypatch.setattr(crops, "spread", None)
+    monkeypatch.setattr(crops, "in_processes", None)
     again = phantom_part(12, SETTINGS, cache, Jitter(2, 0.05), first=500)
     assert np.array_equal(again.images.numpy(), part.images.numpy())
     with pytest.raises(TypeError):  # other phantoms are not in it
@@ -54,27 +55,27 @@ def test_prepared_images_are_taken_from_the_cache(phantoms, monkeypatch):
 
 def test_cache_knows_images_boxes_and_settings(labelled, tmp_path):
     samples = labelled.samples[:3]
-    whole = dict.fromkeys((sample.id for sample in samples), WHOLE)
-    boxed = dict.fromkeys(whole, Hand(Box(2, 2, 40, 40)))
-    negative = dict.fromkeys(whole, Hand(Box(2, 2, 40, 40), inverted=True))
-    for hands, settings, jitter in (
+    whole = dict.fromkeys((sample.id for sample in samples), Place(None))
+    boxed = dict.fromkeys(whole, Place(Box(2, 2, 40, 40)))
+    inverted = dict.fromkeys(whole, Place(Box(2, 2, 40, 40), inverted=True))
+    for places, settings, jitter in (
         (whole, SETTINGS, ONE_CROP),
         (boxed, SETTINGS, ONE_CROP),
-        (negative, SETTINGS, ONE_CROP),
+        (inverted, SETTINGS, ONE_CROP),
         (whole, Preprocessing(equalize=False), ONE_CROP),
         (whole, SETTINGS, Jitter(3, 0.1)),
         (whole, SETTINGS, Jitter(3, 0.1, seed=1)),
         (whole, SETTINGS, Jitter(3, 0.1, degrade=0.5)),
     ):
-        fresh = load_part(samples, hands, settings, None, jitter)
-        kept = load_part(samples, hands, settings, tmp_path, jitter)
+        fresh = load_part(samples, places, settings, None, jitter)
+        kept = load_part(samples, places, settings, tmp_path, jitter)
         assert np.array_equal(fresh.images.numpy(), kept.images.numpy())
     assert len(list(tmp_path.iterdir())) == 7
 
 
 def test_a_part_shows_its_progress(labelled, tmp_path):
     samples, done = labelled.samples[:3], []
-    hands = dict.fromkeys((sample.id for sample in samples), WHOLE)
+    hands = dict.fromkeys((sample.id for sample in samples), Place(None))
     load_part(samples, hands, SETTINGS, tmp_path, on_done=done.append)
     assert sum(done) == 3
 
@@ -86,18 +87,18 @@ def test_an_inverted_radiograph_gives_the_crop_of_the_original(labelled, tmp_pat
     cv2.imwrite(str(negative.path), 255 - grey)
     box, plain = Box(4, 4, 60, 70), Preprocessing(equalize=False)
 
-    first = load_part([sample], {sample.id: Hand(box)}, plain)
-    other = load_part([negative], {sample.id: Hand(box, inverted=True)}, plain)
+    first = load_part([sample], {sample.id: Place(box)}, plain)
+    other = load_part([negative], {sample.id: Place(box, inverted=True)}, plain)
 
     assert np.array_equal(first.images.numpy(), other.images.numpy())
-    runtime = preprocess(255 - grey, box, SETTINGS, inverted=True)
-    trained = load_part([negative], {sample.id: Hand(box, inverted=True)}, SETTINGS)
+    runtime = crop(255 - grey, box, True, SETTINGS)
+    trained = load_part([negative], {sample.id: Place(box, inverted=True)}, SETTINGS)
     assert np.array_equal(np.rint(runtime * 255), trained.images[0, 0].numpy())
 
 
 def test_degraded_crops_are_a_function_of_seed_and_image(labelled):
     samples = labelled.samples[:4]
-    hands = dict.fromkeys((sample.id for sample in samples), WHOLE)
+    hands = dict.fromkeys((sample.id for sample in samples), Place(None))
 
     def images(**changes):
         jitter = Jitter(3, 0.05, **changes)

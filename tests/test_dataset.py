@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bakit.dataset import Sample, ids_digest, read_samples, split
+from bakit.data.labels import Sample, ids_digest, read_samples, split
 from bakit.errors import InputError, LabelsError
 
 HEADER = "id,boneage,male\n"

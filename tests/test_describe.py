@@ -17,13 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bakit.cli import main
-from bakit.dataset import find_unreadable, read_labels, read_samples
-from bakit.describe.document import Description
-from bakit.describe.findings import find, verdict
-from bakit.describe.image_header import read_storage
-from bakit.describe.plots import draw_plots
-from bakit.describe.run import count_images, describe
+from bakit.data.labels import find_unreadable, read_labels, read_samples
 from bakit.errors import InputError, LabelsError, MissingBackendError
+from bakit.studies.describe.document import Description
+from bakit.studies.describe.findings import find, verdict
+from bakit.studies.describe.image_header import read_storage
+from bakit.studies.describe.plots import draw_plots
+from bakit.studies.describe.run import count_images, describe
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 HEADER = "id,boneage,male\n"
@@ -214,8 +214,8 @@ def test_a_search_that_is_interrupted_does_not_go_on(labelled, monkeypatch):
     def stop(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bakit.images.decode", slow)
-    monkeypatch.setattr("bakit.images.MAX_THREADS", 1)
+    monkeypatch.setattr("bakit.data.images.decode", slow)
+    monkeypatch.setattr("bakit.data.images.MAX_THREADS", 1)
     with pytest.raises(KeyboardInterrupt):
         find_unreadable(labelled.samples * 5, stop)
     assert len(decoded) < 5
@@ -452,7 +452,7 @@ def test_large_images_are_drawn_small(folder, tmp_path, monkeypatch):
 
 def test_plots_that_cannot_be_written_are_refused_before_the_work(refused, folder, monkeypatch):
     (folder / "file").touch()
-    monkeypatch.setattr("bakit.describe.run.describe", None)
+    monkeypatch.setattr("bakit.studies.describe.run.describe", None)
     for name in ("file", "file/below"):
         line = refused("describe", folder, "--plots", folder / name)
         assert line.endswith(
@@ -464,13 +464,13 @@ def test_plots_that_fail_half_way_leave_nothing(refused, folder, monkeypatch):
     def fail(*_):
         raise InputError("no luck")  # noqa: EM101
 
-    monkeypatch.setattr("bakit.describe.plots._contact_sheet", fail)
+    monkeypatch.setattr("bakit.studies.describe.plots._contact_sheet", fail)
     assert refused("describe", folder, "--plots", "plots") == "bakit: no luck"
 
 
 def test_missing_matplotlib_is_said_before_the_work(refused, labelled, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setattr("bakit.describe.run.describe", None)
+    monkeypatch.setattr("bakit.studies.describe.run.describe", None)
     line = refused("describe", labelled.folder, "--plots", "plots", status=3)
     assert line == f"bakit: {MissingBackendError('drawing plots', 'report')}"
 

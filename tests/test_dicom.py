@@ -24,8 +24,8 @@ from pydicom.uid import (  # noqa: E402
 
 from bakit.cli import main  # noqa: E402
 from bakit.errors import ImageError, InputError  # noqa: E402
+from bakit.image.read import decode, read_radiograph  # noqa: E402
 from bakit.phantoms import make_phantom  # noqa: E402
-from bakit.preprocess import decode, read_radiograph  # noqa: E402
 from bakit.runtime import Runtime  # noqa: E402
 
 
@@ -261,7 +261,7 @@ def test_the_command_reads_dicom_and_writes_both_reports(fake_bundle, tmp_path):
 
 
 def test_a_data_folder_may_hold_dicom(tmp_path):
-    from bakit.dataset import read_samples
+    from bakit.data.labels import read_samples
 
     (tmp_path / "images").mkdir()
     (tmp_path / "images/a.dcm").write_bytes(stored(dataset()))

@@ -9,13 +9,13 @@ import torch
 from click.testing import CliRunner
 
 from bakit.cli import main
-from bakit.dataset import read_samples, split
+from bakit.data.labels import read_samples, split
 from bakit.errors import InputError
-from bakit.export.session import open_localizer
-from bakit.localizers import read_localizer
-from bakit.locate import locate
-from bakit.preprocess import decode
-from bakit.settings import StudentSettings
+from bakit.export.onnx.session import open_localizer
+from bakit.hand.prepare import find
+from bakit.hand.weights import read_localizer
+from bakit.image.read import decode
+from bakit.settings import Preprocessing, StudentSettings
 from bakit.training.distill import Lessons, _loss, distill
 from bakit.training.hand_pictures import SIDE, changed, empty_picture, phantom_picture, square
 
@@ -44,8 +44,8 @@ def test_a_run_leaves_a_file_that_localizes(taught, labelled):
     assert again.settings == SMALL
     assert "3 images" in again.origin
     assert done == {"asking the teacher": 3, "drawing phantoms": 4, "teaching": 4}
-    with open_localizer(again.weights, again.settings, 1) as session:
-        locate(decode(labelled.samples[0].path), session, again.settings)
+    localizer = open_localizer(again.weights, again.settings, 1)
+    find(decode(labelled.samples[0].path), localizer, Preprocessing())
 
 
 def test_the_same_seed_gives_the_same_file(taught, labelled, tmp_path):

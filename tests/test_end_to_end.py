@@ -12,14 +12,15 @@ import torch
 from click.testing import CliRunner
 
 from bakit.backends.ort import OrtSession
-from bakit.checkpoint import SHIPPED, Checkpoint
 from bakit.cli import main
-from bakit.dataset import read_samples
-from bakit.export.onnx_graph import regressor_model
-from bakit.export.onnx_writer import serialize
-from bakit.models import regressor_from_weights
+from bakit.data.labels import read_samples
+from bakit.export.onnx.regressor import regressor_model
+from bakit.export.onnx.writer import serialize
+from bakit.hand.prepare import crop
+from bakit.image.read import decode
+from bakit.model.checkpoint import SHIPPED, Checkpoint
+from bakit.model.regressor import regressor_from_weights
 from bakit.phantoms import write_phantoms
-from bakit.preprocess import decode, preprocess
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT.parent / "shared" / "data"
@@ -129,7 +130,7 @@ def test_shipped_graph_says_what_torch_says():
     settings = checkpoint.header.preprocessing
     if (REAL / "rsna100" / "labels.csv").is_file():
         images = [decode(sample.path) for sample in read_samples(REAL / "rsna100")[::23]]
-        pixels = np.stack([preprocess(grey, None, settings) for grey in images])
+        pixels = np.stack([crop(grey, None, False, settings) for grey in images])
     else:
         pixels = checkpoint.reference.images.astype(np.float32) / 255
     sexes = (np.arange(len(pixels)) % 2).astype(np.float32)[:, None]

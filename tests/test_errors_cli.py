@@ -143,9 +143,8 @@ def test_an_out_folder_of_something_else(refused, checkpoint, tmp_path):
         (["--steps", "5"], "--steps: this checkpoint's localizer, the student, takes no steps"),
         (["--working-size", "32", "--features", "4"], "--working-size, --features: this"),
         (["--localizer-form", "loop"], "--localizer-form is for steps on the image; this"),
-        (["--localizer", "amortised", "--features", "3"], "the amortised localizer's weights are"),
         (["--localizer", "unrolled", "--continuity", "nan"], "--continuity: not a number"),
-        (["--localizer", "otsu"], "no localizer 'otsu'; use student, unrolled, amortised"),
+        (["--localizer", "otsu"], "no localizer 'otsu'; use student, unrolled"),
         (["--localizer", "lost.safetensors"], "lost.safetensors: no localizer there"),
     ],
 )

@@ -16,20 +16,20 @@ from click.testing import CliRunner
 from bakit.backends.fake import FakeSession
 from bakit.bundle import Bundle, write_manifest
 from bakit.cli import main
-from bakit.conformal import Intervals
-from bakit.dataset import Sample, read_samples, split, split_record, take_part, thin
+from bakit.data.labels import Sample, read_samples, split, split_record, take_part, thin
 from bakit.errors import BundleError, InputError
-from bakit.evaluate.document import Data, Evaluation, Model, Predicted, worst_of
-from bakit.evaluate.plots import draw_plots
-from bakit.evaluate.run import choose_images, evaluate, open_model, score
-from bakit.geometry import Box
+from bakit.image.box import Box
+from bakit.model.intervals import Intervals
 from bakit.runtime import Quality, Runtime
-from bakit.targets import Precision
+from bakit.settings import Precision
+from bakit.studies.evaluate.document import Data, Evaluation, Model, Predicted, worst_of
+from bakit.studies.evaluate.plots import draw_plots
+from bakit.studies.evaluate.run import choose_images, evaluate, open_model, score
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bakit.checkpoint import Checkpoint
+    from bakit.model.checkpoint import Checkpoint
     from tests.conftest import Labelled
 
 PLOTS = ("predicted_true.png", "bland_altman.png", "error_by_age.png", "worst_cases.png")
@@ -399,7 +399,9 @@ def test_no_matplotlib_is_said_before_the_long_work(
     refused, fake_bundle, labelled: Labelled, monkeypatch
 ):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setattr("bakit.evaluate.run.evaluate", lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.setattr(
+        "bakit.studies.evaluate.run.evaluate", lambda *_, **__: pytest.fail("measured")
+    )
     line = refused(
         "evaluate", labelled.folder, "--bundle", fake_bundle, "--plots", "plots", status=3
     )

@@ -6,7 +6,7 @@ import torch
 
 from bakit.errors import InputError
 from bakit.files import write_file
-from bakit.models import Regressor
+from bakit.model.regressor import Regressor
 from bakit.recipes import get_recipe
 from bakit.settings import Architecture
 from bakit.training import module

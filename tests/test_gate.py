@@ -16,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bakit.bench import Gate, Report, read_report
-from bakit.bench.advice import for_drift
-from bakit.bench.gate import LIMITS
-from bakit.bench.gate_output import github_lines, write_junit
+from bakit.bench.gate.advice import for_drift
+from bakit.bench.gate.check import LIMITS
+from bakit.bench.gate.output import github_lines, write_junit
+from bakit.bench.gate.verdict import KnownFailure, read_known_failures
 from bakit.bench.host import HostInfo
-from bakit.bench.report import (
+from bakit.bench.report.document import (
     SCHEMA_VERSION,
     BlameStep,
     BundleReport,
@@ -34,11 +35,10 @@ from bakit.bench.report import (
     Stability,
     StageTimes,
 )
-from bakit.bench.report_latency import pack_samples
-from bakit.bench.verdict import KnownFailure, read_known_failures
+from bakit.bench.report.latency import pack_samples
 from bakit.cli.gate import ACCURACY, COST, command
 from bakit.errors import InputError
-from bakit.targets import Precision
+from bakit.settings import Precision
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,18 +11,19 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from bakit.calib.calibrate import ranges_on
 from bakit.calib.dataset import CalibrationSet
-from bakit.checkpoint import SHIPPED, Checkpoint
 from bakit.cli import main
-from bakit.export.calibration import ranges_on
-from bakit.preprocess import decode, preprocess
+from bakit.hand.prepare import crop
+from bakit.image.read import decode
+from bakit.model.checkpoint import SHIPPED, Checkpoint
 from tests.benchmarks import gate_faults as faults
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from bakit.bench import Report
-    from bakit.levels import Grey
+    from bakit.types import Grey
     from tests.conftest import Labelled
 
 BOX = ("x0", "y0", "x1", "y1")
@@ -45,7 +46,7 @@ def reports(labelled: Labelled) -> dict[str, Report]:
             x0, y0, x1, y1 = boxes[sample.id]
             image = moved(decode(sample.path)[y0:y1, x0:x1], generator)
             samples.append(sample._replace(id=f"{sample.id}-{variant}"))
-            pixels.append(preprocess(image, None, checkpoint.header.preprocessing))
+            pixels.append(crop(image, None, False, checkpoint.header.preprocessing))
     calibration = CalibrationSet(samples[:CALIBRATION], pixels[:CALIBRATION])
     images = CalibrationSet(samples[CALIBRATION:], pixels[CALIBRATION:])
     ranges = ranges_on(checkpoint, calibration)

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from bakit.bench.goal import GOALS, GoalResult, check_candidates, check_goal
-from bakit.bench.report import read_report
+from bakit.bench.gate.goal import GOALS, GoalResult, check_candidates, check_goal
+from bakit.bench.report.document import read_report
 from bakit.bundle import Bundle
-from bakit.checkpoint import SHIPPED, Checkpoint
 from bakit.errors import InputError
+from bakit.model.checkpoint import SHIPPED, Checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bakit.bench.report import Report
+    from bakit.bench.report.document import Report
 FIGURES = [goal.figure for goal in GOALS]
 
 
@@ -121,8 +121,8 @@ def test_the_shipped_model_has_the_paper_s_parameters():
 
 def test_multiply_adds_of_the_first_layer_are_counted(bundles):
     """16 kernels of 3 x 3 on one grey channel, at 64 x 64 places: by hand."""
-    from bakit.export.onnx_graph import regressor_model
-    from bakit.export.quantize import multiply_adds
+    from bakit.export.onnx.int8 import multiply_adds
+    from bakit.export.onnx.regressor import regressor_model
 
     counts = multiply_adds(regressor_model(Checkpoint.read(SHIPPED)))
     assert next(iter(counts.values())) == 16 * 9 * 64 * 64

@@ -14,16 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bakit.geometry import Box
-from bakit.hand import LEAST_SCORE, find_hand, hand_candidates
-from bakit.localizer import initial_weights, localize
-from bakit.preprocess import decode, working_image
+from bakit.hand.regions import LEAST_SCORE, find_hand, hand_candidates
+from bakit.hand.unrolled import initial_weights, localize
+from bakit.hand.working import working_image
+from bakit.image.box import Box
+from bakit.image.read import decode
 from bakit.settings import UnrolledSettings
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    Grey = npt.NDArray[np.float32]
+    from bakit.types import Grey
+
     Labels = npt.NDArray[np.int32]
 
 SIDE = 96
@@ -221,8 +223,8 @@ def test_real_radiographs() -> None:
         rows = list(csv.DictReader(stream))[:8:4]
     try:
         runtime = importlib.import_module("onnxruntime")
-        model = importlib.import_module("bakit.export.onnx_localizer")
-        writer = importlib.import_module("bakit.export.onnx_writer")
+        model = importlib.import_module("bakit.export.onnx.localizer")
+        writer = importlib.import_module("bakit.export.onnx.writer")
     except ImportError:
         session = None
     else:

@@ -40,7 +40,7 @@ def test_reading_a_public_name_imports_only_its_module():
 
 def test_nothing_is_reported_to_a_library_s_maker(tmp_path):
     """ONNX Runtime would write an identifier into the home folder and send its use."""
-    code = "import bakit.backends.ort, bakit.export, bakit.export.quantize"
+    code = "import bakit.backends.ort, bakit.export, bakit.export.onnx.int8"
     environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     assert list(tmp_path.rglob("*")) == []

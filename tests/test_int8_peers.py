@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bakit.checkpoint import TrainingRecord
-from bakit.dataset import read_samples, split, split_record
+from bakit.data.labels import read_samples, split, split_record
+from bakit.model.checkpoint import TrainingRecord
 
 if TYPE_CHECKING:
-    from bakit.checkpoint import Checkpoint
+    from bakit.model.checkpoint import Checkpoint
     from tests.conftest import Labelled
 
 SCRIPT = Path(__file__).parent / "benchmarks" / "int8_peers.py"

@@ -14,20 +14,20 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from bakit.backends.ort import OrtSession
+from bakit.calib.bias import correct_biases
+from bakit.calib.calibrate import load_images, ranges_on
 from bakit.calib.methods import METHODS
 from bakit.calib.plots import sensitivity_figure
 from bakit.calib.ranges import read_ranges
 from bakit.calib.search import ALWAYS_FLOAT, Choice, Limits, Trial, search
+from bakit.calib.trials import TRIALS, Workbench
 from bakit.cli import main
 from bakit.errors import CheckpointError
-from bakit.export.bias import correct_biases
-from bakit.export.calibration import load_images, ranges_on
-from bakit.export.equalize import equalize
-from bakit.export.onnx_graph import regressor_model
-from bakit.export.onnx_writer import serialize
-from bakit.export.quantize import int8_share, layer_names, multiply_adds, quantize, round_once
-from bakit.export.search import TRIALS, Workbench
-from bakit.quantization import Int8Recipe
+from bakit.export.onnx.equalize import equalize
+from bakit.export.onnx.int8 import int8_share, layer_names, multiply_adds, quantize, round_once
+from bakit.export.onnx.regressor import regressor_model
+from bakit.export.onnx.writer import serialize
+from bakit.settings import Int8Recipe
 
 LIMITS = Limits(max_drift_months=1, max_mean_change_months=1, max_p99_change_months=9)
 
@@ -186,7 +186,7 @@ def test_a_trial_is_measured_once(checkpoint, images, tmp_path, monkeypatch):
     with (tmp_path / TRIALS).open("ab") as file:
         file.write(b'["cut off')
     again = Workbench(checkpoint, images, images, tmp_path)
-    monkeypatch.setattr("bakit.export.search.quantize", None)
+    monkeypatch.setattr("bakit.calib.trials.quantize", None)
     assert again.attempt(choice) == first
     with pytest.raises(TypeError):
         again.attempt(Choice("minmax", Int8Recipe()))
@@ -199,12 +199,12 @@ def quick(monkeypatch, images):
         "bakit.calib.search.METHODS", {name: METHODS[name] for name in ("tails", "minmax")}
     )
     layers = ["stem/conv", "block1/depthwise", "block2/expand", "age_months", "head/sex"]
-    monkeypatch.setattr("bakit.export.search.layer_names", lambda _: layers)
-    monkeypatch.setattr("bakit.export.search.CORRECTION_SAMPLES", 1)
-    monkeypatch.setattr("bakit.export.search.correct_biases", lambda _, ranges, *__: ranges)
-    monkeypatch.setattr("bakit.export.search.check_calibration", lambda *_: None)
+    monkeypatch.setattr("bakit.calib.trials.layer_names", lambda _: layers)
+    monkeypatch.setattr("bakit.calib.trials.CORRECTION_SAMPLES", 1)
+    monkeypatch.setattr("bakit.calib.trials.correct_biases", lambda _, ranges, *__: ranges)
+    monkeypatch.setattr("bakit.calib.trials.check_calibration", lambda *_: None)
     monkeypatch.setattr(
-        "bakit.export.search.calibration_parts",
+        "bakit.calib.trials.calibration_parts",
         lambda *_: (list(images.samples[:4]), list(images.samples[4:])),
     )
 

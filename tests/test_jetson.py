@@ -10,8 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from bakit.bench import agent
-from bakit.bench.pack import AgentSettings, write_job
+from bakit.bench.device import agent
+from bakit.bench.device.pack import AgentSettings, write_job
 
 MODES = "< POWER_MODEL ID={} NAME={} >\nCPU_ONLINE CORE_0 1\n"
 QUICK = AgentSettings(

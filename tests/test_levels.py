@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bakit.area import area_means, pays
-from bakit.levels import as_grey, levels
-from bakit.preprocess import resize, working_image
+from bakit.hand.working import working_image
+from bakit.image.equalize import as_grey, levels
+from bakit.image.resize import area_means, pays, resize
 
 SIDES = st.integers(16, 90)
 CROPS = hnp.arrays(np.uint8, st.tuples(SIDES, SIDES), elements=st.integers(0, 255))

@@ -10,14 +10,14 @@ import pytest
 from click.testing import CliRunner
 
 from bakit.cli import main
-from bakit.geometry import Box
-from bakit.localization import localize_files
-from bakit.localizer import initial_weights
-from bakit.localizers import Localizer, write_localizer
-from bakit.locate import Found, Scores, Seen
-from bakit.overlay import GAP, HEADER, SIDE, draw_overlay
+from bakit.hand.found import Found, Scores, Seen
+from bakit.hand.overlay import GAP, HEADER, SIDE, draw_overlay
+from bakit.hand.unrolled import initial_weights
+from bakit.hand.weights import Localizer, write_localizer
+from bakit.image.box import Box
 from bakit.phantoms import make_phantom
 from bakit.settings import Preprocessing, UnrolledSettings
+from bakit.studies.localize import localize_files
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,14 @@ import onnxruntime
 import pytest
 import torch
 
-from bakit.export.onnx_localizer import localizer_model
-from bakit.export.onnx_writer import serialize
-from bakit.hand import find_hand
-from bakit.localizer import initial_weights, localize, weight_shapes
-from bakit.localizer_models import localize_autograd
+from bakit.export.onnx.localizer import localizer_model
+from bakit.export.onnx.writer import serialize
+from bakit.hand.regions import find_hand
+from bakit.hand.unrolled import initial_weights, localize, weight_shapes
+from bakit.hand.working import working_image
+from bakit.image.read import decode
+from bakit.model.localizers import localize_autograd
 from bakit.phantoms import make_phantom
-from bakit.preprocess import decode, working_image
 from bakit.settings import UnrolledSettings
 
 ORIGINALS = Path(__file__).parents[1].parent / "shared" / "data" / "originals" / "images"

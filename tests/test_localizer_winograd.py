@@ -8,16 +8,17 @@ import torch
 from onnx import helper
 
 from bakit.errors import InputError
-from bakit.export.onnx_localizer import localizer_model
-from bakit.export.onnx_winograd import PARAMETERS
-from bakit.export.onnx_winograd_tiles import TileEmitter
-from bakit.export.onnx_writer import GraphWriter, make_model, serialize
-from bakit.localizer import initial_weights, localize, weight_shapes
-from bakit.localizer_models import localize_autograd
+from bakit.export.onnx.localizer import localizer_model
+from bakit.export.onnx.winograd import PARAMETERS
+from bakit.export.onnx.winograd_tiles import TileEmitter
+from bakit.export.onnx.writer import GraphWriter, make_model, serialize
+from bakit.hand.unrolled import initial_weights, localize, weight_shapes
+from bakit.hand.working import working_image
+from bakit.image.read import decode
+from bakit.model.localizers import localize_autograd
 from bakit.phantoms import make_phantom
-from bakit.preprocess import decode, working_image
+from bakit.session import TensorSpec
 from bakit.settings import UnrolledSettings
-from bakit.tensors import TensorSpec
 
 SMALL = UnrolledSettings(size=24, features=6, labels=5, steps=1)
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
 from bakit.errors import CheckpointError, InputError
-from bakit.localizer import initial_weights
-from bakit.localizers import (
+from bakit.hand.student import weight_shapes
+from bakit.hand.unrolled import initial_weights
+from bakit.hand.weights import (
     Localizer,
     fits,
     get_localizer,
@@ -21,8 +22,7 @@ from bakit.localizers import (
     read_localizer,
     write_localizer,
 )
-from bakit.settings import METHODS, AmortisedSettings, StudentSettings, UnrolledSettings
-from bakit.student import weight_shapes
+from bakit.settings import METHODS, StudentSettings, UnrolledSettings
 
 STUDENT = StudentSettings(32, (2, 3))
 TINY = UnrolledSettings(size=32, features=4, labels=4, steps=2)
@@ -39,11 +39,6 @@ def student():
 
 def unrolled():
     return Localizer(TINY, initial_weights(TINY), "drawn")
-
-
-def amortised():
-    settings = AmortisedSettings(size=32, features=4, labels=4)
-    return Localizer(settings, initial_weights(settings), "trained")
 
 
 @pytest.fixture
@@ -64,7 +59,7 @@ def written(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("make", [student, unrolled, amortised])
+@pytest.mark.parametrize("make", [student, unrolled])
 def test_what_is_read_is_what_was_written(make, tmp_path):
     first, path = make(), tmp_path / "a.safetensors"
     write_localizer(path, first)
@@ -81,16 +76,13 @@ def test_what_is_read_is_what_was_written(make, tmp_path):
 
 
 def test_the_digest_follows_method_settings_and_weights():
-    first, other = unrolled(), amortised()
+    first = unrolled()
     weights = first.weights | {"conv1.bias": first.weights["conv1.bias"] + 1}
     steps = msgspec.structs.replace(TINY, steps=3)
-    as_amortised = AmortisedSettings(**msgspec.structs.asdict(TINY))
     changed = [
         first,
-        other,
         first._replace(weights=weights),
         first._replace(settings=steps),
-        first._replace(settings=as_amortised),
     ]
     assert len({localizer.sha256 for localizer in changed}) == len(changed)
     assert first._replace(origin="elsewhere").sha256 == first.sha256
@@ -114,9 +106,7 @@ def test_the_unrolled_localizer_needs_no_file():
 @pytest.mark.parametrize("source", ["magic", "Student", "", "student.pt"])
 def test_an_unknown_method_names_the_known_ones(refused, source):
     line = refused("localize", "hand.png", "--method", source)
-    assert line == (
-        f"bakit: no localizer {source!r}; use student, unrolled, amortised or a .safetensors file"
-    )
+    assert line == (f"bakit: no localizer {source!r}; use student, unrolled or a .safetensors file")
     with pytest.raises(InputError):
         get_localizer(source)
 

@@ -12,13 +12,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bakit.errors import ImageError
-from bakit.export.session import open_localizer
-from bakit.geometry import Box
-from bakit.localizers import get_localizer
-from bakit.locate import LEAST_CONFIDENCE, NOTHING, SURE, Seen, choose, locate, look
+from bakit.export.onnx.session import open_localizer
+from bakit.hand.found import NOTHING, Seen
+from bakit.hand.locate import LEAST_CONFIDENCE, SURE, choose, look
+from bakit.hand.prepare import OpenLocalizer, find
+from bakit.hand.weights import get_localizer
+from bakit.image.box import Box
+from bakit.image.read import decode
 from bakit.phantoms import make_phantom
-from bakit.preprocess import decode
-from bakit.settings import StudentSettings, UnrolledSettings
+from bakit.settings import Preprocessing, StudentSettings, UnrolledSettings
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 SIDE = 64
@@ -51,7 +53,7 @@ def found(certainty, working=None, shape=(640, 1280)):
     """What is chosen from a map; the image is as bright as the map unless another is given."""
     working = certainty if working is None else working
     grey = cv2.resize(working, shape[::-1], interpolation=cv2.INTER_NEAREST)
-    return locate(grey, Drawn(certainty), STUDENT)
+    return find(grey, OpenLocalizer(Drawn(certainty), STUDENT), Preprocessing())[1]
 
 
 def reasons(*boxes):
@@ -107,7 +109,14 @@ def test_specks_are_no_hand_and_no_second_one():
 
 def test_a_map_of_nan_is_no_hand():
     grey = np.random.default_rng(0).random((50, 50), dtype=np.float32)
-    assert locate(grey, Drawn(np.full((SIDE, SIDE), np.nan, np.float32)), STUDENT) == NOTHING
+    assert (
+        find(
+            grey,
+            OpenLocalizer(Drawn(np.full((SIDE, SIDE), np.nan, np.float32)), STUDENT),
+            Preprocessing(),
+        )[1]
+        == NOTHING
+    )
 
 
 def test_the_larger_of_two_hands_is_chosen_and_both_are_said():
@@ -172,7 +181,7 @@ def test_any_image_and_any_map_give_a_box_inside_or_none(height, width, seed, bl
         output = np.digitize(output, np.sort(rng.random(seed % 4))).astype(np.int32)
         settings = UnrolledSettings(size=32)
     grey = rng.random((height, width), dtype=np.float32)
-    got = locate(grey, Drawn(output), settings)
+    got = find(grey, OpenLocalizer(Drawn(output), settings), Preprocessing())[1]
     assert set(got.reasons) <= REASONS
     if got.box is None:
         assert got == NOTHING
@@ -193,8 +202,8 @@ def test_any_image_and_any_map_give_a_box_inside_or_none(height, width, seed, bl
 def shipped():
     """What finds the hand in grey values, with the shipped student."""
     student = get_localizer("student")
-    with open_localizer(student.weights, student.settings, 1) as session:
-        yield lambda grey: locate(grey, session, student.settings)
+    with open_localizer(student.weights, student.settings, 1).session as session:
+        yield lambda grey: find(grey, OpenLocalizer(session, student.settings), Preprocessing())[1]
 
 
 def clean(seed):
@@ -315,7 +324,7 @@ def test_a_hand_in_an_odd_file_is_found_all_the_same(shipped, seed):
 def test_looking_and_choosing_is_locating(shipped):
     student = get_localizer("student")
     grey, _ = clean(6000)
-    with open_localizer(student.weights, student.settings, 1) as session:
+    with open_localizer(student.weights, student.settings, 1).session as session:
         seen = look(grey, session, student.settings)
     assert choose(seen, grey.shape) == shipped(grey)
 

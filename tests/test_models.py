@@ -6,11 +6,11 @@ import onnxruntime
 import pytest
 import torch
 
-from bakit.checkpoint import SCHEMA_VERSION, Checkpoint, Header
 from bakit.errors import CheckpointError, VerificationError
-from bakit.export.onnx_graph import regressor_model
-from bakit.export.onnx_writer import check_profile, serialize
-from bakit.models import Regressor, regressor_from_weights
+from bakit.export.onnx.regressor import regressor_model
+from bakit.export.onnx.writer import check_profile, serialize
+from bakit.model.checkpoint import SCHEMA_VERSION, Checkpoint, Header
+from bakit.model.regressor import Regressor, regressor_from_weights
 from bakit.settings import Architecture, Preprocessing, UnrolledSettings
 from bakit.training.callbacks import module_weights
 

@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from bakit.bench.ages import localizer_key
+from bakit.bench.local.ages import localizer_key
 from bakit.bundle import Artifact, Bundle, seal
 from bakit.cli import main
 from bakit.export import export_bundle
 from bakit.files import sha256
 from bakit.runtime import Runtime
-from bakit.targets import Precision, get_target
+from bakit.settings import Precision
+from bakit.targets import get_target
 
 pytest.importorskip("bakit.backends.openvino", exc_type=ImportError)
 

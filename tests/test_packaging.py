@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 import bakit
-from bakit.checkpoint import SHIPPED
 from bakit.cli import COMMANDS, main
+from bakit.model.checkpoint import SHIPPED
 
 ROOT = Path(__file__).parents[1]
 MAPPED = ("export", "bench", "calib")

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from bakit.errors import ImageError
-from bakit.geometry import Box
+from bakit.hand.prepare import OpenLocalizer, crop
+from bakit.hand.working import working_image
+from bakit.image.box import Box
+from bakit.image.read import MIN_SIDE, decode
 from bakit.phantoms import make_phantom
-from bakit.preprocess import MIN_SIDE, decode, preprocess, working_image
 from bakit.settings import Preprocessing
 
 SETTINGS = Preprocessing()
@@ -112,8 +114,8 @@ def test_twelve_bits_of_sixteen_keep_their_contrast():
     rng = np.random.default_rng(0)
     ramp = np.linspace(0, 4095, 128 * 128).reshape(128, 128).astype(np.uint16)
     noisy = np.clip(ramp + rng.integers(0, 64, ramp.shape), 0, 4095).astype(np.uint16)
-    narrow = preprocess(decode(encode(noisy)), None, SETTINGS)
-    full = preprocess(decode(encode(noisy * 16)), None, SETTINGS)
+    narrow = crop(decode(encode(noisy)), None, False, SETTINGS)
+    full = crop(decode(encode(noisy * 16)), None, False, SETTINGS)
     assert np.abs(narrow - full).max() <= 2 / 255
     assert len(np.unique(narrow)) > 200
 
@@ -184,7 +186,7 @@ def test_no_image_or_box_escapes_0_to_1(pixels, data, equalize, margin):
     assert 0 <= grey.min() < grey.max() <= 1
     box = data.draw(boxes_inside(grey.shape[1], grey.shape[0]) | st.none())
     settings = Preprocessing(equalize=equalize, margin=margin)
-    prepared = preprocess(grey, box, settings)
+    prepared = crop(grey, box, False, settings)
     assert prepared.shape == (settings.image_size, settings.image_size)
     assert prepared.dtype == np.float32
     multiples(prepared)
@@ -203,9 +205,9 @@ def test_the_box_is_what_is_read(grey):
     other = decode(grey).copy()
     other[:30] = other[120:] = 0
     other[:, :20] = other[:, 80:] = 1
-    assert np.array_equal(preprocess(decode(grey), box, exact), preprocess(other, box, exact))
+    assert np.array_equal(crop(decode(grey), box, False, exact), crop(other, box, False, exact))
     assert not np.array_equal(
-        preprocess(decode(grey), box, SETTINGS), preprocess(other, box, SETTINGS)
+        crop(decode(grey), box, False, SETTINGS), crop(other, box, False, SETTINGS)
     )
 
 
@@ -213,18 +215,18 @@ def test_shrinking_averages():
     """One column in three is bright: sampling would see all of them or none."""
     stripes = np.zeros((288, 288), np.uint8)
     stripes[:, ::3] = 255
-    pixels = preprocess(decode(stripes), None, Preprocessing(equalize=False))
+    pixels = crop(decode(stripes), None, False, Preprocessing(equalize=False))
     assert np.array_equal(multiples(pixels), np.full((96, 96), 85))
 
 
 def test_equalization_is_a_setting(grey):
-    plain = preprocess(decode(grey), None, Preprocessing(equalize=False))
-    assert not np.array_equal(plain, preprocess(decode(grey), None, SETTINGS))
+    plain = crop(decode(grey), None, False, Preprocessing(equalize=False))
+    assert not np.array_equal(plain, crop(decode(grey), None, False, SETTINGS))
 
 
 @pytest.mark.parametrize("size", [96, 128, 224, 500])
 def test_the_size_is_a_setting(grey, size):
-    assert preprocess(decode(grey), None, Preprocessing(image_size=size)).shape == (size, size)
+    assert crop(decode(grey), None, False, Preprocessing(image_size=size)).shape == (size, size)
 
 
 @pytest.mark.parametrize("size", [-96, 0, 64, 97, 100])
@@ -240,10 +242,8 @@ def test_training_calibration_and_devices_see_the_same_pixels(
     labelled, fake_bundle, checkpoint, monkeypatch
 ):
     from bakit.backends.fake import FakeSession
-    from bakit.export import calibration
-    from bakit.locate import locate
+    from bakit.calib import calibrate
     from bakit.runtime import Runtime
-    from bakit.training.boxes import Hand
     from bakit.training.crops import load_part
 
     # A device: what reaches the regressor through Runtime.predict.
@@ -257,20 +257,20 @@ def test_training_calibration_and_devices_see_the_same_pixels(
 
     monkeypatch.setattr(FakeSession, "run", recording)
     with Runtime(fake_bundle) as runtime:
-        hands = {s.id: Hand(runtime.predict(s.path, "F").box) for s in labelled.samples}
-    # Training, on the hands that the device found.
-    part = load_part(labelled.samples, hands, checkpoint.header.preprocessing)
+        for sample in labelled.samples:
+            runtime.predict(sample.path, "F", allow_rejected=True)
+        places = {s.id: runtime.find(decode(s.path)).place for s in labelled.samples}
+    # Training, on the boxes that the device found.
+    part = load_part(labelled.samples, places, checkpoint.header.preprocessing)
     trained = list((part.images.float() / 255).numpy()[:, 0])
     assert all(map(np.array_equal, feeds, trained))
     assert len(feeds) == len(trained) == len(labelled.samples)
     # Calibration, with the same localizer.
-    settings = checkpoint.header.localizer
-    monkeypatch.setattr(
-        calibration, "locate", lambda grey, *_: locate(grey, FakeSession("localizer"), settings)
-    )
-    monkeypatch.setattr(calibration, "ranges_on", lambda checkpoint, images, method: images)
-    monkeypatch.setattr(calibration, "MIN_SAMPLES", 1)
-    images = calibration.calibrate(checkpoint, labelled.folder, all_images=True)
+    localizer = OpenLocalizer(FakeSession("localizer"), checkpoint.header.localizer)
+    monkeypatch.setattr(calibrate, "open_localizer", lambda *_: localizer)
+    monkeypatch.setattr(calibrate, "ranges_on", lambda checkpoint, images, method: images)
+    monkeypatch.setattr(calibrate, "MIN_SAMPLES", 1)
+    images = calibrate.calibrate(checkpoint, labelled.folder, all_images=True)
     of_id = dict(zip((sample.id for sample in labelled.samples), feeds, strict=True))
     assert len(images) == 12
     for sample, feed in zip(images.samples, images, strict=True):
@@ -280,7 +280,7 @@ def test_training_calibration_and_devices_see_the_same_pixels(
 @pytest.mark.skipif(not REAL.is_dir(), reason="real radiographs are not part of the repository")
 def test_real_radiographs_use_the_whole_range():
     for path in sorted(REAL.iterdir())[:3]:
-        prepared = multiples(preprocess(decode(path), None, SETTINGS))
+        prepared = multiples(crop(decode(path), None, False, SETTINGS))
         assert prepared.max() - prepared.min() > 200
         assert len(np.unique(prepared)) > 50
 

@@ -8,10 +8,10 @@ from click.testing import CliRunner
 
 from bakit.cli import main
 from bakit.errors import InputError
-from bakit.models import Regressor
+from bakit.model.regressor import Regressor
+from bakit.model.torchvision_ops import torchvision
 from bakit.phantoms import write_phantoms
 from bakit.settings import Architecture
-from bakit.torchvision_ops import torchvision
 from bakit.training.pretrained import load_backbone
 
 HEAD = ("sex", "hidden.0", "hidden.1", "output")

@@ -11,17 +11,18 @@ import pytest
 from click.testing import CliRunner
 
 from bakit.bundle import Bundle, write_manifest
-from bakit.checkpoint import SHIPPED, Checkpoint
 from bakit.cli import main
-from bakit.display import read_reference, years_months
 from bakit.errors import BakitError, ImageError, InputError
-from bakit.measures import VECTOR, box_measures
+from bakit.hand.prepare import crop
+from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.prediction import Prediction, prediction_schema
-from bakit.qualify.fit import fit_hands
-from bakit.qualify.limits import Rung, between, from_ladder, trained_ages
-from bakit.qualify.others import LEARNED, MET, draw
-from bakit.quality import REASONS, HandModel, HandScorer, Limit, Quality, QualityLimits, Rate
+from bakit.quality.limits import REASONS, HandModel, HandScorer, Limit, Quality, QualityLimits, Rate
+from bakit.quality.measures import VECTOR, box_measures
+from bakit.report.text import read_reference, years_months
 from bakit.runtime import Runtime
+from bakit.studies.quality.decoys import LEARNED, MET, draw
+from bakit.studies.quality.fit import fit_hands
+from bakit.studies.quality.limits import Rung, between, from_ladder, trained_ages
 
 NONE = Rate(0, 0, 0)
 NO_MODEL = HandModel((0.0,) * VECTOR, (1.0,) * VECTOR, b"", {})
@@ -88,8 +89,8 @@ def test_no_hand_is_rejected_once_there_are_limits(fake_bundle):
 
 
 def test_an_inverted_image_is_read_the_right_way_round(exported, labelled):
-    from bakit.locate import Found
-    from bakit.preprocess import decode
+    from bakit.hand.found import Found
+    from bakit.image.read import decode
 
     with Runtime(exported("onnx", "fp32")) as runtime:
         grey = decode(labelled.samples[0].path)
@@ -130,7 +131,7 @@ def test_thorough_measures_how_far_the_age_moves(fake_bundle, labelled):
 
 
 def test_box_measures():
-    from bakit.geometry import Box
+    from bakit.image.box import Box
 
     grey = np.zeros((60, 60), np.float32)
     grey[10:50, 10:40] = 0.5
@@ -195,15 +196,15 @@ def test_pictures_follow_from_their_seed(kind):
 
 def test_limits_are_learned_measured_and_kept(tmp_path, checkpoint):
     from bakit.phantoms import write_phantoms
-    from bakit.qualify.run import qualify_file
+    from bakit.studies.quality.run import qualify_file
 
     folder = write_phantoms(tmp_path / "data", 110, height=100)
-    from bakit.qualify.learn import Amounts
+    from bakit.studies.quality.learn import Amounts
 
     small = Amounts(hands=20, turned=7, phantoms=30, others=10, spoiled=60, ladder=8)
     student = checkpoint.path
     loaded = Checkpoint.read(student)
-    from bakit.localizers import get_localizer
+    from bakit.hand.weights import get_localizer
 
     found = loaded.with_localizer(get_localizer("student")).write(tmp_path / "s.safetensors")
     out = tmp_path / "with.safetensors"
@@ -366,8 +367,8 @@ def test_the_same_pixels_have_the_same_digest_in_any_file(fake_bundle, labelled)
 
 
 def test_bytes_and_greys_are_prepared_alike():
-    from bakit.geometry import Box
-    from bakit.preprocess import preprocess, read_radiograph
+    from bakit.image.box import Box
+    from bakit.image.read import read_radiograph
     from bakit.settings import Preprocessing
 
     rng = np.random.default_rng(0)
@@ -378,7 +379,7 @@ def test_bytes_and_greys_are_prepared_alike():
             assert film.pixels.dtype == np.uint8
             for box in (None, Box(20, 30, 150, 290)):
                 one, other = (
-                    preprocess(pixels, box, Preprocessing(), inverted=inverted)
+                    crop(pixels, box, inverted, Preprocessing())
                     for pixels in (film.pixels, film.grey)
                 )
                 assert np.array_equal(one, other)

@@ -18,11 +18,11 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from bakit.bench import agent
-from bakit.bench.pack import AgentSettings
-from bakit.bench.remote import bench_host
-from bakit.bench.report import Report
-from bakit.bench.ssh import Remote
+from bakit.bench.device import agent
+from bakit.bench.device.pack import AgentSettings
+from bakit.bench.device.run import bench_host
+from bakit.bench.device.ssh import Remote
+from bakit.bench.report.document import Report
 from bakit.cli import main
 from bakit.errors import InputError
 

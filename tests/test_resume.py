@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from bakit.checkpoint import Checkpoint
+from bakit.model.checkpoint import Checkpoint
 from bakit.phantoms import write_phantoms
 
 EPOCHS = 4

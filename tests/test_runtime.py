@@ -14,7 +14,7 @@ from bakit.backends.fake import FakeSession
 from bakit.bundle import Bundle, seal
 from bakit.cli import main
 from bakit.errors import ImageError, InputError
-from bakit.geometry import Box
+from bakit.image.box import Box
 from bakit.runtime import STAGES, Quality, Runtime
 
 FIELDS = {

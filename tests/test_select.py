@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bakit.calib.select import AGE_BIN_MONTHS, choose_samples
-from bakit.dataset import Sample
+from bakit.data.labels import Sample
 from bakit.errors import InputError
 
 samples = st.lists(st.tuples(st.integers(0, 240), st.booleans()), min_size=1, max_size=60).map(

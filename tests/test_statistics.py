@@ -8,7 +8,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bakit.bench.gate_accuracy import P99_IMAGES, images_needed
+from bakit.bench.gate.accuracy import P99_IMAGES, images_needed
 from bakit.bench.statistics import (
     block_intervals,
     bootstrap_interval,

@@ -16,16 +16,16 @@ from bakit.backends.fake import FakeSession
 from bakit.bundle import Bundle
 from bakit.cli import main
 from bakit.errors import InputError
-from bakit.evaluate.document import Data, Model
-from bakit.evaluate.run import choose_images
+from bakit.image.read import decode
 from bakit.phantoms import make_phantom
-from bakit.preprocess import decode
-from bakit.stress import perturb
-from bakit.stress.document import Condition, Stress
-from bakit.stress.perturb import KINDS, perturbations
-from bakit.stress.plots import stress_figure
-from bakit.stress.run import stress
-from bakit.targets import Precision
+from bakit.settings import Precision
+from bakit.studies.evaluate.document import Data, Model
+from bakit.studies.evaluate.run import choose_images
+from bakit.studies.stress import perturb
+from bakit.studies.stress.document import Condition, Stress
+from bakit.studies.stress.perturb import KINDS, perturbations
+from bakit.studies.stress.plots import stress_figure
+from bakit.studies.stress.run import stress
 
 GREYS = hnp.arrays(
     np.float32,

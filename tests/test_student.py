@@ -7,14 +7,15 @@ import onnx
 import pytest
 import torch
 
-from bakit import student
-from bakit.export.onnx_localizer import localizer_model
-from bakit.export.onnx_writer import serialize
-from bakit.export.session import open_localizer
-from bakit.localizer_models import StudentInTraining, draw_hand
-from bakit.localizers import FOLDER, get_localizer
+from bakit.export.onnx.localizer import localizer_model
+from bakit.export.onnx.session import open_localizer
+from bakit.export.onnx.writer import serialize
+from bakit.hand import student
+from bakit.hand.weights import FOLDER, get_localizer
+from bakit.hand.working import working_image
+from bakit.image.read import decode
+from bakit.model.localizers import StudentInTraining, draw_hand
 from bakit.phantoms import make_phantom
-from bakit.preprocess import decode, working_image
 from bakit.settings import StudentSettings
 
 SHAPES = [StudentSettings(), StudentSettings(32, (3, 5)), StudentSettings(48, (4, 6, 9, 5, 2))]
@@ -45,7 +46,7 @@ def test_module_folded_weights_and_graph_agree(settings):
         expected = model(torch.from_numpy(images)).sigmoid().numpy()
         folded = draw_hand(torch.from_numpy(images), weights, settings).numpy()
     arrays = {name: value.numpy() for name, value in weights.items()}
-    with open_localizer(arrays, settings, 1) as session:
+    with open_localizer(arrays, settings, 1).session as session:
         drawn = [session.run({"image": image[None]})["hand"] for image in images]
 
     assert np.ptp(expected) > 0.01  # a constant map would agree with anything
@@ -59,7 +60,7 @@ def test_shipped_graph_says_what_torch_says_of_a_phantom():
     weights = {name: torch.from_numpy(value) for name, value in shipped.weights.items()}
     with torch.inference_mode():
         expected = draw_hand(torch.from_numpy(image)[None, None], weights, shipped.settings)
-    with open_localizer(shipped.weights, shipped.settings, 1) as session:
+    with open_localizer(shipped.weights, shipped.settings, 1).session as session:
         hand = session.run({"image": image[None, None]})["hand"]
 
     assert hand.shape == (64, 64)
@@ -108,7 +109,7 @@ def test_the_graph_follows_a_weight():
     hands = []
     for shift in (0.0, 1.0):
         changed = weights | {"narrow0.bias": weights["narrow0.bias"] + np.float32(shift)}
-        with open_localizer(changed, settings, 1) as session:
+        with open_localizer(changed, settings, 1).session as session:
             hands.append(session.run({"image": image})["hand"])
     assert np.abs(hands[0] - hands[1]).max() > 1e-3
 

@@ -14,19 +14,19 @@ import numpy as np
 import onnx
 import pytest
 
-from bakit.bench import agent
+from bakit.bench.device import agent
 from bakit.bundle import Bundle, seal
 from bakit.errors import BundleError, MissingProgramError, UnsupportedTargetError
 from bakit.export import export_bundle
-from bakit.export.half import half_model
-from bakit.export.onnx_graph import regressor_model
-from bakit.export.onnx_localizer import localizer_model
-from bakit.export.onnx_writer import serialize, walk
+from bakit.export.onnx.float16 import half_model
+from bakit.export.onnx.localizer import localizer_model
+from bakit.export.onnx.regressor import regressor_model
+from bakit.export.onnx.writer import serialize, walk
 from bakit.export.tensorrt import calibration_cache
-from bakit.localizer import initial_weights
+from bakit.hand.unrolled import initial_weights
 from bakit.runtime import Runtime
-from bakit.settings import UnrolledSettings
-from bakit.targets import Precision, get_target
+from bakit.settings import Precision, UnrolledSettings
+from bakit.targets import get_target
 from tests.benchmarks.rtx_builds import compile_graph
 
 if TYPE_CHECKING:

@@ -9,17 +9,16 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from bakit.checkpoint import Checkpoint
 from bakit.cli import main
-from bakit.dataset import read_samples, split
+from bakit.data.labels import read_samples, split
 from bakit.errors import InputError
 from bakit.export import export_bundle
-from bakit.localizer import initial_weights
-from bakit.localizers import Localizer
+from bakit.hand.unrolled import initial_weights
+from bakit.hand.weights import Localizer
+from bakit.model.checkpoint import Checkpoint
 from bakit.phantoms import write_phantoms
 from bakit.recipes import RECIPES, default_recipe, get_recipe
-from bakit.settings import Architecture, Preprocessing, UnrolledSettings
-from bakit.targets import Precision
+from bakit.settings import Architecture, Precision, Preprocessing, UnrolledSettings
 from bakit.training.plan import TrainingPlan
 from bakit.training.run import Progress, train
 

@@ -9,14 +9,14 @@ import numpy as np
 
 from bakit.backends import coreml_remote
 from bakit.backends.coreml_library import coremltools
-from bakit.closing import Closing
 from bakit.errors import BundleError, InputError
+from bakit.session import Closing
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from bakit.bundle import Artifact
-    from bakit.targets import Session, Tensors
+    from bakit.session import Session, Tensors
 
 COMPUTE_UNITS = {
     "all": "ALL",

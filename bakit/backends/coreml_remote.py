@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from bakit.backends.coreml_library import remote_parts
-from bakit.closing import Closing
 from bakit.errors import BundleError, InputError, MissingProgramError
+from bakit.session import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from pathlib import Path
 
-    from bakit.targets import Tensors
+    from bakit.session import Tensors
 
 VARIABLE = "BAKIT_COREML_DEVICE"
 TEAM = "BAKIT_COREML_TEAM"

@@ -13,25 +13,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bakit.bundle import Artifact
-from bakit.closing import Closing
 from bakit.errors import BundleError
 from bakit.files import sha256
-from bakit.targets import Precision, Target
-from bakit.tensors import (
+from bakit.session import (
+    Closing,
     localizer_inputs,
     localizer_outputs,
     regressor_inputs,
     regressor_outputs,
 )
+from bakit.settings import Precision
+from bakit.targets import Target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from bakit.bundle import Role
-    from bakit.checkpoint import Checkpoint
-    from bakit.targets import ExportRequest, Tensors
-    from bakit.tensors import TensorSpec
+    from bakit.model.checkpoint import Checkpoint
+    from bakit.session import Tensors, TensorSpec
+    from bakit.targets import ExportRequest
 
 FAKE = Target(
     name="fake",

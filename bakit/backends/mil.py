@@ -13,8 +13,8 @@ import numpy as np
 
 from bakit.backends.coreml_library import coremltools, milproto
 from bakit.backends.mil_operators import OPERATORS
-from bakit.closing import Closing
 from bakit.errors import BundleError
+from bakit.session import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from bakit.bundle import Artifact
-    from bakit.targets import Tensors
+    from bakit.session import Tensors
 
     Values = dict[int, Any]
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bakit.closing import Closing
 from bakit.errors import BundleError
+from bakit.session import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from bakit.bundle import Artifact
-    from bakit.targets import Tensors
+    from bakit.session import Tensors
 
 # Importing OpenVINO reports the import to a server and leaves an identifier in the home folder,
 # unless a file there says no. Without this package it does neither, and nothing else needs it.

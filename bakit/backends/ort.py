@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import onnxruntime
 
-from bakit.closing import Closing
 from bakit.errors import BundleError
+from bakit.session import Closing
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from bakit.bundle import Artifact
-    from bakit.targets import Tensors
+    from bakit.session import Tensors
 
 PROVIDER = "CPUExecutionProvider"
 

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from bakit.checkpoint import Checkpoint
-from bakit.closing import Closing
-from bakit.localizer_models import draw_hand, localize_autograd
-from bakit.models import regressor_from_weights
+from bakit.model.checkpoint import Checkpoint
+from bakit.model.localizers import draw_hand, localize_autograd
+from bakit.model.regressor import regressor_from_weights
+from bakit.session import Closing
 from bakit.settings import StudentSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from bakit.bundle import Artifact
-    from bakit.targets import Tensors
+    from bakit.session import Tensors
 
 
 class _EagerSession(Closing):

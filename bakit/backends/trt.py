@@ -1,7 +1,8 @@
 """TensorRT 8.2 to 11: builds an engine on this device at first use, then runs it.
 
-What drives TensorRT is the device agent's (``bakit.bench.agent``), which has to be one file of its
-own: one home for it, so that a bundle runs in an app as it was measured.
+The device agent (``bakit.bench.device.agent``), which has to be one file, drives TensorRT; this
+module calls it,
+so that a bundle runs in an app as it was measured.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bakit.bench import agent
-from bakit.closing import Closing
+from bakit.bench.device import agent
 from bakit.errors import BundleError, MissingProgramError, UnsupportedTargetError
+from bakit.session import Closing
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from bakit.bundle import Artifact
-    from bakit.targets import Tensors
+    from bakit.session import Tensors
 
 WORKSPACE_MB = 256
 """Memory that the builder may use, in 2^20 bytes: what a Jetson Nano can spare."""
@@ -30,7 +31,7 @@ class TrtSession(Closing):
     Args:
         root: The bundle's folder.
         artifact: The model.
-        info: What this machine has (``bakit.bench.agent.device_info``).
+        info: What this machine has (``bakit.bench.device.agent.device_info``).
 
     Raises:
         BundleError: If the engine cannot be built or opened.

@@ -18,7 +18,7 @@ COMMANDS = {
     "check": "Judge ONNX graphs against where they are to run: TensorRT, Jetson.",
     "demo": "Run the whole main job on generated radiographs.",
     "describe": "Show what is in a labelled folder, and what is wrong with it.",
-    "distill": "Teach a small network to find the hand: the student, or the amortised localizer.",
+    "distill": "Train the student, a small network that finds the hand.",
     "doctor": "Show what is installed and what each target still needs.",
     "evaluate": "Measure a model's errors on labelled radiographs.",
     "export": "Turn a float checkpoint into a bundle for a target.",

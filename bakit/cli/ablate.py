@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from bakit.ablate.table import TABLE_2
 from bakit.cli.tables import new_console, new_table, print_line, safe
 from bakit.cli.training_options import (
     accelerator_options,
@@ -19,13 +18,14 @@ from bakit.cli.training_options import (
     recipe_option,
 )
 from bakit.recipes import default_recipe, get_recipe
+from bakit.studies.ablate.table import TABLE_2
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bakit.ablate.run import Outlook, Watch
-    from bakit.ablate.runs import Run
-    from bakit.ablate.table import Ablation, Measured
+    from bakit.studies.ablate.run import Outlook, Watch
+    from bakit.studies.ablate.runs import Run
+    from bakit.studies.ablate.table import Ablation, Measured
     from bakit.training.callbacks import Epoch
     from bakit.training.run import Progress
 
@@ -114,10 +114,10 @@ def command(
     )
     import msgspec
 
-    from bakit.ablate.run import ablate
     from bakit.cli.progress import steps
-    from bakit.localizers import get_localizer
+    from bakit.hand.weights import get_localizer
     from bakit.settings import Architecture, Preprocessing
+    from bakit.studies.ablate.run import ablate
     from bakit.training.fitting import Hardware
     from bakit.training.plan import TrainingPlan
 
@@ -155,7 +155,7 @@ def command(
 
 def _watch(on_step: Callable[[str, int], None], epochs: int) -> Watch:
     """Return what says on stderr how far the ablation is; bars are named by the row."""
-    from bakit.ablate.run import Watch
+    from bakit.studies.ablate.run import Watch
     from bakit.training.run import Progress
 
     places: dict[str, str] = {}
@@ -202,7 +202,7 @@ def print_ablation(ablation: Ablation, out: Path) -> None:
     """Print an ablation on stdout: a table, what it does not say, and where it is."""
     from rich.text import Text
 
-    from bakit.ablate.report import (
+    from bakit.studies.ablate.report import (
         JSON,
         MARKDOWN,
         PLOT,

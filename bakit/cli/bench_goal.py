@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bakit.bench.goal import GoalLine, GoalResult
-    from bakit.bench.report import Report
+    from bakit.bench.gate.goal import GoalLine, GoalResult
+    from bakit.bench.report.document import Report
     from bakit.bundle import Bundle
 
 
@@ -24,7 +24,7 @@ def goal_bundles(bundles: Sequence[Path], data: Path | None) -> list[Bundle]:
     Raises:
         InputError: If there is no labelled folder or no INT8 bundle, or one is too old.
     """
-    from bakit.bench.goal import check_candidates
+    from bakit.bench.gate.goal import check_candidates
     from bakit.bundle import Bundle
 
     if data is None:
@@ -39,7 +39,7 @@ def finish_goal(
     """Check the goal, print its lines, write the result if asked; return whether it is met."""
     import msgspec
 
-    from bakit.bench.goal import check_goal
+    from bakit.bench.gate.goal import check_goal
     from bakit.files import write_file
 
     result = check_goal(report, bundles)

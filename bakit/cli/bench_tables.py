@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from bakit.bench.recommend import Recommendation, Standing
-    from bakit.bench.report import BundleReport, DriftReport, Report
+    from bakit.bench.gate.recommend import Recommendation, Standing
+    from bakit.bench.report.document import BundleReport, DriftReport, Report
 
 STAGES = ("decode", "localize", "preprocess", "regress", "total")
 WIDTH = 140
@@ -85,7 +85,7 @@ def write_pages(report: Report, html_file: Path | None, md_file: Path | None) ->
 
 def print_report(report: Report) -> None:
     """Print a report as tables on stdout, and what to ship."""
-    from bakit.bench.recommend import recommend
+    from bakit.bench.gate.recommend import recommend
 
     advice = recommend(report)
     console = new_console(WIDTH)

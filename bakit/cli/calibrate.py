@@ -120,9 +120,9 @@ def command(
       bakit calibrate run/best.safetensors radiographs/ --search --plots plots/
       bakit export run/best.safetensors --target onnx --int8 --calibration ranges.json
     """
+    from bakit.calib.command import calibrate_file, search_file
     from bakit.calib.search import Limits
     from bakit.cli.progress import progress, steps
-    from bakit.export.calibrate_command import calibrate_file, search_file
 
     checkpoint, data = checkpoint_and_data(paths)
     if not searching:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from bakit.describe.document import Description
-    from bakit.describe.findings import Finding
+    from bakit.studies.describe.document import Description
+    from bakit.studies.describe.findings import Finding
 
 SHOWN = 10
 """Findings of one kind that are printed; --json has them all."""
@@ -52,9 +52,9 @@ def command(data: Path, against: tuple[Path, ...], plots: Path | None, *, as_jso
     import msgspec
 
     from bakit.cli.progress import progress
-    from bakit.describe.plots import draw_plots
-    from bakit.describe.run import count_images, describe
     from bakit.figures import check_plots
+    from bakit.studies.describe.plots import draw_plots
+    from bakit.studies.describe.run import count_images, describe
 
     if plots is not None:
         check_plots(plots)
@@ -69,7 +69,7 @@ def command(data: Path, against: tuple[Path, ...], plots: Path | None, *, as_jso
 
 def print_description(description: Description, plots: Sequence[Path] = ()) -> None:
     """Print a description as tables on stdout, then its plots, then what is wrong."""
-    from bakit.describe.findings import find, verdict
+    from bakit.studies.describe.findings import find, verdict
 
     console = new_console()
     print_line(console, description.folder)

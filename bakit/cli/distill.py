@@ -3,26 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-from click.core import ParameterSource
-
-from bakit.errors import InputError
-
-if TYPE_CHECKING:
-    from bakit.localizers import Localizer
-    from bakit.settings import LocalizerMethod
-
-_ONLY = {
-    "empties": "student",
-    "batch_size": "student",
-    "learning_rate": "student",
-    "candidates": "amortised",
-    "references": "amortised",
-    "warm_steps": "amortised",
-}
-"""Options of one method only."""
 
 
 @click.command("distill")
@@ -30,44 +13,13 @@ _ONLY = {
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="File to write, .safetensors."
 )
+@click.option("--images", default=4000, show_default=True, help="Images to learn from.")
+@click.option("--phantoms", default=2500, show_default=True, help="Phantoms to learn from.")
+@click.option("--empties", default=600, show_default=True, help="Pictures without a hand.")
+@click.option("--steps", default=3000, show_default=True, help="Updates.")
+@click.option("--batch-size", default=48, show_default=True, help="Pictures an update.")
 @click.option(
-    "--method",
-    type=click.Choice(["student", "amortised"]),
-    default="student",
-    show_default=True,
-    help="student: a network that learns to draw the hand. amortised: the unrolled localizer's, "
-    "trained on a few reference images; the best of many candidates.",
-)
-@click.option(
-    "--images",
-    type=int,
-    help="Images to learn from, 4000; of the amortised, to look for hard ones in, 1500.",
-)
-@click.option(
-    "--phantoms",
-    type=int,
-    help="Phantoms to learn from, 2500; of the amortised, to choose by, 100.",
-)
-@click.option("--steps", type=int, help="Updates, 3000; of an amortised candidate, 60.")
-@click.option(
-    "--empties", type=int, default=600, show_default=True, help="Student: pictures without a hand."
-)
-@click.option(
-    "--batch-size", type=int, default=48, show_default=True, help="Student: pictures an update."
-)
-@click.option(
-    "--learning-rate", type=float, default=3e-3, show_default=True, help="Student: AdamW's highest."
-)
-@click.option("--candidates", type=int, default=96, show_default=True, help="Amortised: trainings.")
-@click.option(
-    "--references", type=int, default=5, show_default=True, help="Amortised: images of each."
-)
-@click.option(
-    "--warm-steps",
-    type=click.IntRange(0, 1000),
-    default=0,
-    show_default=True,
-    help="Amortised: further updates on the very image where the hand is to be found.",
+    "--learning-rate", default=3e-3, show_default=True, help="AdamW's highest, one-cycle."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
@@ -80,20 +32,15 @@ _ONLY = {
     "--split-seed", type=click.IntRange(0), default=0, show_default=True, help="As in bakit train."
 )
 @click.option("--workers", type=click.IntRange(1), help="Processes that prepare pictures.")
-@click.pass_context
 def command(
-    ctx: click.Context,
-    /,
     data: Path,
     out: Path,
-    method: LocalizerMethod,
-    seed: int,
     exclude: tuple[Path, ...],
     split_seed: int,
     workers: int | None,
-    **numbers: float | None,
+    **numbers: Any,  # noqa: ANN401  # the numbers of Lessons, by name
 ) -> None:
-    """Teach a small network to find the hand.
+    """Train the student, a small network that finds the hand.
 
     Only the training part of DATA is used, without its labels. The file is for --localizer of
     bakit train and --method of bakit localize.
@@ -101,32 +48,8 @@ def command(
     \b
     Example:
       bakit distill radiographs/ --out student.safetensors
-      bakit distill radiographs/ --method amortised --out amortised.safetensors
     """
-    for name, owner in _ONLY.items():
-        if owner == method:
-            continue
-        if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT:
-            option = name.replace("_", "-")
-            message = f"--{option} is not an option of --method {method}, but of --method {owner}"
-            raise InputError(message)
-        del numbers[name]
-    # The shared ones have a default in each method.
-    chosen: dict[str, Any] = {name: v for name, v in numbers.items() if v is not None}
-    data_options: dict[str, Any] = {
-        "exclude": exclude,
-        "split_seed": split_seed,
-        "workers": workers,
-    }
-    run = _student if method == "student" else _amortised
-    found = run(data, out, chosen | {"seed": seed}, data_options)
-    click.echo(f"{out}  {sum(v.size for v in found.weights.values())} weights")
-
-
-def _student(
-    data: Path, out: Path, numbers: dict[str, Any], data_options: dict[str, Any]
-) -> Localizer:
-    from bakit.cli.progress import steps as progress_steps
+    from bakit.cli.progress import steps
     from bakit.training.distill import Lessons, distill
 
     lessons = Lessons(**numbers)
@@ -138,32 +61,15 @@ def _student(
         "asking the teacher": lessons.images,
         "teaching": lessons.steps,
     }
-    with progress_steps(totals) as on_step:
-        return distill(data, out, lessons, on_step=on_step, on_loss=on_loss, **data_options)
-
-
-def _amortised(
-    data: Path, out: Path, numbers: dict[str, Any], data_options: dict[str, Any]
-) -> Localizer:
-    from bakit.cli.progress import steps as progress_steps
-    from bakit.settings import AmortisedSettings
-    from bakit.training.amortise import FINALISTS, Trials, amortise
-
-    settings = AmortisedSettings(steps=numbers.pop("warm_steps"))
-    trials = Trials(**numbers)
-
-    def on_best(number: int, overlap: float) -> None:
-        click.echo(f"candidate {number} of {trials.candidates}: IoU {overlap:.4f}", err=True)
-
-    totals: dict[str, int | None] = {
-        "asking the student": trials.images,
-        "drawing phantoms": trials.phantoms,
-        "training candidates": trials.candidates,
-        "judging the best": min(FINALISTS, trials.candidates),
-    }
-    with progress_steps(totals) as on_step:
-        found = amortise(
-            data, out, trials, settings=settings, on_step=on_step, on_best=on_best, **data_options
+    with steps(totals) as on_step:
+        found = distill(
+            data,
+            out,
+            lessons,
+            exclude=exclude,
+            split_seed=split_seed,
+            workers=workers,
+            on_step=on_step,
+            on_loss=on_loss,
         )
-    click.echo(found.origin, err=True)
-    return found
+    click.echo(f"{out}  {sum(v.size for v in found.weights.values())} weights")

@@ -18,8 +18,8 @@ def command() -> None:
 
     from bakit import __version__
     from bakit.bench.phone.web import find_runtime
-    from bakit.checkpoint import SHIPPED
     from bakit.errors import MissingBackendError
+    from bakit.model.checkpoint import SHIPPED
     from bakit.targets import find_targets
 
     click.echo(f"bakit {__version__}, Python {platform.python_version()}, {platform.platform()}")

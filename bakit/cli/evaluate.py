@@ -12,7 +12,7 @@ from bakit.cli.tables import new_console, new_table
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from bakit.evaluate.document import Evaluation, Predicted
+    from bakit.studies.evaluate.document import Evaluation, Predicted
 
 SHOWN = 5
 """Worst images and unreadable ones that are printed; --json has more."""
@@ -82,9 +82,9 @@ def command(
     import msgspec
 
     from bakit.cli.progress import progress
-    from bakit.evaluate.plots import draw_plots
-    from bakit.evaluate.run import choose_images, evaluate, open_model
     from bakit.figures import check_plots
+    from bakit.studies.evaluate.plots import draw_plots
+    from bakit.studies.evaluate.run import choose_images, evaluate, open_model
 
     if plots is not None:
         check_plots(plots)

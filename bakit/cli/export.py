@@ -10,7 +10,8 @@ import click
 from bakit.cli.paths import BUNDLES
 
 if TYPE_CHECKING:
-    from bakit.settings import LocalizerForm
+    from bakit.model.checkpoint import Checkpoint
+    from bakit.settings import LocalizerForm, Ranges
 
 
 @click.command("export")
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 @click.option(
     "--localizer",
     metavar="METHOD|FILE",
-    help="Find the hand by student, unrolled, amortised or a file of bakit distill. "
+    help="Find the hand by student, unrolled or a file of bakit distill. "
     "Default: as the checkpoint does.",
 )
 @click.option(
@@ -81,18 +82,23 @@ def command(
     from bakit.cli.progress import progress
     from bakit.export.command import export_all
 
-    with progress("calibrating") as on_done:
-        bundles = export_all(
-            checkpoint,
-            targets,
-            precision,
-            out,
-            calibration=calibration,
-            localizer=localizer,
-            numbers={name: value for name, value in numbers.items() if value is not None},
-            localizer_form=localizer_form,
-            on_done=on_done,
-        )
+    def find_ranges(loaded: Checkpoint) -> Ranges:
+        from bakit.calib.command import ranges_of
+
+        assert calibration is not None
+        with progress("calibrating") as on_done:
+            return ranges_of(loaded, calibration, on_done)
+
+    bundles = export_all(
+        checkpoint,
+        targets,
+        precision,
+        out,
+        find_ranges=None if calibration is None else find_ranges,
+        localizer=localizer,
+        numbers={name: value for name, value in numbers.items() if value is not None},
+        localizer_form=localizer_form,
+    )
     for bundle in bundles:
         share = bundle.artifact("regressor").int8_share
         int8 = f"  INT8: {share:.1%} of the multiply-adds" if share else ""

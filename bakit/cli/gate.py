@@ -126,10 +126,10 @@ def command(
     import msgspec
 
     from bakit.bench import read_report
-    from bakit.bench.gate import LIMITS
-    from bakit.bench.gate_baseline import renew
-    from bakit.bench.gate_output import github_lines, write_junit
-    from bakit.bench.verdict import read_known_failures
+    from bakit.bench.gate.baseline import renew
+    from bakit.bench.gate.check import LIMITS
+    from bakit.bench.gate.output import github_lines, write_junit
+    from bakit.bench.gate.verdict import read_known_failures
 
     if update and baseline is None:
         message = "--update needs --baseline FILE: where to write it"

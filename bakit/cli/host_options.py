@@ -13,7 +13,7 @@ from bakit.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bakit.bench.report import Report
+    from bakit.bench.report.document import Report
 
 
 def host_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -95,9 +95,9 @@ def bench_on_host(
     on_stage: Callable[[str, float], None],
 ) -> Report:
     """Measure on the device that was asked for."""
-    from bakit.bench.pack import AgentSettings
-    from bakit.bench.remote import bench_host
-    from bakit.bench.ssh import Remote
+    from bakit.bench.device.pack import AgentSettings
+    from bakit.bench.device.run import bench_host
+    from bakit.bench.device.ssh import Remote
 
     settings = AgentSettings(
         min_queries=queries,

@@ -24,6 +24,6 @@ def command(path: Path) -> None:
 
         click.echo(encode_manifest(Bundle.read(path).manifest), nl=False)
         return
-    from bakit.checkpoint import Checkpoint
+    from bakit.model.checkpoint import Checkpoint
 
     click.echo(msgspec.json.format(msgspec.json.encode(Checkpoint.read(path).header), indent=2))

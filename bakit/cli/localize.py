@@ -13,7 +13,7 @@ import click
     "--method",
     default="student",
     show_default=True,
-    help="student, unrolled (the paper's steps on the image), amortised, or a file of bakit "
+    help="student, unrolled (the paper's steps on the image), or a file of bakit "
     "distill. Needs bakit[export].",
 )
 @click.option(
@@ -45,7 +45,7 @@ def command(
     """
     import msgspec
 
-    from bakit.localization import localize_files
+    from bakit.studies.localize import localize_files
 
     found = localize_files(images, method=method, bundle=bundle, overlay=overlay, threads=threads)
     for image, place in found:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from bakit.bench.phone.door import PageAddress, PhoneOptions
+    from bakit.bench.phone.listener import PageAddress, PhoneOptions
     from bakit.bench.phone.run import PhoneResult
-    from bakit.bench.report import Report
+    from bakit.bench.report.document import Report
 
 
 def phone_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -88,7 +88,7 @@ def bench_phone(
         asked: What ``check_phone_options`` returned.
         how: Arguments of ``run_phone``.
     """
-    from bakit.bench.phone.door import PhoneOptions
+    from bakit.bench.phone.listener import PhoneOptions
     from bakit.bench.phone.run import run_phone
 
     options = PhoneOptions(**asked)

@@ -68,7 +68,7 @@ def command(
       bakit predict hand.dcm --sr report.dcm
       bakit predict hand.png --sex F --bundle bakit-bundles/bakit-rsna100-onnx-int8 --json
     """
-    from bakit.display import age_text
+    from bakit.report.text import age_text
     from bakit.runtime import Runtime
 
     with Runtime(bundle or only_bundle(), threads) as runtime:
@@ -78,7 +78,7 @@ def command(
     rejected = prediction.age_months is None
     line = _sds(prediction, reference) if reference is not None else ""
     if not rejected and (sr is not None or fhir is not None):
-        from bakit.reports import write_reports
+        from bakit.report.fhir import write_reports
 
         write_reports(prediction, image, sr=sr, fhir=fhir)
     if as_json:
@@ -94,8 +94,8 @@ def command(
 
 def _sds(prediction: Prediction, table: Path) -> str:
     """Return the SDS in words, to be put behind the age."""
-    from bakit.display import read_reference
     from bakit.errors import InputError
+    from bakit.report.text import read_reference
 
     reference = read_reference(table)
     if prediction.age_months is None:

@@ -10,7 +10,7 @@ import click
 from bakit.cli.paths import checkpoint_and_data, paths_argument
 
 if TYPE_CHECKING:
-    from bakit.quality import QualityLimits
+    from bakit.quality.limits import QualityLimits
 
 
 @click.command("quality")
@@ -37,7 +37,7 @@ def command(paths: tuple[Path, ...], out: Path, threads: int, *, as_json: bool) 
     import msgspec
 
     from bakit.cli.progress import steps
-    from bakit.qualify import qualify_file
+    from bakit.studies.quality import qualify_file
 
     checkpoint, data = checkpoint_and_data(paths)
     with steps() as on_step:

@@ -10,7 +10,7 @@ import click
 from bakit.cli.tables import new_console, new_table, print_line
 
 if TYPE_CHECKING:
-    from bakit.stress.document import Stress
+    from bakit.studies.stress.document import Stress
 
 
 @click.command("stress")
@@ -82,10 +82,10 @@ def command(
     import msgspec
 
     from bakit.cli.progress import progress
-    from bakit.evaluate.run import choose_images, open_model
     from bakit.figures import check_plots
-    from bakit.stress.plots import draw_stress
-    from bakit.stress.run import stress
+    from bakit.studies.evaluate.run import choose_images, open_model
+    from bakit.studies.stress.plots import draw_stress
+    from bakit.studies.stress.run import stress
 
     if plots is not None:
         check_plots(plots)

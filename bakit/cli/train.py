@@ -139,7 +139,7 @@ def command(
     except ValueError as error:
         raise InputError(str(error)) from error
     chosen = get_recipe(recipe or default_recipe(pretrained), pretrained=pretrained, **numbers)
-    from bakit.localizers import get_localizer
+    from bakit.hand.weights import get_localizer
     from bakit.training.fitting import Hardware
     from bakit.training.plan import TrainingPlan
     from bakit.training.run import Progress, train

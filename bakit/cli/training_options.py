@@ -60,7 +60,7 @@ localizer_option = click.option(
     "--localizer",
     default="student",
     show_default=True,
-    help="What finds the hand: student, unrolled, amortised, or a file of bakit distill.",
+    help="Localizer: student, unrolled, or a file of bakit distill.",
 )
 
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from bakit.geometry import Box
+from bakit.image.box import Box
 from bakit.phantoms import anatomy, carpals, film, markers, scene, skeleton
 from bakit.phantoms.flesh import flesh_map
 from bakit.phantoms.pose import draw_pose
@@ -66,6 +66,11 @@ class Phantom:
     box: Box
     mask: npt.NDArray[np.bool_]
     nuisances: tuple[str, ...]
+
+    @property
+    def inverted(self) -> bool:
+        """Whether bones are dark."""
+        return "inverted" in self.nuisances
 
 
 def make_phantom(

@@ -1,4 +1,4 @@
 """Training: labelled radiographs to a float checkpoint."""
 
 # lightning imports torchvision, which needs this first.
-from bakit import torchvision_ops as torchvision_ops
+from bakit.model import torchvision_ops as torchvision_ops

@@ -1,58 +1,40 @@
-"""Box and polarity of the hand in many images: found in parallel, remembered between runs."""
+"""The hand in many images: in parallel, remembered between runs."""
 
 from __future__ import annotations
 
-import inspect
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
-from bakit import hand
-from bakit import locate as locate_module
-from bakit import preprocess as preprocess_module
 from bakit.backends.ort import OrtSession
-from bakit.export.onnx_localizer import localizer_model
-from bakit.export.onnx_writer import serialize
+from bakit.data.parallel import in_processes
+from bakit.export.onnx.localizer import localizer_model
+from bakit.export.onnx.writer import serialize
 from bakit.files import file_sha256, sha256, write_file
-from bakit.geometry import Box  # noqa: TC001  # msgspec reads Hand's types
-from bakit.locate import locate
-from bakit.preprocess import decode
-from bakit.training.processes import spread
+from bakit.hand.found import Place
+from bakit.hand.prepare import OpenLocalizer, find
+from bakit.image.read import decode
+from bakit.settings import Preprocessing
+from bakit.training.code import code_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from bakit.dataset import Sample
-    from bakit.localizers import Localizer
-    from bakit.settings import LocalizerSettings, Preprocessing
+    from bakit.data.labels import Sample
+    from bakit.hand.weights import Localizer
+    from bakit.settings import LocalizerSettings
 
-
-class Hand(NamedTuple):
-    """Where the hand is and its polarity: the localizer's inputs to the preprocessing.
-
-    Attributes:
-        box: In pixels of the image; None for the whole image.
-        inverted: Whether bones are dark.
-    """
-
-    box: Box | None
-    inverted: bool = False
-
-
-Hands: TypeAlias = dict[str, Hand]
-
-WHOLE = Hand(None)
-"""The whole image, not inverted."""
+Places: TypeAlias = dict[str, Place]
 
 _SAVE_EVERY = 200
-"""Images between two writes of the file of hands: little is lost when a run is killed."""
+"""Images between two writes of the file of boxes: little is lost when a run is killed."""
 
-HANDS = "hands.json"
+BOXES = "boxes.json"
 
 
-def hands_by_id(
+def places_by_id(
     samples: Sequence[Sample],
     preprocessing: Preprocessing,
     localizer: Localizer,
@@ -60,34 +42,34 @@ def hands_by_id(
     *,
     workers: int | None = None,
     on_done: Callable[[int], None] = lambda _: None,
-) -> Hands:
-    """Return the hand by sample id; ``WHOLE`` for all where images are used whole.
+) -> Places:
+    """Return the hand by sample id; the whole image for all where hands are not localized.
 
     Args:
         samples: Whose images.
         preprocessing: Whether hands are localized at all.
-        localizer: What finds the hand.
-        cache: Folder that remembers hands.
-        workers: As for ``find_hands``.
-        on_done: As for ``find_hands``.
+        localizer: Finds the hand.
+        cache: Folder that remembers boxes.
+        workers: As for ``find_places``.
+        on_done: As for ``find_places``.
 
     Raises:
         ImageError: If an image cannot be used.
     """
     if not preprocessing.localize:
-        return dict.fromkeys((sample.id for sample in samples), WHOLE)
-    found = find_hands(
+        return {sample.id: Place(None) for sample in samples}
+    found = find_places(
         [sample.path for sample in samples],
         serialize(localizer_model(localizer.weights, localizer.settings)),
         localizer.settings,
-        cache / HANDS,
+        cache / BOXES,
         workers=workers,
         on_done=on_done,
     )
-    return {sample.id: hand for sample, hand in zip(samples, found, strict=True)}
+    return {sample.id: place for sample, place in zip(samples, found, strict=True)}
 
 
-def find_hands(
+def find_places(
     paths: Sequence[Path],
     localizer: bytes,
     settings: LocalizerSettings,
@@ -95,66 +77,59 @@ def find_hands(
     *,
     workers: int | None = None,
     on_done: Callable[[int], None] = lambda _: None,
-) -> list[Hand]:
+) -> list[Place]:
     """Run the localizer once on each image.
 
     Args:
         paths: Image files.
         localizer: The localizer as an ONNX model.
         settings: Its settings.
-        cache: File of hands by digest of image and localizer; read, added to and written.
-        workers: Processes; one a core when None.
+        cache: File of places by digest of image, localizer and code; read, added to and written.
+        workers: Processes; one a CPU when None.
         on_done: Called with the number of images done since the last call.
 
     Returns:
-        The hand in each image, ``WHOLE`` where none was found.
+        Box and polarity in each image; no box where no hand was found.
 
     Raises:
         ImageError: If an image cannot be used.
     """
     known = _read(cache)
-    # What is fed to the localizer and what chooses among its labels are part of it.
-    code = [
-        inspect.getsource(module).encode() for module in (hand, locate_module, preprocess_module)
-    ]
-    model = sha256(b"".join([localizer, *code]))
+    model = sha256(localizer) + code_digest()
     keys = [sha256((file_sha256(path) + model).encode()) for path in paths]
     todo = [(key, path) for key, path in zip(keys, paths, strict=True) if key not in known]
     on_done(len(paths) - len(todo))
     if todo:
         start = partial(_start, localizer, settings)
-        found = spread(_hand, [path for _, path in todo], workers, on_done, start)
-        for count, ((key, _), one) in enumerate(zip(todo, found, strict=True), start=1):
-            known[key] = one
+        found = in_processes(_place, [path for _, path in todo], workers, on_done, start)
+        for count, ((key, _), place) in enumerate(zip(todo, found, strict=True), start=1):
+            known[key] = place
             if count % _SAVE_EVERY == 0:
                 _write(cache, known)
         _write(cache, known)
     return [known[key] for key in keys]
 
 
-def _read(cache: Path) -> Hands:
-    """Return the hands of an earlier run; a file that cannot be read is made again."""
+def _read(cache: Path) -> Places:
+    """Return the places of an earlier run; a file that cannot be read is made again."""
     try:
-        return msgspec.json.decode(cache.read_bytes(), type=dict[str, Hand])
+        return msgspec.json.decode(cache.read_bytes(), type=dict[str, Place])
     except (OSError, UnicodeDecodeError, msgspec.MsgspecError):
         return {}
 
 
-def _write(cache: Path, known: Hands) -> None:
+def _write(cache: Path, known: Places) -> None:
     write_file(cache, msgspec.json.encode(known, order="sorted"))
 
 
-_session: OrtSession
-_settings: LocalizerSettings
+_localizer: OpenLocalizer
 
 
 def _start(localizer: bytes, settings: LocalizerSettings) -> None:
     """Open the localizer once in a worker process."""
-    global _session, _settings  # a worker's own
-    _session = OrtSession(localizer, threads=1)
-    _settings = settings
+    global _localizer  # a worker's own
+    _localizer = OpenLocalizer(OrtSession(localizer, threads=1), settings)
 
 
-def _hand(path: Path) -> Hand:
-    found = locate(decode(path), _session, _settings)
-    return Hand(found.box, found.inverted)
+def _place(path: Path) -> Place:
+    return find(decode(path), _localizer, Preprocessing())[1].place

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import nn
 
-    from bakit.checkpoint import Weights
+    from bakit.types import Weights
 
 
 class Epoch(msgspec.Struct, frozen=True):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-import sys
 import tempfile
 from dataclasses import dataclass
-from functools import cache as cache_forever
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,29 +15,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bakit import geometry, levels
-from bakit import phantoms as phantoms_package
-from bakit import preprocess as preprocess_module
+from bakit.data.parallel import in_processes
 from bakit.files import file_sha256, sha256
-from bakit.geometry import Box
+from bakit.hand.found import Place
+from bakit.hand.prepare import crop, to_bytes
+from bakit.image.box import Box
+from bakit.image.read import decode
 from bakit.phantoms.phantom import draw_labels, make_phantom
-from bakit.preprocess import decode, preprocess
-from bakit.training import degrade as degrade_module
-from bakit.training.boxes import WHOLE, Hand
+from bakit.processes import cpu_count
+from bakit.training.code import code_digest
 from bakit.training.degrade import degrade
-from bakit.training.processes import spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    import numpy.typing as npt
-
-    from bakit.dataset import Sample
-    from bakit.levels import Grey
+    from bakit.data.labels import Sample
     from bakit.settings import Preprocessing
-    from bakit.training.boxes import Hands
-
-    Pixels = npt.NDArray[np.uint8]
+    from bakit.types import Bytes, Grey
 
 PHANTOM_SEEDS = 1_000_000
 """The first seed of training phantoms: far from those of golden, demo and test phantoms."""
@@ -49,7 +40,7 @@ _PHANTOM_HEIGHTS = (100, 420)
 """Phantoms are drawn at a random height: small ones are grainy, large ones are smooth."""
 
 _EVALUATION_PIXELS = 256 * 96 * 96
-"""Pixels of a batch without gradients; the network needs about 800 bytes for each."""
+"""Bytes of a batch without gradients; the network needs about 800 bytes for each."""
 
 _SQUASHED = 100
 """Side of the phantoms that are shrunk to a square by picking pixels, as public sets are."""
@@ -105,7 +96,7 @@ ONE_CROP = Jitter()
 
 def load_part(
     samples: Sequence[Sample],
-    hands: Hands,
+    places: dict[str, Place],
     settings: Preprocessing,
     cache: Path | None = None,
     jitter: Jitter = ONE_CROP,
@@ -116,7 +107,7 @@ def load_part(
 
     Args:
         samples: What to read.
-        hands: The hand by sample id.
+        places: The hand by sample id.
         settings: Preprocessing.
         cache: Folder for prepared images, by digest of all that they were made from; they are kept
             in memory alone when None.
@@ -128,11 +119,11 @@ def load_part(
     """
     key: list[object] = ["images", msgspec.to_builtins(settings), *jitter]
     for sample in samples:
-        key += [sample.id, file_sha256(sample.path), *hands[sample.id]]
+        key += [sample.id, file_sha256(sample.path), places[sample.id]]
 
-    def rows() -> Iterator[Pixels]:
+    def rows() -> Iterator[Bytes]:
         for index, sample in enumerate(samples):
-            yield _crops(decode(sample.path), hands[sample.id], settings, jitter, index)
+            yield _crops(decode(sample.path), places[sample.id], settings, jitter, index)
 
     shape = (len(samples), jitter.crops, settings.image_size, settings.image_size)
     images = _cached(cache, key, shape, rows, on_done) if cache else np.stack(list(rows()))
@@ -165,10 +156,10 @@ def phantom_part(
     seeds = range(first, first + count)
     key: list[object] = ["phantoms", msgspec.to_builtins(settings), *jitter, first, count]
 
-    def rows() -> Iterator[Pixels]:
+    def rows() -> Iterator[Bytes]:
         make = partial(_phantom_crops, settings=settings, jitter=jitter)
-        processes = min(workers or os.cpu_count() or 1, max(count // 16, 1))
-        return spread(make, seeds, processes, lambda _: None, chunk=8)  # _cached counts
+        processes = min(workers or cpu_count(), max(count // 16, 1))
+        return in_processes(make, seeds, processes, chunk=8)  # _cached counts
 
     shape = (count, jitter.crops, settings.image_size, settings.image_size)
     images = _cached(cache, key, shape, rows, on_done)
@@ -178,26 +169,25 @@ def phantom_part(
     return Part(torch.from_numpy(images), sexes, ages)
 
 
-def _phantom_crops(seed: int, settings: Preprocessing, jitter: Jitter) -> Pixels:
+def _phantom_crops(seed: int, settings: Preprocessing, jitter: Jitter) -> Bytes:
     """Draw one phantom and crop it."""
     generator = np.random.default_rng([seed, 20])
     phantom = make_phantom(seed, height=int(generator.integers(*_PHANTOM_HEIGHTS)))
     grey = decode(phantom.image)
-    hand = Hand(phantom.box) if settings.localize else WHOLE
+    box = phantom.box if settings.localize else None
     if generator.random() < 0.5:
         square = (_SQUASHED, _SQUASHED)
-        if hand.box:
-            hand = Hand(hand.box.scale((grey.shape[0], grey.shape[1]), square))
+        box = box and box.scale((grey.shape[0], grey.shape[1]), square)
         grey = cv2.resize(grey, square, interpolation=cv2.INTER_NEAREST).astype(np.float32)
-    return _crops(grey, hand, settings, jitter, seed)
+    return _crops(grey, Place(box, phantom.inverted), settings, jitter, seed)
 
 
-def _crops(grey: Grey, hand: Hand, settings: Preprocessing, jitter: Jitter, index: int) -> Pixels:
-    """Return ``(K, S, S)`` uint8: the hand's crop, then those of boxes near to it."""
+def _crops(grey: Grey, place: Place, settings: Preprocessing, jitter: Jitter, index: int) -> Bytes:
+    """Return ``(K, S, S)`` uint8: the box's crop, then those of boxes near to it."""
     generator = np.random.default_rng([jitter.seed, index, 3])
     height, width = grey.shape
-    whole = hand.box or Box(0, 0, width, height)
-    films = [(grey, hand.box)]
+    whole = place.box or Box(0, 0, width, height)
+    films = [(grey, place.box)]
     for _ in range(1, jitter.crops):
         x0, y0, x1, y1 = generator.uniform(-jitter.share, jitter.share, 4)
         across, down = whole.x1 - whole.x0, whole.y1 - whole.y0
@@ -211,12 +201,7 @@ def _crops(grey: Grey, hand: Hand, settings: Preprocessing, jitter: Jitter, inde
     if jitter.degrade:
         draws = np.random.default_rng([jitter.seed, index, 4])  # its own: boxes do not depend on it
         films[1:] = [_degraded(*film, jitter.degrade, draws) for film in films[1:]]
-    # rint is exact: preprocess returns multiples of 1/255.
-    crops = [
-        np.rint(preprocess(film, box, settings, inverted=hand.inverted) * 255)
-        for film, box in films
-    ]
-    return np.stack(crops).astype(np.uint8)
+    return np.stack([to_bytes(crop(film, box, place.inverted, settings)) for film, box in films])
 
 
 def _degraded(
@@ -230,28 +215,18 @@ def _degraded(
     return worse, box and box.scale(shapes[0], shapes[1])
 
 
-@cache_forever
-def _code() -> list[str]:
-    """Return all code that decides a crop, and the versions of the libraries that it calls."""
-    folder = Path(inspect.getfile(phantoms_package)).parent
-    sources = [path.read_text() for path in sorted(folder.glob("*.py"))]
-    modules = (preprocess_module, levels, geometry, degrade_module, sys.modules[__name__])
-    sources += [inspect.getsource(module) for module in modules]
-    return [*sources, cv2.__version__, np.__version__]
-
-
 def _cached(
     cache: Path,
     key: list[object],
     shape: tuple[int, int, int, int],
-    rows: Callable[[], Iterator[Pixels]],
+    rows: Callable[[], Iterator[Bytes]],
     on_done: Callable[[int], None],
-) -> Pixels:
+) -> Bytes:
     """Return images from the cache, made first where they are not there.
 
     The file is mapped into memory: processes share it, and it may be larger than the memory.
     """
-    digest = sha256(msgspec.json.encode([*key, *_code()]))
+    digest = sha256(msgspec.json.encode([*key, code_digest()]))
     path = cache / f"{digest[:32]}.npy"
     if not path.is_file():
         cache.mkdir(parents=True, exist_ok=True)
@@ -272,5 +247,5 @@ def _cached(
         finally:
             temporary.unlink(missing_ok=True)
     # Copy on write, as torch takes no array that it must not change; nothing changes it.
-    mapped: Pixels = np.load(path, mmap_mode="c")
+    mapped: Bytes = np.load(path, mmap_mode="c")
     return mapped

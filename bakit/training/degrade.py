@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from bakit.levels import as_grey
+from bakit.hand.prepare import from_bytes
 
 if TYPE_CHECKING:
-    from bakit.levels import Bytes, Grey
+    from bakit.types import Bytes, Grey
 
 _SIDES = (100, 300)
 """Longest side of a small radiograph, in pixels."""
@@ -65,7 +65,7 @@ def degrade(grey: Grey, generator: np.random.Generator) -> Grey:
         flags = [cv2.IMWRITE_JPEG_QUALITY, max(quality, least)]
         _, data = cv2.imencode(".jpg", pixels, flags)
         pixels = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)  # type: ignore[assignment]
-    return as_grey(pixels)
+    return from_bytes(pixels)
 
 
 def _shrink(grey: Grey, side: int, method: int) -> Grey:

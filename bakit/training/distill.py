@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bakit.dataset import ids_in, read_samples, split
+from bakit.data.labels import ids_in, read_samples, split
+from bakit.data.parallel import in_processes
 from bakit.errors import InputError
-from bakit.export.session import shipped_localizer
-from bakit.localizer_models import StudentInTraining
-from bakit.localizers import Localizer, write_localizer
-from bakit.locate import look
-from bakit.preprocess import decode
-from bakit.settings import StudentSettings
+from bakit.export.onnx.session import shipped_localizer
+from bakit.hand.prepare import find
+from bakit.hand.weights import Localizer, write_localizer
+from bakit.image.read import decode
+from bakit.model.localizers import StudentInTraining
+from bakit.settings import Preprocessing, StudentSettings
 from bakit.training.hand_pictures import (
     PICTURE_SEEDS,
     changed,
@@ -26,7 +27,6 @@ from bakit.training.hand_pictures import (
     phantom_picture,
     square,
 )
-from bakit.training.processes import spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from bakit.training.hand_pictures import Pixels
 
 GOOD = 0.2
-"""Score from which on the teacher's hand is believed (``bakit.hand``)."""
+"""Score from which on the teacher's hand is believed (``bakit.hand.regions``)."""
 
 _DICE_WEIGHT = 0.5
 _DICE_PIXELS = 8  # keeps the overlap of two empty masks defined
@@ -122,7 +122,7 @@ def distill(
     seeds = range(PICTURE_SEEDS, PICTURE_SEEDS + lessons.phantoms)
     pairs = [
         *_taught(paths, workers, partial(on_step, "asking the teacher")),
-        *spread(phantom_picture, seeds, workers, partial(on_step, "drawing phantoms")),
+        *in_processes(phantom_picture, seeds, workers, partial(on_step, "drawing phantoms")),
         *(empty_picture(seed) for seed in range(lessons.empties)),
     ]
     if len(pairs) < lessons.batch_size:
@@ -195,13 +195,14 @@ def _taught(
     paths: list[Path], workers: int | None, on_done: Callable[[int], None]
 ) -> Iterator[tuple[Pixels, Pixels]]:
     """Give the images whose hand the teacher is sure of, with the mask it draws."""
-    return (pair for pair in spread(_ask, paths, workers, on_done) if pair is not None)
+    return (pair for pair in in_processes(_ask, paths, workers, on_done) if pair is not None)
 
 
 def _ask(path: Path) -> tuple[Pixels, Pixels] | None:
     """Return an image and the hand that the teacher draws, None if it is not sure."""
     grey = decode(path)
-    regions = look(grey, *shipped_localizer("unrolled")).regions
+    seen, _ = find(grey, shipped_localizer("unrolled"), Preprocessing())
+    regions = seen.regions if seen else []
     if not regions or regions[0][1] < GOOD:
         return None
     return square(grey), square(regions[0][0].astype(np.float32))

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from bakit.checkpoint import Weights
-    from bakit.models import Regressor
+    from bakit.model.regressor import Regressor
     from bakit.recipes import Recipe
     from bakit.training.crops import Part
+    from bakit.types import Weights
 
 STATE = "state.ckpt"
 """What ``--resume`` goes on from."""

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bakit.image.read import decode
+from bakit.image.resize import resize
 from bakit.phantoms.phantom import make_phantom
-from bakit.preprocess import decode, resize
 from bakit.training.augment import wide
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def changed(pictures: Tensor, masks: Tensor, generator: torch.Generator) -> tupl
 
     Returns:
         Working images and masks, each ``(N, 1, 64, 64)`` in 0..1, the greys stretched as
-        ``bakit.preprocess.working_image`` does.
+        ``bakit.hand.working.working_image`` does.
     """
     count = len(pictures)
 

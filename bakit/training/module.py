@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from bakit.errors import InputError
-from bakit.models import Regressor
+from bakit.model.regressor import Regressor
 from bakit.training.augment import DRAWS, augment, random_rows
 
 if TYPE_CHECKING:

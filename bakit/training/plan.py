@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from bakit.dataset import find_unreadable, ids_in, read_samples, split
+from bakit.data.labels import find_unreadable, ids_in, read_samples, split
 from bakit.errors import ImageError, InputError
 from bakit.files import file_sha256, sha256, write_file
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from bakit.dataset import Sample, Split
-    from bakit.localizers import Localizer
+    from bakit.data.labels import Sample, Split
+    from bakit.hand.weights import Localizer
     from bakit.recipes import Recipe
     from bakit.settings import Architecture, Preprocessing
 

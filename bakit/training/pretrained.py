@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from bakit.errors import InputError
-from bakit.torchvision_ops import torchvision
+from bakit.model.torchvision_ops import torchvision
 
 if TYPE_CHECKING:
-    from bakit.models import Regressor
+    from bakit.model.regressor import Regressor
 
 _RENAMED = {"classifier.0.": "project."}
 """torchvision's names of layers that the regressor has under another name."""
@@ -156,7 +156,7 @@ def _read_safetensors(path: Path) -> Mapping[str, Tensor]:
     """Read a bakit checkpoint or a plain state dict."""
     from safetensors import SafetensorError, safe_open  # noqa: PLC0415  # an extra
 
-    from bakit.checkpoint import Checkpoint, is_checkpoint  # noqa: PLC0415  # only here
+    from bakit.model.checkpoint import Checkpoint, is_checkpoint  # noqa: PLC0415  # only here
 
     try:
         with safe_open(path, "pt") as file:

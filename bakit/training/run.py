@@ -13,15 +13,15 @@ import numpy as np
 import torch
 
 from bakit import __version__
+from bakit.calib.calibrate import SAMPLES, ranges_on
 from bakit.calib.dataset import CalibrationSet
 from bakit.calib.select import choose_samples
-from bakit.checkpoint import SCHEMA_VERSION, Checkpoint, Header, TrainingRecord
-from bakit.dataset import read_samples, split_record
+from bakit.data.labels import read_samples, split_record
 from bakit.errors import InputError
-from bakit.export.calibration import SAMPLES, ranges_on
 from bakit.files import file_sha256, write_file
-from bakit.models import Regressor
-from bakit.training.boxes import hands_by_id
+from bakit.model.checkpoint import SCHEMA_VERSION, Checkpoint, Header, TrainingRecord
+from bakit.model.regressor import Regressor
+from bakit.training.boxes import places_by_id
 from bakit.training.crops import ONE_CROP, Jitter, load_part, phantom_part
 from bakit.training.curve import draw_curve
 from bakit.training.fitting import THIS_MACHINE, Hardware, fit, is_first_process
@@ -32,13 +32,13 @@ from bakit.training.scoring import intervals_from, reference_answers, score
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bakit.checkpoint import Weights
-    from bakit.dataset import Sample, Split
+    from bakit.data.labels import Sample, Split
     from bakit.recipes import Recipe
     from bakit.training.callbacks import Epoch
     from bakit.training.crops import Part
     from bakit.training.plan import TrainingPlan
     from bakit.training.pretrained import Pretrained
+    from bakit.types import Weights
 
 BEST = "best.safetensors"
 LAST = "last.safetensors"
@@ -211,7 +211,7 @@ def _prepare(
     on_step: Callable[[str, int], None],
 ) -> tuple[Part, Part, Part]:
     """Find the hands and crop them."""
-    hands = hands_by_id(
+    places = places_by_id(
         [sample for part in parts for sample in part],
         plan.preprocessing,
         plan.localizer,
@@ -224,7 +224,7 @@ def _prepare(
         loaded.append(
             load_part(
                 part,
-                hands,
+                places,
                 plan.preprocessing,
                 cache,
                 jitter,

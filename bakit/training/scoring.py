@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from bakit.checkpoint import FloatReference, Metrics
-from bakit.conformal import coverage, fewest, fit_intervals
-from bakit.models import regressor_from_weights
+from bakit.hand.prepare import crop, to_bytes
+from bakit.image.read import decode
+from bakit.model.checkpoint import FloatReference, Metrics
+from bakit.model.intervals import coverage, fewest, fit_intervals
+from bakit.model.regressor import regressor_from_weights
 from bakit.phantoms import make_phantom
-from bakit.preprocess import decode, preprocess
 from bakit.training.crops import Part
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from bakit.checkpoint import Checkpoint
-    from bakit.conformal import Intervals
+    from bakit.model.checkpoint import Checkpoint
+    from bakit.model.intervals import Intervals
+    from bakit.types import Floats
 
-    Floats: TypeAlias = npt.NDArray[np.float64]
 
 REFERENCE_SEEDS = range(100, 108)
 """Phantoms whose answers a checkpoint carries, so that an export can be checked without torch."""
@@ -69,10 +70,10 @@ def reference_answers(checkpoint: Checkpoint) -> FloatReference:
     settings = checkpoint.header.preprocessing
     boxes = [phantom.box if settings.localize else None for phantom in phantoms]
     pixels = [
-        preprocess(decode(phantom.image), box, settings)
+        crop(decode(phantom.image), box, phantom.inverted, settings)
         for phantom, box in zip(phantoms, boxes, strict=True)
     ]
-    images = np.rint(np.stack(pixels) * 255).astype(np.uint8)
+    images = np.stack([to_bytes(image) for image in pixels])
     sexes = np.array([phantom.male for phantom in phantoms], np.float32)
     part = Part(
         torch.from_numpy(images)[:, None],

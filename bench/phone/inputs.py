@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bakit.bench.drift import check_age
-from bakit.geometry import Box
+from bakit.bench.drift.compare import check_age
+from bakit.hand.prepare import to_bytes
+from bakit.hand.working import working_image
+from bakit.image.box import Box
+from bakit.image.read import decode
 from bakit.prediction import is_male
-from bakit.preprocess import decode, working_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -18,12 +20,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from bakit.bundle import Bundle
-    from bakit.dataset import Sample
-    from bakit.levels import Grey
-    from bakit.locate import Found
+    from bakit.data.labels import Sample
     from bakit.runtime import Runtime
+    from bakit.types import Bytes
 
-    Bytes = npt.NDArray[np.uint8]
 
 CHUNK = 64
 """Images in one file of crops: 1 MB at 128 pixels."""
@@ -72,10 +72,11 @@ def golden_inputs(runtime: Runtime) -> GoldenInputs:
     for golden in bundle.manifest.golden:
         grey = decode(bundle.root / golden.path)
         image = working_image(grey, bundle.manifest.localizer.size)
-        (answer,) = runtime.localizer.run({"image": image[None, None]}).values()
+        (answer,) = runtime.localizer.session.run({"image": image[None, None]}).values()
         working.append(image.astype("<f4"))
         answers.append(answer.astype("<i4" if answer.dtype == np.int32 else "<f4"))
-        crops.append(_as_bytes(runtime.preprocess(grey, golden.box)))
+        pixels = runtime.preprocess(grey, golden.box, inverted=golden.inverted)
+        crops.append(to_bytes(pixels))
     data = b"".join(array.tobytes() for array in (*working, *answers, *crops))
     return GoldenInputs(data, tuple(is_male(golden.sex) for golden in bundle.manifest.golden))
 
@@ -109,18 +110,18 @@ def drift_inputs(
     for index, sample in enumerate(samples, start=1):
         grey = decode(sample.path)
         whole = Box(0, 0, grey.shape[1], grey.shape[0])
-        seen = {key: runtime.find(grey) for key, runtime in first.items()}
-        for key, runtime in first.items():
-            crops[key].append(_as_bytes(_crop(runtime, grey, seen[key])))
+        hands = {key: runtime.prepare(grey) for key, runtime in first.items()}
+        for key, hand in hands.items():
+            crops[key].append(to_bytes(hand.pixels))
         reference_boxes = {}
         for digest, reference in references.items():
-            found = reference.find(grey)
-            age = reference.regress(_crop(reference, grey, found), male=sample.male)
+            hand = reference.prepare(grey)
+            age = reference.regress(hand.pixels, male=sample.male)
             floats[digest].append(check_age(age, reference.bundle, sample))
-            reference_boxes[digest] = found.box or whole
+            reference_boxes[digest] = hand.box or whole
         for row, runtime in enumerate(runtimes):
             other = reference_boxes[runtime.bundle.manifest.checkpoint_sha256]
-            overlaps[row].append((seen[keys[row]].box or whole).iou(other))
+            overlaps[row].append((hands[keys[row]].box or whole).iou(other))
         on_share(index / len(samples))
     return DriftInputs(
         crops=[np.stack(crops[key]) for key in sets],
@@ -136,13 +137,3 @@ def _crop_key(bundle: Bundle) -> Hashable:
     """Return what decides a crop, given the image."""
     manifest = bundle.manifest
     return tuple(sorted(bundle.artifact("localizer").files.values())), manifest.preprocessing
-
-
-def _crop(runtime: Runtime, grey: Grey, found: Found) -> Grey:
-    """Return what a regressor is fed of a hand."""
-    return runtime.preprocess(grey, found.box, inverted=found.inverted)
-
-
-def _as_bytes(pixels: Grey) -> Bytes:
-    """Return a crop's multiples of 1/255 as the bytes that they were."""
-    return np.round(pixels * 255).astype(np.uint8)

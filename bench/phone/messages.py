@@ -148,7 +148,7 @@ class GoldenAnswers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
     Attributes:
         bundle: Its index.
         ages_months: One age an image.
-        localizer_difference: One number an image, see ``bakit.bench.report_phone.Phone``.
+        localizer_difference: One number an image, see ``bakit.bench.report.phone.Phone``.
     """
 
     bundle: Index

@@ -8,35 +8,35 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bakit.bench.drift import choose_references
-from bakit.bench.inputs import check_settings, find_bundle, read_bundles, read_data
-from bakit.bench.latency import BLOCK
+from bakit.bench.drift.compare import choose_references
+from bakit.bench.local.latency import BLOCK
 from bakit.bench.phone import address
-from bakit.bench.phone.door import open_door
+from bakit.bench.phone.assemble import MAX_LOCALIZER_DIFFERENCE, golden_failures, join_report
 from bakit.bench.phone.inputs import CHUNK, drift_inputs, golden_inputs
-from bakit.bench.phone.join import MAX_LOCALIZER_DIFFERENCE, golden_failures, join_report
+from bakit.bench.phone.listener import open_door
 from bakit.bench.phone.messages import BundlePlan, ModelPlan, Plan
 from bakit.bench.phone.server import Routes
 from bakit.bench.phone.session import Session
 from bakit.bench.phone.web import PAGE, PAGE_FILES, find_runtime, runtime_files, runtime_module
-from bakit.bench.report import DataInfo, Settings
-from bakit.bench.report_phone import PHANTOMS as PHANTOMS_NAME
+from bakit.bench.report.document import DataInfo, Settings
+from bakit.bench.report.phone import PHANTOMS as PHANTOMS_NAME
 from bakit.bench.statistics import RESAMPLES, SEED
-from bakit.dataset import ids_digest, read_samples
+from bakit.bench.task import check_settings, find_bundle, read_bundles, read_data
+from bakit.data.images import refuse_calibration_images
+from bakit.data.labels import ids_digest, read_samples
 from bakit.errors import InputError, UnsupportedTargetError
-from bakit.images import refuse_calibration_images
 from bakit.phantoms import write_phantoms
 from bakit.runtime import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from bakit.bench.phone.door import PageAddress, PhoneOptions
     from bakit.bench.phone.inputs import DriftInputs, GoldenInputs
+    from bakit.bench.phone.listener import PageAddress, PhoneOptions
     from bakit.bench.phone.messages import Provider
-    from bakit.bench.report import Report
+    from bakit.bench.report.document import Report
     from bakit.bundle import Bundle
-    from bakit.dataset import Sample
+    from bakit.data.labels import Sample
 
 TARGET = "onnx"
 """The target that onnxruntime-web runs."""

@@ -8,7 +8,7 @@ from bakit.bench.render.markdown import render_markdown
 from bakit.errors import MissingBackendError
 
 if TYPE_CHECKING:
-    from bakit.bench.report import Report
+    from bakit.bench.report.document import Report
 
 __all__ = ["check_html", "render_html", "render_markdown"]
 

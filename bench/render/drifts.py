@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from bakit.bench.recommend import MAX_DRIFT_MONTHS
+from bakit.bench.gate.recommend import MAX_DRIFT_MONTHS
 from bakit.bench.render.figure import Figure, Panel, Table
 from bakit.bench.render.rows import AXIS, axis, names, x_percent
 from bakit.bench.render.svg import Scale, around, element, picture
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from markupsafe import Markup
 
-    from bakit.bench.report import BundleReport, DriftReport, GroupDrift
+    from bakit.bench.report.document import BundleReport, DriftReport, GroupDrift
 
 ROW = 46
 

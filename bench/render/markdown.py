@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from bakit.bench.recommend import recommend
+from bakit.bench.gate.recommend import recommend
 from bakit.bench.render.words import (
     change_words,
     drift_words,
@@ -16,7 +16,7 @@ from bakit.bench.render.words import (
 )
 
 if TYPE_CHECKING:
-    from bakit.bench.report import Report
+    from bakit.bench.report.document import Report
 
 _MARKS = {
     "ship": "**ship**",

@@ -9,10 +9,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from bakit import __version__
-from bakit.bench.recommend import at_most, recommend
+from bakit.bench.gate.recommend import at_most, recommend
 from bakit.bench.render.drifts import drift_figure, groups_figure
 from bakit.bench.render.figure import Table
-from bakit.bench.render.front import front_figure
+from bakit.bench.render.pareto import front_figure
 from bakit.bench.render.scatters import agreement_figure, truth_figure
 from bakit.bench.render.times import latency_figure, stages_figure
 from bakit.bench.render.words import (
@@ -29,8 +29,8 @@ from bakit.bench.render.words import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bakit.bench.recommend import Standing
-    from bakit.bench.report import BundleReport, Report
+    from bakit.bench.gate.recommend import Standing
+    from bakit.bench.report.document import BundleReport, Report
 
 # Control characters and those that turn the direction of the text: a name may hold them.
 _UNSEEN_RANGES = ((0, 9), (11, 13), (14, 32), (127, 160), (0x202A, 0x202F), (0x2066, 0x206A))

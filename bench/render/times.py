@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from markupsafe import Markup
 
-    from bakit.bench.report import BundleReport
+    from bakit.bench.report.document import BundleReport
 
 STAGES = ("decode", "localize", "preprocess", "regress")
 BINS = 72

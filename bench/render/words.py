@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bakit.bench.report import BundleReport, DriftReport
+    from bakit.bench.report.document import BundleReport, DriftReport
 
 NONE = "\N{EN DASH}"
 """Stands for what was not measured."""

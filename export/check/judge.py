@@ -14,7 +14,7 @@ from bakit.export.check.operators import FUNCTIONS, OPERATORS
 from bakit.export.check.quantized import check_quantized
 from bakit.export.check.scope import Scope, equation_of
 from bakit.export.check.tensors import check_borders, check_tensors
-from bakit.export.onnx_writer import walk
+from bakit.export.onnx.writer import walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +40,7 @@ class Prepared(NamedTuple):
 def prepare(model: onnx.ModelProto) -> Prepared:
     """Return a model for ``check_prepared``; the costly part of judging it.
 
-    ONNX's own code does it, which can crash on a damaged file: ``bakit.export.check.apart``.
+    ONNX's own code does it, which can crash on a damaged file: ``bakit.export.check.subprocess``.
     """
     try:
         checker.check_model(model)

@@ -20,20 +20,19 @@ import onnx
 from onnx import numpy_helper
 
 from bakit.backends.ort import OrtSession
-from bakit.bench.drift import compare
-from bakit.bench.gate import Gate
-from bakit.bench.groups import group_images
+from bakit.bench.drift.compare import compare
+from bakit.bench.drift.groups import group_images
+from bakit.bench.gate.check import Gate
 from bakit.bench.host import read_host
-from bakit.bench.report import SCHEMA_VERSION, BundleReport, DataInfo, Report, Settings
-from bakit.checkpoint import SHIPPED, Checkpoint
-from bakit.dataset import ids_digest, read_samples, take_part, thin
+from bakit.bench.report.document import SCHEMA_VERSION, BundleReport, DataInfo, Report, Settings
+from bakit.calib.calibrate import load_images, ranges_on
+from bakit.data.labels import ids_digest, read_samples, take_part, thin
 from bakit.errors import BakitError, InputError
-from bakit.export.calibration import load_images, ranges_on
-from bakit.export.onnx_graph import regressor_model
-from bakit.export.onnx_writer import serialize
-from bakit.export.quantize import quantize
-from bakit.settings import GREY_MEAN, GREY_SD
-from bakit.targets import Precision
+from bakit.export.onnx.int8 import quantize
+from bakit.export.onnx.regressor import regressor_model
+from bakit.export.onnx.writer import serialize
+from bakit.model.checkpoint import SHIPPED, Checkpoint
+from bakit.settings import GREY_MEAN, GREY_SD, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,11 +40,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from bakit.calib.dataset import CalibrationSet
-    from bakit.dataset import Sample
-    from bakit.levels import Grey
-    from bakit.quantization import Ranges
+    from bakit.data.labels import Sample
+    from bakit.settings import Ranges
+    from bakit.types import Floats, Grey
 
-    Floats = npt.NDArray[np.float64]
 
 SCALE = "a layer's scale off by 2x"
 RANGES = "ranges of another checkpoint"

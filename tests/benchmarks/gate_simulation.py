@@ -17,15 +17,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bakit.bench.gate_accuracy import Figure, decide
-from bakit.bench.groups import group_drifts
+from bakit.bench.drift.groups import group_drifts
+from bakit.bench.gate.accuracy import Figure, decide
 from bakit.bench.statistics import bootstrap_interval
-from bakit.dataset import Sample
+from bakit.data.labels import Sample
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
+    from bakit.types import Floats
 
-    Floats = npt.NDArray[np.float64]
 
 POPULATION = 2_000_000
 

@@ -31,29 +31,30 @@ import numpy as np
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
 from bakit.backends.ort import OrtSession
-from bakit.bench.drift import compare
+from bakit.bench.drift.compare import compare
 from bakit.bench.host import read_host
-from bakit.bench.latency import BLOCK
+from bakit.bench.local.latency import BLOCK
 from bakit.bundle import Bundle
 from bakit.calib.dataset import CalibrationSet
 from bakit.calib.select import choose_samples
-from bakit.checkpoint import SHIPPED, Checkpoint
-from bakit.dataset import read_samples, take_part, thin
+from bakit.data.labels import read_samples, take_part, thin
 from bakit.errors import BakitError, InputError
 from bakit.export import export_bundle
-from bakit.export.session import open_localizer
-from bakit.locate import locate
-from bakit.preprocess import decode, preprocess
-from bakit.targets import Precision, get_target
+from bakit.export.onnx.session import open_localizer
+from bakit.hand.prepare import prepare
+from bakit.image.read import decode
+from bakit.model.checkpoint import SHIPPED, Checkpoint
+from bakit.settings import Precision
+from bakit.targets import get_target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
 
-    from bakit.dataset import Sample
-    from bakit.levels import Grey
-    from bakit.targets import Session, Tensors
+    from bakit.data.labels import Sample
+    from bakit.session import Session, Tensors
+    from bakit.types import Grey
 
 sys.modules["openvino_telemetry"] = None  # by which nncf would report each call to its makers
 
@@ -118,8 +119,8 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         if bundle.manifest.checkpoint_sha256 != checkpoint.sha256:
             message = f"{bundle.root}: exported from another checkpoint than {given.checkpoint}"
             raise InputError(message)
-    calibration = prepare(checkpoint, choose_samples(train, given.samples, given.seed))
-    judged = prepare(checkpoint, thin(test, given.limit))
+    calibration = calibration_set(checkpoint, choose_samples(train, given.samples, given.seed))
+    judged = calibration_set(checkpoint, thin(test, given.limit))
     reference = export_bundle(checkpoint, "onnx", Precision.FP32, folder / "onnx-fp32")
     names = [spec.name for spec in reference.artifact("regressor").inputs]
     feeds = [{name: feed[name] for name in names} for feed in calibration]
@@ -154,18 +155,15 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {"host": host, "settings": settings, "models": rows, "missing": missing}
 
 
-def prepare(checkpoint: Checkpoint, samples: Sequence[Sample]) -> CalibrationSet:
+def calibration_set(checkpoint: Checkpoint, samples: Sequence[Sample]) -> CalibrationSet:
     """Return what the regressor sees of some images, as ``bakit calibrate`` makes it."""
     header = checkpoint.header
     localizer = open_localizer(checkpoint.localizer, header.localizer, 1)
 
-    def crop(sample: Sample) -> Grey:
-        grey, box = decode(sample.path), None
-        if header.preprocessing.localize:
-            box = locate(grey, localizer, header.localizer).box
-        return preprocess(grey, box, header.preprocessing)
+    def load(sample: Sample) -> Grey:
+        return prepare(decode(sample.path), localizer, header.preprocessing).pixels
 
-    return CalibrationSet.load(samples, crop)
+    return CalibrationSet.load(samples, load)
 
 
 def opened(bundle: Bundle, threads: int, recipe: str) -> Model:

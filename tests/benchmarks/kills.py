@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from bakit.bench import read_report
 from bakit.bundle import Bundle
 from bakit.calib.ranges import read_ranges
-from bakit.checkpoint import Checkpoint
 from bakit.files import sha256
+from bakit.model.checkpoint import Checkpoint
 from bakit.phantoms import write_phantoms
 
 if TYPE_CHECKING:

@@ -24,16 +24,18 @@ import onnxruntime
 import torch
 
 from bakit.backends.ort import OrtSession
-from bakit.export.onnx_localizer import localizer_model
-from bakit.export.onnx_writer import serialize
-from bakit.export.session import open_localizer
-from bakit.hand import hand_candidates
-from bakit.localizer import initial_weights
-from bakit.localizer_models import localize_autograd
-from bakit.localizers import get_localizer
-from bakit.locate import Seen, choose
+from bakit.export.onnx.localizer import localizer_model
+from bakit.export.onnx.session import open_localizer
+from bakit.export.onnx.writer import serialize
+from bakit.hand.found import Seen
+from bakit.hand.locate import choose
+from bakit.hand.regions import hand_candidates
+from bakit.hand.unrolled import initial_weights
+from bakit.hand.weights import get_localizer
+from bakit.hand.working import working_image
+from bakit.image.read import decode
+from bakit.model.localizers import localize_autograd
 from bakit.phantoms import make_phantom
-from bakit.preprocess import decode, working_image
 from bakit.settings import UnrolledSettings
 
 try:
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from bakit.geometry import Box
+    from bakit.image.box import Box
     from bakit.settings import LocalizerForm
 
     Run = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.generic]]
@@ -70,7 +72,7 @@ def main() -> None:
     runs = {"autograd": _autograd(paper)} | _exported(paper, "paper", given.threads)
     runs |= _exported(UnrolledSettings(), "shipped", given.threads)
     student = get_localizer("student")
-    session = open_localizer(student.weights, student.settings, given.threads)
+    session = open_localizer(student.weights, student.settings, given.threads).session
     runs["student"] = lambda image: session.run({"image": image[None, None]})["hand"]
     sizes = {"student": student.settings.size}
     times: dict[str, list[float]] = {name: [] for name in runs}

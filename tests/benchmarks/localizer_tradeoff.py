@@ -22,22 +22,22 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from bakit.export.session import open_localizer
+from bakit.export.onnx.session import open_localizer
 from bakit.figures import new_figure, save_figures
-from bakit.geometry import Box
-from bakit.localizer import initial_weights
-from bakit.locate import locate
+from bakit.hand.prepare import OpenLocalizer, find
+from bakit.hand.unrolled import initial_weights
+from bakit.image.box import Box
+from bakit.image.read import decode
 from bakit.phantoms import make_phantom
-from bakit.preprocess import decode
-from bakit.settings import UnrolledSettings
+from bakit.settings import Preprocessing, UnrolledSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from matplotlib.figure import Figure
 
-    from bakit.levels import Grey
-    from bakit.targets import Session, Tensors
+    from bakit.session import Session, Tensors
+    from bakit.types import Grey
 
 CHANNELS = (4, 8, 16, 32)
 SIZES = (32, 48, 64, 96)
@@ -93,7 +93,7 @@ def main() -> None:
     if given.paper:
         rows.append(Row(_settings(90, 128, 50), {}, []))
     sessions = [
-        Timed(open_localizer(initial_weights(row.settings), row.settings, given.threads))
+        Timed(open_localizer(initial_weights(row.settings), row.settings, given.threads).session)
         for row in rows
     ]
     given.out.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ def main() -> None:
         if len(measured) < len(rows):
             grey, box = load()
             for row, session in list(zip(rows, sessions, strict=True))[len(measured) :]:
-                found = locate(grey, session, row.settings).box
+                found = find(grey, OpenLocalizer(session, row.settings), Preprocessing())[1].box
                 measured.append((box.iou(found) if found else 0.0, session.seconds))
             known[name] = measured
             notes.write_text(json.dumps(known))

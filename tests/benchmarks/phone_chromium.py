@@ -29,15 +29,17 @@ from playwright.sync_api import sync_playwright
 
 from bakit.backends.ort import OrtSession
 from bakit.bench.host import read_host
-from bakit.bench.phone.door import PhoneOptions
+from bakit.bench.phone.listener import PhoneOptions
 from bakit.bench.phone.run import run_phone
 from bakit.bundle import Bundle
-from bakit.preprocess import decode, preprocess, working_image
+from bakit.hand.prepare import crop
+from bakit.hand.working import working_image
+from bakit.image.read import decode
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-    from bakit.bench.phone.door import PageAddress
+    from bakit.bench.phone.listener import PageAddress
     from bakit.bench.phone.run import PhoneResult
 
 STAGES = ("localize", "regress", "total")
@@ -50,8 +52,8 @@ def native_times(bundle: Bundle, queries: int, threads: int) -> dict[str, float]
     for golden in manifest.golden:
         grey = decode(bundle.root / golden.path)
         working = working_image(grey, manifest.localizer.size)[None, None]
-        crop = preprocess(grey, golden.box, manifest.preprocessing)[None, None]
-        feeds = {"image": crop}
+        pixels = crop(grey, golden.box, golden.inverted, manifest.preprocessing)
+        feeds = {"image": pixels[None, None]}
         if len(bundle.artifact("regressor").inputs) > 1:
             feeds["sex"] = np.array([[golden.sex == "M"]], np.float32)
         inputs.append(({"image": working}, feeds))

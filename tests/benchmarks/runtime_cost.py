@@ -20,8 +20,10 @@ import cv2
 import numpy as np
 
 from bakit.bundle import Bundle
-from bakit.checkpoint import SHIPPED, Checkpoint
-from bakit.preprocess import decode, working_image
+from bakit.hand.prepare import crop
+from bakit.hand.working import working_image
+from bakit.image.read import decode
+from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.runtime import Runtime
 
 
@@ -40,7 +42,7 @@ def main() -> None:
     cv2.setNumThreads(given.threads)
     runtime = Runtime(Bundle.read(given.bundle), given.threads)
     plain = Runtime(Bundle.read(given.bundle), given.threads)
-    plain._hands = None  # the same path, nothing judged
+    plain._judge._hands = None  # the same path, nothing judged
     names = ("decode", "regress", "predict", "without_hand_model")
     times: dict[str, list[float]] = {name: [] for name in names}
     ratios, paper, megapixels = [], [], []
@@ -51,7 +53,7 @@ def main() -> None:
         if grey.size < given.least * 1e6:
             continue
         megapixels.append(grey.size / 1e6)
-        pixels = runtime.preprocess(grey, runtime.locate(grey))
+        pixels = runtime.prepare(grey).pixels
         runs = {
             "decode": lambda data=data: cv2.imdecode(
                 np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
@@ -89,11 +91,10 @@ def _seconds(run) -> float:
 def _paper_pipeline(data: bytes):
     import torch
 
-    from bakit.hand import find_hand
-    from bakit.localizer import initial_weights
-    from bakit.localizer_models import localize_autograd
-    from bakit.models import regressor_from_weights
-    from bakit.preprocess import preprocess
+    from bakit.hand.regions import find_hand
+    from bakit.hand.unrolled import initial_weights
+    from bakit.model.localizers import localize_autograd
+    from bakit.model.regressor import regressor_from_weights
     from bakit.settings import UnrolledSettings
 
     settings = UnrolledSettings(size=128, features=90, labels=90)
@@ -109,7 +110,7 @@ def _paper_pipeline(data: bytes):
         box = find_hand(labels, working)
         if box is not None:
             box = box.scale(working.shape, grey.shape)
-        pixels = preprocess(grey, box, checkpoint.header.preprocessing)
+        pixels = crop(grey, box, False, checkpoint.header.preprocessing)
         with torch.inference_mode():
             model(torch.from_numpy(pixels[None, None]), torch.ones(1, 1))
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from bakit.models import Regressor
+from bakit.model.regressor import Regressor
 from bakit.recipes import Recipe, get_recipe
 from bakit.settings import Architecture
 from bakit.training.augment import augment

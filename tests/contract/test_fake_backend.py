@@ -10,11 +10,11 @@ import pytest
 
 from bakit.backends.fake import FAKE, FakeSession, export, open_session
 from bakit.bundle import Artifact, Bundle
-from bakit.checkpoint import Checkpoint
 from bakit.errors import BundleError
-from bakit.settings import StudentSettings
-from bakit.targets import ExportRequest, Precision, get_target, targets
-from bakit.tensors import localizer_outputs
+from bakit.model.checkpoint import Checkpoint
+from bakit.session import localizer_outputs
+from bakit.settings import Precision, StudentSettings
+from bakit.targets import ExportRequest, get_target, targets
 
 
 def test_it_is_not_among_the_targets():

@@ -6,13 +6,14 @@ import pytest
 
 from bakit.errors import MissingBackendError
 from bakit.export import export_bundle
-from bakit.export.session import open_localizer
-from bakit.localizers import get_localizer
-from bakit.locate import locate
+from bakit.export.onnx.session import open_localizer
+from bakit.hand.prepare import find
+from bakit.hand.weights import get_localizer
+from bakit.image.read import decode
 from bakit.phantoms import make_phantom
-from bakit.preprocess import decode
 from bakit.runtime import Runtime
-from bakit.targets import Precision, get_target, targets
+from bakit.settings import Precision, Preprocessing
+from bakit.targets import get_target, targets
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +37,11 @@ def test_every_target_finds_the_student_s_hand(name, with_student, tmp_path):
     artifact = bundle.artifact("localizer")
     assert [(o.name, o.shape, o.dtype) for o in artifact.outputs] == [("hand", (64, 64), "float32")]
     student = get_localizer("student")
-    with (
-        open_localizer(student.weights, student.settings, 1) as session,
-        Runtime(bundle, threads=1, backend=backend) as runtime,
-    ):
+    localizer = open_localizer(student.weights, student.settings, 1)
+    with Runtime(bundle, threads=1, backend=backend) as runtime:
         for seed in (6000, 6100):
             picture = make_phantom(seed, height=160).image
-            expected = locate(decode(picture), session, student.settings)
+            expected = find(decode(picture), localizer, Preprocessing())[1]
             found = runtime.localize(picture)
             assert found.method == "student"
             assert found.box.iou(expected.box) >= 0.98

@@ -17,7 +17,8 @@ from bakit.cli import main
 from bakit.errors import MissingBackendError, UnsupportedTargetError
 from bakit.export import export_bundle
 from bakit.runtime import STAGES, Runtime
-from bakit.targets import Precision, get_target, targets
+from bakit.settings import Precision
+from bakit.targets import get_target, targets
 from bakit.verify import check_golden
 
 REAL = [(name, p.value) for name, t in targets().items() for p in Precision if p in t.precisions]
@@ -117,7 +118,7 @@ def test_a_session_returns_what_is_declared(bundle, backend, role):
 def test_the_localizer_labels_within_its_bound(bundle, runtime):
     size = bundle.manifest.localizer.size
     image = np.random.default_rng(2).random((1, 1, size, size), np.float32)
-    labels = runtime.localizer.run({"image": image})["labels"]
+    labels = runtime.localizer.session.run({"image": image})["labels"]
     assert 0 <= labels.min() < labels.max() < bundle.manifest.localizer.labels
 
 

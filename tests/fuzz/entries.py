@@ -12,15 +12,15 @@ import numpy as np
 
 from bakit.bench import Gate, read_report, run_bench
 from bakit.bundle import MANIFEST, Bundle, seal
-from bakit.checkpoint import SHIPPED, Checkpoint
-from bakit.dataset import read_samples
+from bakit.data.labels import read_samples
 from bakit.errors import BakitError
 from bakit.export import export_bundle
 from bakit.export.check import PROFILES
 from bakit.export.check.run import check_paths
+from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.phantoms import make_phantom, write_phantoms
 from bakit.runtime import Runtime
-from bakit.targets import Precision
+from bakit.settings import Precision
 from tests.bad_graphs import BAD
 from tests.fuzz.mutate import BYTES, TEXT, mutate, with_checksums
 
@@ -71,7 +71,7 @@ def entries(prepared: Path, work: Path) -> dict[str, Entry]:
         "checkpoint": _checkpoint(work),
         "onnx": _onnx(work),
     }
-    if importlib.util.find_spec("pydicom") and importlib.util.find_spec("bakit.dicom"):
+    if importlib.util.find_spec("pydicom") and importlib.util.find_spec("bakit.image.dicom"):
         found["dicom"] = Entry(_dicom(), BYTES, lambda data: runtime.predict(data, "F"))
     return found
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from bakit.bench.phone import web
-from bakit.bench.phone.door import PhoneOptions
+from bakit.bench.phone.listener import PhoneOptions
 from bakit.bench.phone.run import run_phone
 
 DEVICE = {

@@ -10,12 +10,12 @@ import pytest
 
 from bakit.bench.phone import web
 from bakit.bundle import Bundle
-from bakit.checkpoint import SHIPPED, Checkpoint
 from bakit.errors import MissingProgramError, VerificationError
 from bakit.export import export_bundle
+from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.phantoms import make_phantom
 from bakit.runtime import Runtime
-from bakit.targets import Precision
+from bakit.settings import Precision
 
 playwright = pytest.importorskip("playwright.sync_api")
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from bakit.bench.report import read_report
+from bakit.bench.report.document import read_report
 
 
 @pytest.fixture

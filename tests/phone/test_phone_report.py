@@ -8,15 +8,16 @@ import msgspec
 import numpy as np
 import pytest
 
-from bakit.bench.gate import Gate
+from bakit.bench.gate.check import Gate
 from bakit.bench.phone import address
 from bakit.bench.phone.browser import browser_name, device_name
 from bakit.bench.phone.messages import Device
 from bakit.bench.render import render_html, render_markdown
-from bakit.bench.report import read_report
+from bakit.bench.report.document import read_report
 from bakit.cli.bench import print_report
 from bakit.errors import InputError, VerificationError
-from bakit.preprocess import decode, working_image
+from bakit.hand.working import working_image
+from bakit.image.read import decode
 from bakit.runtime import Runtime
 
 

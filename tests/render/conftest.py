@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from bakit.bench.host import HostInfo
-from bakit.bench.report import (
+from bakit.bench.report.document import (
     SCHEMA_VERSION,
     BlameStep,
     BundleReport,
@@ -25,8 +25,8 @@ from bakit.bench.report import (
     Stability,
     StageTimes,
 )
-from bakit.bench.report_latency import pack_samples
-from bakit.targets import Precision
+from bakit.bench.report.latency import pack_samples
+from bakit.settings import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable

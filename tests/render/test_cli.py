@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from bakit.bench.report import read_report
+from bakit.bench.report.document import read_report
 from bakit.cli import main
 from bakit.cli.bench_tables import next_command, print_report
 

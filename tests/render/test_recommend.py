@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bakit.bench.recommend import at_most, recommend, short_labels
-from bakit.bench.report import Stability
+from bakit.bench.gate.recommend import at_most, recommend, short_labels
+from bakit.bench.report.document import Stability
 
 NAN = float("nan")
 

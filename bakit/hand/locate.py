@@ -1,0 +1,181 @@
+"""From an open localizer to the hand's box in the radiograph, with what speaks against it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from bakit.hand.found import NOTHING, Found, Scores, Seen
+from bakit.hand.masks import bounds
+from bakit.hand.regions import hand_candidates
+from bakit.hand.working import working_image
+from bakit.image.box import Box
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from bakit.session import Session
+    from bakit.settings import LocalizerSettings
+    from bakit.types import Bytes, Grey, Mask
+
+
+SURE = 0.5
+"""From which certainty on a pixel of the student's map is the hand's."""
+
+SMALLEST = 0.012
+"""Least area of a hand in the student's map, as a share of the image."""
+
+LEAST_CONFIDENCE = 0.85
+"""Least mean certainty inside a hand of the student's map: noise and text mostly have less, good
+hands 0.89 and more."""
+
+SECOND_HAND = 0.5
+"""Area from which on a second region is a second hand, as a share of the first's."""
+
+CUT_OFF = 0.1
+"""Share of the side along which a hand may touch the image's border elsewhere than its forearm."""
+
+FOREARM = 0.5
+"""Share of the side along which a forearm may leave the image; good hands have up to that."""
+
+GAP = 1 / 6
+"""Share of the side up to which a gap in the contact with the border does not part it."""
+
+DISAGREEMENT = 0.3
+"""Overlap with the second opinion under which the two disagree."""
+
+DARKER = 0.05
+"""By how much an inverted hand is darker than its surroundings, on the stretched scale."""
+
+
+def look(grey: Grey | Bytes, session: Session, settings: LocalizerSettings) -> Seen:
+    """Run a localizer and list the regions that may be the hand.
+
+    Args:
+        grey: ``(H, W)`` float32 in 0..1, or 255 times that as uint8.
+        session: The localizer.
+        settings: Its settings.
+    """
+    working = working_image(grey, settings.size)
+    outputs = session.run({"image": working[None, None]})
+    if "hand" in outputs:
+        certainty = np.asarray(outputs["hand"], np.float32)
+        return Seen(working, certainty, _sure_regions(certainty))
+    labels = outputs["labels"].astype(np.int32, copy=False)
+    candidates = hand_candidates(labels, working)
+    return Seen(working, labels, [(item.mask, item.score) for item in candidates])
+
+
+def choose(seen: Seen, shape: tuple[int, int]) -> Found:
+    """Return the best region's box and what speaks against it.
+
+    Args:
+        seen: What the localizer saw.
+        shape: ``(H, W)`` of the image.
+    """
+    if not seen.regions:
+        return NOTHING
+    mask, confidence = seen.regions[0]
+    is_map = seen.output.dtype == np.float32
+    edges = _soft_edges(seen.output, mask) if is_map else bounds(mask)  # type: ignore[arg-type]
+    box = _in_pixels(edges, mask.shape[0], shape)
+    others = [other for other, _ in seen.regions[1:] if not (other & mask).any()]
+    scores = Scores(
+        confidence=round(confidence, 4),
+        second=round(max((float(o.sum() / mask.sum()) for o in others), default=0.0), 4),
+        border=round(_border_contact(mask), 4),
+        agreement=round(_agreement(seen.working, bounds(mask)), 4),
+        contrast=round(_contrast(mask, seen.working), 4),
+    )
+    reasons = {
+        "two_hands": scores.second >= SECOND_HAND,
+        "hand_cut_off": scores.border > CUT_OFF,
+        "methods_disagree": scores.agreement < DISAGREEMENT,
+        "inverted": scores.contrast < -DARKER,
+    }
+    return Found(box, tuple(name for name, holds in reasons.items() if holds), scores)
+
+
+def _sure_regions(certainty: Grey) -> list[tuple[Mask, float]]:
+    """Return the connected regions of the student's map that it is sure of, largest first."""
+    count, parts, stats, _ = cv2.connectedComponentsWithStats((certainty >= SURE).astype(np.uint8))
+    found = []
+    for part in range(1, count):
+        if stats[part, cv2.CC_STAT_AREA] < SMALLEST * certainty.size:
+            continue
+        mask = parts == part
+        confidence = float(certainty[mask].mean())
+        if confidence >= LEAST_CONFIDENCE:
+            found.append((mask, confidence))
+    return sorted(found, key=lambda item: -float(certainty[item[0]].sum()))
+
+
+Edges = tuple[float, float, float, float]
+
+
+def _soft_edges(certainty: Grey, mask: Mask) -> Edges:
+    """Return left, top, right and bottom: where a column's or row's certainty falls to a half."""
+    near = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(np.bool_)
+    values = np.where(near, certainty, 0)
+    columns, rows = values.max(0), values.max(1)
+    size = len(rows)
+    return (
+        _crossing(columns),
+        _crossing(rows),
+        size - _crossing(columns[::-1]),
+        size - _crossing(rows[::-1]),
+    )
+
+
+def _crossing(profile: npt.NDArray[np.float32]) -> float:
+    """Return where a profile first rises to ``SURE``; pixel i has its middle at i + 0.5."""
+    first = int(np.argmax(profile >= SURE))
+    if first == 0:
+        return 0.0
+    before, after = float(profile[first - 1]), float(profile[first])
+    return first - 0.5 + (SURE - before) / (after - before)
+
+
+def _in_pixels(edges: Edges, size: int, shape: tuple[int, int]) -> Box:
+    """Return edges in working pixels as a box of at least one pixel of the image."""
+    height, width = shape
+    x0, y0 = (
+        min(round(e * n / size), n - 1) for e, n in zip(edges[:2], (width, height), strict=True)
+    )
+    x1, y1 = (min(round(e * n / size), n) for e, n in zip(edges[2:], (width, height), strict=True))
+    return Box(x0, y0, max(x1, x0 + 1), max(y1, y0 + 1))
+
+
+def _border_contact(mask: Mask) -> float:
+    """Return how much of the border the hand touches besides a forearm, by the side."""
+    side = len(mask)
+    around = np.concatenate([mask[0], mask[1:, -1], mask[-1, -2::-1], mask[-2:0:-1, 0]])
+    touched = np.flatnonzero(around)
+    if not len(touched):
+        return 0.0
+    gaps = np.diff(touched, append=touched[0] + len(around))
+    # Two bones of one forearm may leave the image a little apart.
+    ends = np.flatnonzero(gaps > side * GAP)
+    runs = np.diff(ends, append=ends[0] + len(touched)) if len(ends) else [len(touched)]
+    return float((len(touched) - min(max(runs), side * FOREARM)) / side)
+
+
+def _agreement(working: Grey, box: Box) -> float:
+    """Return the overlap with the largest region above Otsu's threshold."""
+    levels = np.round(working * 255).astype(np.uint8)
+    _, bright = cv2.threshold(levels, 0, 1, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    count, _, stats, _ = cv2.connectedComponentsWithStats(bright)
+    if count < 2:
+        return 0.0
+    largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+    left, top, width, height = (int(v) for v in stats[largest, :4])
+    return box.iou(Box(left, top, left + width, top + height))
+
+
+def _contrast(mask: Mask, working: Grey) -> float:
+    """Return how much brighter a region is than what surrounds it."""
+    grown = cv2.dilate(mask.astype(np.uint8), np.ones((7, 7), np.uint8)).astype(np.bool_)
+    ring = grown & ~cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(np.bool_)
+    return float(working[mask].mean() - working[ring].mean()) if ring.any() else 0.0

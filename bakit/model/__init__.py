@@ -1,0 +1,1 @@
+"""The float model: checkpoint, networks in torch, prediction intervals."""

@@ -1,0 +1,299 @@
+"""The float checkpoint: one ``.safetensors`` file with weights and, in its header, one document."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import numpy as np
+
+from bakit.errors import CheckpointError, MissingBackendError
+from bakit.files import sha256, write_file
+from bakit.hand.weights import fits
+from bakit.model.intervals import Intervals
+from bakit.quality.limits import QualityLimits
+from bakit.settings import (
+    Architecture,
+    LocalizerSettings,
+    Preprocessing,
+    Ranges,
+    SplitRecord,
+    StudentSettings,
+    with_method,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+    from bakit.hand.weights import Localizer
+    from bakit.types import Weights
+
+
+SCHEMA_VERSION = 2
+SHIPPED = Path(__file__).parents[1] / "weights" / "bakit-rsna100.safetensors"
+"""The checkpoint that comes with the package."""
+
+_KEY = "bakit"
+
+
+def is_checkpoint(metadata: Mapping[str, str] | None) -> bool:
+    """Return whether a ``.safetensors`` file with this metadata is a checkpoint of bakit."""
+    return _KEY in (metadata or {})
+
+
+class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the float model scored on one part of the data.
+
+    Attributes:
+        samples: Images.
+        mae_months: Mean absolute error.
+        bias_months: Mean of predicted minus true age.
+        interval_coverage: Share of the true ages inside their intervals; None without intervals.
+    """
+
+    samples: int
+    mae_months: float
+    bias_months: float
+    interval_coverage: float | None = None
+
+
+class TrainingRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the weights come from.
+
+    Attributes:
+        data: What the images are, in words.
+        terms: Terms of use of the weights.
+        recipe: Every number of the recipe, by name.
+        split: Which images were in which part.
+        metrics: Scores by part.
+        best_epoch: The epoch that was kept, from 1.
+        tool_versions: Versions of the libraries, by name.
+    """
+
+    data: str
+    terms: str
+    recipe: dict[str, str | int | float | bool | None]
+    split: SplitRecord
+    metrics: dict[str, Metrics]
+    best_epoch: int
+    tool_versions: dict[str, str]
+
+
+class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The document in the header of a checkpoint.
+
+    Attributes:
+        schema_version: Version of this document.
+        architecture: Shape of the regressor.
+        mean_months: Mean age of the training set, eq. 7 of the paper.
+        sd_months: Standard deviation of the ages of the training set.
+        preprocessing: How images were prepared.
+        localizer: Settings of the localizer.
+        training: Where the weights come from.
+        ranges: INT8 activation ranges, if they were gathered.
+        intervals: Intervals around predicted ages, if they were fitted.
+        quality: Limits that decide what is accepted, reviewed and rejected, if they were learned.
+    """
+
+    schema_version: Annotated[int, msgspec.Meta(ge=1)]
+    architecture: Architecture
+    mean_months: float
+    sd_months: float
+    preprocessing: Preprocessing
+    localizer: LocalizerSettings
+    training: TrainingRecord | None = None
+    ranges: Ranges | None = None
+    intervals: Intervals | None = None
+    quality: QualityLimits | None = None
+
+
+@dataclass(frozen=True)
+class FloatReference:
+    """Inputs with what the float model said of them when it was trained.
+
+    An export can be held to it where torch is not installed.
+
+    Attributes:
+        images: ``(N, S, S)`` uint8, 255 times the regressor's input.
+        sexes: ``(N,)`` float32, male 1.
+        ages_months: ``(N,)`` float32.
+    """
+
+    images: npt.NDArray[np.uint8]
+    sexes: npt.NDArray[np.float32]
+    ages_months: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Float weights with all that is needed to use them.
+
+    Attributes:
+        header: Settings and records.
+        regressor: float32 weights of ``bakit.model.regressor.Regressor`` by name.
+        localizer: float32 weights of the localizer by name; initial ones, if it learns on images.
+        reference: Inputs and outputs of the float model; None before it was run.
+        sha256: Digest of the file; empty before it is written.
+        path: The file.
+    """
+
+    header: Header
+    regressor: Weights
+    localizer: Weights
+    reference: FloatReference | None = None
+    sha256: str = ""
+    path: Path = Path("unsaved.safetensors")
+
+    @property
+    def weights_sha256(self) -> str:
+        """Digest of the regressor's weights, whatever file they are in."""
+        state = hashlib.sha256()
+        for name, value in sorted(self.regressor.items()):
+            state.update(name.encode())
+            state.update(np.ascontiguousarray(value, np.float32).tobytes())
+        return state.hexdigest()
+
+    @property
+    def parameters(self) -> int:
+        """Trained numbers of the regressor: running statistics are not among them."""
+        trained = (v for name, v in self.regressor.items() if name.endswith((".weight", ".bias")))
+        return sum(value.size for value in trained)
+
+    @property
+    def name(self) -> str:
+        """The file's stem."""
+        return self.path.stem
+
+    @staticmethod
+    def read(path: Path) -> Checkpoint:
+        """Read a checkpoint.
+
+        Raises:
+            CheckpointError: If it is missing, damaged, not written by bakit, or newer than this
+                version understands.
+            MissingBackendError: If safetensors is not installed.
+        """
+        try:
+            from safetensors import SafetensorError, deserialize  # noqa: PLC0415  # an extra
+        except ModuleNotFoundError as error:
+            need = "reading a checkpoint"
+            raise MissingBackendError(need, "export") from error
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            message = f"{path}: no checkpoint there ({error.strerror or error})"
+            raise CheckpointError(message) from error
+        try:
+            tensors = deserialize(data)  # type: ignore[no-untyped-call]
+            size = int.from_bytes(data[:8], "little")
+            metadata = msgspec.json.decode(data[8 : 8 + size]).get("__metadata__", {})
+        except (SafetensorError, msgspec.MsgspecError) as error:
+            message = f"{path}: not a .safetensors file, or a damaged one"
+            raise CheckpointError(message) from error
+        if not is_checkpoint(metadata):
+            message = f"{path}: a .safetensors file, but not one that bakit train wrote"
+            raise CheckpointError(message)
+        header = _decode(metadata[_KEY], path)
+        arrays = {name: _array(name, tensor, path) for name, tensor in tensors}
+        parts = {part: _part(arrays, part) for part in ("regressor", "localizer", "reference")}
+        if arrays:
+            message = f"{path}: unexpected tensor {min(arrays)!r}"
+            raise CheckpointError(message)
+        localizer = {name: value.astype(np.float32) for name, value in parts["localizer"].items()}
+        if not fits(header.localizer, localizer):
+            message = f"{path}: the localizer's weights do not fit its settings"
+            raise CheckpointError(message)
+        for name in ("mean_months", "sd_months"):
+            if parts["regressor"].get(name) != np.float32(getattr(header, name)):
+                message = f"{path}: its weights and its header disagree about {name}"
+                raise CheckpointError(message)
+        try:
+            reference = FloatReference(**parts["reference"]) if parts["reference"] else None
+        except TypeError as error:
+            message = f"{path}: the float reference is incomplete"
+            raise CheckpointError(message) from error
+        return Checkpoint(
+            header,
+            {name: value.astype(np.float32) for name, value in parts["regressor"].items()},
+            localizer,
+            reference,
+            sha256(data),
+            path,
+        )
+
+    def write(self, path: Path, *, half: bool = True) -> Checkpoint:
+        """Write the checkpoint and return it as read back.
+
+        Args:
+            path: Where; must end in ``.safetensors``.
+            half: Store the regressor's matrices and kernels as float16. Biases and running
+                statistics stay float32: small variances would lose their digits.
+        """
+        from safetensors.numpy import save  # noqa: PLC0415  # an extra
+
+        # Steps on the image amplify a last digit; the student's weights are halves already.
+        is_student = isinstance(self.header.localizer, StudentSettings)
+        tensors = {f"localizer.{n}": _stored(v, half=is_student) for n, v in self.localizer.items()}
+        for name, value in self.regressor.items():
+            tensors[f"regressor.{name}"] = _stored(value, half=half)
+        for name, value in vars(self.reference).items() if self.reference else ():
+            tensors[f"reference.{name}"] = np.ascontiguousarray(value)
+        document = msgspec.json.encode(self.header, order="sorted").decode()
+        write_file(path, save(tensors, metadata={_KEY: document}))
+        return Checkpoint.read(path)
+
+    def with_header(self, **changes: object) -> Checkpoint:
+        """Return a copy with other header fields; digest and path stay those of the file."""
+        return replace(self, header=msgspec.structs.replace(self.header, **changes))
+
+    def with_localizer(self, found: Localizer) -> Checkpoint:
+        """Return a copy that finds the hand in another way; digest and path stay the file's."""
+        return replace(self.with_header(localizer=found.settings), localizer=found.weights)
+
+
+def _stored(value: npt.NDArray[np.float32], *, half: bool) -> npt.NDArray[Any]:
+    """Return a weight as the file holds it: of halves only matrices and kernels."""
+    return np.ascontiguousarray(value.astype(np.float16) if half and value.ndim > 1 else value)
+
+
+_DTYPES = {"F32": np.float32, "F16": np.float16, "U8": np.uint8}
+
+
+def _array(name: str, tensor: dict[str, Any], path: Path) -> npt.NDArray[Any]:
+    if tensor["dtype"] not in _DTYPES:
+        message = f"{path}: tensor {name!r} has the unexpected type {tensor['dtype']}"
+        raise CheckpointError(message)
+    array: npt.NDArray[Any] = np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]]).reshape(
+        tensor["shape"]
+    )
+    if not np.isfinite(array).all():
+        message = f"{path}: tensor {name!r} holds NaN or infinite values"
+        raise CheckpointError(message)
+    return array
+
+
+def _part(arrays: dict[str, npt.NDArray[Any]], part: str) -> dict[str, npt.NDArray[Any]]:
+    """Take the tensors named ``part.*`` out of ``arrays``."""
+    names = sorted(name for name in arrays if name.startswith(f"{part}."))  # the file's is random
+    return {name.removeprefix(f"{part}."): arrays.pop(name) for name in names}
+
+
+def _decode(document: str, path: Path) -> Header:
+    try:
+        content = msgspec.json.decode(document)
+        version = content.get("schema_version")
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            message = (
+                f"{path}: schema version {version} is newer than this bakit's {SCHEMA_VERSION}; "
+                "upgrade with pip install -U bakit"
+            )
+            raise CheckpointError(message)
+        return msgspec.convert(with_method(content), Header)
+    except (msgspec.MsgspecError, AttributeError) as error:
+        message = f"{path}: its header is not what this version expects ({error})"
+        raise CheckpointError(message) from error

@@ -1,0 +1,185 @@
+"""The localizers in torch: the unrolled one by autograd, and the student."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bakit.hand import student
+from bakit.hand.unrolled import EPSILON
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from bakit.hand.student import Layer
+    from bakit.settings import StudentSettings, UnrolledSettings
+
+
+def localize_autograd(
+    image: Tensor,
+    weights: Mapping[str, Tensor],
+    settings: UnrolledSettings,
+    on_step: Callable[[int, Mapping[str, Tensor]], None] | None = None,
+) -> Tensor:
+    """Run the unrolled localizer with torch's own convolutions, gradients and optimiser.
+
+    The reference for ``bakit.hand.unrolled``, which states how the paper is read, and for the
+    exported graphs.
+
+    Args:
+        image: ``(h, w)`` in 0..1; its dtype is the dtype of the arithmetic.
+        weights: Initial weights, left untouched.
+        settings: Steps, learning rate and loss weights.
+        on_step: Called with the step's number, from 1, and the weights after it.
+
+    Returns:
+        ``(h, w)`` int32 labels.
+    """
+    parameters = {
+        name: value.detach().to(image.dtype).clone().requires_grad_()
+        for name, value in weights.items()
+    }
+    optimizer = torch.optim.SGD(
+        parameters.values(), lr=settings.learning_rate, momentum=settings.momentum
+    )
+    kept = torch.zeros_like(image, dtype=torch.int32)
+    for step in range(1, settings.steps + 1):
+        response = _response(image, parameters)
+        target = response.argmax(1).detach()
+        if target.min() != target.max():
+            kept = target[0].int()
+        similarity = functional.cross_entropy(response, target)
+        vertical = (response[:, :, 1:] - response[:, :, :-1]).abs().mean()
+        horizontal = (response[:, :, :, 1:] - response[:, :, :, :-1]).abs().mean()
+        loss = settings.similarity * similarity + settings.continuity * (vertical + horizontal)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        if on_step:
+            on_step(step, parameters)
+    with torch.no_grad():
+        labels = _response(image, parameters).argmax(1)[0].int()
+    return labels if labels.min() != labels.max() else kept
+
+
+def _response(image: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
+    """Return y, ``(1, q, h, w)``."""
+    maps = image[None, None]
+    for index in (1, 2, 3):
+        weight, bias = parameters[f"conv{index}.weight"], parameters[f"conv{index}.bias"]
+        maps = functional.conv2d(maps, weight, bias, padding=weight.shape[-1] // 2)
+        if index < 3:
+            maps = functional.relu(maps)
+        scale, shift = parameters[f"norm{index}.weight"], parameters[f"norm{index}.bias"]
+        maps = functional.batch_norm(maps, None, None, scale, shift, training=True, eps=EPSILON)
+    return maps
+
+
+class _Operations:
+    """What needs no weights."""
+
+    def enlarge(self, maps: Tensor) -> Tensor:
+        """Repeat every pixel twice in each direction."""
+        return functional.interpolate(maps, scale_factor=2, mode="nearest")
+
+    def add(self, first: Tensor, second: Tensor) -> Tensor:
+        """Add two maps."""
+        return first + second
+
+
+class _WeightOperations(_Operations):
+    """``bakit.hand.student.run`` on folded weights."""
+
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        self.weights = weights
+
+    def convolution(self, maps: Tensor, layer: Layer) -> Tensor:
+        weight, bias = self.weights[f"{layer.name}.weight"], self.weights[f"{layer.name}.bias"]
+        maps = functional.conv2d(maps, weight, bias, layer.stride, layer.kernel // 2)
+        return functional.relu(maps) if layer.relu else maps
+
+    def sigmoid(self, maps: Tensor) -> Tensor:
+        return torch.sigmoid(maps)
+
+
+def draw_hand(image: Tensor, weights: Mapping[str, Tensor], settings: StudentSettings) -> Tensor:
+    """Run the student.
+
+    Args:
+        image: ``(N, 1, S, S)`` float32 in 0..1.
+        weights: As in ``bakit.hand.student.weight_shapes``.
+        settings: Its shape.
+
+    Returns:
+        ``(N, 1, S, S)`` in 0..1: how sure each pixel is the hand's.
+    """
+    return student.run(_WeightOperations(weights), image, settings)
+
+
+class StudentInTraining(_Operations, nn.Module):
+    """The student with a batch norm behind every convolution but the last.
+
+    Args:
+        settings: Its shape.
+    """
+
+    def __init__(self, settings: StudentSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        known = student.layers(settings)
+        self.convolutions = nn.ModuleDict(
+            {
+                name: nn.Conv2d(
+                    layer.inputs,
+                    layer.outputs,
+                    layer.kernel,
+                    layer.stride,
+                    layer.kernel // 2,
+                    bias=name == "leave",
+                )
+                for name, layer in known.items()
+            }
+        )
+        self.norms = nn.ModuleDict(
+            {n: nn.BatchNorm2d(layer.outputs) for n, layer in known.items() if n != "leave"}
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return what ``draw_hand`` does before the sigmoid."""
+        return student.run(self, image, self.settings)
+
+    def convolution(self, maps: Tensor, layer: Layer) -> Tensor:
+        """Convolve, normalize, and apply the layer's ReLU."""
+        maps = self.convolutions[layer.name](maps)
+        if layer.name in self.norms:
+            maps = self.norms[layer.name](maps)
+        return functional.relu(maps) if layer.relu else maps
+
+    def sigmoid(self, maps: Tensor) -> Tensor:
+        """Return the maps as they are: the loss has the sigmoid in it."""
+        return maps
+
+    def folded(self) -> dict[str, Tensor]:
+        """Return the weights with batch norms folded in, as ``draw_hand`` takes them."""
+        weights: dict[str, Tensor] = {}
+        for name, module in self.convolutions.items():
+            assert isinstance(module, nn.Conv2d)
+            weight, bias = module.weight.detach().double(), module.bias
+            if name in self.norms:
+                norm = self.norms[name]
+                assert isinstance(norm, nn.BatchNorm2d)
+                assert norm.running_mean is not None
+                assert norm.running_var is not None
+                factor = norm.weight.detach().double() / torch.sqrt(
+                    norm.running_var.double() + norm.eps
+                )
+                weight = weight * factor[:, None, None, None]
+                shift = norm.bias.detach().double() - norm.running_mean.double() * factor
+            else:
+                assert bias is not None
+                shift = bias.detach().double()
+            weights[f"{name}.weight"], weights[f"{name}.bias"] = weight.float(), shift.float()
+        return weights

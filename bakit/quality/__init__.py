@@ -1,0 +1,1 @@
+"""Quality control of one image: measures, limits, verdict."""

@@ -1,0 +1,182 @@
+"""What is measured on an image, its box and its crop, to judge whether a hand can be read there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from bakit.hand.masks import bounds, hull_of, rectangularity
+from bakit.hand.prepare import crop
+
+if TYPE_CHECKING:
+    from bakit.hand.found import Scores, Seen
+    from bakit.image.box import Box
+    from bakit.settings import Preprocessing
+    from bakit.types import Bytes, Floats, Grey, Mask
+
+
+SAMPLE = 256
+"""Side up to which the grey values of a box are looked at one by one: more tell no more."""
+
+BRIGHTEST = 2 / 255
+"""Grey values this close below the brightest count as it: compression moves them a little."""
+
+TURN_DEGREES = 8.0
+"""By how much a hand is turned to see whether its age stays."""
+
+_AROUND = 0.15
+_CELLS = 3
+_BINS = 8
+_SIDE = 48
+_BLUR = 1.5
+
+SHAPE_NAMES = (
+    "confidence",
+    "softness",
+    "area",
+    "solidity",
+    "rectangularity",
+    "depth",
+    "elongation",
+    "clefts",
+    "contrast",
+    "agreement",
+    "border",
+    "second",
+    "middle",
+    "coarse",
+    "bones",
+)
+"""Measures of the hand's shape and texture, in the order of ``hand_vector``."""
+
+VECTOR = len(SHAPE_NAMES) + _CELLS * _CELLS * _BINS
+"""Length of ``hand_vector``."""
+
+
+def box_measures(grey: Grey | Bytes, box: Box) -> dict[str, float]:
+    """Return what the grey values in a box say about its quality.
+
+    Args:
+        grey: ``(H, W)`` float32 in 0..1, or 255 times that as uint8.
+        box: The hand.
+
+    Returns:
+        ``side_pixels``: the shorter side; ``grey_levels``: distinct grey values; ``saturated``:
+        share of the pixels that have the brightest grey, 0..1.
+    """
+    step = max(max(box.width, box.height) // SAMPLE, 1)
+    sample = grey[box.y0 : box.y1 : step, box.x0 : box.x1 : step]
+    if sample.dtype != np.uint8:
+        sample = np.rint(sample * 65535).astype(np.uint16)  # type: ignore[assignment]
+    counts = np.bincount(sample.ravel())
+    present = np.flatnonzero(counts)
+    brightest = len(counts) - 1 - (len(counts) - 1 - present[0]) * BRIGHTEST
+    return {
+        "side_pixels": float(min(box.width, box.height)),
+        "grey_levels": float(len(present)),
+        "saturated": float(counts[int(np.ceil(brightest)) :].sum() / sample.size),
+    }
+
+
+def hand_vector(seen: Seen, scores: Scores, pixels: Grey) -> Floats:
+    """Return what tells a hand from other things: shape, texture, and the directions of edges.
+
+    The directions are those of a histogram of oriented gradients (Dalal and Triggs, CVPR 2005) on
+    the regressor's input, in 4x4 cells.
+
+    Args:
+        seen: What the localizer saw; at least one region.
+        scores: The scores of the first region.
+        pixels: ``(S, S)`` float32 in 0..1, the regressor's input.
+
+    Returns:
+        ``(VECTOR,)`` float64.
+    """
+    mask = seen.regions[0][0]
+    # Blurred, so that a large film, a small one and one shrunk by picking pixels look alike.
+    small = cv2.resize(pixels, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    smooth = cv2.GaussianBlur(small, (0, 0), _BLUR).astype(np.float32)
+    return np.concatenate([_shape(seen, mask, scores, smooth), _directions(smooth)])
+
+
+def _shape(seen: Seen, mask: Mask, scores: Scores, smooth: Grey) -> Floats:
+    area = float(mask.sum())
+    side = area**0.5
+    hull = hull_of(mask)
+    box = bounds(mask)
+    is_map = seen.output.dtype == np.float32
+    certain = seen.output.astype(np.float32) if is_map else mask.astype(np.float32)
+    unsure = float(((certain > 0.1) & (certain < 0.9)).sum()) / side
+    padded = np.pad(mask, 1, mode="edge").astype(np.uint8)
+    depth = float(cv2.distanceTransform(padded, cv2.DIST_L2, 3).max())
+    clefts = float((hull & ~mask).sum()) / area
+    inside = cv2.GaussianBlur(seen.working, (0, 0), _BLUR)[mask]
+    small = smooth
+    textures = []
+    for _ in range(2):
+        small = cv2.pyrDown(small).astype(np.float32)
+        blurred = cv2.GaussianBlur(small, (0, 0), 1)
+        textures.append(float(np.abs(small - blurred).mean()))
+    values = {
+        "confidence": scores.confidence,
+        "softness": unsure,
+        "area": side / len(mask),
+        "solidity": area / float(hull.sum()),
+        "rectangularity": rectangularity(hull),
+        "depth": depth / side,
+        "elongation": float(np.log(box.width / box.height)),
+        "clefts": clefts,
+        "contrast": abs(scores.contrast),
+        "agreement": scores.agreement,
+        "border": scores.border,
+        "second": scores.second,
+        "middle": textures[0],
+        "coarse": textures[1],
+        "bones": float(inside.std()),
+    }
+    return np.array([values[name] for name in SHAPE_NAMES])
+
+
+def _directions(smooth: Grey) -> Floats:
+    across = cv2.Sobel(smooth, cv2.CV_32F, 1, 0)
+    down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1)
+    size, angle = cv2.cartToPolar(across, down)
+    bins = (angle * (_BINS / np.pi)).astype(np.int64) % _BINS  # both ends of a line are one
+    cell = np.arange(_SIDE) // (_SIDE // _CELLS)
+    index = (cell[:, None] * _CELLS + cell[None, :]) * _BINS + bins
+    counts = np.bincount(index.ravel(), size.ravel(), _CELLS * _CELLS * _BINS)
+    total: Floats = np.sqrt(counts / max(float(counts.sum()), 1e-9))
+    return total
+
+
+def turned(grey: Grey, box: Box, inverted: bool, preprocessing: Preprocessing) -> list[Grey]:
+    """Return the regressor's input for the hand turned by ``TURN_DEGREES``, both ways.
+
+    Args:
+        grey: ``(H, W)`` float32 in 0..1.
+        box: The hand.
+        inverted: Whether bones are dark.
+        preprocessing: How crops are made.
+    """
+    height, width = grey.shape
+    window = box.expand(preprocessing.margin, width, height)
+    around = box.expand(preprocessing.margin + _AROUND, width, height)
+    part = grey[around.y0 : around.y1, around.x0 : around.x1]
+    middle = (
+        (window.x0 + window.x1) / 2 - around.x0,
+        (window.y0 + window.y1) / 2 - around.y0,
+    )
+    inner = (
+        slice(window.y0 - around.y0, window.y1 - around.y0),
+        slice(window.x0 - around.x0, window.x1 - around.x0),
+    )
+    found = []
+    for degrees in (-TURN_DEGREES, TURN_DEGREES):
+        turn = cv2.getRotationMatrix2D(middle, degrees, 1.0)
+        size = (part.shape[1], part.shape[0])
+        whole = cv2.warpAffine(part, turn, size, borderMode=cv2.BORDER_REPLICATE)
+        part_turned = np.ascontiguousarray(whole[inner], np.float32)
+        found.append(crop(part_turned, None, inverted, preprocessing))
+    return found

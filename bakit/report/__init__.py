@@ -1,0 +1,1 @@
+"""A prediction in other formats: text, CSV, FHIR, DICOM SR."""

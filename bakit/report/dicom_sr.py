@@ -1,0 +1,109 @@
+"""The DICOM structured report of one prediction, by highdicom: template TID 1500."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import TYPE_CHECKING
+
+import pydicom
+from highdicom.sr import (
+    AlgorithmIdentification,
+    CodedConcept,
+    ComprehensiveSR,
+    DeviceObserverIdentifyingAttributes,
+    FindingSite,
+    Measurement,
+    MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
+    ObservationContext,
+    ObserverContext,
+    SourceImageForMeasurementGroup,
+    TrackingIdentifier,
+)
+from pydicom.sr.codedict import codes
+from pydicom.uid import generate_uid
+
+from bakit import __version__
+from bakit.errors import ImageError
+from bakit.image.dicom import read_dataset
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bakit.prediction import Prediction
+
+_PRIVATE = "99BAKIT"
+_BONE_AGE = CodedConcept("37362-1", "LN", "XR Bone age")
+_LOWER = CodedConcept("lower", _PRIVATE, "Lower bound of the prediction interval")
+_UPPER = CodedConcept("upper", _PRIVATE, "Upper bound of the prediction interval")
+_MONTH = CodedConcept("mo", "UCUM", "month")
+
+
+def tid1500(
+    prediction: Prediction, age_months: float, remarks: Sequence[str], data: bytes, name: str
+) -> bytes:
+    """Return the report as a file's bytes.
+
+    Args:
+        prediction: What was predicted.
+        age_months: Its age.
+        remarks: What the algorithm's parameters say besides.
+        data: The radiograph's DICOM file.
+        name: What to call it in an error.
+
+    Raises:
+        ImageError: If the radiograph's header lacks what a report has to repeat.
+    """
+    source = read_dataset(data, name)
+    algorithm = AlgorithmIdentification(
+        name="bakit",
+        version=__version__,
+        parameters=[
+            f"checkpoint {prediction.checkpoint} {prediction.checkpoint_sha256}",
+            f"bundle {prediction.bundle_sha256}",
+            f"target {prediction.target} {prediction.precision} {prediction.provider}",
+            f"sex {prediction.sex}",
+            *remarks,
+        ],
+    )
+    values = [(_BONE_AGE, age_months)]
+    if prediction.interval_months is not None:
+        values += zip((_LOWER, _UPPER), prediction.interval_months, strict=True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # remarks on the radiograph's header
+            group = MeasurementsAndQualitativeEvaluations(
+                tracking_identifier=TrackingIdentifier(generate_uid(), "bone age"),
+                algorithm_id=algorithm,
+                finding_sites=[FindingSite(codes.SCT.Hand)],
+                measurements=[Measurement(code, round(value, 2), _MONTH) for code, value in values],
+                source_images=[
+                    SourceImageForMeasurementGroup(source.SOPClassUID, source.SOPInstanceUID)
+                ],
+            )
+            device = ObserverContext(
+                CodedConcept("121007", "DCM", "Device"),
+                DeviceObserverIdentifyingAttributes(generate_uid(), name="bakit"),
+            )
+            report = MeasurementReport(
+                observation_context=ObservationContext(observer_device_context=device),
+                procedure_reported=_BONE_AGE,
+                imaging_measurements=[group],
+            )
+            document = ComprehensiveSR(
+                evidence=[source],
+                content=report,
+                series_instance_uid=generate_uid(),
+                series_number=1,
+                sop_instance_uid=generate_uid(),
+                instance_number=1,
+                manufacturer="bakit",
+                is_complete=True,
+            )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        message = f"{name}: its header lacks what a structured report repeats ({error})"
+        raise ImageError(message) from error
+    out = io.BytesIO()
+    pydicom.dcmwrite(out, document, enforce_file_format=True)
+    return out.getvalue()

@@ -1,0 +1,1 @@
+"""Studies over many images: evaluate, describe, stress, ablate, learn quality limits."""

@@ -1,0 +1,159 @@
+"""What an ablation leaves: ``ablation.json``, a Markdown table, and a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from bakit.errors import MissingBackendError
+from bakit.files import write_file
+from bakit.studies.ablate.plots import draw_plot
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bakit.studies.ablate.table import Ablation, Row
+
+JSON, MARKDOWN, PLOT = "ablation.json", "ablation.md", "ablation.png"
+
+COLUMNS = (
+    "Row",
+    "Sex",
+    "Pre-process",
+    "Pre-trained",
+    "Paper: size [px]",
+    "Paper: MAE, RSNA",
+    "Paper: MAE, additional",
+    "Paper: change",
+    "Ours: size [px]",
+    "Ours: weights from",
+    "Ours: test MAE",
+    "Ours: validation MAE",
+    "Ours: change",
+    "Ours: epochs (best)",
+    "Ours: time",
+)
+"""Of the Markdown table."""
+
+EXPLANATION = (
+    "All errors are mean absolute errors in months, with 95 % intervals (bootstrap over the "
+    "images, too narrow below some 30). A change is the row's error minus that of the row of the "
+    "same size with nothing left out: the paper's on the RSNA set, ours paired on the test images. "
+    "One whose interval holds 0 cannot be told from none."
+)
+
+
+def write_report(ablation: Ablation, out: Path) -> None:
+    """Write an ablation into a folder, and draw it where matplotlib is installed.
+
+    Args:
+        ablation: What to write.
+        out: The folder.
+    """
+    document = msgspec.json.format(msgspec.json.encode(ablation), indent=1)
+    write_file(out / JSON, document + b"\n")
+    write_file(out / MARKDOWN, markdown(ablation).encode())
+    try:
+        draw_plot(ablation, out / PLOT)
+    except MissingBackendError:
+        (out / PLOT).unlink(missing_ok=True)  # one of an earlier report, beside newer numbers
+
+
+def markdown(ablation: Ablation) -> str:
+    """Return an ablation as a page of Markdown."""
+    lines = ["# The paper's Table 2, trained again", ""]
+    lines += [f"Paper: {ablation.paper}.", "", f"Ours: {described(ablation)}.", ""]
+    lines += [
+        EXPLANATION,
+        "",
+        _line(COLUMNS),
+        _line(["---", *["---:"] * (len(COLUMNS) - 1)]),
+    ]
+    lines += [_line(_cells(row)) for row in ablation.rows]
+    found = notes(ablation)
+    if found:
+        lines += ["", *(f"* {note}" for note in found)]
+    return "\n".join(lines) + "\n"
+
+
+def described(ablation: Ablation) -> str:
+    """Say what was trained on and how."""
+    data, recipe = ablation.data, ablation.recipe
+    images = f"{data.train}" + f" of {data.available}" * (data.train < data.available)
+    return (
+        f"{data.folder}: {images} training images, {data.validation} for validation, {data.test} "
+        f"for test; at most {recipe.epochs} epochs, batches of {recipe.batch_size}, seed "
+        f"{ablation.seed}, split seed {ablation.split_seed}"
+    )
+
+
+def notes(ablation: Ablation) -> list[str]:
+    """Say which rows are one training, and why others have no result."""
+    found: dict[str, list[str]] = {}
+    for row in ablation.rows:
+        found.setdefault(row.run, []).append(row.name)
+    lines = [
+        f"{', '.join(names)}: one training ({run}), as their settings are the same here"
+        for run, names in found.items()
+        if len(names) > 1
+    ]
+    reasons: dict[str, list[str]] = {}
+    for row in ablation.rows:
+        if row.reason is not None:
+            reasons.setdefault(row.reason, []).append(row.name)
+    return lines + [f"{', '.join(names)}: not run: {why}" for why, names in reasons.items()]
+
+
+def with_interval(months: float, interval: Sequence[float] | None, sign: str = "") -> str:
+    """Return an error, or with the sign ``+`` a change, and its interval."""
+    form = f"{sign}.2f"
+    text = f"{round(months, 2) + 0.0:{form}}"  # no -0.00
+    if interval is None:
+        return text
+    low, high = (f"{round(value, 2) + 0.0:{form}}" for value in interval)
+    return f"{text} ({low} to {high})"
+
+
+def start_name(source: str) -> str:
+    """Return what weights came from, short: a file by its name."""
+    return source if source in {"imagenet", "none"} else Path(source).name
+
+
+def duration(seconds: float) -> str:
+    """Return a time in the unit that suits it."""
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _cells(row: Row) -> list[str]:
+    paper, ours, change, found = row.paper, row.settings, row.change, row.measured
+    cells = [row.name, _yes(paper.sex), _yes(paper.preprocess), _yes(paper.pretrained)]
+    cells += [str(paper.image_size)]
+    cells += [f"{paper.rsna_mae_months:.1f}", f"{paper.additional_mae_months:.1f}"]
+    cells += ["" if change is None else f"{change.paper_months:+.1f}"]
+    cells += [str(ours.image_size), start_name(ours.pretrained)]
+    if found is None:
+        return [*cells, row.status, "", "", "", ""]
+    effect = ""
+    if change is not None and change.months is not None:
+        effect = with_interval(change.months, change.ci95_months, "+")
+    return [
+        *cells,
+        with_interval(found.test.mae_months, found.test.ci95_months),
+        with_interval(found.validation.mae_months, found.validation.ci95_months),
+        effect,
+        f"{found.epochs} ({found.best_epoch})",
+        duration(found.seconds),
+    ]
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"

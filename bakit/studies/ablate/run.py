@@ -1,0 +1,273 @@
+"""The paper's Table 2, trained again: the same images, split, seed and recipe for all rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from bakit.bench.statistics import bootstrap_interval
+from bakit.data.labels import Split, ids_digest, split_record
+from bakit.errors import BakitError, ImageError, InputError
+from bakit.studies.ablate.report import write_report
+from bakit.studies.ablate.runs import (
+    ROWS,
+    OtherImagesError,
+    check_images,
+    plan_runs,
+    read_results,
+    train_run,
+    without_weights,
+)
+from bakit.studies.ablate.table import (
+    CITATION,
+    SCHEMA_VERSION,
+    TABLE_2,
+    Ablation,
+    Change,
+    Data,
+    Row,
+    Settings,
+    find_rows,
+    full_row,
+)
+from bakit.training.fitting import THIS_MACHINE, Hardware
+from bakit.training.plan import limited, read_parts
+from bakit.training.run import SILENT, Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from bakit.studies.ablate.runs import Result, Run
+    from bakit.studies.ablate.table import Measured, PaperRow
+    from bakit.training.plan import TrainingPlan
+
+
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "allocate memory", "alloc_failed")
+"""What torch says when it is; its own class of error is only for some devices."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What an ablation is about to do.
+
+    Attributes:
+        runs: The trainings that were asked for, in order.
+        done: Names of those that are done.
+        blocked: Why others cannot be run, by name.
+        data: What is trained on.
+    """
+
+    runs: Sequence[Run]
+    done: frozenset[str]
+    blocked: dict[str, str]
+    data: Data
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Whom to tell how far an ablation is.
+
+    Attributes:
+        on_check: Called with the number of images checked since the last call.
+        on_outlook: Called before the first training.
+        on_run: Called with each run that begins; returns whom to tell of its training.
+        on_end: Called with each run that has ended and its scores, or why it has none.
+    """
+
+    on_check: Callable[[int], None] = lambda _: None
+    on_outlook: Callable[[Outlook], object] = lambda _: None
+    on_run: Callable[[Run], Progress] = lambda _: SILENT
+    on_end: Callable[[Run, Measured | str], object] = lambda _run, _outcome: None
+
+
+NOBODY = Watch()
+
+
+def ablate(
+    base: TrainingPlan,
+    out: Path,
+    *,
+    rows: Iterable[str] | None = None,
+    image_size: int | None = None,
+    resume: bool = False,
+    hardware: Hardware = THIS_MACHINE,
+    cache: Path | None = None,
+    workers: int | None = None,
+    watch: Watch = NOBODY,
+) -> Ablation:
+    """Train rows of the paper's Table 2 and compare.
+
+    ``ablation.json`` and ``ablation.md`` are written whenever a row has ended, and
+    ``ablation.png`` where matplotlib is installed. A row that cannot be trained, or for which the
+    memory is too small, costs none of the others.
+
+    Args:
+        base: What all rows share. Each row sets the sex, the preprocessing, the image size and
+            whether the backbone is pretrained; what pretrained rows start from is the recipe's.
+        out: Folder of the ablation.
+        rows: Names of the rows; all when None. Those that are done already are reported too.
+        image_size: Side in pixels for all rows, instead of the paper's. Rows that are the same but
+            for their size are then one run.
+        resume: Go on with what is in ``out``; a row that is done is not trained again.
+        hardware: What to train on; one process.
+        cache: Folder for boxes and prepared images; ``out/cache`` when None.
+        workers: Processes that prepare images; one a core when None.
+        watch: Whom to tell.
+
+    Returns:
+        The result; rows that could not be trained say why.
+
+    Raises:
+        BakitError: If the data, the hardware or an option cannot be used, ``out`` holds an ablation
+            that is not to be resumed or has other settings, images were mended or damaged since
+            its first row was begun, or no row can be trained at all.
+    """
+    names = {row.name for row in find_rows(rows)}
+    runs = plan_runs(base, image_size)
+    _check_hardware(hardware)
+    results, begun = read_results(runs, out, resume=resume)
+    asked = [run for run in runs if not names.isdisjoint(row.name for row in run.rows)]
+    blocked = without_weights([run for run in asked if run.name not in results])
+    possible = [run for run in asked if run.name not in blocked]
+    if not possible:
+        message = f"no row can be trained: {next(iter(blocked.values()))}"
+        raise InputError(message)
+    if begun:
+        whole, left_out = next(iter(begun.values()))
+    else:
+        # Checks the images: nothing is written if they cannot be used.
+        first = possible[0]
+        whole, left_out = read_parts(
+            first.plan, out / ROWS / first.name, resume=True, on_image=watch.on_check
+        )
+    shared = split_record(whole, base.split_seed, left_out)
+    for name, (others, other_ids) in begun.items():
+        check_images(out / ROWS / name, split_record(others, base.split_seed, other_ids), shared)
+    parts = limited(base, whole)
+    data = _data(base, whole, parts, left_out)
+    watch.on_outlook(Outlook(asked, frozenset(results), blocked, data))
+
+    def report() -> Ablation:
+        """Write what is known so far."""
+        shown = [
+            _row(row, runs, results, blocked)
+            for row in TABLE_2
+            if row.name in names or _run_of(row, runs).name in results
+        ]
+        numbers = (data, base.recipe, base.split_seed, base.seed)
+        ablation = Ablation(SCHEMA_VERSION, CITATION, *numbers, tuple(shown))
+        write_report(ablation, out)
+        return ablation
+
+    for run in possible:
+        if run.name in results:
+            continue
+        outcome: Measured | str
+        try:
+            result = train_run(
+                run,
+                out / ROWS / run.name,
+                parts,
+                shared,
+                hardware=hardware,
+                cache=cache or out / "cache",
+                workers=workers,
+                progress=watch.on_run(run),
+            )
+        except (ImageError, OtherImagesError):
+            raise  # the images are those of all rows that are yet to begin
+        except (BakitError, MemoryError, RuntimeError) as error:  # the training diverged, say
+            reason = _why_not_run(error)
+            if reason is None:
+                raise
+            outcome = blocked[run.name] = reason
+        else:
+            results[run.name] = result
+            outcome = result.measured
+        watch.on_end(run, outcome)
+        report()
+    return report()
+
+
+def _why_not_run(error: Exception) -> str | None:
+    """Return in a line what a row failed of, None if it should not have: a bug is not hidden."""
+    if isinstance(error, BakitError):
+        return _decodable(str(error))
+    lines = str(error).splitlines() or ["out of memory"]  # torch may add where it was in C++
+    text = str(error).lower()
+    if isinstance(error, MemoryError) or any(phrase in text for phrase in OUT_OF_MEMORY):
+        return lines[0]
+    return None
+
+
+def _decodable(text: str) -> str:
+    """Return text that JSON can hold: names of files are bytes, perhaps no UTF-8."""
+    return text.encode(errors="replace").decode()
+
+
+def _check_hardware(hardware: Hardware) -> None:
+    if hardware.processes > 1:
+        message = f"an ablation runs in one process, not in {hardware.processes}"
+        raise InputError(message)
+    hardware.check()
+
+
+def _data(base: TrainingPlan, whole: Split, parts: Split, left_out: Sequence[str]) -> Data:
+    return Data(
+        folder=_decodable(base.data.resolve().name),
+        train=len(parts.train),
+        available=len(whole.train),
+        validation=len(parts.validation),
+        test=len(parts.test),
+        left_out=len(left_out),
+        ids_sha256={name: ids_digest(getattr(parts, name)) for name in Split._fields},
+    )
+
+
+def _run_of(row: PaperRow, runs: Sequence[Run]) -> Run:
+    return next(run for run in runs if row in run.rows)
+
+
+def _row(
+    row: PaperRow, runs: Sequence[Run], results: dict[str, Result], blocked: dict[str, str]
+) -> Row:
+    """Put a row of the paper beside ours."""
+    run = _run_of(row, runs)
+    prepared = run.plan.preprocessing
+    result = results.get(run.name)
+    return Row(
+        name=row.name,
+        paper=row,
+        settings=Settings(
+            sex=run.plan.architecture.sex,
+            localize=prepared.localize,
+            equalize=prepared.equalize,
+            pretrained=run.plan.recipe.pretrained,
+            image_size=prepared.image_size,
+        ),
+        run=run.name,
+        status="run" if result else "not run",
+        reason=None if result else blocked.get(run.name, "not yet"),
+        measured=result.measured if result else None,
+        change=_change(row, runs, results),
+    )
+
+
+def _change(row: PaperRow, runs: Sequence[Run], results: dict[str, Result]) -> Change | None:
+    """Compare a row with its full row; None if it is one."""
+    full = full_row(row)
+    if row == full:
+        return None
+    change = Change(full.name, round(row.rsna_mae_months - full.rsna_mae_months, 1))
+    names = [_run_of(one, runs).name for one in (row, full)]
+    if names[0] == names[1] or any(name not in results for name in names):
+        return change
+    pair = (np.array(results[name].test_errors) for name in names)
+    differences = np.subtract(*pair)
+    return msgspec.structs.replace(
+        change, months=float(differences.mean()), ci95_months=bootstrap_interval(differences)
+    )

@@ -1,0 +1,282 @@
+"""The trainings behind the rows of Table 2, each in a folder that it can be gone on with."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from bakit.bench.statistics import bootstrap_interval
+from bakit.data.labels import split_record
+from bakit.errors import InputError
+from bakit.files import write_file
+from bakit.hand.weights import Localizer
+from bakit.model.regressor import Regressor
+from bakit.settings import Architecture
+from bakit.studies.ablate.table import TABLE_2, Measured, PaperRow, Score
+from bakit.training.boxes import places_by_id
+from bakit.training.crops import load_part
+from bakit.training.fitting import HISTORY
+from bakit.training.plan import PLAN, read_parts
+from bakit.training.pretrained import load_backbone
+from bakit.training.run import train
+from bakit.training.scoring import predicted_and_true
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from bakit.data.labels import Sample, Split
+    from bakit.model.checkpoint import Checkpoint
+    from bakit.settings import SplitRecord
+    from bakit.training.fitting import Hardware
+    from bakit.training.plan import TrainingPlan
+    from bakit.training.run import Progress
+    from bakit.types import Floats
+
+
+ROWS = "rows"
+"""Folder of the runs, each of which is one of ``bakit train``."""
+
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training, and the rows of the table that it stands for.
+
+    Attributes:
+        name: What is left out, and our image size: the name of its folder.
+        rows: The rows that have its settings.
+        plan: What to train.
+    """
+
+    name: str
+    rows: tuple[PaperRow, ...]
+    plan: TrainingPlan
+
+
+class OtherImagesError(InputError):
+    """A row has another split than the rows that it is to be compared with."""
+
+
+class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a finished run leaves in its folder.
+
+    Attributes:
+        measured: Its scores.
+        test_errors: Absolute error of each test image in months, in the order of the split.
+    """
+
+    measured: Measured
+    test_errors: tuple[float, ...]
+
+
+def plan_runs(base: TrainingPlan, image_size: int | None = None) -> list[Run]:
+    """Return the trainings that the whole table takes; arguments as in ``ablate``.
+
+    Raises:
+        InputError: If the image size is not possible.
+    """
+    runs: list[Run] = []
+    for row in TABLE_2:
+        plan = _plan(base, row, row.image_size if image_size is None else image_size)
+        for index, run in enumerate(runs):
+            if run.plan == plan:
+                runs[index] = replace(run, rows=(*run.rows, row))
+                break
+        else:
+            runs.append(Run(f"{row.kind}-{plan.preprocessing.image_size}", (row,), plan))
+    return runs
+
+
+def _plan(base: TrainingPlan, row: PaperRow, image_size: int) -> TrainingPlan:
+    change = msgspec.structs.replace
+    try:
+        preprocessing = change(
+            base.preprocessing,
+            image_size=image_size,
+            localize=row.preprocess,
+            equalize=row.preprocess,
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    source = base.recipe.pretrained if row.pretrained else "none"
+    return replace(
+        base,
+        recipe=change(base.recipe, pretrained=source),
+        architecture=change(base.architecture, sex=row.sex),
+        preprocessing=preprocessing,
+    )
+
+
+def read_results(
+    runs: Sequence[Run], out: Path, *, resume: bool
+) -> tuple[dict[str, Result], dict[str, tuple[Split, list[str]]]]:
+    """Return what an ablation has already.
+
+    Args:
+        runs: All of the table's.
+        out: Folder of the ablation.
+        resume: Whether it may be gone on with.
+
+    Returns:
+        The results of the runs that are done, and of all that were begun the whole parts of the
+        data and the ids that are in none of them; both by run.
+
+    Raises:
+        InputError: If it holds an ablation that is not to be resumed or has other settings.
+    """
+    if out.exists() and not out.is_dir():
+        message = f"{out}: not a folder; choose another --out"
+        raise InputError(message)
+    folder = out / ROWS
+    entries = folder.iterdir() if folder.is_dir() else ()
+    there = sorted(path.name for path in entries if path.is_dir())  # file managers leave files
+    if there and not resume:
+        message = f"{out}: holds an ablation; go on with it by --resume, or choose another --out"
+        raise InputError(message)
+    strange = sorted(set(there).difference(run.name for run in runs))
+    if strange:
+        message = (
+            f"{out}: holds the row {strange[0]}, which these settings do not have; give those that "
+            "it was begun with, or choose another --out"
+        )
+        raise InputError(message)
+    results: dict[str, Result] = {}
+    begun: dict[str, tuple[Split, list[str]]] = {}
+    for run in runs:
+        mine = folder / run.name
+        if (mine / PLAN).is_file():
+            begun[run.name] = read_parts(run.plan, mine, resume=True)  # refuses other settings
+            try:
+                results[run.name] = msgspec.json.decode((mine / RESULT).read_bytes(), type=Result)
+            except (FileNotFoundError, UnicodeDecodeError, msgspec.MsgspecError):
+                continue  # not finished; one that is damaged is made again from the checkpoint
+    return results, begun
+
+
+def check_images(folder: Path, found: SplitRecord, shared: SplitRecord) -> None:
+    """Refuse a row of other images: it would be compared on some that another was trained on.
+
+    Args:
+        folder: The row's.
+        found: Its split.
+        shared: The split of the ablation.
+
+    Raises:
+        OtherImagesError: If they differ.
+    """
+    if found != shared:
+        message = (
+            f"{folder}: the split of this row differs from that of the others, as images were "
+            f"mended or damaged since they were begun ({len(found.excluded_ids)} are left out, not "
+            f"{len(shared.excluded_ids)} or not the same); put the images back as they were, or "
+            "choose another --out"
+        )
+        raise OtherImagesError(message)
+
+
+def without_weights(runs: Sequence[Run]) -> dict[str, str]:
+    """Return why runs cannot start, by name: ImageNet's weights may be out of reach.
+
+    Raises:
+        InputError: If a file of weights was given that cannot be used.
+    """
+    pretrained = [run for run in runs if run.plan.recipe.pretrained != "none"]
+    if not pretrained:
+        return {}
+    source = pretrained[0].plan.recipe.pretrained  # one for all
+    try:
+        load_backbone(Regressor(Architecture()), source)
+    except InputError as error:
+        if source != "imagenet":
+            raise
+        return {run.name: str(error) for run in pretrained}
+    return {}
+
+
+def train_run(
+    run: Run,
+    folder: Path,
+    parts: Split,
+    shared: SplitRecord,
+    *,
+    hardware: Hardware,
+    cache: Path,
+    workers: int | None,
+    progress: Progress,
+) -> Result:
+    """Train one run, or take it as it is if it is finished, and keep its result.
+
+    Args:
+        run: What to train.
+        folder: Its folder; what was begun there is gone on with.
+        parts: The parts of the data.
+        shared: The split of the ablation.
+        hardware: As for ``bakit.training.run.train``.
+        cache: As there.
+        workers: As there.
+        progress: As there.
+
+    Raises:
+        BakitError: As there; ``OtherImagesError`` if the row has another split.
+    """
+    new = not (folder / PLAN).is_file()
+    whole, left_out = read_parts(
+        run.plan,
+        folder,
+        resume=True,
+        on_image=lambda count: progress.on_step("checking images", count),
+    )
+    try:  # before the hours of a training: a row that is begun now checks the images anew
+        check_images(folder, split_record(whole, run.plan.split_seed, left_out), shared)
+    except OtherImagesError:
+        if new:
+            (folder / PLAN).unlink()  # or it would be refused when the images are back
+        raise
+    checkpoint = train(
+        run.plan,
+        folder,
+        resume=True,
+        hardware=hardware,
+        cache=cache,
+        workers=workers,
+        progress=progress,
+    )
+    assert checkpoint is not None  # this process writes
+    record = checkpoint.header.training
+    assert record is not None
+    check_images(folder, record.split, shared)
+    errors = _test_errors(checkpoint, parts.test, cache, workers)
+    scores = {part: Score(m.samples, m.mae_months) for part, m in record.metrics.items()}
+    scores["test"] = Score(len(errors), float(errors.mean()), bootstrap_interval(errors))
+    with (folder / HISTORY).open(newline="") as table:
+        seconds = [float(epoch["seconds"]) for epoch in csv.DictReader(table)]
+    measured = Measured(
+        scores["validation"], scores["test"], len(seconds), record.best_epoch, sum(seconds)
+    )
+    result = Result(measured, tuple(errors.tolist()))
+    write_file(folder / RESULT, msgspec.json.encode(result))
+    return result
+
+
+def _test_errors(
+    checkpoint: Checkpoint, samples: list[Sample], cache: Path, workers: int | None
+) -> Floats:
+    """Return the absolute error of each image in months, ``(N,)``, from what training cached."""
+    header = checkpoint.header
+    places = places_by_id(
+        samples,
+        header.preprocessing,
+        Localizer(header.localizer, checkpoint.localizer, checkpoint.name),
+        cache,
+        workers=workers,
+    )
+    part = load_part(samples, places, header.preprocessing, cache)
+    predicted, true = predicted_and_true(checkpoint, part)
+    errors: Floats = np.abs(predicted - true)
+    return errors

@@ -1,0 +1,220 @@
+"""What is in a labelled folder, and what is wrong with it, before anyone trains on it."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from bakit.data.images import Unreadable, image_files, look_at_images
+from bakit.data.labels import read_labels
+from bakit.errors import InputError
+from bakit.image.read import pixel_digest
+from bakit.studies.describe.document import (
+    SCHEMA_VERSION,
+    Ages,
+    BadImage,
+    Comparison,
+    Description,
+    Duplicate,
+    Leak,
+    RowProblem,
+    Side,
+    SizeCount,
+    StorageCount,
+    YearCount,
+)
+from bakit.studies.describe.image_header import Storage, read_storage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from bakit.data.labels import Labels, Sample
+    from bakit.types import Grey
+
+
+class _Look(NamedTuple):
+    """What is kept of one image: never its pixels."""
+
+    digest: str
+    size: tuple[int, int]
+    storage: Storage
+
+
+def describe(
+    folder: Path, against: Sequence[Path] = (), on_image: Callable[[int], None] = lambda _: None
+) -> Description:
+    """Read every row and image of a labelled folder, good or bad, and say what is there.
+
+    Images are the same where their grey values are, whatever their names and formats.
+
+    Args:
+        folder: The labelled folder.
+        against: Folders that should share no image with it: labelled ones, or just images.
+        on_image: Called with the number of images done since the last call;
+            ``count_images`` says how many there will be.
+
+    Raises:
+        LabelsError: If ``labels.csv`` or the folder of images cannot be read at all.
+        InputError: If a folder to compare with holds no images or is the folder itself.
+    """
+    others = {other: _images_of(other, folder) for other in against}
+    labels = read_labels(folder)
+    named = _named_images(labels)
+    looks, bad = _look_at(named, on_image)
+    samples = [row.sample for row in labels.rows if row.sample and row.sample.path in looks]
+    ids = {row.id for row in labels.rows}
+    sizes = Counter(look.size for look in looks.values())
+    males = sum(sample.male for sample in samples)
+    return Description(
+        schema_version=SCHEMA_VERSION,
+        folder=printable(folder),
+        rows=len(labels.rows),
+        images=len(named),
+        usable=len(samples),
+        females=len(samples) - males,
+        males=males,
+        male_share=males / len(samples) if samples else None,
+        ages={
+            "all": _ages(samples),
+            "female": _ages([sample for sample in samples if not sample.male]),
+            "male": _ages([sample for sample in samples if sample.male]),
+        },
+        ages_by_year=_by_year(samples),
+        widths=_side([look.size[0] for look in looks.values()]),
+        heights=_side([look.size[1] for look in looks.values()]),
+        sizes=tuple(SizeCount(*size, count) for size, count in sizes.most_common()),
+        storage=tuple(
+            StorageCount(*storage, count)
+            for storage, count in Counter(look.storage for look in looks.values()).most_common()
+        ),
+        row_problems=tuple(
+            RowProblem(row.number, row.id, problem.kind, problem.text)
+            for row in labels.rows
+            for problem in row.problems
+        ),
+        unreadable=tuple(image for image in bad if not _is_blank(image)),
+        blank=tuple(image for image in bad if _is_blank(image)),
+        spare=tuple(_bad_image(path, text) for path, text in labels.spare),
+        unlabelled=tuple(printable(name) for name in labels.images if name not in ids),
+        duplicates=_duplicates(looks, samples),
+        against=tuple(_compare(looks, named, *item, on_image) for item in others.items()),
+    )
+
+
+def count_images(folder: Path, against: Sequence[Path] = ()) -> int:
+    """Return how many images ``describe`` will look at; it raises what ``describe`` raises."""
+    others = sum(len(_images_of(other, folder)) for other in against)
+    return len(_named_images(read_labels(folder))) + others
+
+
+def printable(name: str | Path) -> str:
+    """Return a file's name as text that can be printed and stored, whatever its bytes are."""
+    return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _named_images(labels: Labels) -> list[Path]:
+    """Return the images that a row names, of rows with a problem too."""
+    names = dict.fromkeys(row.id for row in labels.rows)
+    return [labels.images[name] for name in names if name in labels.images]
+
+
+def _images_of(other: Path, folder: Path) -> list[Path]:
+    """Return the image files of a folder to compare with."""
+    if other.resolve() == folder.resolve():
+        message = f"{other}: is the folder itself; give another one to compare with"
+        raise InputError(message)
+    home = other / "images" if (other / "images").is_dir() else other
+    found = image_files(home) if home.is_dir() else []
+    if not found:
+        message = f"{other}: no PNG or JPEG images in it or in its images/"
+        raise InputError(message)
+    return found
+
+
+def _look_at(
+    paths: Sequence[Path], on_image: Callable[[int], None]
+) -> tuple[dict[Path, _Look], list[BadImage]]:
+    """Look at images once: those that can be read, and those that cannot."""
+    looks: dict[Path, _Look] = {}
+    bad: list[BadImage] = []
+    for path, look in zip(paths, look_at_images(paths, _look, on_image), strict=True):
+        if isinstance(look, Unreadable):
+            bad.append(_bad_image(path, look.reason))
+        else:
+            looks[path] = look
+    return looks, bad
+
+
+def _look(path: Path, grey: Grey) -> _Look:
+    height, width = grey.shape
+    return _Look(pixel_digest(grey), (width, height), read_storage(path))
+
+
+def _bad_image(path: Path, reason: str) -> BadImage:
+    return BadImage(printable(path.stem), printable(path), printable(reason))
+
+
+def _is_blank(image: BadImage) -> bool:
+    return image.reason.startswith("blank")
+
+
+def _ages(samples: Iterable[Sample]) -> Ages | None:
+    months = np.array([sample.age_months for sample in samples])
+    if not len(months):
+        return None
+    sd = float(months.std(ddof=1)) if len(months) > 1 else 0.0
+    middle = float(months.mean()), sd, float(np.median(months))
+    return Ages(len(months), *middle, float(months.min()), float(months.max()))
+
+
+def _by_year(samples: Iterable[Sample]) -> tuple[YearCount, ...]:
+    counts = Counter((int(sample.age_months // 12), sample.male) for sample in samples)
+    last = max((year for year, _ in counts), default=-1)
+    return tuple(YearCount(y, counts[y, False], counts[y, True]) for y in range(last + 1))
+
+
+def _side(pixels: Sequence[int]) -> Side | None:
+    return Side(min(pixels), float(np.median(pixels)), max(pixels)) if pixels else None
+
+
+def _by_digest(looks: Mapping[Path, _Look]) -> dict[str, list[Path]]:
+    paths: dict[str, list[Path]] = defaultdict(list)
+    for path, look in looks.items():
+        paths[look.digest].append(path)
+    return paths
+
+
+def _duplicates(looks: Mapping[Path, _Look], samples: Iterable[Sample]) -> tuple[Duplicate, ...]:
+    """Group images by their pixels; rows with a problem have no say about age and sex."""
+    by_path = {sample.path: sample for sample in samples}
+    groups = [paths for paths in _by_digest(looks).values() if len(paths) > 1]
+    found: list[Duplicate] = []
+    for paths in groups:
+        rows = [by_path[path] for path in paths if path in by_path]
+        ages, sexes = {row.age_months for row in rows}, {row.male for row in rows}
+        ids = tuple(path.stem for path in paths)
+        found.append(Duplicate(ids, len(ages) > 1, len(sexes) > 1))
+    return tuple(found)
+
+
+def _compare(
+    looks: Mapping[Path, _Look],
+    named: Sequence[Path],
+    other: Path,
+    paths: Sequence[Path],
+    on_image: Callable[[int], None],
+) -> Comparison:
+    """Look for the set's images in another folder."""
+    theirs, bad = _look_at(paths, on_image)
+    by_digest = _by_digest(theirs)
+    leaks = tuple(
+        Leak(path.stem, tuple(printable(their.stem) for their in by_digest[look.digest]))
+        for path, look in looks.items()
+        if look.digest in by_digest
+    )
+    same = {leak.id for leak in leaks if leak.id in leak.other_ids}
+    shared = {path.stem for path in named} & {path.stem for path in paths}
+    return Comparison(printable(other), len(paths), tuple(bad), leaks, tuple(sorted(shared - same)))

@@ -1,0 +1,241 @@
+"""Pictures of a model's errors on labelled images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bakit.figures import (
+    ALL,
+    FEMALE,
+    MALE,
+    new_figure,
+    picture_grid,
+    save_figures,
+    short_text,
+    thumbnail,
+)
+from bakit.image.read import decode
+from bakit.studies.evaluate.document import age_bin, worst_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from bakit.data.labels import Sample
+    from bakit.studies.evaluate.document import Evaluation, Predicted
+
+WORST_COLUMNS, WORST_ROWS = 4, 3
+BOX = "#ecc94b"
+"""Colour of the hand's box: seen on black and on white."""
+
+LEAST_FOR_BOX = 5
+"""Images that a bin must have for quartiles; fewer are shown as points alone."""
+
+ERROR = "predicted - true age [months]"
+
+
+def draw_plots(evaluation: Evaluation, samples: Sequence[Sample], out: Path) -> list[Path]:
+    """Draw an evaluation.
+
+    Args:
+        evaluation: What ``bakit.studies.evaluate.run.evaluate`` said.
+        samples: The images that it is of, for the worst cases.
+        out: Where ``predicted_true.png``, ``bland_altman.png``, ``error_by_age.png`` and
+            ``worst_cases.png`` go, all of them or none. The last one shows radiographs.
+
+    Returns:
+        The files.
+
+    Raises:
+        MissingBackendError: If matplotlib is not installed.
+        ImageError: If one of the worst images has changed since.
+    """
+    pictures = {
+        "predicted_true.png": lambda: _predicted_true(evaluation),
+        "bland_altman.png": lambda: _bland_altman(evaluation),
+        "error_by_age.png": lambda: _error_by_age(evaluation),
+        "worst_cases.png": lambda: _worst_cases(evaluation, samples),
+    }
+    return save_figures(pictures, out)
+
+
+def _predicted_true(evaluation: Evaluation) -> Figure:
+    figure = new_figure(5.4, 5.6)
+    axes = figure.subplots()
+    everyone = evaluation.predictions
+    for name, colour, mine in _by_sex(everyone):
+        mine.sort(key=lambda item: item.predicted_months)
+        ages = [item.age_months for item in mine]
+        predicted = [item.predicted_months for item in mine]
+        _scatter(axes, ages, predicted, len(everyone), colour)
+        axes.scatter([], [], color=colour, label=f"{name} (n = {len(mine)})")
+        bounds = [item.interval_months for item in mine if item.interval_months is not None]
+        if len(bounds) == len(mine):  # of the true age, hence from left to right
+            lower, upper = np.array(bounds).T
+            axes.fill_betweenx(predicted, lower, upper, color=colour, alpha=0.1, linewidth=0)
+    if evaluation.coverage is not None:
+        label = f"{100 * evaluation.coverage.level:g} % intervals"
+        axes.fill_between([], [], color=ALL, alpha=0.2, linewidth=0, label=label)
+    axes.axline((0, 0), slope=1, color="black", linewidth=0.8, linestyle=":", zorder=0)
+    values = [value for item in everyone for value in (item.age_months, item.predicted_months)]
+    pad = max(0.04 * (max(values) - min(values)), 6)
+    axes.set_xlim(min(values) - pad, max(values) + pad)
+    axes.set_ylim(min(values) - pad, max(values) + pad)
+    axes.set_aspect("equal")
+    _tick_years(axes, "xy")
+    axes.set_xlabel("true age [months]")
+    axes.set_ylabel("predicted age [months]")
+    _title(axes, "Predicted and true age", evaluation)
+    _legend(figure, axes)
+    return figure
+
+
+def _bland_altman(evaluation: Evaluation) -> Figure:
+    figure = new_figure(6.8, 4.2)
+    axes = figure.subplots()
+    everyone = evaluation.predictions
+    for name, colour, mine in _by_sex(everyone):
+        means = [(item.age_months + item.predicted_months) / 2 for item in mine]
+        _scatter(axes, means, [item.error_months for item in mine], len(everyone), colour)
+        axes.scatter([], [], color=colour, label=f"{name} (n = {len(mine)})")
+    axes.axhline(0, color="black", linewidth=0.8, linestyle=":", zorder=0)
+    bias = evaluation.bias_months
+    lines = [("bias", bias, "-")]
+    if len(everyone) > 1:
+        sd = float(np.std([item.error_months for item in everyone], ddof=1))
+        lines += [("+1.96 SD", bias + 1.96 * sd, "--"), ("-1.96 SD", bias - 1.96 * sd, "--")]
+    for name, value, style in lines:
+        axes.axhline(value, color=ALL, linewidth=1.2, linestyle=style)
+        axes.text(
+            1.01,
+            value,
+            f"{name}: {value:+.1f}",
+            transform=axes.get_yaxis_transform(),
+            verticalalignment="center",
+            fontsize=8,
+        )
+    _tick_years(axes, "x")
+    axes.set_xlabel("mean of true and predicted age [months]")
+    axes.set_ylabel(ERROR)
+    _title(axes, "Bland-Altman", evaluation)
+    _legend(figure, axes)
+    return figure
+
+
+def _error_by_age(evaluation: Evaluation) -> Figure:
+    bins = evaluation.by_age
+    figure = new_figure(max(5.6, 1.6 + 0.75 * len(bins)), 4.2)
+    axes = figure.subplots()
+    everyone = evaluation.predictions
+    generator = np.random.default_rng(0)  # the same picture every time
+    for place, group in enumerate(bins):
+        mine = [item for item in everyone if age_bin(item.age_months) == group.from_months]
+        for _, colour, part in _by_sex(mine):
+            jitter = place + generator.uniform(-0.22, 0.22, len(part))
+            _scatter(axes, jitter, [item.error_months for item in part], len(everyone), colour)
+        if len(mine) >= LEAST_FOR_BOX:
+            axes.boxplot(
+                [[item.error_months for item in mine]],
+                positions=[place],
+                widths=0.62,
+                whis=(5, 95),
+                showfliers=False,
+                manage_ticks=False,
+                medianprops={"color": "black"},
+                zorder=3,
+            )
+    for name, colour, mine in _by_sex(everyone):
+        axes.scatter([], [], color=colour, label=f"{name} (n = {len(mine)})")
+    if any(group.samples >= LEAST_FOR_BOX for group in bins):
+        axes.plot([], [], "s-", color="black", fillstyle="none", label="quartiles, 5 % to 95 %")
+    axes.axhline(0, color="black", linewidth=0.8, linestyle=":", zorder=1)
+    labels = [
+        f"{group.from_months / 12:g}-{group.to_months / 12:g}\nn = {group.samples}"
+        for group in bins
+    ]
+    axes.set_xticks(range(len(bins)), labels)
+    axes.set_xlim(-0.6, len(bins) - 0.4)
+    axes.grid(visible=False, axis="x")
+    axes.set_xlabel("true age [years]")
+    axes.set_ylabel(ERROR)
+    _title(axes, "Error by true age", evaluation)
+    _legend(figure, axes)
+    return figure
+
+
+def _worst_cases(evaluation: Evaluation, samples: Sequence[Sample]) -> Figure:
+    worst = worst_of(evaluation.predictions, WORST_COLUMNS * WORST_ROWS)
+    paths = {sample.id: sample.path for sample in samples}
+    figure, grid = picture_grid(len(worst), WORST_COLUMNS, row_height=2.5, head=0.6)
+    for axes, item in zip(grid, worst, strict=True):
+        grey, box = decode(paths[item.id]), item.box
+        edges = (0, grey.shape[1], grey.shape[0], 0)  # so that the box's pixels are the image's
+        axes.imshow(thumbnail(grey), cmap="gray", vmin=0, vmax=1, extent=edges)
+        corners = (
+            (box.x0, box.x1, box.x1, box.x0, box.x0),
+            (box.y0, box.y0, box.y1, box.y1, box.y0),
+        )
+        axes.plot(*corners, color=BOX, linewidth=1, scalex=False, scaley=False)
+        caption = (
+            f"{short_text(item.id)}, {'M' if item.male else 'F'}\n"
+            f"true {item.age_months:.0f}, predicted {item.predicted_months:.0f} "
+            f"({item.error_months:+.0f})"
+        )
+        axes.set_title(caption, fontsize=8, parse_math=False)
+    figure.suptitle(
+        f"{_subject(evaluation)}: largest errors, in months",
+        fontsize=9,
+        parse_math=False,
+    )
+    return figure
+
+
+def _by_sex(predictions: Sequence[Predicted]) -> list[tuple[str, str, list[Predicted]]]:
+    """Return the name, the colour and the predictions of each sex that has any."""
+    sexes = (("female", FEMALE, False), ("male", MALE, True))
+    groups = [
+        (name, colour, [item for item in predictions if item.male == male])
+        for name, colour, male in sexes
+    ]
+    return [group for group in groups if group[2]]
+
+
+def _scatter(axes: Axes, x: npt.ArrayLike, y: npt.ArrayLike, images: int, colour: str) -> None:
+    """Draw points: the more images there are in all, the smaller and fainter."""
+    many = min(images / 1000, 1.0)
+    size, alpha = 26 - 18 * many, 0.85 - 0.45 * many
+    axes.scatter(x, y, size, color=colour, alpha=alpha, linewidths=0)
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Put the legend below, where it hides no point."""
+    figure.legend(
+        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
+    )
+
+
+def _tick_years(axes: Axes, which: str) -> None:
+    """Put the ticks of ages in months on whole years."""
+    from matplotlib.ticker import MultipleLocator  # noqa: PLC0415  # an extra
+
+    for axis in (axes.xaxis, axes.yaxis)[: len(which)]:
+        low, high = axis.get_view_interval()
+        axis.set_major_locator(MultipleLocator(24 if high - low > 60 else 12))
+
+
+def _title(axes: Axes, what: str, evaluation: Evaluation) -> None:
+    numbers = f"n = {evaluation.samples}, MAE = {evaluation.mae_months:.1f} months"
+    axes.set_title(f"{what}: {numbers}\n{_subject(evaluation)}", fontsize=9, parse_math=False)
+
+
+def _subject(evaluation: Evaluation) -> str:
+    """Return which model on which images, short enough for a title."""
+    model, data = evaluation.model, evaluation.data
+    name = f"{short_text(model.checkpoint, 24)} {model.precision.value}"
+    return f"{name} on {short_text(data.folder, 24)} ({data.part})"

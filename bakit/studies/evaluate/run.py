@@ -1,0 +1,290 @@
+"""How good a model is on labelled images: the whole path, from the image file to the age."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+
+from bakit.bench.drift.compare import check_age
+from bakit.bench.statistics import bootstrap_interval
+from bakit.bundle import Bundle
+from bakit.data.images import Unreadable, refuse_calibration_images
+from bakit.data.labels import ids_digest, read_samples, take_part, thin
+from bakit.errors import InputError
+from bakit.model.checkpoint import SHIPPED, Checkpoint
+from bakit.model.intervals import coverage
+from bakit.settings import Precision
+from bakit.studies.evaluate.document import (
+    BIN_MONTHS,
+    SCHEMA_VERSION,
+    AgeErrors,
+    Data,
+    Errors,
+    Evaluation,
+    Model,
+    Part,
+    Predicted,
+    Unscored,
+    age_bin,
+    worst_of,
+)
+from bakit.studies.evaluate.predict_all import predict_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from bakit.data.labels import Sample
+    from bakit.model.intervals import Intervals
+    from bakit.runtime import Prediction
+    from bakit.settings import SplitRecord
+    from bakit.types import Floats
+
+
+WORST = 10
+
+
+class Images(NamedTuple):
+    """The labelled images to use, at least one, and what they are."""
+
+    samples: list[Sample]
+    data: Data
+
+
+def open_model(
+    bundle: Path | str | None = None, checkpoint: Path | str | None = None
+) -> Bundle | Checkpoint:
+    """Read a bundle or a checkpoint; the shipped checkpoint when neither is named.
+
+    Raises:
+        InputError: If both are named.
+        BundleError: If it is no bundle, or was changed.
+        CheckpointError: If it is no checkpoint.
+    """
+    if bundle is None:
+        return Checkpoint.read(SHIPPED if checkpoint is None else Path(checkpoint))
+    if checkpoint is not None:
+        message = "give a bundle or a checkpoint, not both"
+        raise InputError(message)
+    return Bundle.read(Path(bundle))
+
+
+def choose_images(
+    folder: Path | str,
+    model: Bundle | Checkpoint,
+    part: Part | Literal["auto"] = "auto",
+    limit: int | None = None,
+) -> Images:
+    """Read the labelled images that a model is to be judged on.
+
+    Args:
+        folder: A labelled folder.
+        model: Whose training images are to be told apart.
+        part: ``auto``: of the folder that the model was trained on, the test part; of another,
+            all. Images that the split left out are in no part.
+        limit: Use at most this many, spread evenly over ``labels.csv``.
+
+    Raises:
+        LabelsError: If the labels cannot be used.
+        InputError: If a part is asked for that only the training folder has, or a value is not
+            possible.
+    """
+    if limit is not None and limit < 1:
+        message = f"limit={limit} is not possible; use 1 or more"
+        raise InputError(message)
+    folder = Path(folder)
+    everything = read_samples(folder)
+    records = _split_records(model)
+    held_out = take_part(everything, records)
+    if part == "auto":
+        part = "all" if held_out is None else "test"
+    usable = everything if part == "all" else take_part(everything, records, part)
+    if usable is None:
+        message = (
+            f"{folder}: not the folder that the model was trained on, so it has no {part} part; "
+            "use all of it (--part all)"
+        )
+        raise InputError(message)
+    samples = thin(usable, limit)
+    data = Data(
+        folder=folder.resolve().name,
+        images=len(everything),
+        part=part,
+        available=len(usable),
+        trained_on=held_out is not None,
+        ids_sha256=ids_digest(samples),
+    )
+    return Images(samples, data)
+
+
+def evaluate(
+    model: Bundle | Checkpoint,
+    images: Images,
+    *,
+    workers: int | None = None,
+    threads: int = 1,
+    on_image: Callable[[int], None] = lambda _: None,
+) -> Evaluation:
+    """Predict labelled images and compare with their labels.
+
+    A checkpoint is exported as a float32 ONNX bundle into a temporary folder and run as that: the
+    figures are those of the whole path, localizer and crop included. They do not depend on the
+    number of workers.
+
+    Args:
+        model: What to judge.
+        images: What to judge it on (``choose_images``).
+        workers: As for ``predict_all``.
+        threads: Threads of each process's backend.
+        on_image: Called with the number of images done since the last call.
+
+    Raises:
+        InputError: If no image can be used, a value is not possible, or the bundle's INT8 ranges
+            were gathered on one of the images.
+        BundleError: If a bundle is damaged or fails to run.
+        MissingBackendError: If a library is not installed.
+        VerificationError: If the model answers with something that is no number.
+    """
+    with as_bundle(model) as bundle:
+        refuse_calibration_images([sample.path for sample in images.samples], [bundle])
+        outcomes = predict_all(
+            bundle, images.samples, workers=workers, threads=threads, on_image=on_image
+        )
+    predictions: list[Predicted] = []
+    unscored: list[Unscored] = []
+    provider = ""
+    for sample, outcome in zip(images.samples, outcomes, strict=True):
+        if isinstance(outcome, Unreadable):
+            unscored.append(Unscored(sample.id, outcome.reason))
+        else:
+            assert outcome.age_months is not None  # asked for, rejected or not
+            age_months = check_age(outcome.age_months, bundle, sample)
+            predictions.append(_predicted(sample, outcome, age_months))
+            provider = outcome.provider
+    if not predictions:
+        message = f"{images.samples[0].path}: {unscored[0].reason}; no other image can be used"
+        raise InputError(message)
+    described = describe_model(model, bundle, provider)
+    return score(described, images.data, predictions, unscored, bundle.manifest.intervals)
+
+
+def describe_model(model: Bundle | Checkpoint, bundle: Bundle, provider: str) -> Model:
+    """Say what was measured.
+
+    Args:
+        model: What was to be judged.
+        bundle: What stood for it (``as_bundle``).
+        provider: What ran it.
+    """
+    manifest = bundle.manifest
+    return Model(
+        source="bundle" if isinstance(model, Bundle) else "checkpoint",
+        checkpoint=manifest.checkpoint,
+        checkpoint_sha256=manifest.checkpoint_sha256,
+        bundle=bundle.name,
+        bundle_sha256=bundle.sha256,
+        target=manifest.target,
+        precision=manifest.precision,
+        provider=provider,
+    )
+
+
+def score(
+    model: Model,
+    data: Data,
+    predictions: Sequence[Predicted],
+    unscored: Sequence[Unscored] = (),
+    intervals: Intervals | None = None,
+) -> Evaluation:
+    """Compute all statistics of predicted ages, at least one.
+
+    Args:
+        model: What predicted them.
+        data: What they were predicted on.
+        predictions: The ages.
+        unscored: Images without one.
+        intervals: What gave the intervals of the predictions, if they have any.
+    """
+    ages = np.array([item.age_months for item in predictions])
+    predicted = np.array([item.predicted_months for item in predictions])
+    male = np.array([item.male for item in predictions])
+    bins = np.array([age_bin(age) for age in ages])
+    errors = predicted - ages
+    off = np.abs(errors)
+    spread = len(ages) > 1 and np.ptp(ages) > 0 and np.ptp(predicted) > 0
+    return Evaluation(
+        schema_version=SCHEMA_VERSION,
+        model=model,
+        data=data,
+        samples=len(ages),
+        mae_months=float(off.mean()),
+        mae_ci95_months=bootstrap_interval(off),
+        bias_months=float(errors.mean()),
+        rmse_months=float(np.sqrt((errors**2).mean())),
+        median_abs_error_months=float(np.median(off)),
+        within_12_months=float((off <= 12).mean()),
+        within_24_months=float((off <= 24).mean()),
+        correlation=float(np.corrcoef(ages, predicted)[0, 1]) if spread else None,
+        by_sex={
+            sex: Errors(*_errors(errors[group]))
+            for sex, group in (("F", ~male), ("M", male))
+            if group.any()
+        },
+        by_age=tuple(
+            AgeErrors(
+                *_errors(errors[bins == start]),
+                from_months=float(start),
+                to_months=float(start + BIN_MONTHS),
+            )
+            for start in np.unique(bins)
+        ),
+        coverage=coverage(intervals, predicted, ages, male) if intervals else None,
+        quality=dict(Counter(item.quality.status for item in predictions)),
+        no_hand_found=sum("no_hand_found" in item.quality.reasons for item in predictions),
+        unscored=tuple(unscored),
+        worst=worst_of(predictions, WORST),
+        predictions=tuple(predictions),
+    )
+
+
+def _errors(errors: Floats) -> tuple[int, float, float]:
+    return len(errors), float(np.abs(errors).mean()), float(errors.mean())
+
+
+def _predicted(sample: Sample, prediction: Prediction, age_months: float) -> Predicted:
+    return Predicted(
+        id=sample.id,
+        male=sample.male,
+        age_months=sample.age_months,
+        predicted_months=age_months,
+        error_months=age_months - sample.age_months,
+        interval_months=prediction.interval_months,
+        box=prediction.box,
+        quality=prediction.quality,
+    )
+
+
+def _split_records(model: Bundle | Checkpoint) -> list[SplitRecord]:
+    if isinstance(model, Bundle):
+        record = model.manifest.split
+    else:
+        training = model.header.training
+        record = training.split if training else None
+    return [] if record is None else [record]
+
+
+@contextmanager
+def as_bundle(model: Bundle | Checkpoint) -> Iterator[Bundle]:
+    """Give the bundle itself, or a temporary one of the checkpoint."""
+    if isinstance(model, Bundle):
+        yield model
+        return
+    from bakit.export import export_bundle  # noqa: PLC0415  # an extra
+
+    with tempfile.TemporaryDirectory(prefix="bakit-") as folder:
+        out = Path(folder) / f"{model.name}-onnx-{Precision.FP32.value}"
+        yield export_bundle(model, "onnx", Precision.FP32, out)

@@ -1,0 +1,80 @@
+"""Where the hand is in image files: by a bundle's localizer, or by one that comes along."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import cv2
+
+from bakit.errors import InputError
+from bakit.files import write_file
+from bakit.hand.found import Found
+from bakit.hand.overlay import draw_overlay
+from bakit.hand.prepare import Hand, crop, localize
+from bakit.hand.weights import get_localizer
+from bakit.image.read import decode
+from bakit.runtime import Runtime
+from bakit.settings import Preprocessing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from bakit.hand.found import Localization
+    from bakit.types import Grey
+
+
+def localize_files(
+    images: Sequence[Path],
+    *,
+    method: str = "student",
+    bundle: Path | None = None,
+    overlay: Path | None = None,
+    threads: int | None = None,
+) -> Iterator[tuple[Path, Localization]]:
+    """Find the hand in each image.
+
+    Args:
+        images: Image files.
+        method: ``student``, ``unrolled``, or a file of ``bakit distill``.
+        bundle: A bundle whose localizer runs instead.
+        overlay: Folder for a picture of each image, ``<stem>.png``.
+        threads: Threads of the backend.
+
+    Raises:
+        BakitError: If the localizer cannot be opened, an image cannot be used, two images would
+            have the same picture, or a picture would replace an image.
+    """
+    stems = [image.stem for image in images]
+    twice = next((stem for stem in stems if overlay and stems.count(stem) > 1), None)
+    if twice is not None:
+        message = f"--overlay: two images are called {twice!r}; draw them into two folders"
+        raise InputError(message)
+    pictures = {(overlay / f"{stem}.png").resolve() for stem in stems} if overlay else set()
+    lost = next((image for image in images if image.resolve() in pictures), None)
+    if lost is not None:
+        message = f"--overlay: a picture would replace {lost}; give another folder"
+        raise InputError(message)
+    with ExitStack() as stack:
+        preprocessing = Preprocessing()
+        if bundle is not None:
+            runtime = stack.enter_context(Runtime(bundle, threads))
+            localizer = runtime.localizer
+            preprocessing = runtime.bundle.manifest.preprocessing
+        else:
+            from bakit.export.onnx.session import open_localizer  # noqa: PLC0415  # needs onnx
+
+            chosen = get_localizer(method)
+            localizer = open_localizer(chosen.weights, chosen.settings, threads)
+        for image in images:
+            grey: Grey = decode(image)
+            seen, place = localize(grey, localizer)
+            if overlay is not None:
+                found = Found(place.box, place.reasons, place.scores)
+                pixels = crop(grey, found.box, found.inverted, preprocessing)
+                picture = draw_overlay(grey, Hand(pixels, found, seen))
+                write_file(
+                    overlay / f"{image.stem}.png", cv2.imencode(".png", picture)[1].tobytes()
+                )
+            yield image, place

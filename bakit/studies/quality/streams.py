@@ -1,0 +1,131 @@
+"""Streams of pictures to learn limits from and to measure them on, one at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from bakit.image.read import decode
+from bakit.phantoms import make_phantom
+from bakit.studies.quality.decoys import draw
+from bakit.studies.quality.spoil import cropped, flattened, overexposed, shrunk, side_by_side
+from bakit.studies.quality.vary import film_like, turned_about, without_background
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from bakit.data.labels import Sample
+    from bakit.hand.found import Seen
+    from bakit.image.box import Box
+    from bakit.types import Grey
+
+    Find = Callable[[Grey], tuple[Box, Seen] | None]
+
+PHANTOM_SEEDS = 3_000_000
+"""First seed of the phantoms that limits are learned on: far from those of other uses."""
+
+_WITHOUT_BACKGROUND = 5
+"""One hand in so many is learned from without its background."""
+
+
+class Shown(NamedTuple):
+    """A picture.
+
+    Attributes:
+        grey: ``(H, W)`` float32 in 0..1.
+        male: Whether the child is male; any answer where there is none.
+        age_months: The label; None where there is no child.
+    """
+
+    grey: Grey
+    male: bool = True
+    age_months: float | None = None
+
+
+def _random(sample: Sample, use: int) -> np.random.Generator:
+    return np.random.default_rng([use, *sample.id.encode()])
+
+
+def _shown(sample: Sample, grey: Grey | None = None) -> Shown:
+    return Shown(decode(sample.path) if grey is None else grey, sample.male, sample.age_months)
+
+
+def radiographs(samples: Iterable[Sample]) -> Iterator[Shown]:
+    """Yield radiographs as they are."""
+    for sample in samples:
+        yield _shown(sample)
+
+
+def varied(samples: Sequence[Sample], find: Find) -> Iterator[Shown]:
+    """Yield radiographs as other places make them: smooth, grainy, without background."""
+    for index, sample in enumerate(samples):
+        rng, grey = _random(sample, 1), decode(sample.path)
+        if index % _WITHOUT_BACKGROUND == 0 and (found := find(grey)):
+            grey = without_background(grey, found[1].regions[0][0], rng)
+        yield _shown(sample, film_like(grey, rng))
+
+
+def turned(
+    samples: Iterable[Sample], angle: Callable[[np.random.Generator], float]
+) -> Iterator[Shown]:
+    """Yield radiographs turned by an angle in degrees, some mirrored and some inverted."""
+    for sample in samples:
+        rng = _random(sample, 2)
+        degrees = angle(rng)
+        yield _shown(sample, film_like(turned_about(decode(sample.path), degrees, rng), rng))
+
+
+def phantoms(count: int) -> Iterator[Shown]:
+    """Yield phantoms of hands."""
+    for seed in range(PHANTOM_SEEDS, PHANTOM_SEEDS + count):
+        rng = np.random.default_rng([3, seed])
+        phantom = make_phantom(seed, height=int(rng.integers(120, 420)))
+        yield Shown(film_like(decode(phantom.image), rng), phantom.male, phantom.age_months)
+
+
+def no_hands(kinds: Iterable[str], count: int, first: int, *, vary: bool) -> Iterator[Shown]:
+    """Yield so many pictures of each kind without a hand."""
+    for kind in kinds:
+        for seed in range(first, first + count):
+            grey = decode(draw(kind, seed))
+            yield Shown(film_like(grey, np.random.default_rng([4, seed])) if vary else grey)
+
+
+def cropped_hands(samples: Iterable[Sample], find: Find, *, vary: bool) -> Iterator[Shown]:
+    """Yield windows that show a part of a hand."""
+    for sample in samples:
+        rng, grey = _random(sample, 5), decode(sample.path)
+        if found := find(grey):
+            part = cropped(grey, found[0], rng)
+            yield _shown(sample, film_like(part, rng) if vary else part)
+
+
+def two_hands(samples: Sequence[Sample]) -> Iterator[Shown]:
+    """Yield radiographs of two hands."""
+    for sample, other in zip(samples, [*samples[1:], samples[0]], strict=True):
+        grey = side_by_side(decode(sample.path), decode(other.path), _random(sample, 6))
+        yield _shown(sample, grey)
+
+
+SPOILING: dict[str, tuple[Callable[[Grey, Box, float], Grey], tuple[float, ...]]] = {
+    "side_pixels": (
+        lambda grey, box, side: shrunk(grey, box, int(side)),
+        (48, 40, 32, 28, 24, 20, 16, 12, 8),
+    ),
+    "grey_levels": (
+        lambda grey, _, levels: flattened(grey, int(levels)),
+        (64, 32, 24, 16, 12, 8, 6, 4, 3, 2),
+    ),
+    "saturated": (overexposed, (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)),
+}
+"""By the measure that is to notice it: how a radiograph is spoiled, and ever worse degrees."""
+
+
+def spoiled(samples: Iterable[Sample], find: Find, measure: str, degree: float) -> Iterator[Shown]:
+    """Yield radiographs that were spoiled to one degree."""
+    spoil, _ = SPOILING[measure]
+    for sample in samples:
+        grey = decode(sample.path)
+        if found := find(grey):
+            yield _shown(sample, spoil(grey, found[0], degree))

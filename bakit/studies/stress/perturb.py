@@ -1,0 +1,154 @@
+"""The seven kinds of change that radiographs are put through.
+
+Rotation, flip, brightness, contrast, inversion, resolution and a side marker: the kinds of
+Santomartino et al., *Evaluating the Robustness of a Deep Learning Bone Age Algorithm to Clinical
+Image Variation Using Computational Stress Testing* (2024). None of them changes a bone's age. The
+amounts are ours.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from bakit.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+
+    from bakit.types import Grey
+
+SMALLEST = 8
+"""Side below which an image is not made smaller, in pixels."""
+
+
+class Perturbation(NamedTuple):
+    """One change of an image.
+
+    Attributes:
+        kind: One of ``KINDS``.
+        name: What is done, in words.
+        apply: ``(H, W)`` float32 in 0..1 to the same; a rotation may change H and W.
+    """
+
+    kind: str
+    name: str
+    apply: Callable[[Grey], Grey]
+
+
+def perturbations(kinds: Sequence[str] = ()) -> list[Perturbation]:
+    """Return the perturbations of some kinds, all of them by default.
+
+    Raises:
+        InputError: If a kind is unknown.
+    """
+    unknown = sorted(set(kinds) - set(KINDS))
+    if unknown:
+        message = f"unknown kind {unknown[0]!r}; use some of {', '.join(KINDS)}"
+        raise InputError(message)
+    return [item for item in _all() if not kinds or item.kind in kinds]
+
+
+def _all() -> list[Perturbation]:
+    found = []
+    for degrees in (-90, -45, -20, -10, -5, 5, 10, 20, 45, 90, 180):
+        name = f"turned by {degrees:+d} degrees"
+        found.append(Perturbation("rotation", name, partial(rotated, degrees=degrees)))
+    found.append(Perturbation("flip", "left and right swapped", partial(flipped, axis=1)))
+    found.append(Perturbation("flip", "top and bottom swapped", partial(flipped, axis=0)))
+    for percent in (-30, -20, -10, 10, 20, 30):
+        name = f"brightness {percent:+d} %"
+        found.append(Perturbation("brightness", name, partial(lit, by=percent / 100)))
+    for factor in (0.4, 0.6, 0.8, 1.25, 1.5, 2.0):
+        name = f"contrast x {factor:g}"
+        found.append(Perturbation("contrast", name, partial(contrasted, factor=factor)))
+    found.append(Perturbation("inversion", "black and white swapped", inverted))
+    for factor in (2, 4, 8):
+        name = f"pixels {factor} times as large"
+        found.append(Perturbation("resolution", name, partial(coarse, factor=factor)))
+    for letter in "LR":
+        name = f"lead letter {letter}"
+        found.append(Perturbation("marker", name, partial(marked, letter=letter)))
+    return found
+
+
+def rotated(grey: Grey, degrees: float) -> Grey:
+    """Turn counter-clockwise; the image grows so that nothing is cut off.
+
+    What was outside is as dark as the image's border is in the median.
+    """
+    if degrees % 90 == 0:  # exactly, and without new pixels
+        return np.ascontiguousarray(np.rot90(grey, int(degrees // 90)))
+    height, width = grey.shape
+    matrix = cv2.getRotationMatrix2D((width / 2 - 0.5, height / 2 - 0.5), degrees, 1.0)
+    cosine, sine = abs(matrix[0, 0]), abs(matrix[0, 1])
+    wide = round(height * sine + width * cosine)
+    tall = round(height * cosine + width * sine)
+    matrix[:, 2] += ((wide - width) / 2, (tall - height) / 2)
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    turned = cv2.warpAffine(
+        grey,
+        matrix,
+        (wide, tall),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=float(np.median(border)),
+    )
+    return _in_range(turned)
+
+
+def flipped(grey: Grey, axis: int) -> Grey:
+    """Mirror along an axis."""
+    return np.ascontiguousarray(np.flip(grey, axis))
+
+
+def lit(grey: Grey, by: float) -> Grey:
+    """Add to every pixel; what leaves 0..1 is lost, as it is on a display."""
+    return _in_range(grey + np.float32(by))
+
+
+def contrasted(grey: Grey, factor: float) -> Grey:
+    """Stretch grey values around the image's mean; what leaves 0..1 is lost."""
+    mean = grey.mean(dtype=np.float64).astype(np.float32)
+    return _in_range(mean + (grey - mean) * np.float32(factor))
+
+
+def inverted(grey: Grey) -> Grey:
+    """Swap black and white."""
+    return _in_range(1 - grey)
+
+
+def coarse(grey: Grey, factor: float) -> Grey:
+    """Make an image smaller, and then as large as before again."""
+    height, width = grey.shape
+    size = max(SMALLEST, round(width / factor)), max(SMALLEST, round(height / factor))
+    small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+    return _in_range(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+def marked(grey: Grey, letter: str) -> Grey:
+    """Put a white lead letter into the upper corner on its side, a tenth of the image high."""
+    height, width = grey.shape
+    tall = max(8, min(height, width) // 10)
+    font, thickness = cv2.FONT_HERSHEY_SIMPLEX, max(1, tall // 8)
+    scale = tall / cv2.getTextSize(letter, font, 1.0, 1)[0][1]
+    wide = cv2.getTextSize(letter, font, scale, thickness)[0][0]
+    left = tall // 2 if letter == "L" else width - tall // 2 - wide
+    lead = np.zeros(grey.shape, np.uint8)
+    cv2.putText(lead, letter, (left, tall + tall // 2), font, scale, 255, thickness, cv2.LINE_AA)
+    return _in_range(np.maximum(grey, lead / np.float32(255)))
+
+
+def _in_range(values: npt.NDArray[Any]) -> Grey:
+    """Return grey values within 0..1."""
+    grey: Grey = values.astype(np.float32, copy=False).clip(0, 1)
+    return grey
+
+
+KINDS = tuple(dict.fromkeys(item.kind for item in _all()))
+"""The seven kinds."""

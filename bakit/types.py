@@ -1,0 +1,30 @@
+"""Types that many modules name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Grey: TypeAlias = npt.NDArray[np.float32]
+"""Grey values, float32 in 0..1."""
+
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+"""Grey values, 0..255."""
+
+Mask: TypeAlias = npt.NDArray[np.bool_]
+"""A region of an image."""
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+"""Numbers to compute with, such as ages in months."""
+
+Weights: TypeAlias = dict[str, npt.NDArray[np.float32]]
+"""Trained numbers by name."""
+
+OnProgress: TypeAlias = Callable[[str, float, "float | None"], None]
+"""Progress callback: the step, how much of it is done, and its total, None if not known.
+
+The unit is the step's own, such as images; a share of a step has the total 1.
+"""

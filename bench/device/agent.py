@@ -1,0 +1,1745 @@
+"""Measures bundles on a device that cannot install bakit, such as a Jetson Nano.
+
+One file for Python 3.6 and newer, with numpy and what the device has: TensorRT's Python module,
+``trtexec``, or ONNX Runtime. ``bakit bench --host`` copies it there with a work folder
+(``bakit.bench.device.pack``) and reads what it writes::
+
+    python3 agent.py info            what the device has, as JSON
+    python3 agent.py start WORK      measure in the background; survives a lost connection
+    python3 agent.py watch WORK      print progress as JSON lines until the end
+    python3 agent.py stop WORK       end what runs, and remove the work folder
+    python3 agent.py run WORK        measure in the foreground
+
+Decoding, preprocessing and the choice of the hand need OpenCV and are done by the host. Measured
+here are the two models, each with the copies to and from its memory: ``localize`` and ``regress``;
+``total`` is their sum. Engines that TensorRT builds stay in ``~/.cache/bakit/engines``.
+"""
+
+import argparse
+import base64
+import ctypes
+import functools
+import glob
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import zlib
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
+
+Array = Any  # numpy has no types in Python 3.6
+Json = Dict[str, Any]
+Feeds = Dict[str, Array]
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before ONNX Runtime is imported
+
+SCHEMA_VERSION = 2
+INT8_FLAGS = ("avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
+RESAMPLES, SEED = 2000, 0
+ENGINES = os.path.join("~", ".cache", "bakit", "engines")
+ROLES = ("localizer", "regressor")
+IDLE_S = 3.0
+"""Seconds of rest before the power of a run is measured."""
+
+NO_INT8 = "%s has no INT8 unit: use --fp16, or --allow-downgrade"
+OUT_OF_MEMORY = (
+    "the system killed it, most likely for want of memory: add 4 GB of swap, stop the desktop "
+    "(sudo systemctl set-default multi-user.target, then reboot), or give the builder less "
+    "(--workspace-mb 128)"
+)
+CRASHED = "it crashed (signal %d): is the NVIDIA driver of this system's own release? See the log"
+
+
+class AgentError(Exception):
+    """What a person has to be told: one line that says what would be right."""
+
+
+# ------------------------------------------------------------------ files
+
+
+def read_json(path: str) -> Any:
+    """Return a JSON file's content."""
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def write_file(path: str, data: bytes) -> None:
+    """Write a file that appears whole or not at all."""
+    handle, name = tempfile.mkstemp(prefix=".new-", dir=os.path.dirname(os.path.abspath(path)))
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def write_json(path: str, value: Any) -> None:
+    """Write a JSON file that appears whole or not at all."""
+    write_file(path, json.dumps(value, indent=2).encode("utf-8"))
+
+
+def read_text(path: str) -> str:
+    """Return a file's text without what pads it; empty if it cannot be read."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().strip().strip("\0")
+    except OSError:
+        return ""
+
+
+def read_bytes(path: str) -> bytes:
+    """Return a file's bytes."""
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def sha256(data: bytes) -> str:
+    """Return the hex digest of some bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def capture(command: Sequence[str], timeout_s: float = 60) -> Tuple[int, str, str]:
+    """Run a command; return its exit status (-1: not there or too slow), output and errors."""
+    try:
+        done = subprocess.run(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            timeout=timeout_s,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return -1, "", str(error)
+    out, err = (text.decode("utf-8", "replace") for text in (done.stdout, done.stderr))
+    return done.returncode, out, err
+
+
+# ------------------------------------------------------------------ bundles
+
+
+def read_bundle(root: str) -> Json:
+    """Return a bundle's manifest after checking every file that it seals.
+
+    Raises:
+        AgentError: If it is no bundle, or a file is missing, was changed or is not sealed.
+    """
+    path = os.path.join(root, "manifest.json")
+    try:
+        manifest = read_json(path)
+        files = {}  # type: Dict[str, str]
+        for artifact in manifest["artifacts"]:
+            files[artifact["path"]] = artifact["sha256"]
+            files.update((item["path"], item["sha256"]) for item in artifact.get("companions", ()))
+        golden = {item["path"]: item["sha256"] for item in manifest["golden"]}
+        used = [name for item in manifest["artifacts"] for name in build_files(item)]
+    except OSError as error:
+        raise AgentError("%s: not a bundle: no manifest.json in it (%s)" % (root, error))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AgentError("%s: not a manifest that this agent understands (%r)" % (path, error))
+    for name in used:
+        if name not in files:
+            raise AgentError("%s: %s is built from but not sealed" % (path, name))
+    for name, digest in sorted(list(files.items()) + list(golden.items())):
+        check_file(root, name, digest)
+    return dict(manifest)
+
+
+def build_files(artifact: Json) -> List[str]:
+    """Return the files that an artifact's builds read."""
+    names = []  # type: List[str]
+    for build in artifact.get("builds", ()):
+        names.append(build["path"])
+        if build.get("calibration_cache"):
+            names.append(build["calibration_cache"])
+    return names
+
+
+def check_file(root: str, name: str, digest: str) -> None:
+    """Refuse a file outside the folder, a missing one and a changed one."""
+    inside = os.path.realpath(os.path.join(root, name))
+    if not inside.startswith(os.path.realpath(root) + os.sep):
+        raise AgentError("%s: the manifest names %r, which leaves the bundle" % (root, name))
+    try:
+        found = sha256(read_bytes(inside))
+    except OSError as error:
+        raise AgentError("%s: cannot be read (%s); copy the bundle again" % (inside, error))
+    if found != digest:
+        raise AgentError(
+            "%s: changed since it was exported (SHA-256 differs); copy it again" % inside
+        )
+
+
+def artifact_of(manifest: Json, role: str) -> Json:
+    """Return the model of a role."""
+    for artifact in manifest["artifacts"]:
+        if artifact["role"] == role:
+            return dict(artifact)
+    raise AgentError("the bundle has no %s; export it again" % role)
+
+
+def version_tuple(text: str) -> Tuple[int, ...]:
+    """Return the numbers of a version, such as ``(8, 2, 1, 8)``."""
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:4])
+
+
+def choose_build(artifact: Json, version: str) -> Json:
+    """Return the first build whose range holds this version of TensorRT.
+
+    Raises:
+        AgentError: If none does.
+    """
+    builds = artifact.get("builds", ())
+    for build in builds:
+        below = build.get("max_version")
+        if version_tuple(build["min_version"]) <= version_tuple(version) and (
+            not below or version_tuple(version) < version_tuple(below)
+        ):
+            return dict(build)
+    ranges = ", ".join(
+        "%s to %s"
+        % (b["min_version"], "below %s" % b["max_version"] if b.get("max_version") else "any")
+        for b in builds
+    )
+    hint = ""
+    if version_tuple(version)[:2] == (8, 0):
+        hint = "; JetPack 4.6.0 ships 8.0.1: upgrade to JetPack 4.6.1 or newer"
+    raise AgentError(
+        "TensorRT %s builds no %s of this bundle, which is for %s%s"
+        % (version, artifact["role"], ranges or "no version at all", hint)
+    )
+
+
+# ------------------------------------------------------------------ the device
+
+_MODULE_PROBE = "import %s as m, sys; sys.stdout.write(m.__version__)"
+
+_CUDA_PROBE = """
+import ctypes, json, sys
+cuda = ctypes.CDLL("libcuda.so.1")
+code = cuda.cuInit(0)
+if code:
+    sys.exit("cuInit says %d" % code)
+count, device, driver = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+cuda.cuDeviceGetCount(ctypes.byref(count))
+if not count.value:
+    sys.exit("no GPU")
+cuda.cuDeviceGet(ctypes.byref(device), 0)
+cuda.cuDriverGetVersion(ctypes.byref(driver))
+name = ctypes.create_string_buffer(256)
+cuda.cuDeviceGetName(name, 256, device)
+parts = []
+for attribute in (75, 76):  # compute capability, major and minor
+    value = ctypes.c_int()
+    cuda.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
+    parts.append(value.value)
+print(json.dumps({"gpu": name.value.decode(), "sm": parts, "driver": driver.value}))
+"""
+# In a process of its own: without a driver TensorRT returns objects that crash when used.
+
+_SM_OF_CHIP = {"tegra210": (5, 3), "tegra186": (6, 2), "tegra194": (7, 2), "tegra234": (8, 7)}
+
+
+def module_version(name: str) -> Optional[str]:
+    """Return an importable module's version; it is imported by another process."""
+    status, out, _ = capture([sys.executable, "-c", _MODULE_PROBE % name])
+    return out.strip().splitlines()[-1] if status == 0 and out.strip() else None
+
+
+def probe_cuda() -> Json:
+    """Return ``gpu``, ``sm`` and ``driver``, or ``error``; a crash stays in its own process."""
+    status, out, err = capture([sys.executable, "-c", _CUDA_PROBE])
+    if status == 0:
+        return dict(json.loads(out.strip().splitlines()[-1]))
+    return {"error": (err.strip().splitlines() or ["it crashed"])[-1]}
+
+
+def has_int8(sm: Optional[Sequence[int]]) -> Optional[bool]:
+    """Return whether a GPU multiplies 8-bit integers: compute capability 6.1 on, but not 6.2."""
+    if sm is None:
+        return None
+    return tuple(sm) >= (6, 1) and tuple(sm) != (6, 2)
+
+
+def board_model(root: str = "/") -> str:
+    """Return the board's name, such as ``Jetson Nano``; empty where the system has none."""
+    name = read_text(os.path.join(root, "proc/device-tree/model"))
+    name = re.sub(r"^NVIDIA |( Engineering Reference)? Developer Kit.*$", "", name)
+    return name.strip()
+
+
+def chip_sm(root: str = "/") -> Optional[Tuple[int, int]]:
+    """Return the compute capability of a Jetson's chip; known without a working driver."""
+    names = read_text(os.path.join(root, "proc/device-tree/compatible"))
+    for chip, sm in _SM_OF_CHIP.items():
+        if chip in names:
+            return sm
+    return None
+
+
+def l4t_release(root: str = "/") -> str:
+    """Return NVIDIA's release of the system, such as ``L4T 32.7.1``; empty elsewhere."""
+    text = read_text(os.path.join(root, "etc/nv_tegra_release"))
+    found = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", text)
+    return "L4T %s.%s" % found.groups() if found else ""
+
+
+def device_info(root: str = "/") -> Json:
+    """Return what the device has."""
+    cuda = probe_cuda()
+    sm = cuda.get("sm") or chip_sm(root)
+    cache = os.path.expanduser(os.path.dirname(ENGINES))
+    place = cache
+    while not os.path.isdir(place):
+        place = os.path.dirname(place)
+    return {
+        "python": platform.python_version(),
+        "numpy": module_version("numpy"),
+        "onnxruntime": module_version("onnxruntime"),
+        "tensorrt": module_version("tensorrt"),
+        "trtexec": trtexec_version(find_trtexec()),
+        "board": board_model(root),
+        "system": l4t_release(root),
+        "gpu": cuda.get("gpu"),
+        "sm": sm,
+        "int8": has_int8(sm),
+        "driver_error": cuda.get("error"),
+        "power_mode": power_mode(root),
+        "power_rail": (rails(root) or [("", lambda: 0.0)])[0][0] or None,
+        "cache": cache,
+        "free_mb": shutil.disk_usage(place).free / 1e6,
+    }
+
+
+def choose_engine(manifest: Json, info: Json, wanted: str) -> str:
+    """Return what runs a bundle here: ``onnxruntime``, ``tensorrt`` or ``trtexec``.
+
+    Raises:
+        AgentError: If nothing here does.
+    """
+    target = manifest["target"]
+    fits = {"onnx": ("onnxruntime",), "tensorrt": ("tensorrt", "trtexec", "onnxruntime")}
+    if target not in fits:
+        raise AgentError("target %r: this agent measures onnx and tensorrt bundles" % target)
+    if not info["numpy"]:
+        raise AgentError("numpy is missing: pip3 install numpy==1.19.4 on a Jetson Nano")
+    choices = [name for name in fits[target] if wanted in ("auto", name)]
+    if not choices:
+        raise AgentError(
+            "--engine %s runs no %s bundle; use %s" % (wanted, target, " or ".join(fits[target]))
+        )
+    if wanted == "auto" and target == "tensorrt":
+        choices.remove("onnxruntime")  # another library's numbers only when they are asked for
+    for name in choices:
+        if info.get(name):
+            return name
+    remedy = {
+        "onnx": "pip3 install onnxruntime (1.10.0 is the last for Python 3.6)",
+        "tensorrt": "sudo apt install tensorrt python3-libnvinfer, and use the system's python3",
+    }
+    raise AgentError(
+        "%s cannot run here: %s is not installed for Python %s; %s"
+        % (target, " or ".join(choices), info["python"], remedy[target])
+    )
+
+
+def check_int8(manifest: Json, info: Json, allow_downgrade: bool) -> bool:
+    """Return whether an INT8 bundle has to be built as FP16.
+
+    Raises:
+        AgentError: If the GPU has no INT8 unit and no downgrade is allowed.
+    """
+    if manifest["target"] != "tensorrt" or manifest["precision"] != "int8":
+        return False
+    if info["int8"] is False and not allow_downgrade:
+        raise AgentError(NO_INT8 % (info["board"] or info["gpu"] or "this GPU"))
+    return info["int8"] is False
+
+
+def refusal(manifest: Json, info: Json, wanted: str, allow_downgrade: bool) -> Optional[str]:
+    """Return why a bundle cannot be measured on a device, None if it can; builds nothing."""
+    try:
+        engine = choose_engine(manifest, info, wanted)
+        if engine == "onnxruntime":
+            return None
+        check_int8(manifest, info, allow_downgrade)
+        if info["driver_error"] and engine == "tensorrt":
+            return (
+                "TensorRT has no GPU to run on (%s): install the NVIDIA driver of this system's "
+                "own release" % info["driver_error"]
+            )
+        for role in ROLES:
+            choose_build(artifact_of(manifest, role), info[engine])
+    except AgentError as error:
+        return str(error)
+    return None
+
+
+# ------------------------------------------------------------------ power, clocks, temperature
+
+TOTALS = ("POM_5V_IN", "VDD_IN")
+"""Rails that hold all others: these must not be added to them."""
+
+
+def rails(root: str = "/") -> List[Tuple[str, Callable[[], float]]]:
+    """Return the INA3221's rails with what reads their power in watts, the total first.
+
+    JetPack 4 has the vendor's driver (power in mW), JetPack 5 and newer the kernel's hwmon (mV and
+    mA), whose channel 7 is a sum and whose unused channels are called NC.
+    """
+    found = []  # type: List[Tuple[str, Callable[[], float]]]
+    devices = os.path.join(root, "sys/bus/i2c/devices/*")
+    for path in sorted(glob.glob(os.path.join(devices, "iio:device*/rail_name_*"))):
+        power = os.path.join(os.path.dirname(path), "in_power%s_input" % path.rsplit("_", 1)[1])
+        if os.path.isfile(power):
+            found.append((read_text(path), functools.partial(_milliwatts, power)))
+    for path in sorted(glob.glob(os.path.join(devices, "hwmon/hwmon*/in*_label"))):
+        channel = os.path.basename(path)[2:-6]
+        volts = os.path.join(os.path.dirname(path), "in%s_input" % channel)
+        amperes = os.path.join(os.path.dirname(path), "curr%s_input" % channel)
+        if read_text(path) == "NC" or channel == "7" or not os.path.isfile(amperes):
+            continue
+
+        def watts(volts: str = volts, amperes: str = amperes) -> float:
+            return float(read_text(volts)) * float(read_text(amperes)) / 1e6
+
+        found.append((read_text(path), watts))
+    readable = [rail for rail in found if _reads(rail[1])]
+    return sorted(readable, key=lambda rail: rail[0] not in TOTALS)
+
+
+def _milliwatts(path: str) -> float:
+    """Return a file's milliwatts in watts."""
+    return float(read_text(path)) / 1e3
+
+
+def _reads(sensor: Callable[[], float]) -> bool:
+    try:
+        sensor()
+    except ValueError:  # the file is there but may not be read, or holds no number
+        return False
+    return True
+
+
+def parse_tegrastats(line: str) -> Json:
+    """Return ``rails_w``, ``temperatures_c``, ``gpu_percent`` and ``gpu_mhz`` of a line.
+
+    JetPack 4 prints ``POM_5V_IN 2003/2003``, JetPack 5 and newer ``VDD_IN 5064mW/5064mW`` after a
+    date, JetPack 7 ``GR3D_FREQ 0%@[1300,1300]``.
+    """
+    power = re.findall(r"(\w+) (\d+)(?:mW)?/\d+(?:mW)?(?=\s|$)", line)
+    heat = re.findall(r"([\w.-]+)@(-?\d+(?:\.\d+)?)C(?=\s|$)", line)
+    gpu = re.search(r"GR3D_FREQ (?:(\d+)%)?(?:@\[?(\d+))?", line)
+    return {
+        "rails_w": {name: int(mw) / 1e3 for name, mw in power},
+        "temperatures_c": {name: float(value) for name, value in heat},
+        "gpu_percent": int(gpu.group(1)) if gpu and gpu.group(1) else None,
+        "gpu_mhz": int(gpu.group(2)) if gpu and gpu.group(2) else None,
+    }
+
+
+def total_power(by_rail: Dict[str, float]) -> Tuple[str, float]:
+    """Return the name and the watts of the total rail, or the sum of all where none is a total."""
+    for name in TOTALS:
+        if name in by_rail:
+            return name, by_rail[name]
+    return "sum of %s" % ", ".join(sorted(by_rail)), sum(by_rail.values())
+
+
+class PowerMeter:
+    """Samples the board's power in a thread: INA3221 at 20 Hz, else ``tegrastats`` at 10 Hz."""
+
+    def __init__(self, root: str = "/") -> None:
+        self._rails = rails(root)
+        self._tegrastats = None if self._rails else shutil.which("tegrastats")
+        self._samples = []  # type: List[float]
+        self.rail = ""
+        self.available = bool(self._rails or self._tegrastats)
+
+    def mean_watts(self, during: Callable[[], Any]) -> Optional[float]:
+        """Return the mean power while a function runs; None without a single sample."""
+        self._samples = []
+        done = threading.Event()
+        reader = self._read_rails if self._rails else self._read_tegrastats
+        thread = threading.Thread(target=reader, args=(done,), daemon=True)
+        thread.start()
+        try:
+            during()
+        finally:
+            done.set()
+            thread.join()
+        samples = list(self._samples)
+        return sum(samples) / len(samples) if samples else None
+
+    def _add(self, by_rail: Dict[str, float]) -> None:
+        if by_rail:
+            self.rail, watts = total_power(by_rail)
+            self._samples.append(watts)
+
+    def _read_rails(self, done: threading.Event) -> None:
+        total = self._rails[0][0] in TOTALS
+        wanted = self._rails[:1] if total else self._rails
+        while not done.wait(0.05):
+            try:
+                self._add({name: sensor() for name, sensor in wanted})
+            except ValueError:  # a reading that failed
+                continue
+
+    def _read_tegrastats(self, done: threading.Event) -> None:
+        with subprocess.Popen(
+            [str(self._tegrastats), "--interval", "100"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+
+            def stop() -> None:
+                done.wait()
+                process.kill()
+
+            threading.Thread(target=stop, daemon=True).start()
+            for line in process.stdout or ():
+                self._add(parse_tegrastats(line.decode("utf-8", "replace"))["rails_w"])
+
+
+def temperatures(root: str = "/") -> Dict[str, float]:
+    """Return the thermal zones in degrees Celsius, without the PMIC, whose value is made up."""
+    found = {}
+    for zone in sorted(glob.glob(os.path.join(root, "sys/class/thermal/thermal_zone*"))):
+        name, text = (read_text(os.path.join(zone, key)) for key in ("type", "temp"))
+        if re.match(r"^-?\d+$", text) and "PMIC" not in name.upper():
+            found[name] = int(text) / 1e3
+    return found
+
+
+def clocks(root: str = "/") -> Dict[str, float]:
+    """Return the clocks of ``cpu`` (the fastest core) and ``gpu`` in MHz, as far as known."""
+    found = {}
+    cores = os.path.join(root, "sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq")
+    khz = [int(text) for text in map(read_text, glob.glob(cores)) if text.isdigit()]
+    if khz:
+        found["cpu"] = max(khz) / 1e3
+    for path in sorted(glob.glob(os.path.join(root, "sys/class/devfreq/*/cur_freq"))):
+        name, text = os.path.basename(os.path.dirname(path)), read_text(path)
+        if re.search(r"gpu|g[avp]\d+b", name) and text.isdigit():
+            found["gpu"] = int(text) / 1e6
+    return found
+
+
+def parse_power_modes(text: str) -> Dict[int, str]:
+    """Return the names of the power modes by id, from the text of ``nvpmodel.conf``."""
+    modes = re.findall(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)\s*>", text)
+    return {int(number): name for number, name in modes}
+
+
+def parse_power_query(text: str) -> Optional[str]:
+    """Return the power mode's name from what ``nvpmodel -q`` prints."""
+    found = re.search(r"^NV Power Mode:\s*(\S+)", text, re.MULTILINE)
+    return found.group(1) if found else None
+
+
+def power_mode(root: str = "/") -> Optional[str]:
+    """Return the name of the power mode in force; None where there are none."""
+    modes = parse_power_modes(read_text(os.path.join(root, "etc/nvpmodel.conf")))
+    if not modes:
+        return None
+    if root == "/":
+        asked = parse_power_query(capture(["nvpmodel", "-q"], 10)[1])
+        if asked:
+            return asked
+    # nvpmodel may need root; what it did last stands here.
+    found = re.search(r"pmode:(\d+)", read_text(os.path.join(root, "var/lib/nvpmodel/status")))
+    return modes.get(int(found.group(1))) if found else None
+
+
+# ------------------------------------------------------------------ models
+
+
+class OnnxRuntimeModel:
+    """A model in ONNX Runtime on the CPU.
+
+    Attributes:
+        provider: What runs it.
+        layers: Layers by precision; unknown here.
+        build_s: Nothing is built.
+    """
+
+    def __init__(self, path: str, threads: Optional[int]) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = threads or 0
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.x64quantprecision", "1")
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        try:
+            self._session = onnxruntime.InferenceSession(
+                path, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's errors share no public base
+            reason = str(error).splitlines()[0]
+            raise AgentError(
+                "%s: ONNX Runtime %s cannot load it: %s" % (path, onnxruntime.__version__, reason)
+            )
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        self.provider = "CPUExecutionProvider"
+        self.layers = {}  # type: Dict[str, int]
+        self.build_s = None  # type: Optional[float]
+
+    def run(self, feeds: Feeds) -> Feeds:
+        """Run one inference."""
+        return dict(zip(self._outputs, self._session.run(None, feeds)))
+
+    def close(self) -> None:
+        """Free the model."""
+        self._session = None
+
+
+class Cudart:
+    """The CUDA runtime through ctypes: there is no binding that all JetPacks have."""
+
+    TO_DEVICE, TO_HOST = 1, 2
+
+    def __init__(self) -> None:
+        self._lib = self._load()
+        self._lib.cudaGetErrorString.restype = ctypes.c_char_p
+        driver, runtime = self._version("Driver"), self._version("Runtime")
+        if runtime // 1000 > driver // 1000:  # within a major version they may differ
+            raise AgentError(
+                "the NVIDIA driver is too old: it is for CUDA %d.%d, and TensorRT's libraries are "
+                "for %d.%d; update the driver, or install an older TensorRT"
+                % (driver // 1000, driver % 1000 // 10, runtime // 1000, runtime % 1000 // 10)
+            )
+
+    def _version(self, name: str) -> int:
+        """Return a version as CUDA writes it: 12060 for 12.6."""
+        value = ctypes.c_int()
+        self.call("cuda%sGetVersion" % name, ctypes.byref(value))
+        return value.value
+
+    @staticmethod
+    def _load() -> Any:
+        given = os.environ.get("BAKIT_CUDART")
+        names = ["libcudart.so.%s" % v for v in ("10.2", "11.0", "12", "13")] + ["libcudart.so"]
+        places = ["", "/usr/local/cuda/lib64/"]
+        for path in sys.path:
+            places += [path + "/nvidia/cuda_runtime/lib/", path + "/nvidia/cu13/lib/"]
+        for path in [given] if given else [place + name for place in places for name in names]:
+            try:
+                return ctypes.CDLL(path)
+            except OSError:
+                continue
+        raise AgentError(
+            "%s is not found: sudo apt install cuda-cudart, or set BAKIT_CUDART to the file"
+            % (given or "libcudart.so")
+        )
+
+    def call(self, name: str, *arguments: Any) -> None:
+        """Call a function of the runtime.
+
+        Raises:
+            AgentError: If it fails.
+        """
+        code = getattr(self._lib, name)(*arguments)
+        if code:
+            text = (self._lib.cudaGetErrorString(code) or b"?").decode("utf-8", "replace")
+            raise AgentError("%s says %d: %s" % (name, code, text))
+
+    def malloc(self, size: int) -> ctypes.c_void_p:
+        """Allocate device memory, in bytes."""
+        pointer = ctypes.c_void_p()
+        self.call("cudaMalloc", ctypes.byref(pointer), ctypes.c_size_t(size))
+        return pointer
+
+    def copy(self, to: Any, source: Any, size: int, kind: int, stream: ctypes.c_void_p) -> None:
+        """Copy bytes on a stream."""
+        self.call(
+            "cudaMemcpyAsync",
+            ctypes.c_void_p(to),
+            ctypes.c_void_p(source),
+            ctypes.c_size_t(size),
+            ctypes.c_int(kind),
+            stream,
+        )
+
+
+class Engines:
+    """Built engines on disk, by all that decides what is in one."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = os.path.expanduser(folder)
+        os.makedirs(self._folder, exist_ok=True)
+
+    def path(self, key: Json) -> str:
+        """Return the file of an engine; ``key`` is all that decides its bytes."""
+        digest = sha256(json.dumps(key, sort_keys=True).encode("utf-8"))[:24]
+        return os.path.join(self._folder, digest + ".engine")
+
+    def read(self, path: str) -> Optional[bytes]:
+        """Return an engine; None if there is none or it is not what was written."""
+        try:
+            data = read_bytes(path)
+        except OSError:
+            return None
+        if sha256(data) == read_text(path + ".sha256"):
+            return data
+        log("%s: cut short or changed; it is built anew" % path)
+        return None
+
+    def write(self, path: str, data: bytes) -> None:
+        """Keep an engine with its digest."""
+        write_file(path, data)
+        write_file(path + ".sha256", sha256(data).encode("ascii"))
+
+
+def flags_of(build: Json, downgrade: bool) -> List[str]:
+    """Return the precision flags of a build; FP16 instead of INT8 if it is downgraded."""
+    flags = [flag for flag in build.get("flags", ()) if not (downgrade and flag == "int8")]
+    return sorted(set(flags + (["fp16"] if downgrade else [])))
+
+
+def weak_build(artifact: Json, version: str, downgrade: bool) -> Json:
+    """Return the build for this version; a downgraded one must not hold INT8 in its graph."""
+    build = choose_build(artifact, version)
+    if downgrade and build.get("strongly_typed"):
+        raise AgentError("TensorRT %s builds the INT8 graph as it is: export with --fp16" % version)
+    if downgrade and "int8" in build.get("flags", ()) and not build.get("calibration_cache"):
+        # Without the INT8 flag, TensorRT refuses a graph with quantize-dequantize pairs.
+        return dict(next(b for b in artifact["builds"] if b.get("calibration_cache")))
+    return build
+
+
+def precision_words(layers: Dict[str, int], build: Json, flags: Sequence[str]) -> str:
+    """Return what an engine computes in: what its layers say, or else what was asked for."""
+    held = [name for name in ("int8", "fp16", "fp32") if layers.get(name)]
+    if not held and build.get("strongly_typed"):
+        return "with the types of %s" % build["path"]
+    return "+".join(held or flags) or "fp32"
+
+
+def with_header(cache: bytes, version: str) -> bytes:
+    """Return a calibration cache with this TensorRT's own number in its first line.
+
+    The scales are ours and the same for all versions; TensorRT wants to have written them.
+    """
+    numbers = list(version_tuple(version)) + [0, 0, 0]
+    scale = 10000 if numbers[0] >= 10 else 1000
+    number = numbers[0] * scale + numbers[1] * 100 + numbers[2]
+    return re.sub(rb"^TRT-\d+-", b"TRT-%d-" % number, cache)
+
+
+class TensorRtModel:
+    """A model in TensorRT 8.2 to 11, built on this device or taken from the cache of engines.
+
+    Which interface the library has is found by asking for it, not by its version.
+    """
+
+    def __init__(self, root: str, artifact: Json, engines: Engines, options: Json) -> None:
+        import numpy
+        import tensorrt
+
+        self._np, self._trt = numpy, tensorrt
+        self._logger = tensorrt.Logger(tensorrt.Logger.WARNING)
+        self._cuda = Cudart()
+        self._memory = []  # type: List[ctypes.c_void_p]
+        self.build_s = None  # type: Optional[float]
+        build = weak_build(artifact, tensorrt.__version__, options["downgrade"])
+        flags = flags_of(build, options["downgrade"])
+        data = self._engine_bytes(root, build, flags, engines, options)
+        self._runtime = tensorrt.Runtime(self._logger)
+        self._engine = self._runtime.deserialize_cuda_engine(data)
+        if self._engine is None:
+            raise AgentError("TensorRT cannot read the engine that it has built; see the log")
+        self._context = self._engine.create_execution_context()
+        if self._context is None:
+            raise AgentError(
+                "TensorRT has not enough memory to run the engine; close other programs"
+            )
+        self.layers = self._layers()
+        words = precision_words(self.layers, build, flags)
+        self.provider = "TensorRT %s %s" % (tensorrt.__version__, words)
+        self._stream = ctypes.c_void_p()
+        self._cuda.call("cudaStreamCreate", ctypes.byref(self._stream))
+        self._tensors = self._bind()
+
+    # -- building
+
+    def _engine_bytes(
+        self, root: str, build: Json, flags: List[str], engines: Engines, options: Json
+    ) -> bytes:
+        """Return the engine: the one in the cache, or a new one."""
+        graph = read_bytes(os.path.join(root, build["path"]))
+        cache = b""
+        if "int8" in flags and build.get("calibration_cache"):
+            cache = read_bytes(os.path.join(root, build["calibration_cache"]))
+        version = self._trt.__version__
+        place = {"tensorrt": version, "gpu": options["gpu"], "sm": options["sm"]}
+        key = dict(
+            place,
+            graph=sha256(graph),
+            flags=flags,
+            strongly_typed=bool(build.get("strongly_typed")),
+            calibration=sha256(cache),
+            workspace_mb=options["workspace_mb"],
+        )
+        path = engines.path(key)
+        kept = engines.read(path)
+        if kept is not None:
+            return kept
+        timing = engines.path(dict(place, what="timing"))[: -len(".engine")] + ".timing"
+        started = time.perf_counter()
+        data = self._build(graph, build, flags, with_header(cache, version), timing, options)
+        self.build_s = time.perf_counter() - started
+        engines.write(path, data)
+        return data
+
+    def _build(
+        self, graph: bytes, build: Json, flags: List[str], cache: bytes, timing: str, options: Json
+    ) -> bytes:
+        trt = self._trt
+        builder = trt.Builder(self._logger)
+        network = builder.create_network(self._network_flags(build))
+        parser = trt.OnnxParser(network, self._logger)
+        if not parser.parse(graph):
+            errors = [str(parser.get_error(i)) for i in range(parser.num_errors)]
+            raise AgentError(
+                "TensorRT %s cannot read %s: %s"
+                % (trt.__version__, build["path"], "; ".join(errors) or "it does not say why")
+            )
+        config = builder.create_builder_config()
+        if hasattr(config, "set_memory_pool_limit"):
+            config.set_memory_pool_limit(
+                trt.MemoryPoolType.WORKSPACE, options["workspace_mb"] << 20
+            )
+        else:
+            config.max_workspace_size = options["workspace_mb"] << 20
+        if hasattr(trt, "ProfilingVerbosity"):
+            config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+        calibrator = self._set_precision(config, build, flags, cache)
+        known = read_bytes(timing) if os.path.isfile(timing) else b""
+        config.set_timing_cache(config.create_timing_cache(known), False)
+        data = builder.build_serialized_network(network, config)
+        del calibrator  # it had to live until here
+        if data is None:
+            raise AgentError(
+                "TensorRT %s cannot build %s; the log says why. If it is memory: add swap, stop "
+                "the desktop, or try --workspace-mb 128" % (trt.__version__, build["path"])
+            )
+        write_file(timing, bytes(config.get_timing_cache().serialize()))
+        return bytes(data)
+
+    def _network_flags(self, build: Json) -> int:
+        kinds = self._trt.NetworkDefinitionCreationFlag
+        flags = 0
+        if hasattr(kinds, "EXPLICIT_BATCH"):
+            flags |= 1 << int(kinds.EXPLICIT_BATCH)
+        if build.get("strongly_typed") and hasattr(kinds, "STRONGLY_TYPED"):
+            flags |= 1 << int(kinds.STRONGLY_TYPED)
+        return flags
+
+    def _set_precision(self, config: Any, build: Json, flags: List[str], cache: bytes) -> Any:
+        """Set the precision; return the calibrator, which must outlive the build."""
+        trt = self._trt
+        if build.get("strongly_typed"):
+            return None
+        for flag in flags:
+            if not hasattr(trt.BuilderFlag, flag.upper()):
+                raise AgentError(
+                    "TensorRT %s has no %s flag any more; the bundle is from another bakit: "
+                    "export it again" % (trt.__version__, flag.upper())
+                )
+            config.set_flag(getattr(trt.BuilderFlag, flag.upper()))
+        if "int8" not in flags or not cache:
+            return None
+
+        class Ranges(trt.IInt8EntropyCalibrator2):  # type: ignore[misc, name-defined]
+            """Hands over the ranges that the bundle brings; has no images to find others."""
+
+            def __init__(self) -> None:
+                trt.IInt8EntropyCalibrator2.__init__(self)
+
+            def get_batch_size(self) -> int:
+                return 1
+
+            def get_batch(self, names: Sequence[str]) -> None:
+                del names
+
+            def read_calibration_cache(self) -> bytes:
+                return cache
+
+            def write_calibration_cache(self, data: bytes) -> None:
+                del data
+
+        config.int8_calibrator = Ranges()
+        return config.int8_calibrator
+
+    # -- running
+
+    def _layers(self) -> Dict[str, int]:
+        """Return how many layers compute in which precision, by the engine inspector."""
+        if not hasattr(self._engine, "create_engine_inspector"):
+            return {}
+        inspector = self._engine.create_engine_inspector()
+        text = inspector.get_engine_information(self._trt.LayerInformationFormat.JSON)
+        return count_precisions(text)
+
+    def _bind(self) -> List[Tuple[str, bool, Array, Any]]:
+        """Allocate memory for every input and output: name, is it an input, host array, pointer."""
+        found = []
+        for name, is_input, shape, kind in self._describe():
+            kind = str(kind).rsplit(".", 1)[-1]
+            types = {"FLOAT": "float32", "HALF": "float16", "INT32": "int32", "INT8": "int8"}
+            if kind not in types:
+                raise AgentError("the engine's %s is %s, which no model of ours has" % (name, kind))
+            array = self._np.zeros(tuple(shape), types[kind])
+            pointer = self._cuda.malloc(array.nbytes)
+            self._memory.append(pointer)
+            if self._by_name and not self._context.set_tensor_address(name, pointer.value):
+                raise AgentError("TensorRT does not take the memory of %s" % name)
+            found.append((name, is_input, array, pointer))
+        return found
+
+    @property
+    def _by_name(self) -> bool:
+        """Whether tensors go by name (8.5 on) and not by the index of a binding."""
+        return hasattr(self._engine, "num_io_tensors")
+
+    def _describe(self) -> Iterable[Tuple[str, bool, Sequence[int], Any]]:
+        engine = self._engine
+        if self._by_name:
+            for index in range(engine.num_io_tensors):
+                name = engine.get_tensor_name(index)
+                is_input = engine.get_tensor_mode(name) == self._trt.TensorIOMode.INPUT
+                yield name, is_input, engine.get_tensor_shape(name), engine.get_tensor_dtype(name)
+            return
+        for index in range(engine.num_bindings):
+            yield (
+                engine.get_binding_name(index),
+                bool(engine.binding_is_input(index)),
+                engine.get_binding_shape(index),
+                engine.get_binding_dtype(index),
+            )
+
+    def run(self, feeds: Feeds) -> Feeds:
+        """Run one inference, copies to and from the GPU included."""
+        cuda, stream = self._cuda, self._stream
+        for name, is_input, array, pointer in self._tensors:
+            if is_input:
+                array[...] = feeds[name]
+                cuda.copy(pointer.value, array.ctypes.data, array.nbytes, cuda.TO_DEVICE, stream)
+        if self._by_name:
+            done = self._context.execute_async_v3(stream.value or 0)
+        else:
+            pointers = [int(pointer.value or 0) for _, _, _, pointer in self._tensors]
+            done = self._context.execute_async_v2(pointers, stream.value or 0)
+        if not done:
+            raise AgentError("TensorRT could not run the engine; see the log")
+        for _, is_input, array, pointer in self._tensors:
+            if not is_input:
+                cuda.copy(array.ctypes.data, pointer.value, array.nbytes, cuda.TO_HOST, stream)
+        cuda.call("cudaStreamSynchronize", stream)
+        return {name: array.copy() for name, is_input, array, _ in self._tensors if not is_input}
+
+    def close(self) -> None:
+        """Free the memory, then the engine."""
+        for pointer in self._memory:
+            self._cuda.call("cudaFree", pointer)
+        self._memory = []
+        if self._stream.value:
+            self._cuda.call("cudaStreamDestroy", self._stream)
+            self._stream = ctypes.c_void_p()
+        self._context = self._engine = self._runtime = None
+
+
+def count_precisions(text: str) -> Dict[str, int]:
+    """Return how many layers there are by precision, from an engine inspector's JSON.
+
+    A layer counts as what its output is: ``Format/Datatype`` up to 10, ``Datatype`` in 11.
+    """
+    counts = {}  # type: Dict[str, int]
+    try:
+        layers = json.loads(text).get("Layers", [])
+    except (ValueError, AttributeError):
+        return counts
+    for layer in layers:
+        outputs = layer.get("Outputs") if isinstance(layer, dict) else None
+        if not outputs:
+            continue
+        words = str(outputs[0].get("Datatype") or outputs[0].get("Format/Datatype") or "")
+        for name, mark in (
+            ("int8", "Int8"),
+            ("fp16", "FP16|Half"),
+            ("fp32", "FP32|Float"),
+            ("int32", "Int32"),
+        ):
+            if re.search(mark, words, re.IGNORECASE):
+                counts[name] = counts.get(name, 0) + 1
+                break
+    return counts
+
+
+# ------------------------------------------------------------------ trtexec
+
+
+def find_trtexec() -> Optional[str]:
+    """Return the path of ``trtexec``."""
+    places = ("/usr/src/tensorrt/bin/trtexec", "/usr/local/tensorrt/bin/trtexec")
+    return shutil.which("trtexec") or next(filter(os.path.isfile, places), None)
+
+
+def trtexec_version(path: Optional[str]) -> Optional[str]:
+    """Return the version in the line that ``trtexec`` starts with."""
+    if path is None:
+        return None
+    _, out, err = capture([path, "--help"])
+    return parse_trtexec_version(out + err)
+
+
+def parse_trtexec_version(text: str) -> Optional[str]:
+    """Return a version from ``[TensorRT v8201]`` or ``[TensorRT v100300]``."""
+    found = re.search(r"\[TensorRT v(\d+)\]", text)
+    if not found:
+        return None
+    number = int(found.group(1))
+    scale = 10000 if number >= 100000 else 1000
+    return "%d.%d.%d" % (number // scale, number % scale // 100, number % 100)
+
+
+def trtexec_build_flags(build: Json, flags: Sequence[str], version: str, mb: int) -> List[str]:
+    """Return the options of a build in the words of this generation of ``trtexec``.
+
+    ``--workspace`` became ``--memPoolSize`` in 8.4; ``--fp16``, ``--int8`` and ``--calib`` ended
+    with 10, and 11 is strongly typed without being asked.
+    """
+    number = version_tuple(version)
+    options = ["--memPoolSize=workspace:%d" % mb if number >= (8, 4) else "--workspace=%d" % mb]
+    if build.get("strongly_typed"):
+        return options + (["--stronglyTyped"] if number < (11,) else [])
+    if number >= (11,) and flags:
+        raise AgentError("TensorRT %s has no precision flags: export the bundle again" % version)
+    return options + ["--" + flag for flag in flags]
+
+
+def parse_export_times(text: str) -> List[float]:
+    """Return the latencies in ms from what ``trtexec --exportTimes`` wrote (8, 10 or 11).
+
+    A latency holds the copies to and from the GPU, as ours do. ``endToEndMs`` exists in 8 only.
+
+    Raises:
+        AgentError: If it holds no times.
+    """
+    try:
+        rows = json.loads(text)
+        times = [
+            float(row["latencyMs"])
+            if "latencyMs" in row
+            else float(row["h2dMs"]) + float(row["computeMs"]) + float(row["d2hMs"])
+            for row in rows
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise AgentError("trtexec wrote times that this agent does not understand (%r)" % error)
+    if not times:
+        raise AgentError("trtexec wrote no times; see the log")
+    return times
+
+
+def parse_export_output(text: str) -> Dict[str, List[float]]:
+    """Return the outputs by name from what ``trtexec --exportOutput`` wrote."""
+    try:
+        return {item["name"]: [float(v) for v in item["values"]] for item in json.loads(text)}
+    except (ValueError, KeyError, TypeError) as error:
+        raise AgentError("trtexec wrote outputs that this agent does not understand (%r)" % error)
+
+
+class TrtexecModel:
+    """A model driven through ``trtexec``, for a Python without TensorRT.
+
+    Every ``run`` starts a process; times come from ``time_ms``, which trtexec measures itself.
+    """
+
+    def __init__(self, root: str, artifact: Json, engines: Engines, options: Json) -> None:
+        import numpy
+
+        self._np = numpy
+        self._tool = str(find_trtexec())
+        version = str(trtexec_version(self._tool))
+        build = weak_build(artifact, version, options["downgrade"])
+        flags = flags_of(build, options["downgrade"])
+        self.provider = "trtexec %s %s" % (version, precision_words({}, build, flags))
+        self.layers = {}  # type: Dict[str, int]
+        self.build_s = None  # type: Optional[float]
+        self._scratch = tempfile.mkdtemp(prefix="trtexec-", dir=options["work"])
+        self._specs = {item["name"]: item for item in artifact["outputs"]}
+        graph = os.path.join(root, build["path"])
+        key = {"trtexec": version, "gpu": options["gpu"], "sm": options["sm"], "flags": flags}
+        key.update(graph=sha256(read_bytes(graph)), workspace_mb=options["workspace_mb"])
+        command = ["--onnx=" + graph]
+        command += trtexec_build_flags(build, flags, version, options["workspace_mb"])
+        if "int8" in flags and b"QuantizeLinear" not in read_bytes(graph):
+            if not build.get("calibration_cache"):
+                raise AgentError("without its ranges trtexec would make up an INT8 model")
+            cache = read_bytes(os.path.join(root, build["calibration_cache"]))
+            key["calibration"] = sha256(cache)
+            calibration = os.path.join(self._scratch, "calibration.cache")
+            write_file(calibration, with_header(cache, version))
+            command.append("--calib=" + calibration)
+        self._engine = engines.path(key)
+        if engines.read(self._engine) is None:
+            started = time.perf_counter()
+            new = os.path.join(self._scratch, "new.engine")
+            only = "--skipInference" if version_tuple(version) >= (10,) else "--buildOnly"
+            self._call(command + [only, "--saveEngine=" + new])
+            self.build_s = time.perf_counter() - started
+            engines.write(self._engine, read_bytes(new))
+
+    def _call(self, options: Sequence[str]) -> None:
+        status, out, err = capture([self._tool] + list(options), timeout_s=7200)
+        if status == 0:
+            return
+        log(out + err)
+        if status in (-9, 137):
+            raise AgentError("trtexec: " + OUT_OF_MEMORY)
+        lines = [line for line in (out + err).splitlines() if "[E]" in line]
+        raise AgentError("trtexec failed: %s" % (lines or ["it does not say why"])[-1])
+
+    def _load(self, feeds: Feeds) -> List[str]:
+        pairs = []
+        for name, array in feeds.items():
+            path = os.path.join(self._scratch, name + ".bin")
+            write_file(path, self._np.ascontiguousarray(array).tobytes())
+            pairs.append("%s:%s" % (name, path))
+        return ["--loadEngine=" + self._engine, "--loadInputs=" + ",".join(pairs)]
+
+    def run(self, feeds: Feeds) -> Feeds:
+        """Run one inference in a process of its own."""
+        file = os.path.join(self._scratch, "output.json")
+        once = ["--iterations=1", "--warmUp=0", "--duration=0", "--exportOutput=" + file]
+        self._call(self._load(feeds) + once)
+        outputs = parse_export_output(read_text(file))
+        return {
+            name: self._np.array(outputs[name], spec["dtype"]).reshape(spec["shape"])
+            for name, spec in self._specs.items()
+        }
+
+    def times_ms(self, feeds: Feeds, queries: int, seconds: float, warm_up_ms: int) -> List[float]:
+        """Return the latencies of at least so many inferences and so long a time."""
+        file = os.path.join(self._scratch, "times.json")
+        least = ["--iterations=%d" % queries, "--duration=%d" % -int(-seconds // 1)]
+        least += ["--warmUp=%d" % warm_up_ms, "--exportTimes=" + file]
+        self._call(self._load(feeds) + least)
+        return parse_export_times(read_text(file))
+
+    def close(self) -> None:
+        """Remove what was written for trtexec."""
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+# ------------------------------------------------------------------ measuring
+
+
+class Measurement:
+    """One bundle's numbers, measured in a process of its own."""
+
+    def __init__(self, work: str, index: int) -> None:
+        import numpy
+
+        self._np = numpy
+        self._work = work
+        self._job = read_json(os.path.join(work, "job.json"))
+        self._settings = self._job["settings"]
+        self._entry = self._job["bundles"][index]
+        self._root = os.path.join(work, self._entry["folder"])
+        self._index = index
+        self._told = 0.0
+        self._manifest = read_bundle(self._root)
+        self._localizes = bool(self._manifest["preprocessing"]["localize"])
+        self._wants_sex = len(artifact_of(self._manifest, "regressor")["inputs"]) > 1
+
+    def run(self) -> Json:
+        """Measure; return the bundle's part of the report."""
+        info = device_info()
+        self.tell("open", 0.0)
+        hot_before = max(temperatures().values(), default=None)
+        models, load_ms = self._open(info)
+        golden = self._arrays(self._entry["golden"])
+        samples = self._arrays(self._entry["samples"]) if self._entry["samples"] else None
+        started = time.perf_counter()
+        self._predict(models, golden, 0)
+        first_ms = (time.perf_counter() - started) * 1e3
+        footprint = {
+            "load_ms": load_ms,
+            "first_prediction_ms": first_ms,
+            "peak_rss_mb": peak_rss_mb(),
+        }
+        change = self._check_golden(models, golden)
+        latency = self._latency(models, samples or golden)
+        at_work = clocks()  # right after the queries: later the clocks have fallen
+        energy = self._energy(models, samples or golden)
+        drift = self._drift(models, samples) if samples else None
+        device = {
+            "board": info["board"],
+            "system": info["system"],
+            "gpu": info["gpu"],
+            "power_mode": info["power_mode"],
+            "clocks_mhz": at_work,
+            "temperature_before_c": hot_before,
+            "temperature_after_c": max(temperatures().values(), default=None),
+            "build_s": self._build_s(models),
+            "layers": models["regressor"].layers,
+            "golden_change_months": change,
+        }
+        device.update(energy)
+        provider = models["regressor"].provider
+        layers = models["regressor"].layers
+        for model in models.values():
+            model.close()
+        result = self._identity(provider, layers)
+        result.update(latency=latency, footprint=footprint, drift=drift, device=device)
+        return result
+
+    def tell(self, stage: str, share: float) -> None:
+        """Say how far it is, at most twice a second."""
+        now = time.monotonic()
+        if share not in (0.0, 1.0) and now - self._told < 0.5:
+            return
+        self._told = now
+        count = len(self._job["bundles"])
+        state = {"state": "running", "bundle": self._entry["name"], "stage": stage}
+        state.update(share=share, number=self._index + 1, bundles=count)
+        write_json(os.path.join(self._work, "progress.json"), state)
+
+    def _arrays(self, name: str) -> Dict[str, Array]:
+        with self._np.load(os.path.join(self._work, name), allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+
+    def _open(self, info: Json) -> Tuple[Dict[str, Any], float]:
+        """Open both models; return them and the time in ms without what was built."""
+        settings = self._settings
+        engine = choose_engine(self._manifest, info, settings["engine"])
+        roles = ROLES if self._localizes else ("regressor",)
+        options = {
+            "work": self._work,
+            "gpu": info["gpu"],
+            "sm": info["sm"],
+            "workspace_mb": settings["workspace_mb"],
+            "downgrade": False,
+        }
+        if engine != "onnxruntime":
+            reason = refusal(self._manifest, info, settings["engine"], settings["allow_downgrade"])
+            if reason:
+                raise AgentError(reason)
+            options["downgrade"] = check_int8(self._manifest, info, settings["allow_downgrade"])
+        elif self._manifest["target"] == "tensorrt" and self._manifest["precision"] != "fp32":
+            raise AgentError("--engine onnxruntime runs float32 bundles of tensorrt only")
+        models = {}  # type: Dict[str, Any]
+        started = time.perf_counter()
+        for role in roles:
+            artifact = artifact_of(self._manifest, role)
+            if engine == "onnxruntime":
+                path = os.path.join(self._root, artifact["path"])
+                models[role] = OnnxRuntimeModel(path, settings["threads"])
+                continue
+            self.tell("build " + role, 0.0)
+            kind = TensorRtModel if engine == "tensorrt" else TrtexecModel
+            lower = role == "regressor" and options["downgrade"]
+            engines = Engines(settings["cache"])
+            models[role] = kind(self._root, artifact, engines, dict(options, downgrade=lower))
+        built_s = self._build_s(models) or 0.0
+        return models, (time.perf_counter() - started - built_s) * 1e3
+
+    @staticmethod
+    def _build_s(models: Dict[str, Any]) -> Optional[float]:
+        times = [model.build_s for model in models.values() if model.build_s is not None]
+        return sum(times) if times else None
+
+    def _feeds(self, arrays: Dict[str, Array], row: int) -> Tuple[Feeds, Feeds]:
+        """Return the localizer's and the regressor's inputs of one image."""
+        np = self._np
+        image = (arrays["crops"][row].astype(np.float32) / np.float32(255))[None, None]
+        regress = {"image": image}
+        if self._wants_sex:
+            regress["sex"] = np.array([[arrays["male"][row]]], np.float32)
+        return {"image": arrays["working"][row][None, None]}, regress
+
+    def _predict(self, models: Dict[str, Any], arrays: Dict[str, Array], row: int) -> float:
+        """Return the age in months of one image; runs the localizer as well."""
+        localize, regress = self._feeds(arrays, row)
+        if self._localizes:
+            models["localizer"].run(localize)
+        return self._age(models, regress)
+
+    def _age(self, models: Dict[str, Any], feeds: Feeds) -> float:
+        age = float(models["regressor"].run(feeds)["age_months"].item())
+        if age - age != 0:
+            raise AgentError("the model says %r months: it is broken on this device" % age)
+        return age
+
+    def _check_golden(self, models: Dict[str, Any], golden: Dict[str, Array]) -> float:
+        """Return the largest change on the bundle's phantoms since the export, in months.
+
+        Raises:
+            AgentError: If it is more than the bundle allows.
+        """
+        changes = [
+            abs(self._age(models, self._feeds(golden, row)[1]) - float(expected))
+            for row, expected in enumerate(golden["expected_months"])
+        ]
+        tolerance = self._manifest["tolerance_months"]
+        if max(changes) > tolerance:
+            raise AgentError(
+                "the golden phantoms come out %.3f months from what the export said; at most %g "
+                "are allowed: this device computes another model" % (max(changes), tolerance)
+            )
+        return max(changes)
+
+    def _latency(self, models: Dict[str, Any], arrays: Dict[str, Array]) -> Json:
+        settings = self._settings
+        images = min(len(arrays["crops"]), settings["max_images"])
+        if hasattr(models["regressor"], "times_ms"):
+            rows, warm_up = self._trtexec_times(models, arrays), 0
+        else:
+            rows, warm_up = self._own_times(models, arrays, images)
+        stages = ("localize", "regress", "total") if self._localizes else ("regress", "total")
+        table = self._np.array(rows)
+        return {
+            "warm_up": warm_up,
+            "queries": len(rows),
+            "duration_s": float(table[:, -1].sum()) / 1e3,
+            "images": images,
+            "stages": {stage: summary(table[:, i]) for i, stage in enumerate(stages)},
+            "samples": {stage: pack_samples(table[:, i]) for i, stage in enumerate(stages)},
+        }
+
+    def _own_times(
+        self, models: Dict[str, Any], arrays: Dict[str, Array], images: int
+    ) -> Tuple[List[List[float]], int]:
+        """Return the times in ms of each query by stage, and how many came before."""
+        settings = self._settings
+        feeds = [self._feeds(arrays, row) for row in range(images)]
+        warm_up, began = 0, time.perf_counter()
+        # A GPU's clocks rise over half a second, however short a query is.
+        while warm_up < settings["warm_up"] or (
+            settings["warm_up"] and time.perf_counter() - began < settings["warm_up_s"]
+        ):
+            self._timed(models, feeds[warm_up % images])
+            warm_up += 1
+        rows = []  # type: List[List[float]]
+        spent = 0.0
+        while len(rows) < settings["min_queries"] or spent < settings["min_duration_s"]:
+            rows.append(self._timed(models, feeds[len(rows) % images]))
+            spent += rows[-1][-1] / 1e3
+            share = len(rows) / settings["min_queries"]
+            if settings["min_duration_s"]:
+                share = min(share, spent / settings["min_duration_s"])
+            self.tell("latency", min(share, 1.0))
+        return rows, warm_up
+
+    def _timed(self, models: Dict[str, Any], feeds: Tuple[Feeds, Feeds]) -> List[float]:
+        begin = time.perf_counter()
+        if not self._localizes:
+            models["regressor"].run(feeds[1])
+            span = (time.perf_counter() - begin) * 1e3
+            return [span, span]
+        models["localizer"].run(feeds[0])
+        middle = time.perf_counter()
+        models["regressor"].run(feeds[1])
+        end = time.perf_counter()
+        return [(middle - begin) * 1e3, (end - middle) * 1e3, (end - begin) * 1e3]
+
+    def _trtexec_times(self, models: Dict[str, Any], arrays: Dict[str, Array]) -> List[List[float]]:
+        """Return times of both models, which trtexec measures apart: the pairs are made here."""
+        settings = self._settings
+        columns = []  # type: List[List[float]]
+        for role, feeds in zip(ROLES, self._feeds(arrays, 0)):
+            if role in models:
+                self.tell("latency", 0.0 if not columns else 0.5)
+                least = settings["min_queries"], settings["min_duration_s"]
+                columns.append(models[role].times_ms(feeds, *least, warm_up_ms=500))
+        return [list(row) + [sum(row)] for row in zip(*columns)]
+
+    def _energy(self, models: Dict[str, Any], arrays: Dict[str, Array]) -> Json:
+        """Return the power at rest and at work, and the energy of a query less that of rest."""
+        meter = PowerMeter()
+        seconds = self._settings["energy_s"]
+        if not meter.available or seconds <= 0 or hasattr(models["regressor"], "times_ms"):
+            return {}
+        self.tell("energy", 0.0)
+        idle = meter.mean_watts(lambda: time.sleep(IDLE_S))
+        feeds = self._feeds(arrays, 0)
+        count, began = 0, 0.0
+
+        def work() -> None:
+            nonlocal count, began
+            began = time.perf_counter()
+            while time.perf_counter() - began < seconds:
+                self._timed(models, feeds)
+                count += 1
+            began = time.perf_counter() - began
+
+        busy = meter.mean_watts(work)
+        self.tell("energy", 1.0)
+        if idle is None or busy is None:
+            return {}
+        return {
+            "power_rail": meter.rail,
+            "idle_w": idle,
+            "busy_w": busy,
+            "energy_mj": (busy - idle) * began / count * 1e3,
+            "energy_queries": count,
+        }
+
+    def _drift(self, models: Dict[str, Any], samples: Dict[str, Array]) -> Json:
+        """Compare ages and boxes with what the float model says of the same images."""
+        np = self._np
+        ages, overlaps = [], []
+        count = len(samples["crops"])
+        for row in range(count):
+            localize, regress = self._feeds(samples, row)
+            ages.append(self._age(models, regress))
+            if self._localizes:
+                (output,) = models["localizer"].run(localize).values()
+                overlaps.append(box_iou(rough_box(output), rough_box(samples["maps"][row])))
+            self.tell("drift", (row + 1) / count)
+        true, reference = samples["true_months"], samples["float_months"]
+        bundle = np.array(ages)
+        float_errors, errors = np.abs(reference - true), np.abs(bundle - true)
+        changes = np.abs(bundle - reference)
+        columns = [values.tolist() for values in (true, reference, bundle)]
+        names = ("id", "true_months", "float_months", "bundle_months")
+        return {
+            "samples": count,
+            "reference": self._entry["reference"],
+            "reference_target": self._entry["reference_target"],
+            "is_reference": False,
+            "float_mae_months": float(float_errors.mean()),
+            "bundle_mae_months": float(errors.mean()),
+            "drift_months": float((errors - float_errors).mean()),
+            "drift_ci95_months": bootstrap_interval(errors - float_errors),
+            "bias_months": float((bundle - true).mean()),
+            "mean_abs_change_months": float(changes.mean()),
+            "p99_abs_change_months": float(np.percentile(changes, 99)),
+            "max_abs_change_months": float(changes.max()),
+            "box_iou_mean": sum(overlaps) / len(overlaps) if overlaps else 1.0,
+            "rows": [dict(zip(names, row)) for row in zip(self._entry["ids"], *columns)],
+        }
+
+    def _identity(self, provider: str, layers: Dict[str, int]) -> Json:
+        """Return what the report says of the bundle itself."""
+        manifest = self._manifest
+        sizes = {}
+        names = set()
+        for artifact in manifest["artifacts"]:
+            files = [artifact["path"]] + [c["path"] for c in artifact.get("companions", ())]
+            sizes[artifact["role"]] = self._megabytes(files)
+            names.update(files)
+        share = artifact_of(manifest, "regressor").get("int8_share", 0.0)
+        return {
+            "name": self._entry["name"],
+            "target": manifest["target"],
+            "precision": manifest["precision"],
+            "provider": provider,
+            "bundle_sha256": sha256(read_bytes(os.path.join(self._root, "manifest.json"))),
+            "checkpoint": manifest["checkpoint"],
+            "checkpoint_sha256": manifest["checkpoint_sha256"],
+            "size_mb": sizes,
+            "total_size_mb": self._megabytes(names),
+            "int8_share": 0.0 if layers and not layers.get("int8") else share,
+        }
+
+    def _megabytes(self, names: Iterable[str]) -> float:
+        return sum(os.path.getsize(os.path.join(self._root, name)) for name in names) / 1e6
+
+
+def summary(times: Array) -> Json:
+    """Summarise times in ms."""
+    import numpy
+
+    p50, p90, p99 = (float(value) for value in numpy.percentile(times, (50, 90, 99)))
+    return {"p50_ms": p50, "p90_ms": p90, "p99_ms": p99, "mean_ms": float(times.mean())}
+
+
+def pack_samples(times_ms: Array) -> str:
+    """Pack times for a report: base64 of zlib of little-endian int64 nanoseconds."""
+    packed = zlib.compress((times_ms * 1e6).round().astype("<i8").tobytes(), 9)
+    return base64.b64encode(packed).decode("ascii")
+
+
+def bootstrap_interval(differences: Array) -> List[float]:
+    """Return the 95 % interval of a mean: paired bootstrap, percentile method."""
+    import numpy
+
+    if hasattr(numpy.random, "default_rng"):  # numpy 1.17
+        draw = numpy.random.default_rng(SEED).integers  # type: Any
+    else:
+        draw = numpy.random.RandomState(SEED).randint
+    count = len(differences)
+    means = [differences[draw(count, size=count)].mean() for _ in range(RESAMPLES)]
+    return [float(value) for value in numpy.percentile(means, (2.5, 97.5))]
+
+
+def peak_rss_mb() -> Optional[float]:
+    """Return this process's largest resident memory so far, in 10^6 bytes."""
+    found = re.search(r"^VmHWM:\s*(\d+)", read_text("/proc/self/status"), re.MULTILINE)
+    return int(found.group(1)) * 1024 / 1e6 if found else None
+
+
+Box = Tuple[int, int, int, int]
+
+
+def rough_box(output: Array) -> Box:
+    """Return the box of the largest region by the paper's plain rule, in working pixels.
+
+    The product's own choice of the hand needs OpenCV; this one compares two outputs of one model.
+
+    Args:
+        output: ``(h, w)``, the certainty of the hand (float) or labels (int); the label that is
+            most frequent along the border is the background.
+    """
+    import numpy
+
+    if output.dtype.kind == "f":
+        mask = output >= 0.5
+    else:
+        border = numpy.concatenate([output[0], output[-1], output[:, 0], output[:, -1]])
+        labels, counts = numpy.unique(border, return_counts=True)
+        mask = output != labels[counts.argmax()]
+    left = numpy.array(mask)
+    best = []  # type: List[Tuple[int, int]]
+    for start in zip(*numpy.nonzero(mask)):
+        if not left[start]:
+            continue
+        left[start] = False
+        region = [start]
+        for y, x in region:  # grows while it is walked
+            for step in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)):
+                inside = 0 <= step[0] < mask.shape[0] and 0 <= step[1] < mask.shape[1]
+                if inside and left[step]:
+                    left[step] = False
+                    region.append(step)
+        if len(region) > len(best):
+            best = region
+    if not best:
+        return 0, 0, mask.shape[1], mask.shape[0]
+    rows, columns = [p[0] for p in best], [p[1] for p in best]
+    return min(columns), min(rows), max(columns) + 1, max(rows) + 1
+
+
+def box_iou(a: Box, b: Box) -> float:
+    """Return the overlap of two boxes, 0..1."""
+    width = max(min(a[2], b[2]) - max(a[0], b[0]), 0)
+    height = max(min(a[3], b[3]) - max(a[1], b[1]), 0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
+    return width * height / float(sum(areas) - width * height)
+
+
+# ------------------------------------------------------------------ the job
+
+
+def host_info(bakit: str, info: Json) -> Json:
+    """Return the report's description of the machine."""
+    fields = {}  # type: Dict[str, str]
+    for line in read_text("/proc/cpuinfo").splitlines():
+        key, _, value = line.partition(":")
+        fields.setdefault(key.strip(), value.strip())
+    flags = set((fields.get("flags") or fields.get("Features") or "").split())
+    versions = {"bakit": bakit}
+    for name in ("numpy", "onnxruntime", "tensorrt", "trtexec"):
+        if info[name]:
+            versions[name] = info[name]
+    return {
+        "system": "%s %s" % (platform.system(), platform.release()),
+        "machine": platform.machine(),
+        "cpu": fields.get("model name") or info["board"] or platform.machine(),
+        "logical_cores": len(os.sched_getaffinity(0)),
+        "isa": [flag for flag in INT8_FLAGS if flag in flags],
+        "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6,
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def run_job(work: str) -> int:
+    """Measure every bundle of a work folder; what was measured is kept if one fails."""
+    job = read_json(os.path.join(work, "job.json"))
+    results, failures = [], {}
+    for index, entry in enumerate(job["bundles"]):
+        result = os.path.join(work, "result-%d.json" % index)
+        status = subprocess.call(
+            [sys.executable, os.path.abspath(__file__), "bundle", work, str(index)],
+            stdin=subprocess.DEVNULL,
+        )
+        if status == 0:
+            results.append(read_json(result))
+        else:
+            failures[entry["name"]] = why_failed(status, result)
+            log("%s: %s" % (entry["name"], failures[entry["name"]]))
+    settings = job["settings"]
+    report = {
+        "schema_version": SCHEMA_VERSION,
+        "host": host_info(job["bakit"], device_info()),
+        "settings": {
+            "min_queries": settings["min_queries"],
+            "min_duration_s": settings["min_duration_s"],
+            "warm_up": settings["warm_up"],
+            "block": settings["min_queries"],
+            "threads": settings["threads"],
+            "resamples": RESAMPLES,
+            "seed": SEED,
+        },
+        "data": job["data"],
+        "bundles": results,
+    }
+    if not job["keep"]:
+        for name in {entry[key] for entry in job["bundles"] for key in ("samples", "golden")}:
+            if name:  # images are not left lying around, whether or not anybody comes back
+                os.unlink(os.path.join(work, name))
+    write_json(os.path.join(work, "report.json"), report)
+    write_json(os.path.join(work, "progress.json"), {"state": "done", "failures": failures})
+    return 1 if failures else 0
+
+
+def why_failed(status: int, result: str) -> str:
+    """Return why the process of a bundle failed, in a line."""
+    said = read_text(result + ".error")
+    if said:
+        return said
+    if status in (-signal.SIGKILL, 137):
+        return OUT_OF_MEMORY
+    if status < 0:
+        return CRASHED % -status
+    return "it ended with exit status %d; see the log" % status
+
+
+def run_bundle(work: str, index: int) -> int:
+    """Measure one bundle and write its result, or why there is none."""
+    result = os.path.join(work, "result-%d.json" % index)
+    try:
+        write_json(result, Measurement(work, index).run())
+    except AgentError as error:
+        write_file(result + ".error", str(error).encode("utf-8"))
+        return 2
+    except MemoryError:
+        write_file(result + ".error", OUT_OF_MEMORY.encode("utf-8"))
+        return 2
+    except OSError as error:
+        text = "%s: %s" % (error.filename or "the device", error.strerror or error)
+        write_file(result + ".error", text.encode("utf-8"))
+        return 2
+    except Exception as error:
+        log(traceback.format_exc())
+        text = "the agent failed: %s: %s; see the log" % (type(error).__name__, error)
+        write_file(result + ".error", text.encode("utf-8"))
+        return 2
+    return 0
+
+
+def start_job(work: str) -> int:
+    """Measure in the background; a second call finds that it has begun."""
+    if os.path.exists(os.path.join(work, "pid")):
+        return 0
+    log_file = open(os.path.join(work, "log.txt"), "ab")
+    process = subprocess.Popen(
+        [sys.executable, os.path.abspath(__file__), "run", work],
+        stdin=subprocess.DEVNULL,
+        stdout=log_file,
+        stderr=log_file,
+        start_new_session=True,  # the end of the connection is not its end
+    )
+    write_file(os.path.join(work, "pid"), str(process.pid).encode("ascii"))
+    return 0
+
+
+def is_running(work: str) -> Optional[int]:
+    """Return the id of the process that measures, None if it has ended."""
+    text = read_text(os.path.join(work, "pid"))
+    command = read_text("/proc/%s/cmdline" % text) if text else ""
+    return int(text) if work in command else None
+
+
+def watch_job(work: str, seconds: float = 5.0) -> int:
+    """Print the progress as JSON lines: what is new at once, else a sign of life now and then."""
+    path = os.path.join(work, "progress.json")
+    last, told = "", time.monotonic()
+    while True:
+        running = is_running(work)
+        text = " ".join(read_text(path).split())
+        if text != last or time.monotonic() - told > seconds:
+            last, told = text, time.monotonic()
+            if text:
+                emit(text)
+        if '"state": "done"' in text:
+            return 0
+        if running is None:
+            tail = read_text(os.path.join(work, "log.txt")).splitlines()[-1:]
+            said = tail[0] if tail else "it said nothing"
+            emit(json.dumps({"state": "died", "error": "the agent died: %s" % said}))
+            return 1
+        time.sleep(0.5)
+
+
+def stop_job(work: str) -> int:
+    """End what runs, and remove the work folder."""
+    process = is_running(work)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process is None:
+            break
+        try:
+            os.killpg(process, number)
+        except OSError:
+            break
+        for _ in range(30):
+            if is_running(work) is None:
+                break
+            time.sleep(0.1)
+        process = is_running(work)
+    if os.path.isfile(os.path.join(work, "agent.py")):  # nothing but a work folder is removed
+        shutil.rmtree(work, ignore_errors=True)
+    return 0
+
+
+def emit(text: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def log(text: str) -> None:
+    """Write to the log, which is stderr."""
+    sys.stderr.write(text.rstrip() + "\n")
+    sys.stderr.flush()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command; return the exit status."""
+    parser = argparse.ArgumentParser(prog="agent.py", description="Measures bundles of bakit.")
+    commands = parser.add_subparsers(dest="command")
+    commands.required = True
+    commands.add_parser("info", help="print what this device has, as JSON")
+    for name in ("run", "start", "watch", "stop", "bundle"):
+        command = commands.add_parser(name)
+        command.add_argument("work", type=os.path.abspath)
+        if name == "bundle":
+            command.add_argument("index", type=int)
+    given = parser.parse_args(arguments)
+    if given.command == "info":
+        emit(json.dumps(device_info()))
+        return 0
+    if given.command == "bundle":
+        return run_bundle(given.work, given.index)
+    jobs = {"run": run_job, "start": start_job, "watch": watch_job, "stop": stop_job}
+    return jobs[given.command](given.work)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Changes of predicted ages against the float model."""

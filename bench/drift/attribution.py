@@ -1,0 +1,96 @@
+"""Which step from the float model to a bundle changes its ages."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+
+from bakit.bench.report.document import BlameStep
+from bakit.settings import Precision
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bakit.bundle import Bundle
+    from bakit.types import Floats
+
+
+Step: TypeAlias = Literal["conversion", "quantization", "device"]
+
+SIMULATED_BY = "onnx"
+"""Target whose INT8 bundles stand for the quantized model itself: plain arithmetic on a CPU."""
+
+
+def blame(
+    bundle: Bundle,
+    reference: Bundle,
+    months: Mapping[str, Floats],
+    true_months: Floats,
+    bundles: Sequence[Bundle],
+) -> tuple[BlameStep, ...]:
+    """Split the change from the reference to a bundle into steps.
+
+    Args:
+        bundle: The bundle.
+        reference: What stands for its float model.
+        months: ``(N,)`` float64, the ages that each bundle says, by its name.
+        true_months: ``(N,)`` float64.
+        bundles: All bundles that were measured. Those of the same checkpoint, and for INT8 of the
+            same ranges and recipe, may stand between the two.
+
+    Returns:
+        The steps that those bundles tell apart; none for the reference itself.
+    """
+    stations: list[tuple[Step, Bundle]] = [("conversion", reference)]
+    others = [other for other in bundles if other.name in months and _of_one_model(other, bundle)]
+    for other in others:
+        if other.manifest.target == bundle.manifest.target and _is(other, Precision.FP32):
+            stations.append(("conversion", other))
+            break
+    simulated = [other for other in others if _simulates(other, bundle)][:1]
+    stations += [("quantization", other) for other in simulated]
+    if not _is(bundle, Precision.FP32):
+        stations.append(("device" if simulated else "quantization", bundle))
+    return tuple(
+        _step(step, months[before.name], months[after.name], true_months, (before.name, after.name))
+        for (_, before), (step, after) in pairwise(stations)
+        if before.name != after.name
+    )
+
+
+def _of_one_model(other: Bundle, bundle: Bundle) -> bool:
+    return other.manifest.checkpoint_sha256 == bundle.manifest.checkpoint_sha256
+
+
+def _is(bundle: Bundle, precision: Precision) -> bool:
+    return bundle.manifest.precision is precision
+
+
+def _simulates(other: Bundle, bundle: Bundle) -> bool:
+    """Return whether a bundle is the same quantized model, computed by plain arithmetic."""
+    mine, its = bundle.manifest, other.manifest
+    return (
+        _is(bundle, Precision.INT8)
+        and _is(other, Precision.INT8)
+        and its.target == SIMULATED_BY
+        and (its.calibration_sha256, its.int8_recipe) == (mine.calibration_sha256, mine.int8_recipe)
+    )
+
+
+def _step(
+    step: Step, before: Floats, after: Floats, true_months: Floats, names: tuple[str, str]
+) -> BlameStep:
+    signed = after - before
+    drift = np.abs(after - true_months).mean() - np.abs(before - true_months).mean()
+    return BlameStep(
+        step=step,
+        before=names[0],
+        after=names[1],
+        drift_months=float(drift),
+        mean_change_months=float(signed.mean()),
+        mean_abs_change_months=float(np.abs(signed).mean()),
+        p99_abs_change_months=float(np.percentile(np.abs(signed), 99)),
+        max_abs_change_months=float(np.abs(signed).max()),
+    )

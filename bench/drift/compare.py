@@ -1,0 +1,172 @@
+"""Paired predictions of bundles and of the float model on the same labelled images."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bakit.bench.drift.groups import group_drifts
+from bakit.bench.report.document import DriftReport, DriftRow
+from bakit.bench.statistics import bootstrap_intervals, quantile_interval
+from bakit.errors import InputError, VerificationError
+from bakit.settings import Precision
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bakit.bench.report.document import BlameStep
+    from bakit.bundle import Bundle
+    from bakit.data.labels import Sample
+    from bakit.types import Floats
+
+
+REFERENCE_TARGETS = ("torch", "onnx")
+"""Targets whose fp32 stands for the float model, best first: torch runs the model itself. Other
+libraries may compute in less than float32 where the chip offers it."""
+
+
+def choose_references(
+    bundles: Sequence[Bundle], explicit: Bundle | None = None
+) -> dict[str, Bundle]:
+    """Choose the bundle that stands for the float model, one for each checkpoint.
+
+    It is the checkpoint's own fp32 bundle, of target ``torch`` before ``onnx``, then by name.
+
+    Args:
+        bundles: The bundles to measure, which are also the ones to choose from.
+        explicit: Wins for its own checkpoint, whatever its target.
+
+    Returns:
+        A reference for the digest of every checkpoint among ``bundles``.
+
+    Raises:
+        InputError: If a checkpoint has none, or ``explicit`` is not fp32 or of another checkpoint
+            than all the other bundles.
+    """
+    if explicit is not None:
+        _check_explicit(bundles, explicit)
+    chosen: dict[str, Bundle] = {}
+    for bundle in bundles:
+        checkpoint = bundle.manifest.checkpoint_sha256
+        if explicit is not None and explicit.manifest.checkpoint_sha256 == checkpoint:
+            chosen[checkpoint] = explicit
+            continue
+        candidates = [
+            other
+            for other in bundles
+            if other.manifest.checkpoint_sha256 == checkpoint
+            and other.manifest.precision is Precision.FP32
+            and other.manifest.target in REFERENCE_TARGETS
+        ]
+        if not candidates:
+            message = (
+                f"{bundle.name}: no float reference of its checkpoint "
+                f"{bundle.manifest.checkpoint!r} among the bundles: name one (--reference), or "
+                "export one first with bakit export --target onnx (or --target torch)"
+            )
+            raise InputError(message)
+        chosen[checkpoint] = min(candidates, key=_preference)
+    return chosen
+
+
+def _preference(bundle: Bundle) -> tuple[int, str]:
+    return REFERENCE_TARGETS.index(bundle.manifest.target), bundle.name
+
+
+def _check_explicit(bundles: Sequence[Bundle], explicit: Bundle) -> None:
+    """Refuse a reference that is not the float model of anything here."""
+    manifest = explicit.manifest
+    if manifest.precision is not Precision.FP32:
+        message = (
+            f"{explicit.name}: the reference must be fp32, not {manifest.precision.value}: drift "
+            "is the distance from the float model"
+        )
+        raise InputError(message)
+    others = [bundle.manifest.checkpoint_sha256 for bundle in bundles if bundle != explicit]
+    if others and manifest.checkpoint_sha256 not in others:
+        message = (
+            f"{explicit.name}: the reference is of checkpoint {manifest.checkpoint!r}, which none "
+            "of the other bundles was exported from"
+        )
+        raise InputError(message)
+
+
+def check_age(age_months: float, bundle: Bundle, sample: Sample) -> float:
+    """Return an age that statistics can be made of.
+
+    Raises:
+        VerificationError: If it is not a finite number.
+    """
+    if math.isfinite(age_months):
+        return age_months
+    message = (
+        f"{bundle.name}: says {age_months} months for {sample.path}: the exported model "
+        "is broken; check it with bakit verify"
+    )
+    raise VerificationError(message)
+
+
+def compare(
+    samples: Sequence[Sample],
+    float_months: Floats,
+    bundle_months: Floats,
+    reference: Bundle,
+    *,
+    is_reference: bool,
+    box_iou_mean: float,
+    blame: tuple[BlameStep, ...] = (),
+) -> DriftReport:
+    """Compute the statistics of paired ages.
+
+    Args:
+        samples: Labelled images.
+        float_months: ``(N,)`` float64, the reference's ages.
+        bundle_months: ``(N,)`` float64, the bundle's ages.
+        reference: The reference.
+        is_reference: Whether the bundle is the reference itself.
+        box_iou_mean: Mean overlap of the boxes.
+        blame: The steps from the reference to the bundle (``bakit.bench.drift.attribution``).
+    """
+    true_months = np.array([sample.age_months for sample in samples])
+    float_errors = np.abs(float_months - true_months)
+    bundle_errors = np.abs(bundle_months - true_months)
+    signed = bundle_months - float_months
+    changes = np.abs(signed)
+    figures = np.stack([bundle_errors - float_errors, bundle_errors, signed, changes])
+    drift_ci95, mae_ci95, signed_ci95, changes_ci95 = bootstrap_intervals(figures)
+    spread = 1.96 * float(signed.std(ddof=1)) if len(samples) > 1 else 0.0
+    return DriftReport(
+        samples=len(samples),
+        reference=reference.name,
+        reference_target=reference.manifest.target,
+        is_reference=is_reference,
+        float_mae_months=float(float_errors.mean()),
+        bundle_mae_months=float(bundle_errors.mean()),
+        bundle_mae_ci95_months=mae_ci95,
+        drift_months=float((bundle_errors - float_errors).mean()),
+        drift_ci95_months=drift_ci95,
+        bias_months=float((bundle_months - true_months).mean()),
+        mean_change_months=float(signed.mean()),
+        mean_change_ci95_months=signed_ci95,
+        limits_of_agreement_months=(float(signed.mean()) - spread, float(signed.mean()) + spread),
+        mean_abs_change_months=float(changes.mean()),
+        mean_abs_change_ci95_months=changes_ci95,
+        p99_abs_change_months=float(np.percentile(changes, 99)),
+        p99_abs_change_ci95_months=quantile_interval(changes, 0.99),
+        max_abs_change_months=float(changes.max()),
+        box_iou_mean=box_iou_mean,
+        groups=group_drifts(samples, true_months, float_months, bundle_months),
+        blame=blame,
+        rows=tuple(
+            DriftRow(
+                id=sample.id,
+                true_months=sample.age_months,
+                float_months=float(reference_age),
+                bundle_months=float(age),
+                male=sample.male,
+            )
+            for sample, reference_age, age in zip(samples, float_months, bundle_months, strict=True)
+        ),
+    )

@@ -1,0 +1,1 @@
+"""Limits on a report: pass or fail."""

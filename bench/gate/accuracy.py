@@ -1,0 +1,277 @@
+"""The gate's limits on ages: drift, errors and changes, of all children and of groups."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+from bakit.bench.gate.advice import for_drift, worst_by_change, worst_by_drift, worst_by_shift
+from bakit.bench.gate.verdict import Check
+from bakit.errors import InputError
+
+if TYPE_CHECKING:
+    from bakit.bench.gate.check import Gate
+    from bakit.bench.gate.verdict import Outcome
+    from bakit.bench.report.document import BundleReport, DriftReport, GroupDrift
+
+LEAST_IMAGES = 30
+"""Images below which an interval is not to be trusted (``bootstrap_interval``)."""
+
+P99_IMAGES = 368
+"""Images below which a 99th percentile has no upper end (``images_for_quantile``)."""
+
+
+class Figure(NamedTuple):
+    """An estimate with its interval.
+
+    Attributes:
+        words: What it is.
+        estimate: The estimate.
+        interval: Its 95 % interval; None if there are too few images for one.
+        unit: Its unit.
+    """
+
+    words: str
+    estimate: float
+    interval: tuple[float, float] | None
+    unit: str = "months"
+
+
+def accuracy_checks(gate: Gate, bundle: BundleReport, notes: list[str]) -> list[Check]:
+    """Check a bundle's ages.
+
+    Args:
+        gate: The limits.
+        bundle: The bundle.
+        notes: What does not fail it and should be known is added here.
+
+    Raises:
+        InputError: If a limit is set and the drift is not known, or predictions are damaged.
+    """
+    groups = (gate.max_group_drift_months, gate.max_group_change_months)
+    limits = (
+        gate.max_drift_months,
+        gate.max_drift_pct,
+        gate.max_mae_months,
+        gate.max_mean_change_months,
+        gate.max_p99_change_months,
+    )
+    if all(limit is None for limit in (*limits, *groups)):
+        return []
+    drift = drift_of(bundle, "the report")
+    checks = []
+    for name, limit in zip(_FIGURES, limits, strict=True):
+        # The reference is no further from itself than 0, however few images there are.
+        if limit is None or (drift.is_reference and name != "max_mae_months"):
+            continue
+        figure = _figure(name, bundle, drift)
+        checks.append(_check(name, figure, limit, drift.samples, _where(name, drift), bundle))
+    if drift.is_reference:
+        return checks
+    if gate.max_group_drift_months is not None:
+        figures = [(g, _group_drift(g)) for g in drift.groups]
+        limit = gate.max_group_drift_months
+        checks.append(_group_check("max_group_drift_months", figures, limit, bundle, drift))
+    if gate.max_group_change_months is not None:
+        figures = [(g, _group_change(g)) for g in drift.groups]
+        limit = gate.max_group_change_months
+        checks.append(_group_check("max_group_change_months", figures, limit, bundle, drift))
+    left = drift.samples - sum(group.samples for group in drift.groups)
+    if left and drift.groups:
+        notes.append(f"{left} images are in no group of sex and age: too few of one sex")
+    return checks
+
+
+def drift_of(bundle: BundleReport, where: str) -> DriftReport:
+    """Return the drift of a bundle.
+
+    Raises:
+        InputError: If there is none, or its predictions are damaged.
+    """
+    drift = bundle.drift
+    if drift is None:
+        message = (
+            f"{bundle.name}: {where} was benched without --data, so its drift is not known; "
+            "bench it with --data, or gate latency and size alone with --no-drift"
+        )
+        raise InputError(message)
+    counts = Counter(row.id for row in drift.rows)
+    for name, count in counts.most_common(1):
+        if count > 1:
+            message = f"{bundle.name}: {where} has image {name!r} {count} times; bench again"
+            raise InputError(message)
+    if len(counts) != drift.samples:
+        message = (
+            f"{bundle.name}: {where} has predictions of {len(counts)} images and figures of "
+            f"{drift.samples}; bench again"
+        )
+        raise InputError(message)
+    for row in drift.rows:
+        if not all(map(math.isfinite, (row.true_months, row.float_months, row.bundle_months))):
+            message = f"{bundle.name}: {where} has an age of image {row.id!r} that is no number"
+            raise InputError(message)
+    return drift
+
+
+_FIGURES = (
+    "max_drift_months",
+    "max_drift_pct",
+    "max_mae_months",
+    "max_mean_change_months",
+    "max_p99_change_months",
+)
+
+
+def _figure(name: str, bundle: BundleReport, drift: DriftReport) -> Figure:
+    """Return the figure of a limit."""
+    if drift.mean_abs_change_ci95_months is None or drift.bundle_mae_ci95_months is None:
+        message = (
+            f"{bundle.name}: the report is of an older bakit and has no intervals of changes; "
+            "bench again"
+        )
+        raise InputError(message)
+    if name == "max_drift_months":
+        return Figure("drift", drift.drift_months, drift.drift_ci95_months)
+    if name == "max_drift_pct":
+        share = 100 / drift.float_mae_months if drift.float_mae_months else math.inf
+        low, high = drift.drift_ci95_months
+        words = "drift relative to the float model's MAE"
+        return Figure(words, share * drift.drift_months, (share * low, share * high), "%")
+    if name == "max_mae_months":
+        return Figure("MAE", drift.bundle_mae_months, drift.bundle_mae_ci95_months)
+    if name == "max_mean_change_months":
+        words = "mean change against the float model"
+        return Figure(words, drift.mean_abs_change_months, drift.mean_abs_change_ci95_months)
+    words = "p99 of the change against the float model"
+    return Figure(words, drift.p99_abs_change_months, drift.p99_abs_change_ci95_months)
+
+
+def _where(name: str, drift: DriftReport) -> tuple[str, ...]:
+    """Name the groups that a figure comes from."""
+    if name in {"max_mean_change_months", "max_p99_change_months"}:
+        return worst_by_change(drift.groups)
+    return worst_by_drift(drift.groups)
+
+
+def _group_drift(group: GroupDrift) -> Figure:
+    return Figure("drift", group.drift_months, group.drift_ci95_months)
+
+
+def _group_change(group: GroupDrift) -> Figure:
+    """Return how far a group moved to one side: without its sign."""
+    low, high = group.mean_change_ci95_months
+    ends = sorted((abs(low), abs(high)))
+    nearest = 0.0 if low <= 0 <= high else ends[0]
+    return Figure("mean change to one side", abs(group.mean_change_months), (nearest, ends[1]))
+
+
+def decide(figure: Figure, limit: float, samples: int, least: int) -> tuple[Outcome, int | None]:
+    """Compare a figure with a limit.
+
+    Args:
+        figure: The figure.
+        limit: The limit.
+        samples: Images that it was made of.
+        least: Images below which its interval is not to be trusted.
+
+    Returns:
+        The outcome, and the images needed where there are too few.
+    """
+    if not figure.estimate <= limit:  # NaN is not <= anything
+        return "fail", None
+    if samples < least or figure.interval is None:
+        return "too-few-images", max(least, samples + 1)
+    high = figure.interval[1]
+    if high <= limit:
+        return "pass", None
+    if figure.estimate == limit or not math.isfinite(high):
+        return "fail", None
+    return "too-few-images", images_needed(samples, figure.estimate, high, limit)
+
+
+def images_needed(samples: int, estimate: float, upper: float, limit: float) -> int:
+    """Return how many images would bring an upper end down to a limit.
+
+    An interval is as wide as one over the root of the number of images; the estimate is taken to
+    stay what it is, and must be below the limit.
+    """
+    return math.ceil(samples * ((upper - estimate) / (limit - estimate)) ** 2)
+
+
+def _upper(figure: Figure) -> float:
+    return math.inf if figure.interval is None else figure.interval[1]
+
+
+def _check(
+    name: str,
+    figure: Figure,
+    limit: float,
+    samples: int,
+    groups: tuple[str, ...],
+    bundle: BundleReport,
+) -> Check:
+    least = P99_IMAGES if name == "max_p99_change_months" else LEAST_IMAGES
+    outcome, needed = decide(figure, limit, samples, least)
+    text = figure_text(figure, limit)
+    if outcome == "pass":
+        return Check(name, outcome, text)
+    return Check(name, outcome, text, groups, _advice(name, outcome, bundle), needed)
+
+
+def figure_text(figure: Figure, limit: float) -> str:
+    """Return a figure and its limit in words."""
+    unit = figure.unit
+    if figure.interval is None:
+        reach = "which has no interval on so few images"
+    else:
+        reach = f"upper end of its 95 % interval {figure.interval[1]:.4g} {unit}"
+    return f"{figure.words} {figure.estimate:.4g} {unit}, {reach}, limit {limit:.4g} {unit}"
+
+
+def _advice(name: str, outcome: Outcome, bundle: BundleReport) -> str:
+    """Say what to try."""
+    if outcome == "too-few-images":
+        option = "--" + name.replace("_", "-")
+        return f"bench more labelled images; {option} none gates without it"
+    assert bundle.drift is not None
+    if name == "max_mae_months":
+        return "bakit evaluate shows where the model is wrong: its error is not the bundle's doing"
+    return for_drift(bundle, bundle.drift)
+
+
+def _group_check(
+    name: str,
+    figures: list[tuple[GroupDrift, Figure]],
+    limit: float,
+    bundle: BundleReport,
+    drift: DriftReport,
+) -> Check:
+    """Check all groups: the text is of the gravest, and all that are not within are named."""
+    if not figures:
+        needed = max(2 * LEAST_IMAGES, drift.samples + 1)
+        text = "no group of sex and age has 20 images"
+        advice = _advice(name, "too-few-images", bundle)
+        return Check(name, "too-few-images", text, (), advice, needed)
+    decided = [(group, fig, *decide(fig, limit, group.samples, 0)) for group, fig in figures]
+    beyond = [item for item in decided if item[2] != "pass"]
+    if not beyond:
+        group, figure = max(figures, key=lambda item: _upper(item[1]))
+        return Check(name, "pass", f"{group.name}: {figure_text(figure, limit)}")
+    failing = [item for item in beyond if item[2] == "fail"] or beyond
+    group, figure, outcome, _ = max(failing, key=lambda item: item[1].estimate)
+    # The images of all groups grow together.
+    counts = [
+        math.ceil(drift.samples * count / item.samples)
+        for item, _, _, count in beyond
+        if count is not None
+    ]
+    shown = worst_by_shift if name == "max_group_change_months" else worst_by_drift
+    return Check(
+        limit=name,
+        outcome=outcome,
+        text=f"{group.name}: {figure_text(figure, limit)}, for all groups at once",
+        groups=shown([item[0] for item in failing]),
+        advice=_advice(name, outcome, bundle),
+        images_needed=max(counts) if outcome == "too-few-images" else None,
+    )

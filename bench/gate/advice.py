@@ -1,0 +1,91 @@
+"""Where a bundle's failure comes from, and what to try."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bakit.settings import Precision
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bakit.bench.report.document import BundleReport, DriftReport, GroupDrift, LatencyReport
+
+NAMED = 3
+"""Groups that a failure names at most."""
+
+_SAME_BOXES = 0.98
+_SHIFTED = 0.8
+
+
+def worst_by_drift(groups: Sequence[GroupDrift]) -> tuple[str, ...]:
+    """Name the groups whose MAE got worse most, the worst first."""
+    ordered = sorted(groups, key=lambda group: -group.drift_months)
+    return tuple(
+        f"{group.name} ({group.drift_months:+.2f} months on {group.samples} images)"
+        for group in ordered[:NAMED]
+        if group.drift_months > 0
+    )
+
+
+def worst_by_shift(groups: Sequence[GroupDrift]) -> tuple[str, ...]:
+    """Name the groups whose ages moved most to one side, the furthest first."""
+    ordered = sorted(groups, key=lambda group: -abs(group.mean_change_months))
+    return tuple(
+        f"{group.name} ({group.mean_change_months:+.2f} months on {group.samples} images)"
+        for group in ordered[:NAMED]
+    )
+
+
+def worst_by_change(groups: Sequence[GroupDrift]) -> tuple[str, ...]:
+    """Name the groups whose ages changed most, the most first."""
+    ordered = sorted(groups, key=lambda group: -group.mean_abs_change_months)
+    return tuple(
+        f"{group.name} (mean {group.mean_abs_change_months:.2f}, at most "
+        f"{group.max_abs_change_months:.1f} months on {group.samples} images)"
+        for group in ordered[:NAMED]
+    )
+
+
+def for_drift(bundle: BundleReport, drift: DriftReport) -> str:
+    """Say what to try when a bundle's ages are not the float model's."""
+    if drift.box_iou_mean < _SAME_BOXES:
+        return (
+            f"the hands' boxes differ (mean overlap {drift.box_iou_mean:.2f}): export bundle and "
+            "reference with the same --localizer and run bakit verify"
+        )
+    if drift.blame:
+        step = max(drift.blame, key=lambda item: item.mean_abs_change_months)
+        if step.step == "conversion":
+            return f"{step.after} itself differs from {step.before}: export it again, bakit verify"
+        if step.step == "device":
+            change = f"{step.mean_abs_change_months:.2f} months of change a child"
+            return (
+                f"{bundle.target} computes the model of {step.before} otherwise ({change}): run "
+                "bakit verify here, try another version of the library"
+            )
+    if bundle.precision is Precision.FP32:
+        return "the float model is not what runs: run bakit verify on this bundle, export it again"
+    shift = abs(drift.mean_change_months or 0.0)
+    if shift > _SHIFTED * drift.mean_abs_change_months:
+        return (
+            "all ages move to one side, as by a wrong range, scale or preprocessing: export again "
+            "from the checkpoint, with ranges gathered on it (bakit calibrate)"
+        )
+    return (
+        "ranges from images like these (bakit calibrate), then bakit export --int8 again; else "
+        "ship --fp16 or fp32"
+    )
+
+
+def for_latency(bundle: BundleReport, latency: LatencyReport) -> str:
+    """Say what to try when a bundle is slow."""
+    if latency.stability and latency.stability.warning:
+        cause = "; ".join(latency.stability.causes) or "the machine was busy"
+        return f"bench again on a quiet machine ({latency.stability.warning}: {cause})"
+    stages = {name: times.p50_ms for name, times in latency.stages.items() if name != "total"}
+    if not stages:
+        return "another target or precision (bakit targets)"
+    slowest = max(stages, key=stages.__getitem__)
+    share = stages[slowest] / max(sum(stages.values()), 1e-9)
+    return f"{slowest} takes {100 * share:.0f} % of {bundle.name}'s time; try --threads or a target"

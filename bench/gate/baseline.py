@@ -1,0 +1,263 @@
+"""A report against an earlier one: errors image by image, and times of the same machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bakit.bench.gate.accuracy import LEAST_IMAGES, Figure, decide, drift_of, figure_text
+from bakit.bench.gate.advice import for_drift, for_latency
+from bakit.bench.gate.verdict import Check
+from bakit.bench.report.document import LEAST_SCORE
+from bakit.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bakit.bench.gate.check import Gate
+    from bakit.bench.gate.verdict import GateResult
+    from bakit.bench.report.document import BundleReport, LatencyReport, Report
+
+IMPROVED_MONTHS = 0.05
+"""An improvement counts when its interval is beyond this: below are roundings of arithmetic."""
+
+
+def check_baseline(gate: Gate, report: Report, baseline: Report) -> None:
+    """Refuse a baseline that the report cannot be compared with.
+
+    Raises:
+        InputError: If it is of other images, another checkpoint or an interrupted run, has no
+            drift, or lacks a bundle; or if latencies of two machines would be compared.
+    """
+    if gate.max_drift_months is None and gate.max_p90_ratio is None:
+        message = (
+            "a baseline needs a drift limit, which says how much worse an error may get, or a "
+            "limit on the p90 ratio"
+        )
+        raise InputError(message)
+    if baseline.partial:
+        message = "the baseline is of an interrupted run: bench it again"
+        raise InputError(message)
+    for bundle in report.bundles:
+        before = find_in(baseline, bundle.name)
+        if before.checkpoint_sha256 != bundle.checkpoint_sha256:
+            message = (
+                f"{bundle.name}: the baseline is of another checkpoint ({before.checkpoint}, "
+                f"{before.checkpoint_sha256[:12]}) than the report ({bundle.checkpoint}, "
+                f"{bundle.checkpoint_sha256[:12]}): make the report the baseline with --update"
+            )
+            raise InputError(message)
+    if gate.max_drift_months is not None:
+        _check_images(report, baseline)
+    if gate.max_p90_ratio is not None and gate.ratio_to is None:
+        _check_machines(report, baseline)
+
+
+def _check_images(report: Report, baseline: Report) -> None:
+    if report.data is None or baseline.data is None:
+        which = "the baseline" if baseline.data is None else "the report"
+        message = f"{which} has no drift to compare; bench it again with --data"
+        raise InputError(message)
+    if report.data.ids_sha256 != baseline.data.ids_sha256:
+        message = (
+            f"the baseline is of {baseline.data.samples} other images than the report's "
+            f"{report.data.samples}: their errors cannot be compared; bench both on the same data"
+        )
+        raise InputError(message)
+
+
+def _check_machines(report: Report, baseline: Report) -> None:
+    """Refuse to compare times of two machines, or of one with other threads."""
+    ours, theirs = report.host, baseline.host
+    if ours.fingerprint != theirs.fingerprint:
+        message = (
+            "latencies of two machines are never compared (the report's: "
+            f"{ours.cpu}, {ours.logical_cores} cores, {ours.machine_id}; the baseline's: "
+            f"{theirs.cpu}, {theirs.logical_cores} cores, {theirs.machine_id}): bench the old "
+            "bundle and the new one in one run, and gate with --ratio-to OLD"
+        )
+        raise InputError(message)
+    phones = [r.phone.fingerprint if r.phone else None for r in (report, baseline)]
+    if phones[0] != phones[1]:
+        message = (
+            "latencies of two machines are never compared (the report's: "
+            f"{report.machine}; the baseline's: {baseline.machine})"
+        )
+        raise InputError(message)
+    if report.settings.threads != baseline.settings.threads:
+        message = (
+            f"the report is of threads={report.settings.threads} and the baseline of "
+            f"threads={baseline.settings.threads}: their times cannot be compared"
+        )
+        raise InputError(message)
+
+
+def find_in(baseline: Report, name: str) -> BundleReport:
+    """Return a bundle of the baseline.
+
+    Raises:
+        InputError: If it has none of that name.
+    """
+    for bundle in baseline.bundles:
+        if bundle.name == name:
+            return bundle
+    known = ", ".join(bundle.name for bundle in baseline.bundles) or "no bundles"
+    message = f"{name}: not in the baseline, which has {known}: renew it with --update"
+    raise InputError(message)
+
+
+def baseline_checks(gate: Gate, bundle: BundleReport, before: BundleReport) -> list[Check]:
+    """Check a bundle's errors and changes against an earlier bundle's, image by image.
+
+    Raises:
+        InputError: If either has no drift, or damaged predictions.
+    """
+    if gate.max_drift_months is None:
+        return []
+    import numpy as np  # noqa: PLC0415  # a gate without a baseline needs none
+
+    from bakit.bench.statistics import bootstrap_intervals  # noqa: PLC0415
+
+    drift = drift_of(bundle, "the report")
+    old_rows = {row.id: row for row in drift_of(before, "the baseline").rows}
+    if {row.id for row in drift.rows} != old_rows.keys():
+        message = f"{bundle.name}: the baseline has predictions of other images; bench both again"
+        raise InputError(message)
+    pairs = [(row, old_rows[row.id]) for row in drift.rows]
+    worse = np.array(
+        [
+            (
+                abs(new.bundle_months - new.true_months) - abs(old.bundle_months - old.true_months),
+                abs(new.bundle_months - new.float_months)
+                - abs(old.bundle_months - old.float_months),
+            )
+            for new, old in pairs
+        ]
+    ).T
+    checks = []
+    intervals = bootstrap_intervals(worse)
+    for (name, words), values, interval in zip(COMPARED.items(), worse, intervals, strict=True):
+        figure = Figure(f"{words} against the baseline", float(values.mean()), interval)
+        text = figure_text(figure, gate.max_drift_months)
+        if interval[1] < -IMPROVED_MONTHS and len(pairs) >= LEAST_IMAGES:
+            advice = "if it is meant, make this report the baseline with --update"
+            checks.append(Check(name, "improved", f"better than noise: {text}", advice=advice))
+            continue
+        least = 0 if not worse.any() else LEAST_IMAGES
+        outcome, needed = decide(figure, gate.max_drift_months, len(pairs), least)
+        advice = "" if outcome == "pass" else for_drift(bundle, drift)
+        checks.append(Check(name, outcome, text, (), advice, needed))
+    return checks
+
+
+COMPARED = {"baseline_error": "change of the MAE", "baseline_change": "growth of the mean change"}
+"""Figures that are compared with a baseline, each a limit of its own for known failures."""
+
+
+def ratio_check(
+    gate: Gate,
+    bundle: BundleReport,
+    report: Report,
+    baseline: Report | None,
+    notes: list[str],
+) -> list[Check]:
+    """Check how much longer a bundle takes than another: an earlier one, or one of the same run.
+
+    It fails when the whole 95 % interval of the ratio is above the limit. Times of one run were
+    taken in turns and are compared round by round; those of two runs only if the machine held
+    still in both.
+
+    Args:
+        gate: The limits.
+        bundle: The bundle.
+        report: Its report.
+        baseline: An earlier report of the same machine.
+        notes: What does not fail it and should be known is added here.
+
+    Raises:
+        InputError: If there is nothing to compare with.
+    """
+    limit = gate.max_p90_ratio
+    assert limit is not None
+    other, same_run = _compared_with(gate, bundle, report, baseline)
+    if other.name == bundle.name and same_run:
+        return []
+    new, old = _latency(bundle), _latency(other)
+    if not same_run and (unsteady := _unsteady(new, old)):
+        advice = "bench the old bundle and the new one in one run, and gate with --ratio-to OLD"
+        return [Check("max_p90_ratio", "unsteady", unsteady, advice=advice)]
+    import numpy as np  # noqa: PLC0415  # a gate without a ratio needs none
+
+    from bakit.bench.statistics import ratio_interval  # noqa: PLC0415
+
+    times, others = (np.array(item.samples_ns(), float) for item in (new, old))
+    block = min(report.settings.block, report.settings.min_queries)
+    interval = ratio_interval(times, others, block, 90, paired=same_run)
+    ratio = float(np.percentile(times, 90) / np.percentile(others, 90))
+    if interval is None:
+        message = f"{bundle.name}: too few queries to compare times; bench with --queries 100"
+        raise InputError(message)
+    text = (
+        f"p90 of the total time {ratio:.3f} times that of {other.name}, 95 % interval "
+        f"{interval[0]:.3f} to {interval[1]:.3f}, limit {limit:.4g}"
+    )
+    if interval[0] > limit:
+        return [Check("max_p90_ratio", "fail", text, advice=for_latency(bundle, new))]
+    if ratio > limit:
+        notes.append(f"{text}: noise may explain it; bench longer (--seconds) to know")
+    return [Check("max_p90_ratio", "pass", text)]
+
+
+def _compared_with(
+    gate: Gate, bundle: BundleReport, report: Report, baseline: Report | None
+) -> tuple[BundleReport, bool]:
+    """Return the bundle to compare with, and whether it is of the same run."""
+    if baseline is not None and gate.ratio_to is None:
+        return find_in(baseline, bundle.name), False
+    name = gate.ratio_to or (bundle.drift.reference if bundle.drift else None)
+    for other in report.bundles:
+        if other.name == name:
+            return other, True
+    known = ", ".join(other.name for other in report.bundles)
+    message = f"{bundle.name}: no bundle {name!r} to compare times with: --ratio-to one of {known}"
+    if name is None:
+        message = f"{bundle.name}: nothing to compare times with: --ratio-to one of {known}"
+    raise InputError(message)
+
+
+def _latency(bundle: BundleReport) -> LatencyReport:
+    if bundle.latency is None:
+        message = f"{bundle.name}: the report has no times of it; bench again"
+        raise InputError(message)
+    return bundle.latency
+
+
+def _unsteady(*latencies: LatencyReport) -> str | None:
+    """Say what is wrong with the times of separate runs; None if nothing is."""
+    for latency in latencies:
+        if latency.stability is None or latency.stability.score < LEAST_SCORE:
+            score = "unknown" if latency.stability is None else f"{latency.stability.score:.0f}"
+            return (
+                f"times of two runs can be compared only if the machine held still: stability "
+                f"{score}, limit {LEAST_SCORE:.0f}"
+            )
+    return None
+
+
+def renew(report: Report, result: GateResult, path: Path) -> bool:
+    """Make a report the baseline, if it is within all limits.
+
+    Args:
+        report: The report.
+        result: What the gate says of it without a baseline.
+        path: The baseline's file.
+
+    Returns:
+        Whether it was written.
+
+    Raises:
+        InputError: If it cannot be written.
+    """
+    if not result.passed:
+        return False
+    report.write(path)
+    return True

@@ -1,0 +1,227 @@
+"""The project's goal as data: a lightweight model that still reads ages, line by line.
+
+The paper calls depthwise separable convolutions the way to a lightweight network, and states 7.6
+million parameters; it gives no size, no time and no drift. Those limits are ours, each with its
+reason.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from bakit.errors import InputError
+from bakit.settings import Precision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bakit.bench.report.document import BundleReport, DriftReport, Report
+    from bakit.bundle import Bundle, Manifest
+
+
+class GoalLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One figure of one bundle beside its limit.
+
+    Attributes:
+        bundle: The bundle.
+        figure: What was measured.
+        value: Its value; None if it was not measured, which fails.
+        bound: Whether the limit is the ``most`` or the ``least``; equal passes.
+        limit: The limit.
+        unit: Unit of value and limit; empty for counts and shares.
+        passed: Whether it is within the limit.
+        source: Where the limit comes from.
+    """
+
+    bundle: str
+    figure: str
+    value: float | None
+    bound: Literal["most", "least"]
+    limit: float
+    unit: str
+    passed: bool
+    source: str
+
+
+class GoalResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether the goal is met.
+
+    Attributes:
+        passed: Whether every line is.
+        lines: By bundle, in the order of the report, then in the order of ``GOALS``.
+    """
+
+    passed: bool
+    lines: tuple[GoalLine, ...]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A limit with its source.
+
+    Attributes:
+        figure: What it limits.
+        unit: Its unit.
+        bound: Whether it is the most or the least.
+        limit: The limit.
+        source: Where it comes from.
+        value: How to read the figure.
+    """
+
+    figure: str
+    unit: str
+    bound: Literal["most", "least"]
+    limit: float
+    source: str
+    value: Callable[[BundleReport, Manifest], float | None]
+
+
+def _drift(get: Callable[[DriftReport], float]) -> Callable[[BundleReport, Manifest], float | None]:
+    def read(report: BundleReport, manifest: Manifest) -> float | None:
+        del manifest
+        return None if report.drift is None else get(report.drift)
+
+    return read
+
+
+def _p90_ms(report: BundleReport, manifest: Manifest) -> float | None:
+    del manifest
+    total = report.latency.stages.get("total") if report.latency else None
+    return total.p90_ms if total else None
+
+
+GOALS = (
+    Goal(
+        "parameters",
+        "",
+        "most",
+        7_606_825,
+        "the paper's Table 1, which its text rounds to 7.6 million",
+        lambda report, manifest: manifest.parameters,
+    ),
+    Goal(
+        "multiply-adds",
+        "million",
+        "most",
+        219,
+        "the backbone's published cost at 224 x 224: MobileNetV3-Large 1.0, Howard et al. 2019",
+        lambda report, manifest: (
+            None if manifest.multiply_adds is None else manifest.multiply_adds / 1e6
+        ),
+    ),
+    Goal(
+        "size of the regressor",
+        "MB",
+        "most",
+        9,
+        "ours: a byte for each parameter, and less than a fifth more for scales, floats and graph",
+        lambda report, manifest: report.size_mb.get("regressor"),
+    ),
+    Goal(
+        "multiply-adds in INT8",
+        "",
+        "least",
+        0.9,
+        "ours: what is left in floats must not decide the speed",
+        lambda report, manifest: report.int8_share,
+    ),
+    Goal(
+        "time of a prediction, p90",
+        "ms",
+        "most",
+        100,
+        "ours: below a tenth of a second an answer feels immediate (Miller 1968)",
+        _p90_ms,
+    ),
+    Goal(
+        "MAE",
+        "months",
+        "most",
+        10,
+        "ours, for weights trained on 100-pixel images alone; the paper's 6.2 is of 700 pixels",
+        _drift(lambda drift: drift.bundle_mae_months),
+    ),
+    Goal(
+        "drift, upper end of its 95 % interval",
+        "months",
+        "most",
+        0.25,
+        "ours: a week of bone age, which must not be lost beside errors of months",
+        _drift(lambda drift: 0.0 if drift.is_reference else drift.drift_ci95_months[1]),
+    ),
+    Goal(
+        "change of a prediction, mean",
+        "months",
+        "most",
+        0.75,
+        "ours: MAE hides changes that cancel out",
+        _drift(lambda drift: drift.mean_abs_change_months),
+    ),
+    Goal(
+        "change of a prediction, p99",
+        "months",
+        "most",
+        3,
+        "ours: a third of the model's own error",
+        _drift(lambda drift: drift.p99_abs_change_months),
+    ),
+)
+
+
+def check_candidates(bundles: Sequence[Bundle]) -> list[Bundle]:
+    """Return the bundles that the goal is about, those in INT8, before anything is measured.
+
+    Raises:
+        InputError: If there is none, or one does not say its parameters.
+    """
+    chosen = [b for b in bundles if b.manifest.precision is Precision.INT8]
+    if not chosen:
+        message = (
+            "the goal is about INT8 bundles and there is none; write one with: "
+            "bakit export --target onnx --int8"
+        )
+        raise InputError(message)
+    for bundle in chosen:
+        if bundle.manifest.parameters is None or bundle.manifest.multiply_adds is None:
+            message = (
+                f"{bundle.name}: does not say its parameters and multiply-adds, as an older bakit "
+                "wrote it; export it again"
+            )
+            raise InputError(message)
+    return chosen
+
+
+def check_goal(report: Report, bundles: Sequence[Bundle]) -> GoalResult:
+    """Compare the INT8 bundles of a report with ``GOALS``.
+
+    Args:
+        report: The report; with drift, or the lines on it fail.
+        bundles: The bundles that it is about.
+
+    Raises:
+        InputError: See ``check_candidates``; or a bundle is not in the report.
+    """
+    reports = {bundle.name: bundle for bundle in report.bundles}
+    lines = []
+    for bundle in check_candidates(bundles):
+        if bundle.name not in reports:
+            message = f"{bundle.name}: not in the report"
+            raise InputError(message)
+        lines += [_line(goal, reports[bundle.name], bundle.manifest) for goal in GOALS]
+    return GoalResult(all(line.passed for line in lines), tuple(lines))
+
+
+def _line(goal: Goal, report: BundleReport, manifest: Manifest) -> GoalLine:
+    value = goal.value(report, manifest)
+    if value is not None and not math.isfinite(value):
+        value = None
+    passed = value is not None and (
+        value <= goal.limit if goal.bound == "most" else value >= goal.limit
+    )
+    return GoalLine(
+        report.name, goal.figure, value, goal.bound, goal.limit, goal.unit, passed, goal.source
+    )

@@ -1,0 +1,81 @@
+"""The gate's verdict for machines that show it: JUnit XML and GitHub's annotations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+from bakit.bench.gate.verdict import PASSING
+from bakit.errors import InputError
+from bakit.files import write_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bakit.bench.gate.verdict import GateResult
+
+
+def write_junit(result: GateResult, path: Path) -> None:
+    """Write JUnit XML: a suite for each bundle, a case for each limit; known failures are skipped.
+
+    Raises:
+        InputError: If it cannot be written.
+    """
+    root = ET.Element("testsuites", name="bakit gate")
+    for verdict in result.bundles:
+        outcomes = [check.outcome for check in verdict.checks]
+        suite = ET.SubElement(
+            root,
+            "testsuite",
+            name=_text(verdict.name),
+            tests=str(len(outcomes)),
+            failures=str(sum(outcome not in PASSING for outcome in outcomes)),
+            errors="0",
+            skipped=str(outcomes.count("known")),
+        )
+        for check in verdict.checks:
+            case = ET.SubElement(
+                suite, "testcase", classname=f"bakit gate.{_text(verdict.name)}", name=check.limit
+            )
+            if check.outcome == "known":
+                ET.SubElement(case, "skipped", message=_text(str(check)))
+            elif check.outcome != "pass":
+                message = _text(str(check))
+                failure = ET.SubElement(case, "failure", type=check.outcome, message=message)
+                failure.text = message
+            else:
+                ET.SubElement(case, "system-out").text = _text(check.text)
+    ET.indent(root)
+    data = ET.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
+    try:
+        write_file(path, data)
+    except OSError as error:
+        message = f"{path}: the JUnit file cannot be written ({error.strerror or error})"
+        raise InputError(message) from error
+
+
+def github_lines(result: GateResult) -> list[str]:
+    """Return workflow commands that GitHub shows beside a change: an error for each failure."""
+    lines = []
+    for verdict in result.bundles:
+        for check in verdict.checks:
+            if check.outcome == "pass":
+                continue
+            level = "warning" if check.outcome == "known" else "error"
+            title = _property(f"bakit gate: {verdict.name}: {check.outcome}")
+            lines.append(f"::{level} title={title}::{_data(str(check))}")
+    lines += [f"::notice title=bakit gate::{_data(note)}" for note in result.notes]
+    return lines
+
+
+def _text(text: str) -> str:
+    """Return text without the characters that XML cannot hold; a folder's name may."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

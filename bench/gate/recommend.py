@@ -1,0 +1,375 @@
+"""Which bundle of a report to ship on its machine: the Pareto front, and a sentence.
+
+Pure and without numpy: the terminal, the page and the pull request say the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+
+import msgspec
+
+from bakit.bench.gate.check import Gate
+from bakit.bench.report.phone import PHANTOMS
+from bakit.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bakit.bench.report.document import BundleReport, Report
+
+Outcome: TypeAlias = Literal[
+    "ship", "option", "reference", "beaten", "undecided", "refused", "unmeasured"
+]
+"""Best first."""
+
+MAX_DRIFT_MONTHS = Gate().max_drift_months or math.inf
+"""The gate's limit on the drift."""
+SAME_TIME = 1.05
+"""Times count as the same up to this ratio: two runs of one bundle differ by as much."""
+SAME_SIZE = 1.01
+"""Sizes count as the same up to this ratio."""
+SAME_DRIFT_MONTHS = 0.01
+"""Upper ends of a drift count as the same up to this difference."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a bundle stands among the others of its report.
+
+    Attributes:
+        name: The bundle.
+        label: A short name, unique in the report.
+        outcome: ``ship``: the one to take. ``option``: on the Pareto front, better in something.
+            ``reference``: torch, which is there to compare with. ``beaten``: another is at least
+            as good in everything. ``undecided``: there are too few images to say. ``refused``: it
+            breaks a limit of the gate on ages. ``unmeasured``: it failed, or the run ended before.
+        reason: The same in words.
+        p50_ms: Median time of a prediction; None if it was not measured.
+        size_mb: Size of the model files, in 10^6 bytes.
+        drift_upper_months: Upper end of the drift's 95 % interval, 0 for the float model itself;
+            None if it was not measured.
+    """
+
+    name: str
+    label: str
+    outcome: Outcome
+    reason: str
+    p50_ms: float | None
+    size_mb: float
+    drift_upper_months: float | None
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What to ship.
+
+    Attributes:
+        ship: Name of the bundle; None if there is none to recommend.
+        sentence: Says so, with its numbers.
+        others: When another bundle of the front would be the better one, a sentence each.
+        caveats: What the reader should know before relying on it, a sentence each.
+        standings: All bundles, best first.
+    """
+
+    ship: str | None
+    sentence: str
+    others: tuple[str, ...]
+    caveats: tuple[str, ...]
+    standings: tuple[Standing, ...]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A bundle with what it is ranked by; smaller is better in all three."""
+
+    name: str
+    label: str
+    p50_ms: float
+    size_mb: float
+    drift_months: float | None
+
+    def better_in(self, other: _Candidate, words: tuple[str, str, str]) -> list[str]:
+        """Return the words for time, size and drift in which this one is better, beyond noise."""
+        mine, theirs = self.drift_months or 0.0, other.drift_months or 0.0
+        better = (
+            self.p50_ms * SAME_TIME < other.p50_ms,
+            self.size_mb * SAME_SIZE < other.size_mb,
+            mine + SAME_DRIFT_MONTHS < theirs,
+        )
+        return [word for word, wins in zip(words, better, strict=True) if wins]
+
+    def beats(self, other: _Candidate) -> bool:
+        """Return whether this one is nowhere worse and somewhere better."""
+        words = ("time", "size", "drift")
+        return bool(self.better_in(other, words)) and not other.better_in(self, words)
+
+    @property
+    def numbers(self) -> str:
+        """Time and size in words."""
+        return f"{self.p50_ms:.3g} ms, {self.size_mb:.3g} MB"
+
+
+def recommend(report: Report) -> Recommendation:
+    """Say which bundle to ship.
+
+    A bundle is a candidate if it was measured and passes the gate with its default limits. Among
+    the candidates that no other beats in time, size and drift (the Pareto front) it is the
+    fastest; of those that are as fast, the smallest.
+
+    Args:
+        report: The report.
+    """
+    labels = short_labels(report.bundles)
+    against = _gated(report)
+    candidates = [
+        _candidate(bundle, labels[bundle.name])
+        for bundle in report.bundles
+        if _not_a_candidate(bundle, against) is None
+    ]
+    front = [c for c in candidates if not any(other.beats(c) for other in candidates)]
+    front.sort(key=lambda c: (c.p50_ms, c.size_mb, c.name))
+    ship = _choose(front)
+    standings = [
+        _standing(
+            bundle, labels[bundle.name], candidates, front, ship, _not_a_candidate(bundle, against)
+        )
+        for bundle in report.bundles
+    ]
+    order = get_args(Outcome)
+    standings.sort(key=lambda s: (order.index(s.outcome), s.p50_ms or math.inf, s.name))
+    return Recommendation(
+        ship=ship.name if ship else None,
+        sentence=_sentence(report, ship, standings),
+        others=_others(front, ship),
+        caveats=_caveats(report, ship),
+        standings=tuple(standings),
+    )
+
+
+def short_labels(bundles: Sequence[BundleReport]) -> dict[str, str]:
+    """Return ``onnx INT8`` for each bundle by its name; its name where that is not unique."""
+    labels = {b.name: f"{b.target} {b.precision.value.upper()}" for b in bundles}
+    counts = Counter(labels.values())
+    return {name: label if counts[label] == 1 else name for name, label in labels.items()}
+
+
+def drift_upper(bundle: BundleReport) -> float | None:
+    """Return the upper end of a bundle's drift in months, 0 for the reference, None if unknown."""
+    if bundle.drift is None:
+        return None
+    return 0.0 if bundle.drift.is_reference else bundle.drift.drift_ci95_months[1]
+
+
+def at_most(drift_months: float) -> str:
+    """Return an upper bound in months, at least 0 and rounded up: it must stay one.
+
+    Less than a thousandth of a month is rounding of another library, and is not counted.
+    """
+    return f"{math.ceil(max(drift_months - 0.001, 0.0) * 100) / 100:.2f}"
+
+
+def p50_ms(bundle: BundleReport) -> float | None:
+    """Return the median time of a prediction; None if it was not measured."""
+    total = bundle.latency.stages.get("total") if bundle.latency else None
+    return total.p50_ms if total and math.isfinite(total.p50_ms) else None
+
+
+def _gated(report: Report) -> dict[str, tuple[Literal["undecided", "refused"], str]]:
+    """Return what the gate has against the ages of each bundle whose drift was measured."""
+    found: dict[str, tuple[Literal["undecided", "refused"], str]] = {}
+    for bundle in report.bundles:
+        if bundle.drift is None or bundle.error is not None:
+            continue
+        try:
+            alone = msgspec.structs.replace(report, bundles=(bundle,), partial=False)
+            (verdict,) = Gate().check(alone).bundles
+        except InputError as error:  # damaged predictions
+            found[bundle.name] = ("refused", str(error))
+            continue
+        if not verdict.passed:
+            worst = next(c for c in verdict.checks if c.outcome == verdict.outcome)
+            if verdict.outcome != "too-few-images":
+                found[bundle.name] = ("refused", worst.text)
+                continue
+            text = f"too few images to decide: {worst.text}"
+            if worst.images_needed is not None:
+                text += f"; some {worst.images_needed:,} images would do"
+            found[bundle.name] = ("undecided", text)
+    return found
+
+
+def _not_a_candidate(
+    bundle: BundleReport, against: Mapping[str, tuple[Outcome, str]]
+) -> tuple[Outcome, str] | None:
+    """Return why a bundle is no candidate; None if it is one."""
+    if bundle.error is not None:
+        return "unmeasured", f"failed: {bundle.error}"
+    if p50_ms(bundle) is None:
+        return "unmeasured", "its time was not measured"
+    if bundle.name in against:
+        return against[bundle.name]
+    if bundle.target == "torch":
+        return "reference", "the float model itself, to compare with"
+    return None
+
+
+def _candidate(bundle: BundleReport, label: str) -> _Candidate:
+    time = p50_ms(bundle)
+    assert time is not None  # it would not be a candidate
+    return _Candidate(bundle.name, label, time, bundle.total_size_mb, drift_upper(bundle))
+
+
+def _choose(front: Sequence[_Candidate]) -> _Candidate | None:
+    """Return the smallest of the fastest; ``front`` is sorted by time."""
+    as_fast = [c for c in front if c.p50_ms <= front[0].p50_ms * SAME_TIME]
+    return min(as_fast, key=lambda c: c.size_mb, default=None)
+
+
+def _standing(
+    bundle: BundleReport,
+    label: str,
+    candidates: Sequence[_Candidate],
+    front: Sequence[_Candidate],
+    ship: _Candidate | None,
+    excluded: tuple[Outcome, str] | None,
+) -> Standing:
+    outcome: Outcome
+    if excluded is not None:
+        outcome, reason = excluded
+    elif ship is not None and bundle.name == ship.name:
+        outcome, reason = "ship", "the fastest" if len(candidates) > 1 else "the only one"
+        if any(c.p50_ms < ship.p50_ms for c in candidates):
+            reason = "as fast as any, and smaller"
+    else:
+        me = next(c for c in candidates if c.name == bundle.name)
+        winners = [c for c in front if c.beats(me)] or [c for c in candidates if c.beats(me)]
+        if winners:
+            outcome, reason = "beaten", f"{winners[0].label} {_why(winners[0], me)}"
+        else:
+            outcome, reason = "option", _merit(me, ship)
+    return Standing(
+        bundle.name,
+        label,
+        outcome,
+        reason,
+        p50_ms(bundle),
+        bundle.total_size_mb,
+        drift_upper(bundle),
+    )
+
+
+def _why(winner: _Candidate, loser: _Candidate) -> str:
+    """Say in what a bundle beats another."""
+    better = winner.better_in(loser, ("faster", "smaller", "nearer to the float model"))
+    return f"is {' and '.join(better)}, and nowhere worse"
+
+
+def _merit(me: _Candidate, ship: _Candidate | None) -> str:
+    """Say what speaks for and against a bundle of the front beside the recommended one."""
+    if ship is None:
+        return "no other is as good in everything"
+    gains = me.better_in(ship, ("faster", "smaller", "nearer to the float model"))
+    losses = ship.better_in(me, ("slower", "larger", "further from the float model"))
+    if not gains:
+        return f"much like {ship.label}"
+    return f"{' and '.join(gains)} than {ship.label}, but {' and '.join(losses)}"
+
+
+def _sentence(report: Report, ship: _Candidate | None, standings: Sequence[Standing]) -> str:
+    if ship is not None:
+        start = "Ship" if ship.drift_months is not None else "By time and size alone, take"
+        costs = f"{start} {ship.label}: {ship.p50_ms:.3g} ms a radiograph (median), "
+        if ship.drift_months is None:
+            return f"{costs}{ship.size_mb:.3g} MB."
+        if report.bundles and _is_reference(report, ship.name):
+            return f"{costs}{ship.size_mb:.3g} MB, and it is the float model itself."
+        return (
+            f"{costs}{ship.size_mb:.3g} MB, and an MAE at most "
+            f"{at_most(ship.drift_months)} months above the float model's "
+            f"(95 % upper bound; the limit is {MAX_DRIFT_MONTHS:g})."
+        )
+    undecided = [s for s in standings if s.outcome == "undecided"]
+    refused = undecided or [s for s in standings if s.outcome == "refused"]
+    if refused:
+        nearest = min(refused, key=_distance)
+        why = "none is shown to be" if undecided else "none is"
+        return (
+            f"Ship none of these yet: {why} within the gate's limits. The nearest is "
+            f"{nearest.label}: {nearest.reason}."
+        )
+    if any(s.outcome == "reference" for s in standings):
+        return "There is nothing to choose yet: only the float model in torch was measured."
+    return "There is nothing to choose yet: no bundle was measured."
+
+
+def _distance(standing: Standing) -> float:
+    upper = standing.drift_upper_months
+    return upper if upper is not None and math.isfinite(upper) else math.inf
+
+
+def _is_reference(report: Report, name: str) -> bool:
+    return any(b.name == name and b.drift and b.drift.is_reference for b in report.bundles)
+
+
+def _others(front: Sequence[_Candidate], ship: _Candidate | None) -> tuple[str, ...]:
+    """Say when another bundle of the front would be the better choice."""
+    if ship is None:
+        return ()
+    others = []
+    smallest = min(front, key=lambda c: (c.size_mb, c.p50_ms))
+    if smallest.size_mb * SAME_SIZE < ship.size_mb:
+        others.append(f"If size matters most: {smallest.label} ({smallest.numbers}).")
+    if ship.drift_months is not None:
+        truest = min(front, key=lambda c: (_coarse(c.drift_months), c.p50_ms))
+        if (truest.drift_months or 0.0) + SAME_DRIFT_MONTHS < ship.drift_months:
+            others.append(
+                "If every prediction must stay nearest to the float model's: "
+                f"{truest.label} ({truest.numbers})."
+            )
+    return tuple(others)
+
+
+def _coarse(drift_months: float | None) -> int:
+    return round((drift_months or 0.0) / SAME_DRIFT_MONTHS)
+
+
+def _caveats(report: Report, ship: _Candidate | None) -> tuple[str, ...]:
+    """Say what the recommendation does not rest on."""
+    caveats = []
+    if report.partial:
+        caveats.append("The run was interrupted: what it had not come to is missing.")
+    if report.phone is not None:
+        caveats.append(
+            "A phone ran the two networks alone: decoding and cropping a radiograph comes on top."
+        )
+        if report.data is not None and report.data.folder == PHANTOMS:
+            caveats.append(
+                "Drift is of phantoms: it shows whether the phone computes what a computer does, "
+                "not how well radiographs are read. Bench with --data for that."
+            )
+    failed = sum(bundle.error is not None for bundle in report.bundles)
+    if failed:
+        who = "One bundle" if failed == 1 else f"{failed} bundles"
+        caveats.append(f"{who} failed and could not be compared.")
+    if report.data is None or (ship is not None and ship.drift_months is None):
+        caveats.append(
+            "Drift was not measured: whether a bundle still reads ages right is not known. "
+            "Bench with --data before shipping."
+        )
+    if len({bundle.checkpoint_sha256 for bundle in report.bundles}) > 1:
+        caveats.append(
+            "The bundles are of several checkpoints: drift is measured against each one's own "
+            "float model, so compare their MAEs as well."
+        )
+    shaky = [b for b in report.bundles if b.latency and b.latency.stability]
+    warned = [b for b in shaky if b.latency and b.latency.stability and b.latency.stability.warning]
+    if warned:
+        caveats.append(
+            f"The machine did not hold still while {len(warned)} of {len(shaky)} bundles were "
+            "timed: times and their order may change in another run."
+        )
+    return tuple(caveats)

@@ -1,0 +1,205 @@
+"""A process of its own for each bundle: what crashes takes nothing else down.
+
+Bundles still take turns: the side that measures, which is here, gives each worker a block of
+queries, and the others wait on their pipes meanwhile. ``bakit.bench.local.worker`` is the other
+side.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import msgspec
+
+from bakit import errors
+from bakit.bench.local.protocol import (
+    Answer,
+    Ask,
+    Done,
+    Failed,
+    Load,
+    Opened,
+    Request,
+    Run,
+    Said,
+    Times,
+    read_document,
+    write_document,
+)
+from bakit.errors import ImageError, MissingBackendError
+from bakit.session import Closing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from bakit.bench.local.protocol import Seen
+    from bakit.bench.report.document import Footprint
+    from bakit.bundle import Bundle
+    from bakit.data.labels import Sample
+    from bakit.runtime import Sex
+
+_A = TypeVar("_A", Done, Opened, Said, Times)
+
+
+class Query(NamedTuple):
+    """One image to predict.
+
+    Attributes:
+        path: The image file. It is read before the first query, so that none waits for a disk.
+        sex: ``M`` or ``F``.
+    """
+
+    path: Path
+    sex: Sex
+
+
+class WorkerError(Exception):
+    """A bundle's process failed; ``Worker.error`` says why."""
+
+
+class Worker(Closing):
+    """A bundle, open in a process of its own; a context manager.
+
+    Args:
+        bundle: The bundle.
+        threads: Threads of the backend; its own choice when None.
+
+    Attributes:
+        bundle: The bundle.
+        threads: Threads of the backend.
+        pid: The process.
+        error: Why it failed; None while it has not. A worker that failed answers nothing more.
+        provider: What runs the regressor; empty if it failed to open.
+        int8_share: Share of the regressor's multiply-adds in INT8, 0..1.
+        footprint: What opening and the first use cost; None if they failed.
+
+    Raises:
+        MissingBackendError: If the target's library is not installed.
+    """
+
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+        self.bundle = bundle
+        self.threads = threads
+        self.error: str | None = None
+        self.provider = ""
+        self.int8_share = 0.0
+        self.footprint: Footprint | None = None
+        command = [sys.executable, "-m", "bakit.bench.local.worker", str(bundle.root.resolve())]
+        if threads is not None:
+            command.append(str(threads))
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
+        started = time.perf_counter_ns()
+        self._process = subprocess.Popen(  # noqa: S603  # our own module
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr
+        )
+        self.pid = self._process.pid
+        try:
+            opened = self._answer(Opened)
+        except WorkerError:
+            return
+        except BaseException:
+            self.close()
+            raise
+        cold_ms = (time.perf_counter_ns() - started) / 1e6
+        self.provider, self.int8_share = opened.provider, opened.int8_share
+        self.footprint = msgspec.structs.replace(opened.footprint, cold_start_ms=cold_ms)
+
+    def load(self, queries: Sequence[Query]) -> None:
+        """Read the images of the queries into its memory.
+
+        Raises:
+            WorkerError: If the process failed.
+        """
+        self._ask(Load(tuple((str(q.path.resolve()), q.sex) for q in queries)), Done)
+
+    def run(self, indices: Sequence[int]) -> list[list[int]]:
+        """Predict queries by their index; return the times ``(queries, stages)`` in nanoseconds.
+
+        Raises:
+            WorkerError: If the process failed.
+        """
+        return self._ask(Run(tuple(indices)), Times).stages_ns
+
+    def find_and_ask(self, sample: Sample) -> tuple[float, Seen]:
+        """Find the hand and return its age in months, and where it is.
+
+        Raises:
+            ImageError: If the image cannot be used.
+            WorkerError: If the process failed.
+        """
+        said = self._ask(Ask(str(sample.path.resolve()), sample.male, find=True), Said)
+        return said.age_months, said.seen
+
+    def ask(self, sample: Sample, seen: Seen) -> float:
+        """Return the age in months of a hand that another bundle has seen.
+
+        Raises:
+            ImageError: If the image cannot be used.
+            WorkerError: If the process failed.
+        """
+        path = str(sample.path.resolve())
+        asked = Ask(path, sample.male, find=False, box=seen.box, inverted=seen.inverted)
+        return self._ask(asked, Said).age_months
+
+    def fail(self, reason: str) -> None:
+        """Remember why this bundle cannot be measured any further."""
+        self.error = self.error or reason
+
+    def close(self) -> None:
+        """End the process."""
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):  # it may have ended with a request unread
+                    stream.close()
+        self._process.kill()
+        self._process.wait()
+        self._stderr.close()
+
+    def _ask(self, request: Request, kind: type[_A]) -> _A:
+        if self.error is not None:
+            raise WorkerError(self.error)
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):  # it has ended: the answer says why
+            write_document(self._process.stdin, request)
+        return self._answer(kind)
+
+    def _answer(self, kind: type[_A]) -> _A:
+        assert self._process.stdout is not None
+        data = read_document(self._process.stdout)
+        if data is None:
+            self.fail(self._last_words())
+            raise WorkerError(self.error)
+        answer: Answer = msgspec.msgpack.decode(data, type=Answer)
+        if isinstance(answer, Failed):
+            self._raise(answer)
+        assert isinstance(answer, kind)
+        return answer
+
+    def _raise(self, failed: Failed) -> None:
+        """Raise what is wrong with the input or the installation; all else is the bundle's."""
+        for cause in (ImageError, MissingBackendError):
+            if failed.kind == cause.__name__:
+                error = cause.__new__(cause)
+                Exception.__init__(error, failed.message)
+                raise error
+        ours = isinstance(getattr(errors, failed.kind, None), type)
+        self.fail(failed.message if ours else f"{failed.kind}: {failed.message}")
+        raise WorkerError(self.error)
+
+    def _last_words(self) -> str:
+        status = self._process.wait()
+        self._stderr.seek(0)
+        said = self._stderr.read().decode(errors="replace").strip().splitlines()
+        how = f"exit status {status}"
+        if status < 0:
+            known = {int(number): number.name for number in signal.Signals}
+            how = known.get(-status, f"signal {-status}")
+        words = f": {said[-1].strip()}" if said else ""
+        return f"its process ended with {how}{words}"

@@ -1,0 +1,1 @@
+"""The document that ``bakit bench`` writes."""

@@ -1,0 +1,52 @@
+"""Prepare a model in a process of its own: on a damaged one, ONNX's code can crash or hang."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import onnx
+
+from bakit.export.check.judge import Prepared, prepare
+
+TIMEOUT_S = 120
+_VALID, _INVALID = b"v", b"i"
+
+
+def prepare_apart(model: onnx.ModelProto) -> Prepared:
+    """Return what ``prepare`` does, or that ONNX's own code did not survive the model.
+
+    A model of 2 GB and more is judged without the shapes that ONNX infers.
+    """
+    try:
+        data = model.SerializeToString()
+    except ValueError:
+        return Prepared(model, "")
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "bakit.export.check.subprocess"],
+            input=data,
+            capture_output=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Prepared(model, f"onnx.shape_inference did not end within {TIMEOUT_S} s")
+    kind, result = done.stdout[:1], done.stdout[1:]
+    if done.returncode or kind not in {_VALID, _INVALID}:
+        return Prepared(model, f"onnx.shape_inference crashed on it (status {done.returncode})")
+    if kind == _INVALID:
+        return Prepared(model, result.decode())
+    return Prepared(onnx.load_model_from_string(result), "")
+
+
+def _main() -> None:
+    prepared = prepare(onnx.load_model_from_string(sys.stdin.buffer.read()))
+    answer = _INVALID + prepared.invalid.encode(errors="replace")
+    if not prepared.invalid:
+        answer = _VALID + prepared.model.SerializeToString()
+    sys.stdout.buffer.write(answer)
+
+
+if __name__ == "__main__":
+    _main()

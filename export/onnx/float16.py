@@ -1,0 +1,57 @@
+"""The regressor in float16 by its own types, for runtimes that take types as they are written."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, checker, helper, numpy_helper
+
+OPSET, IR_VERSION = 19, 9
+"""The first opset in which scales of INT8 may be float16, and its format version: one file profile
+for all strongly typed graphs."""
+
+LAST = "age_months"
+"""Months up to 228 need more than the 11 bits of a float16: one in eight would be lost."""
+
+
+def half_model(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the float32 regressor in float16, but for its inputs, last layer and output.
+
+    Args:
+        model: Written by ``bakit.export.onnx.regressor``.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    graph = copy.graph
+    last = next(node for node in graph.node if node.output[0] == LAST)
+    kept = set(last.input)
+    for tensor in graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT and tensor.name not in kept:
+            narrow = numpy_helper.to_array(tensor).astype(np.float16)
+            tensor.CopyFrom(numpy_helper.from_array(narrow, tensor.name))
+    casts = []
+    for item in graph.input:
+        casts.append(_cast(item.name, f"{item.name}/half", TensorProto.FLOAT16))
+        for node in graph.node:
+            for index, name in enumerate(node.input):
+                if name == item.name:
+                    node.input[index] = f"{item.name}/half"
+    widened = f"{last.input[0]}/single"
+    nodes = []
+    for node in graph.node:
+        if node is last or node.output[0] == LAST:
+            nodes.append(_cast(node.input[0], widened, TensorProto.FLOAT))
+            node.input[0] = widened
+        nodes.append(node)
+    nodes = [*casts, *nodes]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    del copy.opset_import[:]
+    copy.opset_import.append(helper.make_opsetid("", OPSET))
+    copy.ir_version = IR_VERSION
+    checker.check_model(copy, full_check=True)
+    return copy
+
+
+def _cast(source: str, target: str, to: int) -> onnx.NodeProto:
+    return helper.make_node("Cast", [source], [target], name=target, to=to)

@@ -1,0 +1,259 @@
+"""The regressor in INT8: quantize-dequantize pairs around what is computed in INT8."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import onnx
+from onnx import numpy_helper, shape_inference
+from onnxruntime.quantization import QuantType
+from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+from bakit.errors import CheckpointError
+from bakit.export.onnx.equalize import equalize
+from bakit.export.onnx.writer import check_profile, serialize, sort_nodes, strip_opset_imports
+
+if TYPE_CHECKING:
+    from bakit.settings import Ranges
+
+
+class Dialect(NamedTuple):
+    """How INT8 is written, which is the runtime's to say.
+
+    Attributes:
+        symmetric: Whether activations are INT8 around zero, which TensorRT and Core ML's engine
+            want, or else UINT8 with a zero point, which has the whole range for what comes out of
+            a ReLU.
+        weight_bits: 7 or 8. AVX2 without VNNI adds pairs of products in 16 bits, and 8-bit weights
+            saturate there without a word. Seven bits cannot, on any processor.
+        integer_biases: Whether biases are INT32; TensorRT refuses these.
+    """
+
+    symmetric: bool = False
+    weight_bits: int = 7
+    integer_biases: bool = True
+
+
+CPU = Dialect()
+FLOAT_BIASES = CPU._replace(integer_biases=False)
+SYMMETRIC = Dialect(symmetric=True, weight_bits=8, integer_biases=False)
+
+LAYERS = ("Conv", "Gemm")
+"""Operators that multiply and add."""
+
+_FUSED = {"Add", "HardSigmoid", "Mul"}
+"""What OpenVINO computes in one kernel with the layer before it."""
+
+
+def quantize(model: onnx.ModelProto, ranges: Ranges, dialect: Dialect = CPU) -> onnx.ModelProto:
+    """Return the model in INT8, by the recipe that comes with the ranges.
+
+    Weights are symmetric, activations have one scale a tensor. Convolutions, dense layers and the
+    ReLU behind them are quantized; h-swish and gates are computed in float between them.
+
+    Args:
+        model: The float regressor.
+        ranges: Ranges and recipe.
+        dialect: How it is written.
+
+    Raises:
+        CheckpointError: If a range is missing, or a bias does not fit: they are another model's.
+    """
+    recipe = ranges.recipe
+    if recipe.equalize:
+        model = equalize(model)
+    kept = {*recipe.float_layers}
+    producers = {name: node.name for node in model.graph.node for name in node.output}
+    for node in model.graph.node:
+        if node.op_type == "Relu" and producers[node.input[0]] in kept:
+            kept.add(node.name)
+    data = {
+        name: (np.array(low, np.float32), np.array(high, np.float32))
+        for name, (low, high) in ranges.tensors.items()
+    }
+    missing = sorted(observed_tensors(model) - {*data, "sex", "age_months"})
+    if missing:
+        message = f"the INT8 ranges are another model's: none for {missing[0]!r}; calibrate again"
+        raise CheckpointError(message)
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    shift_biases(copy, ranges.biases)
+    logger = logging.getLogger()  # the quantizer writes advice to the root logger
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        quantizer = QDQQuantizer(
+            copy,
+            per_channel=recipe.per_channel,
+            reduce_range=dialect.weight_bits == 7,
+            weight_qType=QuantType.QInt8,
+            activation_qType=QuantType.QInt8 if dialect.symmetric else QuantType.QUInt8,
+            tensors_range=TensorsData(CalibrationMethod.MinMax, data),
+            nodes_to_quantize=[],
+            nodes_to_exclude=sorted(kept),
+            op_types_to_quantize=[*LAYERS, "Relu"],
+            extra_options={
+                "ActivationSymmetric": dialect.symmetric,
+                "WeightSymmetric": True,
+                "QuantizeBias": dialect.integer_biases,
+            },
+        )
+        quantizer.quantize_model()
+    finally:
+        logger.setLevel(level)
+    quantized: onnx.ModelProto = quantizer.model.model
+    sort_nodes(quantized.graph)
+    strip_opset_imports(quantized)
+    quantized.producer_name, quantized.producer_version = (
+        model.producer_name,
+        model.producer_version,
+    )
+    check_profile(quantized)
+    return quantized
+
+
+def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with 8-bit weights, one scale an output channel; activations stay float.
+
+    The last layer, whose output is the age, stays float as a whole.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    graph = copy.graph
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    outputs = {item.name for item in graph.output}
+    added = []
+    for node in graph.node:
+        if node.op_type not in LAYERS or outputs & {*node.output}:
+            continue
+        name = node.input[1]
+        weight = numpy_helper.to_array(tensors[name])
+        scale = np.abs(weight).reshape(len(weight), -1).max(1) / np.float32(127)
+        scale = np.where(scale > 0, scale, 1).astype(np.float32)
+        whole = np.rint(weight / scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.int8)
+        parts = {"": whole, ".scale": scale, ".zero": np.zeros(len(scale), np.int8)}
+        tensors[name].CopyFrom(numpy_helper.from_array(parts.pop(""), f"{name}.int8"))
+        graph.initializer.extend(
+            numpy_helper.from_array(value, name + part) for part, value in parts.items()
+        )
+        inputs = [f"{name}.int8", f"{name}.scale", f"{name}.zero"]
+        dequantize = onnx.helper.make_node(
+            "DequantizeLinear", inputs, [name], name=f"{name}.dequantize", axis=0
+        )
+        added.append(dequantize)
+    graph.node.extend(added)
+    sort_nodes(graph)
+    return copy
+
+
+def round_once(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return an INT8 model that does not round between a layer and the float arithmetic behind it.
+
+    ONNX Runtime has INT8 layers only with a rounding right behind them. OpenVINO computes a layer,
+    the h-swish or the sum behind it and one rounding in one kernel: faster, and one error less.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    producers = {name: node for node in copy.graph.node for name in node.output}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in copy.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    dropped = set()
+    for node in copy.graph.node:
+        rounded = producers.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
+        if rounded is None or rounded.op_type != "QuantizeLinear":
+            continue
+        layer = producers.get(rounded.input[0])
+        after = readers.get(node.output[0], [])
+        if layer is None or layer.op_type not in LAYERS or len(readers[rounded.output[0]]) > 1:
+            continue
+        if after and all(item.op_type in _FUSED for item in after):
+            for item in after:
+                for index, name in enumerate(item.input):
+                    if name == node.output[0]:
+                        item.input[index] = rounded.input[0]
+            dropped |= {node.name, rounded.name}
+    kept = [node for node in copy.graph.node if node.name not in dropped]
+    del copy.graph.node[:]
+    copy.graph.node.extend(kept)
+    return copy
+
+
+def layer_names(model: onnx.ModelProto) -> list[str]:
+    """Return the names of all convolutions and dense layers, in the order of computation."""
+    return [node.name for node in model.graph.node if node.op_type in LAYERS]
+
+
+def observed_tensors(model: onnx.ModelProto) -> set[str]:
+    """Return the names of the activations that quantization may need a range of."""
+    return {
+        name
+        for node in model.graph.node
+        if node.op_type in {*LAYERS, "Relu"}
+        for name in (node.input[0], node.output[0])
+    }
+
+
+def observed_model(model: onnx.ModelProto) -> bytes:
+    """Return the float model with every activation that matters among its outputs."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    there = {item.name for item in (*copy.graph.output, *copy.graph.input)}
+    copy.graph.output.extend(
+        onnx.helper.make_empty_tensor_value_info(name)
+        for name in sorted(observed_tensors(model) - there)
+    )
+    return serialize(copy)
+
+
+def multiply_adds(model: onnx.ModelProto) -> dict[str, int]:
+    """Return the multiply-adds of one inference by layer."""
+    inferred = shape_inference.infer_shapes(model)
+    shapes = {
+        item.name: [dim.dim_value for dim in item.type.tensor_type.shape.dim]
+        for item in (*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input)
+    }
+    shapes |= {item.name: list(item.dims) for item in model.graph.initializer}
+    return {
+        node.name: math.prod(shapes[node.output[0]][2:]) * math.prod(shapes[node.input[1]])
+        for node in model.graph.node
+        if node.op_type in LAYERS
+    }
+
+
+def int8_share(model: onnx.ModelProto) -> float:
+    """Return the share of the multiply-adds that a written model asks INT8 for, 0..1.
+
+    A layer counts if both its activation and its weight come out of a ``DequantizeLinear``.
+    """
+    dequantized = {
+        node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"
+    }
+    products = multiply_adds(model)
+    int8 = sum(
+        products[node.name]
+        for node in model.graph.node
+        if node.op_type in LAYERS and {node.input[0], node.input[1]} <= dequantized
+    )
+    return int8 / sum(products.values())
+
+
+def shift_biases(model: onnx.ModelProto, shifts: dict[str, tuple[float, ...]]) -> None:
+    """Add to the float biases of layers, in place.
+
+    Raises:
+        CheckpointError: If a layer has no such bias.
+    """
+    biases = {tensor.name: tensor for tensor in model.graph.initializer}
+    for layer, shift in shifts.items():
+        tensor = biases.get(f"{layer}.bias")
+        if tensor is None or list(tensor.dims) != [len(shift)]:
+            message = f"the INT8 biases are another model's: not {layer!r}'s; calibrate again"
+            raise CheckpointError(message)
+        changed = numpy_helper.to_array(tensor) + np.array(shift)
+        tensor.CopyFrom(numpy_helper.from_array(changed.astype(np.float32), tensor.name))

@@ -1,0 +1,245 @@
+"""Write an ONNX graph node by node, to the portable profile and deterministic to the byte.
+
+Profile: opset 13, IR 7, the default operator domain only, static shapes. It loads from ONNX
+Runtime 1.10 (Jetson Nano) up to today's runtimes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from onnx import (
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    ValueInfoProto,
+    checker,
+    helper,
+    numpy_helper,
+)
+
+from bakit import __version__
+from bakit.errors import VerificationError
+from bakit.session import TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import numpy.typing as npt
+
+OPSET = 13
+IR_VERSION = 7
+
+# Not read by the parsers that we have to reach (TensorRT before 8.6).
+FORBIDDEN_OPERATORS = frozenset({"HardSwish", "OneHot", "Mod"})
+
+
+class GraphWriter:
+    """Collects the nodes and constants of one graph.
+
+    Args:
+        parent: The graph around this one, when this is a loop's body: constants are kept there.
+        prefix: Put before every generated name.
+    """
+
+    def __init__(self, parent: GraphWriter | None = None, prefix: str = "") -> None:
+        self._root: GraphWriter = parent._root if parent else self
+        self._prefix = prefix
+        self._nodes: list[NodeProto] = []
+        self._initializers: dict[str, TensorProto] = {}
+        self._shared: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._counts: dict[str, int] = {}
+
+    def constant(
+        self, value: npt.ArrayLike, dtype: npt.DTypeLike | None = None, name: str | None = None
+    ) -> str:
+        """Add an initializer and return its name; equal anonymous ones are stored once.
+
+        Args:
+            value: The array.
+            dtype: Its dtype; as given when None.
+            name: A name of its own, for weights.
+        """
+        root = self._root
+        array = np.ascontiguousarray(np.asarray(value, dtype=dtype)).reshape(np.shape(value))
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if name is None:
+            if key in root._shared:
+                return root._shared[key]
+            name = root._unique("const")
+            root._shared[key] = name
+        root._initializers[name] = numpy_helper.from_array(array, name)
+        return name
+
+    def shape_of(self, name: str) -> tuple[tuple[int, ...], str]:
+        """Return the shape and dtype of a constant."""
+        tensor = self._root._initializers[name]
+        dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        return tuple(tensor.dims), np.dtype(dtype).name
+
+    def node(self, operator: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
+        """Add a node with one output and return the output's name."""
+        return self.nodes(
+            operator, *inputs, outputs=[name or self._unique(operator)], **attributes
+        )[0]
+
+    def nodes(
+        self, operator: str, *inputs: str, outputs: Sequence[str], **attributes: Any
+    ) -> list[str]:
+        """Add a node with named outputs."""
+        self._nodes.append(
+            helper.make_node(operator, inputs, outputs, name=outputs[0], **attributes)
+        )
+        return list(outputs)
+
+    def graph(
+        self, name: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+    ) -> GraphProto:
+        """Return the finished graph."""
+        return helper.make_graph(
+            self._nodes,
+            name,
+            [_value_info(spec) for spec in inputs],
+            [_value_info(spec) for spec in outputs],
+            list(self._initializers.values()),
+        )
+
+    def _unique(self, stem: str) -> str:
+        root = self._root
+        key = f"{self._prefix}{stem}"
+        root._counts[key] = root._counts.get(key, -1) + 1
+        return f"{key}_{root._counts[key]}"
+
+
+def repeat(
+    writer: GraphWriter,
+    times: int,
+    state: Mapping[str, str],
+    step: Callable[[GraphWriter, dict[str, str]], dict[str, str]],
+) -> dict[str, str]:
+    """Add a Loop that carries a state, and return the state after it.
+
+    Args:
+        writer: The graph around the loop.
+        times: How often the step is done.
+        state: Names of the constants that the state begins with.
+        step: Writes one step into the body from the state's names there, and returns those after.
+    """
+    if not times:
+        return dict(state)
+    body = GraphWriter(writer, "body/")
+    entering = {name: f"body/in/{name}" for name in state}
+    leaving = step(body, entering)
+    initial = {name: writer.shape_of(value) for name, value in state.items()}
+    specs_in = [TensorSpec(entering[name], *initial[name]) for name in state]
+    specs_out = []
+    for name in state:
+        output = body.node("Identity", leaving[name], name=f"body/out/{name}")
+        specs_out.append(TensorSpec(output, *initial[name]))
+    condition = body.node("Identity", "body/condition", name="body/proceed")
+    graph = body.graph(
+        "step",
+        [TensorSpec("body/step", (), "int64"), TensorSpec("body/condition", (), "bool"), *specs_in],
+        [TensorSpec(condition, (), "bool"), *specs_out],
+    )
+    results = writer.nodes(
+        "Loop",
+        writer.constant(np.int64(times)),
+        writer.constant(np.bool_(True)),
+        *state.values(),
+        outputs=[f"trained/{name}" for name in state],
+        body=graph,
+    )
+    return dict(zip(state, results, strict=True))
+
+
+def make_model(graph: GraphProto) -> ModelProto:
+    """Wrap a graph in a model of the portable profile and check it."""
+    model = helper.make_model(
+        graph,
+        producer_name="bakit",
+        producer_version=__version__,
+        ir_version=IR_VERSION,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+    )
+    check_profile(model)
+    return model
+
+
+def check_profile(model: ModelProto) -> None:
+    """Check that a model keeps to the portable profile.
+
+    Raises:
+        VerificationError: If it does not, naming what and where.
+    """
+    problems = []
+    if model.ir_version != IR_VERSION:
+        problems.append(f"IR version {model.ir_version}, not {IR_VERSION}")
+    imports = {opset.domain: opset.version for opset in model.opset_import}
+    if imports != {"": OPSET}:
+        problems.append(f"operator sets {imports}, not only the default one at {OPSET}")
+    problems += [
+        f"operator {node.domain}::{node.op_type} at node {node.name}"
+        for node in walk(model.graph)
+        if node.domain or node.op_type in FORBIDDEN_OPERATORS
+    ]
+    problems += [
+        f"{value.name} has an open shape"
+        for value in [*model.graph.input, *model.graph.output]
+        if any(not axis.HasField("dim_value") for axis in value.type.tensor_type.shape.dim)
+    ]
+    if problems:
+        message = "the ONNX file leaves the portable profile: " + "; ".join(problems)
+        raise VerificationError(message)
+    checker.check_model(model, full_check=True)
+
+
+def walk(graph: GraphProto) -> Iterator[NodeProto]:
+    """Yield every node, those of loop bodies included."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from walk(attribute.g)
+
+
+def sort_nodes(graph: GraphProto) -> None:
+    """Put every node behind those that it reads, otherwise in the order given."""
+    waiting = list(graph.node)
+    made = {item.name for item in (*graph.input, *graph.initializer)} | {""}
+    ordered: list[NodeProto] = []
+    while waiting:
+        later = []
+        for node in waiting:
+            if made.issuperset(node.input):
+                ordered.append(node)
+                made.update(node.output)
+            else:
+                later.append(node)
+        if len(later) == len(waiting):
+            message = f"node {later[0].name} reads what no node makes"
+            raise VerificationError(message)
+        waiting = later
+    del graph.node[:]
+    graph.node.extend(ordered)
+
+
+def strip_opset_imports(model: ModelProto) -> None:
+    """Drop operator sets that no node uses: old runtimes refuse a file that imports new ones."""
+    used = {node.domain for node in walk(model.graph)}
+    kept = [opset for opset in model.opset_import if opset.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+
+
+def serialize(model: ModelProto) -> bytes:
+    """Return the model's bytes, the same for the same graph."""
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
+
+
+def _value_info(spec: TensorSpec) -> ValueInfoProto:
+    dtype = helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))
+    return helper.make_tensor_value_info(spec.name, dtype, list(spec.shape))
