@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from bakit.image.box import Box
     from bakit.model.checkpoint import Checkpoint
     from bakit.runtime import Prediction, Quality, Runtime
-    from bakit.settings import Precision
     from bakit.targets import Target, get_target
+    from bakit.types import Precision
 
 __version__ = "0.1.0"
 
@@ -45,7 +45,7 @@ _HOME = {
     "InputError": "errors",
     "LabelsError": "errors",
     "MissingBackendError": "errors",
-    "Precision": "settings",
+    "Precision": "types",
     "Prediction": "runtime",
     "Quality": "runtime",
     "Runtime": "runtime",

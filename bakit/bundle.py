@@ -19,12 +19,12 @@ from bakit.settings import (
     Int8Recipe,
     LocalizerForm,
     LocalizerSettings,
-    Precision,
     Preprocessing,
     SplitRecord,
     with_method,
 )
 from bakit.signature import check_signature
+from bakit.types import Precision
 
 SCHEMA_VERSION = 4
 MANIFEST = "manifest.json"

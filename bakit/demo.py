@@ -14,7 +14,7 @@ from bakit.files import write_file
 from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.phantoms import write_phantoms
 from bakit.runtime import Runtime
-from bakit.settings import Precision
+from bakit.types import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
@@ -117,19 +116,6 @@ LocalizerMethod: TypeAlias = Literal["unrolled", "student"]
 
 METHODS: tuple[LocalizerMethod, ...] = ("student", "unrolled")
 """Names of the methods, the default first."""
-
-
-class Precision(Enum):
-    """Number format of a regressor's weights and activations.
-
-    ``INT8_WEIGHTS`` stores the weights in 8 bits and computes in float16: as small as INT8, nearer
-    to the float model, and no faster than FP16.
-    """
-
-    FP32 = "fp32"
-    FP16 = "fp16"
-    INT8 = "int8"
-    INT8_WEIGHTS = "int8-weights"
 
 
 class Int8Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

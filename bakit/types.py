@@ -1,26 +1,28 @@
-"""Types that many modules name."""
+"""Types that many modules name; importing them imports no other library."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from enum import Enum
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
-Grey: TypeAlias = npt.NDArray[np.float32]
+Grey: TypeAlias = "npt.NDArray[np.float32]"
 """Grey values, float32 in 0..1."""
 
-Bytes: TypeAlias = npt.NDArray[np.uint8]
+Bytes: TypeAlias = "npt.NDArray[np.uint8]"
 """Grey values, 0..255."""
 
-Mask: TypeAlias = npt.NDArray[np.bool_]
+Mask: TypeAlias = "npt.NDArray[np.bool_]"
 """A region of an image."""
 
-Floats: TypeAlias = npt.NDArray[np.float64]
+Floats: TypeAlias = "npt.NDArray[np.float64]"
 """Numbers to compute with, such as ages in months."""
 
-Weights: TypeAlias = dict[str, npt.NDArray[np.float32]]
+Weights: TypeAlias = "dict[str, npt.NDArray[np.float32]]"
 """Trained numbers by name."""
 
 OnProgress: TypeAlias = Callable[[str, float, "float | None"], None]
@@ -28,3 +30,16 @@ OnProgress: TypeAlias = Callable[[str, float, "float | None"], None]
 
 The unit is the step's own, such as images; a share of a step has the total 1.
 """
+
+
+class Precision(Enum):
+    """Number format of a regressor's weights and activations.
+
+    ``INT8_WEIGHTS`` stores the weights in 8 bits and computes in float16: as small as INT8, nearer
+    to the float model, and no faster than FP16.
+    """
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+    INT8_WEIGHTS = "int8-weights"

@@ -31,8 +31,8 @@ from bakit.hand.prepare import from_bytes, prepare
 from bakit.image.read import decode
 from bakit.phantoms import make_phantom
 from bakit.quality.judge import Judge
-from bakit.settings import Precision
 from bakit.targets import ExportRequest, get_target
+from bakit.types import Precision
 from bakit.verify import MIN_BOX_IOU, check_golden
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from bakit.export.bundle import export_bundle
 from bakit.hand.unrolled import initial_weights
 from bakit.hand.weights import Localizer, fits, get_localizer
 from bakit.model.checkpoint import SHIPPED, Checkpoint
-from bakit.settings import LocalizerForm, Precision, StudentSettings
+from bakit.settings import LocalizerForm, StudentSettings
 from bakit.targets import get_target
+from bakit.types import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

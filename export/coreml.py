@@ -11,7 +11,7 @@ from bakit.export.onnx.int8 import SYMMETRIC, int8_share, quantize, quantize_wei
 from bakit.export.onnx.localizer import localizer_model
 from bakit.export.onnx.regressor import regressor_model
 from bakit.export.ort import checked_ranges
-from bakit.settings import Precision
+from bakit.types import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

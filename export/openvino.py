@@ -11,7 +11,7 @@ from bakit.export.artifact import artifact
 from bakit.export.onnx.int8 import int8_share, round_once
 from bakit.export.onnx.writer import serialize
 from bakit.export.ort import onnx_models
-from bakit.settings import Precision
+from bakit.types import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

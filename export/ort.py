@@ -10,7 +10,7 @@ from bakit.export.onnx.int8 import int8_share, quantize
 from bakit.export.onnx.localizer import localizer_model
 from bakit.export.onnx.regressor import regressor_model
 from bakit.export.onnx.writer import serialize
-from bakit.settings import Precision
+from bakit.types import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

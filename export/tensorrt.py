@@ -38,7 +38,7 @@ from bakit.export.onnx.regressor import regressor_model
 from bakit.export.onnx.writer import serialize
 from bakit.export.ort import checked_ranges
 from bakit.runtime import Runtime
-from bakit.settings import Precision
+from bakit.types import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

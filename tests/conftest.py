@@ -108,7 +108,7 @@ def exported(
 ) -> Callable[..., Bundle]:
     """Return what exports the checkpoint, once for each target and precision."""
     from bakit.export import export_bundle
-    from bakit.settings import Precision
+    from bakit.types import Precision
 
     done: dict[tuple[str, str], Bundle] = {}
 

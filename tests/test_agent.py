@@ -17,6 +17,8 @@ from bakit.bench.drift.compare import choose_references
 from bakit.bench.report.document import Report, read_report
 from bakit.bench.task import read_data
 from bakit.bundle import seal
+from bakit.export.bundle import ON_DEVICE_MONTHS, export_bundle
+from bakit.types import Precision
 
 # Written by us in the shape of each system's own.
 TEGRASTATS = {
@@ -248,11 +250,17 @@ def test_a_run_under_python_3_6(exported, labelled, tmp_path, python36):
 
 
 def test_an_int8_bundle_of_tensorrt_on_a_nano(
-    exported, labelled, tmp_path, tensorrt_double, python36
+    exported, checkpoint, labelled, tmp_path, tensorrt_double, python36, monkeypatch
 ):
     """The whole agent, its TensorRT included, under Python 3.6 on a stand-in of 8.2 and sm_53."""
     tensorrt_double("8.2.1", "53")
-    bundles = [exported("tensorrt", "int8"), exported("onnx", "fp32")]
+    # INT8 and FP16 of random weights differ by more than those of a trained model.
+    monkeypatch.setitem(ON_DEVICE_MONTHS, Precision.INT8, 5.0)
+    out = tmp_path / "tensorrt-int8"
+    bundles = [
+        export_bundle(checkpoint, "tensorrt", Precision.INT8, out),
+        exported("onnx", "fp32"),
+    ]
     work = prepare(tmp_path / "refused", bundles, labelled, cache=str(tmp_path / "engines"))
     done = run_agent(python36, work)
     assert done.returncode == 1

@@ -15,7 +15,7 @@ from bakit.image.read import decode
 from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.prediction import is_male
 from bakit.runtime import Runtime
-from bakit.settings import Precision
+from bakit.types import Precision
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -31,7 +31,8 @@ from bakit.bundle import Artifact, Bundle, Manifest
 from bakit.data.labels import Sample
 from bakit.errors import InputError
 from bakit.image.box import Box
-from bakit.settings import Precision, Preprocessing, UnrolledSettings
+from bakit.settings import Preprocessing, UnrolledSettings
+from bakit.types import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

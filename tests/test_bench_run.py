@@ -34,7 +34,8 @@ from bakit.files import sha256
 from bakit.image.box import Box
 from bakit.runtime import STAGES, Runtime, Sex
 from bakit.session import TensorSpec
-from bakit.settings import Precision, Preprocessing, SplitRecord, UnrolledSettings
+from bakit.settings import Preprocessing, SplitRecord, UnrolledSettings
+from bakit.types import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bakit.calib.calibrate import DIGITS, calibrate
+from bakit.calib.command import ranges_of
 from bakit.calib.dataset import CalibrationSet
 from bakit.calib.methods import METHODS, find_ranges
 from bakit.calib.ranges import read_ranges
@@ -120,7 +121,9 @@ def test_calibration_writes_ranges_that_export_takes(checkpoint, many, tmp_path,
     assert {len(digest) for digest in ranges.images_sha256} == {DIGITS}
     given = []
     monkeypatch.setattr(command, "export_bundle", lambda *_, ranges, **__: given.append(ranges))
-    command.export_all(checkpoint.path, ["onnx"], "int8", tmp_path, calibration=out)
+    command.export_all(
+        checkpoint.path, ["onnx"], "int8", tmp_path, find_ranges=lambda c: ranges_of(c, out)
+    )
     assert given == [ranges]
 
 

@@ -28,7 +28,7 @@ from bakit.model.intervals import (
     fit_intervals,
 )
 from bakit.runtime import Runtime
-from bakit.settings import Precision
+from bakit.types import Precision
 
 
 class Images(NamedTuple):

@@ -21,10 +21,10 @@ from bakit.errors import BundleError, InputError
 from bakit.image.box import Box
 from bakit.model.intervals import Intervals
 from bakit.runtime import Quality, Runtime
-from bakit.settings import Precision
 from bakit.studies.evaluate.document import Data, Evaluation, Model, Predicted, worst_of
 from bakit.studies.evaluate.plots import draw_plots
 from bakit.studies.evaluate.run import choose_images, evaluate, open_model, score
+from bakit.types import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable

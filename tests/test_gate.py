@@ -38,7 +38,7 @@ from bakit.bench.report.document import (
 from bakit.bench.report.latency import pack_samples
 from bakit.cli.gate import ACCURACY, COST, command
 from bakit.errors import InputError
-from bakit.settings import Precision
+from bakit.types import Precision
 
 if TYPE_CHECKING:
     from pathlib import Path

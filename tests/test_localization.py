@@ -12,11 +12,12 @@ from click.testing import CliRunner
 from bakit.cli import main
 from bakit.hand.found import Found, Scores, Seen
 from bakit.hand.overlay import GAP, HEADER, SIDE, draw_overlay
+from bakit.hand.prepare import Hand
 from bakit.hand.unrolled import initial_weights
 from bakit.hand.weights import Localizer, write_localizer
 from bakit.image.box import Box
 from bakit.phantoms import make_phantom
-from bakit.settings import Preprocessing, UnrolledSettings
+from bakit.settings import UnrolledSettings
 from bakit.studies.localize import localize_files
 
 
@@ -155,6 +156,7 @@ def test_images_before_an_unusable_one_are_told(pictures):
 
 # Pictures
 
+CROP = np.zeros((96, 96), np.float32)
 SCORES = Scores(0.97, 0.0, 0.0, 1.0, 0.5)
 
 
@@ -167,7 +169,7 @@ def test_any_shape_of_image_can_be_drawn(shape, dtype):
     seen = Seen(grey[:64, :64], mask.astype(dtype), [(mask, 0.9), (~mask, 0.3)])
     box = Box(3, 2, shape[1] - 2, shape[0] - 1)
     found = Found(box, ("two_hands", "hand_cut_off", "methods_disagree", "inverted"), SCORES)
-    picture = draw_overlay(grey, seen, found, Preprocessing())
+    picture = draw_overlay(grey, Hand(CROP, found, seen))
     assert picture.shape[0] == HEADER + SIDE + GAP
     assert picture.shape[1] <= 3 * (3 * SIDE + GAP) + SIDE + 2 * GAP
 
@@ -175,7 +177,7 @@ def test_any_shape_of_image_can_be_drawn(shape, dtype):
 def test_one_label_and_no_region_can_be_drawn():
     grey = np.random.default_rng(0).random((50, 40), dtype=np.float32)
     seen = Seen(grey, np.full((64, 64), 3, np.int32), [])
-    picture = draw_overlay(grey, seen, Found(None, ("no_hand_found",)), Preprocessing())
+    picture = draw_overlay(grey, Hand(CROP, Found(None, ("no_hand_found",)), seen))
     assert picture.ndim == 3
 
 
@@ -185,7 +187,7 @@ def test_the_box_is_drawn_where_it_is():
     seen = Seen(grey, np.zeros((64, 64), np.float32), [])
     nothing = Found(None, ("no_hand_found",))
     boxed = Found(Box(100, 50, 200, 150), (), SCORES)
-    without, with_box = (draw_overlay(grey, seen, f, Preprocessing()) for f in (nothing, boxed))
+    without, with_box = (draw_overlay(grey, Hand(CROP, f, seen)) for f in (nothing, boxed))
     left = 3 * GAP + 2 * SIDE
     changed = (without != with_box).any(2)[HEADER : HEADER + SIDE, left : left + SIDE]
     rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))

@@ -17,7 +17,7 @@ from bakit.image.read import decode
 from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.phantoms import make_phantom
 from bakit.runtime import Runtime
-from bakit.settings import Precision
+from bakit.types import Precision
 
 MONTHS = 0.01
 SEEDS = (7001, 7003, 7004)

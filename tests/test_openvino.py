@@ -21,8 +21,8 @@ from bakit.cli import main
 from bakit.export import export_bundle
 from bakit.files import sha256
 from bakit.runtime import Runtime
-from bakit.settings import Precision
 from bakit.targets import get_target
+from bakit.types import Precision
 
 pytest.importorskip("bakit.backends.openvino", exc_type=ImportError)
 

@@ -18,7 +18,6 @@ from bakit.cli import main
 from bakit.errors import InputError
 from bakit.image.read import decode
 from bakit.phantoms import make_phantom
-from bakit.settings import Precision
 from bakit.studies.evaluate.document import Data, Model
 from bakit.studies.evaluate.run import choose_images
 from bakit.studies.stress import perturb
@@ -26,6 +25,7 @@ from bakit.studies.stress.document import Condition, Stress
 from bakit.studies.stress.perturb import KINDS, perturbations
 from bakit.studies.stress.plots import stress_figure
 from bakit.studies.stress.run import stress
+from bakit.types import Precision
 
 GREYS = hnp.arrays(
     np.float32,

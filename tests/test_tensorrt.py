@@ -25,8 +25,9 @@ from bakit.export.onnx.writer import serialize, walk
 from bakit.export.tensorrt import calibration_cache
 from bakit.hand.unrolled import initial_weights
 from bakit.runtime import Runtime
-from bakit.settings import Precision, UnrolledSettings
+from bakit.settings import UnrolledSettings
 from bakit.targets import get_target
+from bakit.types import Precision
 from tests.benchmarks.rtx_builds import compile_graph
 
 if TYPE_CHECKING:

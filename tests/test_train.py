@@ -18,9 +18,10 @@ from bakit.hand.weights import Localizer
 from bakit.model.checkpoint import Checkpoint
 from bakit.phantoms import write_phantoms
 from bakit.recipes import RECIPES, default_recipe, get_recipe
-from bakit.settings import Architecture, Precision, Preprocessing, UnrolledSettings
+from bakit.settings import Architecture, Preprocessing, UnrolledSettings
 from bakit.training.plan import TrainingPlan
 from bakit.training.run import Progress, train
+from bakit.types import Precision
 
 TINY = UnrolledSettings(size=32, features=4, labels=4, steps=2)
 LOCALIZER = Localizer(TINY, initial_weights(TINY), "not trained")

@@ -22,8 +22,8 @@ from bakit.session import (
     regressor_inputs,
     regressor_outputs,
 )
-from bakit.settings import Precision
 from bakit.targets import Target
+from bakit.types import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

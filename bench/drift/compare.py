@@ -11,7 +11,7 @@ from bakit.bench.drift.groups import group_drifts
 from bakit.bench.report.document import DriftReport, DriftRow
 from bakit.bench.statistics import bootstrap_intervals, quantile_interval
 from bakit.errors import InputError, VerificationError
-from bakit.settings import Precision
+from bakit.types import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

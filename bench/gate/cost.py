@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from bakit.bench.gate.advice import for_latency
 from bakit.bench.gate.verdict import Check
 from bakit.errors import InputError
-from bakit.settings import Precision
+from bakit.types import Precision
 
 if TYPE_CHECKING:
     from bakit.bench.gate.check import Gate

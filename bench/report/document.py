@@ -25,7 +25,7 @@ from bakit.bench.report.latency import (
 from bakit.bench.report.phone import Phone
 from bakit.errors import InputError
 from bakit.files import write_file
-from bakit.settings import Precision
+from bakit.types import Precision
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -32,7 +32,8 @@ from bakit.export.onnx.int8 import quantize
 from bakit.export.onnx.regressor import regressor_model
 from bakit.export.onnx.writer import serialize
 from bakit.model.checkpoint import SHIPPED, Checkpoint
-from bakit.settings import GREY_MEAN, GREY_SD, Precision
+from bakit.settings import GREY_MEAN, GREY_SD
+from bakit.types import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

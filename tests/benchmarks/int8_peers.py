@@ -44,8 +44,8 @@ from bakit.export.onnx.session import open_localizer
 from bakit.hand.prepare import prepare
 from bakit.image.read import decode
 from bakit.model.checkpoint import SHIPPED, Checkpoint
-from bakit.settings import Precision
 from bakit.targets import get_target
+from bakit.types import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,8 +13,9 @@ from bakit.bundle import Artifact, Bundle
 from bakit.errors import BundleError
 from bakit.model.checkpoint import Checkpoint
 from bakit.session import localizer_outputs
-from bakit.settings import Precision, StudentSettings
+from bakit.settings import StudentSettings
 from bakit.targets import ExportRequest, get_target, targets
+from bakit.types import Precision
 
 
 def test_it_is_not_among_the_targets():

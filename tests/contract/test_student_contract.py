@@ -12,8 +12,9 @@ from bakit.hand.weights import get_localizer
 from bakit.image.read import decode
 from bakit.phantoms import make_phantom
 from bakit.runtime import Runtime
-from bakit.settings import Precision, Preprocessing
+from bakit.settings import Preprocessing
 from bakit.targets import get_target, targets
+from bakit.types import Precision
 
 
 @pytest.fixture(scope="module")

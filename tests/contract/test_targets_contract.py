@@ -17,8 +17,8 @@ from bakit.cli import main
 from bakit.errors import MissingBackendError, UnsupportedTargetError
 from bakit.export import export_bundle
 from bakit.runtime import STAGES, Runtime
-from bakit.settings import Precision
 from bakit.targets import get_target, targets
+from bakit.types import Precision
 from bakit.verify import check_golden
 
 REAL = [(name, p.value) for name, t in targets().items() for p in Precision if p in t.precisions]

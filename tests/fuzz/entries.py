@@ -20,7 +20,7 @@ from bakit.export.check.run import check_paths
 from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.phantoms import make_phantom, write_phantoms
 from bakit.runtime import Runtime
-from bakit.settings import Precision
+from bakit.types import Precision
 from tests.bad_graphs import BAD
 from tests.fuzz.mutate import BYTES, TEXT, mutate, with_checksums
 

@@ -16,7 +16,7 @@ from bakit.hand.working import working_image
 from bakit.image.read import decode
 from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.runtime import Runtime
-from bakit.settings import Precision
+from bakit.types import Precision
 
 PAGE = Path(__file__).parents[2] / "docs/android.md"
 OPENCV = Path("/usr/share/java/opencv.jar")

@@ -15,7 +15,7 @@ from bakit.export import export_bundle
 from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.phantoms import make_phantom
 from bakit.runtime import Runtime
-from bakit.settings import Precision
+from bakit.types import Precision
 
 playwright = pytest.importorskip("playwright.sync_api")
 

@@ -26,7 +26,7 @@ from bakit.bench.report.document import (
     StageTimes,
 )
 from bakit.bench.report.latency import pack_samples
-from bakit.settings import Precision
+from bakit.types import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable

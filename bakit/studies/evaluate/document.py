@@ -10,7 +10,7 @@ from bakit.data.labels import MAX_AGE_MONTHS
 from bakit.image.box import Box
 from bakit.model.intervals import Coverage
 from bakit.runtime import Quality
-from bakit.settings import Precision
+from bakit.types import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,7 +18,6 @@ from bakit.data.labels import ids_digest, read_samples, take_part, thin
 from bakit.errors import InputError
 from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.model.intervals import coverage
-from bakit.settings import Precision
 from bakit.studies.evaluate.document import (
     BIN_MONTHS,
     SCHEMA_VERSION,
@@ -34,6 +33,7 @@ from bakit.studies.evaluate.document import (
     worst_of,
 )
 from bakit.studies.evaluate.predict_all import predict_all
+from bakit.types import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
