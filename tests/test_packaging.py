@@ -39,13 +39,12 @@ def setting(table: str, key: str) -> str:
 
 
 def test_every_package_is_listed():
-    found = {"bakit"}
-    found |= {f"bakit.{p.parent.name}" for p in (ROOT / "bakit").glob("*/__init__.py")}
-    for folder in MAPPED:
-        found |= {
-            ".".join(("bakit", *p.parent.relative_to(ROOT).parts))
-            for p in (ROOT / folder).rglob("__init__.py")
-        }
+    linked = {ROOT / "bakit" / folder for folder in MAPPED}
+    found = set()
+    for file in (path for folder in ("bakit", *MAPPED) for path in (ROOT / folder).rglob("*.py")):
+        if file.name == "__init__.py" and not linked & set(file.parents):
+            parts = file.parent.relative_to(ROOT).parts
+            found.add(".".join(parts if parts[0] == "bakit" else ("bakit", *parts)))
     assert set(re.findall(r'"(.*?)"', setting("tool.setuptools", "packages"))) == found
 
 
