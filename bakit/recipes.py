@@ -21,6 +21,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         momentum: SGD momentum.
         nesterov: Nesterov's form of it.
         weight_decay: L2 penalty.
+        clip_norm: Gradients with a larger norm are scaled down to it; 0 switches clipping off.
         schedule: ``step``: divided by 10 every ``step_epochs``; ``one-cycle``: up, then down to 0.
         step_epochs: Epochs between divisions.
         warm_up: Share of a one-cycle schedule in which the rate goes up.
@@ -30,6 +31,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         norm_momentum: Momentum of the running statistics of batch norm.
         crops: Crops kept of each training image: the localizer's, and others near to it.
         crop_jitter: How far a side of those others is moved at random, as a share of the box's.
+        degrade: Share of those others that are cut from a degraded copy of the radiograph:
+            smaller, fainter, compressed.
         phantoms: Generated radiographs among the training images.
         rotation_degrees: Random rotation, at most this much either way.
         zoom: Lowest and highest random magnification.
@@ -40,7 +43,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         brightness: Random brightness, within ± this (grey is 0..1).
         blur: Random Gaussian blur of half of the images, at most this many pixels.
         background: Share of the images whose darkest pixels are blackened at random.
-        pretrained: ``imagenet``, ``none`` or a weights file.
+        pretrained: ``imagenet``, ``none`` or a weights file (``bakit.training.pretrained``).
     """
 
     epochs: int = 160
@@ -50,6 +53,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 0.0
+    clip_norm: float = 0.0
     schedule: Literal["step", "one-cycle"] = "step"
     step_epochs: int = 30
     warm_up: float = 0.3
@@ -58,6 +62,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     norm_momentum: float = 0.01
     crops: int = 1
     crop_jitter: float = 0.0
+    degrade: float = 0.0
     phantoms: int = 0
     rotation_degrees: float = 10.0
     zoom: tuple[float, float] = (0.9, 1.1)
@@ -90,6 +95,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "learning_rate": (1e-9, 100),
     "momentum": (0, 0.9999),
     "weight_decay": (0, 1),
+    "clip_norm": (0, 1e6),
     "step_epochs": (1, 100_000),
     "warm_up": (0.001, 0.999),
     "average": (0, 0.999999),
@@ -97,6 +103,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "norm_momentum": (1e-6, 1),
     "crops": (1, 100),
     "crop_jitter": (0, 0.4),
+    "degrade": (0, 1),
     "phantoms": (0, 1_000_000),
     "rotation_degrees": (0, 180),
     "zoom": (0.2, 5),
@@ -122,6 +129,7 @@ RECIPES = {
         learning_rate=0.04,
         nesterov=True,
         weight_decay=1e-4,
+        clip_norm=5.0,
         schedule="one-cycle",
         average=0.999,
         norm_momentum=0.1,
@@ -139,7 +147,45 @@ RECIPES = {
         background=0.3,
         pretrained="none",
     ),
+    # Gradients are large at first: clip and warm up. Radiographs in use are fainter, smaller and
+    # more compressed than the public training set's: degrade.
+    "finetune": Recipe(
+        epochs=30,
+        batch_size=32,
+        loss="huber",
+        learning_rate=0.01,
+        nesterov=True,
+        weight_decay=1e-4,
+        clip_norm=5.0,
+        schedule="one-cycle",
+        warm_up=0.12,
+        average=0.998,
+        norm_momentum=0.1,
+        crops=4,
+        crop_jitter=0.06,
+        degrade=0.6,
+        phantoms=500,
+        rotation_degrees=12.0,
+        zoom=(0.9, 1.12),
+        stretch=0.08,
+        shift=0.05,
+        flip=True,
+        contrast=0.25,
+        brightness=0.12,
+        blur=0.7,
+        background=0.1,
+        pretrained="imagenet",
+    ),
 }
+
+
+def default_recipe(pretrained: str | None) -> str:
+    """Return the preset to use where none is named.
+
+    Args:
+        pretrained: The pretrained weights that were asked for; None if none were named.
+    """
+    return "paper" if pretrained in {None, "none"} else "finetune"
 
 
 def get_recipe(name: str, **changes: object) -> Recipe:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -203,7 +204,7 @@ def _write_golden(checkpoint: Checkpoint, folder: Path) -> tuple[Golden, ...]:
         hand = prepare(grey, localizer, header.preprocessing)
         age = _float_age(checkpoint, session, hand.pixels, male=phantom.male)
         measures = judge.measures(grey, hand.seen, hand.found, hand.pixels)
-        without_image = _float_age(checkpoint, session, blank, male=phantom.male)
+        without_image = partial(_float_age, checkpoint, session, blank, male=phantom.male)
         measures |= judge.age_measures(age, without_image)
         is_good = judge.judge(hand.found, measures).status == "accept"
         (accepted if is_good else others).append((seed, data, phantom.male, age, hand.found.place))

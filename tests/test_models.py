@@ -6,12 +6,11 @@ import onnxruntime
 import pytest
 import torch
 
-from bakit.errors import CheckpointError, InputError, VerificationError
+from bakit.errors import CheckpointError, VerificationError
 from bakit.export.onnx.regressor import regressor_model
 from bakit.export.onnx.writer import check_profile, serialize
 from bakit.model.checkpoint import SCHEMA_VERSION, Checkpoint, Header
-from bakit.model.regressor import Regressor, load_backbone, regressor_from_weights
-from bakit.model.torchvision_ops import torchvision
+from bakit.model.regressor import Regressor, regressor_from_weights
 from bakit.settings import Architecture, Preprocessing, UnrolledSettings
 from bakit.training.callbacks import module_weights
 
@@ -113,39 +112,6 @@ def test_profile_check_sees_what_it_must():
     model.graph.node[0].op_type = "HardSwish"
     with pytest.raises(VerificationError, match="HardSwish"):
         check_profile(model)
-
-
-def test_backbone_weights_from_a_torchvision_file(tmp_path):
-    torch.manual_seed(3)
-    path = tmp_path / "mobilenet.pth"
-    torch.save(torchvision.models.mobilenet_v3_large(weights=None).state_dict(), path)
-    model = Regressor(Architecture())
-    head = model.output.weight.clone()
-
-    load_backbone(model, str(path))
-
-    stored = torch.load(path, weights_only=True)
-    assert torch.equal(model.features[0][0].weight, stored["features.0.0.weight"])
-    assert torch.equal(model.output.weight, head)
-
-
-@pytest.mark.parametrize(
-    ("content", "text"),
-    [(None, "no such weights file"), (b"nonsense", "not a torch state dict")],
-)
-def test_bad_weights_files_are_refused(tmp_path, content, text):
-    path = tmp_path / "weights.pth"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(InputError, match=text):
-        load_backbone(Regressor(Architecture()), str(path))
-
-
-def test_weights_of_another_network_are_refused(tmp_path):
-    path = tmp_path / "weights.pth"
-    torch.save({"features.0.0.weight": torch.zeros(1)}, path)
-    with pytest.raises(InputError, match="not the weights of a MobileNetV3-Large"):
-        load_backbone(Regressor(Architecture()), str(path))
 
 
 def test_weights_that_do_not_fit_are_refused():

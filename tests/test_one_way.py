@@ -80,9 +80,7 @@ def test_golden_records(ages, monkeypatch, tmp_path):
     from bakit.export import bundle as module
     from bakit.verify import check_golden
 
-    pictures = {
-        int(s.id): make_phantom(int(s.id), height=320, nuisances=("inverted",)) for s in inverted
-    }
+    pictures = {seed: make_phantom(seed, height=320, nuisances=("inverted",)) for seed in SEEDS}
     monkeypatch.setattr(module, "GOLDEN_SEEDS", SEEDS)
     monkeypatch.setattr(module, "make_phantom", lambda seed, height: pictures[seed])
     written = export_bundle(Checkpoint.read(SHIPPED), "onnx", Precision.FP32, tmp_path / "golden")

@@ -13,18 +13,12 @@ from bakit.cli import main
 from bakit.data.labels import read_samples, split
 from bakit.errors import InputError
 from bakit.export import export_bundle
-from bakit.export.onnx.localizer import localizer_model
-from bakit.export.onnx.writer import serialize
 from bakit.hand.unrolled import initial_weights
 from bakit.hand.weights import Localizer
 from bakit.model.checkpoint import Checkpoint
-from bakit.model.regressor import Regressor
 from bakit.phantoms import write_phantoms
-from bakit.recipes import RECIPES, get_recipe
+from bakit.recipes import RECIPES, default_recipe, get_recipe
 from bakit.settings import Architecture, Precision, Preprocessing, UnrolledSettings
-from bakit.training.boxes import find_places
-from bakit.training.crops import Part
-from bakit.training.fitting import Hardware, fit
 from bakit.training.plan import TrainingPlan
 from bakit.training.run import Progress, train
 
@@ -143,45 +137,6 @@ def test_excluded_ids_are_in_no_part(data, tmp_path):
     assert checkpoint.header.ranges.samples == len(parts.train)
 
 
-def test_learning_reduces_the_error(tmp_path):
-    """Brightness that says the age is learned within a few epochs."""
-    generator = torch.Generator().manual_seed(0)
-    ages = torch.rand(64, 1, generator=generator) * 200
-    images = (ages[:, :, None, None] * 255 / 200).expand(64, 1, 96, 96).to(torch.uint8)
-    part = Part(images.contiguous(), torch.zeros(64, 1), ages)
-    recipe = get_recipe(
-        "scratch",
-        epochs=10,
-        batch_size=8,
-        contrast=0.0,
-        brightness=0.0,
-        background=0.0,
-        average=0.5,
-    )
-    torch.manual_seed(0)
-    model = Regressor(Architecture(head_layers=1), float(ages.mean()), float(ages.std()))
-    guess = float((ages - ages.mean()).abs().mean())
-
-    fitted = fit(model, part, part, recipe, tmp_path, hardware=Hardware("cpu", threads=1))
-
-    assert fitted.best.val_mae_months < 0.7 * guess
-
-
-def test_boxes_are_remembered(data, tmp_path):
-    paths = [sample.path for sample in read_samples(data)[:3]]
-    model = serialize(localizer_model(LOCALIZER.weights, TINY))
-    cache = tmp_path / "boxes.json"
-    first = find_places(paths, model, TINY, cache, workers=1)
-    remembered = msgspec.json.decode(cache.read_bytes())
-    # Changed on purpose: only a remembered box can come back like this.
-    cache.write_bytes(msgspec.json.encode(dict.fromkeys(remembered, (1, 2, 3, 4))))
-
-    second = find_places(paths, model, TINY, cache, workers=1)
-
-    assert len(first) == 3
-    assert second == [(1, 2, 3, 4)] * 3
-
-
 def test_too_few_images_for_a_batch(data, tmp_path):
     plan = make_plan(data, recipe=get_recipe("scratch", batch_size=64))
     with pytest.raises(InputError, match="fewer than a batch of 64"):
@@ -190,8 +145,15 @@ def test_too_few_images_for_a_batch(data, tmp_path):
 
 
 def test_unknown_recipe_names_the_known_ones():
-    with pytest.raises(InputError, match="paper, scratch"):
+    with pytest.raises(InputError, match="paper, scratch, finetune"):
         get_recipe("nope")
+
+
+def test_the_preset_follows_from_the_weights():
+    assert default_recipe(None) == default_recipe("none") == "paper"
+    assert default_recipe("imagenet") == default_recipe("weights.pth") == "finetune"
+    clips = {name: recipe.clip_norm for name, recipe in RECIPES.items()}
+    assert clips == {"paper": 0, "scratch": 5, "finetune": 5}
 
 
 def test_paper_recipe_is_the_papers():

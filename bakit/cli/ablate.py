@@ -17,7 +17,7 @@ from bakit.cli.training_options import (
     preparation_options,
     recipe_option,
 )
-from bakit.recipes import get_recipe
+from bakit.recipes import default_recipe, get_recipe
 from bakit.studies.ablate.table import TABLE_2
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def command(
     rows: str | None,
     limit: int | None,
     image_size: int | None,
-    recipe: str,
+    recipe: str | None,
     epochs: int | None,
     batch_size: int | None,
     learning_rate: float | None,
@@ -105,7 +105,7 @@ def command(
       bakit ablate radiographs/ --out small --image-size 96 --recipe scratch --limit 2000
     """
     chosen = get_recipe(
-        recipe,
+        recipe or default_recipe(pretrained),
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,

@@ -19,12 +19,13 @@ from bakit.cli.training_options import (
     recipe_option,
 )
 from bakit.errors import InputError
-from bakit.recipes import RECIPES, Recipe, get_recipe
+from bakit.recipes import RECIPES, Recipe, default_recipe, get_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bakit.training.callbacks import Epoch
+    from bakit.training.pretrained import Pretrained
 
     Command = Callable[..., Any]
 
@@ -93,7 +94,7 @@ def _shown(value: object) -> str:
 def command(
     data: Path,
     out: Path,
-    recipe: str,
+    recipe: str | None,
     image_size: int,
     head_layers: int,
     localizer: str,
@@ -109,6 +110,7 @@ def command(
     cache: Path | None,
     describe: str,
     terms: str,
+    pretrained: str | None,
     *,
     resume: bool,
     sex: bool,
@@ -120,8 +122,8 @@ def command(
 ) -> None:
     """Train a float checkpoint on a labelled folder, split 7:2:1.
 
-    The run's folder gets best.safetensors, last.safetensors, metrics.csv, curve.png and
-    TensorBoard's logs.
+    The run's folder gets best.safetensors, last.safetensors, metrics.csv, progress.json,
+    curve.png and TensorBoard's logs.
     A run that was cut off goes on with --resume, to the result that it would have had.
 
     \b
@@ -136,7 +138,7 @@ def command(
         preprocessing = Preprocessing(image_size, localize=localize, equalize=equalize)
     except ValueError as error:
         raise InputError(str(error)) from error
-    chosen = get_recipe(recipe, **numbers)
+    chosen = get_recipe(recipe or default_recipe(pretrained), pretrained=pretrained, **numbers)
     from bakit.hand.weights import get_localizer
     from bakit.training.fitting import Hardware
     from bakit.training.plan import TrainingPlan
@@ -160,6 +162,9 @@ def command(
     def on_epoch(epoch: Epoch, best: bool) -> None:
         click.echo(epoch_line(epoch, chosen.epochs, best=best), err=True)
 
+    def on_pretrained(layers: Pretrained) -> None:
+        click.echo(f"pretrained weights: {layers}", err=True)
+
     with steps() as on_step:
         checkpoint = train(
             plan,
@@ -168,7 +173,7 @@ def command(
             hardware=hardware,
             cache=cache,
             workers=workers,
-            progress=Progress(on_step, on_epoch, bar=sys.stderr.isatty()),
+            progress=Progress(on_step, on_epoch, on_pretrained, bar=sys.stderr.isatty()),
         )
     if checkpoint is None:  # a process of many, which wrote nothing
         return

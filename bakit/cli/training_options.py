@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     Command = Callable[..., Any]
 
 recipe_option = click.option(
-    "--recipe", type=click.Choice(list(RECIPES)), default="paper", show_default=True, help="Preset."
+    "--recipe",
+    type=click.Choice(list(RECIPES)),
+    help="Preset.  [default: finetune if --pretrained is given, else paper]",
 )
 
 

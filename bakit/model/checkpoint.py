@@ -26,6 +26,8 @@ from bakit.settings import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy.typing as npt
 
     from bakit.hand.weights import Localizer
@@ -37,6 +39,11 @@ SHIPPED = Path(__file__).parents[1] / "weights" / "bakit-rsna100.safetensors"
 """The checkpoint that comes with the package."""
 
 _KEY = "bakit"
+
+
+def is_checkpoint(metadata: Mapping[str, str] | None) -> bool:
+    """Return whether a ``.safetensors`` file with this metadata is a checkpoint of bakit."""
+    return _KEY in (metadata or {})
 
 
 class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -188,7 +195,7 @@ class Checkpoint:
         except (SafetensorError, msgspec.MsgspecError) as error:
             message = f"{path}: not a .safetensors file, or a damaged one"
             raise CheckpointError(message) from error
-        if _KEY not in metadata:
+        if not is_checkpoint(metadata):
             message = f"{path}: a .safetensors file, but not one that bakit train wrote"
             raise CheckpointError(message)
         header = _decode(metadata[_KEY], path)

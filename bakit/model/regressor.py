@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bakit.errors import CheckpointError, InputError
+from bakit.errors import CheckpointError
 from bakit.model.torchvision_ops import torchvision
 from bakit.settings import GREY_MEAN, GREY_SD
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bakit.settings import Architecture
 
 FEATURES = 960
@@ -78,75 +78,6 @@ class Regressor(nn.Module):
         """Return the age in months, ``(N, 1)`` float32; arguments as in ``standardized``."""
         # In float32 also under mixed precision: bfloat16 has steps of a month above 128.
         return self.standardized(image, sex).float() * self.sd_months + self.mean_months
-
-
-def load_backbone(model: Regressor, source: str) -> None:
-    """Fill the backbone, or the whole model, with trained weights.
-
-    Args:
-        model: Changed in place.
-        source: ``"none"``; ``"imagenet"`` for torchvision's weights (downloaded by torchvision); or
-            a file: a state dict of torchvision's ``mobilenet_v3_large`` (``.pth``), or a bakit
-            checkpoint (``.safetensors``), whose head is taken too where its shape fits.
-
-    Raises:
-        InputError: If the file is missing or holds something else, or the download failed.
-    """
-    if source == "none":
-        return
-    if source == "imagenet":
-        models = torchvision.models
-        try:
-            weights = models.MobileNet_V3_Large_Weights.IMAGENET1K_V1.get_state_dict(progress=True)
-        except OSError as error:
-            message = (
-                f"the ImageNet weights could not be downloaded ({error}); fetch the .pth file of "
-                "torchvision's mobilenet_v3_large elsewhere and give its path instead"
-            )
-            raise InputError(message) from error
-    else:
-        weights = _read_weights(Path(source))
-    features = {
-        key.removeprefix("features."): value
-        for key, value in weights.items()
-        if key.startswith("features.")
-    }
-    try:
-        # Checkpoints do not store the counters, which nothing reads at a fixed momentum.
-        counters = {k: v for k, v in model.features.state_dict().items() if "num_batches" in k}
-        model.features.load_state_dict(counters | features)
-    except RuntimeError as error:
-        message = f"{source}: these are not the weights of a MobileNetV3-Large backbone"
-        raise InputError(message) from error
-    own = model.state_dict()
-    rest = {
-        key: value
-        for key, value in weights.items()
-        if not key.startswith(("features.", "classifier."))
-        and key in own
-        and own[key].shape == value.shape
-        and not key.endswith("_months")
-    }
-    model.load_state_dict(rest, strict=False)
-
-
-def _read_weights(path: Path) -> Mapping[str, Tensor]:
-    if not path.is_file():
-        message = f"{path}: no such weights file; use 'imagenet', 'none' or an existing file"
-        raise InputError(message)
-    if path.suffix == ".safetensors":
-        from bakit.model.checkpoint import Checkpoint  # noqa: PLC0415  # only this branch reads one
-
-        return {k: torch.from_numpy(v) for k, v in Checkpoint.read(path).regressor.items()}
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever the pickle reader meets
-        message = f"{path}: not a torch state dict ({type(error).__name__})"
-        raise InputError(message) from error
-    if not isinstance(weights, Mapping):
-        message = f"{path}: holds a {type(weights).__name__}, not a state dict"
-        raise InputError(message)
-    return weights
 
 
 def regressor_from_weights(architecture: Architecture, weights: Mapping[str, Tensor]) -> Regressor:

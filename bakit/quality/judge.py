@@ -10,7 +10,7 @@ from bakit.quality.limits import HandScorer, Quality
 from bakit.quality.measures import box_measures, hand_vector
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from bakit.hand.found import Found, Seen
     from bakit.quality.limits import QualityLimits
@@ -47,19 +47,21 @@ class Judge:
             measures |= self._hands.score(hand_vector(seen, found.scores, pixels))
         return measures
 
-    def age_measures(self, age_months: float, blank_months: float) -> dict[str, float]:
+    def age_measures(
+        self, age_months: float, blank_months: Callable[[], float]
+    ) -> dict[str, float]:
         """Return what the age itself tells about the answer.
 
         Args:
             age_months: The predicted age.
-            blank_months: The age that is predicted for a blank image.
+            blank_months: Returns the age that is predicted for a blank image; called if needed.
         """
         if self._limits is None:
             return {}
         return {
             "age_months": age_months,
             "from_mean_months": abs(age_months - self._limits.mean_months),
-            "from_blank_months": abs(age_months - blank_months),
+            "from_blank_months": abs(age_months - blank_months()),
         }
 
     def judge(self, found: Found, measures: Mapping[str, float]) -> Quality:

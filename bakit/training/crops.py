@@ -24,6 +24,7 @@ from bakit.image.read import decode
 from bakit.phantoms.phantom import draw_labels, make_phantom
 from bakit.processes import cpu_count
 from bakit.training.code import code_digest
+from bakit.training.degrade import degrade
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -80,12 +81,14 @@ class Jitter(NamedTuple):
     Attributes:
         crops: Crops of each image.
         share: How far a side of the box is moved at random, as a share of the box's.
-        seed: Seed of the moves.
+        seed: Seed of the moves and of the degraded copies.
+        degrade: Share of the other crops that are cut from a degraded copy (``degrade``).
     """
 
     crops: int = 1
     share: float = 0.0
     seed: int = 0
+    degrade: float = 0.0
 
 
 ONE_CROP = Jitter()
@@ -184,7 +187,7 @@ def _crops(grey: Grey, place: Place, settings: Preprocessing, jitter: Jitter, in
     generator = np.random.default_rng([jitter.seed, index, 3])
     height, width = grey.shape
     whole = place.box or Box(0, 0, width, height)
-    boxes = [place.box]
+    films = [(grey, place.box)]
     for _ in range(1, jitter.crops):
         x0, y0, x1, y1 = generator.uniform(-jitter.share, jitter.share, 4)
         across, down = whole.x1 - whole.x0, whole.y1 - whole.y0
@@ -194,8 +197,22 @@ def _crops(grey: Grey, place: Place, settings: Preprocessing, jitter: Jitter, in
             min(round(whole.x1 + x1 * across), width),
             min(round(whole.y1 + y1 * down), height),
         )
-        boxes.append(moved)
-    return np.stack([to_bytes(crop(grey, box, place.inverted, settings)) for box in boxes])
+        films.append((grey, moved))
+    if jitter.degrade:
+        draws = np.random.default_rng([jitter.seed, index, 4])  # its own: boxes do not depend on it
+        films[1:] = [_degraded(*film, jitter.degrade, draws) for film in films[1:]]
+    return np.stack([to_bytes(crop(film, box, place.inverted, settings)) for film, box in films])
+
+
+def _degraded(
+    grey: Grey, box: Box | None, share: float, generator: np.random.Generator
+) -> tuple[Grey, Box | None]:
+    """Return a radiograph and its box, or a degraded copy and the box scaled to it."""
+    if generator.random() >= share:
+        return grey, box
+    worse = degrade(grey, generator)
+    shapes = [(film.shape[0], film.shape[1]) for film in (grey, worse)]
+    return worse, box and box.scale(shapes[0], shapes[1])
 
 
 def _cached(

@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from bakit.errors import InputError
 from bakit.training.callbacks import Epoch, History, KeepState, StopEarly
 from bakit.training.module import Training
+from bakit.training.progress import PROGRESS, ProgressFile
 from bakit.training.shared_norm import SharedBatchNorm
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def fit(
         train: The training part.
         validation: The validation part.
         recipe: Numbers of the training.
-        folder: For ``metrics.csv``, ``state.ckpt`` and TensorBoard's ``logs``.
+        folder: For ``metrics.csv``, ``progress.json``, ``state.ckpt`` and TensorBoard's ``logs``.
         seed: Seed of the order and the augmentation.
         hardware: What to train on.
         progress: Whether to show a progress bar.
@@ -155,7 +156,8 @@ def fit(
         os.environ["OMP_NUM_THREADS"] = str(hardware.threads)
     folder.mkdir(parents=True, exist_ok=True)
     history = History(folder / HISTORY, on_epoch)
-    callbacks: list[Callback] = [history, KeepState(folder / STATE, history)]
+    written = ProgressFile(folder / PROGRESS, history, recipe.batch_size)
+    callbacks: list[Callback] = [history, written, KeepState(folder / STATE, history)]
     if recipe.patience:
         callbacks.append(StopEarly("val_mae_months", patience=recipe.patience))
     if progress:
@@ -182,6 +184,7 @@ def fit(
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
             log_every_n_steps=1,
+            gradient_clip_val=recipe.clip_norm or None,
         )
         state = folder / STATE
         _fit(trainer, Training(model, recipe, train, validation, seed), state)

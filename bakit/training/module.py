@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from bakit.errors import InputError
 from bakit.model.regressor import Regressor
 from bakit.training.augment import DRAWS, augment, random_rows
 
@@ -172,6 +173,8 @@ class Training(lightning.LightningModule):
         target = (ages - self.model.mean_months) / self.model.sd_months
         output = self.model.standardized(_channels_last(pixels), sexes)
         loss = _LOSSES[self.recipe.loss](output, target)
+        if not torch.isfinite(loss):
+            raise InputError(self._divergence(loss.item()))
         with torch.no_grad():
             mae = (output - target).abs().mean() * self.model.sd_months
         count = len(ages)
@@ -184,6 +187,16 @@ class Training(lightning.LightningModule):
         self.log("train_loss", loss, **shown)
         self.log("train_mae_months", mae, prog_bar=True, **shown)
         return loss
+
+    def _divergence(self, loss: float) -> str:
+        """Return the message for a loss that is NaN or infinite."""
+        clip = self.recipe.clip_norm
+        lower = f"or --clip-norm (now {clip:g})" if clip else "or clip gradients with --clip-norm 5"
+        return (
+            f"the training diverged: the loss of update {self.trainer.global_step + 1}, in epoch "
+            f"{self.trainer.current_epoch + 1}, is {loss}; lower --learning-rate (now "
+            f"{self.recipe.learning_rate:g}) {lower}, and choose another --out"
+        )
 
     def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
         """Move the average after every update."""

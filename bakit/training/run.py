@@ -20,12 +20,13 @@ from bakit.data.labels import read_samples, split_record
 from bakit.errors import InputError
 from bakit.files import file_sha256, write_file
 from bakit.model.checkpoint import SCHEMA_VERSION, Checkpoint, Header, TrainingRecord
-from bakit.model.regressor import Regressor, load_backbone
+from bakit.model.regressor import Regressor
 from bakit.training.boxes import places_by_id
 from bakit.training.crops import ONE_CROP, Jitter, load_part, phantom_part
 from bakit.training.curve import draw_curve
 from bakit.training.fitting import THIS_MACHINE, Hardware, fit, is_first_process
 from bakit.training.plan import limited, read_parts
+from bakit.training.pretrained import load_backbone
 from bakit.training.scoring import intervals_from, reference_answers, score
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from bakit.training.callbacks import Epoch
     from bakit.training.crops import Part
     from bakit.training.plan import TrainingPlan
+    from bakit.training.pretrained import Pretrained
     from bakit.types import Weights
 
 BEST = "best.safetensors"
@@ -51,11 +53,13 @@ class Progress:
     Attributes:
         on_step: Called with what is being done and the number of images done since the last call.
         on_epoch: Called with each epoch and whether it is the best so far.
+        on_pretrained: Called with the layers that pretrained weights filled, where there are any.
         bar: Whether to show the trainer's own progress bar.
     """
 
     on_step: Callable[[str, int], None] = lambda _what, _count: None
     on_epoch: Callable[[Epoch, bool], None] = lambda _epoch, _best: None
+    on_pretrained: Callable[[Pretrained], None] = lambda _: None
     bar: bool = False
 
 
@@ -79,8 +83,9 @@ def train(
 
     Args:
         plan: What to train.
-        out: Folder of the run: best and last checkpoint, ``metrics.csv``, ``curve.png``,
-            TensorBoard's ``logs``, the plan, and the state that ``resume`` goes on from.
+        out: Folder of the run: best and last checkpoint, ``metrics.csv``, ``progress.json``,
+            ``curve.png``, TensorBoard's ``logs``, the plan, and the state that ``resume`` goes on
+            from.
         resume: Go on with the run in ``out`` if there is one: the result is that of a run that was
             never cut off.
         hardware: What to train on.
@@ -100,7 +105,9 @@ def train(
     read_samples(plan.data)
     torch.manual_seed(plan.seed)
     model = Regressor(plan.architecture)
-    load_backbone(model, plan.recipe.pretrained)
+    pretrained = load_backbone(model, plan.recipe.pretrained)
+    if plan.recipe.pretrained != "none":
+        progress.on_pretrained(pretrained)
     whole, excluded = read_parts(
         plan,
         out,
@@ -192,7 +199,8 @@ def _check_hardware(recipe: Recipe, hardware: Hardware) -> None:
 
 
 def _jitter(plan: TrainingPlan) -> Jitter:
-    return Jitter(plan.recipe.crops, plan.recipe.crop_jitter, plan.seed)
+    recipe = plan.recipe
+    return Jitter(recipe.crops, recipe.crop_jitter, plan.seed, recipe.degrade)
 
 
 def _prepare(

@@ -14,13 +14,14 @@ from bakit.data.labels import split_record
 from bakit.errors import InputError
 from bakit.files import write_file
 from bakit.hand.weights import Localizer
-from bakit.model.regressor import Regressor, load_backbone
+from bakit.model.regressor import Regressor
 from bakit.settings import Architecture
 from bakit.studies.ablate.table import TABLE_2, Measured, PaperRow, Score
 from bakit.training.boxes import places_by_id
 from bakit.training.crops import load_part
 from bakit.training.fitting import HISTORY
 from bakit.training.plan import PLAN, read_parts
+from bakit.training.pretrained import load_backbone
 from bakit.training.run import train
 from bakit.training.scoring import predicted_and_true
 
@@ -268,14 +269,14 @@ def _test_errors(
 ) -> Floats:
     """Return the absolute error of each image in months, ``(N,)``, from what training cached."""
     header = checkpoint.header
-    boxes = places_by_id(
+    places = places_by_id(
         samples,
         header.preprocessing,
         Localizer(header.localizer, checkpoint.localizer, checkpoint.name),
         cache,
         workers=workers,
     )
-    part = load_part(samples, boxes, header.preprocessing, cache)
+    part = load_part(samples, places, header.preprocessing, cache)
     predicted, true = predicted_and_true(checkpoint, part)
     errors: Floats = np.abs(predicted - true)
     return errors

@@ -1,0 +1,78 @@
+"""Worse copies of radiographs: smaller, fainter, compressed.
+
+A radiograph is degraded before it is cropped and equalized, as in practice: an equalized image of
+forty grey levels cannot be imitated from an equalized image of 256.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from bakit.hand.prepare import from_bytes
+
+if TYPE_CHECKING:
+    from bakit.types import Bytes, Grey
+
+_SIDES = (100, 300)
+"""Longest side of a small radiograph, in pixels."""
+
+_LEVELS = (15, 120)
+"""Grey levels of a faint radiograph from its 2nd to its 98th percentile; drawn log-uniformly."""
+
+_GAMMA = 1.3
+"""Strongest exponent of the tone curve, or its inverse."""
+
+_QUALITIES = (40, 96)
+"""JPEG qualities, the upper end excluded."""
+
+_FAINT_QUALITY = 75
+"""Lowest JPEG quality of a faint radiograph: lower ones would erase its few levels."""
+
+
+def degrade(grey: Grey, generator: np.random.Generator) -> Grey:
+    """Return a worse copy of a radiograph.
+
+    The tone curve always changes a little. Half of the copies are smaller, half are faint, half
+    went through JPEG.
+
+    Args:
+        grey: ``(H, W)`` float32 in 0..1.
+        generator: Draws the changes; the same state gives the same copy.
+
+    Returns:
+        ``(H', W')`` float32 in 0..1, multiples of 1/255; smaller than the original or of its size.
+    """
+    # Picking pixels without averaging is how some public sets were shrunk.
+    is_small, is_faint, is_compressed, is_picked = generator.random(4) < (0.5, 0.5, 0.5, 0.25)
+    side, quality = (int(generator.integers(*bounds)) for bounds in (_SIDES, _QUALITIES))
+    levels = math.exp(generator.uniform(math.log(_LEVELS[0]), math.log(_LEVELS[1])))
+    base, exponent = generator.random(), _GAMMA ** generator.uniform(-1, 1)
+    if is_small:
+        grey = _shrink(grey, side, cv2.INTER_NEAREST if is_picked else cv2.INTER_AREA)
+    low, high = float(grey.min()), float(grey.max())
+    tones = ((grey - low) / max(high - low, 1e-6)).clip(0, 1) ** exponent
+    if is_faint:
+        low, high = np.percentile(tones, (2, 98))
+        step = levels / 255
+        tones = (tones - low) / max(high - low, step) * step + base * (1 - step)
+    pixels: Bytes = np.rint(tones.clip(0, 1) * 255).astype(np.uint8)
+    if is_compressed:
+        least = _FAINT_QUALITY if is_faint else 0
+        flags = [cv2.IMWRITE_JPEG_QUALITY, max(quality, least)]
+        _, data = cv2.imencode(".jpg", pixels, flags)
+        pixels = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)  # type: ignore[assignment]
+    return from_bytes(pixels)
+
+
+def _shrink(grey: Grey, side: int, method: int) -> Grey:
+    """Shrink to that longest side; a smaller image is returned unchanged."""
+    height, width = grey.shape
+    scale = side / max(height, width)
+    if scale >= 1:
+        return grey
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    return cv2.resize(grey, size, interpolation=method).astype(np.float32, copy=False)

@@ -1,0 +1,48 @@
+"""Hands in many images: box and polarity, remembered between runs."""
+
+import cv2
+import msgspec
+import numpy as np
+
+from bakit.export.onnx.localizer import localizer_model
+from bakit.export.onnx.writer import serialize
+from bakit.hand.found import Place
+from bakit.hand.unrolled import initial_weights
+from bakit.hand.weights import get_localizer
+from bakit.image.box import Box
+from bakit.image.read import decode
+from bakit.phantoms import make_phantom, write_phantoms
+from bakit.settings import UnrolledSettings
+from bakit.training.boxes import find_places
+
+TINY = UnrolledSettings(size=32, features=4, labels=4, steps=2)
+
+
+def test_hands_are_remembered(tmp_path):
+    folder = write_phantoms(tmp_path / "data", 3, height=96)
+    paths = sorted((folder / "images").iterdir())
+    model = serialize(localizer_model(initial_weights(TINY), TINY))
+    cache = tmp_path / "hands.json"
+    first = find_places(paths, model, TINY, cache, workers=1)
+    remembered = msgspec.json.decode(cache.read_bytes())
+    # Changed on purpose: only a remembered hand can come back like this.
+    other = Place(Box(1, 2, 3, 4), inverted=True)
+    cache.write_bytes(msgspec.json.encode(dict.fromkeys(remembered, other)))
+
+    second = find_places(paths, model, TINY, cache, workers=1)
+
+    assert len(first) == 3
+    assert second == [other] * 3
+
+
+def test_polarity_is_found_with_the_box(tmp_path):
+    film = make_phantom(3, height=300)
+    paths = [tmp_path / "film.png", tmp_path / "negative.png"]
+    grey = np.rint(decode(film.image) * 255).astype(np.uint8)
+    for path, pixels in zip(paths, (grey, 255 - grey), strict=True):
+        cv2.imwrite(str(path), pixels)
+    student = get_localizer("student")
+    model = serialize(localizer_model(student.weights, student.settings))
+    found = find_places(paths, model, student.settings, tmp_path / "hands.json", workers=1)
+    assert [hand.inverted for hand in found] == [False, True]
+    assert all(hand.box.iou(film.box) > 0.7 for hand in found)
