@@ -3,13 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format docs clean
 
-# The demo runs in an environment of its own, without torch: what an edge engineer has.
+# The demo runs in its own environment, without torch.
 demo: .venv-demo/installed
 	.venv-demo/bin/bakit demo
 
-# A process a core: the tests of a file stay together, since they share what is slow to make.
+# One process a core. The tests of a file stay together: they share slow fixtures.
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
@@ -23,7 +23,12 @@ format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# One build of torch for everybody: another release may bring gigabytes of CUDA libraries.
+# The generated pages; tests fail when they are out of date.
+docs: $(VENV)/installed
+	$(BIN)/python docs/make_architecture.py
+	$(BIN)/python docs/make_api.py
+
+# A fixed build of torch: another release may install gigabytes of CUDA libraries.
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet "torch==2.13.0" --editable ".[dev]"

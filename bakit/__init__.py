@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from bakit.targets import Target, get_target
     from bakit.types import Precision
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # ONNX Runtime from 1.3x on writes an identifier into the home folder and reports its use to its
-# makers, unless this is set before it is imported. What reads children's radiographs does neither.
+# makers, unless this is set before it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOME = {
@@ -86,5 +86,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """List the public names, imported or not."""
+    """List the public names."""
     return sorted([*globals(), *__all__])

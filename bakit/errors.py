@@ -2,24 +2,34 @@
 
 * BakitError                    exit status 2 on the command line
   + InputError                  a file, an option or a value is wrong
-    - ImageError                an image that cannot be read or used
-    - LabelsError               a data folder whose labels cannot be used
-  + CheckpointError             a float checkpoint is damaged or not ours
+    - ImageError                an image cannot be read or used
+    - LabelsError               the labels of a data folder cannot be used
+  + CheckpointError             a float checkpoint is damaged or not from bakit
   + BundleError                 a bundle is damaged, unknown or was changed
-  + UnsupportedTargetError      the target is unknown, or cannot do what was asked
-  + VerificationError           exported numbers differ from the float model's; status 1
+  + UnsupportedTargetError      the target is unknown or does not support the request
+  + VerificationError           exported predictions differ from the float model's; status 1
   + MissingBackendError         a library is not installed; status 3
-    - MissingProgramError       a program, or what no pip install brings
+    - MissingProgramError       a program is missing that pip does not install
 
-Catch ``BakitError`` to catch them all. Every message says what would be right.
+Catch ``BakitError`` to catch them all. Every message says how to fix the error.
 """
+
+DISTRIBUTION = "bakit-edge"
+"""Name of the installable package. ``bakit`` on the package index is another project."""
+
+
+def install_command(extra: str = "", *, upgrade: bool = False) -> str:
+    """Return the pip command that installs bakit, with ``extra`` (names separated by commas)."""
+    options = "-U " if upgrade else ""
+    package = f"'{DISTRIBUTION}[{extra}]'" if extra else DISTRIBUTION
+    return f"pip install {options}{package}"
 
 
 class BakitError(Exception):
-    """Base class of the errors that a caller may want to catch.
+    """Base class of bakit's errors.
 
     Attributes:
-        exit_status: What the command line exits with.
+        exit_status: Exit status of the command line.
     """
 
     exit_status = 2
@@ -30,11 +40,11 @@ class InputError(BakitError):
 
 
 class ImageError(InputError):
-    """An image cannot be read or cannot be used."""
+    """An image cannot be read or used."""
 
 
 class LabelsError(InputError):
-    """A data folder's labels cannot be used."""
+    """The labels of a data folder cannot be used."""
 
 
 class CheckpointError(BakitError):
@@ -46,7 +56,7 @@ class BundleError(BakitError):
 
 
 class UnsupportedTargetError(BakitError):
-    """The target is unknown, or cannot do what was asked."""
+    """The target is unknown or does not support the request."""
 
 
 class VerificationError(BakitError):
@@ -56,16 +66,16 @@ class VerificationError(BakitError):
 
 
 class MissingBackendError(BakitError):
-    """A library that is needed here is not installed."""
+    """A required library is not installed."""
 
     exit_status = 3
 
     def __init__(self, need: str, extra: str) -> None:
-        super().__init__(f"{need} needs: pip install 'bakit[{extra}]'")
+        super().__init__(f"{need} needs: {install_command(extra)}")
 
 
 class MissingProgramError(MissingBackendError):
-    """A program, or files that no ``pip install`` brings, are needed here."""
+    """A required program or file is missing, and pip does not install it."""
 
     def __init__(self, need: str, command: str) -> None:
         BakitError.__init__(self, f"{need}: {command}")

@@ -139,7 +139,7 @@ class Runtime(Closing):
             ImageError: If the image cannot be used.
             InputError: If ``sex`` is neither M nor F, is not given at all, or is not what the
                 DICOM header says.
-            MissingBackendError: If it is a DICOM file and ``bakit[dicom]`` is not installed.
+            MissingBackendError: If it is a DICOM file and the extra ``dicom`` is not installed.
         """
         if sex is not None:
             is_male(sex)

@@ -2,7 +2,7 @@
 
     python docs/make_api.py
 
-``tests/test_api_reference.py`` fails when the file is not what this writes.
+``tests/test_api_reference.py`` fails when the file differs from the output of this script.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from pathlib import Path
 import msgspec
 
 MODULES = {
-    "bakit": "What an app embeds.",
+    "bakit": "For apps.",
     "bakit.bench": "Measuring bundles, and gating the measurements.",
     "bakit.export": "From a checkpoint to a bundle.",
 }
 HEAD = """# API reference
 
-Made from the docstrings by `python docs/make_api.py`. [embedding.md](embedding.md) says which of
-these names are stable, and shows them at work.
+Made from the docstrings by `python docs/make_api.py`. [embedding.md](embedding.md) lists the
+stable names and has examples.
 """
 SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|Yields|Examples|Note):$")
 ITEM = re.compile(r"^(\*{0,2}[\w., ]+): (.*)$")
@@ -62,7 +62,7 @@ def is_documented(member: object) -> bool:
 
 
 def bases(kind: type) -> str:
-    """Return an error's parent, or what a class is made with."""
+    """Return an error's parent, or the arguments of a class."""
     if issubclass(kind, Exception):
         return f"({kind.__mro__[1].__name__})"
     if issubclass(kind, (msgspec.Struct, tuple, Enum)) or dataclasses.is_dataclass(kind):

@@ -197,7 +197,8 @@ def _write_golden(checkpoint: Checkpoint, folder: Path) -> tuple[Golden, ...]:
     blank = np.zeros((size, size), np.float32)
     accepted: list[_Candidate] = []
     others: list[_Candidate] = []
-    for seed in GOLDEN_SEEDS:
+    # Without limits there is nothing to choose by.
+    for seed in GOLDEN_SEEDS if header.quality else GOLDEN_SEEDS[:GOLDENS]:
         phantom = make_phantom(seed, height=GOLDEN_HEIGHT)
         data = cv2.imencode(".png", phantom.image)[1].tobytes()
         grey = decode(data)

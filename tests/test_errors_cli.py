@@ -304,19 +304,19 @@ def test_a_missing_library_names_its_extra(bare, command, extra):
     status, out, line, exception = bare[command]
     assert (status, out, exception) == (3, "", "SystemExit(3)")
     assert line.startswith("bakit: ")
-    assert line.endswith(f" needs: pip install 'bakit[{extra}]'\n")
+    assert line.endswith(f" needs: pip install 'bakit-edge[{extra}]'\n")
     assert line.count("\n") == 1
 
 
 def test_doctor_lists_what_is_missing(bare):
     status, out, line, _ = bare["doctor"]
     assert (status, line) == (0, "")
-    assert "onnx, run: target 'onnx' needs: pip install 'bakit[ort]'\n" in out
-    assert "onnx, export: target 'onnx' needs: pip install 'bakit[export]'\n" in out
-    assert "openvino, run: target 'openvino' needs: pip install 'bakit[openvino]'\n" in out
-    need = "target 'openvino' needs: pip install 'bakit[export,openvino]'"
+    assert "onnx, run: target 'onnx' needs: pip install 'bakit-edge[ort]'\n" in out
+    assert "onnx, export: target 'onnx' needs: pip install 'bakit-edge[export]'\n" in out
+    assert "openvino, run: target 'openvino' needs: pip install 'bakit-edge[openvino]'\n" in out
+    need = "target 'openvino' needs: pip install 'bakit-edge[export,openvino]'"
     assert f"openvino, export: {need}\n" in out
-    assert "torch, run: target 'torch' needs: pip install 'bakit[train]'\n" in out
+    assert "torch, run: target 'torch' needs: pip install 'bakit-edge[train]'\n" in out
 
 
 def test_a_bug_in_a_backend_is_not_called_a_missing_library(fake_target):
@@ -326,7 +326,7 @@ def test_a_bug_in_a_backend_is_not_called_a_missing_library(fake_target):
 
     with pytest.raises(ModuleNotFoundError, match=r"bakit\.backends\.gone"):
         replace(FAKE, backend="bakit.backends.gone").load_backend()
-    with pytest.raises(MissingBackendError, match=r"bakit\[ort\]"):
+    with pytest.raises(MissingBackendError, match=r"bakit-edge\[ort\]"):
         replace(FAKE, backend="somebodys_library.gone").load_backend()
 
 

@@ -405,7 +405,7 @@ def test_no_matplotlib_is_said_before_the_long_work(
     line = refused(
         "evaluate", labelled.folder, "--bundle", fake_bundle, "--plots", "plots", status=3
     )
-    assert line == "bakit: drawing plots needs: pip install 'bakit[report]'"
+    assert line == "bakit: drawing plots needs: pip install 'bakit-edge[report]'"
 
 
 def test_no_usable_image(refused, fake_bundle, tmp_path):

@@ -237,7 +237,7 @@ def test_a_file_of_a_newer_openvino(refused, bundle):
     path.write_text(path.read_text().replace('version="opset1"', 'version="opset99"'))
     reseal(bundle, path.name)
     line = refused("verify", bundle)
-    assert line.endswith("; a newer OpenVINO wrote it: pip install -U 'bakit[openvino]'")
+    assert line.endswith("; a newer OpenVINO wrote it: pip install -U 'bakit-edge[openvino]'")
 
 
 def test_a_missing_library_names_its_extra(exported, checkpoint, labelled, tmp_path):
@@ -263,7 +263,7 @@ def test_a_missing_library_names_its_extra(exported, checkpoint, labelled, tmp_p
             assert (done.returncode, done.stdout, done.stderr) == (
                 3,
                 "",
-                f"bakit: target 'openvino' needs: pip install 'bakit[{extra}]'\n",
+                f"bakit: target 'openvino' needs: pip install 'bakit-edge[{extra}]'\n",
             )
     assert list(tmp_path.iterdir()) == []
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
+from email.parser import Parser
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from click.testing import CliRunner
 
 import bakit
 from bakit.cli import COMMANDS, main
+from bakit.errors import DISTRIBUTION, install_command
 from bakit.model.checkpoint import SHIPPED
 
 ROOT = Path(__file__).parents[1]
@@ -39,12 +43,12 @@ def setting(table: str, key: str) -> str:
 
 
 def test_every_package_is_listed():
-    folders = ["bakit", *(f"bakit/{folder}" for folder in MAPPED)]
-    found = {
-        ".".join(path.parent.relative_to(ROOT).parts)
-        for folder in folders  # links are not followed by rglob
-        for path in (ROOT / folder).rglob("__init__.py")
-    }
+    linked = {ROOT / "bakit" / folder for folder in MAPPED}
+    found = set()
+    for file in (path for folder in ("bakit", *MAPPED) for path in (ROOT / folder).rglob("*.py")):
+        if file.name == "__init__.py" and not linked & set(file.parents):
+            parts = file.parent.relative_to(ROOT).parts
+            found.add(".".join(parts if parts[0] == "bakit" else ("bakit", *parts)))
     assert set(re.findall(r'"(.*?)"', setting("tool.setuptools", "packages"))) == found
 
 
@@ -147,3 +151,67 @@ def test_an_unknown_name_is_an_attribute_error():
 def test_the_version_is_the_package_s():
     result = CliRunner().invoke(main, ["--version"])
     assert result.stdout.endswith(f" {bakit.__version__}\n")
+
+
+def tracked():
+    """Return the paths of the files that git tracks, without links."""
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    names = listing.stdout.decode().split("\0")[:-1]
+    return [name for name in names if (ROOT / name).is_file()]
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory):
+    """Build a source distribution of the tracked files; return its members by path."""
+    pytest.importorskip("setuptools", "77")
+    source = tmp_path_factory.mktemp("source")
+    for name in tracked():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, source / name)
+    code = "from setuptools import build_meta; build_meta.build_sdist('dist')"
+    subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, check=True)
+    (archive,) = (source / "dist").iterdir()
+    assert archive.name == f"bakit_edge-{bakit.__version__}.tar.gz"
+    with tarfile.open(archive) as tar:
+        members = [member for member in tar.getmembers() if member.isfile()]
+        return {m.name.split("/", 1)[1]: tar.extractfile(m).read() for m in members}
+
+
+def test_the_sdist_holds_every_tracked_file(sdist):
+    generated = {"PKG-INFO", "setup.cfg"}
+    packed = {name for name in sdist if not name.startswith("bakit_edge.egg-info/")} - generated
+    assert packed == set(tracked()) - {".gitignore"}
+
+
+def test_the_metadata_names_distribution_version_and_licenses(sdist):
+    about = Parser().parsestr(sdist["PKG-INFO"].decode())
+    assert (about["Name"], about["Version"]) == (DISTRIBUTION, bakit.__version__)
+    assert about["License-Expression"] == "Apache-2.0 AND LicenseRef-RSNA-noncommercial-research"
+    assert about.get_all("License-File") == ["LICENSE", "bakit/weights/LICENSE.txt"]
+    assert about["Author"] == "The bakit authors"
+    urls = dict(url.split(", ") for url in about.get_all("Project-URL"))
+    assert f'{DISTRIBUTION}[ort] @ git+{urls["Source"]}"' in (ROOT / "README.md").read_text("utf-8")
+
+
+def test_the_changelog_dates_this_version():
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    newest = re.search(r"^## \[(\d.*?)\] - \d{4}-\d\d-\d\d$", text, re.MULTILINE)
+    assert newest[1] == bakit.__version__
+
+
+def test_install_commands():
+    assert install_command() == "pip install bakit-edge"
+    assert install_command("ort") == "pip install 'bakit-edge[ort]'"
+    assert install_command("ort", upgrade=True) == "pip install -U 'bakit-edge[ort]'"
+
+
+def test_no_file_installs_another_project_s_package():
+    """``pip install bakit`` would install it."""
+    wrong = re.compile(r"""pip install (-\S+ )*['"]?bakit(?!-edge)\b|\bbakit\[""")
+    texts = {".md", ".py", ".toml", ".yml", ".html", ".j2", ".mjs"}
+    for name in tracked():
+        if Path(name).suffix in texts and name != "tests/test_packaging.py":
+            found = wrong.search((ROOT / name).read_text("utf-8"))
+            assert not found, f"{name}: {found[0]}"

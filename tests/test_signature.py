@@ -88,7 +88,7 @@ def test_keys_that_are_none(refused, fake_bundle, keys, tmp_path):
 
 def test_without_the_library_the_extra_is_named(fake_bundle, keys, monkeypatch):
     monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
-    with pytest.raises(MissingBackendError, match=r"bakit\[sign\]"):
+    with pytest.raises(MissingBackendError, match=r"bakit-edge\[sign\]"):
         Bundle.read(fake_bundle, keys[1])
 
 

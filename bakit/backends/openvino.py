@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bakit.errors import BundleError
+from bakit.errors import BundleError, install_command
 from bakit.session import Closing
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ class OpenVinoSession(Closing):
             reason = str(error).strip().splitlines()[-1]  # before it: where in OpenVINO's source
             message = f"{model}: OpenVINO {version} cannot load it: {reason}"
             if "unsupported opset" in reason:
-                message += "; a newer OpenVINO wrote it: pip install -U 'bakit[openvino]'"
+                upgrade = install_command("openvino", upgrade=True)
+                message += f"; a newer OpenVINO wrote it: {upgrade}"
             raise BundleError(message) from error
         self.int8_share = int8_share(compiled) if types & _INT8 else 0.0
         computed = "int8" if self.int8_share else ("f16" if half else "f32")

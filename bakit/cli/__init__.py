@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from bakit import __version__
 from bakit.errors import BakitError, MissingBackendError
 
 # One line a command, so that --help imports none of them.
@@ -92,9 +93,9 @@ class _LazyGroup(click.Group):
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="bakit")
+@click.version_option(__version__, prog_name="bakit")
 def main() -> None:
-    """Put a bone-age model onto edge hardware, and prove that it still works there.
+    """Ship a bone-age model to edge hardware, and prove that it lost no accuracy on the way.
 
     \b
     Example:

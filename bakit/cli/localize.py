@@ -14,7 +14,7 @@ import click
     default="student",
     show_default=True,
     help="student, unrolled (the paper's steps on the image), or a file of bakit "
-    "distill. Needs bakit[export].",
+    "distill. Needs the extra export.",
 )
 @click.option(
     "--bundle", type=click.Path(path_type=Path), help="A bundle whose localizer runs instead."

@@ -78,7 +78,7 @@ def read_radiograph(source: Image) -> Radiograph:
         ImageError: If it is missing, not an image, cut short, smaller than 16 pixels, blank, or
             holds NaN or values outside 0..1; or if a file is of another kind or too large
             (``bakit.image.bounds``).
-        MissingBackendError: If it is a DICOM file and ``bakit[dicom]`` is not installed.
+        MissingBackendError: If it is a DICOM file and the extra ``dicom`` is not installed.
     """
     if isinstance(source, np.ndarray):
         return _radiograph(source, "the array")

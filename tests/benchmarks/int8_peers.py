@@ -204,7 +204,7 @@ def with_openvino(
     try:
         from bakit.backends.openvino import OpenVinoSession, openvino
     except ModuleNotFoundError:
-        return [], "Without OpenVINO and nncf: pip install 'bakit[openvino]' nncf"
+        return [], "Without OpenVINO and nncf: pip install 'bakit-edge[openvino]' nncf"
     bundle = export_bundle(checkpoint, "openvino", Precision.FP32, folder / "openvino-fp32")
     models = [opened(bundle, threads, "float")]
     try:

@@ -216,5 +216,5 @@ def test_without_jinja_the_extra_is_named(monkeypatch):
     monkeypatch.delitem(sys.modules, "bakit.bench.render.page", raising=False)
     monkeypatch.delattr(bakit.bench.render, "page", raising=False)
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    with pytest.raises(MissingBackendError, match=r"bakit\[report\]"):
+    with pytest.raises(MissingBackendError, match=r"bakit-edge\[report\]"):
         check_html()
