@@ -1,12 +1,14 @@
-"""Types that many modules name."""
+"""Types that many modules name, and progress callbacks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Sized
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+Item = TypeVar("Item")
 
 Grey: TypeAlias = npt.NDArray[np.float32]
 """Grey values, float32 in 0..1."""
@@ -28,3 +30,26 @@ OnProgress: TypeAlias = Callable[[str, float, "float | None"], None]
 
 The unit is the step's own, such as images; a share of a step has the total 1.
 """
+
+
+def silent(step: str, done: float, total: float | None) -> None:
+    """Report no progress."""
+    del step, done, total
+
+
+def track(
+    items: Iterable[Item], step: str, on_progress: OnProgress, total: int | None = None
+) -> Iterator[Item]:
+    """Yield items and report each one when the next is asked for.
+
+    Args:
+        items: What to yield.
+        step: Name of the step.
+        on_progress: Called after each item.
+        total: Number of items; known without it where ``items`` has a length.
+    """
+    if isinstance(items, Sized):
+        total = len(items)
+    for done, item in enumerate(items, start=1):
+        yield item
+        on_progress(step, done, total)

@@ -1,19 +1,35 @@
-"""Search for the INT8 recipe that keeps the ages, by trying.
-
-The search knows nothing of graphs and images: a ``Bench`` builds and measures what it asks for.
-"""
+"""Search for the INT8 recipe that keeps the ages: ``search`` decides, ``Workbench`` measures."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
+import numpy as np
 
+from bakit.backends.ort import OrtSession
+from bakit.calib.bias import correct_biases
 from bakit.calib.methods import METHODS
+from bakit.calib.ranges import ranges_from, statistics_of
+from bakit.calib.statistics import Statistics
+from bakit.export.onnx.equalize import equalize
+from bakit.export.onnx.int8 import int8_share, layer_names, quantize
+from bakit.export.onnx.regressor import regressor_model
+from bakit.export.onnx.writer import serialize
+from bakit.files import sha256, write_file
 from bakit.settings import Int8Recipe
+from bakit.types import silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from onnx import ModelProto
+
+    from bakit.calib.dataset import CalibrationSet
+    from bakit.model.checkpoint import Checkpoint
+    from bakit.settings import Ranges
+    from bakit.types import Floats, OnProgress
 
 ALWAYS_FLOAT: Final = ("age_months", "head/sex")
 """The output is months, and the sex is one number: nothing to gain from 256 levels."""
@@ -23,6 +39,11 @@ WORTH: Final = 0.99
 
 SENSITIVITY_SAMPLES: Final = 100
 """Images that each layer's sensitivity is measured on."""
+
+CORRECTION_SAMPLES = 64
+"""Calibration images that biases are corrected on."""
+
+TRIALS = "trials.jsonl"
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -107,17 +128,133 @@ class Outcome(NamedTuple):
     met: bool
 
 
-class Bench(Protocol):
-    """What builds and measures a choice."""
+class Workbench:
+    """Builds and measures recipes of one checkpoint for ``search``.
 
-    layers: Sequence[str]
+    Args:
+        checkpoint: The float checkpoint.
+        calibration: Images that ranges are gathered on.
+        validation: Images that recipes are judged on.
+        work: Folder that keeps statistics and trials; a search that is cut off goes on from there.
+        on_progress: Called after each trial, image and layer.
+
+    Attributes:
+        layers: Names of the layers that can be quantized.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        calibration: CalibrationSet,
+        validation: CalibrationSet,
+        work: Path,
+        on_progress: OnProgress = silent,
+    ) -> None:
+        self._checkpoint = checkpoint
+        self._calibration = calibration
+        self._validation = list(validation)
+        self._true_months = np.array([sample.age_months for sample in validation.samples])
+        self._work = work
+        self._on_progress = on_progress
+        self._tried = 0
+        self._model = regressor_model(checkpoint)
+        self._statistics: dict[bool, Statistics] = {}
+        self._identity = [checkpoint.weights_sha256, calibration.digest, validation.digest]
+        self._known = self._read_trials()
+        self._float_months = self._ages(self._model, len(self._validation))
+        self.layers: Sequence[str] = layer_names(self._model)
 
     def attempt(self, choice: Choice, samples: int | None = None) -> Trial:
         """Measure a choice on the first ``samples`` validation images, or on all."""
-        ...
+        count = min(samples or len(self._validation), len(self._validation))
+        key = self._key(choice, count)
+        if key not in self._known:
+            model = quantize(self._model, self.ranges(choice))
+            changes = self._ages(model, count) - self._float_months[:count]
+            true, float_months = self._true_months[:count], self._float_months[:count]
+            drift = (
+                np.abs(float_months + changes - true).mean() - np.abs(float_months - true).mean()
+            )
+            trial = Trial(
+                choice,
+                count,
+                float(drift),
+                float(np.abs(changes).mean()),
+                float(np.percentile(np.abs(changes), 99)),
+                int8_share(model),
+            )
+            self._remember(key, trial)
+        self._tried += 1
+        self._on_progress("trying recipes", self._tried, None)
+        return self._known[key]
+
+    def ranges(self, choice: Choice) -> Ranges:
+        """Return the ranges of a choice, with its recipe and its biases."""
+        made = ranges_from(
+            self._checkpoint, self._calibration, self._seen(choice.recipe.equalize), choice.method
+        )
+        made = msgspec.structs.replace(made, recipe=choice.recipe)
+        if not choice.corrected:
+            return made
+        key = self._key(choice, 0)
+        path = self._work / f"biases-{key}.json"
+        if path.is_file():
+            biases = msgspec.json.decode(path.read_bytes(), type=dict[str, tuple[float, ...]])
+            return msgspec.structs.replace(made, biases=biases)
+        feeds = list(self._calibration)[:: max(1, len(self._calibration) // CORRECTION_SAMPLES)]
+        made = correct_biases(self._model, made, feeds, self._on_progress)
+        write_file(path, msgspec.json.encode(made.biases))
+        return made
+
+    def _seen(self, equalized: bool) -> Statistics:  # a key
+        if equalized not in self._statistics:
+            key = sha256(" ".join([*self._identity[:2], str(equalized)]).encode())[:16]
+            path = self._work / f"statistics-{key}.npz"
+            if path.is_file():
+                self._statistics[equalized] = Statistics.read(path)
+            else:
+                model = equalize(self._model) if equalized else self._model
+                seen = statistics_of(self._checkpoint, model, self._calibration, self._on_progress)
+                seen.write(path)
+                self._statistics[equalized] = seen
+        return self._statistics[equalized]
+
+    def _ages(self, model: ModelProto, count: int) -> Floats:
+        """Return the ages of the first ``count`` validation images in months."""
+        names = [item.name for item in model.graph.input]
+        with OrtSession(serialize(model), threads=1) as session:
+            return np.array(
+                [
+                    session.run({name: feeds[name] for name in names})["age_months"].item()
+                    for feeds in self._validation[:count]
+                ]
+            )
+
+    def _key(self, choice: Choice, count: int) -> str:
+        parts = [*self._identity, str(count), msgspec.json.encode(choice).decode()]
+        return sha256("\n".join(parts).encode())[:16]
+
+    def _read_trials(self) -> dict[str, Trial]:
+        path = self._work / TRIALS
+        if not path.is_file():
+            return {}
+        known = {}
+        for line in path.read_bytes().splitlines():
+            try:
+                key, trial = msgspec.json.decode(line, type=tuple[str, Trial])
+            except msgspec.MsgspecError:  # the last line of a search that was cut off
+                continue
+            known[key] = trial
+        return known
+
+    def _remember(self, key: str, trial: Trial) -> None:
+        self._known[key] = trial
+        self._work.mkdir(parents=True, exist_ok=True)
+        with (self._work / TRIALS).open("ab") as file:
+            file.write(msgspec.json.encode((key, trial)) + b"\n")
 
 
-def search(bench: Bench, limits: Limits) -> Outcome:
+def search(bench: Workbench, limits: Limits) -> Outcome:
     """Try range methods, changes of the recipe, and floats for the most sensitive layers.
 
     1. Everything that can be is INT8, with each range method: the least mean change wins. Then one
@@ -172,7 +309,7 @@ def _refine(recipe: Int8Recipe, attempt: Callable[[Choice], Trial]) -> Trial:
     return best
 
 
-def _only(layer: str, choice: Choice, bench: Bench) -> Choice:
+def _only(layer: str, choice: Choice, bench: Workbench) -> Choice:
     """Return a choice with one layer in INT8, biases as they are."""
     others = tuple(sorted(set(bench.layers) - {layer}))
     recipe = msgspec.structs.replace(choice.recipe, float_layers=others)

@@ -69,7 +69,7 @@ def done(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("ablate") / "out"
     told = []
     watch = Watch(
-        lambda count: told.append(("checked", count)),
+        lambda step, *_: told.append(("checked", step)),
         lambda outlook: told.append(("outlook", [run.name for run in outlook.runs])),
         lambda run: Progress(on_epoch=lambda epoch, _: told.append((run.name, epoch.epoch))),
         lambda run, outcome: told.append(("end", run.name, outcome)),
@@ -215,7 +215,7 @@ def test_a_limit_keeps_sexes_ages_and_the_other_parts(data):
 
 
 def test_what_is_told(done):
-    assert done[2][:24] == [("checked", 1)] * 24
+    assert done[2][:24] == [("checked", "checking images")] * 24
     assert [item for item in done[2] if item[0] != "checked"] == [
         ("outlook", ["full-96", "no-sex-96"]),
         ("full-96", 1),

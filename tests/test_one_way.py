@@ -104,7 +104,7 @@ def test_golden_images_are_accepted_and_repeat_the_manifest(bundle, runtime):
 
 
 def test_calibration(runtime, inverted, ages):
-    from bakit.calib.calibrate import load_images
+    from bakit.calib.dataset import load_images
 
     for sample, feeds in zip(
         inverted, load_images(Checkpoint.read(SHIPPED), inverted), strict=True

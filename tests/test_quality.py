@@ -209,7 +209,9 @@ def test_limits_are_learned_measured_and_kept(tmp_path, checkpoint):
     found = loaded.with_localizer(get_localizer("student")).write(tmp_path / "s.safetensors")
     out = tmp_path / "with.safetensors"
     steps = []
-    written = qualify_file(found.path, folder, out, small, on_step=lambda s, n: steps.append(s))
+    written = qualify_file(
+        found.path, folder, out, small, on_progress=lambda step, *_: steps.append(step)
+    )
     learned = written.header.quality
     assert written.weights_sha256 == found.weights_sha256
     assert learned.good.samples == 11

@@ -22,10 +22,9 @@ from bakit.settings import Precision
 from bakit.studies.evaluate.document import Data, Model
 from bakit.studies.evaluate.run import choose_images
 from bakit.studies.stress import perturb
-from bakit.studies.stress.document import Condition, Stress
 from bakit.studies.stress.perturb import KINDS, perturbations
 from bakit.studies.stress.plots import stress_figure
-from bakit.studies.stress.run import stress
+from bakit.studies.stress.run import Condition, Stress, stress
 
 GREYS = hnp.arrays(
     np.float32,

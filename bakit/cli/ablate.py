@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bakit.cli.tables import new_console, new_table, print_line, safe
-from bakit.cli.training_options import (
-    accelerator_options,
-    data_options,
-    epoch_line,
-    localizer_option,
-    preparation_options,
-    recipe_option,
-)
+from bakit.cli.training_options import make_plan, make_progress, recipe_option, training_options
 from bakit.recipes import get_recipe
 from bakit.studies.ablate.table import TABLE_2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from bakit.studies.ablate.run import Outlook, Watch
     from bakit.studies.ablate.runs import Run
     from bakit.studies.ablate.table import Ablation, Measured
-    from bakit.training.callbacks import Epoch
     from bakit.training.run import Progress
+    from bakit.types import OnProgress
 
 
 @click.command("ablate")
@@ -55,11 +46,7 @@ if TYPE_CHECKING:
     help="What pretrained rows start from, whatever the preset says (scratch says none): imagenet, "
     "none, or a file: of torchvision's weights, or a bakit checkpoint.",
 )
-@localizer_option
-@data_options
-@accelerator_options
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.")
-@preparation_options
+@training_options
 @click.option("--json", "as_json", is_flag=True, help="Print ablation.json, and nothing else.")
 def command(
     data: Path,
@@ -73,19 +60,10 @@ def command(
     learning_rate: float | None,
     phantoms: int | None,
     pretrained: str,
-    localizer: str,
-    exclude: tuple[Path, ...],
-    split_seed: int,
-    seed: int,
-    accelerator: Literal["auto", "cpu", "gpu"],
-    precision: Literal["auto", "32", "bf16", "16"],
-    threads: int | None,
-    workers: int | None,
-    cache: Path | None,
     *,
     resume: bool,
-    skip_unreadable: bool,
     as_json: bool,
+    **options: Any,  # noqa: ANN401  # of training_options
 ) -> None:
     """Train the rows of the paper's Table 2 on a labelled folder and compare.
 
@@ -114,36 +92,24 @@ def command(
     )
     import msgspec
 
-    from bakit.cli.progress import steps
-    from bakit.hand.weights import get_localizer
+    from bakit.cli.progress import progress
     from bakit.settings import Architecture, Preprocessing
     from bakit.studies.ablate.run import ablate
     from bakit.training.fitting import Hardware
-    from bakit.training.plan import TrainingPlan
 
-    base = TrainingPlan(
-        data=data,
-        recipe=chosen,
-        architecture=Architecture(),
-        preprocessing=Preprocessing(),
-        localizer=get_localizer(localizer),
-        exclude=exclude,
-        skip_unreadable=skip_unreadable,
-        limit=limit,
-        split_seed=split_seed,
-        seed=seed,
-    )
-    with steps() as on_step:
+    base = make_plan(data, chosen, Architecture(), Preprocessing(), options, limit=limit)
+    accelerator, precision = options["accelerator"], options["precision"]
+    with progress() as on_progress:
         ablation = ablate(
             base,
             out,
             rows=None if rows is None else [name.strip() for name in rows.split(",")],
             image_size=image_size,
             resume=resume,
-            hardware=Hardware(accelerator, precision=precision, threads=threads),
-            cache=cache,
-            workers=workers,
-            watch=_watch(on_step, chosen.epochs),
+            hardware=Hardware(accelerator, precision=precision, threads=options["threads"]),
+            cache=options["cache"],
+            workers=options["workers"],
+            watch=_watch(on_progress, chosen.epochs),
         )
     if as_json:
         click.echo(msgspec.json.encode(ablation))
@@ -153,10 +119,9 @@ def command(
         sys.exit(1)
 
 
-def _watch(on_step: Callable[[str, int], None], epochs: int) -> Watch:
-    """Return what says on stderr how far the ablation is; bars are named by the row."""
+def _watch(on_progress: OnProgress, epochs: int) -> Watch:
+    """Return callbacks that print on stderr; bars are named by the row."""
     from bakit.studies.ablate.run import Watch
-    from bakit.training.run import Progress
 
     places: dict[str, str] = {}
 
@@ -179,13 +144,10 @@ def _watch(on_step: Callable[[str, int], None], epochs: int) -> Watch:
     def on_run(run: Run) -> Progress:
         place = places[run.name]
 
-        def on_epoch(epoch: Epoch, best: bool) -> None:
-            say(f"{place}: {epoch_line(epoch, epochs, best=best)}")
+        def on_row_progress(step: str, done: float, total: float | None) -> None:
+            on_progress(f"{place}: {step}", done, total)
 
-        def on_row_step(what: str, count: int) -> None:
-            on_step(f"{place}: {what}", count)
-
-        return Progress(on_row_step, on_epoch, bar=sys.stderr.isatty())
+        return make_progress(on_row_progress, lambda text: say(f"{place}: {text}"), epochs)
 
     def on_end(run: Run, outcome: Measured | str) -> None:
         place = places[run.name]
@@ -195,7 +157,7 @@ def _watch(on_step: Callable[[str, int], None], epochs: int) -> Watch:
         test = outcome.test
         say(f"{place}: done: test MAE {test.mae_months:.2f} months on {test.samples} images")
 
-    return Watch(lambda count: on_step("checking images", count), on_outlook, on_run, on_end)
+    return Watch(on_progress, on_outlook, on_run, on_end)
 
 
 def print_ablation(ablation: Ablation, out: Path) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
+from bakit.cli.study_options import limit_option, model_options, open_study, output_options
 from bakit.cli.tables import new_console, new_table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.table import Table
 
     from bakit.studies.evaluate.document import Evaluation, Predicted
@@ -19,16 +21,7 @@ SHOWN = 5
 
 
 @click.command("evaluate")
-@click.argument("data", type=click.Path(path_type=Path))
-@click.option(
-    "--checkpoint",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="The float checkpoint to judge. Default: the shipped one.",
-)
-@click.option(
-    "--bundle", metavar="DIR", type=click.Path(path_type=Path), help="The bundle to judge instead."
-)
+@model_options
 @click.option(
     "--part",
     type=click.Choice(["auto", "all", "train", "validation", "test"]),
@@ -36,19 +29,8 @@ SHOWN = 5
     show_default=True,
     help="auto: the test part of the folder that the model was trained on; all of another one.",
 )
-@click.option(
-    "--plots",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Draw predicted_true.png, bland_altman.png, error_by_age.png and worst_cases.png here.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with every age.")
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    help="Use this many images, spread evenly over labels.csv.",
-)
-@click.option("--workers", type=click.IntRange(min=1), help="Processes. Default: one a core.")
+@output_options("predicted_true.png, bland_altman.png, error_by_age.png and worst_cases.png")
+@limit_option()
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
@@ -82,16 +64,14 @@ def command(
     import msgspec
 
     from bakit.cli.progress import progress
-    from bakit.figures import check_plots
     from bakit.studies.evaluate.plots import draw_plots
-    from bakit.studies.evaluate.run import choose_images, evaluate, open_model
+    from bakit.studies.evaluate.run import evaluate
 
-    if plots is not None:
-        check_plots(plots)
-    model = open_model(bundle, checkpoint)
-    images = choose_images(data, model, part, limit)
-    with progress("images", len(images.samples)) as on_image:
-        evaluation = evaluate(model, images, workers=workers, threads=threads, on_image=on_image)
+    model, images = open_study(data, checkpoint, bundle, plots, limit, part)
+    with progress() as on_progress:
+        evaluation = evaluate(
+            model, images, workers=workers, threads=threads, on_progress=on_progress
+        )
     if as_json:
         click.echo(msgspec.json.encode(evaluation))
     else:

@@ -12,10 +12,13 @@ import numpy as np
 from bakit.data.images import SUFFIXES, image_files, look_at_images
 from bakit.errors import InputError, LabelsError
 from bakit.settings import SplitRecord
+from bakit.types import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from pathlib import Path
+
+    from bakit.types import OnProgress
 
 PartName: TypeAlias = Literal["train", "validation", "test"]
 """The fields of ``Split``."""
@@ -132,21 +135,13 @@ def read_labels(folder: Path) -> Labels:
 
 
 def find_unreadable(
-    samples: Sequence[Sample], on_image: Callable[[int], None] = lambda _: None
+    samples: Sequence[Sample], on_progress: OnProgress = silent
 ) -> list[tuple[Sample, str]]:
-    """Return the samples whose image cannot be used, and why; every image is decoded.
-
-    Args:
-        samples: Whose images.
-        on_image: Called with the number of images done since the last call.
-    """
+    """Decode the images of samples and return those that cannot be used, and why."""
     # Nothing is kept of an image that can be used.
-    outcomes = look_at_images([s.path for s in samples], lambda _path, _grey: None, on_image)
-    return [
-        (sample, outcome.reason)
-        for sample, outcome in zip(samples, outcomes, strict=True)
-        if outcome is not None
-    ]
+    paths = [sample.path for sample in samples]
+    outcomes = look_at_images(paths, lambda _path, _grey: None, on_progress, "checking images")
+    return [(s, why.reason) for s, why in zip(samples, outcomes, strict=True) if why is not None]
 
 
 def _read_table(table: Path) -> list[tuple[int, dict[str, str]]]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import cv2
 
 from bakit.errors import InputError
-from bakit.processes import cpu_count
+from bakit.processes import cpu_count, safe_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -65,7 +65,6 @@ def in_processes(
     function: Callable[[Item], Result],
     items: Sequence[Item],
     workers: int | None,
-    on_done: Callable[[int], None] = lambda _: None,
     start: Callable[[], None] | None = None,
     chunk: int = 4,
 ) -> Iterator[Result]:
@@ -75,7 +74,6 @@ def in_processes(
         function: Takes an item; a function of a module, as processes need it.
         items: What it is called with.
         workers: Processes; one a CPU when None.
-        on_done: Called with 1 after each item.
         start: Called once in each process, in which OpenCV has one thread: the processes are the
             parallelism.
         chunk: Items that a process takes at once.
@@ -83,27 +81,22 @@ def in_processes(
     Raises:
         InputError: If ``workers`` is below 1, or a process ended by itself.
     """
-    check_count("workers", workers)
-    processes = min(workers or cpu_count(), max(len(items), 1))
+    processes = worker_count(workers, len(items))
     if processes == 1:
         threads = cv2.getNumThreads()
         try:
             _begin(start)
-            for item in items:
-                result = function(item)
-                on_done(1)
-                yield result
+            yield from map(function, items)
         finally:
             cv2.setNumThreads(threads)
         return
     context = multiprocessing.get_context("spawn")  # onnxruntime's threads do not survive fork
-    pool = ProcessPoolExecutor(processes, context, _begin_process, (start,))
+    with safe_path():
+        pool = ProcessPoolExecutor(processes, context, _begin_process, (start,))
     try:
-        with _deaf():
+        with safe_path(), _interrupts_ignored():
             results = pool.map(function, items, chunksize=chunk)
-        for result in results:
-            on_done(1)
-            yield result
+        yield from results
     except BrokenProcessPool as error:
         message = (
             "a worker process ended by itself, perhaps for lack of memory; use fewer (--workers)"
@@ -111,6 +104,16 @@ def in_processes(
         raise InputError(message) from error
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C waits for the items in work, not for the rest
+
+
+def worker_count(workers: int | None, items: int) -> int:
+    """Return how many processes to start: one a CPU when None, and no more than items.
+
+    Raises:
+        InputError: If ``workers`` is below 1.
+    """
+    check_count("workers", workers)
+    return min(workers or cpu_count(), max(items, 1))
 
 
 def check_count(name: str, value: int | None) -> None:
@@ -136,7 +139,7 @@ def _begin_process(start: Callable[[], None] | None) -> None:
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
+def _interrupts_ignored() -> Iterator[None]:
     """Ignore Ctrl-C: processes that start meanwhile do so from their first moment.
 
     Otherwise each would print a traceback if it came while they import.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bakit.figures import ALL, FEMALE, MALE, new_figure, save_figures
+from bakit.figures import ALL, FEMALE, MALE, legend_below, new_figure, save_figures
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,9 +63,7 @@ def table_figure(ablation: Ablation) -> Figure:
     axes.set_title(
         f"The paper's Table 2, and ours on {folder}", fontsize=9, color=ALL, parse_math=False
     )
-    figure.legend(
-        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
-    )
+    legend_below(figure, axes)
     return figure
 
 

@@ -36,6 +36,7 @@ from bakit.studies.ablate.table import (
 from bakit.training.fitting import THIS_MACHINE, Hardware
 from bakit.training.plan import limited, read_parts
 from bakit.training.run import SILENT, Progress
+from bakit.types import silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from bakit.studies.ablate.runs import Result, Run
     from bakit.studies.ablate.table import Measured, PaperRow
     from bakit.training.plan import TrainingPlan
+    from bakit.types import OnProgress
 
 
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "allocate memory", "alloc_failed")
@@ -69,16 +71,16 @@ class Outlook:
 
 @dataclass(frozen=True)
 class Watch:
-    """Whom to tell how far an ablation is.
+    """Callbacks of an ablation.
 
     Attributes:
-        on_check: Called with the number of images checked since the last call.
+        on_progress: Called after each image that is checked.
         on_outlook: Called before the first training.
-        on_run: Called with each run that begins; returns whom to tell of its training.
+        on_run: Called with each run that begins; returns the callbacks of its training.
         on_end: Called with each run that has ended and its scores, or why it has none.
     """
 
-    on_check: Callable[[int], None] = lambda _: None
+    on_progress: OnProgress = silent
     on_outlook: Callable[[Outlook], object] = lambda _: None
     on_run: Callable[[Run], Progress] = lambda _: SILENT
     on_end: Callable[[Run, Measured | str], object] = lambda _run, _outcome: None
@@ -116,7 +118,7 @@ def ablate(
         hardware: What to train on; one process.
         cache: Folder for boxes and prepared images; ``out/cache`` when None.
         workers: Processes that prepare images; one a core when None.
-        watch: Whom to tell.
+        watch: Callbacks.
 
     Returns:
         The result; rows that could not be trained say why.
@@ -142,7 +144,7 @@ def ablate(
         # Checks the images: nothing is written if they cannot be used.
         first = possible[0]
         whole, left_out = read_parts(
-            first.plan, out / ROWS / first.name, resume=True, on_image=watch.on_check
+            first.plan, out / ROWS / first.name, resume=True, on_progress=watch.on_progress
         )
     shared = split_record(whole, base.split_seed, left_out)
     for name, (others, other_ids) in begun.items():

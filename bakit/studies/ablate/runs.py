@@ -225,12 +225,7 @@ def train_run(
         BakitError: As there; ``OtherImagesError`` if the row has another split.
     """
     new = not (folder / PLAN).is_file()
-    whole, left_out = read_parts(
-        run.plan,
-        folder,
-        resume=True,
-        on_image=lambda count: progress.on_step("checking images", count),
-    )
+    whole, left_out = read_parts(run.plan, folder, resume=True, on_progress=progress.on_progress)
     try:  # before the hours of a training: a row that is begun now checks the images anew
         check_images(folder, split_record(whole, run.plan.split_seed, left_out), shared)
     except OtherImagesError:

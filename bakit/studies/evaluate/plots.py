@@ -10,13 +10,12 @@ from bakit.figures import (
     ALL,
     FEMALE,
     MALE,
+    legend_below,
     new_figure,
     picture_grid,
     save_figures,
     short_text,
-    thumbnail,
 )
-from bakit.image.read import decode
 from bakit.studies.evaluate.document import age_bin, worst_of
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ def _predicted_true(evaluation: Evaluation) -> Figure:
     axes.set_xlabel("true age [months]")
     axes.set_ylabel("predicted age [months]")
     _title(axes, "Predicted and true age", evaluation)
-    _legend(figure, axes)
+    legend_below(figure, axes)
     return figure
 
 
@@ -124,7 +123,7 @@ def _bland_altman(evaluation: Evaluation) -> Figure:
     axes.set_xlabel("mean of true and predicted age [months]")
     axes.set_ylabel(ERROR)
     _title(axes, "Bland-Altman", evaluation)
-    _legend(figure, axes)
+    legend_below(figure, axes)
     return figure
 
 
@@ -165,34 +164,30 @@ def _error_by_age(evaluation: Evaluation) -> Figure:
     axes.set_xlabel("true age [years]")
     axes.set_ylabel(ERROR)
     _title(axes, "Error by true age", evaluation)
-    _legend(figure, axes)
+    legend_below(figure, axes)
     return figure
 
 
 def _worst_cases(evaluation: Evaluation, samples: Sequence[Sample]) -> Figure:
     worst = worst_of(evaluation.predictions, WORST_COLUMNS * WORST_ROWS)
     paths = {sample.id: sample.path for sample in samples}
-    figure, grid = picture_grid(len(worst), WORST_COLUMNS, row_height=2.5, head=0.6)
+    captions = [
+        f"{short_text(item.id)}, {'M' if item.male else 'F'}\n"
+        f"true {item.age_months:.0f}, predicted {item.predicted_months:.0f} "
+        f"({item.error_months:+.0f})"
+        for item in worst
+    ]
+    pictures = [(paths[item.id], text) for item, text in zip(worst, captions, strict=True)]
+    figure, grid = picture_grid(pictures, WORST_COLUMNS, row_height=2.5, head=0.6)
     for axes, item in zip(grid, worst, strict=True):
-        grey, box = decode(paths[item.id]), item.box
-        edges = (0, grey.shape[1], grey.shape[0], 0)  # so that the box's pixels are the image's
-        axes.imshow(thumbnail(grey), cmap="gray", vmin=0, vmax=1, extent=edges)
+        box = item.box
         corners = (
             (box.x0, box.x1, box.x1, box.x0, box.x0),
             (box.y0, box.y0, box.y1, box.y1, box.y0),
         )
         axes.plot(*corners, color=BOX, linewidth=1, scalex=False, scaley=False)
-        caption = (
-            f"{short_text(item.id)}, {'M' if item.male else 'F'}\n"
-            f"true {item.age_months:.0f}, predicted {item.predicted_months:.0f} "
-            f"({item.error_months:+.0f})"
-        )
-        axes.set_title(caption, fontsize=8, parse_math=False)
-    figure.suptitle(
-        f"{_subject(evaluation)}: largest errors, in months",
-        fontsize=9,
-        parse_math=False,
-    )
+    title = f"{_subject(evaluation)}: largest errors, in months"
+    figure.suptitle(title, fontsize=9, parse_math=False)
     return figure
 
 
@@ -211,13 +206,6 @@ def _scatter(axes: Axes, x: npt.ArrayLike, y: npt.ArrayLike, images: int, colour
     many = min(images / 1000, 1.0)
     size, alpha = 26 - 18 * many, 0.85 - 0.45 * many
     axes.scatter(x, y, size, color=colour, alpha=alpha, linewidths=0)
-
-
-def _legend(figure: Figure, axes: Axes) -> None:
-    """Put the legend below, where it hides no point."""
-    figure.legend(
-        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
-    )
 
 
 def _tick_years(axes: Axes, which: str) -> None:

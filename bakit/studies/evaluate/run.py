@@ -13,7 +13,6 @@ import numpy as np
 from bakit.bench.drift.compare import check_age
 from bakit.bench.statistics import bootstrap_interval
 from bakit.bundle import Bundle
-from bakit.data.images import Unreadable, refuse_calibration_images
 from bakit.data.labels import ids_digest, read_samples, take_part, thin
 from bakit.errors import InputError
 from bakit.model.checkpoint import SHIPPED, Checkpoint
@@ -33,17 +32,17 @@ from bakit.studies.evaluate.document import (
     age_bin,
     worst_of,
 )
-from bakit.studies.evaluate.predict_all import predict_all
+from bakit.studies.evaluate.run_all import run_all
+from bakit.types import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from bakit.data.labels import Sample
     from bakit.model.intervals import Intervals
-    from bakit.runtime import Prediction
+    from bakit.runtime import Prediction, Runtime
     from bakit.settings import SplitRecord
-    from bakit.types import Floats
-
+    from bakit.types import Floats, OnProgress
 
 WORST = 10
 
@@ -127,49 +126,45 @@ def evaluate(
     *,
     workers: int | None = None,
     threads: int = 1,
-    on_image: Callable[[int], None] = lambda _: None,
+    on_progress: OnProgress = silent,
 ) -> Evaluation:
     """Predict labelled images and compare with their labels.
 
     A checkpoint is exported as a float32 ONNX bundle into a temporary folder and run as that: the
-    figures are those of the whole path, localizer and crop included. They do not depend on the
-    number of workers.
+    figures are those of the whole path, localizer and crop included.
 
     Args:
         model: What to judge.
         images: What to judge it on (``choose_images``).
-        workers: As for ``predict_all``.
-        threads: Threads of each process's backend.
-        on_image: Called with the number of images done since the last call.
+        workers: As for ``run_all``.
+        threads: As for ``run_all``.
+        on_progress: Called after each image.
 
     Raises:
-        InputError: If no image can be used, a value is not possible, or the bundle's INT8 ranges
-            were gathered on one of the images.
-        BundleError: If a bundle is damaged or fails to run.
-        MissingBackendError: If a library is not installed.
         VerificationError: If the model answers with something that is no number.
+        BakitError: As ``run_all``.
     """
     with as_bundle(model) as bundle:
-        refuse_calibration_images([sample.path for sample in images.samples], [bundle])
-        outcomes = predict_all(
-            bundle, images.samples, workers=workers, threads=threads, on_image=on_image
+        used, unused = run_all(
+            bundle,
+            images.samples,
+            _predict,
+            workers=workers,
+            threads=threads,
+            on_progress=on_progress,
         )
-    predictions: list[Predicted] = []
-    unscored: list[Unscored] = []
-    provider = ""
-    for sample, outcome in zip(images.samples, outcomes, strict=True):
-        if isinstance(outcome, Unreadable):
-            unscored.append(Unscored(sample.id, outcome.reason))
-        else:
-            assert outcome.age_months is not None  # asked for, rejected or not
-            age_months = check_age(outcome.age_months, bundle, sample)
-            predictions.append(_predicted(sample, outcome, age_months))
-            provider = outcome.provider
-    if not predictions:
-        message = f"{images.samples[0].path}: {unscored[0].reason}; no other image can be used"
-        raise InputError(message)
-    described = describe_model(model, bundle, provider)
-    return score(described, images.data, predictions, unscored, bundle.manifest.intervals)
+    return score(
+        describe_model(model, bundle, used[0][1].provider),
+        images.data,
+        [_predicted(sample, prediction, bundle) for sample, prediction in used],
+        [Unscored(sample.id, reason) for sample, reason in unused],
+        bundle.manifest.intervals,
+    )
+
+
+def _predict(runtime: Runtime, sample: Sample) -> Prediction:
+    # The error of what would be rejected is part of the model's; its quality says so.
+    return runtime.predict(sample.path, "M" if sample.male else "F", allow_rejected=True)
 
 
 def describe_model(model: Bundle | Checkpoint, bundle: Bundle, provider: str) -> Model:
@@ -255,7 +250,9 @@ def _errors(errors: Floats) -> tuple[int, float, float]:
     return len(errors), float(np.abs(errors).mean()), float(errors.mean())
 
 
-def _predicted(sample: Sample, prediction: Prediction, age_months: float) -> Predicted:
+def _predicted(sample: Sample, prediction: Prediction, bundle: Bundle) -> Predicted:
+    assert prediction.age_months is not None  # asked for, rejected or not
+    age_months = check_age(prediction.age_months, bundle, sample)
     return Predicted(
         id=sample.id,
         male=sample.male,

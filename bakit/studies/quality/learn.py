@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -9,14 +10,15 @@ import numpy as np
 from bakit.errors import InputError
 from bakit.quality.limits import HandScorer, Limit, QualityLimits, Rate
 from bakit.studies.quality import streams
+from bakit.studies.quality.changes import any_angle, exactly, far_from_upright
 from bakit.studies.quality.decoys import LEARNED, MET
 from bakit.studies.quality.fit import fit_hands
 from bakit.studies.quality.limits import Rung, between, from_ladder, rare, trained_ages
 from bakit.studies.quality.measure import look_at
-from bakit.studies.quality.vary import any_angle, exactly, far_from_upright
+from bakit.types import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from bakit.data.labels import Sample, Split
     from bakit.hand.found import Seen
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from bakit.studies.quality.limits import Chosen
     from bakit.studies.quality.measure import Looked
     from bakit.studies.quality.streams import Shown
-    from bakit.types import Floats, Grey
+    from bakit.types import Floats, Grey, OnProgress
 
 
 LEAST = 10
@@ -67,7 +69,7 @@ def learn_quality(
     parts: Split,
     mean_months: float,
     amounts: Amounts = Amounts(),  # noqa: B008  # cannot be changed
-    on_step: Callable[[str, int], None] = lambda *_: None,
+    on_progress: OnProgress = silent,
 ) -> QualityLimits:
     """Learn a model's limits on its training and validation parts, measure them on the test part.
 
@@ -76,7 +78,7 @@ def learn_quality(
         parts: The parts that the model was trained on.
         mean_months: Mean age of its training set.
         amounts: How many pictures.
-        on_step: Called with a step's name and the pictures done since the last call.
+        on_progress: Called after each picture.
 
     Raises:
         InputError: If a part has too few images, or hands are not looked for.
@@ -89,7 +91,7 @@ def learn_quality(
     if small is not None:
         message = f"the {small} part has fewer than {LEAST} images; limits need more"
         raise InputError(message)
-    eye = _Eye(runtime, mean_months, on_step)
+    eye = _Eye(runtime, mean_months, on_progress)
     train, validation = parts.train, parts.validation
     apart = train[amounts.hands + amounts.turned :] or train
     upright = eye.look("hands", streams.varied(train[: amounts.hands], eye.find))
@@ -140,7 +142,7 @@ def _choose(
     varied: Sequence[Looked],
     bad: dict[str, list[Looked]],
 ) -> list[Chosen]:
-    """Set the limits that tell hands from other things, and the model's answers from guesses."""
+    """Set the limits that tell hands from other things, and answers from guesses."""
     scores = {name: [eye.measures(item) for item in items] for name, items in bad.items()}
     fine = [eye.measures(item) for item in varied]
     plain = [eye.measures(item) for item in good]
@@ -148,41 +150,38 @@ def _choose(
     def of(items: Sequence[dict[str, float]], name: str) -> Floats:
         return np.array([item[name] for item in items if name in item])
 
-    return [
-        between(
-            "not_a_hand", "not_a_hand", of(fine, "not_a_hand"), of(scores["others"], "not_a_hand")
-        ),
-        between("cut_off", "hand_cut_off", of(fine, "cut_off"), of(scores["cut"], "cut_off")),
-        between("turned", "turned", of(fine, "turned"), of(scores["turned"], "turned")),
-        between("second", "two_hands", of(fine, "second"), of(scores["pairs"], "second")),
-        rare("agreement", "methods_disagree", of(plain, "agreement"), "below", review=0.005),
-        rare(
-            "from_mean_months",
-            "collapsed_to_mean",
-            of(plain, "from_mean_months"),
-            "below",
-            reject=0.001,
-        ),
-        rare(
-            "from_blank_months",
-            "collapsed_to_mean",
-            of(plain, "from_blank_months"),
-            "below",
-            reject=0.001,
-        ),
-        rare("spread_months", "unstable", of(plain, "spread_months"), "above", review=0.02),
+    chosen = [
+        between(measure, code, of(fine, measure), of(scores[name], measure))
+        for measure, code, name in (
+            ("not_a_hand", "not_a_hand", "others"),
+            ("cut_off", "hand_cut_off", "cut"),
+            ("turned", "turned", "turned"),
+            ("second", "two_hands", "pairs"),
+        )
     ]
+    return chosen + [
+        rare(measure, code, of(plain, measure), worse, review=review, reject=reject)
+        for measure, code, worse, review, reject in _RARE
+    ]
+
+
+_RARE: tuple[tuple[str, str, Literal["above", "below"], float | None, float | None], ...] = (
+    ("agreement", "methods_disagree", "below", 0.005, None),
+    ("from_mean_months", "collapsed_to_mean", "below", None, 0.001),
+    ("from_blank_months", "collapsed_to_mean", "below", None, 0.001),
+    ("spread_months", "unstable", "above", 0.02, None),
+)
+"""Measure, reason, worse side, and the shares of good radiographs to review and to reject."""
 
 
 class _Eye:
     """Looks at streams of pictures with one bundle."""
 
-    def __init__(
-        self, runtime: Runtime, mean_months: float, on_step: Callable[[str, int], None]
-    ) -> None:
+    def __init__(self, runtime: Runtime, mean_months: float, on_progress: OnProgress) -> None:
         self._runtime = runtime
         self._mean_months = mean_months
-        self._on_step = on_step
+        self._on_progress = on_progress
+        self._done: Counter[str] = Counter()
         self.scorer: HandScorer | None = None
 
     def find(self, grey: Grey) -> tuple[Box, Seen] | None:
@@ -203,7 +202,8 @@ class _Eye:
                     thorough=thorough,
                 )
             )
-            self._on_step(step, 1)
+            self._done[step] += 1
+            self._on_progress(step, self._done[step], None)
         return looked
 
     def error(

@@ -10,10 +10,12 @@ from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.runtime import Runtime
 from bakit.studies.evaluate.run import as_bundle
 from bakit.studies.quality.learn import Amounts, learn_quality
+from bakit.types import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
+
+    from bakit.types import OnProgress
 
 ALL = Amounts()
 
@@ -25,7 +27,7 @@ def qualify_file(
     amounts: Amounts = ALL,
     *,
     threads: int = 1,
-    on_step: Callable[[str, int], None] = lambda *_: None,
+    on_progress: OnProgress = silent,
 ) -> Checkpoint:
     """Learn a checkpoint's limits and write it again with them; its weights stay as they are.
 
@@ -35,7 +37,7 @@ def qualify_file(
         out: File to write, ``.safetensors``; may be the checkpoint itself.
         amounts: How many pictures to learn from and to measure on.
         threads: Threads of the backend.
-        on_step: Called with a step's name and the pictures done since the last call.
+        on_progress: Called after each picture.
 
     Returns:
         The checkpoint as it was written.
@@ -59,5 +61,5 @@ def qualify_file(
         )
         raise InputError(message)
     with as_bundle(loaded.with_header(quality=None)) as bundle, Runtime(bundle, threads) as runtime:
-        limits = learn_quality(runtime, parts, loaded.header.mean_months, amounts, on_step)
+        limits = learn_quality(runtime, parts, loaded.header.mean_months, amounts, on_progress)
     return loaded.with_header(quality=limits).write(out)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from bakit.studies.stress.document import Stress
+    from bakit.studies.stress.run import Stress
 
 
 def draw_stress(result: Stress, out: Path) -> Path:
