@@ -52,14 +52,11 @@ def check_plots(out: Path) -> None:
 
 
 def save_figures(pictures: Mapping[str, Callable[[], Figure]], out: Path) -> list[Path]:
-    """Draw figures and write them as files of a folder, all of them or none.
+    """Draw figures and write them into a folder, all of them or none; return the files.
 
     Args:
-        pictures: What draws each figure, by the file's name.
+        pictures: Functions that draw a figure, by the file's name.
         out: The folder; it is made if it is not there.
-
-    Returns:
-        The files.
 
     Raises:
         MissingBackendError: If matplotlib is not installed.
@@ -82,13 +79,9 @@ def save_figures(pictures: Mapping[str, Callable[[], Figure]], out: Path) -> lis
 
 
 def new_figure(width: float = 6.0, height: float = 4.0) -> Figure:
-    """Return an empty figure in bakit's style.
+    """Return an empty figure in bakit's style; width and height in inches.
 
     Draw on it through its axes (``figure.subplots()``): matplotlib's global state is left alone.
-
-    Args:
-        width: In inches.
-        height: In inches.
 
     Raises:
         MissingBackendError: If matplotlib is not installed.
@@ -141,12 +134,7 @@ def picture_grid(
 
 
 def thumbnail(grey: Grey, longest: int = 300) -> Grey:
-    """Return a small image of the same shape: originals would take gigabytes to draw.
-
-    Args:
-        grey: ``(H, W)``.
-        longest: The longest side of the result, in pixels; smaller images stay as they are.
-    """
+    """Return a small image of the same shape, longest side in pixels: originals take gigabytes."""
     scale = longest / max(grey.shape)
     if scale >= 1:
         return grey

@@ -62,12 +62,7 @@ def calibrate(
 
 
 def ranges_of(checkpoint: Checkpoint, source: Path, on_progress: OnProgress = silent) -> Ranges:
-    """Return a checkpoint's INT8 ranges: from a file, or gathered on a labelled folder.
-
-    Args:
-        checkpoint: The float checkpoint.
-        source: A file of ``bakit calibrate``, or the folder that the checkpoint was trained on.
-        on_progress: Called after each image.
+    """Return the INT8 ranges in a file of ``bakit calibrate``, or gathered on a labelled folder.
 
     Raises:
         BakitError: If the source cannot be used.
@@ -92,15 +87,16 @@ def search_file(
 ) -> Outcome:
     """Search for a recipe; write its ranges if it keeps the limits, and nothing over them if not.
 
-    The sensitivity of the layers is written in any case, as ``sensitivity.csv`` in ``work``.
+    Ranges come from the training part of the labelled folder, and recipes are judged on its
+    validation part. The sensitivity of the layers is written in any case, as ``sensitivity.csv`` in
+    ``work``.
 
     Args:
         checkpoint: The float checkpoint.
-        data: The labelled folder that it was trained on. Ranges come from its training part, and
-            recipes are judged on its validation part; test images are left alone.
+        data: The labelled folder that it was trained on.
         out: File of ranges.
-        work: Folder that keeps statistics and trials: a search that is cut off goes on from there.
-        limits: What INT8 may cost.
+        work: Folder that keeps statistics and trials: an interrupted search continues from there.
+        limits: Limits of the INT8 model.
         count: Calibration images.
         validation: Validation images at most, spread evenly.
         seed: Seed of the choice of calibration images.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -37,6 +38,8 @@ ALWAYS_FLOAT: Final = ("age_months", "head/sex")
 WORTH: Final = 0.99
 """A change of the recipe is kept if it brings the mean change below this share of it."""
 
+_MEAN_CHANGE = attrgetter("mean_change_months")
+
 SENSITIVITY_SAMPLES: Final = 100
 """Images that each layer's sensitivity is measured on."""
 
@@ -47,13 +50,13 @@ TRIALS = "trials.jsonl"
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What INT8 may cost on the validation images, and how much of it there has to be.
+    """Limits of a search on the validation images.
 
     Attributes:
-        max_drift_months: Most that the MAE may rise.
-        max_mean_change_months: Most that ages may change on average, whatever the direction.
-        max_p99_change_months: Most that 99 of 100 ages may change.
-        min_int8_share: Least share of the multiply-adds in INT8, 0..1.
+        max_drift_months: Largest rise of the MAE.
+        max_mean_change_months: Largest mean of ``|INT8 - float|``.
+        max_p99_change_months: Its largest 99th percentile.
+        min_int8_share: Smallest share of the multiply-adds in INT8, 0..1.
     """
 
     max_drift_months: float = 0.10
@@ -63,13 +66,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is tried.
-
-    Attributes:
-        method: How ranges are made (``bakit.calib.methods``).
-        recipe: How the regressor is quantized.
-        corrected: Whether the mean error of each layer is taken out of its bias.
-    """
+    """A range method (``bakit.calib.methods``), a recipe, and whether biases are corrected."""
 
     method: str
     recipe: Int8Recipe
@@ -77,10 +74,9 @@ class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What came of it on the validation images.
+    """A choice, measured on validation images.
 
     Attributes:
-        choice: What was tried.
         samples: Validation images.
         drift_months: MAE of INT8 minus MAE of the float model.
         mean_change_months: Mean of ``|INT8 - float|``.
@@ -96,7 +92,7 @@ class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     int8_share: float
 
     def broken(self, limits: Limits) -> list[str]:
-        """Say which limits it breaks, in words with numbers."""
+        """Return the limits that it breaks, in words with numbers."""
         checks = (
             ("MAE", self.drift_months, limits.max_drift_months),
             ("mean change", self.mean_change_months, limits.max_mean_change_months),
@@ -113,13 +109,13 @@ class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Outcome(NamedTuple):
-    """What the search found.
+    """The result of a search.
 
     Attributes:
         best: The trial that keeps the limits, or else comes closest with enough INT8.
-        trials: All that were made on all validation images, in their order.
+        trials: All trials on all validation images, in their order.
         sensitivity: By layer, the mean change in months when it alone is INT8.
-        met: Whether the best one keeps all limits.
+        met: Whether the best trial keeps all limits.
     """
 
     best: Trial
@@ -129,14 +125,9 @@ class Outcome(NamedTuple):
 
 
 class Workbench:
-    """Builds and measures recipes of one checkpoint for ``search``.
+    """Builds and measures recipes of one checkpoint.
 
-    Args:
-        checkpoint: The float checkpoint.
-        calibration: Images that ranges are gathered on.
-        validation: Images that recipes are judged on.
-        work: Folder that keeps statistics and trials; a search that is cut off goes on from there.
-        on_progress: Called after each trial, image and layer.
+    Statistics and trials are kept in ``work``, from which an interrupted search continues.
 
     Attributes:
         layers: Names of the layers that can be quantized.
@@ -273,7 +264,9 @@ def search(bench: Workbench, limits: Limits) -> Outcome:
     start = Int8Recipe(tuple(name for name in ALWAYS_FLOAT if name in bench.layers))
     best = _refine(start, attempt)
     sensitivity = {
-        layer: _mean_change(bench.attempt(_only(layer, best.choice, bench), SENSITIVITY_SAMPLES))
+        layer: bench.attempt(
+            _only(layer, best.choice, bench), SENSITIVITY_SAMPLES
+        ).mean_change_months
         for layer in bench.layers
         if layer not in start.float_layers
     }
@@ -290,13 +283,16 @@ def search(bench: Workbench, limits: Limits) -> Outcome:
         _refine(Int8Recipe(best.choice.recipe.float_layers), attempt)
     kept_limits = [trial for trial in trials if not trial.broken(limits)]
     enough = [trial for trial in trials if trial.int8_share >= limits.min_int8_share]
-    best = min(kept_limits or enough or trials, key=_mean_change)
+    best = min(kept_limits or enough or trials, key=_MEAN_CHANGE)
     return Outcome(best, tuple(trials), sensitivity, bool(kept_limits))
 
 
 def _refine(recipe: Int8Recipe, attempt: Callable[[Choice], Trial]) -> Trial:
     """Find the best method for a recipe, then what else helps; floats stay."""
-    best = min((attempt(Choice(method, recipe)) for method in METHODS), key=_mean_change)
+    best = min(
+        (attempt(Choice(method, recipe)) for method in METHODS),
+        key=_MEAN_CHANGE,
+    )
     for change in ({"per_channel": False}, {"equalize": True}, {}):
         choice = msgspec.structs.replace(
             best.choice,
@@ -304,7 +300,7 @@ def _refine(recipe: Int8Recipe, attempt: Callable[[Choice], Trial]) -> Trial:
             corrected=best.choice.corrected or not change,
         )
         trial = attempt(choice)
-        if _mean_change(trial) < WORTH * _mean_change(best):
+        if trial.mean_change_months < WORTH * best.mean_change_months:
             best = trial
     return best
 
@@ -314,7 +310,3 @@ def _only(layer: str, choice: Choice, bench: Workbench) -> Choice:
     others = tuple(sorted(set(bench.layers) - {layer}))
     recipe = msgspec.structs.replace(choice.recipe, float_layers=others)
     return Choice(choice.method, recipe)
-
-
-def _mean_change(trial: Trial) -> float:
-    return trial.mean_change_months

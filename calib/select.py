@@ -30,16 +30,12 @@ AGE_BIN_MONTHS = 36
 def choose_samples(samples: Sequence[Sample], count: int, seed: int = 0) -> list[Sample]:
     """Choose images so that each stratum of age and sex has an equal share while it lasts.
 
-    Calibration wants the range of inputs rather than their distribution: rare ages count as much
+    Calibration needs the range of inputs rather than their distribution: rare ages count as much
     as common ones.
 
-    Args:
-        samples: The training part; never validation or test images.
-        count: Images wanted; all of them if there are fewer.
-        seed: Seed of the choice.
-
     Returns:
-        The chosen samples, sorted by id. The choice does not depend on the order of ``samples``.
+        ``count`` samples, or all if there are fewer, sorted by id. The choice does not depend on
+        the order of ``samples``.
 
     Raises:
         InputError: If ``count`` or ``samples`` is empty.

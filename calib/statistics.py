@@ -49,21 +49,12 @@ class Statistics(NamedTuple):
         """Read a file that ``write`` wrote."""
         with np.load(path) as arrays:
             names = tuple(str(name) for name in arrays["names"])
-            return Statistics(
-                names, arrays["low"], arrays["high"], arrays["tails"], arrays["counts"]
-            )
+            return Statistics(names, *(arrays[field] for field in Statistics._fields[1:]))
 
     def write(self, path: Path) -> None:
         """Write all arrays as one ``.npz``."""
         buffer = io.BytesIO()
-        np.savez_compressed(
-            buffer,
-            names=np.array(self.names),
-            low=self.low,
-            high=self.high,
-            tails=self.tails,
-            counts=self.counts,
-        )
+        np.savez_compressed(buffer, **self._asdict() | {"names": np.array(self.names)})
         write_file(path, buffer.getvalue())
 
 
@@ -76,9 +67,8 @@ def gather(
     """Run the float model on every calibration image, twice: for the ends, then the histograms.
 
     Args:
-        model: ONNX model whose outputs are the tensors to look at; inputs named as outputs are
-            looked at as well.
-        inputs: Names of its inputs, all of which are looked at.
+        model: ONNX model whose outputs are the tensors to look at.
+        inputs: Names of its inputs, all of which are looked at as well.
         calibration: The images.
         on_progress: Called after each image of each pass.
     """

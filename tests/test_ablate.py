@@ -25,8 +25,7 @@ from bakit.model.regressor import torchvision
 from bakit.phantoms import write_phantoms
 from bakit.recipes import get_recipe
 from bakit.settings import Architecture, Preprocessing, UnrolledSettings
-from bakit.studies.ablate.plots import APART, table_figure
-from bakit.studies.ablate.report import markdown
+from bakit.studies.ablate.report import APART, markdown, table_figure
 from bakit.studies.ablate.run import Watch, ablate
 from bakit.studies.ablate.runs import Result, plan_runs
 from bakit.studies.ablate.table import TABLE_2, Ablation, Change, find_rows, full_row
@@ -426,7 +425,7 @@ def test_no_picture_is_left_of_an_earlier_report(data, copy, monkeypatch):
         need = "drawing plots"
         raise MissingBackendError(need, "report")
 
-    monkeypatch.setattr("bakit.studies.ablate.report.draw_plot", fail)
+    monkeypatch.setattr("bakit.studies.ablate.report.save_figures", fail)
     run(make_base(data), copy, resume=True)
     assert (copy / "ablation.json").is_file()
     assert not (copy / "ablation.png").exists()

@@ -164,10 +164,11 @@ def test_a_benchmark_s_worker(runtime, inverted, ages):
 
 
 def test_learning_of_limits(runtime, inverted, ages):
-    from bakit.studies.quality.measure import look_at
+    from bakit.studies.quality.measure import Eye
+    from bakit.studies.quality.streams import radiographs
 
-    for sample in inverted:
-        looked = look_at(runtime, decode(sample.path), male=sample.male, mean_months=130)
+    eye = Eye(runtime, mean_months=130)
+    for sample, looked in zip(inverted, eye.look("", radiographs(inverted)), strict=True):
         assert looked.age_months == pytest.approx(ages[sample.id], abs=MONTHS)
 
 

@@ -150,8 +150,6 @@ def test_limits_part_good_from_bad_in_the_middle():
     assert 1 < chosen.review < chosen.reject
     mixed = between("m", "not_a_hand", good, np.linspace(0.5, 2, 1001))
     assert mixed.reject == pytest.approx(0.998, abs=1e-3)
-    below = between("m", "not_a_hand", -good, -bad, "below")
-    assert below.reject == -chosen.reject
 
 
 def test_limits_lie_where_the_error_rises():

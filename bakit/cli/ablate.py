@@ -150,12 +150,12 @@ def _watch(on_progress: OnProgress, epochs: int) -> Watch:
         return make_progress(on_row_progress, lambda text: say(f"{place}: {text}"), epochs)
 
     def on_end(run: Run, outcome: Measured | str) -> None:
-        place = places[run.name]
         if isinstance(outcome, str):
-            say(f"{place}: not run: {outcome}")
-            return
-        test = outcome.test
-        say(f"{place}: done: test MAE {test.mae_months:.2f} months on {test.samples} images")
+            text = f"not run: {outcome}"
+        else:
+            test = outcome.test
+            text = f"done: test MAE {test.mae_months:.2f} months on {test.samples} images"
+        say(f"{places[run.name]}: {text}")
 
     return Watch(on_progress, on_outlook, on_run, on_end)
 
@@ -164,15 +164,7 @@ def print_ablation(ablation: Ablation, out: Path) -> None:
     """Print an ablation on stdout: a table, what it does not say, and where it is."""
     from rich.text import Text
 
-    from bakit.studies.ablate.report import (
-        JSON,
-        MARKDOWN,
-        PLOT,
-        described,
-        notes,
-        start_name,
-        with_interval,
-    )
+    from bakit.studies.ablate import report
 
     columns = ("row", "paper", "ours: px", "weights", "test", "validation", "change: paper", "ours")
     title = "The paper's Table 2 beside ours: MAE in months (95 % interval)"
@@ -180,21 +172,25 @@ def print_ablation(ablation: Ablation, out: Path) -> None:
     for row in ablation.rows:
         ours, change, found = row.settings, row.change, row.measured
         cells = [row.name, f"{row.paper.rsna_mae_months:.1f}"]
-        cells += [str(ours.image_size), start_name(ours.pretrained)]
+        cells += [str(ours.image_size), report.start_name(ours.pretrained)]
         if found is None:
             cells += [row.status, ""]
         else:
             cells += [
-                with_interval(found.test.mae_months, found.test.ci95_months),
+                report.with_interval(found.test.mae_months, found.test.ci95_months),
                 f"{found.validation.mae_months:.2f}",
             ]
         cells += ["" if change is None else f"{change.paper_months:+.1f}"]
         if change is not None and change.months is not None:
-            cells += [with_interval(change.months, change.ci95_months, "+")]
+            cells += [report.with_interval(change.months, change.ci95_months, "+")]
         table.add_row(*(Text(safe(cell, short=True)) for cell in cells))  # no markup in names
-    lines = [f"{described(ablation)}.", "paper: on the RSNA set. change: from the full row."]
-    lines += notes(ablation)
-    lines += [str(out / name) for name in (JSON, MARKDOWN, PLOT) if (out / name).is_file()]
+    lines = [f"{report.described(ablation)}.", "paper: on the RSNA set. change: from the full row."]
+    lines += report.notes(ablation)
+    lines += [
+        str(out / name)
+        for name in (report.JSON, report.MARKDOWN, report.PLOT)
+        if (out / name).is_file()
+    ]
     console = new_console()
     console.print(table)
     for line in lines:

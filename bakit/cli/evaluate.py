@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from bakit.studies.evaluate.document import Evaluation, Predicted
+    from bakit.studies.evaluate.document import Evaluation
 
 SHOWN = 5
 """Worst images and unreadable ones that are printed; --json has more."""
@@ -94,25 +94,21 @@ def print_evaluation(evaluation: Evaluation) -> None:
 
 def _summary(evaluation: Evaluation) -> list[str]:
     model, (low, high) = evaluation.model, evaluation.mae_ci95_months
-    correlation = evaluation.correlation
-    errors = (
-        f"MAE {evaluation.mae_months:.2f} months (95 % interval {low:.2f} to {high:.2f})",
-        f"bias {_signed(evaluation.bias_months)}",
-        f"RMSE {evaluation.rmse_months:.2f}",
-        f"median absolute error {evaluation.median_abs_error_months:.2f}",
-    )
-    shares = (
-        f"at most 12 months off: {evaluation.within_12_months:.1%}",
-        f"at most 24: {evaluation.within_24_months:.1%}",
-        f"correlation {'not defined' if correlation is None else f'{correlation:.3f}'}",
-    )
+    correlation, covered = evaluation.correlation, evaluation.coverage
     lines = [
         f"{model.checkpoint} as {model.target} {model.precision.value} on {evaluation.data.folder}",
         _images(evaluation),
-        ", ".join(errors),
-        ", ".join(shares),
+        (
+            f"MAE {evaluation.mae_months:.2f} months (95 % interval {low:.2f} to {high:.2f}), "
+            f"bias {_signed(evaluation.bias_months)}, RMSE {evaluation.rmse_months:.2f}, "
+            f"median absolute error {evaluation.median_abs_error_months:.2f}"
+        ),
+        (
+            f"at most 12 months off: {evaluation.within_12_months:.1%}, "
+            f"at most 24: {evaluation.within_24_months:.1%}, "
+            f"correlation {'not defined' if correlation is None else f'{correlation:.3f}'}"
+        ),
     ]
-    covered = evaluation.coverage
     if covered is not None:
         lines.append(
             f"{100 * covered.level:g} % intervals hold {covered.overall.share:.1%} of the true "
@@ -129,20 +125,18 @@ def _summary(evaluation: Evaluation) -> list[str]:
 
 
 def _images(evaluation: Evaluation) -> str:
-    """Say what a model was judged on, and whether it had seen that before."""
+    """Return which images were used, and whether they trained or chose the model."""
     data, used = evaluation.data, evaluation.samples + len(evaluation.unscored)
-    parts = [f"{data.part} part: {data.available} of {data.images} images"]
+    text = f"{data.part} part: {data.available} of {data.images} images"
     if data.part == "all":
-        parts = [f"all {data.images} images"]
+        text = f"all {data.images} images"
     note = {
-        "all": "among them those that trained or chose the model" if data.trained_on else "",
-        "train": "they trained the model",
-        "validation": "they chose the model",
-        "test": "the rest trained or chose the model",
+        "all": "; among them those that trained or chose the model" if data.trained_on else "",
+        "train": "; they trained the model",
+        "validation": "; they chose the model",
+        "test": "; the rest trained or chose the model",
     }[data.part]
-    parts += [note] if note else []
-    parts += [f"limited to {used}"] if used < data.available else []
-    return "; ".join(parts)
+    return text + note + (f"; limited to {used}" if used < data.available else "")
 
 
 def _sex_table(evaluation: Evaluation) -> Table:
@@ -180,13 +174,9 @@ def _worst_table(evaluation: Evaluation) -> Table:
             *numbers,
             _signed(item.error_months),
             f"{item.box.width}x{item.box.height}",
-            _quality(item),
+            " ".join((item.quality.status, *item.quality.reasons)),
         )
     return table
-
-
-def _quality(item: Predicted) -> str:
-    return " ".join((item.quality.status, *item.quality.reasons))
 
 
 def _signed(months: float) -> str:

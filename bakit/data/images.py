@@ -43,7 +43,7 @@ def look_at_images(
     on_progress: OnProgress = silent,
     step: str = "images",
 ) -> list[T | Unreadable]:
-    """Decode images, several at a time, and hand each to a function.
+    """Decode images, several at a time, and pass each to a function.
 
     Args:
         paths: Image files.
@@ -52,7 +52,7 @@ def look_at_images(
         step: Name of the step.
 
     Returns:
-        What the function said of each image, or why the image cannot be used.
+        The function's results, or why an image cannot be used.
     """
 
     def one(path: Path) -> T | Unreadable:
@@ -67,8 +67,7 @@ def look_at_images(
 def refuse_calibration_images(paths: Sequence[Path], bundles: Sequence[Bundle]) -> None:
     """Refuse to measure a bundle on the images that its INT8 ranges were gathered on.
 
-    Images are known by their pixels, whatever their file is called. Those that cannot be read are
-    left to whoever uses them.
+    Images are compared by pixels. Those that cannot be read are ignored here.
 
     Raises:
         InputError: If an image is one of them.
@@ -77,7 +76,8 @@ def refuse_calibration_images(paths: Sequence[Path], bundles: Sequence[Bundle]) 
     if not seen:
         return
     length = len(next(iter(seen)))
-    for path, digest in zip(paths, look_at_images(paths, _digest), strict=True):
+    digests = look_at_images(paths, lambda _, grey: pixel_digest(grey))
+    for path, digest in zip(paths, digests, strict=True):
         bundle = None if isinstance(digest, Unreadable) else seen.get(digest[:length])
         if bundle is not None:
             message = (
@@ -85,8 +85,3 @@ def refuse_calibration_images(paths: Sequence[Path], bundles: Sequence[Bundle]) 
                 "it is; leave it out, or calibrate on others"
             )
             raise InputError(message)
-
-
-def _digest(path: Path, grey: Grey) -> str:
-    del path
-    return pixel_digest(grey)

@@ -31,14 +31,7 @@ COLUMNS = ("id", "boneage", "male")
 
 
 class Sample(NamedTuple):
-    """One labelled radiograph.
-
-    Attributes:
-        id: Its name in ``labels.csv``.
-        path: The image file.
-        age_months: Bone age.
-        male: Whether the child is male.
-    """
+    """One labelled radiograph; ``id`` is its name in ``labels.csv``."""
 
     id: str
     path: Path
@@ -55,12 +48,7 @@ class Split(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What is wrong with a row of ``labels.csv``.
-
-    Attributes:
-        kind: Which rule is broken.
-        text: What is wrong and what would be right.
-    """
+    """A broken rule of ``labels.csv``: what is wrong with a row and how to fix it."""
 
     kind: Literal["no image", "bad age", "bad sex", "duplicate id"]
     text: str
@@ -70,9 +58,9 @@ class Row(NamedTuple):
     """One row of ``labels.csv``.
 
     Attributes:
-        number: Where it stands; the header is row 1.
+        number: Line number; the header is row 1.
         id: Its id, which may have no image.
-        sample: What it says; None where there is a problem.
+        sample: The labelled image; None where there is a problem.
         problems: All that is wrong with it.
     """
 
@@ -83,7 +71,7 @@ class Row(NamedTuple):
 
 
 class Labels(NamedTuple):
-    """All that stands in a labelled folder, good or bad.
+    """The content of a labelled folder, good or bad.
 
     Attributes:
         rows: Every row, in the order of ``labels.csv``.
@@ -222,8 +210,7 @@ def split(samples: Sequence[Sample], seed: int = 0, exclude: Collection[str] = (
     ordered = sorted((sample for sample in samples if sample.id not in exclude), key=lambda s: s.id)
     order = np.random.default_rng(seed).permutation(len(ordered))
     shuffled = [ordered[index] for index in order]
-    test = len(shuffled) // 10
-    validation = len(shuffled) // 5
+    test, validation = len(shuffled) // 10, len(shuffled) // 5
     if len(shuffled) < LEAST_IMAGES:
         message = (
             f"{len(shuffled)} labelled images are too few for a 7:2:1 split; "
@@ -257,18 +244,16 @@ def known_split(samples: Sequence[Sample], record: SplitRecord) -> Split | None:
 def take_part(
     samples: Sequence[Sample], records: Iterable[SplitRecord], part: PartName = "test"
 ) -> list[Sample] | None:
-    """Return the images that are in one part of every model that was trained on them.
-
-    Of their own training images, models are judged on the test part alone.
+    """Return the images that are in one part of every model that was trained on them, perhaps none.
 
     Args:
         samples: A labelled folder; its order is kept.
-        records: The splits of the models; those of other images say nothing about these.
-        part: Which part.
+        records: The splits of the models; those of other images are ignored.
+        part: Which part; models are judged on ``test`` alone.
 
     Returns:
-        The images, perhaps none; or None if no model was trained on exactly these images. A
-        subset of a model's training images cannot be recognised.
+        None if no model was trained on exactly these images. A subset of a model's training images
+        cannot be recognised.
     """
     known = [parts for record in records if (parts := known_split(samples, record))]
     if not known:

@@ -30,14 +30,10 @@ MAX_THREADS = 8
 def in_threads(
     function: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None
 ) -> Iterator[Result]:
-    """Map in threads; no more than two items for each thread are taken ahead.
+    """Map in threads, by default one a CPU but at most ``MAX_THREADS``.
 
-    Threads are enough where OpenCV or a backend does the work: they let other threads run.
-
-    Args:
-        function: Takes an item.
-        items: What it is called with; taken as they are needed.
-        threads: Items at a time; one a CPU, at most ``MAX_THREADS``, when None.
+    Threads are enough where OpenCV or a backend does the work. Items are taken as they are needed,
+    no more than two for each thread ahead.
 
     Raises:
         InputError: If ``threads`` is below 1.
@@ -85,14 +81,14 @@ def in_processes(
     if processes == 1:
         threads = cv2.getNumThreads()
         try:
-            _begin(start)
+            _begin(start, interrupts=True)
             yield from map(function, items)
         finally:
             cv2.setNumThreads(threads)
         return
     context = multiprocessing.get_context("spawn")  # onnxruntime's threads do not survive fork
     with safe_path():
-        pool = ProcessPoolExecutor(processes, context, _begin_process, (start,))
+        pool = ProcessPoolExecutor(processes, context, _begin, (start,))
     try:
         with safe_path(), _interrupts_ignored():
             results = pool.map(function, items, chunksize=chunk)
@@ -127,15 +123,12 @@ def check_count(name: str, value: int | None) -> None:
         raise InputError(message)
 
 
-def _begin(start: Callable[[], None] | None) -> None:
+def _begin(start: Callable[[], None] | None, *, interrupts: bool = False) -> None:
+    if not interrupts:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers to Ctrl-C
     cv2.setNumThreads(1)
     if start:
         start()
-
-
-def _begin_process(start: Callable[[], None] | None) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers to Ctrl-C
-    _begin(start)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from bakit.studies.ablate.runs import (
     check_images,
     plan_runs,
     read_results,
+    run_of,
     train_run,
     without_weights,
 )
@@ -54,7 +55,7 @@ OUT_OF_MEMORY = ("out of memory", "not enough memory", "allocate memory", "alloc
 
 @dataclass(frozen=True)
 class Outlook:
-    """What an ablation is about to do.
+    """The trainings of an ablation before the first begins.
 
     Attributes:
         runs: The trainings that were asked for, in order.
@@ -114,23 +115,23 @@ def ablate(
         rows: Names of the rows; all when None. Those that are done already are reported too.
         image_size: Side in pixels for all rows, instead of the paper's. Rows that are the same but
             for their size are then one run.
-        resume: Go on with what is in ``out``; a row that is done is not trained again.
+        resume: Continue the ablation in ``out``; a row that is done is not trained again.
         hardware: What to train on; one process.
         cache: Folder for boxes and prepared images; ``out/cache`` when None.
-        workers: Processes that prepare images; one a core when None.
+        workers: Processes that prepare images; one a CPU when None.
         watch: Callbacks.
-
-    Returns:
-        The result; rows that could not be trained say why.
 
     Raises:
         BakitError: If the data, the hardware or an option cannot be used, ``out`` holds an ablation
-            that is not to be resumed or has other settings, images were mended or damaged since
-            its first row was begun, or no row can be trained at all.
+            that is not to be resumed or has other settings, images changed since its first row was
+            begun, or no row can be trained at all.
     """
     names = {row.name for row in find_rows(rows)}
     runs = plan_runs(base, image_size)
-    _check_hardware(hardware)
+    if hardware.processes > 1:
+        message = f"an ablation runs in one process, not in {hardware.processes}"
+        raise InputError(message)
+    hardware.check()
     results, begun = read_results(runs, out, resume=resume)
     asked = [run for run in runs if not names.isdisjoint(row.name for row in run.rows)]
     blocked = without_weights([run for run in asked if run.name not in results])
@@ -158,7 +159,7 @@ def ablate(
         shown = [
             _row(row, runs, results, blocked)
             for row in TABLE_2
-            if row.name in names or _run_of(row, runs).name in results
+            if row.name in names or run_of(row, runs).name in results
         ]
         numbers = (data, base.recipe, base.split_seed, base.seed)
         ablation = Ablation(SCHEMA_VERSION, CITATION, *numbers, tuple(shown))
@@ -211,13 +212,6 @@ def _decodable(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def _check_hardware(hardware: Hardware) -> None:
-    if hardware.processes > 1:
-        message = f"an ablation runs in one process, not in {hardware.processes}"
-        raise InputError(message)
-    hardware.check()
-
-
 def _data(base: TrainingPlan, whole: Split, parts: Split, left_out: Sequence[str]) -> Data:
     return Data(
         folder=_decodable(base.data.resolve().name),
@@ -230,15 +224,11 @@ def _data(base: TrainingPlan, whole: Split, parts: Split, left_out: Sequence[str
     )
 
 
-def _run_of(row: PaperRow, runs: Sequence[Run]) -> Run:
-    return next(run for run in runs if row in run.rows)
-
-
 def _row(
     row: PaperRow, runs: Sequence[Run], results: dict[str, Result], blocked: dict[str, str]
 ) -> Row:
     """Put a row of the paper beside ours."""
-    run = _run_of(row, runs)
+    run = run_of(row, runs)
     prepared = run.plan.preprocessing
     result = results.get(run.name)
     return Row(
@@ -265,7 +255,7 @@ def _change(row: PaperRow, runs: Sequence[Run], results: dict[str, Result]) -> C
     if row == full:
         return None
     change = Change(full.name, round(row.rsna_mae_months - full.rsna_mae_months, 1))
-    names = [_run_of(one, runs).name for one in (row, full)]
+    names = [run_of(one, runs).name for one in (row, full)]
     if names[0] == names[1] or any(name not in results for name in names):
         return change
     pair = (np.array(results[name].test_errors) for name in names)

@@ -32,16 +32,13 @@ SHEET_SIDE = 5
 
 
 def draw_plots(description: Description, folder: Path, out: Path) -> list[Path]:
-    """Draw a described folder.
+    """Draw a described folder and return the files; none where no image is usable.
 
     Args:
-        description: What ``bakit.studies.describe.run.describe`` said of ``folder``.
+        description: The result of ``bakit.studies.describe.run.describe``.
         folder: The labelled folder, for the contact sheet.
-        out: Where ``ages.png``, ``sexes.png``, ``sizes.png`` (only if sizes vary) and
-            ``contact_sheet.png`` go, all of them or none.
-
-    Returns:
-        The files; none where no image is usable.
+        out: Folder of ``ages.png``, ``sexes.png``, ``sizes.png`` (only if sizes vary) and
+            ``contact_sheet.png``, all of them or none.
 
     Raises:
         MissingBackendError: If matplotlib is not installed.

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class _Look(NamedTuple):
-    """What is kept of one image: never its pixels."""
+    """Facts about one image; its pixels are not kept."""
 
     digest: str
     size: tuple[int, int]
@@ -47,7 +47,7 @@ class _Look(NamedTuple):
 def describe(
     folder: Path, against: Sequence[Path] = (), on_progress: OnProgress = silent
 ) -> Description:
-    """Read every row and image of a labelled folder, good or bad, and say what is there.
+    """Read every row and image of a labelled folder, good or bad.
 
     Images are the same where their grey values are, whatever their names and formats.
 
@@ -67,6 +67,7 @@ def describe(
     samples = [row.sample for row in labels.rows if row.sample and row.sample.path in looks]
     ids = {row.id for row in labels.rows}
     sizes = Counter(look.size for look in looks.values())
+    storage = Counter(look.storage for look in looks.values())
     males = sum(sample.male for sample in samples)
     return Description(
         schema_version=SCHEMA_VERSION,
@@ -86,10 +87,7 @@ def describe(
         widths=_side([look.size[0] for look in looks.values()]),
         heights=_side([look.size[1] for look in looks.values()]),
         sizes=tuple(SizeCount(*size, count) for size, count in sizes.most_common()),
-        storage=tuple(
-            StorageCount(*storage, count)
-            for storage, count in Counter(look.storage for look in looks.values()).most_common()
-        ),
+        storage=tuple(StorageCount(*kind, count) for kind, count in storage.most_common()),
         row_problems=tuple(
             RowProblem(row.number, row.id, problem.kind, problem.text)
             for row in labels.rows
@@ -184,13 +182,13 @@ def _by_digest(looks: Mapping[Path, _Look]) -> dict[str, list[Path]]:
 def _duplicates(looks: Mapping[Path, _Look], samples: Iterable[Sample]) -> tuple[Duplicate, ...]:
     """Group images by their pixels; rows with a problem have no say about age and sex."""
     by_path = {sample.path: sample for sample in samples}
-    groups = [paths for paths in _by_digest(looks).values() if len(paths) > 1]
     found: list[Duplicate] = []
-    for paths in groups:
+    for paths in _by_digest(looks).values():
         rows = [by_path[path] for path in paths if path in by_path]
         ages, sexes = {row.age_months for row in rows}, {row.male for row in rows}
-        ids = tuple(path.stem for path in paths)
-        found.append(Duplicate(ids, len(ages) > 1, len(sexes) > 1))
+        if len(paths) > 1:
+            ids = tuple(path.stem for path in paths)
+            found.append(Duplicate(ids, len(ages) > 1, len(sexes) > 1))
     return tuple(found)
 
 

@@ -14,6 +14,7 @@ from bakit.bench.drift.compare import check_age
 from bakit.bench.statistics import bootstrap_interval
 from bakit.bundle import Bundle
 from bakit.data.labels import ids_digest, read_samples, take_part, thin
+from bakit.data.parallel import check_count
 from bakit.errors import InputError
 from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.model.intervals import coverage
@@ -61,8 +62,7 @@ def open_model(
 
     Raises:
         InputError: If both are named.
-        BundleError: If it is no bundle, or was changed.
-        CheckpointError: If it is no checkpoint.
+        BundleError, CheckpointError: If it is damaged or something else.
     """
     if bundle is None:
         return Checkpoint.read(SHIPPED if checkpoint is None else Path(checkpoint))
@@ -89,12 +89,10 @@ def choose_images(
 
     Raises:
         LabelsError: If the labels cannot be used.
-        InputError: If a part is asked for that only the training folder has, or a value is not
-            possible.
+        InputError: If a part is asked for that only the training folder has, or the limit is
+            below 1.
     """
-    if limit is not None and limit < 1:
-        message = f"limit={limit} is not possible; use 1 or more"
-        raise InputError(message)
+    check_count("limit", limit)
     folder = Path(folder)
     everything = read_samples(folder)
     records = _split_records(model)
@@ -130,8 +128,8 @@ def evaluate(
 ) -> Evaluation:
     """Predict labelled images and compare with their labels.
 
-    A checkpoint is exported as a float32 ONNX bundle into a temporary folder and run as that: the
-    figures are those of the whole path, localizer and crop included.
+    A checkpoint is run as a temporary float32 ONNX bundle: the figures are those of the whole path,
+    localizer and crop included.
 
     Args:
         model: What to judge.
@@ -141,7 +139,7 @@ def evaluate(
         on_progress: Called after each image.
 
     Raises:
-        VerificationError: If the model answers with something that is no number.
+        VerificationError: If a predicted age is not a number.
         BakitError: As ``run_all``.
     """
     with as_bundle(model) as bundle:
@@ -168,13 +166,7 @@ def _predict(runtime: Runtime, sample: Sample) -> Prediction:
 
 
 def describe_model(model: Bundle | Checkpoint, bundle: Bundle, provider: str) -> Model:
-    """Say what was measured.
-
-    Args:
-        model: What was to be judged.
-        bundle: What stood for it (``as_bundle``).
-        provider: What ran it.
-    """
+    """Describe a model, the bundle that stood for it (``as_bundle``), and what ran the bundle."""
     manifest = bundle.manifest
     return Model(
         source="bundle" if isinstance(model, Bundle) else "checkpoint",
@@ -197,12 +189,7 @@ def score(
 ) -> Evaluation:
     """Compute all statistics of predicted ages, at least one.
 
-    Args:
-        model: What predicted them.
-        data: What they were predicted on.
-        predictions: The ages.
-        unscored: Images without one.
-        intervals: What gave the intervals of the predictions, if they have any.
+    ``intervals`` are those of the model, by which the predictions have theirs.
     """
     ages = np.array([item.age_months for item in predictions])
     predicted = np.array([item.predicted_months for item in predictions])

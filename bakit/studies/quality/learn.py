@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -14,21 +13,19 @@ from bakit.studies.quality.changes import any_angle, exactly, far_from_upright
 from bakit.studies.quality.decoys import LEARNED, MET
 from bakit.studies.quality.fit import fit_hands
 from bakit.studies.quality.limits import Rung, between, from_ladder, rare, trained_ages
-from bakit.studies.quality.measure import look_at
+from bakit.studies.quality.measure import Eye
 from bakit.types import silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from bakit.data.labels import Sample, Split
-    from bakit.hand.found import Seen
-    from bakit.image.box import Box
     from bakit.quality.limits import HandModel, Status
     from bakit.runtime import Runtime
     from bakit.studies.quality.limits import Chosen
     from bakit.studies.quality.measure import Looked
     from bakit.studies.quality.streams import Shown
-    from bakit.types import Floats, Grey, OnProgress
+    from bakit.types import Floats, OnProgress
 
 
 LEAST = 10
@@ -91,7 +88,7 @@ def learn_quality(
     if small is not None:
         message = f"the {small} part has fewer than {LEAST} images; limits need more"
         raise InputError(message)
-    eye = _Eye(runtime, mean_months, on_progress)
+    eye = Eye(runtime, mean_months, on_progress)
     train, validation = parts.train, parts.validation
     apart = train[amounts.hands + amounts.turned :] or train
     upright = eye.look("hands", streams.varied(train[: amounts.hands], eye.find))
@@ -137,7 +134,7 @@ _LADDERS: tuple[tuple[str, str, Literal["above", "below"]], ...] = (
 
 
 def _choose(
-    eye: _Eye,
+    eye: Eye,
     good: Sequence[Looked],
     varied: Sequence[Looked],
     bad: dict[str, list[Looked]],
@@ -174,65 +171,8 @@ _RARE: tuple[tuple[str, str, Literal["above", "below"], float | None, float | No
 """Measure, reason, worse side, and the shares of good radiographs to review and to reject."""
 
 
-class _Eye:
-    """Looks at streams of pictures with one bundle."""
-
-    def __init__(self, runtime: Runtime, mean_months: float, on_progress: OnProgress) -> None:
-        self._runtime = runtime
-        self._mean_months = mean_months
-        self._on_progress = on_progress
-        self._done: Counter[str] = Counter()
-        self.scorer: HandScorer | None = None
-
-    def find(self, grey: Grey) -> tuple[Box, Seen] | None:
-        """Return the hand's box and what was seen, None without a hand."""
-        hand = self._runtime.prepare(grey)
-        return None if hand.box is None or hand.seen is None else (hand.box, hand.seen)
-
-    def look(self, step: str, pictures: Iterable[Shown], *, thorough: bool = False) -> list[Looked]:
-        """Return what is measured on each picture."""
-        looked = []
-        for shown in pictures:
-            looked.append(
-                look_at(
-                    self._runtime,
-                    shown.grey,
-                    male=shown.male,
-                    mean_months=self._mean_months,
-                    thorough=thorough,
-                )
-            )
-            self._done[step] += 1
-            self._on_progress(step, self._done[step], None)
-        return looked
-
-    def error(
-        self, step: str, pictures: Iterable[Shown], measure: str | None = None
-    ) -> tuple[float, float]:
-        """Return the mean absolute error in months, and the median of a measure.
-
-        Where no hand is found, the model has no answer and the picture no part in the error.
-        """
-        errors, values = [], []
-        for shown in pictures:
-            (item,) = self.look(step, [shown])
-            if item.age_months is not None and shown.age_months is not None:
-                errors.append(abs(item.age_months - shown.age_months))
-                values.append(item.measures[measure] if measure else 0.0)
-        if not errors:
-            return float("inf"), float("nan")
-        return float(np.mean(errors)), float(np.median(values))
-
-    def measures(self, item: Looked) -> dict[str, float]:
-        """Return all measures, those of the detectors included; none without a hand."""
-        if item.vector is None:
-            return {}
-        assert self.scorer is not None
-        return item.measures | self.scorer.score(item.vector)
-
-
 def _measured(
-    eye: _Eye,
+    eye: Eye,
     chosen: Sequence[Chosen],
     model: HandModel,
     mean_months: float,

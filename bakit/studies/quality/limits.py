@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -29,41 +29,37 @@ FEW_IMAGES, NEAR_MONTHS = 30, 6.0
 """Ages with fewer training images than this within so many months are hardly known to the model."""
 
 
+Side: TypeAlias = Literal["above", "below"]
+
+
 class Chosen(NamedTuple):
     """Where a measure stops being good."""
 
     measure: str
     code: str
-    worse: Literal["above", "below"]
+    worse: Side
     review: float | None
     reject: float | None
 
 
-def between(
-    measure: str,
-    code: str,
-    good: Floats,
-    bad: Floats,
-    worse: Literal["above", "below"] = "above",
-) -> Chosen:
-    """Part good from bad: halfway where they lie apart, else where few good ones are lost.
+def between(measure: str, code: str, good: Floats, bad: Floats) -> Chosen:
+    """Part good from bad, which is above: halfway, or where few good ones are lost if they overlap.
 
     A person is asked from where few more good ones are lost, or, the farther the two lie apart the
     more so, from where none is.
     """
-    sign = 1.0 if worse == "above" else -1.0
-    top = float(np.quantile(sign * good, 1 - FALSE_REJECTS))
-    few = float(np.quantile(sign * good, 1 - FALSE_REVIEWS))
-    gap = max(float(np.quantile(sign * bad, MISSED)) - top, 0.0)
+    top = float(np.quantile(good, 1 - FALSE_REJECTS))
+    few = float(np.quantile(good, 1 - FALSE_REVIEWS))
+    gap = max(float(np.quantile(bad, MISSED)) - top, 0.0)
     reject, review = top + gap / 2, min(top + gap / 4, few + gap)
-    return Chosen(measure, code, worse, _round(sign * review), _round(sign * reject))
+    return Chosen(measure, code, "above", _round(review), _round(reject))
 
 
 def rare(
     measure: str,
     code: str,
     good: Floats,
-    worse: Literal["above", "below"],
+    worse: Side,
     *,
     review: float | None = None,
     reject: float | None = None,
@@ -78,12 +74,7 @@ def rare(
 
 
 class Rung(NamedTuple):
-    """One degree of spoiling: the measure's middle value, and how much the error rises.
-
-    Attributes:
-        value: Median of the measure.
-        rise_months: Mean absolute error minus that of the unspoiled images.
-    """
+    """One degree of spoiling: the median of a measure, and the rise of the mean absolute error."""
 
     value: float
     rise_months: float
@@ -92,21 +83,14 @@ class Rung(NamedTuple):
 def from_ladder(
     measure: str,
     code: str,
-    worse: Literal["above", "below"],
+    worse: Side,
     rungs: Sequence[Rung],
     good: Floats,
 ) -> Chosen:
-    """Set limits where the error of ever more spoiled images rises too far.
+    """Set limits where the error of ever more spoiled images, the ``rungs``, rises too far.
 
     A limit lies between the last degree that is good enough and the first that is not; there is
     none if all are good enough. It never costs more good radiographs than other limits may.
-
-    Args:
-        measure: Its name.
-        code: The reason.
-        worse: Which values are worse.
-        rungs: From the least spoiled to the most.
-        good: The measure of good radiographs.
     """
     sign = 1.0 if worse == "above" else -1.0
 
@@ -117,13 +101,8 @@ def from_ladder(
                 return _round(sign * max(sign * (before.value + after.value) / 2, least))
         return None
 
-    return Chosen(
-        measure,
-        code,
-        worse,
-        limit(REVIEW_RISE_MONTHS, FALSE_REVIEWS),
-        limit(REJECT_RISE_MONTHS, FALSE_REJECTS),
-    )
+    review = limit(REVIEW_RISE_MONTHS, FALSE_REVIEWS)
+    return Chosen(measure, code, worse, review, limit(REJECT_RISE_MONTHS, FALSE_REJECTS))
 
 
 def trained_ages(ages_months: Floats) -> tuple[Chosen, Chosen]:

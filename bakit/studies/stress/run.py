@@ -36,14 +36,11 @@ SCHEMA_VERSION = 1
 
 
 class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A model's errors on images that were changed in one way, and beside the untouched ones.
+    """A model's errors on images that were changed in one way.
 
     Attributes:
         kind: The kind of change (``perturb.KINDS``); ``none`` for untouched images.
-        name: What was done.
-        samples: Images.
-        mae_months: Mean absolute difference from the true age.
-        mae_rise_months: By how much that is more than on the same images untouched.
+        mae_rise_months: MAE minus that of the same images untouched.
         mae_rise_ci95_months: 95 % interval of the rise, paired bootstrap.
         mean_abs_change_months: Mean of how far an age moved.
         over_12_months: Share of images more than 12 months off, 0..1.
@@ -66,16 +63,7 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Stress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One run of ``bakit stress``.
-
-    Attributes:
-        schema_version: Version of this document.
-        model: What was measured.
-        data: The labelled images.
-        unreadable: Images that could not be used.
-        untouched: Errors on the images as they are.
-        conditions: Errors on the changed ones.
-    """
+    """The document of ``bakit stress``: errors on untouched and on changed images."""
 
     schema_version: int
     model: Model
@@ -94,17 +82,16 @@ class Stress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             max_over_24: Largest share of images more than 24 months off, 0..1.
         """
         found = []
-        for condition in self.conditions:
-            upper = condition.mae_rise_ci95_months[1]
+        for item in self.conditions:
+            upper, share = item.mae_rise_ci95_months[1], item.over_24_months
             if max_mae_rise_months is not None and not upper <= max_mae_rise_months:
                 found.append(
-                    f"{condition.name}: MAE {condition.mae_rise_months:+.2f} months, upper end of "
-                    f"its 95 % interval {upper:+.2f}, limit {max_mae_rise_months:g}"
+                    f"{item.name}: MAE {item.mae_rise_months:+.2f} months, upper end of its 95 % "
+                    f"interval {upper:+.2f}, limit {max_mae_rise_months:g}"
                 )
-            share = condition.over_24_months
             if max_over_24 is not None and not share <= max_over_24:
                 found.append(
-                    f"{condition.name}: {share:.1%} of the images are more than 24 months off, "
+                    f"{item.name}: {share:.1%} of the images are more than 24 months off, "
                     f"limit {max_over_24:.1%}"
                 )
         return found
@@ -139,7 +126,7 @@ def stress(
 
     Raises:
         InputError: If a kind is unknown.
-        VerificationError: If the model answers with something that is no number.
+        VerificationError: If a predicted age is not a number.
         BakitError: As ``bakit.studies.evaluate.run_all``.
     """
     changes = perturbations(kinds)
