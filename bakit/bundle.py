@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from bakit.documents import UPGRADE, read_versioned
+from bakit.documents import read_versioned
 from bakit.errors import BundleError
 from bakit.files import sha256
 from bakit.image.box import Box
@@ -216,7 +216,6 @@ class Bundle:
             missing=f"{root}: not a bundle: no {MANIFEST} in it; bakit export writes one",
             wrong="not a manifest of this version",
             upgrade=with_method,
-            hint=f"{UPGRADE}, or export the bundle again",
         )
         _check_seal(root, data, manifest.schema_version)
         if public_key is not None:

@@ -27,7 +27,6 @@ def read_versioned(
     missing: str,
     wrong: str,
     upgrade: Callable[[dict[str, Any]], dict[str, Any]] = dict,
-    hint: str = UPGRADE,
 ) -> tuple[Document, bytes]:
     """Read a JSON document and return it with its bytes.
 
@@ -40,7 +39,6 @@ def read_versioned(
         missing: Message if there is no file; ``{reason}`` is the system's.
         wrong: Message if it is another document, after the path.
         upgrade: Makes a document of this version of an older one.
-        hint: What to do about a newer document.
     """
     try:
         with path.open("rb") as file:
@@ -50,9 +48,7 @@ def read_versioned(
     if len(data) > max_bytes:
         message = f"{path}: more than {max_bytes >> 20} MiB; {wrong}"
         raise error(message)
-    document = decode_versioned(
-        data, path, kind, version, error, wrong=wrong, upgrade=upgrade, hint=hint
-    )
+    document = decode_versioned(data, path, kind, version, error, wrong=wrong, upgrade=upgrade)
     return document, data
 
 
@@ -65,14 +61,15 @@ def decode_versioned(
     *,
     wrong: str,
     upgrade: Callable[[dict[str, Any]], dict[str, Any]] = dict,
-    hint: str = UPGRADE,
 ) -> Document:
     """Decode a JSON document that is part of a file; arguments as for ``read_versioned``."""
     try:
         content = msgspec.json.decode(data, type=dict[str, Any])
         found = content.get("schema_version")
         if isinstance(found, int) and found > version:
-            message = f"{path}: schema version {found} is newer than this bakit's {version}; {hint}"
+            message = (
+                f"{path}: schema version {found} is newer than this bakit's {version}; {UPGRADE}"
+            )
             raise error(message)
         return msgspec.convert(upgrade(content), kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as cause:

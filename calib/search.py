@@ -289,10 +289,7 @@ def search(bench: Workbench, limits: Limits) -> Outcome:
 
 def _refine(recipe: Int8Recipe, attempt: Callable[[Choice], Trial]) -> Trial:
     """Find the best method for a recipe, then what else helps; floats stay."""
-    best = min(
-        (attempt(Choice(method, recipe)) for method in METHODS),
-        key=_MEAN_CHANGE,
-    )
+    best = min((attempt(Choice(method, recipe)) for method in METHODS), key=_MEAN_CHANGE)
     for change in ({"per_channel": False}, {"equalize": True}, {}):
         choice = msgspec.structs.replace(
             best.choice,

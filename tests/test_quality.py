@@ -21,8 +21,7 @@ from bakit.quality.measures import VECTOR, box_measures
 from bakit.report.text import read_reference, years_months
 from bakit.runtime import Runtime
 from bakit.studies.quality.decoys import LEARNED, MET, draw
-from bakit.studies.quality.fit import fit_hands
-from bakit.studies.quality.limits import Rung, between, from_ladder, trained_ages
+from bakit.studies.quality.fit import Rung, between, fit_hands, from_ladder, trained_ages
 
 NONE = Rate(0, 0, 0)
 NO_MODEL = HandModel((0.0,) * VECTOR, (1.0,) * VECTOR, b"", {})
@@ -194,7 +193,7 @@ def test_pictures_follow_from_their_seed(kind):
 
 def test_limits_are_learned_measured_and_kept(tmp_path, checkpoint):
     from bakit.phantoms import write_phantoms
-    from bakit.studies.quality.run import qualify_file
+    from bakit.studies.quality.learn import qualify_file
 
     folder = write_phantoms(tmp_path / "data", 110, height=100)
     from bakit.studies.quality.learn import Amounts

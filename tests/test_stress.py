@@ -23,8 +23,7 @@ from bakit.studies.evaluate.document import Data, Model
 from bakit.studies.evaluate.run import choose_images
 from bakit.studies.stress import perturb
 from bakit.studies.stress.perturb import KINDS, perturbations
-from bakit.studies.stress.plots import stress_figure
-from bakit.studies.stress.run import Condition, Stress, stress
+from bakit.studies.stress.run import Condition, Stress, stress, stress_figure
 
 GREYS = hnp.arrays(
     np.float32,

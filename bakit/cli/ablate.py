@@ -14,11 +14,8 @@ from bakit.recipes import get_recipe
 from bakit.studies.ablate.table import TABLE_2
 
 if TYPE_CHECKING:
-    from bakit.studies.ablate.run import Outlook, Watch
-    from bakit.studies.ablate.runs import Run
-    from bakit.studies.ablate.table import Ablation, Measured
+    from bakit.studies.ablate.table import Ablation
     from bakit.training.run import Progress
-    from bakit.types import OnProgress
 
 
 @click.command("ablate")
@@ -99,7 +96,18 @@ def command(
 
     base = make_plan(data, chosen, Architecture(), Preprocessing(), options, limit=limit)
     accelerator, precision = options["accelerator"], options["precision"]
+
+    def say(text: str) -> None:
+        click.echo(safe(text, short=True), err=True)
+
     with progress() as on_progress:
+
+        def progress_of(place: str) -> Progress:
+            def on_row(step: str, done: float, total: float | None) -> None:
+                on_progress(f"{place}: {step}", done, total)
+
+            return make_progress(on_row, lambda text: say(f"{place}: {text}"), chosen.epochs)
+
         ablation = ablate(
             base,
             out,
@@ -109,7 +117,9 @@ def command(
             hardware=Hardware(accelerator, precision=precision, threads=options["threads"]),
             cache=options["cache"],
             workers=options["workers"],
-            watch=_watch(on_progress, chosen.epochs),
+            say=say,
+            on_progress=on_progress,
+            progress_of=progress_of,
         )
     if as_json:
         click.echo(msgspec.json.encode(ablation))
@@ -117,47 +127,6 @@ def command(
         print_ablation(ablation, out)
     if all(row.measured is None for row in ablation.rows):
         sys.exit(1)
-
-
-def _watch(on_progress: OnProgress, epochs: int) -> Watch:
-    """Return callbacks that print on stderr; bars are named by the row."""
-    from bakit.studies.ablate.run import Watch
-
-    places: dict[str, str] = {}
-
-    def say(text: str) -> None:
-        click.echo(safe(text, short=True), err=True)
-
-    def on_outlook(outlook: Outlook) -> None:
-        data = outlook.data
-        say(
-            f"{data.train} training images, {data.validation} for validation, {data.test} for "
-            f"test; up to {epochs} epochs a row"
-        )
-        for number, run in enumerate(outlook.runs, start=1):
-            places[run.name] = f"{number}/{len(outlook.runs)} {run.name}"
-            reason = outlook.blocked.get(run.name)
-            state = "done before" if run.name in outlook.done else "to train"
-            rows = ", ".join(row.name for row in run.rows)
-            say(f"{places[run.name]} ({rows}): {f'not run: {reason}' if reason else state}")
-
-    def on_run(run: Run) -> Progress:
-        place = places[run.name]
-
-        def on_row_progress(step: str, done: float, total: float | None) -> None:
-            on_progress(f"{place}: {step}", done, total)
-
-        return make_progress(on_row_progress, lambda text: say(f"{place}: {text}"), epochs)
-
-    def on_end(run: Run, outcome: Measured | str) -> None:
-        if isinstance(outcome, str):
-            text = f"not run: {outcome}"
-        else:
-            test = outcome.test
-            text = f"done: test MAE {test.mae_months:.2f} months on {test.samples} images"
-        say(f"{places[run.name]}: {text}")
-
-    return Watch(on_progress, on_outlook, on_run, on_end)
 
 
 def print_ablation(ablation: Ablation, out: Path) -> None:

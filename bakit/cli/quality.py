@@ -37,7 +37,7 @@ def command(paths: tuple[Path, ...], out: Path, threads: int, *, as_json: bool) 
     import msgspec
 
     from bakit.cli.progress import progress
-    from bakit.studies.quality import qualify_file
+    from bakit.studies.quality.learn import qualify_file
 
     checkpoint, data = checkpoint_and_data(paths)
     with progress() as on_progress:

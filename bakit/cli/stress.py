@@ -65,8 +65,7 @@ def command(
     import msgspec
 
     from bakit.cli.progress import progress
-    from bakit.studies.stress.plots import draw_stress
-    from bakit.studies.stress.run import stress
+    from bakit.studies.stress.run import draw_stress, stress
 
     model, images = open_study(data, checkpoint, bundle, plots, limit)
     with progress() as on_progress:

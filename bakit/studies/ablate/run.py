@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -44,50 +43,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bakit.studies.ablate.runs import Result, Run
-    from bakit.studies.ablate.table import Measured, PaperRow
+    from bakit.studies.ablate.table import PaperRow
     from bakit.training.plan import TrainingPlan
     from bakit.types import OnProgress
 
 
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "allocate memory", "alloc_failed")
-"""What torch says when it is; its own class of error is only for some devices."""
-
-
-@dataclass(frozen=True)
-class Outlook:
-    """The trainings of an ablation before the first begins.
-
-    Attributes:
-        runs: The trainings that were asked for, in order.
-        done: Names of those that are done.
-        blocked: Why others cannot be run, by name.
-        data: What is trained on.
-    """
-
-    runs: Sequence[Run]
-    done: frozenset[str]
-    blocked: dict[str, str]
-    data: Data
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Callbacks of an ablation.
-
-    Attributes:
-        on_progress: Called after each image that is checked.
-        on_outlook: Called before the first training.
-        on_run: Called with each run that begins; returns the callbacks of its training.
-        on_end: Called with each run that has ended and its scores, or why it has none.
-    """
-
-    on_progress: OnProgress = silent
-    on_outlook: Callable[[Outlook], object] = lambda _: None
-    on_run: Callable[[Run], Progress] = lambda _: SILENT
-    on_end: Callable[[Run, Measured | str], object] = lambda _run, _outcome: None
-
-
-NOBODY = Watch()
+"""Torch's messages; its own class of error is only for some devices."""
 
 
 def ablate(
@@ -100,7 +62,9 @@ def ablate(
     hardware: Hardware = THIS_MACHINE,
     cache: Path | None = None,
     workers: int | None = None,
-    watch: Watch = NOBODY,
+    say: Callable[[str], object] = lambda _: None,
+    on_progress: OnProgress = silent,
+    progress_of: Callable[[str], Progress] = lambda _: SILENT,
 ) -> Ablation:
     """Train rows of the paper's Table 2 and compare.
 
@@ -119,7 +83,9 @@ def ablate(
         hardware: What to train on; one process.
         cache: Folder for boxes and prepared images; ``out/cache`` when None.
         workers: Processes that prepare images; one a CPU when None.
-        watch: Callbacks.
+        say: Called with a line of text for each run, before the first and after each training.
+        on_progress: Called after each image that is checked.
+        progress_of: Called before a training with its name; returns its callbacks.
 
     Raises:
         BakitError: If the data, the hardware or an option cannot be used, ``out`` holds an ablation
@@ -145,17 +111,26 @@ def ablate(
         # Checks the images: nothing is written if they cannot be used.
         first = possible[0]
         whole, left_out = read_parts(
-            first.plan, out / ROWS / first.name, resume=True, on_progress=watch.on_progress
+            first.plan, out / ROWS / first.name, resume=True, on_progress=on_progress
         )
     shared = split_record(whole, base.split_seed, left_out)
     for name, (others, other_ids) in begun.items():
         check_images(out / ROWS / name, split_record(others, base.split_seed, other_ids), shared)
     parts = limited(base, whole)
     data = _data(base, whole, parts, left_out)
-    watch.on_outlook(Outlook(asked, frozenset(results), blocked, data))
+    say(
+        f"{data.train} training images, {data.validation} for validation, {data.test} for test; "
+        f"up to {base.recipe.epochs} epochs a row"
+    )
+    places = {run.name: f"{n}/{len(asked)} {run.name}" for n, run in enumerate(asked, start=1)}
+    for run in asked:
+        state = "done before" if run.name in results else "to train"
+        if run.name in blocked:
+            state = f"not run: {blocked[run.name]}"
+        say(f"{places[run.name]} ({', '.join(row.name for row in run.rows)}): {state}")
 
     def report() -> Ablation:
-        """Write what is known so far."""
+        """Write the results so far."""
         shown = [
             _row(row, runs, results, blocked)
             for row in TABLE_2
@@ -169,7 +144,7 @@ def ablate(
     for run in possible:
         if run.name in results:
             continue
-        outcome: Measured | str
+        place = places[run.name]
         try:
             result = train_run(
                 run,
@@ -179,7 +154,7 @@ def ablate(
                 hardware=hardware,
                 cache=cache or out / "cache",
                 workers=workers,
-                progress=watch.on_run(run),
+                progress=progress_of(place),
             )
         except (ImageError, OtherImagesError):
             raise  # the images are those of all rows that are yet to begin
@@ -187,11 +162,12 @@ def ablate(
             reason = _why_not_run(error)
             if reason is None:
                 raise
-            outcome = blocked[run.name] = reason
+            blocked[run.name] = reason
+            say(f"{place}: not run: {reason}")
         else:
             results[run.name] = result
-            outcome = result.measured
-        watch.on_end(run, outcome)
+            test = result.measured.test
+            say(f"{place}: done: test MAE {test.mae_months:.2f} months on {test.samples} images")
         report()
     return report()
 

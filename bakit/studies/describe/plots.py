@@ -8,15 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bakit.data.labels import read_labels
-from bakit.figures import (
-    ALL,
-    FEMALE,
-    MALE,
-    new_figure,
-    picture_grid,
-    save_figures,
-    short_text,
-)
+from bakit.figures import ALL, FEMALE, MALE, new_figure, picture_grid, save_figures, short_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -6,23 +6,26 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
+from bakit.data.labels import known_split, read_samples, split
 from bakit.errors import InputError
+from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.quality.limits import HandScorer, Limit, QualityLimits, Rate
+from bakit.runtime import Runtime
+from bakit.studies.evaluate.run import as_bundle
 from bakit.studies.quality import streams
 from bakit.studies.quality.changes import any_angle, exactly, far_from_upright
 from bakit.studies.quality.decoys import LEARNED, MET
-from bakit.studies.quality.fit import fit_hands
-from bakit.studies.quality.limits import Rung, between, from_ladder, rare, trained_ages
+from bakit.studies.quality.fit import Rung, between, fit_hands, from_ladder, rare, trained_ages
 from bakit.studies.quality.measure import Eye
 from bakit.types import silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from bakit.data.labels import Sample, Split
     from bakit.quality.limits import HandModel, Status
-    from bakit.runtime import Runtime
-    from bakit.studies.quality.limits import Chosen
+    from bakit.studies.quality.fit import Chosen
     from bakit.studies.quality.measure import Looked
     from bakit.studies.quality.streams import Shown
     from bakit.types import Floats, OnProgress
@@ -59,6 +62,51 @@ class Amounts(NamedTuple):
     others: int = 200
     spoiled: int = 1200
     ladder: int = 300
+
+
+def qualify_file(
+    checkpoint: Path | None,
+    data: Path,
+    out: Path,
+    amounts: Amounts = Amounts(),  # noqa: B008  # cannot be changed
+    *,
+    threads: int = 1,
+    on_progress: OnProgress = silent,
+) -> Checkpoint:
+    """Learn a checkpoint's limits and write it again with them; its weights stay as they are.
+
+    Args:
+        checkpoint: The checkpoint; the shipped one when None.
+        data: The labelled folder that it was trained on.
+        out: File to write, ``.safetensors``; may be the checkpoint itself.
+        amounts: How many pictures to learn from and to measure on.
+        threads: Threads of the backend.
+        on_progress: Called after each picture.
+
+    Returns:
+        The checkpoint as it was written.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be read.
+        InputError: If ``data`` is not what it was trained on, or too small.
+        ImageError: If an image cannot be used.
+    """
+    if out.suffix != ".safetensors":
+        message = f"{out}: a checkpoint ends in .safetensors"
+        raise InputError(message)
+    loaded = Checkpoint.read(SHIPPED if checkpoint is None else checkpoint)
+    samples = read_samples(data)
+    training = loaded.header.training
+    parts = known_split(samples, training.split) if training else split(samples)
+    if parts is None:
+        message = (
+            f"{data}: not the images that {loaded.path.name} was trained on; limits are learned "
+            "on its training and validation parts"
+        )
+        raise InputError(message)
+    with as_bundle(loaded.with_header(quality=None)) as bundle, Runtime(bundle, threads) as runtime:
+        limits = learn_quality(runtime, parts, loaded.header.mean_months, amounts, on_progress)
+    return loaded.with_header(quality=limits).write(out)
 
 
 def learn_quality(
@@ -134,10 +182,7 @@ _LADDERS: tuple[tuple[str, str, Literal["above", "below"]], ...] = (
 
 
 def _choose(
-    eye: Eye,
-    good: Sequence[Looked],
-    varied: Sequence[Looked],
-    bad: dict[str, list[Looked]],
+    eye: Eye, good: Sequence[Looked], varied: Sequence[Looked], bad: dict[str, list[Looked]]
 ) -> list[Chosen]:
     """Set the limits that tell hands from other things, and answers from guesses."""
     scores = {name: [eye.measures(item) for item in items] for name, items in bad.items()}
