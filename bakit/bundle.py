@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from bakit.documents import read_versioned
 from bakit.errors import BundleError
 from bakit.files import sha256
 from bakit.image.box import Box
@@ -206,16 +207,16 @@ class Bundle:
                 or a path outside the folder, or a file is missing, was changed or is too large.
         """
         path = root / MANIFEST
-        try:
-            with path.open("rb") as file:
-                data = file.read(MAX_MANIFEST_BYTES + 1)
-        except OSError as error:
-            message = f"{root}: not a bundle: no {MANIFEST} in it; bakit export writes one"
-            raise BundleError(message) from error
-        if len(data) > MAX_MANIFEST_BYTES:
-            message = f"{path}: more than {MAX_MANIFEST_BYTES >> 20} MiB; not a manifest"
-            raise BundleError(message)
-        manifest = _decode(data, path)
+        manifest, data = read_versioned(
+            path,
+            Manifest,
+            SCHEMA_VERSION,
+            BundleError,
+            max_bytes=MAX_MANIFEST_BYTES,
+            missing=f"{root}: not a bundle: no {MANIFEST} in it; bakit export writes one",
+            wrong="not a manifest of this version",
+            upgrade=with_method,
+        )
         _check_seal(root, data, manifest.schema_version)
         if public_key is not None:
             check_signature(path, data, public_key)
@@ -284,22 +285,6 @@ def _check_seal(root: Path, data: bytes, schema_version: int) -> None:
     if sealed != _seal(data):
         message = f"{root / MANIFEST}: not as {SEAL} has it; copy or export the bundle again"
         raise BundleError(message)
-
-
-def _decode(data: bytes, path: Path) -> Manifest:
-    try:
-        content = msgspec.json.decode(data)
-        version = content.get("schema_version")
-        if isinstance(version, int) and version > SCHEMA_VERSION:
-            message = (
-                f"{path}: schema version {version} is newer than this bakit's {SCHEMA_VERSION}; "
-                "upgrade with pip install -U bakit, or export the bundle again"
-            )
-            raise BundleError(message)
-        return msgspec.convert(with_method(content), Manifest)
-    except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError) as error:
-        message = f"{path}: not a manifest of this version ({error})"
-        raise BundleError(message) from error
 
 
 def _check_file(root: Path, name: str, expected: str) -> None:

@@ -34,15 +34,7 @@ INT8 ranges are those of real radiographs, not phantoms."""
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo did.
-
-    Attributes:
-        sample: The radiograph that was predicted.
-        prediction: What the INT8 bundle says of it.
-        report: The benchmark.
-        gate: The gate's verdict.
-        report_path: Where the report lies.
-    """
+    """The prediction of the INT8 bundle on one radiograph, the benchmark and the gate's verdict."""
 
     sample: Sample
     prediction: Prediction
@@ -52,11 +44,11 @@ class DemoResult:
 
 
 def run_demo(out: Path, say: Callable[[str], None]) -> DemoResult:
-    """Run it.
+    """Write everything into a folder, where an earlier demo's is replaced.
 
     Args:
-        out: Folder of everything that is written; an earlier demo's is replaced.
-        say: Told what begins.
+        out: The folder.
+        say: Called before each step with its name.
 
     Raises:
         BakitError: If a step fails.

@@ -12,14 +12,16 @@ import numpy as np
 
 from bakit.errors import InputError, MissingBackendError
 from bakit.files import write_file
+from bakit.image.read import decode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    import numpy.typing as npt
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from bakit.types import Grey
 
 STYLE: dict[Any, Any] = {
     "axes.grid": True,
@@ -50,14 +52,11 @@ def check_plots(out: Path) -> None:
 
 
 def save_figures(pictures: Mapping[str, Callable[[], Figure]], out: Path) -> list[Path]:
-    """Draw figures and write them as files of a folder, all of them or none.
+    """Draw figures and write them into a folder, all of them or none; return the files.
 
     Args:
-        pictures: What draws each figure, by the file's name.
+        pictures: Functions that draw a figure, by the file's name.
         out: The folder; it is made if it is not there.
-
-    Returns:
-        The files.
 
     Raises:
         MissingBackendError: If matplotlib is not installed.
@@ -80,13 +79,9 @@ def save_figures(pictures: Mapping[str, Callable[[], Figure]], out: Path) -> lis
 
 
 def new_figure(width: float = 6.0, height: float = 4.0) -> Figure:
-    """Return an empty figure in bakit's style.
+    """Return an empty figure in bakit's style; width and height in inches.
 
     Draw on it through its axes (``figure.subplots()``): matplotlib's global state is left alone.
-
-    Args:
-        width: In inches.
-        height: In inches.
 
     Raises:
         MissingBackendError: If matplotlib is not installed.
@@ -101,32 +96,45 @@ def new_figure(width: float = 6.0, height: float = 4.0) -> Figure:
         return Figure(figsize=(width, height))
 
 
+def legend_below(figure: Figure, axes: Axes) -> None:
+    """Put the legend below the axes, where it hides no point."""
+    figure.legend(
+        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
+    )
+
+
 def picture_grid(
-    count: int, columns: int, row_height: float, head: float
+    pictures: Sequence[tuple[Path, str]], columns: int, row_height: float, head: float
 ) -> tuple[Figure, list[Axes]]:
-    """Return a figure with places for pictures, from left to right and top to bottom.
+    """Draw image files with captions, from left to right and top to bottom.
 
     Args:
-        count: Pictures, at least one.
-        columns: Places side by side.
+        pictures: Files and captions, at least one.
+        columns: Pictures side by side.
         row_height: In inches.
         head: Height above the first row, in inches.
+
+    Returns:
+        The figure and the axes of each picture, whose units are the image's pixels.
+
+    Raises:
+        ImageError: If an image cannot be used.
     """
-    rows = -(-count // columns)
+    rows = -(-len(pictures) // columns)
     figure = new_figure(8.0, head + row_height * rows)
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in grid:
         axes.set_axis_off()
-    return figure, grid[:count]
+    for axes, (path, caption) in zip(grid, pictures, strict=False):
+        grey = decode(path)
+        edges = (0, grey.shape[1], grey.shape[0], 0)
+        axes.imshow(thumbnail(grey), cmap="gray", vmin=0, vmax=1, extent=edges)
+        axes.set_title(caption, fontsize=8, parse_math=False)
+    return figure, grid[: len(pictures)]
 
 
-def thumbnail(grey: npt.NDArray[np.float32], longest: int = 300) -> npt.NDArray[np.float32]:
-    """Return a small image of the same shape: originals would take gigabytes to draw.
-
-    Args:
-        grey: ``(H, W)``.
-        longest: The longest side of the result, in pixels; smaller images stay as they are.
-    """
+def thumbnail(grey: Grey, longest: int = 300) -> Grey:
+    """Return a small image of the same shape, longest side in pixels: originals take gigabytes."""
     scale = longest / max(grey.shape)
     if scale >= 1:
         return grey

@@ -1,14 +1,16 @@
-"""Types that many modules name; importing them imports no other library."""
+"""Types that many modules name, and progress callbacks; imports no other library."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sized
 from enum import Enum
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+Item = TypeVar("Item")
 
 Grey: TypeAlias = "npt.NDArray[np.float32]"
 """Grey values, float32 in 0..1."""
@@ -43,3 +45,26 @@ class Precision(Enum):
     FP16 = "fp16"
     INT8 = "int8"
     INT8_WEIGHTS = "int8-weights"
+
+
+def silent(step: str, done: float, total: float | None) -> None:
+    """Report no progress."""
+    del step, done, total
+
+
+def track(
+    items: Iterable[Item], step: str, on_progress: OnProgress, total: int | None = None
+) -> Iterator[Item]:
+    """Yield items and report each one when the next is asked for.
+
+    Args:
+        items: What to yield.
+        step: Name of the step.
+        on_progress: Called after each item.
+        total: Number of items; known without it where ``items`` has a length.
+    """
+    if isinstance(items, Sized):
+        total = len(items)
+    for done, item in enumerate(items, start=1):
+        yield item
+        on_progress(step, done, total)

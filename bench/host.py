@@ -11,6 +11,7 @@ import msgspec
 
 import bakit
 from bakit.files import sha256
+from bakit.processes import cpu_count
 
 INT8_FLAGS = (
     "avx2",
@@ -83,7 +84,7 @@ def read_host() -> HostInfo:
         system=f"{platform.system()} {platform.release()}",
         machine=platform.machine(),
         cpu=cpu_model(cpuinfo) or _board() or platform.processor() or platform.machine(),
-        logical_cores=_logical_cores(),
+        logical_cores=cpu_count(),
         isa=isa_flags(cpuinfo),
         memory_mb=_memory_mb(),
         python=platform.python_version(),
@@ -134,12 +135,6 @@ def _read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-
-
-def _logical_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _memory_mb() -> float | None:

@@ -17,21 +17,21 @@ from bakit.backends.ort import OrtSession
 from bakit.export.onnx.equalize import equalize
 from bakit.export.onnx.int8 import FLOAT_BIASES, layer_names, quantize, shift_biases
 from bakit.export.onnx.writer import serialize
+from bakit.types import silent, track
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    import numpy.typing as npt
+    from collections.abc import Sequence
 
     from bakit.session import Tensors
     from bakit.settings import Ranges
+    from bakit.types import Floats, OnProgress
 
 
 def correct_biases(
     model: onnx.ModelProto,
     ranges: Ranges,
     feeds: Sequence[Tensors],
-    on_done: Callable[[int], None] = lambda _: None,
+    on_progress: OnProgress = silent,
 ) -> Ranges:
     """Return the ranges with the biases that undo the mean error of every INT8 layer.
 
@@ -39,24 +39,23 @@ def correct_biases(
         model: The float regressor.
         ranges: Ranges and recipe.
         feeds: The regressor's inputs to measure on.
-        on_done: Called after each layer with 1.
+        on_progress: Called after each layer.
     """
     layers = [name for name in layer_names(model) if name not in ranges.recipe.float_layers]
     float_model = equalize(model) if ranges.recipe.equalize else model
     quantized = quantize(model, msgspec.structs.replace(ranges, biases={}), FLOAT_BIASES)
     expected = _channel_means(float_model, layers, feeds)
     biases = {}
-    for layer in layers:
+    for layer in track(layers, "correcting biases", on_progress):
         found = _channel_means(quantized, [layer], feeds)[layer]
         biases[layer] = tuple((expected[layer] - found).tolist())
         shift_biases(quantized, {layer: biases[layer]})
-        on_done(1)
     return msgspec.structs.replace(ranges, biases=biases)
 
 
 def _channel_means(
     model: onnx.ModelProto, layers: Sequence[str], feeds: Sequence[Tensors]
-) -> dict[str, npt.NDArray[np.float64]]:
+) -> dict[str, Floats]:
     """Return the mean of each channel of layers' outputs, over images and pixels.
 
     The output is what the layer's node writes, before any rounding or ReLU.

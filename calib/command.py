@@ -1,4 +1,4 @@
-"""What ``bakit calibrate`` does: ranges of a checkpoint into a file, by default or by search."""
+"""``bakit calibrate``: the ranges of a checkpoint, by default or by search."""
 
 from __future__ import annotations
 
@@ -6,67 +6,74 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
-from bakit.calib.calibrate import DEFAULT_METHOD, SAMPLES, calibrate
+from bakit.calib.dataset import load_images
+from bakit.calib.methods import DEFAULT_METHOD
 from bakit.calib.plots import draw_sensitivity
-from bakit.calib.ranges import read_ranges, write_ranges
-from bakit.calib.trials import VALIDATION, search_ranges
+from bakit.calib.ranges import ranges_on, read_ranges, write_ranges
+from bakit.calib.search import Workbench, search
+from bakit.calib.select import SAMPLES, calibration_samples
+from bakit.data.labels import thin
+from bakit.errors import InputError
 from bakit.figures import check_plots
 from bakit.files import write_file
-from bakit.model.checkpoint import SHIPPED, Checkpoint
+from bakit.types import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from bakit.calib.search import Limits, Outcome
+    from bakit.model.checkpoint import Checkpoint
     from bakit.settings import Ranges
+    from bakit.types import OnProgress
+
+VALIDATION = 600
+"""Validation images that recipes are judged on by default."""
 
 SENSITIVITY = "sensitivity.csv"
 
 
-def calibrate_file(
-    checkpoint: Path | None,
+def calibrate(
+    checkpoint: Checkpoint,
     data: Path,
-    out: Path,
     *,
     count: int = SAMPLES,
     seed: int = 0,
     method: str = DEFAULT_METHOD,
     all_images: bool = False,
-    on_done: Callable[[int], None] = lambda _: None,
+    on_progress: OnProgress = silent,
 ) -> Ranges:
-    """Gather the ranges of a checkpoint, the shipped one when None, and write them.
-
-    The arguments are those of ``bakit.calib.calibrate.calibrate``.
-    """
-    loaded = Checkpoint.read(checkpoint or SHIPPED)
-    ranges = calibrate(
-        loaded, data, count=count, seed=seed, method=method, all_images=all_images, on_done=on_done
-    )
-    write_ranges(out, ranges)
-    return ranges
-
-
-def ranges_of(
-    checkpoint: Checkpoint, source: Path, on_done: Callable[[int], None] = lambda _: None
-) -> Ranges:
-    """Return a checkpoint's INT8 ranges: from a file, or gathered on a labelled folder.
+    """Choose images of a labelled folder and gather activation ranges on them.
 
     Args:
         checkpoint: The float checkpoint.
-        source: A file of ``bakit calibrate``, or the folder that the checkpoint was trained on.
-        on_done: Called with the number of images done since the last call.
+        data: As for ``calibration_samples``.
+        count: As for ``calibration_samples``.
+        seed: As for ``calibration_samples``.
+        all_images: As for ``calibration_samples``.
+        method: How ranges are made of statistics (``bakit.calib.methods``).
+        on_progress: Called after each image.
+
+    Raises:
+        InputError, LabelsError: As ``calibration_samples``.
+        ImageError: If an image cannot be used.
+    """
+    chosen, _ = calibration_samples(checkpoint, data, count, seed, all_images=all_images)
+    return ranges_on(checkpoint, load_images(checkpoint, chosen, on_progress), method)
+
+
+def ranges_of(checkpoint: Checkpoint, source: Path, on_progress: OnProgress = silent) -> Ranges:
+    """Return the INT8 ranges in a file of ``bakit calibrate``, or gathered on a labelled folder.
 
     Raises:
         BakitError: If the source cannot be used.
     """
     if source.is_dir():
-        return calibrate(checkpoint, source, on_done=on_done)
+        return calibrate(checkpoint, source, on_progress=on_progress)
     return read_ranges(source)
 
 
 def search_file(
-    checkpoint: Path | None,
+    checkpoint: Checkpoint,
     data: Path,
     out: Path,
     work: Path,
@@ -76,33 +83,45 @@ def search_file(
     validation: int = VALIDATION,
     seed: int = 0,
     plots: Path | None = None,
-    on_step: Callable[[str, int], None] = lambda _what, _count: None,
+    on_progress: OnProgress = silent,
 ) -> Outcome:
     """Search for a recipe; write its ranges if it keeps the limits, and nothing over them if not.
 
-    The sensitivity of the layers is written in any case, as ``sensitivity.csv`` in ``work``.
+    Ranges come from the training part of the labelled folder, and recipes are judged on its
+    validation part. The sensitivity of the layers is written in any case, as ``sensitivity.csv`` in
+    ``work``.
 
     Args:
-        checkpoint: The float checkpoint's file; the shipped one when None.
+        checkpoint: The float checkpoint.
         data: The labelled folder that it was trained on.
         out: File of ranges.
-        work: Folder that keeps statistics and trials: a search that is cut off goes on from there.
-        limits: What INT8 may cost.
+        work: Folder that keeps statistics and trials: an interrupted search continues from there.
+        limits: Limits of the INT8 model.
         count: Calibration images.
-        validation: Validation images at most.
+        validation: Validation images at most, spread evenly.
         seed: Seed of the choice of calibration images.
         plots: Folder for ``sensitivity.png``; none is drawn when None.
-        on_step: Called with what is being done and how many of it were done since the last call.
+        on_progress: Called after each image, layer and trial.
 
     Raises:
-        BakitError: If something asked for cannot be had.
+        BakitError: If the data or the folder for plots cannot be used.
     """
     if plots is not None:
         check_plots(plots)
-    loaded = Checkpoint.read(checkpoint or SHIPPED)
-    outcome, ranges = search_ranges(
-        loaded, data, work, limits, count=count, validation=validation, seed=seed, on_step=on_step
+    chosen, held_out = calibration_samples(checkpoint, data, count, seed)
+    judges = thin(sorted(held_out, key=lambda sample: sample.id), validation)
+    if not judges:
+        message = f"{data}: no validation image to judge a recipe on"
+        raise InputError(message)
+    bench = Workbench(
+        checkpoint,
+        load_images(checkpoint, chosen, on_progress),
+        load_images(checkpoint, judges, on_progress, "validation images"),
+        work,
+        on_progress,
     )
+    outcome = search(bench, limits)
+    ranges = bench.ranges(outcome.best.choice)
     write_file(work / SENSITIVITY, _table(outcome).encode())
     if plots is not None:
         draw_sensitivity(outcome, plots)

@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bakit.errors import ImageError
+from bakit.export.onnx.session import open_localizer
+from bakit.hand.prepare import prepare
 from bakit.image.read import decode, pixel_digest
+from bakit.types import silent, track
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from bakit.data.labels import Sample
+    from bakit.model.checkpoint import Checkpoint
     from bakit.session import Tensors
-    from bakit.types import Grey
+    from bakit.types import Grey, OnProgress
 
 
 @dataclass(frozen=True)
@@ -57,3 +62,28 @@ class CalibrationSet:
         """Yield the regressor's feeds: ``image (1, 1, S, S)`` and ``sex (1, 1)``, float32."""
         for sample, pixels in zip(self.samples, self.pixels, strict=True):
             yield {"image": pixels[None, None], "sex": np.array([[sample.male]], np.float32)}
+
+
+def load_images(
+    checkpoint: Checkpoint,
+    samples: Sequence[Sample],
+    on_progress: OnProgress = silent,
+    step: str = "calibration images",
+) -> CalibrationSet:
+    """Prepare images as the checkpoint's bundle would.
+
+    Raises:
+        ImageError: If an image cannot be used.
+    """
+    header = checkpoint.header
+    localizer = open_localizer(checkpoint.localizer, header.localizer)
+
+    def load(sample: Sample) -> Grey:
+        pixels = prepare(decode(sample.path), localizer, header.preprocessing).pixels
+        if pixels.min() == pixels.max():
+            message = f"{sample.path}: the hand's crop is all one grey; not a radiograph"
+            raise ImageError(message)
+        return pixels
+
+    prepared = {sample.id: load(sample) for sample in track(samples, step, on_progress)}
+    return CalibrationSet.load(samples, lambda sample: prepared[sample.id])

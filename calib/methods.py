@@ -131,3 +131,5 @@ METHODS: Final[dict[str, Callable[[Statistics], tuple[Floats, Floats]]]] = {
     "minmax": _minmax,
 }
 """By name, the default first."""
+
+DEFAULT_METHOD: Final = next(iter(METHODS))

@@ -1,4 +1,4 @@
-"""Files of INT8 ranges."""
+"""INT8 ranges of a checkpoint: from the activations on calibration images, or from a file."""
 
 from __future__ import annotations
 
@@ -6,12 +6,64 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from bakit.calib.methods import DEFAULT_METHOD, find_ranges
+from bakit.calib.statistics import gather
+from bakit.documents import read_versioned
 from bakit.errors import InputError
+from bakit.export.onnx.int8 import observed_model
+from bakit.export.onnx.regressor import regressor_model
 from bakit.files import write_file
+from bakit.session import regressor_inputs
 from bakit.settings import Ranges
+from bakit.types import silent
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from onnx import ModelProto
+
+    from bakit.calib.dataset import CalibrationSet
+    from bakit.calib.statistics import Statistics
+    from bakit.model.checkpoint import Checkpoint
+    from bakit.types import OnProgress
+
+DIGITS = 16
+"""Hex digits that are kept of an image's digest: enough to tell one from some thousands."""
+
+MAX_BYTES = 64 * 2**20
+
+
+def ranges_on(
+    checkpoint: Checkpoint, calibration: CalibrationSet, method: str = DEFAULT_METHOD
+) -> Ranges:
+    """Gather the ranges of the graph that export writes, on prepared images."""
+    statistics = statistics_of(checkpoint, regressor_model(checkpoint), calibration)
+    return ranges_from(checkpoint, calibration, statistics, method)
+
+
+def statistics_of(
+    checkpoint: Checkpoint,
+    model: ModelProto,
+    calibration: CalibrationSet,
+    on_progress: OnProgress = silent,
+) -> Statistics:
+    """Look at the activations of a float graph of the checkpoint."""
+    inputs = regressor_inputs(checkpoint.header.architecture, checkpoint.header.preprocessing)
+    return gather(observed_model(model), [spec.name for spec in inputs], calibration, on_progress)
+
+
+def ranges_from(
+    checkpoint: Checkpoint, calibration: CalibrationSet, statistics: Statistics, method: str
+) -> Ranges:
+    """Return the ranges that a method makes of statistics, for the default recipe."""
+    return Ranges(
+        method=method,
+        samples=len(calibration),
+        calibration_sha256=calibration.digest,
+        weights_sha256=checkpoint.weights_sha256,
+        tensors=find_ranges(statistics, method),
+        images_sha256=tuple(digest[:DIGITS] for digest in calibration.images_sha256),
+    )
 
 
 def read_ranges(path: Path) -> Ranges:
@@ -20,14 +72,16 @@ def read_ranges(path: Path) -> Ranges:
     Raises:
         InputError: If it is missing or something else.
     """
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Ranges)
-    except OSError as error:
-        message = f"{path}: no such file of ranges ({error.strerror or error})"
-        raise InputError(message) from error
-    except (UnicodeDecodeError, msgspec.MsgspecError) as error:
-        message = f"{path}: not a file of ranges that bakit calibrate wrote ({error})"
-        raise InputError(message) from error
+    ranges, _ = read_versioned(
+        path,
+        Ranges,
+        1,
+        InputError,
+        max_bytes=MAX_BYTES,
+        missing=f"{path}: no such file of ranges ({{reason}})",
+        wrong="not a file of ranges that bakit calibrate wrote",
+    )
+    return ranges
 
 
 def write_ranges(path: Path, ranges: Ranges) -> None:

@@ -1,19 +1,36 @@
-"""Search for the INT8 recipe that keeps the ages, by trying.
-
-The search knows nothing of graphs and images: a ``Bench`` builds and measures what it asks for.
-"""
+"""Search for the INT8 recipe that keeps the ages: ``search`` decides, ``Workbench`` measures."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
+import numpy as np
 
+from bakit.backends.ort import OrtSession
+from bakit.calib.bias import correct_biases
 from bakit.calib.methods import METHODS
+from bakit.calib.ranges import ranges_from, statistics_of
+from bakit.calib.statistics import Statistics
+from bakit.export.onnx.equalize import equalize
+from bakit.export.onnx.int8 import int8_share, layer_names, quantize
+from bakit.export.onnx.regressor import regressor_model
+from bakit.export.onnx.writer import serialize
+from bakit.files import sha256, write_file
 from bakit.settings import Int8Recipe
+from bakit.types import silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from onnx import ModelProto
+
+    from bakit.calib.dataset import CalibrationSet
+    from bakit.model.checkpoint import Checkpoint
+    from bakit.settings import Ranges
+    from bakit.types import Floats, OnProgress
 
 ALWAYS_FLOAT: Final = ("age_months", "head/sex")
 """The output is months, and the sex is one number: nothing to gain from 256 levels."""
@@ -21,18 +38,25 @@ ALWAYS_FLOAT: Final = ("age_months", "head/sex")
 WORTH: Final = 0.99
 """A change of the recipe is kept if it brings the mean change below this share of it."""
 
+_MEAN_CHANGE = attrgetter("mean_change_months")
+
 SENSITIVITY_SAMPLES: Final = 100
 """Images that each layer's sensitivity is measured on."""
 
+CORRECTION_SAMPLES = 64
+"""Calibration images that biases are corrected on."""
+
+TRIALS = "trials.jsonl"
+
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What INT8 may cost on the validation images, and how much of it there has to be.
+    """Limits of a search on the validation images.
 
     Attributes:
-        max_drift_months: Most that the MAE may rise.
-        max_mean_change_months: Most that ages may change on average, whatever the direction.
-        max_p99_change_months: Most that 99 of 100 ages may change.
-        min_int8_share: Least share of the multiply-adds in INT8, 0..1.
+        max_drift_months: Largest rise of the MAE.
+        max_mean_change_months: Largest mean of ``|INT8 - float|``.
+        max_p99_change_months: Its largest 99th percentile.
+        min_int8_share: Smallest share of the multiply-adds in INT8, 0..1.
     """
 
     max_drift_months: float = 0.10
@@ -42,13 +66,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is tried.
-
-    Attributes:
-        method: How ranges are made (``bakit.calib.methods``).
-        recipe: How the regressor is quantized.
-        corrected: Whether the mean error of each layer is taken out of its bias.
-    """
+    """A range method (``bakit.calib.methods``), a recipe, and whether biases are corrected."""
 
     method: str
     recipe: Int8Recipe
@@ -56,10 +74,9 @@ class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What came of it on the validation images.
+    """A choice, measured on validation images.
 
     Attributes:
-        choice: What was tried.
         samples: Validation images.
         drift_months: MAE of INT8 minus MAE of the float model.
         mean_change_months: Mean of ``|INT8 - float|``.
@@ -75,7 +92,7 @@ class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     int8_share: float
 
     def broken(self, limits: Limits) -> list[str]:
-        """Say which limits it breaks, in words with numbers."""
+        """Return the limits that it breaks, in words with numbers."""
         checks = (
             ("MAE", self.drift_months, limits.max_drift_months),
             ("mean change", self.mean_change_months, limits.max_mean_change_months),
@@ -92,13 +109,13 @@ class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Outcome(NamedTuple):
-    """What the search found.
+    """The result of a search.
 
     Attributes:
         best: The trial that keeps the limits, or else comes closest with enough INT8.
-        trials: All that were made on all validation images, in their order.
+        trials: All trials on all validation images, in their order.
         sensitivity: By layer, the mean change in months when it alone is INT8.
-        met: Whether the best one keeps all limits.
+        met: Whether the best trial keeps all limits.
     """
 
     best: Trial
@@ -107,17 +124,128 @@ class Outcome(NamedTuple):
     met: bool
 
 
-class Bench(Protocol):
-    """What builds and measures a choice."""
+class Workbench:
+    """Builds and measures recipes of one checkpoint.
 
-    layers: Sequence[str]
+    Statistics and trials are kept in ``work``, from which an interrupted search continues.
+
+    Attributes:
+        layers: Names of the layers that can be quantized.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        calibration: CalibrationSet,
+        validation: CalibrationSet,
+        work: Path,
+        on_progress: OnProgress = silent,
+    ) -> None:
+        self._checkpoint = checkpoint
+        self._calibration = calibration
+        self._validation = list(validation)
+        self._true_months = np.array([sample.age_months for sample in validation.samples])
+        self._work = work
+        self._on_progress = on_progress
+        self._tried = 0
+        self._model = regressor_model(checkpoint)
+        self._statistics: dict[bool, Statistics] = {}
+        self._identity = [checkpoint.weights_sha256, calibration.digest, validation.digest]
+        self._known = self._read_trials()
+        self._float_months = self._ages(self._model, len(self._validation))
+        self.layers: Sequence[str] = layer_names(self._model)
 
     def attempt(self, choice: Choice, samples: int | None = None) -> Trial:
         """Measure a choice on the first ``samples`` validation images, or on all."""
-        ...
+        count = min(samples or len(self._validation), len(self._validation))
+        key = self._key(choice, count)
+        if key not in self._known:
+            model = quantize(self._model, self.ranges(choice))
+            changes = self._ages(model, count) - self._float_months[:count]
+            true, float_months = self._true_months[:count], self._float_months[:count]
+            drift = (
+                np.abs(float_months + changes - true).mean() - np.abs(float_months - true).mean()
+            )
+            trial = Trial(
+                choice,
+                count,
+                float(drift),
+                float(np.abs(changes).mean()),
+                float(np.percentile(np.abs(changes), 99)),
+                int8_share(model),
+            )
+            self._remember(key, trial)
+        self._tried += 1
+        self._on_progress("trying recipes", self._tried, None)
+        return self._known[key]
+
+    def ranges(self, choice: Choice) -> Ranges:
+        """Return the ranges of a choice, with its recipe and its biases."""
+        made = ranges_from(
+            self._checkpoint, self._calibration, self._seen(choice.recipe.equalize), choice.method
+        )
+        made = msgspec.structs.replace(made, recipe=choice.recipe)
+        if not choice.corrected:
+            return made
+        key = self._key(choice, 0)
+        path = self._work / f"biases-{key}.json"
+        if path.is_file():
+            biases = msgspec.json.decode(path.read_bytes(), type=dict[str, tuple[float, ...]])
+            return msgspec.structs.replace(made, biases=biases)
+        feeds = list(self._calibration)[:: max(1, len(self._calibration) // CORRECTION_SAMPLES)]
+        made = correct_biases(self._model, made, feeds, self._on_progress)
+        write_file(path, msgspec.json.encode(made.biases))
+        return made
+
+    def _seen(self, equalized: bool) -> Statistics:  # a key
+        if equalized not in self._statistics:
+            key = sha256(" ".join([*self._identity[:2], str(equalized)]).encode())[:16]
+            path = self._work / f"statistics-{key}.npz"
+            if path.is_file():
+                self._statistics[equalized] = Statistics.read(path)
+            else:
+                model = equalize(self._model) if equalized else self._model
+                seen = statistics_of(self._checkpoint, model, self._calibration, self._on_progress)
+                seen.write(path)
+                self._statistics[equalized] = seen
+        return self._statistics[equalized]
+
+    def _ages(self, model: ModelProto, count: int) -> Floats:
+        """Return the ages of the first ``count`` validation images in months."""
+        names = [item.name for item in model.graph.input]
+        with OrtSession(serialize(model), threads=1) as session:
+            return np.array(
+                [
+                    session.run({name: feeds[name] for name in names})["age_months"].item()
+                    for feeds in self._validation[:count]
+                ]
+            )
+
+    def _key(self, choice: Choice, count: int) -> str:
+        parts = [*self._identity, str(count), msgspec.json.encode(choice).decode()]
+        return sha256("\n".join(parts).encode())[:16]
+
+    def _read_trials(self) -> dict[str, Trial]:
+        path = self._work / TRIALS
+        if not path.is_file():
+            return {}
+        known = {}
+        for line in path.read_bytes().splitlines():
+            try:
+                key, trial = msgspec.json.decode(line, type=tuple[str, Trial])
+            except msgspec.MsgspecError:  # the last line of a search that was cut off
+                continue
+            known[key] = trial
+        return known
+
+    def _remember(self, key: str, trial: Trial) -> None:
+        self._known[key] = trial
+        self._work.mkdir(parents=True, exist_ok=True)
+        with (self._work / TRIALS).open("ab") as file:
+            file.write(msgspec.json.encode((key, trial)) + b"\n")
 
 
-def search(bench: Bench, limits: Limits) -> Outcome:
+def search(bench: Workbench, limits: Limits) -> Outcome:
     """Try range methods, changes of the recipe, and floats for the most sensitive layers.
 
     1. Everything that can be is INT8, with each range method: the least mean change wins. Then one
@@ -136,7 +264,9 @@ def search(bench: Bench, limits: Limits) -> Outcome:
     start = Int8Recipe(tuple(name for name in ALWAYS_FLOAT if name in bench.layers))
     best = _refine(start, attempt)
     sensitivity = {
-        layer: _mean_change(bench.attempt(_only(layer, best.choice, bench), SENSITIVITY_SAMPLES))
+        layer: bench.attempt(
+            _only(layer, best.choice, bench), SENSITIVITY_SAMPLES
+        ).mean_change_months
         for layer in bench.layers
         if layer not in start.float_layers
     }
@@ -153,13 +283,13 @@ def search(bench: Bench, limits: Limits) -> Outcome:
         _refine(Int8Recipe(best.choice.recipe.float_layers), attempt)
     kept_limits = [trial for trial in trials if not trial.broken(limits)]
     enough = [trial for trial in trials if trial.int8_share >= limits.min_int8_share]
-    best = min(kept_limits or enough or trials, key=_mean_change)
+    best = min(kept_limits or enough or trials, key=_MEAN_CHANGE)
     return Outcome(best, tuple(trials), sensitivity, bool(kept_limits))
 
 
 def _refine(recipe: Int8Recipe, attempt: Callable[[Choice], Trial]) -> Trial:
     """Find the best method for a recipe, then what else helps; floats stay."""
-    best = min((attempt(Choice(method, recipe)) for method in METHODS), key=_mean_change)
+    best = min((attempt(Choice(method, recipe)) for method in METHODS), key=_MEAN_CHANGE)
     for change in ({"per_channel": False}, {"equalize": True}, {}):
         choice = msgspec.structs.replace(
             best.choice,
@@ -167,17 +297,13 @@ def _refine(recipe: Int8Recipe, attempt: Callable[[Choice], Trial]) -> Trial:
             corrected=best.choice.corrected or not change,
         )
         trial = attempt(choice)
-        if _mean_change(trial) < WORTH * _mean_change(best):
+        if trial.mean_change_months < WORTH * best.mean_change_months:
             best = trial
     return best
 
 
-def _only(layer: str, choice: Choice, bench: Bench) -> Choice:
+def _only(layer: str, choice: Choice, bench: Workbench) -> Choice:
     """Return a choice with one layer in INT8, biases as they are."""
     others = tuple(sorted(set(bench.layers) - {layer}))
     recipe = msgspec.structs.replace(choice.recipe, float_layers=others)
     return Choice(choice.method, recipe)
-
-
-def _mean_change(trial: Trial) -> float:
-    return trial.mean_change_months

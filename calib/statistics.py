@@ -9,16 +9,17 @@ import numpy as np
 
 from bakit.backends.ort import OrtSession
 from bakit.files import write_file
+from bakit.types import silent, track
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
     from bakit.calib.dataset import CalibrationSet
     from bakit.session import Tensors
-    from bakit.types import Floats
+    from bakit.types import Floats, OnProgress
 
 
 BINS: Final = 2048
@@ -48,21 +49,12 @@ class Statistics(NamedTuple):
         """Read a file that ``write`` wrote."""
         with np.load(path) as arrays:
             names = tuple(str(name) for name in arrays["names"])
-            return Statistics(
-                names, arrays["low"], arrays["high"], arrays["tails"], arrays["counts"]
-            )
+            return Statistics(names, *(arrays[field] for field in Statistics._fields[1:]))
 
     def write(self, path: Path) -> None:
         """Write all arrays as one ``.npz``."""
         buffer = io.BytesIO()
-        np.savez_compressed(
-            buffer,
-            names=np.array(self.names),
-            low=self.low,
-            high=self.high,
-            tails=self.tails,
-            counts=self.counts,
-        )
+        np.savez_compressed(buffer, **self._asdict() | {"names": np.array(self.names)})
         write_file(path, buffer.getvalue())
 
 
@@ -70,16 +62,15 @@ def gather(
     model: bytes,
     inputs: Sequence[str],
     calibration: CalibrationSet,
-    on_done: Callable[[int], None] = lambda _: None,
+    on_progress: OnProgress = silent,
 ) -> Statistics:
     """Run the float model on every calibration image, twice: for the ends, then the histograms.
 
     Args:
-        model: ONNX model whose outputs are the tensors to look at; inputs named as outputs are
-            looked at as well.
-        inputs: Names of its inputs, all of which are looked at.
+        model: ONNX model whose outputs are the tensors to look at.
+        inputs: Names of its inputs, all of which are looked at as well.
         calibration: The images.
-        on_done: Called after each image of each pass with 1.
+        on_progress: Called after each image of each pass.
     """
     with OrtSession(model, threads=1) as session:
 
@@ -93,19 +84,17 @@ def gather(
         low: dict[str, float] = {}
         high: dict[str, float] = {}
         tails: dict[str, list[tuple[float, float]]] = {}
-        for feeds in calibration:
+        for feeds in track(calibration, "looking at activations", on_progress):
             for name, values in observe(feeds).items():
                 low[name] = min(low.get(name, np.inf), float(values.min()))
                 high[name] = max(high.get(name, -np.inf), float(values.max()))
                 bottom, top = np.percentile(values, (100 - TAIL, TAIL))
                 tails.setdefault(name, []).append((float(bottom), float(top)))
-            on_done(1)
         counts = {name: np.zeros(BINS, np.int64) for name in low}
-        for feeds in calibration:
+        for feeds in track(calibration, "counting activations", on_progress):
             for name, values in observe(feeds).items():
                 ends = (low[name], high[name] + (high[name] <= low[name]))
                 counts[name] += np.histogram(values, BINS, ends)[0]
-            on_done(1)
     names = tuple(sorted(low))
     return Statistics(
         names,

@@ -55,8 +55,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, labelled: Labelled) -> 
     import numpy as np
     import torch
 
-    from bakit.calib.calibrate import ranges_on
     from bakit.calib.dataset import CalibrationSet
+    from bakit.calib.ranges import ranges_on
     from bakit.hand.found import Place
     from bakit.hand.unrolled import initial_weights
     from bakit.model.checkpoint import SCHEMA_VERSION, Checkpoint, FloatReference, Header

@@ -25,9 +25,8 @@ from bakit.model.regressor import torchvision
 from bakit.phantoms import write_phantoms
 from bakit.recipes import get_recipe
 from bakit.settings import Architecture, Preprocessing, UnrolledSettings
-from bakit.studies.ablate.plots import APART, table_figure
-from bakit.studies.ablate.report import markdown
-from bakit.studies.ablate.run import Watch, ablate
+from bakit.studies.ablate.report import APART, markdown, table_figure
+from bakit.studies.ablate.run import ablate
 from bakit.studies.ablate.runs import Result, plan_runs
 from bakit.studies.ablate.table import TABLE_2, Ablation, Change, find_rows, full_row
 from bakit.training.fitting import Hardware
@@ -68,13 +67,16 @@ def done(data, tmp_path_factory):
     """Two rows, really trained, and what was told meanwhile."""
     out = tmp_path_factory.mktemp("ablate") / "out"
     told = []
-    watch = Watch(
-        lambda count: told.append(("checked", count)),
-        lambda outlook: told.append(("outlook", [run.name for run in outlook.runs])),
-        lambda run: Progress(on_epoch=lambda epoch, _: told.append((run.name, epoch.epoch))),
-        lambda run, outcome: told.append(("end", run.name, outcome)),
+    ablation = run(
+        make_base(data),
+        out,
+        say=told.append,
+        on_progress=lambda step, *_: told.append(step),
+        progress_of=lambda place: Progress(
+            on_epoch=lambda epoch, _: told.append(f"{place}: epoch {epoch.epoch}")
+        ),
     )
-    return run(make_base(data), out, watch=watch), out, told
+    return ablation, out, told
 
 
 @pytest.fixture
@@ -214,14 +216,18 @@ def test_a_limit_keeps_sexes_ages_and_the_other_parts(data):
 # A whole ablation
 
 
-def test_what_is_told(done):
-    assert done[2][:24] == [("checked", 1)] * 24
-    assert [item for item in done[2] if item[0] != "checked"] == [
-        ("outlook", ["full-96", "no-sex-96"]),
-        ("full-96", 1),
-        ("end", "full-96", done[0].rows[0].measured),
-        ("no-sex-96", 1),
-        ("end", "no-sex-96", done[0].rows[3].measured),
+def test_progress_is_reported(done):
+    ablation, _, told = done
+    full, no_sex = (ablation.rows[index].measured.test for index in (0, 3))
+    assert told[:24] == ["checking images"] * 24
+    assert told[24:] == [
+        "18 training images, 4 for validation, 2 for test; up to 1 epochs a row",
+        "1/2 full-96 (full-224, full-500, full-700): to train",
+        "2/2 no-sex-96 (no-sex-700): to train",
+        "1/2 full-96: epoch 1",
+        f"1/2 full-96: done: test MAE {full.mae_months:.2f} months on 2 images",
+        "2/2 no-sex-96: epoch 1",
+        f"2/2 no-sex-96: done: test MAE {no_sex.mae_months:.2f} months on 2 images",
     ]
 
 
@@ -426,7 +432,7 @@ def test_no_picture_is_left_of_an_earlier_report(data, copy, monkeypatch):
         need = "drawing plots"
         raise MissingBackendError(need, "report")
 
-    monkeypatch.setattr("bakit.studies.ablate.report.draw_plot", fail)
+    monkeypatch.setattr("bakit.studies.ablate.report.save_figures", fail)
     run(make_base(data), copy, resume=True)
     assert (copy / "ablation.json").is_file()
     assert not (copy / "ablation.png").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+from functools import partial
 
 import cv2
 import numpy as np
@@ -12,11 +13,10 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bakit.calib.calibrate import DIGITS, calibrate
-from bakit.calib.command import ranges_of
+from bakit.calib.command import calibrate, ranges_of
 from bakit.calib.dataset import CalibrationSet
 from bakit.calib.methods import METHODS, find_ranges
-from bakit.calib.ranges import read_ranges
+from bakit.calib.ranges import DIGITS, read_ranges
 from bakit.calib.statistics import BINS, Statistics, gather
 from bakit.cli import main
 from bakit.errors import InputError
@@ -121,9 +121,8 @@ def test_calibration_writes_ranges_that_export_takes(checkpoint, many, tmp_path,
     assert {len(digest) for digest in ranges.images_sha256} == {DIGITS}
     given = []
     monkeypatch.setattr(command, "export_bundle", lambda *_, ranges, **__: given.append(ranges))
-    command.export_all(
-        checkpoint.path, ["onnx"], "int8", tmp_path, find_ranges=lambda c: ranges_of(c, out)
-    )
+    find_ranges = partial(ranges_of, source=out)
+    command.export_all(checkpoint.path, ["onnx"], "int8", tmp_path, find_ranges=find_ranges)
     assert given == [ranges]
 
 

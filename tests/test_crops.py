@@ -76,8 +76,8 @@ def test_cache_knows_images_boxes_and_settings(labelled, tmp_path):
 def test_a_part_shows_its_progress(labelled, tmp_path):
     samples, done = labelled.samples[:3], []
     hands = dict.fromkeys((sample.id for sample in samples), Place(None))
-    load_part(samples, hands, SETTINGS, tmp_path, on_done=done.append)
-    assert sum(done) == 3
+    load_part(samples, hands, SETTINGS, tmp_path, on_progress=lambda *told: done.append(told))
+    assert done == [("cropping", count, 3) for count in (1, 2, 3)]
 
 
 def test_an_inverted_radiograph_gives_the_crop_of_the_original(labelled, tmp_path):

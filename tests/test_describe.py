@@ -23,7 +23,7 @@ from bakit.studies.describe.document import Description
 from bakit.studies.describe.findings import find, verdict
 from bakit.studies.describe.image_header import read_storage
 from bakit.studies.describe.plots import draw_plots
-from bakit.studies.describe.run import count_images, describe
+from bakit.studies.describe.run import describe
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 HEADER = "id,boneage,male\n"
@@ -59,8 +59,8 @@ def run(*arguments):
 
 def test_a_sound_folder(labelled):
     done = []
-    found = describe(labelled.folder, on_image=done.append)
-    assert sum(done) == count_images(labelled.folder) == 12
+    found = describe(labelled.folder, on_progress=lambda *told: done.append(told))
+    assert done == [("images", count, 12) for count in range(1, 13)]
     assert (found.rows, found.images, found.usable) == (12, 12, 12)
     males = [sample for sample in labelled.samples if sample.male]
     assert (found.males, found.females) == (len(males), 12 - len(males))
@@ -198,8 +198,8 @@ def test_an_image_of_a_bad_row_is_looked_at_too(folder):
 
 def test_no_image_is_found_unreadable_in_a_sound_folder(labelled):
     done = []
-    assert find_unreadable(labelled.samples, done.append) == []
-    assert sum(done) == 12
+    assert find_unreadable(labelled.samples, lambda *told: done.append(told)) == []
+    assert done[-1] == ("checking images", 12, 12)
     assert find_unreadable([]) == []
 
 
@@ -211,11 +211,11 @@ def test_a_search_that_is_interrupted_does_not_go_on(labelled, monkeypatch):
         time.sleep(0.05)
         return NOISE
 
-    def stop(_):
+    def stop(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("bakit.data.images.decode", slow)
-    monkeypatch.setattr("bakit.data.images.MAX_THREADS", 1)
+    monkeypatch.setattr("bakit.data.parallel.MAX_THREADS", 1)
     with pytest.raises(KeyboardInterrupt):
         find_unreadable(labelled.samples * 5, stop)
     assert len(decoded) < 5
@@ -272,13 +272,14 @@ def test_leaks_into_another_folder(folder, tmp_path):
     shutil.copy(images / "6.png", theirs / "twin2.png")
     (theirs / "8.png").write_bytes(png(NOISE))
     (theirs / "9.png").write_bytes(b"Dear colleague")
-    (comparison,) = describe(folder, [other]).against
+    done = []
+    (comparison,) = describe(folder, [other], lambda *told: done.append(told)).against
+    assert (len(done), done[-1]) == (20, (f"images of {other.name}", 8, 8))
     leaks = {leak.id: leak.other_ids for leak in comparison.leaks}
     assert leaks == {"4": ("4",), "6": ("twin", "twin2")}
     assert comparison.shared_ids == ("8", "9")
     assert (comparison.folder, comparison.images) == (str(other), 8)
     assert [image.id for image in comparison.unreadable] == ["9"]
-    assert count_images(folder, [other]) == 20
     titles = [(len(finding.lines), finding.what) for finding in find(describe(folder, [other]))]
     assert titles == [
         (2, f"images whose pixels are also in {other}"),

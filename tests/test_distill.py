@@ -30,10 +30,13 @@ def taught(labelled, tmp_path_factory):
     done = {}
     torch.set_num_threads(1)  # more only wait for each other on a busy machine
 
-    def on_step(what, count):
-        done[what] = done.get(what, 0) + count
+    def on_progress(step, count, total):
+        assert 0 < count <= total
+        done[step] = done.get(step, 0) + 1
 
-    found = distill(labelled.folder, out, LESSONS, settings=SMALL, workers=1, on_step=on_step)
+    found = distill(
+        labelled.folder, out, LESSONS, settings=SMALL, workers=1, on_progress=on_progress
+    )
     return found, out, done
 
 

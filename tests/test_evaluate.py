@@ -17,7 +17,7 @@ from bakit.backends.fake import FakeSession
 from bakit.bundle import Bundle, write_manifest
 from bakit.cli import main
 from bakit.data.labels import Sample, read_samples, split, split_record, take_part, thin
-from bakit.errors import BundleError, InputError
+from bakit.errors import InputError
 from bakit.image.box import Box
 from bakit.model.intervals import Intervals
 from bakit.runtime import Quality, Runtime
@@ -128,9 +128,9 @@ def test_the_worst_come_first_and_ties_by_name():
 
 def test_an_evaluation_is_what_the_runtime_says(fake_bundle, labelled: Labelled):
     bundle = Bundle.read(fake_bundle)
-    done: list[int] = []
+    done: list[tuple] = []
     images = choose_images(labelled.folder, bundle)
-    evaluation = evaluate(bundle, images, workers=1, on_image=done.append)
+    evaluation = evaluate(bundle, images, workers=1, on_progress=lambda *told: done.append(told))
     with Runtime(bundle, 1) as runtime:
         expected = [runtime.predict(s.path, "M" if s.male else "F") for s in labelled.samples]
     assert [item.predicted_months for item in evaluation.predictions] == [
@@ -140,7 +140,8 @@ def test_an_evaluation_is_what_the_runtime_says(fake_bundle, labelled: Labelled)
     assert [item.id for item in evaluation.predictions] == [s.id for s in labelled.samples]
     errors = [e.age_months - s.age_months for e, s in zip(expected, labelled.samples, strict=True)]
     assert evaluation.bias_months == pytest.approx(np.mean(errors))
-    assert sum(done) == len(labelled.samples)
+    total = len(labelled.samples)
+    assert done == [("images", count, total) for count in range(1, total + 1)]
     assert (evaluation.data.part, evaluation.data.trained_on) == ("all", False)
     assert evaluation.model.source == "bundle"
     assert evaluation.model.bundle_sha256 == bundle.sha256
@@ -155,11 +156,11 @@ def test_several_processes_say_what_one_says(
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"broken")
     images.samples.insert(2, Sample("bad", bad, 100.0, male=True))
-    done: list[int] = []
+    done: list[tuple] = []
     alone = evaluate(bundle, images, workers=1)
-    together = evaluate(bundle, images, workers=2, on_image=done.append)
+    together = evaluate(bundle, images, workers=2, on_progress=lambda *told: done.append(told))
     assert together == alone
-    assert sum(done) == 6
+    assert done == [("images", count, 6) for count in range(1, 7)]
     assert alone.samples == 5
     assert [item.id for item in alone.unscored] == ["bad"]
 
@@ -167,7 +168,7 @@ def test_several_processes_say_what_one_says(
 def test_a_process_that_dies_is_one_error(fake_bundle, labelled: Labelled, capfd):
     """The fake target is known here alone: its processes cannot open the bundle."""
     bundle = Bundle.read(fake_bundle)
-    with pytest.raises(BundleError, match="a process ended by itself"):
+    with pytest.raises(InputError, match="a worker process ended by itself"):
         evaluate(bundle, choose_images(labelled.folder, bundle), workers=2)
     capfd.readouterr()
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from bakit.calib.calibrate import ranges_on
 from bakit.calib.dataset import CalibrationSet
+from bakit.calib.ranges import ranges_on
 from bakit.cli import main
 from bakit.hand.prepare import crop
 from bakit.image.read import decode

@@ -15,12 +15,11 @@ from onnx import helper, numpy_helper
 
 from bakit.backends.ort import OrtSession
 from bakit.calib.bias import correct_biases
-from bakit.calib.calibrate import load_images, ranges_on
+from bakit.calib.dataset import load_images
 from bakit.calib.methods import METHODS
 from bakit.calib.plots import sensitivity_figure
-from bakit.calib.ranges import read_ranges
-from bakit.calib.search import ALWAYS_FLOAT, Choice, Limits, Trial, search
-from bakit.calib.trials import TRIALS, Workbench
+from bakit.calib.ranges import ranges_on, read_ranges
+from bakit.calib.search import ALWAYS_FLOAT, TRIALS, Choice, Limits, Trial, Workbench, search
 from bakit.cli import main
 from bakit.errors import CheckpointError
 from bakit.export.onnx.equalize import equalize
@@ -186,7 +185,7 @@ def test_a_trial_is_measured_once(checkpoint, images, tmp_path, monkeypatch):
     with (tmp_path / TRIALS).open("ab") as file:
         file.write(b'["cut off')
     again = Workbench(checkpoint, images, images, tmp_path)
-    monkeypatch.setattr("bakit.calib.trials.quantize", None)
+    monkeypatch.setattr("bakit.calib.search.quantize", None)
     assert again.attempt(choice) == first
     with pytest.raises(TypeError):
         again.attempt(Choice("minmax", Int8Recipe()))
@@ -199,12 +198,11 @@ def quick(monkeypatch, images):
         "bakit.calib.search.METHODS", {name: METHODS[name] for name in ("tails", "minmax")}
     )
     layers = ["stem/conv", "block1/depthwise", "block2/expand", "age_months", "head/sex"]
-    monkeypatch.setattr("bakit.calib.trials.layer_names", lambda _: layers)
-    monkeypatch.setattr("bakit.calib.trials.CORRECTION_SAMPLES", 1)
-    monkeypatch.setattr("bakit.calib.trials.correct_biases", lambda _, ranges, *__: ranges)
-    monkeypatch.setattr("bakit.calib.trials.check_calibration", lambda *_: None)
+    monkeypatch.setattr("bakit.calib.search.layer_names", lambda _: layers)
+    monkeypatch.setattr("bakit.calib.search.CORRECTION_SAMPLES", 1)
+    monkeypatch.setattr("bakit.calib.search.correct_biases", lambda _, ranges, *__: ranges)
     monkeypatch.setattr(
-        "bakit.calib.trials.calibration_parts",
+        "bakit.calib.command.calibration_samples",
         lambda *_: (list(images.samples[:4]), list(images.samples[4:])),
     )
 

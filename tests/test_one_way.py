@@ -102,7 +102,7 @@ def test_golden_images_are_accepted_and_repeat_the_manifest(bundle, runtime):
 
 
 def test_calibration(runtime, inverted, ages):
-    from bakit.calib.calibrate import load_images
+    from bakit.calib.dataset import load_images
 
     for sample, feeds in zip(
         inverted, load_images(Checkpoint.read(SHIPPED), inverted), strict=True
@@ -162,10 +162,11 @@ def test_a_benchmark_s_worker(runtime, inverted, ages):
 
 
 def test_learning_of_limits(runtime, inverted, ages):
-    from bakit.studies.quality.measure import look_at
+    from bakit.studies.quality.measure import Eye
+    from bakit.studies.quality.streams import radiographs
 
-    for sample in inverted:
-        looked = look_at(runtime, decode(sample.path), male=sample.male, mean_months=130)
+    eye = Eye(runtime, mean_months=130)
+    for sample, looked in zip(inverted, eye.look("", radiographs(inverted)), strict=True):
         assert looked.age_months == pytest.approx(ages[sample.id], abs=MONTHS)
 
 

@@ -128,6 +128,7 @@ def test_every_command_module_is_listed():
         "paths",
         "phone_options",
         "progress",
+        "study_options",
         "tables",
         "training_options",
     }

@@ -232,9 +232,11 @@ def test_bad_arguments(arguments: dict[str, object], message: str) -> None:
 
 
 def test_folder_round_trip(tmp_path: Path) -> None:
-    done: list[int] = []
-    out = write_phantoms(tmp_path / "set", 4, seed=20, height=96, on_done=done.append)
-    assert done == [1, 2, 3, 4]
+    done: list[tuple[object, ...]] = []
+    out = write_phantoms(
+        tmp_path / "set", 4, seed=20, height=96, on_progress=lambda *told: done.append(told)
+    )
+    assert done == [("drawing phantoms", count, 4) for count in (1, 2, 3, 4)]
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
     with (out / "labels.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
@@ -267,11 +269,11 @@ def test_folder_may_exist_empty_and_failure_leaves_nothing(tmp_path: Path) -> No
     out = tmp_path / "set"
     out.mkdir()
 
-    def stop(_done: int) -> None:
+    def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_phantoms(out, 2, height=96, on_done=stop)
+        write_phantoms(out, 2, height=96, on_progress=stop)
     assert not any(out.iterdir())
     assert list(tmp_path.iterdir()) == [out]
     write_phantoms(out, 1, height=96)

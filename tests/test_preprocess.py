@@ -242,7 +242,7 @@ def test_training_calibration_and_devices_see_the_same_pixels(
     labelled, fake_bundle, checkpoint, monkeypatch
 ):
     from bakit.backends.fake import FakeSession
-    from bakit.calib import calibrate
+    from bakit.calib import command, dataset, select
     from bakit.runtime import Runtime
     from bakit.training.crops import load_part
 
@@ -267,10 +267,10 @@ def test_training_calibration_and_devices_see_the_same_pixels(
     assert len(feeds) == len(trained) == len(labelled.samples)
     # Calibration, with the same localizer.
     localizer = OpenLocalizer(FakeSession("localizer"), checkpoint.header.localizer)
-    monkeypatch.setattr(calibrate, "open_localizer", lambda *_: localizer)
-    monkeypatch.setattr(calibrate, "ranges_on", lambda checkpoint, images, method: images)
-    monkeypatch.setattr(calibrate, "MIN_SAMPLES", 1)
-    images = calibrate.calibrate(checkpoint, labelled.folder, all_images=True)
+    monkeypatch.setattr(dataset, "open_localizer", lambda *_: localizer)
+    monkeypatch.setattr(command, "ranges_on", lambda checkpoint, images, method: images)
+    monkeypatch.setattr(select, "MIN_SAMPLES", 1)
+    images = command.calibrate(checkpoint, labelled.folder, all_images=True)
     of_id = dict(zip((sample.id for sample in labelled.samples), feeds, strict=True))
     assert len(images) == 12
     for sample, feed in zip(images.samples, images, strict=True):

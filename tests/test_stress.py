@@ -21,10 +21,8 @@ from bakit.phantoms import make_phantom
 from bakit.studies.evaluate.document import Data, Model
 from bakit.studies.evaluate.run import choose_images
 from bakit.studies.stress import perturb
-from bakit.studies.stress.document import Condition, Stress
 from bakit.studies.stress.perturb import KINDS, perturbations
-from bakit.studies.stress.plots import stress_figure
-from bakit.studies.stress.run import stress
+from bakit.studies.stress.run import Condition, Stress, stress, stress_figure
 from bakit.types import Precision
 
 GREYS = hnp.arrays(

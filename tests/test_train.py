@@ -50,10 +50,11 @@ def trained(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("train") / "run"
     done = {}
 
-    def on_step(what, count):
-        done[what] = done.get(what, 0) + count
+    def on_progress(step, count, total):
+        assert 0 < count <= total
+        done[step] = done.get(step, 0) + 1
 
-    return train(make_plan(data), out, workers=1, progress=Progress(on_step)), out, done
+    return train(make_plan(data), out, workers=1, progress=Progress(on_progress)), out, done
 
 
 def test_checkpoint_carries_its_record(trained, data):

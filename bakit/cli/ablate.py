@@ -4,29 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bakit.cli.tables import new_console, new_table, print_line, safe
-from bakit.cli.training_options import (
-    accelerator_options,
-    data_options,
-    epoch_line,
-    localizer_option,
-    preparation_options,
-    recipe_option,
-)
+from bakit.cli.training_options import make_plan, make_progress, recipe_option, training_options
 from bakit.recipes import default_recipe, get_recipe
 from bakit.studies.ablate.table import TABLE_2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from bakit.studies.ablate.run import Outlook, Watch
-    from bakit.studies.ablate.runs import Run
-    from bakit.studies.ablate.table import Ablation, Measured
-    from bakit.training.callbacks import Epoch
+    from bakit.studies.ablate.table import Ablation
     from bakit.training.run import Progress
 
 
@@ -55,11 +43,7 @@ if TYPE_CHECKING:
     help="What pretrained rows start from, whatever the preset says (scratch says none): imagenet, "
     "none, or a file: of torchvision's weights, or a bakit checkpoint.",
 )
-@localizer_option
-@data_options
-@accelerator_options
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.")
-@preparation_options
+@training_options
 @click.option("--json", "as_json", is_flag=True, help="Print ablation.json, and nothing else.")
 def command(
     data: Path,
@@ -73,19 +57,10 @@ def command(
     learning_rate: float | None,
     phantoms: int | None,
     pretrained: str,
-    localizer: str,
-    exclude: tuple[Path, ...],
-    split_seed: int,
-    seed: int,
-    accelerator: Literal["auto", "cpu", "gpu"],
-    precision: Literal["auto", "32", "bf16", "16"],
-    threads: int | None,
-    workers: int | None,
-    cache: Path | None,
     *,
     resume: bool,
-    skip_unreadable: bool,
     as_json: bool,
+    **options: Any,  # noqa: ANN401  # of training_options
 ) -> None:
     """Train the rows of the paper's Table 2 on a labelled folder and compare.
 
@@ -114,36 +89,37 @@ def command(
     )
     import msgspec
 
-    from bakit.cli.progress import steps
-    from bakit.hand.weights import get_localizer
+    from bakit.cli.progress import progress
     from bakit.settings import Architecture, Preprocessing
     from bakit.studies.ablate.run import ablate
     from bakit.training.fitting import Hardware
-    from bakit.training.plan import TrainingPlan
 
-    base = TrainingPlan(
-        data=data,
-        recipe=chosen,
-        architecture=Architecture(),
-        preprocessing=Preprocessing(),
-        localizer=get_localizer(localizer),
-        exclude=exclude,
-        skip_unreadable=skip_unreadable,
-        limit=limit,
-        split_seed=split_seed,
-        seed=seed,
-    )
-    with steps() as on_step:
+    base = make_plan(data, chosen, Architecture(), Preprocessing(), options, limit=limit)
+    accelerator, precision = options["accelerator"], options["precision"]
+
+    def say(text: str) -> None:
+        click.echo(safe(text, short=True), err=True)
+
+    with progress() as on_progress:
+
+        def progress_of(place: str) -> Progress:
+            def on_row(step: str, done: float, total: float | None) -> None:
+                on_progress(f"{place}: {step}", done, total)
+
+            return make_progress(on_row, lambda text: say(f"{place}: {text}"), chosen.epochs)
+
         ablation = ablate(
             base,
             out,
             rows=None if rows is None else [name.strip() for name in rows.split(",")],
             image_size=image_size,
             resume=resume,
-            hardware=Hardware(accelerator, precision=precision, threads=threads),
-            cache=cache,
-            workers=workers,
-            watch=_watch(on_step, chosen.epochs),
+            hardware=Hardware(accelerator, precision=precision, threads=options["threads"]),
+            cache=options["cache"],
+            workers=options["workers"],
+            say=say,
+            on_progress=on_progress,
+            progress_of=progress_of,
         )
     if as_json:
         click.echo(msgspec.json.encode(ablation))
@@ -153,64 +129,11 @@ def command(
         sys.exit(1)
 
 
-def _watch(on_step: Callable[[str, int], None], epochs: int) -> Watch:
-    """Return what says on stderr how far the ablation is; bars are named by the row."""
-    from bakit.studies.ablate.run import Watch
-    from bakit.training.run import Progress
-
-    places: dict[str, str] = {}
-
-    def say(text: str) -> None:
-        click.echo(safe(text, short=True), err=True)
-
-    def on_outlook(outlook: Outlook) -> None:
-        data = outlook.data
-        say(
-            f"{data.train} training images, {data.validation} for validation, {data.test} for "
-            f"test; up to {epochs} epochs a row"
-        )
-        for number, run in enumerate(outlook.runs, start=1):
-            places[run.name] = f"{number}/{len(outlook.runs)} {run.name}"
-            reason = outlook.blocked.get(run.name)
-            state = "done before" if run.name in outlook.done else "to train"
-            rows = ", ".join(row.name for row in run.rows)
-            say(f"{places[run.name]} ({rows}): {f'not run: {reason}' if reason else state}")
-
-    def on_run(run: Run) -> Progress:
-        place = places[run.name]
-
-        def on_epoch(epoch: Epoch, best: bool) -> None:
-            say(f"{place}: {epoch_line(epoch, epochs, best=best)}")
-
-        def on_row_step(what: str, count: int) -> None:
-            on_step(f"{place}: {what}", count)
-
-        return Progress(on_row_step, on_epoch, bar=sys.stderr.isatty())
-
-    def on_end(run: Run, outcome: Measured | str) -> None:
-        place = places[run.name]
-        if isinstance(outcome, str):
-            say(f"{place}: not run: {outcome}")
-            return
-        test = outcome.test
-        say(f"{place}: done: test MAE {test.mae_months:.2f} months on {test.samples} images")
-
-    return Watch(lambda count: on_step("checking images", count), on_outlook, on_run, on_end)
-
-
 def print_ablation(ablation: Ablation, out: Path) -> None:
     """Print an ablation on stdout: a table, what it does not say, and where it is."""
     from rich.text import Text
 
-    from bakit.studies.ablate.report import (
-        JSON,
-        MARKDOWN,
-        PLOT,
-        described,
-        notes,
-        start_name,
-        with_interval,
-    )
+    from bakit.studies.ablate import report
 
     columns = ("row", "paper", "ours: px", "weights", "test", "validation", "change: paper", "ours")
     title = "The paper's Table 2 beside ours: MAE in months (95 % interval)"
@@ -218,21 +141,25 @@ def print_ablation(ablation: Ablation, out: Path) -> None:
     for row in ablation.rows:
         ours, change, found = row.settings, row.change, row.measured
         cells = [row.name, f"{row.paper.rsna_mae_months:.1f}"]
-        cells += [str(ours.image_size), start_name(ours.pretrained)]
+        cells += [str(ours.image_size), report.start_name(ours.pretrained)]
         if found is None:
             cells += [row.status, ""]
         else:
             cells += [
-                with_interval(found.test.mae_months, found.test.ci95_months),
+                report.with_interval(found.test.mae_months, found.test.ci95_months),
                 f"{found.validation.mae_months:.2f}",
             ]
         cells += ["" if change is None else f"{change.paper_months:+.1f}"]
         if change is not None and change.months is not None:
-            cells += [with_interval(change.months, change.ci95_months, "+")]
+            cells += [report.with_interval(change.months, change.ci95_months, "+")]
         table.add_row(*(Text(safe(cell, short=True)) for cell in cells))  # no markup in names
-    lines = [f"{described(ablation)}.", "paper: on the RSNA set. change: from the full row."]
-    lines += notes(ablation)
-    lines += [str(out / name) for name in (JSON, MARKDOWN, PLOT) if (out / name).is_file()]
+    lines = [f"{report.described(ablation)}.", "paper: on the RSNA set. change: from the full row."]
+    lines += report.notes(ablation)
+    lines += [
+        str(out / name)
+        for name in (report.JSON, report.MARKDOWN, report.PLOT)
+        if (out / name).is_file()
+    ]
     console = new_console()
     console.print(table)
     for line in lines:

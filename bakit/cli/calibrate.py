@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bakit.cli.paths import checkpoint_and_data, paths_argument
+from bakit.cli.tables import new_console, new_table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bakit.calib.search import Limits, Outcome, Trial
+
+    Command = Callable[..., Any]
+
+METHODS = ("tails", "percentile-99.99", "percentile-99.9", "mse", "entropy", "minmax")
+
+
+def _limit(
+    name: str, default: float, text: str, most: float | None = None
+) -> Callable[[Command], Command]:
+    return click.option(
+        f"--{name}",
+        type=click.FloatRange(0, most),
+        default=default,
+        show_default=True,
+        help=f"Search: {text}.",
+    )
 
 
 @click.command("calibrate")
@@ -33,8 +52,8 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the choice.")
 @click.option(
     "--method",
-    type=click.Choice(["tails", "percentile-99.99", "percentile-99.9", "mse", "entropy", "minmax"]),
-    help="How a range is made of what is seen of an activation. [default: tails]",
+    type=click.Choice(METHODS),
+    help="How ranges are computed from activations. [default: tails]",
 )
 @click.option(
     "--search",
@@ -42,34 +61,10 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Try methods and recipes on validation images, and keep the best within the limits.",
 )
-@click.option(
-    "--max-drift-months",
-    type=click.FloatRange(0),
-    default=0.10,
-    show_default=True,
-    help="Search: most that the MAE may rise.",
-)
-@click.option(
-    "--max-mean-change-months",
-    type=click.FloatRange(0),
-    default=0.75,
-    show_default=True,
-    help="Search: most that ages may change on average.",
-)
-@click.option(
-    "--max-p99-change-months",
-    type=click.FloatRange(0),
-    default=3.0,
-    show_default=True,
-    help="Search: most that 99 of 100 ages may change.",
-)
-@click.option(
-    "--min-int8-share",
-    type=click.FloatRange(0, 1),
-    default=0.9,
-    show_default=True,
-    help="Search: least share of the multiply-adds in INT8.",
-)
+@_limit("max-drift-months", 0.10, "largest rise of the MAE")
+@_limit("max-mean-change-months", 0.75, "largest mean change of an age")
+@_limit("max-p99-change-months", 3.0, "largest change of 99 of 100 ages")
+@_limit("min-int8-share", 0.9, "smallest share of the multiply-adds in INT8", most=1)
 @click.option(
     "--validation",
     type=click.IntRange(1),
@@ -82,7 +77,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     default="bakit-calibration",
     show_default=True,
-    help="Search: folder of its trials, from which it goes on after a break.",
+    help="Search: folder of its trials; an interrupted search continues from it.",
 )
 @click.option(
     "--plots",
@@ -93,21 +88,19 @@ if TYPE_CHECKING:
 @click.pass_context
 def command(
     context: click.Context,
+    /,
     paths: tuple[Path, ...],
     out: Path,
     samples: int,
     seed: int,
     method: str | None,
-    max_drift_months: float,
-    max_mean_change_months: float,
-    max_p99_change_months: float,
-    min_int8_share: float,
     validation: int,
     work: Path,
     plots: Path | None,
     *,
     all_images: bool,
     searching: bool,
+    **numbers: Any,  # noqa: ANN401  # the numbers of Limits, by name
 ) -> None:
     """Gather INT8 activation ranges on the training part of a labelled folder.
 
@@ -120,34 +113,37 @@ def command(
       bakit calibrate run/best.safetensors radiographs/ --search --plots plots/
       bakit export run/best.safetensors --target onnx --int8 --calibration ranges.json
     """
-    from bakit.calib.command import calibrate_file, search_file
+    from bakit.calib.command import calibrate, search_file
+    from bakit.calib.ranges import write_ranges
     from bakit.calib.search import Limits
-    from bakit.cli.progress import progress, steps
+    from bakit.cli.progress import progress
+    from bakit.model.checkpoint import SHIPPED, Checkpoint
 
-    checkpoint, data = checkpoint_and_data(paths)
-    if not searching:
-        if plots is not None:
-            message = "--plots is for --search"
-            raise click.UsageError(message)
-        with progress("images", samples) as on_done:
-            ranges = calibrate_file(
-                checkpoint,
-                data,
-                out,
-                count=samples,
-                seed=seed,
-                method=method or "tails",
-                all_images=all_images,
-                on_done=on_done,
-            )
-        click.echo(f"{out}  {len(ranges.tensors)} tensors, {ranges.samples} images")
-        return
-    if all_images or method is not None:
+    path, data = checkpoint_and_data(paths)
+    if plots is not None and not searching:
+        message = "--plots is for --search"
+        raise click.UsageError(message)
+    if searching and (all_images or method is not None):
         option = "--all-images" if all_images else "--method"
         message = f"{option} is not for --search, which tries all methods on validation images"
         raise click.UsageError(message)
-    limits = Limits(max_drift_months, max_mean_change_months, max_p99_change_months, min_int8_share)
-    with steps({"calibration images": samples}) as on_step:
+    checkpoint = Checkpoint.read(path or SHIPPED)
+    if not searching:
+        with progress() as on_progress:
+            ranges = calibrate(
+                checkpoint,
+                data,
+                count=samples,
+                seed=seed,
+                method=method or METHODS[0],
+                all_images=all_images,
+                on_progress=on_progress,
+            )
+        write_ranges(out, ranges)
+        click.echo(f"{out}  {len(ranges.tensors)} tensors, {ranges.samples} images")
+        return
+    limits = Limits(**numbers)
+    with progress() as on_progress:
         outcome = search_file(
             checkpoint,
             data,
@@ -158,7 +154,7 @@ def command(
             validation=validation,
             seed=seed,
             plots=plots,
-            on_step=on_step,
+            on_progress=on_progress,
         )
     _print_search(outcome, limits)
     if not outcome.met:
@@ -171,8 +167,6 @@ def command(
 
 def _print_search(outcome: Outcome, limits: Limits) -> None:
     """Print every trial and the most sensitive layers."""
-    from bakit.cli.tables import new_console, new_table
-
     console = new_console()
     columns = ("recipe", "MAE\nmonths", "mean change\nmonths", "p99\nmonths", "INT8\n%", "limits")
     table = new_table(f"Trials on {outcome.best.samples} validation images", columns)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bakit.cli.study_options import output_options
 from bakit.cli.tables import new_console, new_table, print_line, safe
 
 if TYPE_CHECKING:
@@ -32,13 +33,7 @@ BAR = 40
     type=click.Path(path_type=Path),
     help="Folder that should share no image with DATA, such as a test set; may be given again.",
 )
-@click.option(
-    "--plots",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Draw ages.png, sexes.png, sizes.png (if they vary) and contact_sheet.png here.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with every finding.")
+@output_options("ages.png, sexes.png, sizes.png (if they vary) and contact_sheet.png")
 def command(data: Path, against: tuple[Path, ...], plots: Path | None, *, as_json: bool) -> None:
     """Show what is in a labelled folder (labels.csv, images/), and what is wrong with it.
 
@@ -54,12 +49,12 @@ def command(data: Path, against: tuple[Path, ...], plots: Path | None, *, as_jso
     from bakit.cli.progress import progress
     from bakit.figures import check_plots
     from bakit.studies.describe.plots import draw_plots
-    from bakit.studies.describe.run import count_images, describe
+    from bakit.studies.describe.run import describe
 
     if plots is not None:
         check_plots(plots)
-    with progress("images", count_images(data, against)) as on_image:
-        description = describe(data, against, on_image)
+    with progress() as on_progress:
+        description = describe(data, against, on_progress)
     drawn = [] if plots is None else draw_plots(description, data, plots)
     if as_json:
         click.echo(msgspec.json.encode(description))

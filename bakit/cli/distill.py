@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from bakit.cli.training_options import exclude_option, split_seed_option, workers_option
+
 
 @click.command("distill")
 @click.argument("data", type=click.Path(path_type=Path))
@@ -22,16 +24,9 @@ import click
     "--learning-rate", default=3e-3, show_default=True, help="AdamW's highest, one-cycle."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option(
-    "--exclude",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Labelled folder whose ids are left out; may be given again.",
-)
-@click.option(
-    "--split-seed", type=click.IntRange(0), default=0, show_default=True, help="As in bakit train."
-)
-@click.option("--workers", type=click.IntRange(1), help="Processes that prepare pictures.")
+@exclude_option
+@split_seed_option
+@workers_option
 def command(
     data: Path,
     out: Path,
@@ -49,7 +44,7 @@ def command(
     Example:
       bakit distill radiographs/ --out student.safetensors
     """
-    from bakit.cli.progress import steps
+    from bakit.cli.progress import progress
     from bakit.training.distill import Lessons, distill
 
     lessons = Lessons(**numbers)
@@ -57,11 +52,7 @@ def command(
     def on_loss(step: int, loss: float) -> None:
         click.echo(f"step {step}/{lessons.steps}: loss {loss:.4f}", err=True)
 
-    totals: dict[str, int | None] = {
-        "asking the teacher": lessons.images,
-        "teaching": lessons.steps,
-    }
-    with steps(totals) as on_step:
+    with progress() as on_progress:
         found = distill(
             data,
             out,
@@ -69,7 +60,7 @@ def command(
             exclude=exclude,
             split_seed=split_seed,
             workers=workers,
-            on_step=on_step,
+            on_progress=on_progress,
             on_loss=on_loss,
         )
     click.echo(f"{out}  {sum(v.size for v in found.weights.values())} weights")

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
+from bakit.cli.study_options import limit_option, model_options, open_study, output_options
 from bakit.cli.tables import new_console, new_table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.table import Table
 
-    from bakit.studies.evaluate.document import Evaluation, Predicted
+    from bakit.studies.evaluate.document import Evaluation
 
 SHOWN = 5
 """Worst images and unreadable ones that are printed; --json has more."""
 
 
 @click.command("evaluate")
-@click.argument("data", type=click.Path(path_type=Path))
-@click.option(
-    "--checkpoint",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="The float checkpoint to judge. Default: the shipped one.",
-)
-@click.option(
-    "--bundle", metavar="DIR", type=click.Path(path_type=Path), help="The bundle to judge instead."
-)
+@model_options
 @click.option(
     "--part",
     type=click.Choice(["auto", "all", "train", "validation", "test"]),
@@ -36,19 +29,8 @@ SHOWN = 5
     show_default=True,
     help="auto: the test part of the folder that the model was trained on; all of another one.",
 )
-@click.option(
-    "--plots",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Draw predicted_true.png, bland_altman.png, error_by_age.png and worst_cases.png here.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with every age.")
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    help="Use this many images, spread evenly over labels.csv.",
-)
-@click.option("--workers", type=click.IntRange(min=1), help="Processes. Default: one a core.")
+@output_options("predicted_true.png, bland_altman.png, error_by_age.png and worst_cases.png")
+@limit_option()
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
@@ -82,16 +64,14 @@ def command(
     import msgspec
 
     from bakit.cli.progress import progress
-    from bakit.figures import check_plots
     from bakit.studies.evaluate.plots import draw_plots
-    from bakit.studies.evaluate.run import choose_images, evaluate, open_model
+    from bakit.studies.evaluate.run import evaluate
 
-    if plots is not None:
-        check_plots(plots)
-    model = open_model(bundle, checkpoint)
-    images = choose_images(data, model, part, limit)
-    with progress("images", len(images.samples)) as on_image:
-        evaluation = evaluate(model, images, workers=workers, threads=threads, on_image=on_image)
+    model, images = open_study(data, checkpoint, bundle, plots, limit, part)
+    with progress() as on_progress:
+        evaluation = evaluate(
+            model, images, workers=workers, threads=threads, on_progress=on_progress
+        )
     if as_json:
         click.echo(msgspec.json.encode(evaluation))
     else:
@@ -114,25 +94,21 @@ def print_evaluation(evaluation: Evaluation) -> None:
 
 def _summary(evaluation: Evaluation) -> list[str]:
     model, (low, high) = evaluation.model, evaluation.mae_ci95_months
-    correlation = evaluation.correlation
-    errors = (
-        f"MAE {evaluation.mae_months:.2f} months (95 % interval {low:.2f} to {high:.2f})",
-        f"bias {_signed(evaluation.bias_months)}",
-        f"RMSE {evaluation.rmse_months:.2f}",
-        f"median absolute error {evaluation.median_abs_error_months:.2f}",
-    )
-    shares = (
-        f"at most 12 months off: {evaluation.within_12_months:.1%}",
-        f"at most 24: {evaluation.within_24_months:.1%}",
-        f"correlation {'not defined' if correlation is None else f'{correlation:.3f}'}",
-    )
+    correlation, covered = evaluation.correlation, evaluation.coverage
     lines = [
         f"{model.checkpoint} as {model.target} {model.precision.value} on {evaluation.data.folder}",
         _images(evaluation),
-        ", ".join(errors),
-        ", ".join(shares),
+        (
+            f"MAE {evaluation.mae_months:.2f} months (95 % interval {low:.2f} to {high:.2f}), "
+            f"bias {_signed(evaluation.bias_months)}, RMSE {evaluation.rmse_months:.2f}, "
+            f"median absolute error {evaluation.median_abs_error_months:.2f}"
+        ),
+        (
+            f"at most 12 months off: {evaluation.within_12_months:.1%}, "
+            f"at most 24: {evaluation.within_24_months:.1%}, "
+            f"correlation {'not defined' if correlation is None else f'{correlation:.3f}'}"
+        ),
     ]
-    covered = evaluation.coverage
     if covered is not None:
         lines.append(
             f"{100 * covered.level:g} % intervals hold {covered.overall.share:.1%} of the true "
@@ -149,20 +125,18 @@ def _summary(evaluation: Evaluation) -> list[str]:
 
 
 def _images(evaluation: Evaluation) -> str:
-    """Say what a model was judged on, and whether it had seen that before."""
+    """Return which images were used, and whether they trained or chose the model."""
     data, used = evaluation.data, evaluation.samples + len(evaluation.unscored)
-    parts = [f"{data.part} part: {data.available} of {data.images} images"]
+    text = f"{data.part} part: {data.available} of {data.images} images"
     if data.part == "all":
-        parts = [f"all {data.images} images"]
+        text = f"all {data.images} images"
     note = {
-        "all": "among them those that trained or chose the model" if data.trained_on else "",
-        "train": "they trained the model",
-        "validation": "they chose the model",
-        "test": "the rest trained or chose the model",
+        "all": "; among them those that trained or chose the model" if data.trained_on else "",
+        "train": "; they trained the model",
+        "validation": "; they chose the model",
+        "test": "; the rest trained or chose the model",
     }[data.part]
-    parts += [note] if note else []
-    parts += [f"limited to {used}"] if used < data.available else []
-    return "; ".join(parts)
+    return text + note + (f"; limited to {used}" if used < data.available else "")
 
 
 def _sex_table(evaluation: Evaluation) -> Table:
@@ -200,13 +174,9 @@ def _worst_table(evaluation: Evaluation) -> Table:
             *numbers,
             _signed(item.error_months),
             f"{item.box.width}x{item.box.height}",
-            _quality(item),
+            " ".join((item.quality.status, *item.quality.reasons)),
         )
     return table
-
-
-def _quality(item: Predicted) -> str:
-    return " ".join((item.quality.status, *item.quality.reasons))
 
 
 def _signed(months: float) -> str:

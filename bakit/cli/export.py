@@ -86,8 +86,8 @@ def command(
         from bakit.calib.command import ranges_of
 
         assert calibration is not None
-        with progress("calibrating") as on_done:
-            return ranges_of(loaded, calibration, on_done)
+        with progress() as on_progress:
+            return ranges_of(loaded, calibration, on_progress)
 
     bundles = export_all(
         checkpoint,

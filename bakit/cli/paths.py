@@ -12,11 +12,7 @@ BUNDLES = "bakit-bundles"
 """Folder that ``bakit export`` writes to and other commands look into."""
 
 paths_argument = click.argument(
-    "paths",
-    nargs=-1,
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="[CHECKPOINT] DATA",
+    "paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="[CHECKPOINT] DATA"
 )
 """Argument of commands on a checkpoint and its labelled folder."""
 

@@ -28,6 +28,6 @@ def command(out: Path, count: int, seed: int, height: int) -> None:
     from bakit.cli.progress import progress
     from bakit.phantoms import write_phantoms
 
-    with progress("phantoms", count) as advance:
-        write_phantoms(out, count, seed=seed, height=height, on_done=lambda _: advance(1))
+    with progress() as on_progress:
+        write_phantoms(out, count, seed=seed, height=height, on_progress=on_progress)
     click.echo(f"{out}  {count} radiographs")

@@ -1,59 +1,64 @@
-"""Progress on stderr, where a person looks, and nowhere else."""
+"""Progress bars on stderr: on a terminal only."""
 
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from bakit.types import silent
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from rich.progress import TaskID
+    from bakit.types import OnProgress
 
-
-@contextmanager
-def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Give a function that advances a bar; the bar appears with the first advance.
-
-    Args:
-        what: What is being done.
-        total: Steps in all, if known.
-    """
-    with steps({what: total}) as on_step:
-        yield lambda count: on_step(what, count)
+INTERVAL_S = 0.1
+"""Time between two drawings of a bar."""
 
 
 @contextmanager
-def steps(totals: dict[str, int | None] | None = None) -> Iterator[Callable[[str, int], None]]:
-    """Give a function that advances the bar of a step; each appears with its first advance.
+def progress() -> Iterator[OnProgress]:
+    """Give a callback that draws one bar, that of the current step.
 
-    Args:
-        totals: Advances of each step in all, where known.
+    It draws when it is called and in no thread of its own, which would disturb a benchmark.
     """
     if not sys.stderr.isatty():
-        yield lambda _what, _count: None
+        yield silent
         return
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-    )
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"))
+    tasks: dict[str, TaskID] = {}
     with Progress(
-        *columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True
+        *columns,
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        auto_refresh=False,
+        transient=True,
     ) as bar:
-        tasks: dict[str, TaskID] = {}
+        drawn = 0.0
 
-        def advance(what: str, count: int) -> None:
-            if what not in tasks:
-                for task in tasks.values():  # the step before may not have known its total
+        def show(step: str, done: float, total: float | None) -> None:
+            nonlocal drawn
+            new = step not in tasks
+            if new:
+                for task in tasks.values():
                     bar.update(task, visible=False)
-                tasks[what] = bar.add_task(what, total=(totals or {}).get(what))
-            bar.update(tasks[what], advance=count)
+                tasks[step] = bar.add_task(step, count="")
+            now = time.monotonic()
+            due = new or done == total or now - drawn >= INTERVAL_S
+            drawn = now if due else drawn
+            count = _count(done, total)
+            bar.update(tasks[step], total=total, completed=done, count=count, refresh=due)
 
-        yield advance
+        yield show
+
+
+def _count(done: float, total: float | None) -> str:
+    """Return how much is done: a share, or a number of things."""
+    if total == 1:
+        return f"{done:.0%}"
+    return f"{done:g}" if total is None else f"{done:g}/{total:g}"

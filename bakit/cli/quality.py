@@ -36,12 +36,12 @@ def command(paths: tuple[Path, ...], out: Path, threads: int, *, as_json: bool) 
     """
     import msgspec
 
-    from bakit.cli.progress import steps
-    from bakit.studies.quality import qualify_file
+    from bakit.cli.progress import progress
+    from bakit.studies.quality.learn import qualify_file
 
     checkpoint, data = checkpoint_and_data(paths)
-    with steps() as on_step:
-        written = qualify_file(checkpoint, data, out, threads=threads, on_step=on_step)
+    with progress() as on_progress:
+        written = qualify_file(checkpoint, data, out, threads=threads, on_progress=on_progress)
     limits = written.header.quality
     assert limits is not None
     if as_json:

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from bakit.cli.study_options import limit_option, model_options, open_study, output_options
 from bakit.cli.tables import new_console, new_table, print_line
 
 if TYPE_CHECKING:
-    from bakit.studies.stress.document import Stress
+    from pathlib import Path
+
+    from bakit.studies.stress.run import Stress
 
 
 @click.command("stress")
-@click.argument("data", type=click.Path(path_type=Path))
-@click.option(
-    "--checkpoint",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="The float checkpoint to judge. Default: the shipped one.",
-)
-@click.option(
-    "--bundle", metavar="DIR", type=click.Path(path_type=Path), help="The bundle to judge instead."
-)
+@model_options
 @click.option(
     "--kind",
     "kinds",
@@ -32,14 +25,7 @@ if TYPE_CHECKING:
     help="rotation, flip, brightness, contrast, inversion, resolution or marker; may be given "
     "several times. Default: all.",
 )
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    default=200,
-    show_default=True,
-    help="Use this many images, spread evenly over labels.csv; each is read 32 times.",
-)
-@click.option("--workers", type=click.IntRange(min=1), help="Processes. Default: one a core.")
+@limit_option(200, "; each is read 32 times")
 @click.option(
     "--max-mae-rise-months",
     type=click.FloatRange(min=0),
@@ -50,10 +36,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(0, 100),
     help="Fail if a change leaves more images than this more than 24 months off.",
 )
-@click.option(
-    "--plots", metavar="DIR", type=click.Path(path_type=Path), help="Draw stress.png here."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@output_options("stress.png")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -82,17 +65,11 @@ def command(
     import msgspec
 
     from bakit.cli.progress import progress
-    from bakit.figures import check_plots
-    from bakit.studies.evaluate.run import choose_images, open_model
-    from bakit.studies.stress.plots import draw_stress
-    from bakit.studies.stress.run import stress
+    from bakit.studies.stress.run import draw_stress, stress
 
-    if plots is not None:
-        check_plots(plots)
-    model = open_model(bundle, checkpoint)
-    images = choose_images(data, model, limit=limit)
-    with progress("images", len(images.samples)) as on_image:
-        result = stress(model, images, kinds, workers=workers, on_image=on_image)
+    model, images = open_study(data, checkpoint, bundle, plots, limit)
+    with progress() as on_progress:
+        result = stress(model, images, kinds, workers=workers, on_progress=on_progress)
     share = None if max_over_24_percent is None else max_over_24_percent / 100
     failures = result.failures(max_mae_rise_months, share)
     if as_json:

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
-from bakit.cli.training_options import (
-    accelerator_options,
-    data_options,
-    epoch_line,
-    localizer_option,
-    preparation_options,
-    recipe_option,
-)
+from bakit.cli.training_options import make_plan, make_progress, recipe_option, training_options
 from bakit.errors import InputError
 from bakit.recipes import RECIPES, Recipe, default_recipe, get_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from bakit.training.callbacks import Epoch
-    from bakit.training.pretrained import Pretrained
 
     Command = Callable[..., Any]
 
@@ -71,13 +60,10 @@ def _shown(value: object) -> str:
 @click.option(
     "--localize/--no-localize", default=True, show_default=True, help="Crop to the localizer's box."
 )
-@localizer_option
 @click.option(
     "--equalize/--no-equalize", default=True, show_default=True, help="Equalize the histogram."
 )
-@data_options
 @click.option("--deterministic", is_flag=True, help="Refuse operations that vary from run to run.")
-@accelerator_options
 @click.option(
     "--devices",
     type=click.IntRange(1),
@@ -86,8 +72,7 @@ def _shown(value: object) -> str:
     help="GPUs or CPU processes on each machine.",
 )
 @click.option("--nodes", type=click.IntRange(1), default=1, show_default=True, help="Machines.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads of each process.")
-@preparation_options
+@training_options
 @click.option("--describe", default="not described", help="What the images are, for the record.")
 @click.option("--terms", default="not stated", help="Terms of use of the weights, for the record.")
 @_recipe_options
@@ -97,17 +82,8 @@ def command(
     recipe: str | None,
     image_size: int,
     head_layers: int,
-    localizer: str,
-    exclude: tuple[Path, ...],
-    split_seed: int,
-    seed: int,
-    accelerator: Literal["auto", "cpu", "gpu"],
-    precision: Literal["auto", "32", "bf16", "16"],
     devices: int,
     nodes: int,
-    threads: int | None,
-    workers: int | None,
-    cache: Path | None,
     describe: str,
     terms: str,
     pretrained: str | None,
@@ -116,9 +92,8 @@ def command(
     sex: bool,
     localize: bool,
     equalize: bool,
-    skip_unreadable: bool,
     deterministic: bool,
-    **numbers: object,
+    **options: Any,  # noqa: ANN401  # of training_options, and the recipe's numbers
 ) -> None:
     """Train a float checkpoint on a labelled folder, split 7:2:1.
 
@@ -131,49 +106,36 @@ def command(
       bakit phantoms --out phantoms -n 2000 --height 160
       bakit train phantoms --out run --recipe scratch --epochs 5
     """
-    from bakit.cli.progress import steps
+    from bakit.cli.progress import progress
     from bakit.settings import Architecture, Preprocessing
 
     try:
         preprocessing = Preprocessing(image_size, localize=localize, equalize=equalize)
     except ValueError as error:
         raise InputError(str(error)) from error
+    numbers = {name: options[name] for name in Recipe.__struct_fields__ if name != "pretrained"}
     chosen = get_recipe(recipe or default_recipe(pretrained), pretrained=pretrained, **numbers)
-    from bakit.hand.weights import get_localizer
     from bakit.training.fitting import Hardware
-    from bakit.training.plan import TrainingPlan
-    from bakit.training.run import Progress, train
+    from bakit.training.run import train
 
-    plan = TrainingPlan(
-        data=data,
-        recipe=chosen,
-        architecture=Architecture(head_layers=head_layers, sex=sex),
-        preprocessing=preprocessing,
-        localizer=get_localizer(localizer),
-        exclude=exclude,
-        skip_unreadable=skip_unreadable,
-        split_seed=split_seed,
-        seed=seed,
-        description=describe,
-        terms=terms,
-    )
-    hardware = Hardware(accelerator, devices, nodes, precision, deterministic, threads)
+    architecture = Architecture(head_layers=head_layers, sex=sex)
+    described = {"description": describe, "terms": terms}
+    plan = make_plan(data, chosen, architecture, preprocessing, options, **described)
+    accelerator, precision = options["accelerator"], options["precision"]
+    hardware = Hardware(accelerator, devices, nodes, precision, deterministic, options["threads"])
 
-    def on_epoch(epoch: Epoch, best: bool) -> None:
-        click.echo(epoch_line(epoch, chosen.epochs, best=best), err=True)
+    def say(text: str) -> None:
+        click.echo(text, err=True)
 
-    def on_pretrained(layers: Pretrained) -> None:
-        click.echo(f"pretrained weights: {layers}", err=True)
-
-    with steps() as on_step:
+    with progress() as on_progress:
         checkpoint = train(
             plan,
             out,
             resume=resume,
             hardware=hardware,
-            cache=cache,
-            workers=workers,
-            progress=Progress(on_step, on_epoch, on_pretrained, bar=sys.stderr.isatty()),
+            cache=options["cache"],
+            workers=options["workers"],
+            progress=make_progress(on_progress, say, chosen.epochs),
         )
     if checkpoint is None:  # a process of many, which wrote nothing
         return

@@ -1,7 +1,8 @@
-"""What the commands that train have in common: options, and what is said of an epoch."""
+"""What the commands that train have in common: options, the plan they make, lines of progress."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,15 @@ import click
 from bakit.recipes import RECIPES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from bakit.recipes import Recipe
+    from bakit.settings import Architecture, Preprocessing
     from bakit.training.callbacks import Epoch
+    from bakit.training.plan import TrainingPlan
+    from bakit.training.pretrained import Pretrained
+    from bakit.training.run import Progress
+    from bakit.types import OnProgress
 
     Command = Callable[..., Any]
 
@@ -22,84 +29,100 @@ recipe_option = click.option(
     help="Preset.  [default: finetune if --pretrained is given, else paper]",
 )
 
-
-def data_options(command: Command) -> Command:
-    """Add what chooses the images of a training, and its seeds."""
-    for option in reversed(
-        (
-            click.option(
-                "--exclude",
-                multiple=True,
-                type=click.Path(path_type=Path),
-                help="Labelled folder whose ids are left out of all parts; may be given again.",
-            ),
-            click.option(
-                "--skip-unreadable", is_flag=True, help="Leave out images that cannot be used."
-            ),
-            click.option(
-                "--split-seed",
-                type=click.IntRange(0),
-                default=0,
-                show_default=True,
-                help="Seed of the split.",
-            ),
-            click.option(
-                "--seed",
-                type=click.IntRange(0),
-                default=0,
-                show_default=True,
-                help="Seed of the training.",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
-
-
-localizer_option = click.option(
-    "--localizer",
-    default="student",
-    show_default=True,
-    help="Localizer: student, unrolled, or a file of bakit distill.",
+exclude_option = click.option(
+    "--exclude",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Labelled folder whose ids are left out of all parts; may be given again.",
 )
 
 
-def accelerator_options(command: Command) -> Command:
-    """Add what a training runs on."""
-    precision = click.option(
-        "--precision",
-        type=click.Choice(["auto", "32", "bf16", "16"]),
-        default="auto",
+def _seed_option(name: str, what: str) -> Callable[[Command], Command]:
+    text = f"Seed of the {what}."
+    return click.option(name, type=click.IntRange(0), default=0, show_default=True, help=text)
+
+
+split_seed_option = _seed_option("--split-seed", "split")
+workers_option = click.option(
+    "--workers", type=click.IntRange(1), help="Processes that prepare images."
+)
+
+_SHARED = (
+    click.option(
+        "--localizer",
+        default="student",
         show_default=True,
-        help="auto: bf16 mixed on a GPU, 32 on a CPU.",
-    )
-    accelerator = click.option(
+        help="Localizer: student, unrolled, or a file of bakit distill.",
+    ),
+    exclude_option,
+    click.option("--skip-unreadable", is_flag=True, help="Leave out images that cannot be used."),
+    split_seed_option,
+    _seed_option("--seed", "training"),
+    click.option(
         "--accelerator",
         type=click.Choice(["auto", "cpu", "gpu"]),
         default="auto",
         show_default=True,
         help="auto takes a GPU where there is one.",
-    )
-    return accelerator(precision(command))
-
-
-def preparation_options(command: Command) -> Command:
-    """Add who prepares images, and where they are kept."""
-    cache = click.option(
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["auto", "32", "bf16", "16"]),
+        default="auto",
+        show_default=True,
+        help="auto: bf16 mixed on a GPU, 32 on a CPU.",
+    ),
+    click.option("--threads", type=click.IntRange(1), help="CPU threads of each process."),
+    click.option(
         "--cache",
         type=click.Path(path_type=Path),
         help="Folder for boxes and prepared images, which runs may share.  [default: OUT/cache]",
-    )
-    workers = click.option(
-        "--workers", type=click.IntRange(1), help="Processes that prepare images."
-    )
-    return workers(cache(command))
+    ),
+    workers_option,
+)
 
 
-def epoch_line(epoch: Epoch, epochs: int, *, best: bool) -> str:
-    """Return what is said of an epoch of a training."""
-    return (
-        f"epoch {epoch.epoch}/{epochs}: training MAE {epoch.train_mae_months:.2f}, "
-        f"validation MAE {epoch.val_mae_months:.2f} months{', the best so far' * best} "
-        f"({epoch.seconds:.0f} s)"
-    )
+def training_options(command: Command) -> Command:
+    """Add what chooses images, the localizer, the hardware and the preparation of images."""
+    for option in reversed(_SHARED):
+        command = option(command)
+    return command
+
+
+def make_plan(
+    data: Path,
+    recipe: Recipe,
+    architecture: Architecture,
+    preprocessing: Preprocessing,
+    options: Mapping[str, Any],
+    **more: Any,  # noqa: ANN401  # fields of the plan
+) -> TrainingPlan:
+    """Return a plan with the values of ``training_options``.
+
+    Raises:
+        BakitError: If the localizer cannot be read.
+    """
+    from bakit.hand.weights import get_localizer
+    from bakit.training.plan import TrainingPlan
+
+    names = ("exclude", "skip_unreadable", "split_seed", "seed")
+    more |= {name: options[name] for name in names}
+    localizer = get_localizer(options["localizer"])
+    return TrainingPlan(data, recipe, architecture, preprocessing, localizer, **more)
+
+
+def make_progress(on_progress: OnProgress, say: Callable[[str], None], epochs: int) -> Progress:
+    """Return the callbacks of a training: bars, and lines of progress."""
+    from bakit.training.run import Progress
+
+    def on_epoch(epoch: Epoch, best: bool) -> None:
+        say(
+            f"epoch {epoch.epoch}/{epochs}: training MAE {epoch.train_mae_months:.2f}, "
+            f"validation MAE {epoch.val_mae_months:.2f} months{', the best so far' * best} "
+            f"({epoch.seconds:.0f} s)"
+        )
+
+    def on_pretrained(layers: Pretrained) -> None:
+        say(f"pretrained weights: {layers}")
+
+    return Progress(on_progress, on_epoch, on_pretrained, bar=sys.stderr.isatty())

@@ -12,10 +12,13 @@ import numpy as np
 from bakit.data.images import SUFFIXES, image_files, look_at_images
 from bakit.errors import InputError, LabelsError
 from bakit.settings import SplitRecord
+from bakit.types import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from pathlib import Path
+
+    from bakit.types import OnProgress
 
 PartName: TypeAlias = Literal["train", "validation", "test"]
 """The fields of ``Split``."""
@@ -28,14 +31,7 @@ COLUMNS = ("id", "boneage", "male")
 
 
 class Sample(NamedTuple):
-    """One labelled radiograph.
-
-    Attributes:
-        id: Its name in ``labels.csv``.
-        path: The image file.
-        age_months: Bone age.
-        male: Whether the child is male.
-    """
+    """One labelled radiograph; ``id`` is its name in ``labels.csv``."""
 
     id: str
     path: Path
@@ -52,12 +48,7 @@ class Split(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What is wrong with a row of ``labels.csv``.
-
-    Attributes:
-        kind: Which rule is broken.
-        text: What is wrong and what would be right.
-    """
+    """A broken rule of ``labels.csv``: what is wrong with a row and how to fix it."""
 
     kind: Literal["no image", "bad age", "bad sex", "duplicate id"]
     text: str
@@ -67,9 +58,9 @@ class Row(NamedTuple):
     """One row of ``labels.csv``.
 
     Attributes:
-        number: Where it stands; the header is row 1.
+        number: Line number; the header is row 1.
         id: Its id, which may have no image.
-        sample: What it says; None where there is a problem.
+        sample: The labelled image; None where there is a problem.
         problems: All that is wrong with it.
     """
 
@@ -80,7 +71,7 @@ class Row(NamedTuple):
 
 
 class Labels(NamedTuple):
-    """All that stands in a labelled folder, good or bad.
+    """The content of a labelled folder, good or bad.
 
     Attributes:
         rows: Every row, in the order of ``labels.csv``.
@@ -132,21 +123,13 @@ def read_labels(folder: Path) -> Labels:
 
 
 def find_unreadable(
-    samples: Sequence[Sample], on_image: Callable[[int], None] = lambda _: None
+    samples: Sequence[Sample], on_progress: OnProgress = silent
 ) -> list[tuple[Sample, str]]:
-    """Return the samples whose image cannot be used, and why; every image is decoded.
-
-    Args:
-        samples: Whose images.
-        on_image: Called with the number of images done since the last call.
-    """
+    """Decode the images of samples and return those that cannot be used, and why."""
     # Nothing is kept of an image that can be used.
-    outcomes = look_at_images([s.path for s in samples], lambda _path, _grey: None, on_image)
-    return [
-        (sample, outcome.reason)
-        for sample, outcome in zip(samples, outcomes, strict=True)
-        if outcome is not None
-    ]
+    paths = [sample.path for sample in samples]
+    outcomes = look_at_images(paths, lambda _path, _grey: None, on_progress, "checking images")
+    return [(s, why.reason) for s, why in zip(samples, outcomes, strict=True) if why is not None]
 
 
 def _read_table(table: Path) -> list[tuple[int, dict[str, str]]]:
@@ -227,8 +210,7 @@ def split(samples: Sequence[Sample], seed: int = 0, exclude: Collection[str] = (
     ordered = sorted((sample for sample in samples if sample.id not in exclude), key=lambda s: s.id)
     order = np.random.default_rng(seed).permutation(len(ordered))
     shuffled = [ordered[index] for index in order]
-    test = len(shuffled) // 10
-    validation = len(shuffled) // 5
+    test, validation = len(shuffled) // 10, len(shuffled) // 5
     if len(shuffled) < LEAST_IMAGES:
         message = (
             f"{len(shuffled)} labelled images are too few for a 7:2:1 split; "
@@ -262,18 +244,16 @@ def known_split(samples: Sequence[Sample], record: SplitRecord) -> Split | None:
 def take_part(
     samples: Sequence[Sample], records: Iterable[SplitRecord], part: PartName = "test"
 ) -> list[Sample] | None:
-    """Return the images that are in one part of every model that was trained on them.
-
-    Of their own training images, models are judged on the test part alone.
+    """Return the images that are in one part of every model that was trained on them, perhaps none.
 
     Args:
         samples: A labelled folder; its order is kept.
-        records: The splits of the models; those of other images say nothing about these.
-        part: Which part.
+        records: The splits of the models; those of other images are ignored.
+        part: Which part; models are judged on ``test`` alone.
 
     Returns:
-        The images, perhaps none; or None if no model was trained on exactly these images. A
-        subset of a model's training images cannot be recognised.
+        None if no model was trained on exactly these images. A subset of a model's training images
+        cannot be recognised.
     """
     known = [parts for record in records if (parts := known_split(samples, record))]
     if not known:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import cv2
 
 from bakit.errors import InputError
-from bakit.processes import cpu_count
+from bakit.processes import cpu_count, safe_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,14 +30,10 @@ MAX_THREADS = 8
 def in_threads(
     function: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None
 ) -> Iterator[Result]:
-    """Map in threads; no more than two items for each thread are taken ahead.
+    """Map in threads, by default one a CPU but at most ``MAX_THREADS``.
 
-    Threads are enough where OpenCV or a backend does the work: they let other threads run.
-
-    Args:
-        function: Takes an item.
-        items: What it is called with; taken as they are needed.
-        threads: Items at a time; one a CPU, at most ``MAX_THREADS``, when None.
+    Threads are enough where OpenCV or a backend does the work. Items are taken as they are needed,
+    no more than two for each thread ahead.
 
     Raises:
         InputError: If ``threads`` is below 1.
@@ -65,7 +61,6 @@ def in_processes(
     function: Callable[[Item], Result],
     items: Sequence[Item],
     workers: int | None,
-    on_done: Callable[[int], None] = lambda _: None,
     start: Callable[[], None] | None = None,
     chunk: int = 4,
 ) -> Iterator[Result]:
@@ -75,7 +70,6 @@ def in_processes(
         function: Takes an item; a function of a module, as processes need it.
         items: What it is called with.
         workers: Processes; one a CPU when None.
-        on_done: Called with 1 after each item.
         start: Called once in each process, in which OpenCV has one thread: the processes are the
             parallelism.
         chunk: Items that a process takes at once.
@@ -83,27 +77,22 @@ def in_processes(
     Raises:
         InputError: If ``workers`` is below 1, or a process ended by itself.
     """
-    check_count("workers", workers)
-    processes = min(workers or cpu_count(), max(len(items), 1))
+    processes = worker_count(workers, len(items))
     if processes == 1:
         threads = cv2.getNumThreads()
         try:
-            _begin(start)
-            for item in items:
-                result = function(item)
-                on_done(1)
-                yield result
+            _begin(start, interrupts=True)
+            yield from map(function, items)
         finally:
             cv2.setNumThreads(threads)
         return
     context = multiprocessing.get_context("spawn")  # onnxruntime's threads do not survive fork
-    pool = ProcessPoolExecutor(processes, context, _begin_process, (start,))
+    with safe_path():
+        pool = ProcessPoolExecutor(processes, context, _begin, (start,))
     try:
-        with _deaf():
+        with safe_path(), _interrupts_ignored():
             results = pool.map(function, items, chunksize=chunk)
-        for result in results:
-            on_done(1)
-            yield result
+        yield from results
     except BrokenProcessPool as error:
         message = (
             "a worker process ended by itself, perhaps for lack of memory; use fewer (--workers)"
@@ -111,6 +100,16 @@ def in_processes(
         raise InputError(message) from error
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C waits for the items in work, not for the rest
+
+
+def worker_count(workers: int | None, items: int) -> int:
+    """Return how many processes to start: one a CPU when None, and no more than items.
+
+    Raises:
+        InputError: If ``workers`` is below 1.
+    """
+    check_count("workers", workers)
+    return min(workers or cpu_count(), max(items, 1))
 
 
 def check_count(name: str, value: int | None) -> None:
@@ -124,19 +123,16 @@ def check_count(name: str, value: int | None) -> None:
         raise InputError(message)
 
 
-def _begin(start: Callable[[], None] | None) -> None:
+def _begin(start: Callable[[], None] | None, *, interrupts: bool = False) -> None:
+    if not interrupts:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers to Ctrl-C
     cv2.setNumThreads(1)
     if start:
         start()
 
 
-def _begin_process(start: Callable[[], None] | None) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers to Ctrl-C
-    _begin(start)
-
-
 @contextmanager
-def _deaf() -> Iterator[None]:
+def _interrupts_ignored() -> Iterator[None]:
     """Ignore Ctrl-C: processes that start meanwhile do so from their first moment.
 
     Otherwise each would print a traceback if it came while they import.

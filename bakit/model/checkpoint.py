@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import numpy as np
 
+from bakit.documents import decode_versioned
 from bakit.errors import CheckpointError, MissingBackendError
 from bakit.files import sha256, write_file
 from bakit.hand.weights import fits
@@ -198,7 +199,15 @@ class Checkpoint:
         if not is_checkpoint(metadata):
             message = f"{path}: a .safetensors file, but not one that bakit train wrote"
             raise CheckpointError(message)
-        header = _decode(metadata[_KEY], path)
+        header = decode_versioned(
+            metadata[_KEY],
+            path,
+            Header,
+            SCHEMA_VERSION,
+            CheckpointError,
+            wrong="its header is not what this version expects",
+            upgrade=with_method,
+        )
         arrays = {name: _array(name, tensor, path) for name, tensor in tensors}
         parts = {part: _part(arrays, part) for part in ("regressor", "localizer", "reference")}
         if arrays:
@@ -281,19 +290,3 @@ def _part(arrays: dict[str, npt.NDArray[Any]], part: str) -> dict[str, npt.NDArr
     """Take the tensors named ``part.*`` out of ``arrays``."""
     names = sorted(name for name in arrays if name.startswith(f"{part}."))  # the file's is random
     return {name.removeprefix(f"{part}."): arrays.pop(name) for name in names}
-
-
-def _decode(document: str, path: Path) -> Header:
-    try:
-        content = msgspec.json.decode(document)
-        version = content.get("schema_version")
-        if isinstance(version, int) and version > SCHEMA_VERSION:
-            message = (
-                f"{path}: schema version {version} is newer than this bakit's {SCHEMA_VERSION}; "
-                "upgrade with pip install -U bakit"
-            )
-            raise CheckpointError(message)
-        return msgspec.convert(with_method(content), Header)
-    except (msgspec.MsgspecError, AttributeError) as error:
-        message = f"{path}: its header is not what this version expects ({error})"
-        raise CheckpointError(message) from error

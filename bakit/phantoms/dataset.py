@@ -12,9 +12,10 @@ import cv2
 
 from bakit.errors import InputError
 from bakit.phantoms.phantom import make_phantom
+from bakit.types import silent, track
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from bakit.types import OnProgress
 
 COLUMNS = ("id", "boneage", "male", "x0", "y0", "x1", "y1")
 
@@ -25,7 +26,7 @@ def write_phantoms(
     *,
     seed: int = 0,
     height: int = 640,
-    on_done: Callable[[int], None] | None = None,
+    on_progress: OnProgress = silent,
 ) -> Path:
     """Write a data folder of phantoms: `images/<id>.png` and `labels.csv`.
 
@@ -36,7 +37,7 @@ def write_phantoms(
         count: How many phantoms; their seeds are `seed` to `seed + count - 1` and their ids too.
         seed: First seed.
         height: Rows of every image, pixels.
-        on_done: Called with the number of finished phantoms after each one.
+        on_progress: Called after each phantom.
 
     Returns:
         `out`.
@@ -54,7 +55,7 @@ def write_phantoms(
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
-        _fill(partial, count, seed, height, on_done)
+        _fill(partial, count, seed, height, on_progress)
         partial.chmod(0o755)
         if out.exists():
             out.rmdir()
@@ -65,19 +66,15 @@ def write_phantoms(
     return out
 
 
-def _fill(
-    folder: Path, count: int, seed: int, height: int, on_done: Callable[[int], None] | None
-) -> None:
+def _fill(folder: Path, count: int, seed: int, height: int, on_progress: OnProgress) -> None:
     (folder / "images").mkdir()
     with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
-        for number in range(seed, seed + count):
+        for number in track(range(seed, seed + count), "drawing phantoms", on_progress):
             phantom = make_phantom(number, height=height)
             path = folder / "images" / f"{number}.png"
             if not cv2.imwrite(str(path), phantom.image):
                 message = f"cannot write {path}"
                 raise InputError(message)
             writer.writerow((number, f"{phantom.age_months:.1f}", phantom.male, *phantom.box))
-            if on_done is not None:
-                on_done(number - seed + 1)

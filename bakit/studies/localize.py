@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bakit.hand.found import Localization
-    from bakit.types import Grey
 
 
 def localize_files(
@@ -68,13 +67,11 @@ def localize_files(
             chosen = get_localizer(method)
             localizer = open_localizer(chosen.weights, chosen.settings, threads)
         for image in images:
-            grey: Grey = decode(image)
+            grey = decode(image)
             seen, place = localize(grey, localizer)
             if overlay is not None:
                 found = Found(place.box, place.reasons, place.scores)
                 pixels = crop(grey, found.box, found.inverted, preprocessing)
-                picture = draw_overlay(grey, Hand(pixels, found, seen))
-                write_file(
-                    overlay / f"{image.stem}.png", cv2.imencode(".png", picture)[1].tobytes()
-                )
+                picture = cv2.imencode(".png", draw_overlay(grey, Hand(pixels, found, seen)))[1]
+                write_file(overlay / f"{image.stem}.png", picture.tobytes())
             yield image, place

@@ -17,14 +17,16 @@ from bakit.hand.prepare import OpenLocalizer, find
 from bakit.image.read import decode
 from bakit.settings import Preprocessing
 from bakit.training.code import code_digest
+from bakit.types import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from bakit.data.labels import Sample
     from bakit.hand.weights import Localizer
     from bakit.settings import LocalizerSettings
+    from bakit.types import OnProgress
 
 Places: TypeAlias = dict[str, Place]
 
@@ -41,7 +43,7 @@ def places_by_id(
     cache: Path,
     *,
     workers: int | None = None,
-    on_done: Callable[[int], None] = lambda _: None,
+    on_progress: OnProgress = silent,
 ) -> Places:
     """Return the hand by sample id; the whole image for all where hands are not localized.
 
@@ -51,7 +53,7 @@ def places_by_id(
         localizer: Finds the hand.
         cache: Folder that remembers boxes.
         workers: As for ``find_places``.
-        on_done: As for ``find_places``.
+        on_progress: As for ``find_places``.
 
     Raises:
         ImageError: If an image cannot be used.
@@ -64,7 +66,7 @@ def places_by_id(
         localizer.settings,
         cache / BOXES,
         workers=workers,
-        on_done=on_done,
+        on_progress=on_progress,
     )
     return {sample.id: place for sample, place in zip(samples, found, strict=True)}
 
@@ -76,7 +78,7 @@ def find_places(
     cache: Path,
     *,
     workers: int | None = None,
-    on_done: Callable[[int], None] = lambda _: None,
+    on_progress: OnProgress = silent,
 ) -> list[Place]:
     """Run the localizer once on each image.
 
@@ -86,7 +88,7 @@ def find_places(
         settings: Its settings.
         cache: File of places by digest of image, localizer and code; read, added to and written.
         workers: Processes; one a CPU when None.
-        on_done: Called with the number of images done since the last call.
+        on_progress: Called after each image.
 
     Returns:
         Box and polarity in each image; no box where no hand was found.
@@ -98,12 +100,15 @@ def find_places(
     model = sha256(localizer) + code_digest()
     keys = [sha256((file_sha256(path) + model).encode()) for path in paths]
     todo = [(key, path) for key, path in zip(keys, paths, strict=True) if key not in known]
-    on_done(len(paths) - len(todo))
+    before = len(paths) - len(todo)
+    if before:
+        on_progress("localizing", before, len(paths))
     if todo:
         start = partial(_start, localizer, settings)
-        found = in_processes(_place, [path for _, path in todo], workers, on_done, start)
+        found = in_processes(_place, [path for _, path in todo], workers, start)
         for count, ((key, _), place) in enumerate(zip(todo, found, strict=True), start=1):
             known[key] = place
+            on_progress("localizing", before + count, len(paths))
             if count % _SAVE_EVERY == 0:
                 _write(cache, known)
         _write(cache, known)

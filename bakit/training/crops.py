@@ -25,13 +25,14 @@ from bakit.phantoms.phantom import draw_labels, make_phantom
 from bakit.processes import cpu_count
 from bakit.training.code import code_digest
 from bakit.training.degrade import degrade
+from bakit.types import silent, track
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from bakit.data.labels import Sample
     from bakit.settings import Preprocessing
-    from bakit.types import Bytes, Grey
+    from bakit.types import Bytes, Grey, OnProgress
 
 PHANTOM_SEEDS = 1_000_000
 """The first seed of training phantoms: far from those of golden, demo and test phantoms."""
@@ -101,7 +102,7 @@ def load_part(
     cache: Path | None = None,
     jitter: Jitter = ONE_CROP,
     *,
-    on_done: Callable[[int], None] = lambda _: None,
+    on_progress: OnProgress = silent,
 ) -> Part:
     """Read and preprocess images, or take them from the cache.
 
@@ -112,7 +113,7 @@ def load_part(
         cache: Folder for prepared images, by digest of all that they were made from; they are kept
             in memory alone when None.
         jitter: What other crops to make.
-        on_done: Called with the number of images done since the last call.
+        on_progress: Called after each image.
 
     Raises:
         ImageError: If an image cannot be used.
@@ -126,7 +127,11 @@ def load_part(
             yield _crops(decode(sample.path), places[sample.id], settings, jitter, index)
 
     shape = (len(samples), jitter.crops, settings.image_size, settings.image_size)
-    images = _cached(cache, key, shape, rows, on_done) if cache else np.stack(list(rows()))
+    images = (
+        _cached(cache, key, shape, rows, "cropping", on_progress)
+        if cache
+        else np.stack(list(rows()))
+    )
     sexes = torch.tensor([[float(sample.male)] for sample in samples])
     ages = torch.tensor([[sample.age_months] for sample in samples])
     return Part(torch.from_numpy(images), sexes, ages)
@@ -140,7 +145,7 @@ def phantom_part(
     *,
     first: int = PHANTOM_SEEDS,
     workers: int | None = None,
-    on_done: Callable[[int], None] = lambda _: None,
+    on_progress: OnProgress = silent,
 ) -> Part:
     """Generate and preprocess phantoms, cropped to their true boxes if hands are localized.
 
@@ -151,7 +156,7 @@ def phantom_part(
         jitter: As for ``load_part``; the first crop is that of the true box.
         first: Seed of the first phantom.
         workers: Processes; one a core when None.
-        on_done: As for ``load_part``.
+        on_progress: As for ``load_part``.
     """
     seeds = range(first, first + count)
     key: list[object] = ["phantoms", msgspec.to_builtins(settings), *jitter, first, count]
@@ -162,7 +167,7 @@ def phantom_part(
         return in_processes(make, seeds, processes, chunk=8)  # _cached counts
 
     shape = (count, jitter.crops, settings.image_size, settings.image_size)
-    images = _cached(cache, key, shape, rows, on_done)
+    images = _cached(cache, key, shape, rows, "drawing phantoms", on_progress)
     labels = [draw_labels(seed) for seed in seeds]
     sexes = torch.tensor([[float(male)] for _, male, _ in labels])
     ages = torch.tensor([[age] for age, _, _ in labels])
@@ -220,7 +225,8 @@ def _cached(
     key: list[object],
     shape: tuple[int, int, int, int],
     rows: Callable[[], Iterator[Bytes]],
-    on_done: Callable[[int], None],
+    step: str,
+    on_progress: OnProgress,
 ) -> Bytes:
     """Return images from the cache, made first where they are not there.
 
@@ -237,9 +243,8 @@ def _cached(
                 # On a full disk this is an error with a name; a write to the map would be a crash.
                 os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)) + 4096)
             images = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
-            for index, crops in enumerate(rows()):
+            for index, crops in enumerate(track(rows(), step, on_progress, shape[0])):
                 images[index] = crops
-                on_done(1)
             images.flush()
             del images
             temporary.chmod(0o644)  # mkstemp makes it private

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,12 +26,14 @@ from bakit.training.hand_pictures import (
     phantom_picture,
     square,
 )
+from bakit.types import silent, track
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from bakit.training.hand_pictures import Pixels
+    from bakit.types import OnProgress
 
 GOOD = 0.2
 """Score from which on the teacher's hand is believed (``bakit.hand.regions``)."""
@@ -93,7 +94,7 @@ def distill(
     split_seed: int = 0,
     settings: StudentSettings | None = None,
     workers: int | None = None,
-    on_step: Callable[[str, int], None] = lambda _what, _count: None,
+    on_progress: OnProgress = silent,
     on_loss: Callable[[int, float], None] = lambda _step, _loss: None,
 ) -> Localizer:
     """Teach a student and write it.
@@ -108,7 +109,7 @@ def distill(
         split_seed: Seed of the split, as for ``bakit train``.
         settings: The student's shape; the default one when None.
         workers: Processes that prepare pictures; one a core when None.
-        on_step: Called with what is being done and the number done since the last call.
+        on_progress: Called after each image, phantom and step.
         on_loss: Called every 100 steps with the step and the mean loss since the last call.
 
     Raises:
@@ -121,8 +122,13 @@ def distill(
     paths = [samples[index].path for index in order[: lessons.images]]
     seeds = range(PICTURE_SEEDS, PICTURE_SEEDS + lessons.phantoms)
     pairs = [
-        *_taught(paths, workers, partial(on_step, "asking the teacher")),
-        *in_processes(phantom_picture, seeds, workers, partial(on_step, "drawing phantoms")),
+        *_taught(paths, workers, on_progress),
+        *track(
+            in_processes(phantom_picture, seeds, workers),
+            "drawing phantoms",
+            on_progress,
+            len(seeds),
+        ),
         *(empty_picture(seed) for seed in range(lessons.empties)),
     ]
     if len(pairs) < lessons.batch_size:
@@ -131,7 +137,7 @@ def distill(
     pictures, masks = (
         torch.from_numpy(np.stack(part))[:, None] for part in zip(*pairs, strict=True)
     )
-    weights = _fit(settings, pictures, masks, lessons, partial(on_step, "teaching"), on_loss)
+    weights = _fit(settings, pictures, masks, lessons, on_progress, on_loss)
     origin = (
         f"bakit distill: {len(paths)} images asked about, {lessons.phantoms} phantoms, "
         f"{lessons.empties} pictures without a hand, {lessons.steps} steps, seed {lessons.seed}"
@@ -148,7 +154,7 @@ def _fit(
     pictures: Tensor,
     masks: Tensor,
     lessons: Lessons,
-    on_done: Callable[[int], None],
+    on_progress: OnProgress,
     on_loss: Callable[[int, float], None],
 ) -> dict[str, Tensor]:
     """Train on random changes of the pictures and return the folded weights."""
@@ -162,7 +168,7 @@ def _fit(
     )
     generator = torch.Generator().manual_seed(lessons.seed)
     total, every = 0.0, 100
-    for step in range(1, lessons.steps + 1):
+    for step in track(range(1, lessons.steps + 1), "teaching", on_progress):
         chosen = torch.randint(len(pictures), (lessons.batch_size,), generator=generator)
         images, wanted = changed(
             pictures[chosen].float() / 255, masks[chosen].float() / 255, generator
@@ -172,7 +178,6 @@ def _fit(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
-        on_done(1)
         total += loss.item()
         if step % every == 0:
             on_loss(step, total / every)
@@ -192,10 +197,11 @@ def _loss(output: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _taught(
-    paths: list[Path], workers: int | None, on_done: Callable[[int], None]
+    paths: list[Path], workers: int | None, on_progress: OnProgress
 ) -> Iterator[tuple[Pixels, Pixels]]:
     """Give the images whose hand the teacher is sure of, with the mask it draws."""
-    return (pair for pair in in_processes(_ask, paths, workers, on_done) if pair is not None)
+    asked = track(in_processes(_ask, paths, workers), "asking the teacher", on_progress, len(paths))
+    return (pair for pair in asked if pair is not None)
 
 
 def _ask(path: Path) -> tuple[Pixels, Pixels] | None:

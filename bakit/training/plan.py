@@ -12,15 +12,17 @@ import numpy as np
 from bakit.data.labels import find_unreadable, ids_in, read_samples, split
 from bakit.errors import ImageError, InputError
 from bakit.files import file_sha256, sha256, write_file
+from bakit.types import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from bakit.data.labels import Sample, Split
     from bakit.hand.weights import Localizer
     from bakit.recipes import Recipe
     from bakit.settings import Architecture, Preprocessing
+    from bakit.types import OnProgress
 
 PLAN = "plan.json"
 
@@ -78,7 +80,7 @@ def read_parts(
     out: Path,
     *,
     resume: bool,
-    on_image: Callable[[int], None] = lambda _: None,
+    on_progress: OnProgress = silent,
 ) -> tuple[Split, list[str]]:
     """Read the data folder, check it, and write the plan where a run begins.
 
@@ -86,7 +88,7 @@ def read_parts(
         plan: What to train.
         out: Folder of the run.
         resume: Whether a run that is there already is to be gone on with.
-        on_image: Called with the number of images checked since the last call.
+        on_progress: Called after each image that is checked.
 
     Returns:
         The whole parts, to which ``limited`` is yet to be applied, and the ids that are left out of
@@ -102,7 +104,7 @@ def read_parts(
     excluded = ids_in(plan.exclude)
     samples = [sample for sample in read_samples(plan.data) if sample.id not in excluded]
     if remembered is None:
-        unreadable = _unreadable(plan, samples, on_image)
+        unreadable = _unreadable(plan, samples, on_progress)
     else:
         unreadable = remembered.unreadable
     left_out = sorted(excluded.union(unreadable))
@@ -153,10 +155,10 @@ def _read(path: Path) -> _Remembered | None:
 
 
 def _unreadable(
-    plan: TrainingPlan, samples: list[Sample], on_image: Callable[[int], None]
+    plan: TrainingPlan, samples: list[Sample], on_progress: OnProgress
 ) -> tuple[str, ...]:
     """Return the ids of images that cannot be used, if the plan allows any."""
-    found = find_unreadable(samples, on_image)
+    found = find_unreadable(samples, on_progress)
     if found and not plan.skip_unreadable:
         listed = "; ".join(f"{sample.path}: {reason}" for sample, reason in found[:_LISTED])
         more = f"; and {len(found) - _LISTED} more" if len(found) > _LISTED else ""

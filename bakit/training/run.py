@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from bakit import __version__
-from bakit.calib.calibrate import SAMPLES, ranges_on
 from bakit.calib.dataset import CalibrationSet
-from bakit.calib.select import choose_samples
+from bakit.calib.ranges import ranges_on
+from bakit.calib.select import SAMPLES, choose_samples
 from bakit.data.labels import read_samples, split_record
 from bakit.errors import InputError
 from bakit.files import file_sha256, write_file
@@ -28,6 +28,7 @@ from bakit.training.fitting import THIS_MACHINE, Hardware, fit, is_first_process
 from bakit.training.plan import limited, read_parts
 from bakit.training.pretrained import load_backbone
 from bakit.training.scoring import intervals_from, reference_answers, score
+from bakit.types import silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from bakit.training.crops import Part
     from bakit.training.plan import TrainingPlan
     from bakit.training.pretrained import Pretrained
-    from bakit.types import Weights
+    from bakit.types import OnProgress, Weights
 
 BEST = "best.safetensors"
 LAST = "last.safetensors"
@@ -48,16 +49,16 @@ UNFINISHED = "unfinished.safetensors"
 
 @dataclass(frozen=True)
 class Progress:
-    """Whom to tell how far the training is.
+    """Progress callbacks.
 
     Attributes:
-        on_step: Called with what is being done and the number of images done since the last call.
+        on_progress: Called with each step of the preparation.
         on_epoch: Called with each epoch and whether it is the best so far.
         on_pretrained: Called with the layers that pretrained weights filled, where there are any.
         bar: Whether to show the trainer's own progress bar.
     """
 
-    on_step: Callable[[str, int], None] = lambda _what, _count: None
+    on_progress: OnProgress = silent
     on_epoch: Callable[[Epoch, bool], None] = lambda _epoch, _best: None
     on_pretrained: Callable[[Pretrained], None] = lambda _: None
     bar: bool = False
@@ -91,7 +92,7 @@ def train(
         hardware: What to train on.
         cache: Folder for boxes and prepared images, which runs may share; ``out/cache`` when None.
         workers: Processes that prepare images; one a core when None.
-        progress: Whom to tell.
+        progress: Progress callbacks.
 
     Returns:
         The checkpoint; None in the processes of a run on many devices that write nothing.
@@ -113,7 +114,7 @@ def train(
         out,
         # The first process has begun the run that the others join.
         resume=resume or (hardware.processes > 1 and not is_first_process()),
-        on_image=lambda count: progress.on_step("checking images", count),
+        on_progress=progress.on_progress,
     )
     if resume and (out / BEST).is_file() and not (out / UNFINISHED).is_file():
         return Checkpoint.read(out / BEST)  # finished before
@@ -123,7 +124,7 @@ def train(
     model.mean_months.fill_(mean)
     model.sd_months.fill_(sd)
     cache = cache or out / "cache"
-    training, validation, test = _prepare(plan, parts, cache, workers, progress.on_step)
+    training, validation, test = _prepare(plan, parts, cache, workers, progress.on_progress)
     known = training
     if plan.recipe.phantoms:
         known = training + phantom_part(
@@ -132,7 +133,7 @@ def train(
             cache,
             _jitter(plan),
             workers=workers,
-            on_done=lambda count: progress.on_step("drawing phantoms", count),
+            on_progress=progress.on_progress,
         )
     header = Header(
         SCHEMA_VERSION, plan.architecture, mean, sd, plan.preprocessing, plan.localizer.settings
@@ -208,7 +209,7 @@ def _prepare(
     parts: Split,
     cache: Path,
     workers: int | None,
-    on_step: Callable[[str, int], None],
+    on_progress: OnProgress,
 ) -> tuple[Part, Part, Part]:
     """Find the hands and crop them."""
     places = places_by_id(
@@ -217,7 +218,7 @@ def _prepare(
         plan.localizer,
         cache,
         workers=workers,
-        on_done=lambda count: on_step("localizing", count),
+        on_progress=on_progress,
     )
     loaded = []
     for part, jitter in zip(parts, (_jitter(plan), ONE_CROP, ONE_CROP), strict=True):
@@ -228,7 +229,7 @@ def _prepare(
                 plan.preprocessing,
                 cache,
                 jitter,
-                on_done=lambda count: on_step("cropping", count),
+                on_progress=on_progress,
             )
         )
     training, validation, test = loaded

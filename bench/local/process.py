@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -33,6 +32,7 @@ from bakit.bench.local.protocol import (
     write_document,
 )
 from bakit.errors import ImageError, MissingBackendError
+from bakit.processes import python_command
 from bakit.session import Closing
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Worker(Closing):
         self.provider = ""
         self.int8_share = 0.0
         self.footprint: Footprint | None = None
-        command = [sys.executable, "-m", "bakit.bench.local.worker", str(bundle.root.resolve())]
+        command = python_command("bakit.bench.local.worker", str(bundle.root.resolve()))
         if threads is not None:
             command.append(str(threads))
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process

@@ -182,7 +182,7 @@ def _drift_set(
             count,
             seed=FIRST_PHANTOM,
             height=PHANTOM_HEIGHT,
-            on_done=lambda done: tell("phantoms", done / count),
+            on_progress=lambda _step, done, _total: tell("phantoms", done / count),
         )
         samples = read_samples(out)
         yield samples, DataInfo(PHANTOMS_NAME, count, "all", count, ids_digest(samples))

@@ -23,6 +23,7 @@ from bakit.bench.report.latency import (
     SweepEntry,
 )
 from bakit.bench.report.phone import Phone
+from bakit.documents import read_versioned
 from bakit.errors import InputError
 from bakit.files import write_file
 from bakit.types import Precision
@@ -52,6 +53,7 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 2
+MAX_REPORT_BYTES = 256 * 2**20
 """Version 1 had no single times, groups, blame or provenance."""
 
 
@@ -217,23 +219,15 @@ def read_report(path: Path) -> Report:
         InputError: If the file is missing, is no report, or is newer than this version
             understands.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        message = (
-            f"{path}: the report cannot be read ({error.strerror or error}); "
-            "bakit bench --json FILE writes one"
-        )
-        raise InputError(message) from error
-    try:
-        version = msgspec.json.decode(data).get("schema_version")
-        if isinstance(version, int) and version > SCHEMA_VERSION:
-            message = (
-                f"{path}: schema version {version} is newer than this bakit's {SCHEMA_VERSION}; "
-                "upgrade with pip install -U bakit"
-            )
-            raise InputError(message)
-        return msgspec.json.decode(data, type=Report)
-    except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError) as error:
-        message = f"{path}: not a report of bakit bench ({error})"
-        raise InputError(message) from error
+    report, _ = read_versioned(
+        path,
+        Report,
+        SCHEMA_VERSION,
+        InputError,
+        max_bytes=MAX_REPORT_BYTES,
+        missing=(
+            f"{path}: the report cannot be read ({{reason}}); bakit bench --json FILE writes one"
+        ),
+        wrong="not a report of bakit bench",
+    )
+    return report

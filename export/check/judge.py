@@ -40,7 +40,7 @@ class Prepared(NamedTuple):
 def prepare(model: onnx.ModelProto) -> Prepared:
     """Return a model for ``check_prepared``; the costly part of judging it.
 
-    ONNX's own code does it, which can crash on a damaged file: ``bakit.export.check.subprocess``.
+    ONNX's own code does it, which can crash on a damaged file: ``bakit.export.check.isolated``.
     """
     try:
         checker.check_model(model)

@@ -13,9 +13,9 @@ from bakit.bundle import Bundle
 from bakit.errors import InputError
 from bakit.export.check.builds import is_for
 from bakit.export.check.findings import Finding
+from bakit.export.check.isolated import prepare_apart
 from bakit.export.check.judge import about_file, check_prepared, default_opset
 from bakit.export.check.profiles import get_profile
-from bakit.export.check.subprocess import prepare_apart
 from bakit.export.onnx.writer import walk
 
 if TYPE_CHECKING:

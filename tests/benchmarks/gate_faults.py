@@ -25,7 +25,8 @@ from bakit.bench.drift.groups import group_images
 from bakit.bench.gate.check import Gate
 from bakit.bench.host import read_host
 from bakit.bench.report.document import SCHEMA_VERSION, BundleReport, DataInfo, Report, Settings
-from bakit.calib.calibrate import load_images, ranges_on
+from bakit.calib.dataset import load_images
+from bakit.calib.ranges import ranges_on
 from bakit.data.labels import ids_digest, read_samples, take_part, thin
 from bakit.errors import BakitError, InputError
 from bakit.export.onnx.int8 import quantize

@@ -1,4 +1,4 @@
-"""What an ablation leaves: ``ablation.json``, a Markdown table, and a picture."""
+"""The files of an ablation: ``ablation.json``, a Markdown table, and a picture."""
 
 from __future__ import annotations
 
@@ -8,32 +8,23 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bakit.errors import MissingBackendError
+from bakit.figures import ALL, FEMALE, MALE, legend_below, new_figure, save_figures
 from bakit.files import write_file
-from bakit.studies.ablate.plots import draw_plot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from matplotlib.figure import Figure
 
     from bakit.studies.ablate.table import Ablation, Row
 
 JSON, MARKDOWN, PLOT = "ablation.json", "ablation.md", "ablation.png"
 
 COLUMNS = (
-    "Row",
-    "Sex",
-    "Pre-process",
-    "Pre-trained",
-    "Paper: size [px]",
-    "Paper: MAE, RSNA",
-    "Paper: MAE, additional",
-    "Paper: change",
-    "Ours: size [px]",
-    "Ours: weights from",
-    "Ours: test MAE",
-    "Ours: validation MAE",
-    "Ours: change",
-    "Ours: epochs (best)",
-    "Ours: time",
+    *("Row", "Sex", "Pre-process", "Pre-trained"),
+    *(f"Paper: {name}" for name in ("size [px]", "MAE, RSNA", "MAE, additional", "change")),
+    *(f"Ours: {name}" for name in ("size [px]", "weights from", "test MAE", "validation MAE")),
+    *(f"Ours: {name}" for name in ("change", "epochs (best)", "time")),
 )
 """Of the Markdown table."""
 
@@ -45,32 +36,29 @@ EXPLANATION = (
 )
 
 
-def write_report(ablation: Ablation, out: Path) -> None:
-    """Write an ablation into a folder, and draw it where matplotlib is installed.
+PAPER, OURS = MALE, FEMALE
+"""Colours that the colour-blind can tell apart."""
 
-    Args:
-        ablation: What to write.
-        out: The folder.
-    """
+APART = 0.2
+"""Between the paper's line and ours in one row, as a share of the distance of rows."""
+
+
+def write_report(ablation: Ablation, out: Path) -> None:
+    """Write an ablation into a folder, and draw it where matplotlib is installed."""
     document = msgspec.json.format(msgspec.json.encode(ablation), indent=1)
     write_file(out / JSON, document + b"\n")
     write_file(out / MARKDOWN, markdown(ablation).encode())
     try:
-        draw_plot(ablation, out / PLOT)
+        save_figures({PLOT: lambda: table_figure(ablation)}, out)
     except MissingBackendError:
         (out / PLOT).unlink(missing_ok=True)  # one of an earlier report, beside newer numbers
 
 
 def markdown(ablation: Ablation) -> str:
     """Return an ablation as a page of Markdown."""
-    lines = ["# The paper's Table 2, trained again", ""]
-    lines += [f"Paper: {ablation.paper}.", "", f"Ours: {described(ablation)}.", ""]
-    lines += [
-        EXPLANATION,
-        "",
-        _line(COLUMNS),
-        _line(["---", *["---:"] * (len(COLUMNS) - 1)]),
-    ]
+    lines = ["# The paper's Table 2, trained again", "", f"Paper: {ablation.paper}.", ""]
+    lines += [f"Ours: {described(ablation)}.", "", EXPLANATION, ""]
+    lines += [_line(COLUMNS), _line(["---", *["---:"] * (len(COLUMNS) - 1)])]
     lines += [_line(_cells(row)) for row in ablation.rows]
     found = notes(ablation)
     if found:
@@ -131,7 +119,8 @@ def duration(seconds: float) -> str:
 
 def _cells(row: Row) -> list[str]:
     paper, ours, change, found = row.paper, row.settings, row.change, row.measured
-    cells = [row.name, _yes(paper.sex), _yes(paper.preprocess), _yes(paper.pretrained)]
+    conditions = (paper.sex, paper.preprocess, paper.pretrained)
+    cells = [row.name, *("yes" if met else "no" for met in conditions)]
     cells += [str(paper.image_size)]
     cells += [f"{paper.rsna_mae_months:.1f}", f"{paper.additional_mae_months:.1f}"]
     cells += ["" if change is None else f"{change.paper_months:+.1f}"]
@@ -151,9 +140,47 @@ def _cells(row: Row) -> list[str]:
     ]
 
 
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"
-
-
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+def table_figure(ablation: Ablation) -> Figure:
+    """Draw a line of dots for each row; errors rise to the right, rows go down as in the table."""
+    rows = ablation.rows
+    figure = new_figure(7.4, 1.9 + 0.55 * len(rows))
+    axes = figure.subplots()
+    for place, row in enumerate(rows):
+        paper = (row.paper.rsna_mae_months, row.paper.additional_mae_months)
+        above, below = place - APART / 2, place + APART / 2
+        axes.plot(paper[0], above, "o", color=PAPER, markersize=6)
+        axes.plot(paper[1], above, "o", color=PAPER, markersize=6, fillstyle="none")
+        if row.measured is None:
+            continue
+        test = row.measured.test
+        if test.ci95_months is not None:
+            axes.plot(test.ci95_months, (below, below), color=OURS, linewidth=2, alpha=0.5)
+        axes.plot(test.mae_months, below, "D", color=OURS, markersize=6)
+    axes.plot([], [], "o", color=PAPER, markersize=6, label="paper, RSNA set")
+    axes.plot([], [], "o", color=PAPER, markersize=6, fillstyle="none", label="paper, private set")
+    if any(row.measured is not None for row in rows):
+        label = f"ours, test (n = {ablation.data.test}), 95 % interval"
+        axes.plot([], [], "D-", color=OURS, markersize=6, label=label)
+    axes.set_yticks(range(len(rows)), [_label(row) for row in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlim(left=0)
+    axes.set_xlabel("mean absolute error [months]")
+    folder = ablation.data.folder
+    axes.set_title(
+        f"The paper's Table 2, and ours on {folder}", fontsize=9, color=ALL, parse_math=False
+    )
+    legend_below(figure, axes)
+    return figure
+
+
+def _label(row: Row) -> str:
+    """Return a row's name, and what its name does not say of ours."""
+    if row.measured is None:
+        return f"{row.name}\nours: {row.status}"
+    size = row.settings.image_size
+    return row.name if size == row.paper.image_size else f"{row.name}\nours: {size} px"

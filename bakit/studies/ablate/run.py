@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,6 +17,7 @@ from bakit.studies.ablate.runs import (
     check_images,
     plan_runs,
     read_results,
+    run_of,
     train_run,
     without_weights,
 )
@@ -36,55 +36,20 @@ from bakit.studies.ablate.table import (
 from bakit.training.fitting import THIS_MACHINE, Hardware
 from bakit.training.plan import limited, read_parts
 from bakit.training.run import SILENT, Progress
+from bakit.types import silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from bakit.studies.ablate.runs import Result, Run
-    from bakit.studies.ablate.table import Measured, PaperRow
+    from bakit.studies.ablate.table import PaperRow
     from bakit.training.plan import TrainingPlan
+    from bakit.types import OnProgress
 
 
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "allocate memory", "alloc_failed")
-"""What torch says when it is; its own class of error is only for some devices."""
-
-
-@dataclass(frozen=True)
-class Outlook:
-    """What an ablation is about to do.
-
-    Attributes:
-        runs: The trainings that were asked for, in order.
-        done: Names of those that are done.
-        blocked: Why others cannot be run, by name.
-        data: What is trained on.
-    """
-
-    runs: Sequence[Run]
-    done: frozenset[str]
-    blocked: dict[str, str]
-    data: Data
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Whom to tell how far an ablation is.
-
-    Attributes:
-        on_check: Called with the number of images checked since the last call.
-        on_outlook: Called before the first training.
-        on_run: Called with each run that begins; returns whom to tell of its training.
-        on_end: Called with each run that has ended and its scores, or why it has none.
-    """
-
-    on_check: Callable[[int], None] = lambda _: None
-    on_outlook: Callable[[Outlook], object] = lambda _: None
-    on_run: Callable[[Run], Progress] = lambda _: SILENT
-    on_end: Callable[[Run, Measured | str], object] = lambda _run, _outcome: None
-
-
-NOBODY = Watch()
+"""Torch's messages; its own class of error is only for some devices."""
 
 
 def ablate(
@@ -97,7 +62,9 @@ def ablate(
     hardware: Hardware = THIS_MACHINE,
     cache: Path | None = None,
     workers: int | None = None,
-    watch: Watch = NOBODY,
+    say: Callable[[str], object] = lambda _: None,
+    on_progress: OnProgress = silent,
+    progress_of: Callable[[str], Progress] = lambda _: SILENT,
 ) -> Ablation:
     """Train rows of the paper's Table 2 and compare.
 
@@ -112,23 +79,25 @@ def ablate(
         rows: Names of the rows; all when None. Those that are done already are reported too.
         image_size: Side in pixels for all rows, instead of the paper's. Rows that are the same but
             for their size are then one run.
-        resume: Go on with what is in ``out``; a row that is done is not trained again.
+        resume: Continue the ablation in ``out``; a row that is done is not trained again.
         hardware: What to train on; one process.
         cache: Folder for boxes and prepared images; ``out/cache`` when None.
-        workers: Processes that prepare images; one a core when None.
-        watch: Whom to tell.
-
-    Returns:
-        The result; rows that could not be trained say why.
+        workers: Processes that prepare images; one a CPU when None.
+        say: Called with a line of text for each run, before the first and after each training.
+        on_progress: Called after each image that is checked.
+        progress_of: Called before a training with its name; returns its callbacks.
 
     Raises:
         BakitError: If the data, the hardware or an option cannot be used, ``out`` holds an ablation
-            that is not to be resumed or has other settings, images were mended or damaged since
-            its first row was begun, or no row can be trained at all.
+            that is not to be resumed or has other settings, images changed since its first row was
+            begun, or no row can be trained at all.
     """
     names = {row.name for row in find_rows(rows)}
     runs = plan_runs(base, image_size)
-    _check_hardware(hardware)
+    if hardware.processes > 1:
+        message = f"an ablation runs in one process, not in {hardware.processes}"
+        raise InputError(message)
+    hardware.check()
     results, begun = read_results(runs, out, resume=resume)
     asked = [run for run in runs if not names.isdisjoint(row.name for row in run.rows)]
     blocked = without_weights([run for run in asked if run.name not in results])
@@ -142,21 +111,30 @@ def ablate(
         # Checks the images: nothing is written if they cannot be used.
         first = possible[0]
         whole, left_out = read_parts(
-            first.plan, out / ROWS / first.name, resume=True, on_image=watch.on_check
+            first.plan, out / ROWS / first.name, resume=True, on_progress=on_progress
         )
     shared = split_record(whole, base.split_seed, left_out)
     for name, (others, other_ids) in begun.items():
         check_images(out / ROWS / name, split_record(others, base.split_seed, other_ids), shared)
     parts = limited(base, whole)
     data = _data(base, whole, parts, left_out)
-    watch.on_outlook(Outlook(asked, frozenset(results), blocked, data))
+    say(
+        f"{data.train} training images, {data.validation} for validation, {data.test} for test; "
+        f"up to {base.recipe.epochs} epochs a row"
+    )
+    places = {run.name: f"{n}/{len(asked)} {run.name}" for n, run in enumerate(asked, start=1)}
+    for run in asked:
+        state = "done before" if run.name in results else "to train"
+        if run.name in blocked:
+            state = f"not run: {blocked[run.name]}"
+        say(f"{places[run.name]} ({', '.join(row.name for row in run.rows)}): {state}")
 
     def report() -> Ablation:
-        """Write what is known so far."""
+        """Write the results so far."""
         shown = [
             _row(row, runs, results, blocked)
             for row in TABLE_2
-            if row.name in names or _run_of(row, runs).name in results
+            if row.name in names or run_of(row, runs).name in results
         ]
         numbers = (data, base.recipe, base.split_seed, base.seed)
         ablation = Ablation(SCHEMA_VERSION, CITATION, *numbers, tuple(shown))
@@ -166,7 +144,7 @@ def ablate(
     for run in possible:
         if run.name in results:
             continue
-        outcome: Measured | str
+        place = places[run.name]
         try:
             result = train_run(
                 run,
@@ -176,7 +154,7 @@ def ablate(
                 hardware=hardware,
                 cache=cache or out / "cache",
                 workers=workers,
-                progress=watch.on_run(run),
+                progress=progress_of(place),
             )
         except (ImageError, OtherImagesError):
             raise  # the images are those of all rows that are yet to begin
@@ -184,11 +162,12 @@ def ablate(
             reason = _why_not_run(error)
             if reason is None:
                 raise
-            outcome = blocked[run.name] = reason
+            blocked[run.name] = reason
+            say(f"{place}: not run: {reason}")
         else:
             results[run.name] = result
-            outcome = result.measured
-        watch.on_end(run, outcome)
+            test = result.measured.test
+            say(f"{place}: done: test MAE {test.mae_months:.2f} months on {test.samples} images")
         report()
     return report()
 
@@ -209,13 +188,6 @@ def _decodable(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def _check_hardware(hardware: Hardware) -> None:
-    if hardware.processes > 1:
-        message = f"an ablation runs in one process, not in {hardware.processes}"
-        raise InputError(message)
-    hardware.check()
-
-
 def _data(base: TrainingPlan, whole: Split, parts: Split, left_out: Sequence[str]) -> Data:
     return Data(
         folder=_decodable(base.data.resolve().name),
@@ -228,15 +200,11 @@ def _data(base: TrainingPlan, whole: Split, parts: Split, left_out: Sequence[str
     )
 
 
-def _run_of(row: PaperRow, runs: Sequence[Run]) -> Run:
-    return next(run for run in runs if row in run.rows)
-
-
 def _row(
     row: PaperRow, runs: Sequence[Run], results: dict[str, Result], blocked: dict[str, str]
 ) -> Row:
     """Put a row of the paper beside ours."""
-    run = _run_of(row, runs)
+    run = run_of(row, runs)
     prepared = run.plan.preprocessing
     result = results.get(run.name)
     return Row(
@@ -263,7 +231,7 @@ def _change(row: PaperRow, runs: Sequence[Run], results: dict[str, Result]) -> C
     if row == full:
         return None
     change = Change(full.name, round(row.rsna_mae_months - full.rsna_mae_months, 1))
-    names = [_run_of(one, runs).name for one in (row, full)]
+    names = [run_of(one, runs).name for one in (row, full)]
     if names[0] == names[1] or any(name not in results for name in names):
         return change
     pair = (np.array(results[name].test_errors) for name in names)

@@ -49,9 +49,7 @@ class Run:
     """One training, and the rows of the table that it stands for.
 
     Attributes:
-        name: What is left out, and our image size: the name of its folder.
-        rows: The rows that have its settings.
-        plan: What to train.
+        name: Kind of the rows and our image size: the name of its folder.
     """
 
     name: str
@@ -64,10 +62,9 @@ class OtherImagesError(InputError):
 
 
 class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a finished run leaves in its folder.
+    """The result in a finished run's folder.
 
     Attributes:
-        measured: Its scores.
         test_errors: Absolute error of each test image in months, in the order of the split.
     """
 
@@ -93,6 +90,11 @@ def plan_runs(base: TrainingPlan, image_size: int | None = None) -> list[Run]:
     return runs
 
 
+def run_of(row: PaperRow, runs: Sequence[Run]) -> Run:
+    """Return the training of a row."""
+    return next(run for run in runs if row in run.rows)
+
+
 def _plan(base: TrainingPlan, row: PaperRow, image_size: int) -> TrainingPlan:
     change = msgspec.structs.replace
     try:
@@ -116,12 +118,7 @@ def _plan(base: TrainingPlan, row: PaperRow, image_size: int) -> TrainingPlan:
 def read_results(
     runs: Sequence[Run], out: Path, *, resume: bool
 ) -> tuple[dict[str, Result], dict[str, tuple[Split, list[str]]]]:
-    """Return what an ablation has already.
-
-    Args:
-        runs: All of the table's.
-        out: Folder of the ablation.
-        resume: Whether it may be gone on with.
+    """Return the results in the folder of an ablation.
 
     Returns:
         The results of the runs that are done, and of all that were begun the whole parts of the
@@ -162,13 +159,8 @@ def read_results(
 def check_images(folder: Path, found: SplitRecord, shared: SplitRecord) -> None:
     """Refuse a row of other images: it would be compared on some that another was trained on.
 
-    Args:
-        folder: The row's.
-        found: Its split.
-        shared: The split of the ablation.
-
     Raises:
-        OtherImagesError: If they differ.
+        OtherImagesError: If the row's split differs from the ablation's.
     """
     if found != shared:
         message = (
@@ -212,26 +204,15 @@ def train_run(
 ) -> Result:
     """Train one run, or take it as it is if it is finished, and keep its result.
 
-    Args:
-        run: What to train.
-        folder: Its folder; what was begun there is gone on with.
-        parts: The parts of the data.
-        shared: The split of the ablation.
-        hardware: As for ``bakit.training.run.train``.
-        cache: As there.
-        workers: As there.
-        progress: As there.
+    ``shared`` is the split of the ablation; the other arguments are those of
+    ``bakit.training.run.train``.
 
     Raises:
-        BakitError: As there; ``OtherImagesError`` if the row has another split.
+        OtherImagesError: If the row has another split.
+        BakitError: As ``train``.
     """
     new = not (folder / PLAN).is_file()
-    whole, left_out = read_parts(
-        run.plan,
-        folder,
-        resume=True,
-        on_image=lambda count: progress.on_step("checking images", count),
-    )
+    whole, left_out = read_parts(run.plan, folder, resume=True, on_progress=progress.on_progress)
     try:  # before the hours of a training: a row that is begun now checks the images anew
         check_images(folder, split_record(whole, run.plan.split_seed, left_out), shared)
     except OtherImagesError:

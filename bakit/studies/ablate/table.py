@@ -21,14 +21,12 @@ CITATION = (
 
 
 class PaperRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One condition of Table 2, with what the paper reports for each of its two data sets.
+    """One condition of Table 2, with the paper's MAE on each of its two data sets.
 
     Attributes:
-        name: What the row is called here; the paper numbers none.
-        sex: "Gender": whether the sex is an input.
-        preprocess: "Pre-process": whether the hand is cropped out and equalized, or the original
-            image is used.
-        pretrained: "Pre-trained": whether the backbone starts from ImageNet weights.
+        name: Name of the row here; the paper numbers none.
+        preprocess: Whether the hand is cropped out and equalized, or the original image is used.
+        pretrained: Whether the backbone starts from ImageNet weights.
         image_size: Side of the square input, in pixels.
         rsna_mae_months: MAE on the RSNA set of 12,611 radiographs.
         additional_mae_months: MAE on the additional set, private, of 1,709 radiographs.
@@ -83,13 +81,10 @@ def full_row(row: PaperRow) -> PaperRow:
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What stands for a row here.
+    """Our settings for a row.
 
     Attributes:
-        sex: Whether the sex is an input.
-        localize: Whether the hand is cropped out.
-        equalize: Whether the histogram is equalized.
-        pretrained: What the backbone starts from: ``imagenet``, ``none`` or a file.
+        pretrained: Weights that the backbone starts from: ``imagenet``, ``none`` or a file.
         image_size: Side of the square input, in pixels.
     """
 
@@ -101,14 +96,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Errors on one part of the data.
-
-    Attributes:
-        samples: Images.
-        mae_months: Mean absolute error.
-        ci95_months: Its 95 % interval: bootstrap over the images, too narrow below some 30; None
-            where it was not computed.
-    """
+    """MAE on one part of the data, with its 95 % interval where it was computed (bootstrap)."""
 
     samples: int
     mae_months: float
@@ -116,15 +104,15 @@ class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What leaving something out does to the error: this row's minus that of its full row.
+    """Effect of leaving something out: this row's error minus that of its full row.
 
     Attributes:
         full: Name of the full row.
         paper_months: Change of the paper's MAE on the RSNA set.
         months: Change of the MAE on our test images; None while one of the two is missing, or
             where one training stands for both.
-        ci95_months: Its 95 % interval: paired bootstrap over the images. One that holds 0 says
-            that these images are too few to tell. It knows nothing of other seeds.
+        ci95_months: Its 95 % interval: paired bootstrap over the images; it does not cover the
+            variation between seeds.
     """
 
     full: str
@@ -134,12 +122,10 @@ class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a trained model scored.
+    """Scores of a trained model.
 
     Attributes:
-        validation: On the images that chose the best epoch: a little too good.
-        test: On the images that were looked at once.
-        epochs: Epochs that were trained.
+        validation: On the images that chose the best epoch: slightly optimistic.
         best_epoch: The one that was kept, from 1.
         seconds: Time of the epochs, without the preparation of images.
     """
@@ -155,13 +141,8 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A row of the paper beside ours.
 
     Attributes:
-        name: Of the row.
-        paper: The paper's.
-        settings: Ours.
-        run: The training that stands for it, of several rows where their settings are the same.
-        status: Whether there is a result.
-        reason: Why there is none.
-        measured: The result.
+        run: The training of the row; rows with the same settings share one.
+        reason: Why there is no result.
         change: The comparison with the full row; None for a full row.
     """
 
@@ -180,10 +161,7 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         folder: Name of the folder.
-        train: Images that models were trained on.
-        available: Images of the whole training part.
-        validation: Images that chose the best epoch.
-        test: Images for the final figures.
+        available: Images of the whole training part, of which a limit may have left some out.
         left_out: Ids that are in no part.
         ids_sha256: Digest of the ids of each part, as used.
     """
@@ -201,12 +179,8 @@ class Ablation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Rows of the paper's Table 2, trained again under one split and one seed.
 
     Attributes:
-        schema_version: Version of this document.
         paper: Where the paper's figures are from.
-        data: What was trained on.
-        recipe: Numbers of the training; ``pretrained`` is what the pretrained rows start from.
-        split_seed: Seed of the 7:2:1 split.
-        seed: Seed of the training.
+        recipe: ``pretrained`` is what the pretrained rows start from.
         rows: In the order of the table.
     """
 

@@ -10,12 +10,7 @@ SCHEMA_VERSION = 1
 
 
 class Ages(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Bone ages of some images, in months.
-
-    Attributes:
-        images: How many; at least one.
-        sd: With one degree of freedom less, as training takes it; 0 of a single image.
-    """
+    """Bone ages of some images, at least one, in months; SD as training takes it (``ddof=1``)."""
 
     images: int
     mean: float
@@ -76,13 +71,7 @@ class BadImage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Duplicate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Images of the set whose pixels are the same.
-
-    Attributes:
-        ids: Two or more.
-        ages_differ: Whether their rows give different ages.
-        sexes_differ: Whether their rows give both sexes.
-    """
+    """Images of the set, two or more, whose pixels are the same; whether their labels differ."""
 
     ids: tuple[str, ...]
     ages_differ: bool
@@ -97,11 +86,10 @@ class Leak(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a set has in common with another folder.
+    """Images that a set has in common with another folder.
 
     Attributes:
-        folder: The other folder.
-        images: Images in it.
+        images: Images in the other folder.
         unreadable: Those of them that cannot be compared.
         leaks: Images with the same pixels.
         shared_ids: Ids of both whose pixels are not the same: perhaps one radiograph at two sizes.
@@ -115,30 +103,23 @@ class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is in a labelled folder.
+    """The content of a labelled folder.
 
     Attributes:
-        schema_version: Of this structure.
-        folder: The folder.
         rows: Rows of ``labels.csv``.
         images: Image files that a row names.
         usable: Images that can be trained on: a row without problems and pixels that can be read.
-        females: Girls among the usable.
-        males: Boys among the usable.
         male_share: Boys' share of the usable, 0..1; None of no images.
         ages: Ages of the usable by ``all``, ``female`` and ``male``; None of no images.
         ages_by_year: The usable by year of bone age, from 0 to the last that occurs.
-        widths: Of all images that can be read; None of no images.
-        heights: As ``widths``.
+        widths: Of all images that can be read, like ``heights``; None of no images.
         sizes: Every size of the images that can be read, the most common first.
         storage: How they are stored, the most common first.
-        row_problems: All that is wrong with rows, in their order.
         unreadable: Image files that cannot be used, blank ones aside.
         blank: Images whose pixels all have the same grey.
         spare: Image files whose id another file has already: a row cannot say which it means.
-        unlabelled: Ids of image files without a row. They are not looked at.
-        duplicates: Images of the set whose pixels are the same.
-        against: What other folders have in common with it.
+        unlabelled: Ids of image files without a row; they are not read.
+        against: Images in common with other folders.
     """
 
     schema_version: int

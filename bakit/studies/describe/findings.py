@@ -96,7 +96,7 @@ def _images(images: Iterable[BadImage]) -> tuple[str, ...]:
 
 
 def _duplicates(duplicates: Iterable[Duplicate]) -> Iterator[Finding]:
-    """Tell duplicates whose rows agree from those whose rows do not."""
+    """Yield duplicates whose rows differ, then those whose rows agree."""
     agree, differ = [], []
     for group in duplicates:
         names = {"age": group.ages_differ, "sex": group.sexes_differ}
@@ -115,23 +115,13 @@ def _duplicates(duplicates: Iterable[Duplicate]) -> Iterator[Finding]:
 
 def _comparison(other: Comparison) -> Iterator[Finding]:
     leaks = tuple(
-        leak.id
-        if leak.other_ids == (leak.id,)
-        else f"{leak.id}: there it is {', '.join(leak.other_ids)}"
+        leak.id + (f": there it is {', '.join(leak.other_ids)}" * (leak.other_ids != (leak.id,)))
         for leak in other.leaks
     )
-    yield Finding(
-        f"images whose pixels are also in {other.folder}",
-        "take them out of one: it must not test what the other trained",
-        leaks,
-    )
-    yield Finding(
-        f"ids that {other.folder} has too, with other pixels",
-        "where they are the same radiographs, bakit train --exclude leaves them out",
-        other.shared_ids,
-    )
-    yield Finding(
-        f"images of {other.folder} that could not be compared",
-        "they are unreadable or blank",
-        _images(other.unreadable),
-    )
+    advice = "take them out of one: it must not test what the other trained"
+    yield Finding(f"images whose pixels are also in {other.folder}", advice, leaks)
+    advice = "where they are the same radiographs, bakit train --exclude leaves them out"
+    yield Finding(f"ids that {other.folder} has too, with other pixels", advice, other.shared_ids)
+    bad = _images(other.unreadable)
+    what = f"images of {other.folder} that could not be compared"
+    yield Finding(what, "they are unreadable or blank", bad)

@@ -8,21 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bakit.data.labels import read_labels
-from bakit.figures import (
-    ALL,
-    FEMALE,
-    MALE,
-    new_figure,
-    picture_grid,
-    save_figures,
-    short_text,
-    thumbnail,
-)
-from bakit.image.read import decode
+from bakit.figures import ALL, FEMALE, MALE, new_figure, picture_grid, save_figures, short_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from bakit.data.labels import Sample
@@ -33,16 +24,13 @@ SHEET_SIDE = 5
 
 
 def draw_plots(description: Description, folder: Path, out: Path) -> list[Path]:
-    """Draw a described folder.
+    """Draw a described folder and return the files; none where no image is usable.
 
     Args:
-        description: What ``bakit.studies.describe.run.describe`` said of ``folder``.
+        description: The result of ``bakit.studies.describe.run.describe``.
         folder: The labelled folder, for the contact sheet.
-        out: Where ``ages.png``, ``sexes.png``, ``sizes.png`` (only if sizes vary) and
-            ``contact_sheet.png`` go, all of them or none.
-
-    Returns:
-        The files; none where no image is usable.
+        out: Folder of ``ages.png``, ``sexes.png``, ``sizes.png`` (only if sizes vary) and
+            ``contact_sheet.png``, all of them or none.
 
     Raises:
         MissingBackendError: If matplotlib is not installed.
@@ -75,12 +63,7 @@ def _ages(description: Description) -> Figure:
     axes.set_xlim(0, years[-1] + 1)
     axes.set_xticks(range(0, years[-1] + 2, 1 if years[-1] < 24 else 2))
     axes.set_xlabel("bone age [years]")
-    axes.set_ylabel("images")
-    axes.locator_params(axis="y", integer=True)
-    title = f"Bone age by sex, {_name(description)} (n = {description.usable})"
-    axes.set_title(title, parse_math=False)
-    axes.grid(visible=False, axis="x")
-    axes.set_axisbelow(True)
+    _count_images(axes, f"Bone age by sex, {_name(description)} (n = {description.usable})")
     axes.legend(frameon=False)
     return figure
 
@@ -93,12 +76,17 @@ def _sexes(description: Description) -> Figure:
     labels = [f"{count}\n{count / description.usable:.1%}" for count in counts]
     axes.bar_label(bars, labels, padding=2)
     axes.margins(y=0.2)  # room for the labels
+    _count_images(axes, f"{_name(description)} (n = {description.usable})")
+    return figure
+
+
+def _count_images(axes: Axes, title: str) -> None:
+    """Finish a bar chart of numbers of images."""
+    axes.set_title(title, parse_math=False)
     axes.set_ylabel("images")
     axes.locator_params(axis="y", integer=True)
-    axes.set_title(f"{_name(description)} (n = {description.usable})", parse_math=False)
     axes.grid(visible=False, axis="x")
     axes.set_axisbelow(True)
-    return figure
 
 
 def _sizes(description: Description) -> Figure:
@@ -127,14 +115,12 @@ def _sizes(description: Description) -> Figure:
 
 
 def _contact_sheet(samples: Sequence[Sample], description: Description) -> Figure:
-    figure, grid = picture_grid(len(samples), SHEET_SIDE, row_height=1.75, head=0.5)
-    for axes, sample in zip(grid, samples, strict=True):
-        axes.imshow(thumbnail(decode(sample.path)), cmap="gray", vmin=0, vmax=1)
+    pictures = []
+    for sample in samples:
         years, months = divmod(round(sample.age_months), 12)
-        caption = (
-            f"{'M' if sample.male else 'F'}, {years} y {months} m\n{short_text(sample.id, 14)}"
-        )
-        axes.set_title(caption, fontsize=8, parse_math=False)
+        sex, name = "M" if sample.male else "F", short_text(sample.id, 14)
+        pictures.append((sample.path, f"{sex}, {years} y {months} m\n{name}"))
+    figure, _ = picture_grid(pictures, SHEET_SIDE, row_height=1.75, head=0.5)
     shown = f"{len(samples)} of {description.usable} images"
     title = f"{_name(description)}: {shown}, by bone age"
     figure.suptitle(title, fontsize=10, parse_math=False)

@@ -26,17 +26,18 @@ from bakit.studies.describe.document import (
     YearCount,
 )
 from bakit.studies.describe.image_header import Storage, read_storage
+from bakit.types import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from bakit.data.labels import Labels, Sample
-    from bakit.types import Grey
+    from bakit.types import Grey, OnProgress
 
 
 class _Look(NamedTuple):
-    """What is kept of one image: never its pixels."""
+    """Facts about one image; its pixels are not kept."""
 
     digest: str
     size: tuple[int, int]
@@ -44,17 +45,16 @@ class _Look(NamedTuple):
 
 
 def describe(
-    folder: Path, against: Sequence[Path] = (), on_image: Callable[[int], None] = lambda _: None
+    folder: Path, against: Sequence[Path] = (), on_progress: OnProgress = silent
 ) -> Description:
-    """Read every row and image of a labelled folder, good or bad, and say what is there.
+    """Read every row and image of a labelled folder, good or bad.
 
     Images are the same where their grey values are, whatever their names and formats.
 
     Args:
         folder: The labelled folder.
         against: Folders that should share no image with it: labelled ones, or just images.
-        on_image: Called with the number of images done since the last call;
-            ``count_images`` says how many there will be.
+        on_progress: Called after each image; each folder is a step of its own.
 
     Raises:
         LabelsError: If ``labels.csv`` or the folder of images cannot be read at all.
@@ -63,10 +63,11 @@ def describe(
     others = {other: _images_of(other, folder) for other in against}
     labels = read_labels(folder)
     named = _named_images(labels)
-    looks, bad = _look_at(named, on_image)
+    looks, bad = _look_at(named, on_progress, "images")
     samples = [row.sample for row in labels.rows if row.sample and row.sample.path in looks]
     ids = {row.id for row in labels.rows}
     sizes = Counter(look.size for look in looks.values())
+    storage = Counter(look.storage for look in looks.values())
     males = sum(sample.male for sample in samples)
     return Description(
         schema_version=SCHEMA_VERSION,
@@ -86,10 +87,7 @@ def describe(
         widths=_side([look.size[0] for look in looks.values()]),
         heights=_side([look.size[1] for look in looks.values()]),
         sizes=tuple(SizeCount(*size, count) for size, count in sizes.most_common()),
-        storage=tuple(
-            StorageCount(*storage, count)
-            for storage, count in Counter(look.storage for look in looks.values()).most_common()
-        ),
+        storage=tuple(StorageCount(*kind, count) for kind, count in storage.most_common()),
         row_problems=tuple(
             RowProblem(row.number, row.id, problem.kind, problem.text)
             for row in labels.rows
@@ -100,14 +98,8 @@ def describe(
         spare=tuple(_bad_image(path, text) for path, text in labels.spare),
         unlabelled=tuple(printable(name) for name in labels.images if name not in ids),
         duplicates=_duplicates(looks, samples),
-        against=tuple(_compare(looks, named, *item, on_image) for item in others.items()),
+        against=tuple(_compare(looks, named, *item, on_progress) for item in others.items()),
     )
-
-
-def count_images(folder: Path, against: Sequence[Path] = ()) -> int:
-    """Return how many images ``describe`` will look at; it raises what ``describe`` raises."""
-    others = sum(len(_images_of(other, folder)) for other in against)
-    return len(_named_images(read_labels(folder))) + others
 
 
 def printable(name: str | Path) -> str:
@@ -135,12 +127,12 @@ def _images_of(other: Path, folder: Path) -> list[Path]:
 
 
 def _look_at(
-    paths: Sequence[Path], on_image: Callable[[int], None]
+    paths: Sequence[Path], on_progress: OnProgress, step: str
 ) -> tuple[dict[Path, _Look], list[BadImage]]:
     """Look at images once: those that can be read, and those that cannot."""
     looks: dict[Path, _Look] = {}
     bad: list[BadImage] = []
-    for path, look in zip(paths, look_at_images(paths, _look, on_image), strict=True):
+    for path, look in zip(paths, look_at_images(paths, _look, on_progress, step), strict=True):
         if isinstance(look, Unreadable):
             bad.append(_bad_image(path, look.reason))
         else:
@@ -190,13 +182,13 @@ def _by_digest(looks: Mapping[Path, _Look]) -> dict[str, list[Path]]:
 def _duplicates(looks: Mapping[Path, _Look], samples: Iterable[Sample]) -> tuple[Duplicate, ...]:
     """Group images by their pixels; rows with a problem have no say about age and sex."""
     by_path = {sample.path: sample for sample in samples}
-    groups = [paths for paths in _by_digest(looks).values() if len(paths) > 1]
     found: list[Duplicate] = []
-    for paths in groups:
+    for paths in _by_digest(looks).values():
         rows = [by_path[path] for path in paths if path in by_path]
         ages, sexes = {row.age_months for row in rows}, {row.male for row in rows}
-        ids = tuple(path.stem for path in paths)
-        found.append(Duplicate(ids, len(ages) > 1, len(sexes) > 1))
+        if len(paths) > 1:
+            ids = tuple(path.stem for path in paths)
+            found.append(Duplicate(ids, len(ages) > 1, len(sexes) > 1))
     return tuple(found)
 
 
@@ -205,10 +197,10 @@ def _compare(
     named: Sequence[Path],
     other: Path,
     paths: Sequence[Path],
-    on_image: Callable[[int], None],
+    on_progress: OnProgress,
 ) -> Comparison:
     """Look for the set's images in another folder."""
-    theirs, bad = _look_at(paths, on_image)
+    theirs, bad = _look_at(paths, on_progress, f"images of {other.name}")
     by_digest = _by_digest(theirs)
     leaks = tuple(
         Leak(path.stem, tuple(printable(their.stem) for their in by_digest[look.digest]))

@@ -1,4 +1,4 @@
-"""The document that ``bakit evaluate`` gives: a model's errors on labelled images."""
+"""The document of ``bakit evaluate``: a model's errors on labelled images."""
 
 from __future__ import annotations
 
@@ -22,16 +22,10 @@ Part: TypeAlias = Literal["all", "train", "validation", "test"]
 
 
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What was measured.
+    """The model that was measured.
 
     Attributes:
-        source: ``bundle``: one that was there; ``checkpoint``: the float model, by a float32 ONNX
-            bundle that was made for the purpose.
-        checkpoint: Name of the float checkpoint.
-        checkpoint_sha256: Digest of the float checkpoint.
-        bundle: Name of the bundle.
-        bundle_sha256: Digest of the bundle.
-        target: Name of the target.
+        source: ``bundle``, or ``checkpoint``: a float32 ONNX bundle was made of it.
         precision: Number format of the regressor.
         provider: What ran the regressor.
     """
@@ -54,8 +48,7 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         images: All its images.
         part: The part that was used.
         available: Images in that part, of which a limit may have left some out.
-        trained_on: Whether the model was trained on this very folder. A subset of it cannot be
-            recognised.
+        trained_on: Whether the model was trained on this folder; a subset is not recognised.
         ids_sha256: Digest of the used ids (``bakit.data.labels.ids_digest``).
     """
 
@@ -68,17 +61,14 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Predicted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the model says of one image.
+    """The prediction on one image.
 
     Attributes:
         id: The image's name in ``labels.csv``.
-        male: Whether the child is male.
-        age_months: True age, the label.
-        predicted_months: Predicted age.
+        age_months: The label.
         error_months: Predicted minus true age.
         interval_months: Lower and upper bound of the true age; None if the model gives none.
         box: The hand, in pixels of the image; the whole image if none was found.
-        quality: Whether the model says that the prediction can be used as it is.
     """
 
     id: str
@@ -92,25 +82,14 @@ class Predicted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Unscored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An image that no age can be read from.
-
-    Attributes:
-        id: The image's name in ``labels.csv``.
-        reason: What is wrong with it.
-    """
+    """An image that cannot be used, and why."""
 
     id: str
     reason: str
 
 
 class Errors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Errors on a group of images, at least one.
-
-    Attributes:
-        samples: Images.
-        mae_months: Mean absolute error.
-        bias_months: Mean of predicted minus true age.
-    """
+    """Errors on a group of images, at least one; the bias is the mean of predicted minus true."""
 
     samples: int
     mae_months: float
@@ -118,12 +97,7 @@ class Errors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AgeErrors(Errors, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Errors on the images whose true age is in one bin.
-
-    Attributes:
-        from_months: Where the bin starts, inclusive.
-        to_months: Where it ends, exclusive; but the last bin holds the oldest age.
-    """
+    """Errors on the images whose true age is in one bin; the last bin includes its end."""
 
     from_months: float
     to_months: float
@@ -133,26 +107,17 @@ class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A model's errors on labelled images; an error is predicted minus true age.
 
     Attributes:
-        schema_version: Version of this document.
-        model: What was measured.
-        data: What it was measured on.
         samples: Images that have a predicted age: all numbers below are about these.
-        mae_months: Mean absolute error.
-        mae_ci95_months: Its 95 % interval: bootstrap over the images
+        mae_ci95_months: 95 % interval of the mean absolute error: bootstrap over the images
             (``bakit.bench.statistics.bootstrap_interval``), too narrow below some 30.
-        bias_months: Mean error.
-        rmse_months: Root of the mean squared error.
-        median_abs_error_months: Median absolute error.
         within_12_months: Share of the images that are at most 12 months off, 0..1.
         within_24_months: Share of the images that are at most 24 months off, 0..1.
         correlation: Pearson's, of true and predicted age; None where either is constant.
         by_sex: By ``F`` and ``M``; a sex without images is left out.
         by_age: By two years of the true age, rising; bins without images are left out.
         coverage: How often the true age was inside the model's intervals; None if it has none.
-        quality: Number of images by what the model says of its prediction: ``accept``, ``review``
-            or ``reject``. All of them count above.
+        quality: Number of images by status: ``accept``, ``review`` or ``reject``; all count above.
         no_hand_found: Images that were used whole because no hand was found.
-        unscored: Images that no age can be read from.
         worst: The images with the largest errors, the largest first.
         predictions: All images that have a predicted age, in the order of ``labels.csv``.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,13 +10,12 @@ from bakit.figures import (
     ALL,
     FEMALE,
     MALE,
+    legend_below,
     new_figure,
     picture_grid,
     save_figures,
     short_text,
-    thumbnail,
 )
-from bakit.image.read import decode
 from bakit.studies.evaluate.document import age_bin, worst_of
 
 if TYPE_CHECKING:
@@ -41,16 +40,13 @@ ERROR = "predicted - true age [months]"
 
 
 def draw_plots(evaluation: Evaluation, samples: Sequence[Sample], out: Path) -> list[Path]:
-    """Draw an evaluation.
+    """Draw an evaluation and return the files, all of them or none.
 
     Args:
-        evaluation: What ``bakit.studies.evaluate.run.evaluate`` said.
-        samples: The images that it is of, for the worst cases.
-        out: Where ``predicted_true.png``, ``bland_altman.png``, ``error_by_age.png`` and
-            ``worst_cases.png`` go, all of them or none. The last one shows radiographs.
-
-    Returns:
-        The files.
+        evaluation: The result of ``bakit.studies.evaluate.run.evaluate``.
+        samples: Its images, for the worst cases: that picture shows radiographs.
+        out: Folder of ``predicted_true.png``, ``bland_altman.png``, ``error_by_age.png`` and
+            ``worst_cases.png``.
 
     Raises:
         MissingBackendError: If matplotlib is not installed.
@@ -91,9 +87,7 @@ def _predicted_true(evaluation: Evaluation) -> Figure:
     _tick_years(axes, "xy")
     axes.set_xlabel("true age [months]")
     axes.set_ylabel("predicted age [months]")
-    _title(axes, "Predicted and true age", evaluation)
-    _legend(figure, axes)
-    return figure
+    return _finished(figure, axes, "Predicted and true age", evaluation)
 
 
 def _bland_altman(evaluation: Evaluation) -> Figure:
@@ -112,20 +106,12 @@ def _bland_altman(evaluation: Evaluation) -> Figure:
         lines += [("+1.96 SD", bias + 1.96 * sd, "--"), ("-1.96 SD", bias - 1.96 * sd, "--")]
     for name, value, style in lines:
         axes.axhline(value, color=ALL, linewidth=1.2, linestyle=style)
-        axes.text(
-            1.01,
-            value,
-            f"{name}: {value:+.1f}",
-            transform=axes.get_yaxis_transform(),
-            verticalalignment="center",
-            fontsize=8,
-        )
+        place, text = axes.get_yaxis_transform(), f"{name}: {value:+.1f}"
+        axes.text(1.01, value, text, transform=place, verticalalignment="center", fontsize=8)
     _tick_years(axes, "x")
     axes.set_xlabel("mean of true and predicted age [months]")
     axes.set_ylabel(ERROR)
-    _title(axes, "Bland-Altman", evaluation)
-    _legend(figure, axes)
-    return figure
+    return _finished(figure, axes, "Bland-Altman", evaluation)
 
 
 def _error_by_age(evaluation: Evaluation) -> Figure:
@@ -140,16 +126,9 @@ def _error_by_age(evaluation: Evaluation) -> Figure:
             jitter = place + generator.uniform(-0.22, 0.22, len(part))
             _scatter(axes, jitter, [item.error_months for item in part], len(everyone), colour)
         if len(mine) >= LEAST_FOR_BOX:
-            axes.boxplot(
-                [[item.error_months for item in mine]],
-                positions=[place],
-                widths=0.62,
-                whis=(5, 95),
-                showfliers=False,
-                manage_ticks=False,
-                medianprops={"color": "black"},
-                zorder=3,
-            )
+            look: dict[str, Any] = {"medianprops": {"color": "black"}, "zorder": 3, "widths": 0.62}
+            look |= {"whis": (5, 95), "showfliers": False, "manage_ticks": False}
+            axes.boxplot([[item.error_months for item in mine]], positions=[place], **look)
     for name, colour, mine in _by_sex(everyone):
         axes.scatter([], [], color=colour, label=f"{name} (n = {len(mine)})")
     if any(group.samples >= LEAST_FOR_BOX for group in bins):
@@ -164,35 +143,29 @@ def _error_by_age(evaluation: Evaluation) -> Figure:
     axes.grid(visible=False, axis="x")
     axes.set_xlabel("true age [years]")
     axes.set_ylabel(ERROR)
-    _title(axes, "Error by true age", evaluation)
-    _legend(figure, axes)
-    return figure
+    return _finished(figure, axes, "Error by true age", evaluation)
 
 
 def _worst_cases(evaluation: Evaluation, samples: Sequence[Sample]) -> Figure:
     worst = worst_of(evaluation.predictions, WORST_COLUMNS * WORST_ROWS)
     paths = {sample.id: sample.path for sample in samples}
-    figure, grid = picture_grid(len(worst), WORST_COLUMNS, row_height=2.5, head=0.6)
+    captions = [
+        f"{short_text(item.id)}, {'M' if item.male else 'F'}\n"
+        f"true {item.age_months:.0f}, predicted {item.predicted_months:.0f} "
+        f"({item.error_months:+.0f})"
+        for item in worst
+    ]
+    pictures = [(paths[item.id], text) for item, text in zip(worst, captions, strict=True)]
+    figure, grid = picture_grid(pictures, WORST_COLUMNS, row_height=2.5, head=0.6)
     for axes, item in zip(grid, worst, strict=True):
-        grey, box = decode(paths[item.id]), item.box
-        edges = (0, grey.shape[1], grey.shape[0], 0)  # so that the box's pixels are the image's
-        axes.imshow(thumbnail(grey), cmap="gray", vmin=0, vmax=1, extent=edges)
+        box = item.box
         corners = (
             (box.x0, box.x1, box.x1, box.x0, box.x0),
             (box.y0, box.y0, box.y1, box.y1, box.y0),
         )
         axes.plot(*corners, color=BOX, linewidth=1, scalex=False, scaley=False)
-        caption = (
-            f"{short_text(item.id)}, {'M' if item.male else 'F'}\n"
-            f"true {item.age_months:.0f}, predicted {item.predicted_months:.0f} "
-            f"({item.error_months:+.0f})"
-        )
-        axes.set_title(caption, fontsize=8, parse_math=False)
-    figure.suptitle(
-        f"{_subject(evaluation)}: largest errors, in months",
-        fontsize=9,
-        parse_math=False,
-    )
+    title = f"{_subject(evaluation)}: largest errors, in months"
+    figure.suptitle(title, fontsize=9, parse_math=False)
     return figure
 
 
@@ -213,13 +186,6 @@ def _scatter(axes: Axes, x: npt.ArrayLike, y: npt.ArrayLike, images: int, colour
     axes.scatter(x, y, size, color=colour, alpha=alpha, linewidths=0)
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
-    """Put the legend below, where it hides no point."""
-    figure.legend(
-        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
-    )
-
-
 def _tick_years(axes: Axes, which: str) -> None:
     """Put the ticks of ages in months on whole years."""
     from matplotlib.ticker import MultipleLocator  # noqa: PLC0415  # an extra
@@ -229,9 +195,12 @@ def _tick_years(axes: Axes, which: str) -> None:
         axis.set_major_locator(MultipleLocator(24 if high - low > 60 else 12))
 
 
-def _title(axes: Axes, what: str, evaluation: Evaluation) -> None:
+def _finished(figure: Figure, axes: Axes, what: str, evaluation: Evaluation) -> Figure:
+    """Return a figure with its title and legend."""
     numbers = f"n = {evaluation.samples}, MAE = {evaluation.mae_months:.1f} months"
     axes.set_title(f"{what}: {numbers}\n{_subject(evaluation)}", fontsize=9, parse_math=False)
+    legend_below(figure, axes)
+    return figure
 
 
 def _subject(evaluation: Evaluation) -> str:

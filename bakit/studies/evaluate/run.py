@@ -13,8 +13,8 @@ import numpy as np
 from bakit.bench.drift.compare import check_age
 from bakit.bench.statistics import bootstrap_interval
 from bakit.bundle import Bundle
-from bakit.data.images import Unreadable, refuse_calibration_images
 from bakit.data.labels import ids_digest, read_samples, take_part, thin
+from bakit.data.parallel import check_count
 from bakit.errors import InputError
 from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.model.intervals import coverage
@@ -32,18 +32,17 @@ from bakit.studies.evaluate.document import (
     age_bin,
     worst_of,
 )
-from bakit.studies.evaluate.predict_all import predict_all
-from bakit.types import Precision
+from bakit.studies.evaluate.run_all import run_all
+from bakit.types import Precision, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from bakit.data.labels import Sample
     from bakit.model.intervals import Intervals
-    from bakit.runtime import Prediction
+    from bakit.runtime import Prediction, Runtime
     from bakit.settings import SplitRecord
-    from bakit.types import Floats
-
+    from bakit.types import Floats, OnProgress
 
 WORST = 10
 
@@ -62,8 +61,7 @@ def open_model(
 
     Raises:
         InputError: If both are named.
-        BundleError: If it is no bundle, or was changed.
-        CheckpointError: If it is no checkpoint.
+        BundleError, CheckpointError: If it is damaged or something else.
     """
     if bundle is None:
         return Checkpoint.read(SHIPPED if checkpoint is None else Path(checkpoint))
@@ -90,12 +88,10 @@ def choose_images(
 
     Raises:
         LabelsError: If the labels cannot be used.
-        InputError: If a part is asked for that only the training folder has, or a value is not
-            possible.
+        InputError: If a part is asked for that only the training folder has, or the limit is
+            below 1.
     """
-    if limit is not None and limit < 1:
-        message = f"limit={limit} is not possible; use 1 or more"
-        raise InputError(message)
+    check_count("limit", limit)
     folder = Path(folder)
     everything = read_samples(folder)
     records = _split_records(model)
@@ -127,59 +123,49 @@ def evaluate(
     *,
     workers: int | None = None,
     threads: int = 1,
-    on_image: Callable[[int], None] = lambda _: None,
+    on_progress: OnProgress = silent,
 ) -> Evaluation:
     """Predict labelled images and compare with their labels.
 
-    A checkpoint is exported as a float32 ONNX bundle into a temporary folder and run as that: the
-    figures are those of the whole path, localizer and crop included. They do not depend on the
-    number of workers.
+    A checkpoint is run as a temporary float32 ONNX bundle: the figures are those of the whole path,
+    localizer and crop included.
 
     Args:
         model: What to judge.
         images: What to judge it on (``choose_images``).
-        workers: As for ``predict_all``.
-        threads: Threads of each process's backend.
-        on_image: Called with the number of images done since the last call.
+        workers: As for ``run_all``.
+        threads: As for ``run_all``.
+        on_progress: Called after each image.
 
     Raises:
-        InputError: If no image can be used, a value is not possible, or the bundle's INT8 ranges
-            were gathered on one of the images.
-        BundleError: If a bundle is damaged or fails to run.
-        MissingBackendError: If a library is not installed.
-        VerificationError: If the model answers with something that is no number.
+        VerificationError: If a predicted age is not a number.
+        BakitError: As ``run_all``.
     """
     with as_bundle(model) as bundle:
-        refuse_calibration_images([sample.path for sample in images.samples], [bundle])
-        outcomes = predict_all(
-            bundle, images.samples, workers=workers, threads=threads, on_image=on_image
+        used, unused = run_all(
+            bundle,
+            images.samples,
+            _predict,
+            workers=workers,
+            threads=threads,
+            on_progress=on_progress,
         )
-    predictions: list[Predicted] = []
-    unscored: list[Unscored] = []
-    provider = ""
-    for sample, outcome in zip(images.samples, outcomes, strict=True):
-        if isinstance(outcome, Unreadable):
-            unscored.append(Unscored(sample.id, outcome.reason))
-        else:
-            assert outcome.age_months is not None  # asked for, rejected or not
-            age_months = check_age(outcome.age_months, bundle, sample)
-            predictions.append(_predicted(sample, outcome, age_months))
-            provider = outcome.provider
-    if not predictions:
-        message = f"{images.samples[0].path}: {unscored[0].reason}; no other image can be used"
-        raise InputError(message)
-    described = describe_model(model, bundle, provider)
-    return score(described, images.data, predictions, unscored, bundle.manifest.intervals)
+    return score(
+        describe_model(model, bundle, used[0][1].provider),
+        images.data,
+        [_predicted(sample, prediction, bundle) for sample, prediction in used],
+        [Unscored(sample.id, reason) for sample, reason in unused],
+        bundle.manifest.intervals,
+    )
+
+
+def _predict(runtime: Runtime, sample: Sample) -> Prediction:
+    # The error of what would be rejected is part of the model's; its quality says so.
+    return runtime.predict(sample.path, "M" if sample.male else "F", allow_rejected=True)
 
 
 def describe_model(model: Bundle | Checkpoint, bundle: Bundle, provider: str) -> Model:
-    """Say what was measured.
-
-    Args:
-        model: What was to be judged.
-        bundle: What stood for it (``as_bundle``).
-        provider: What ran it.
-    """
+    """Describe a model, the bundle that stood for it (``as_bundle``), and what ran the bundle."""
     manifest = bundle.manifest
     return Model(
         source="bundle" if isinstance(model, Bundle) else "checkpoint",
@@ -202,12 +188,7 @@ def score(
 ) -> Evaluation:
     """Compute all statistics of predicted ages, at least one.
 
-    Args:
-        model: What predicted them.
-        data: What they were predicted on.
-        predictions: The ages.
-        unscored: Images without one.
-        intervals: What gave the intervals of the predictions, if they have any.
+    ``intervals`` are those of the model, by which the predictions have theirs.
     """
     ages = np.array([item.age_months for item in predictions])
     predicted = np.array([item.predicted_months for item in predictions])
@@ -255,7 +236,9 @@ def _errors(errors: Floats) -> tuple[int, float, float]:
     return len(errors), float(np.abs(errors).mean()), float(errors.mean())
 
 
-def _predicted(sample: Sample, prediction: Prediction, age_months: float) -> Predicted:
+def _predicted(sample: Sample, prediction: Prediction, bundle: Bundle) -> Predicted:
+    assert prediction.age_months is not None  # asked for, rejected or not
+    age_months = check_age(prediction.age_months, bundle, sample)
     return Predicted(
         id=sample.id,
         male=sample.male,

@@ -1,4 +1,4 @@
-"""Pictures of what is no hand, in two groups: what the limits are learned on, and what they meet.
+"""Pictures without a hand, in two groups: those that limits are learned on and measured on.
 
 The two groups share no drawing. Each picture follows from its kind and seed alone.
 """
@@ -6,7 +6,7 @@ The two groups share no drawing. Each picture follows from its kind and seed alo
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -19,22 +19,27 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from bakit.studies.quality.canvas import Picture, Random
+    from bakit.types import Bytes, Mask
 
-    Drawing: TypeAlias = Callable[[Random], npt.NDArray[np.uint8]]
+    Drawing: TypeAlias = Callable[[Picture, Random], npt.NDArray[Any] | None]
+    """Draws on a black picture; returns another one, a developed one, or None."""
 
 
-def draw(kind: str, seed: int) -> npt.NDArray[np.uint8]:
+def draw(kind: str, seed: int) -> Bytes:
     """Return one picture ``(H, W)`` of a kind in ``LEARNED`` or ``MET``."""
-    drawings = LEARNED | MET
-    return drawings[kind](np.random.default_rng([seed, *kind.encode()]))
+    rng = np.random.default_rng([seed, *kind.encode()])
+    picture = blank(rng)
+    drawn = (LEARNED | MET)[kind](picture, rng)
+    if drawn is not None and drawn.dtype == np.uint8:
+        return drawn
+    return film(picture if drawn is None else drawn, rng)
 
 
 # Learned on
 
 
-def _foot_above(rng: Random) -> npt.NDArray[np.uint8]:
+def _foot_from_above(picture: Picture, rng: Random) -> None:
     """Draw heel, ball and five toes in a row, with bones."""
-    picture = blank(rng)
     lean = rng.uniform(-0.06, 0.06)
     spine = [(0.5, 0.92), (0.5 + lean, 0.6), (0.5, 0.38)]
     limb(picture, spine, [0.16, rng.uniform(0.13, 0.18), rng.uniform(0.2, 0.27)], 0.5)
@@ -47,12 +52,10 @@ def _foot_above(rng: Random) -> npt.NDArray[np.uint8]:
         bone(picture, [(middle, 0.62), (x, 0.38)], [0.022, 0.03], 0.7)
         bone(picture, [(x, 0.35), (x, top + 0.03)], [0.02, 0.015], 0.7)
     oval(picture, (0.5, 0.8), (0.12, 0.1), 0, 0.3)
-    return film(picture, rng)
 
 
-def _chest(rng: Random) -> npt.NDArray[np.uint8]:
+def _chest(picture: Picture, rng: Random) -> None:
     """Draw a bright trunk with two dark lungs, ribs, a heart and a spine."""
-    picture = blank(rng)
     limb(picture, [(0.5, 0.15), (0.5, 0.95)], [rng.uniform(0.3, 0.36), 0.42], 0.9)
     for side in (-1, 1):
         oval(picture, (0.5 + side * 0.2, 0.5), (0.14, rng.uniform(0.26, 0.34)), side * 6, -0.5)
@@ -63,46 +66,40 @@ def _chest(rng: Random) -> npt.NDArray[np.uint8]:
         bone(picture, [(0.5, 0.13), (0.5 + side * 0.36, 0.1)], [0.018, 0.015], 0.5)
     oval(picture, (0.55, 0.6), (0.13, 0.13), 30, 0.45)
     bone(picture, [(0.5, 0.05), (0.5, 0.98)], [0.04, 0.05], 0.4)
-    return film(picture.clip(0, None), rng)
 
 
-def _forearm(rng: Random) -> npt.NDArray[np.uint8]:
+def _forearm(picture: Picture, rng: Random) -> None:
     """Draw two long bones side by side in flesh that crosses the picture."""
-    picture = blank(rng)
     tilt = rng.uniform(-0.25, 0.25)
     ends = [(0.5 - tilt, -0.05), (0.5 + tilt, 1.05)]
     limb(picture, ends, [rng.uniform(0.14, 0.22), rng.uniform(0.14, 0.25)], 0.5)
     for side in (-0.06, 0.06):
         bone(picture, [(x + side, y) for x, y in ends], [0.04, 0.035], 0.7)
-    return film(picture, rng)
 
 
-def _skull(rng: Random) -> npt.NDArray[np.uint8]:
-    picture = blank(rng)
+def _skull(picture: Picture, rng: Random) -> None:
     oval(picture, (0.5, 0.42), (0.3, 0.32), rng.uniform(-15, 15), 0.5)
     oval(picture, (0.5, 0.42), (0.27, 0.29), 0, -0.2)
     for side in (-1, 1):
         oval(picture, (0.5 + side * 0.12, 0.48), (0.07, 0.06), 0, -0.22)
         bone(picture, [(0.5 + side * 0.2, 0.6), (0.5 + side * 0.1, 0.85)], [0.04, 0.05], 0.5)
     limb(picture, [(0.5, 0.7), (0.5, 1.0)], [0.16, 0.18], 0.3)
-    return film(picture.clip(0, None), rng)
 
 
-def _letter(rng: Random) -> npt.NDArray[np.uint8]:
+def _letter(picture: Picture, rng: Random) -> Picture:
     """Draw lines of text on paper, dark on bright or bright on dark."""
-    picture = blank(rng)
     page = np.zeros(picture.shape[:2], np.uint8)
     step = int(rng.integers(8, 18))
     for y in range(2 * step, picture.shape[0] - step, step):
         word = "".join(chr(c) for c in rng.integers(65, 123, int(rng.integers(5, 40))))
         cv2.putText(page, word, (12, y), cv2.FONT_HERSHEY_PLAIN, step / 16, 255, 1, cv2.LINE_AA)
     grey: Picture = page.astype(np.float32) / np.float32(255)
-    return film(1 - grey if rng.random() < 0.6 else grey, rng)
+    return 1 - grey if rng.random() < 0.6 else grey
 
 
-def _noise(rng: Random) -> npt.NDArray[np.uint8]:
+def _noise(picture: Picture, rng: Random) -> Bytes:
     """Draw grain, coarse or fine, with or without a shade."""
-    shape = blank(rng).shape
+    shape = picture.shape
     grain = rng.normal(0.5, rng.uniform(0.02, 0.3), shape).astype(np.float32)
     if rng.random() < 0.6:
         grain = cv2.GaussianBlur(grain, (0, 0), rng.uniform(0.5, 8)).astype(np.float32)
@@ -110,9 +107,9 @@ def _noise(rng: Random) -> npt.NDArray[np.uint8]:
     return in_bytes(grain)
 
 
-def _nearly_blank(rng: Random) -> npt.NDArray[np.uint8]:
+def _nearly_blank(picture: Picture, rng: Random) -> Bytes:
     """Draw one grey with a little grain and, at times, a shade or a label in a corner."""
-    picture = blank(rng) + np.float32(rng.uniform(0.02, 0.9))
+    picture += np.float32(rng.uniform(0.02, 0.9))
     picture += np.float32(rng.uniform(0, 0.15)) * np.linspace(0, 1, picture.shape[1])[None, :]
     picture += rng.normal(0, rng.uniform(0.002, 0.02), picture.shape).astype(np.float32)
     page = in_bytes(picture)
@@ -121,33 +118,28 @@ def _nearly_blank(rng: Random) -> npt.NDArray[np.uint8]:
     return page
 
 
-def _blobs(rng: Random) -> npt.NDArray[np.uint8]:
-    picture = blank(rng)
+def _blobs(picture: Picture, rng: Random) -> None:
     for _ in range(int(rng.integers(1, 7))):
         x, y = rng.uniform(0.1, 0.9, 2)
         a, b = rng.uniform(0.03, 0.35, 2)
         oval(picture, (x, y), (a, b), rng.uniform(0, 180), rng.uniform(0.2, 1))
-    return film(picture, rng)
 
 
-def _plates(rng: Random) -> npt.NDArray[np.uint8]:
-    picture = blank(rng)
+def _plates(picture: Picture, rng: Random) -> None:
     height, width = picture.shape
     for _ in range(int(rng.integers(1, 6))):
         middle = (float(rng.uniform(0, width)), float(rng.uniform(0, height)))
         size = (float(rng.uniform(0.1, 0.9) * width), float(rng.uniform(0.1, 0.9) * height))
         corners = cv2.boxPoints((middle, size, float(rng.uniform(0, 90)))).astype(np.int32)
         cv2.fillPoly(picture, [corners], float(rng.uniform(0.1, 1)))
-    return film(picture, rng)
 
 
-def _clouds(rng: Random) -> npt.NDArray[np.uint8]:
-    return film(clouds(blank(rng).shape, rng, rng.uniform(0.8, 2.2)), rng)
+def _clouds(picture: Picture, rng: Random) -> Picture:
+    return clouds(picture.shape, rng, rng.uniform(0.8, 2.2))
 
 
-def _branches(rng: Random) -> npt.NDArray[np.uint8]:
+def _branches(picture: Picture, rng: Random) -> None:
     """Draw a bush: limbs that fork, as fingers do, but without order."""
-    picture = blank(rng)
 
     def grow(x: float, y: float, angle: float, length: float, width: float) -> None:
         end = (x + length * math.sin(angle), y - length * math.cos(angle))
@@ -158,23 +150,19 @@ def _branches(rng: Random) -> npt.NDArray[np.uint8]:
                 grow(*end, turn, length * rng.uniform(0.55, 0.8), width * 0.65)
 
     grow(0.5, 0.95, rng.uniform(-0.3, 0.3), rng.uniform(0.2, 0.32), rng.uniform(0.03, 0.07))
-    return film(picture, rng)
 
 
-def _star(rng: Random) -> npt.NDArray[np.uint8]:
+def _star(picture: Picture, rng: Random) -> None:
     """Draw spikes around a middle."""
-    picture = blank(rng)
     spikes = int(rng.integers(3, 12))
     for spike in range(spikes):
         angle = 2 * math.pi * (spike + rng.uniform(-0.2, 0.2)) / spikes
         reach = rng.uniform(0.25, 0.45)
         end = (0.5 + reach * math.cos(angle), 0.5 + reach * math.sin(angle))
         limb(picture, [(0.5, 0.5), end], [rng.uniform(0.05, 0.12), 0.02], 0.5)
-    return film(picture, rng)
 
 
-def _stripes(rng: Random) -> npt.NDArray[np.uint8]:
-    picture = blank(rng)
+def _stripes(picture: Picture, rng: Random) -> Picture:
     y, x = np.mgrid[: picture.shape[0], : picture.shape[1]].astype(np.float32)
     angle, period = rng.uniform(0, math.pi), rng.uniform(6, 60)
     wave = np.sin((x * math.cos(angle) + y * math.sin(angle)) * np.float32(2 * math.pi / period))
@@ -182,15 +170,15 @@ def _stripes(rng: Random) -> npt.NDArray[np.uint8]:
         wave = wave * np.sin(
             (y * math.cos(angle) - x * math.sin(angle)) * np.float32(6.28 / period)
         )
-    return film((wave > rng.uniform(-0.7, 0.7)).astype(np.float32), rng)
+    bright: Mask = wave > rng.uniform(-0.7, 0.7)
+    return bright.astype(np.float32)
 
 
 # Met later
 
 
-def _foot_side(rng: Random) -> npt.NDArray[np.uint8]:
+def _foot_from_the_side(picture: Picture, rng: Random) -> None:
     """Draw a foot from its side: leg, heel and sole."""
-    picture = blank(rng)
     limb(picture, [(0.35, -0.05), (0.36, 0.6)], [0.14, 0.13], 0.5)
     limb(picture, [(0.25, 0.72), (0.55, 0.72), (0.88, 0.8)], [0.14, 0.15, 0.06], 0.5)
     bone(picture, [(0.33, 0.0), (0.34, 0.58)], [0.045, 0.06], 0.7)
@@ -199,11 +187,9 @@ def _foot_side(rng: Random) -> npt.NDArray[np.uint8]:
     for ray in range(3):
         y = 0.7 + 0.04 * ray
         bone(picture, [(0.5, y), (0.75, y + 0.06), (0.86, 0.82)], [0.025, 0.02, 0.015], 0.5)
-    return film(picture, rng)
 
 
-def _knee(rng: Random) -> npt.NDArray[np.uint8]:
-    picture = blank(rng)
+def _knee(picture: Picture, rng: Random) -> None:
     bend = rng.uniform(-0.15, 0.15)
     limb(picture, [(0.5 - bend, -0.05), (0.5, 0.5), (0.5 + bend, 1.05)], [0.26, 0.24, 0.2], 0.5)
     bone(picture, [(0.5 - bend, -0.05), (0.5, 0.4)], [0.08, 0.1], 0.6)
@@ -211,11 +197,9 @@ def _knee(rng: Random) -> npt.NDArray[np.uint8]:
     bone(picture, [(0.4, 0.56), (0.6, 0.56)], [0.06, 0.06], 0.6)
     bone(picture, [(0.5, 0.6), (0.5 + bend, 1.05)], [0.09, 0.07], 0.6)
     bone(picture, [(0.64, 0.62), (0.62 + bend, 1.05)], [0.03, 0.03], 0.5)
-    return film(picture, rng)
 
 
-def _pelvis(rng: Random) -> npt.NDArray[np.uint8]:
-    picture = blank(rng)
+def _pelvis(picture: Picture, rng: Random) -> None:
     limb(picture, [(0.5, 0.0), (0.5, 0.6)], [0.42, 0.45], 0.4)
     for side in (-1, 1):
         limb(picture, [(0.5 + side * 0.22, 0.55), (0.5 + side * 0.26, 1.05)], [0.2, 0.17], 0.4)
@@ -228,12 +212,10 @@ def _pelvis(rng: Random) -> npt.NDArray[np.uint8]:
             0.6,
         )
     bone(picture, [(0.5, 0.0), (0.5, 0.4)], [0.08, 0.06], 0.5)
-    return film(picture.clip(0, None), rng)
 
 
-def _jaw(rng: Random) -> npt.NDArray[np.uint8]:
+def _jaw(picture: Picture, rng: Random) -> None:
     """Draw a panoramic picture of teeth."""
-    picture = blank(rng)
     for row, y0 in ((0, 0.42), (1, 0.58)):
         for tooth in range(14):
             x = 0.1 + 0.8 * tooth / 13
@@ -241,12 +223,10 @@ def _jaw(rng: Random) -> npt.NDArray[np.uint8]:
             down = 0.12 if row else -0.12
             bone(picture, [(x, y), (x, y + down)], [0.028, 0.012], 0.9)
     oval(picture, (0.5, 0.55), (0.48, 0.35), 0, 0.3)
-    return film(picture, rng)
 
 
-def _tools(rng: Random) -> npt.NDArray[np.uint8]:
+def _tools(picture: Picture, rng: Random) -> None:
     """Draw scissors, pens and rings on a table."""
-    picture = blank(rng)
     height, width = picture.shape
     for _ in range(int(rng.integers(1, 6))):
         a, b = rng.uniform(0.05, 0.95, (2, 2)) * (width, height)
@@ -255,12 +235,11 @@ def _tools(rng: Random) -> npt.NDArray[np.uint8]:
         cv2.line(picture, start, end, grey, thick, cv2.LINE_AA)
         if rng.random() < 0.5:
             cv2.circle(picture, start, int(rng.integers(8, 40)), grey, thick // 2 + 1, cv2.LINE_AA)
-    return film(picture, rng)
 
 
-def _screen(rng: Random) -> npt.NDArray[np.uint8]:
+def _screen(picture: Picture, rng: Random) -> Bytes:
     """Draw windows with titles, lines of text and a chart."""
-    picture = blank(rng) + np.float32(rng.uniform(0, 0.9))
+    picture += np.float32(rng.uniform(0, 0.9))
     height, width = picture.shape
     for _ in range(int(rng.integers(2, 7))):
         x, y = int(rng.integers(0, width - 60)), int(rng.integers(0, height - 60))
@@ -273,8 +252,8 @@ def _screen(rng: Random) -> npt.NDArray[np.uint8]:
     return in_bytes(picture)
 
 
-def _barcode(rng: Random) -> npt.NDArray[np.uint8]:
-    picture = blank(rng) + 1
+def _barcode(picture: Picture, rng: Random) -> None:
+    picture += 1
     height, width = picture.shape
     if rng.random() < 0.5:
         cells = rng.integers(0, 2, (29, 29)).astype(np.float32)
@@ -285,24 +264,21 @@ def _barcode(rng: Random) -> npt.NDArray[np.uint8]:
     else:
         bars = np.repeat(rng.integers(0, 2, width // 3), 3)[: width - 20]
         picture[height // 5 : -height // 5, 10 : 10 + len(bars)] = bars[None, :]
-    return film(picture, rng)
 
 
-def _cells(rng: Random) -> npt.NDArray[np.uint8]:
+def _cells(picture: Picture, rng: Random) -> Picture:
     """Draw cells around random middles, as under a microscope or in dry earth."""
-    picture = blank(rng)
     y, x = np.mgrid[: picture.shape[0], : picture.shape[1]].astype(np.float32)
     count = int(rng.integers(6, 60))
     middles = rng.uniform(0, 1, (count, 2)) * picture.shape
     distances = np.sort([np.hypot(y - a, x - b) for a, b in middles], axis=0)
     edge = distances[1] - distances[0]
-    cells = (edge / max(float(edge.max()), 1e-6)).astype(np.float32)
-    return film(cells if rng.random() < 0.5 else (cells > 0.1).astype(np.float32), rng)
+    cells: Picture = (edge / max(float(edge.max()), 1e-6)).astype(np.float32)
+    return cells if rng.random() < 0.5 else (cells > 0.1).astype(np.float32)
 
 
-def _scene(rng: Random) -> npt.NDArray[np.uint8]:
+def _landscape(picture: Picture, rng: Random) -> Picture:
     """Draw a landscape: sky, hills with a texture, a sun and a house."""
-    picture = blank(rng)
     height, width = picture.shape
     picture += np.linspace(rng.uniform(0.5, 1), rng.uniform(0.2, 0.7), height)[:, None].astype("f4")
     for layer in range(3):
@@ -316,23 +292,21 @@ def _scene(rng: Random) -> npt.NDArray[np.uint8]:
     cv2.circle(picture, sun, int(rng.integers(8, 30)), 1.0, -1, cv2.LINE_AA)
     x, y = int(rng.integers(0, width - 70)), int(rng.integers(height // 2, height - 50))
     cv2.rectangle(picture, (x, y), (x + 60, y + 45), float(rng.uniform(0, 1)), -1)
-    return film(picture, rng)
+    return picture
 
 
-def _face(rng: Random) -> npt.NDArray[np.uint8]:
-    picture = blank(rng) + np.float32(rng.uniform(0, 0.6))
+def _face(picture: Picture, rng: Random) -> None:
+    picture += np.float32(rng.uniform(0, 0.6))
     picture += 0.15 * clouds(picture.shape, rng, 1.5)
     limb(picture, [(0.5, 0.75), (0.5, 1.1)], [0.14, 0.4], 0.3)
     oval(picture, (0.5, 0.45), (0.2, rng.uniform(0.26, 0.32)), rng.uniform(-10, 10), 0.5)
     for side in (-1, 1):
         oval(picture, (0.5 + side * 0.08, 0.4), (0.035, 0.02), 0, -0.4)
     oval(picture, (0.5, 0.6), (0.07, 0.02), 0, -0.3)
-    return film(picture.clip(0, None), rng)
 
 
-def _steps(rng: Random) -> npt.NDArray[np.uint8]:
+def _test_plate(picture: Picture, rng: Random) -> None:
     """Draw the wedge and bars of a test plate."""
-    picture = blank(rng)
     height, width = picture.shape
     count = int(rng.integers(4, 14))
     for step in range(count):
@@ -340,37 +314,20 @@ def _steps(rng: Random) -> npt.NDArray[np.uint8]:
         picture[int(0.2 * height) : int(0.5 * height), x0:x1] = step / count
         if step % 2:
             picture[int(0.6 * height) : int(0.85 * height), x0:x1] = 1.0
-    return film(picture, rng)
 
 
-LEARNED: dict[str, Drawing] = {
-    "foot from above": _foot_above,
-    "chest": _chest,
-    "forearm": _forearm,
-    "skull": _skull,
-    "letter": _letter,
-    "noise": _noise,
-    "nearly blank": _nearly_blank,
-    "blobs": _blobs,
-    "plates": _plates,
-    "clouds": _clouds,
-    "branches": _branches,
-    "star": _star,
-    "stripes": _stripes,
-}
-"""What the limits are learned on."""
+def _by_kind(*drawings: Drawing) -> dict[str, Drawing]:
+    return {draw.__name__.strip("_").replace("_", " "): draw for draw in drawings}
 
-MET: dict[str, Drawing] = {
-    "foot from the side": _foot_side,
-    "knee": _knee,
-    "pelvis": _pelvis,
-    "jaw": _jaw,
-    "tools": _tools,
-    "screen": _screen,
-    "barcode": _barcode,
-    "cells": _cells,
-    "landscape": _scene,
-    "face": _face,
-    "test plate": _steps,
-}
-"""What they are measured on, besides new pictures of noise and of nearly nothing."""
+
+LEARNED = _by_kind(
+    _foot_from_above, _chest, _forearm, _skull, _letter, _noise, _nearly_blank, _blobs, _plates,
+    _clouds, _branches, _star, _stripes,
+)  # fmt: skip
+"""Kinds that the limits are learned on."""
+
+MET = _by_kind(
+    _foot_from_the_side, _knee, _pelvis, _jaw, _tools, _screen, _barcode, _cells, _landscape,
+    _face, _test_plate,
+)  # fmt: skip
+"""Kinds that they are measured on, besides new pictures of noise and of nearly nothing."""

@@ -6,27 +6,29 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
+from bakit.data.labels import known_split, read_samples, split
 from bakit.errors import InputError
+from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.quality.limits import HandScorer, Limit, QualityLimits, Rate
+from bakit.runtime import Runtime
+from bakit.studies.evaluate.run import as_bundle
 from bakit.studies.quality import streams
+from bakit.studies.quality.changes import any_angle, exactly, far_from_upright
 from bakit.studies.quality.decoys import LEARNED, MET
-from bakit.studies.quality.fit import fit_hands
-from bakit.studies.quality.limits import Rung, between, from_ladder, rare, trained_ages
-from bakit.studies.quality.measure import look_at
-from bakit.studies.quality.vary import any_angle, exactly, far_from_upright
+from bakit.studies.quality.fit import Rung, between, fit_hands, from_ladder, rare, trained_ages
+from bakit.studies.quality.measure import Eye
+from bakit.types import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from bakit.data.labels import Sample, Split
-    from bakit.hand.found import Seen
-    from bakit.image.box import Box
     from bakit.quality.limits import HandModel, Status
-    from bakit.runtime import Runtime
-    from bakit.studies.quality.limits import Chosen
+    from bakit.studies.quality.fit import Chosen
     from bakit.studies.quality.measure import Looked
     from bakit.studies.quality.streams import Shown
-    from bakit.types import Floats, Grey
+    from bakit.types import Floats, OnProgress
 
 
 LEAST = 10
@@ -62,12 +64,57 @@ class Amounts(NamedTuple):
     ladder: int = 300
 
 
+def qualify_file(
+    checkpoint: Path | None,
+    data: Path,
+    out: Path,
+    amounts: Amounts = Amounts(),  # noqa: B008  # cannot be changed
+    *,
+    threads: int = 1,
+    on_progress: OnProgress = silent,
+) -> Checkpoint:
+    """Learn a checkpoint's limits and write it again with them; its weights stay as they are.
+
+    Args:
+        checkpoint: The checkpoint; the shipped one when None.
+        data: The labelled folder that it was trained on.
+        out: File to write, ``.safetensors``; may be the checkpoint itself.
+        amounts: How many pictures to learn from and to measure on.
+        threads: Threads of the backend.
+        on_progress: Called after each picture.
+
+    Returns:
+        The checkpoint as it was written.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be read.
+        InputError: If ``data`` is not what it was trained on, or too small.
+        ImageError: If an image cannot be used.
+    """
+    if out.suffix != ".safetensors":
+        message = f"{out}: a checkpoint ends in .safetensors"
+        raise InputError(message)
+    loaded = Checkpoint.read(SHIPPED if checkpoint is None else checkpoint)
+    samples = read_samples(data)
+    training = loaded.header.training
+    parts = known_split(samples, training.split) if training else split(samples)
+    if parts is None:
+        message = (
+            f"{data}: not the images that {loaded.path.name} was trained on; limits are learned "
+            "on its training and validation parts"
+        )
+        raise InputError(message)
+    with as_bundle(loaded.with_header(quality=None)) as bundle, Runtime(bundle, threads) as runtime:
+        limits = learn_quality(runtime, parts, loaded.header.mean_months, amounts, on_progress)
+    return loaded.with_header(quality=limits).write(out)
+
+
 def learn_quality(
     runtime: Runtime,
     parts: Split,
     mean_months: float,
     amounts: Amounts = Amounts(),  # noqa: B008  # cannot be changed
-    on_step: Callable[[str, int], None] = lambda *_: None,
+    on_progress: OnProgress = silent,
 ) -> QualityLimits:
     """Learn a model's limits on its training and validation parts, measure them on the test part.
 
@@ -76,7 +123,7 @@ def learn_quality(
         parts: The parts that the model was trained on.
         mean_months: Mean age of its training set.
         amounts: How many pictures.
-        on_step: Called with a step's name and the pictures done since the last call.
+        on_progress: Called after each picture.
 
     Raises:
         InputError: If a part has too few images, or hands are not looked for.
@@ -89,7 +136,7 @@ def learn_quality(
     if small is not None:
         message = f"the {small} part has fewer than {LEAST} images; limits need more"
         raise InputError(message)
-    eye = _Eye(runtime, mean_months, on_step)
+    eye = Eye(runtime, mean_months, on_progress)
     train, validation = parts.train, parts.validation
     apart = train[amounts.hands + amounts.turned :] or train
     upright = eye.look("hands", streams.varied(train[: amounts.hands], eye.find))
@@ -135,12 +182,9 @@ _LADDERS: tuple[tuple[str, str, Literal["above", "below"]], ...] = (
 
 
 def _choose(
-    eye: _Eye,
-    good: Sequence[Looked],
-    varied: Sequence[Looked],
-    bad: dict[str, list[Looked]],
+    eye: Eye, good: Sequence[Looked], varied: Sequence[Looked], bad: dict[str, list[Looked]]
 ) -> list[Chosen]:
-    """Set the limits that tell hands from other things, and the model's answers from guesses."""
+    """Set the limits that tell hands from other things, and answers from guesses."""
     scores = {name: [eye.measures(item) for item in items] for name, items in bad.items()}
     fine = [eye.measures(item) for item in varied]
     plain = [eye.measures(item) for item in good]
@@ -148,91 +192,32 @@ def _choose(
     def of(items: Sequence[dict[str, float]], name: str) -> Floats:
         return np.array([item[name] for item in items if name in item])
 
-    return [
-        between(
-            "not_a_hand", "not_a_hand", of(fine, "not_a_hand"), of(scores["others"], "not_a_hand")
-        ),
-        between("cut_off", "hand_cut_off", of(fine, "cut_off"), of(scores["cut"], "cut_off")),
-        between("turned", "turned", of(fine, "turned"), of(scores["turned"], "turned")),
-        between("second", "two_hands", of(fine, "second"), of(scores["pairs"], "second")),
-        rare("agreement", "methods_disagree", of(plain, "agreement"), "below", review=0.005),
-        rare(
-            "from_mean_months",
-            "collapsed_to_mean",
-            of(plain, "from_mean_months"),
-            "below",
-            reject=0.001,
-        ),
-        rare(
-            "from_blank_months",
-            "collapsed_to_mean",
-            of(plain, "from_blank_months"),
-            "below",
-            reject=0.001,
-        ),
-        rare("spread_months", "unstable", of(plain, "spread_months"), "above", review=0.02),
+    chosen = [
+        between(measure, code, of(fine, measure), of(scores[name], measure))
+        for measure, code, name in (
+            ("not_a_hand", "not_a_hand", "others"),
+            ("cut_off", "hand_cut_off", "cut"),
+            ("turned", "turned", "turned"),
+            ("second", "two_hands", "pairs"),
+        )
+    ]
+    return chosen + [
+        rare(measure, code, of(plain, measure), worse, review=review, reject=reject)
+        for measure, code, worse, review, reject in _RARE
     ]
 
 
-class _Eye:
-    """Looks at streams of pictures with one bundle."""
-
-    def __init__(
-        self, runtime: Runtime, mean_months: float, on_step: Callable[[str, int], None]
-    ) -> None:
-        self._runtime = runtime
-        self._mean_months = mean_months
-        self._on_step = on_step
-        self.scorer: HandScorer | None = None
-
-    def find(self, grey: Grey) -> tuple[Box, Seen] | None:
-        """Return the hand's box and what was seen, None without a hand."""
-        hand = self._runtime.prepare(grey)
-        return None if hand.box is None or hand.seen is None else (hand.box, hand.seen)
-
-    def look(self, step: str, pictures: Iterable[Shown], *, thorough: bool = False) -> list[Looked]:
-        """Return what is measured on each picture."""
-        looked = []
-        for shown in pictures:
-            looked.append(
-                look_at(
-                    self._runtime,
-                    shown.grey,
-                    male=shown.male,
-                    mean_months=self._mean_months,
-                    thorough=thorough,
-                )
-            )
-            self._on_step(step, 1)
-        return looked
-
-    def error(
-        self, step: str, pictures: Iterable[Shown], measure: str | None = None
-    ) -> tuple[float, float]:
-        """Return the mean absolute error in months, and the median of a measure.
-
-        Where no hand is found, the model has no answer and the picture no part in the error.
-        """
-        errors, values = [], []
-        for shown in pictures:
-            (item,) = self.look(step, [shown])
-            if item.age_months is not None and shown.age_months is not None:
-                errors.append(abs(item.age_months - shown.age_months))
-                values.append(item.measures[measure] if measure else 0.0)
-        if not errors:
-            return float("inf"), float("nan")
-        return float(np.mean(errors)), float(np.median(values))
-
-    def measures(self, item: Looked) -> dict[str, float]:
-        """Return all measures, those of the detectors included; none without a hand."""
-        if item.vector is None:
-            return {}
-        assert self.scorer is not None
-        return item.measures | self.scorer.score(item.vector)
+_RARE: tuple[tuple[str, str, Literal["above", "below"], float | None, float | None], ...] = (
+    ("agreement", "methods_disagree", "below", 0.005, None),
+    ("from_mean_months", "collapsed_to_mean", "below", None, 0.001),
+    ("from_blank_months", "collapsed_to_mean", "below", None, 0.001),
+    ("spread_months", "unstable", "above", 0.02, None),
+)
+"""Measure, reason, worse side, and the shares of good radiographs to review and to reject."""
 
 
 def _measured(
-    eye: _Eye,
+    eye: Eye,
     chosen: Sequence[Chosen],
     model: HandModel,
     mean_months: float,

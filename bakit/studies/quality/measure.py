@@ -1,66 +1,116 @@
-"""All that is measured on one picture, good or bad, by an open bundle."""
+"""Measure pictures, good or bad, with an open bundle."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+import numpy as np
+
 from bakit.quality.measures import box_measures, hand_vector
+from bakit.types import silent
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+    from collections.abc import Iterable
 
+    from bakit.hand.found import Seen
     from bakit.image.box import Box
+    from bakit.quality.limits import HandScorer
     from bakit.runtime import Runtime
-    from bakit.types import Floats, Grey
+    from bakit.studies.quality.streams import Shown
+    from bakit.types import Floats, Grey, OnProgress
 
 
 class Looked(NamedTuple):
-    """What was measured.
+    """Measures of one picture; none where no hand was found.
 
     Attributes:
-        box: The hand; None if none was found: then there are no measures.
-        mask: The hand in the working image.
         vector: ``bakit.quality.measures.hand_vector``.
         measures: Values by name, without those of the detectors.
-        age_months: Age; None without a hand.
+        age_months: Predicted age.
     """
 
-    box: Box | None
-    mask: npt.NDArray[np.bool_] | None = None
     vector: Floats | None = None
     measures: dict[str, float] = {}  # noqa: RUF012  # never changed
     age_months: float | None = None
 
 
-def look_at(
-    runtime: Runtime, grey: Grey, *, male: bool, mean_months: float, thorough: bool = False
-) -> Looked:
-    """Measure one picture, whatever is on it.
+class Eye:
+    """Looks at pictures with one bundle, whose own limits do not matter.
 
     Args:
-        runtime: An open bundle; its own limits do not matter.
-        grey: ``(H, W)`` float32 in 0..1.
-        male: Whether the child is male.
+        runtime: The bundle.
         mean_months: Mean age of the training set.
-        thorough: Whether to measure the spread too.
+        on_progress: Called after each picture.
+
+    Attributes:
+        scorer: The detectors; None while they are not learned.
     """
-    hand = runtime.prepare(grey)
-    found, seen = hand.found, hand.seen
-    if seen is None or found.box is None or found.scores is None:
-        return Looked(None)
-    age = runtime.regress(hand.pixels, male=male)
-    scores = found.scores
-    measures = {name: float(getattr(scores, name)) for name in scores.__struct_fields__}
-    measures |= box_measures(grey, found.box)
-    measures |= {
-        "age_months": age,
-        "from_mean_months": abs(age - mean_months),
-        "from_blank_months": abs(age - runtime.without_image(male=male)),
-    }
-    if thorough:
-        measures["spread_months"] = runtime.spread(
-            grey, found.box, hand.pixels, age, male=male, inverted=found.inverted
-        )
-    vector = hand_vector(seen, scores, hand.pixels)
-    return Looked(found.box, seen.regions[0][0], vector, measures, age)
+
+    def __init__(
+        self, runtime: Runtime, mean_months: float, on_progress: OnProgress = silent
+    ) -> None:
+        self._runtime = runtime
+        self._mean_months = mean_months
+        self._on_progress = on_progress
+        self._done: Counter[str] = Counter()
+        self.scorer: HandScorer | None = None
+
+    def find(self, grey: Grey) -> tuple[Box, Seen] | None:
+        """Return the hand's box and the localizer's view, None without a hand."""
+        hand = self._runtime.prepare(grey)
+        return None if hand.box is None or hand.seen is None else (hand.box, hand.seen)
+
+    def look(self, step: str, pictures: Iterable[Shown], *, thorough: bool = False) -> list[Looked]:
+        """Measure pictures; the spread of the age too if ``thorough``."""
+        looked = []
+        for shown in pictures:
+            looked.append(self._look(shown, thorough=thorough))
+            self._done[step] += 1
+            self._on_progress(step, self._done[step], None)
+        return looked
+
+    def _look(self, shown: Shown, *, thorough: bool) -> Looked:
+        runtime, male = self._runtime, shown.male
+        hand = runtime.prepare(shown.grey)
+        found, seen = hand.found, hand.seen
+        if seen is None or found.box is None or found.scores is None:
+            return Looked()
+        age = runtime.regress(hand.pixels, male=male)
+        measures: dict[str, float] = msgspec.to_builtins(found.scores)
+        measures |= box_measures(shown.grey, found.box)
+        measures |= {
+            "age_months": age,
+            "from_mean_months": abs(age - self._mean_months),
+            "from_blank_months": abs(age - runtime.without_image(male=male)),
+        }
+        if thorough:
+            measures["spread_months"] = runtime.spread(
+                shown.grey, found.box, hand.pixels, age, male=male, inverted=found.inverted
+            )
+        return Looked(hand_vector(seen, found.scores, hand.pixels), measures, age)
+
+    def error(
+        self, step: str, pictures: Iterable[Shown], measure: str | None = None
+    ) -> tuple[float, float]:
+        """Return the mean absolute error in months, and the median of a measure.
+
+        Where no hand is found, the model has no answer and the picture no part in the error.
+        """
+        errors, values = [], []
+        for shown in pictures:
+            (item,) = self.look(step, [shown])
+            if item.age_months is not None and shown.age_months is not None:
+                errors.append(abs(item.age_months - shown.age_months))
+                values.append(item.measures[measure] if measure else 0.0)
+        if not errors:
+            return float("inf"), float("nan")
+        return float(np.mean(errors)), float(np.median(values))
+
+    def measures(self, item: Looked) -> dict[str, float]:
+        """Return all measures, those of the detectors included; none without a hand."""
+        if item.vector is None:
+            return {}
+        assert self.scorer is not None
+        return item.measures | self.scorer.score(item.vector)

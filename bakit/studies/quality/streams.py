@@ -8,9 +8,17 @@ import numpy as np
 
 from bakit.image.read import decode
 from bakit.phantoms import make_phantom
+from bakit.studies.quality.changes import (
+    cropped,
+    film_like,
+    flattened,
+    overexposed,
+    shrunk,
+    side_by_side,
+    turned_about,
+    without_background,
+)
 from bakit.studies.quality.decoys import draw
-from bakit.studies.quality.spoil import cropped, flattened, overexposed, shrunk, side_by_side
-from bakit.studies.quality.vary import film_like, turned_about, without_background
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,7 +34,7 @@ PHANTOM_SEEDS = 3_000_000
 """First seed of the phantoms that limits are learned on: far from those of other uses."""
 
 _WITHOUT_BACKGROUND = 5
-"""One hand in so many is learned from without its background."""
+"""Every n-th hand is used with its background removed."""
 
 
 class Shown(NamedTuple):

@@ -55,26 +55,22 @@ def perturbations(kinds: Sequence[str] = ()) -> list[Perturbation]:
 
 
 def _all() -> list[Perturbation]:
-    found = []
-    for degrees in (-90, -45, -20, -10, -5, 5, 10, 20, 45, 90, 180):
-        name = f"turned by {degrees:+d} degrees"
-        found.append(Perturbation("rotation", name, partial(rotated, degrees=degrees)))
-    found.append(Perturbation("flip", "left and right swapped", partial(flipped, axis=1)))
-    found.append(Perturbation("flip", "top and bottom swapped", partial(flipped, axis=0)))
-    for percent in (-30, -20, -10, 10, 20, 30):
-        name = f"brightness {percent:+d} %"
-        found.append(Perturbation("brightness", name, partial(lit, by=percent / 100)))
-    for factor in (0.4, 0.6, 0.8, 1.25, 1.5, 2.0):
-        name = f"contrast x {factor:g}"
-        found.append(Perturbation("contrast", name, partial(contrasted, factor=factor)))
-    found.append(Perturbation("inversion", "black and white swapped", inverted))
-    for factor in (2, 4, 8):
-        name = f"pixels {factor} times as large"
-        found.append(Perturbation("resolution", name, partial(coarse, factor=factor)))
-    for letter in "LR":
-        name = f"lead letter {letter}"
-        found.append(Perturbation("marker", name, partial(marked, letter=letter)))
-    return found
+    turns, lights = (-90, -45, -20, -10, -5, 5, 10, 20, 45, 90, 180), (-30, -20, -10, 10, 20, 30)
+    factors = (0.4, 0.6, 0.8, 1.25, 1.5, 2.0)
+    changes: list[tuple[str, str, Callable[[Grey], Grey]]] = [
+        *(("rotation", f"turned by {n:+d} degrees", partial(rotated, degrees=n)) for n in turns),
+        ("flip", "left and right swapped", partial(flipped, axis=1)),
+        ("flip", "top and bottom swapped", partial(flipped, axis=0)),
+        *(("brightness", f"brightness {n:+d} %", partial(lit, by=n / 100)) for n in lights),
+        *(("contrast", f"contrast x {n:g}", partial(contrasted, factor=n)) for n in factors),
+        ("inversion", "black and white swapped", inverted),
+        *(
+            ("resolution", f"pixels {n} times as large", partial(coarse, factor=n))
+            for n in (2, 4, 8)
+        ),
+        *(("marker", f"lead letter {letter}", partial(marked, letter=letter)) for letter in "LR"),
+    ]
+    return [Perturbation(*change) for change in changes]
 
 
 def rotated(grey: Grey, degrees: float) -> Grey:

@@ -1,47 +1,110 @@
-"""Put labelled radiographs through changes that do not change a bone's age, and measure."""
+"""Measure a model's errors on radiographs that were changed without changing a bone's age."""
 
 from __future__ import annotations
 
 import math
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
 import numpy as np
 
 from bakit.bench.drift.compare import check_age
 from bakit.bench.statistics import bootstrap_interval
-from bakit.data.images import Unreadable, refuse_calibration_images
-from bakit.errors import ImageError, InputError
+from bakit.figures import ALL, FEMALE, MALE, new_figure, save_figures
 from bakit.image.read import decode
-from bakit.studies.evaluate.predict_all import run_all
+from bakit.studies.evaluate.document import Data, Model
 from bakit.studies.evaluate.run import as_bundle, describe_model
-from bakit.studies.stress.document import SCHEMA_VERSION, Condition, Stress
+from bakit.studies.evaluate.run_all import run_all
 from bakit.studies.stress.perturb import perturbations
+from bakit.types import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+    from pathlib import Path
 
     import numpy.typing as npt
+    from matplotlib.figure import Figure
 
     from bakit.bundle import Bundle
     from bakit.data.labels import Sample
     from bakit.model.checkpoint import Checkpoint
+    from bakit.prediction import Sex
     from bakit.runtime import Runtime
     from bakit.studies.evaluate.run import Images
-    from bakit.types import Floats
+    from bakit.types import Floats, OnProgress
+
+SCHEMA_VERSION = 1
 
 
-class Seen(NamedTuple):
-    """What a model says of one image, untouched first, then changed in every way.
+class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A model's errors on images that were changed in one way.
 
     Attributes:
-        ages_months: The ages.
-        statuses: The qualities.
-        provider: What ran it.
+        kind: The kind of change (``perturb.KINDS``); ``none`` for untouched images.
+        mae_rise_months: MAE minus that of the same images untouched.
+        mae_rise_ci95_months: 95 % interval of the rise, paired bootstrap.
+        mean_abs_change_months: Mean of how far an age moved.
+        over_12_months: Share of images more than 12 months off, 0..1.
+        over_24_months: Share of images more than 24 months off, 0..1.
+        reviewed: Share whose quality is ``review``, 0..1.
+        rejected: Share whose quality is ``reject``, 0..1; their ages count all the same.
     """
 
+    kind: str
+    name: str
+    samples: int
+    mae_months: float
+    mae_rise_months: float
+    mae_rise_ci95_months: tuple[float, float]
+    mean_abs_change_months: float
+    over_12_months: float
+    over_24_months: float
+    reviewed: float
+    rejected: float
+
+
+class Stress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The document of ``bakit stress``: errors on untouched and on changed images."""
+
+    schema_version: int
+    model: Model
+    data: Data
+    unreadable: int
+    untouched: Condition
+    conditions: tuple[Condition, ...]
+
+    def failures(
+        self, max_mae_rise_months: float | None = None, max_over_24: float | None = None
+    ) -> list[str]:
+        """Return what is over a limit, a line each.
+
+        Args:
+            max_mae_rise_months: Largest upper end of the rise's interval.
+            max_over_24: Largest share of images more than 24 months off, 0..1.
+        """
+        found = []
+        for item in self.conditions:
+            upper, share = item.mae_rise_ci95_months[1], item.over_24_months
+            if max_mae_rise_months is not None and not upper <= max_mae_rise_months:
+                found.append(
+                    f"{item.name}: MAE {item.mae_rise_months:+.2f} months, upper end of its 95 % "
+                    f"interval {upper:+.2f}, limit {max_mae_rise_months:g}"
+                )
+            if max_over_24 is not None and not share <= max_over_24:
+                found.append(
+                    f"{item.name}: {share:.1%} of the images are more than 24 months off, "
+                    f"limit {max_over_24:.1%}"
+                )
+        return found
+
+
+class _Answers(NamedTuple):
+    """Answers to one image: untouched first, then changed in every way."""
+
     ages_months: list[float]
-    statuses: Sequence[str]
+    statuses: list[str]
     provider: str
 
 
@@ -52,7 +115,7 @@ def stress(
     *,
     workers: int | None = None,
     threads: int = 1,
-    on_image: Callable[[int], None] = lambda _: None,
+    on_progress: OnProgress = silent,
 ) -> Stress:
     """Measure a model's errors on images that are changed.
 
@@ -60,44 +123,31 @@ def stress(
         model: What to judge; a checkpoint is run as a float32 ONNX bundle.
         images: What to judge it on (``bakit.studies.evaluate.run.choose_images``).
         kinds: Kinds of change, see ``bakit.studies.stress.perturb``; all of them by default.
-        workers: As for ``bakit.studies.evaluate.predict_all``.
-        threads: Threads of each process's backend.
-        on_image: Called with the number of images done since the last call.
+        workers: As for ``bakit.studies.evaluate.run_all``.
+        threads: As for ``bakit.studies.evaluate.run_all``.
+        on_progress: Called after each image.
 
     Raises:
-        InputError: If a kind is unknown, no image can be used, or the bundle's INT8 ranges were
-            gathered on one of the images.
-        BundleError: If a bundle is damaged or fails to run.
-        MissingBackendError: If a library is not installed.
-        VerificationError: If the model answers with something that is no number.
+        InputError: If a kind is unknown.
+        VerificationError: If a predicted age is not a number.
+        BakitError: As ``bakit.studies.evaluate.run_all``.
     """
     changes = perturbations(kinds)
     with as_bundle(model) as bundle:
-        refuse_calibration_images([sample.path for sample in images.samples], [bundle])
-        outcomes = run_all(
+        used, unused = run_all(
             bundle,
             images.samples,
-            partial(_see, kinds=tuple(kinds)),
+            partial(_predict, kinds=tuple(kinds)),
             workers=workers,
             threads=threads,
-            on_image=on_image,
+            on_progress=on_progress,
         )
-    used, seen, unreadable = [], [], []
-    for sample, outcome in zip(images.samples, outcomes, strict=True):
-        if isinstance(outcome, Unreadable):
-            unreadable.append((sample, outcome))
-            continue
-        for age in outcome.ages_months:
+    for sample, answers in used:
+        for age in answers.ages_months:
             check_age(age, bundle, sample)
-        used.append(sample)
-        seen.append(outcome)
-    if not seen:
-        sample, outcome = unreadable[0]
-        message = f"{sample.path}: {outcome.reason}; no other image can be used"
-        raise InputError(message)
-    true = np.array([sample.age_months for sample in used])
-    ages = np.array([item.ages_months for item in seen]).T
-    statuses = np.array([item.statuses for item in seen]).T
+    true = np.array([sample.age_months for sample, _ in used])
+    ages = np.array([answers.ages_months for _, answers in used]).T
+    statuses = np.array([answers.statuses for _, answers in used]).T
     names = [("none", "untouched"), *((item.kind, item.name) for item in changes)]
     untouched, *conditions = (
         _condition(*name, true, ages[0], months, status)
@@ -105,30 +155,26 @@ def stress(
     )
     return Stress(
         SCHEMA_VERSION,
-        describe_model(model, bundle, seen[0].provider),
+        describe_model(model, bundle, used[0][1].provider),
         images.data,
-        len(unreadable),
+        len(unused),
         untouched,
         tuple(conditions),
     )
 
 
-def _see(runtime: Runtime, sample: Sample, kinds: tuple[str, ...]) -> Seen | Unreadable:
+def _predict(runtime: Runtime, sample: Sample, kinds: tuple[str, ...]) -> _Answers:
     """Predict an image and all its changes; processes get the kinds, not the functions."""
-    try:
-        grey = decode(sample.path)
-    except ImageError as error:
-        return Unreadable(str(error).removeprefix(f"{sample.path}: "))
-    ages: list[float] = []
-    statuses: list[str] = []
-    provider = ""
-    for image in (grey, *(change.apply(grey) for change in perturbations(kinds))):
-        prediction = runtime.predict(image, "M" if sample.male else "F", allow_rejected=True)
-        age = prediction.age_months
-        ages.append(math.nan if age is None else age)  # refused later: a number was asked for
-        statuses.append(prediction.quality.status)
-        provider = prediction.provider
-    return Seen(ages, statuses, provider)
+    grey = decode(sample.path)
+    images = chain([grey], (change.apply(grey) for change in perturbations(kinds)))
+    sex: Sex = "M" if sample.male else "F"
+    predictions = [runtime.predict(image, sex, allow_rejected=True) for image in images]
+    ages = [item.age_months for item in predictions]
+    return _Answers(
+        [math.nan if age is None else age for age in ages],  # refused by check_age
+        [item.quality.status for item in predictions],
+        predictions[0].provider,
+    )
 
 
 def _condition(
@@ -155,3 +201,40 @@ def _condition(
         reviewed=float((statuses == "review").mean()),
         rejected=float((statuses == "reject").mean()),
     )
+
+
+def draw_stress(result: Stress, out: Path) -> Path:
+    """Draw ``stress.png`` into a folder and return the file.
+
+    Raises:
+        MissingBackendError: If matplotlib is not installed.
+    """
+    return save_figures({"stress.png": lambda: stress_figure(result)}, out)[0]
+
+
+def stress_figure(result: Stress) -> Figure:
+    """Draw the MAE under each change with the interval of its rise, and shares far off."""
+    conditions = (result.untouched, *result.conditions)
+    figure = new_figure(8.4, 1.3 + 0.2 * len(conditions))
+    left, right = figure.subplots(1, 2, sharey=True)
+    rows, base = list(range(len(conditions))), result.untouched.mae_months
+    rises = [(item.mae_months - base, item.mae_rise_ci95_months) for item in conditions]
+    around = [[rise - low for rise, (low, _) in rises], [high - rise for rise, (_, high) in rises]]
+    left.errorbar(
+        [item.mae_months for item in conditions], rows, xerr=around, fmt="o", ms=3, color=MALE
+    )
+    left.axvline(base, color=ALL, linewidth=0.8)
+    left.set_xlabel("MAE [months], 95 % interval of its rise")
+    for share, label, colour in (
+        ("over_12_months", "more than 12 months off", MALE),
+        ("over_24_months", "more than 24 months off", FEMALE),
+    ):
+        right.plot([100 * getattr(c, share) for c in conditions], rows, "o", ms=3, color=colour,
+                   label=label)  # fmt: skip
+    right.set_xlabel("images [%]")
+    right.legend(frameon=False)
+    left.set_yticks(rows, [item.name for item in conditions], fontsize=7)
+    left.set_ylim(len(rows) - 0.5, -0.5)
+    for axes in (left, right):
+        axes.set_xlim(left=0)
+    return figure

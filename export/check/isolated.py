@@ -8,6 +8,7 @@ import sys
 import onnx
 
 from bakit.export.check.judge import Prepared, prepare
+from bakit.processes import python_command
 
 TIMEOUT_S = 120
 _VALID, _INVALID = b"v", b"i"
@@ -23,8 +24,8 @@ def prepare_apart(model: onnx.ModelProto) -> Prepared:
     except ValueError:
         return Prepared(model, "")
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "bakit.export.check.subprocess"],
+        done = subprocess.run(  # noqa: S603  # our own module
+            python_command("bakit.export.check.isolated"),
             input=data,
             capture_output=True,
             timeout=TIMEOUT_S,

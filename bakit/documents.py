@@ -1,0 +1,77 @@
+"""JSON documents with a ``schema_version``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from bakit.errors import BakitError
+
+Document = TypeVar("Document")
+
+UPGRADE = "upgrade with pip install -U bakit"
+
+
+def read_versioned(
+    path: Path,
+    kind: type[Document],
+    version: int,
+    error: type[BakitError],
+    *,
+    max_bytes: int,
+    missing: str,
+    wrong: str,
+    upgrade: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> tuple[Document, bytes]:
+    """Read a JSON document and return it with its bytes.
+
+    Args:
+        path: The file.
+        kind: Type of the document.
+        version: The newest ``schema_version`` that this bakit understands.
+        error: What to raise if the document cannot be used.
+        max_bytes: Largest file to read.
+        missing: Message if there is no file; ``{reason}`` is the system's.
+        wrong: Message if it is another document, after the path.
+        upgrade: Makes a document of this version of an older one.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(max_bytes + 1)
+    except OSError as cause:
+        raise error(missing.replace("{reason}", cause.strerror or str(cause))) from cause
+    if len(data) > max_bytes:
+        message = f"{path}: more than {max_bytes >> 20} MiB; {wrong}"
+        raise error(message)
+    document = decode_versioned(data, path, kind, version, error, wrong=wrong, upgrade=upgrade)
+    return document, data
+
+
+def decode_versioned(
+    data: bytes | str,
+    path: Path,
+    kind: type[Document],
+    version: int,
+    error: type[BakitError],
+    *,
+    wrong: str,
+    upgrade: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> Document:
+    """Decode a JSON document that is part of a file; arguments as for ``read_versioned``."""
+    try:
+        content = msgspec.json.decode(data, type=dict[str, Any])
+        found = content.get("schema_version")
+        if isinstance(found, int) and found > version:
+            message = (
+                f"{path}: schema version {found} is newer than this bakit's {version}; {UPGRADE}"
+            )
+            raise error(message)
+        return msgspec.convert(upgrade(content), kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as cause:
+        message = f"{path}: {wrong} ({cause})"
+        raise error(message) from cause

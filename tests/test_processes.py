@@ -1,0 +1,111 @@
+"""Processes that bakit starts: what they import, and from where."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bakit.data.parallel import in_processes
+from bakit.processes import cpu_count, import_path, python_command
+
+ROOT = Path(__file__).resolve().parents[1]
+PLANTED = ("numpy", "json", "onnx", "cv2", "msgspec", "pickle", "socket", "click", "typing")
+
+
+@pytest.fixture
+def planted(tmp_path, monkeypatch):
+    """A working folder with files named like libraries: each says that it was imported."""
+    for name in PLANTED:
+        text = f"open({str(tmp_path / 'imported.txt')!r}, 'a').write({name!r} + ' ')\n"
+        (tmp_path / f"{name}.py").write_text(text + "raise ImportError('planted')\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def imported(folder):
+    path = folder / "imported.txt"
+    return path.read_text() if path.exists() else ""
+
+
+def run_python(*words):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+def test_a_child_imports_bakit_from_where_its_parent_does(planted):
+    probe = planted / "elsewhere" / "probe.py"
+    probe.parent.mkdir()
+    probe.write_text("import bakit, json, sys\nprint(bakit.__file__, sys.argv[1:])\n")
+    sys.path.append(str(probe.parent))
+    try:
+        command = python_command("probe", "a b")
+    finally:
+        sys.path.remove(str(probe.parent))
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    import bakit
+
+    assert out.split()[0] == bakit.__file__
+    assert "['a b']" in out
+    assert imported(planted) == ""
+
+
+def test_the_working_folder_is_no_place_to_import_from(planted, monkeypatch):
+    monkeypatch.setattr(sys, "path", ["", str(planted), "lib", *sys.path])
+    path = import_path()
+    assert "" not in path
+    assert str(planted) not in path
+    assert str(planted / "lib") == path[0]
+
+
+@pytest.mark.parametrize("words", [["--help"], ["targets"], ["evaluate", "nowhere"]])
+def test_the_command_line_imports_nothing_from_the_working_folder(planted, words):
+    (planted / "typing.py").unlink()  # Python itself imports it for -m, before bakit can help
+    run = run_python("-m", "bakit", *words)
+    assert run.returncode == (2 if "nowhere" in words else 0), run.stderr
+    assert imported(planted) == ""
+
+
+def test_the_console_script_imports_nothing_from_the_working_folder(planted):
+    script = planted / "bin" / "bakit"
+    script.parent.mkdir()
+    script.write_text("from bakit.cli import main\nmain()\n")
+    run = run_python(str(script), "evaluate", "nowhere")
+    assert (run.returncode, imported(planted)) == (2, "")
+
+
+def test_a_bench_worker_imports_nothing_from_the_working_folder(planted, exported):
+    from bakit.bench.local.process import Worker
+
+    with Worker(exported("onnx", "fp32"), 1) as worker:
+        assert worker.error is None
+    assert imported(planted) == ""
+
+
+def test_a_check_imports_nothing_from_the_working_folder(planted, exported):
+    import onnx
+
+    from bakit.export.check.isolated import prepare_apart
+
+    bundle = exported("onnx", "fp32")
+    path = bundle.root / next(iter(bundle.artifact("regressor").files))
+    assert prepare_apart(onnx.load(path)).invalid == ""
+    assert imported(planted) == ""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no safe path")
+def test_worker_processes_import_nothing_from_the_working_folder(planted):
+    before = dict(os.environ)
+    assert list(in_processes(abs, [-1, -2, -3], 2)) == [1, 2, 3]
+    assert imported(planted) == ""
+    assert dict(os.environ) == before
+
+
+def test_cpus_are_those_that_this_process_may_use():
+    if hasattr(os, "sched_getaffinity"):
+        assert cpu_count() == len(os.sched_getaffinity(0))
+    assert cpu_count() >= 1
