@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import cv2
+import msgspec
 import numpy as np
 
 from bakit import __version__
@@ -249,7 +250,8 @@ class Runtime(Closing):
         film = read_radiograph(image)
         place = localize(film.pixels, self.localizer)[1]
         if film.mirrored and place.box is not None:
-            place = place.moved(place.box.mirror(film.pixels.shape[1]))
+            mirrored = place.box.mirror(film.pixels.shape[1])
+            place = msgspec.structs.replace(place, box=mirrored)
         return place
 
     def prepare(self, grey: Grey | Bytes) -> Hand:

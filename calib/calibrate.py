@@ -11,8 +11,8 @@ from bakit.calib.statistics import gather
 from bakit.data.labels import known_split, read_samples
 from bakit.errors import ImageError, InputError
 from bakit.export.onnx.int8 import observed_model
+from bakit.export.onnx.localizer import open_localizer
 from bakit.export.onnx.regressor import regressor_model
-from bakit.export.onnx.session import open_localizer
 from bakit.hand.prepare import prepare
 from bakit.image.read import decode
 from bakit.session import regressor_inputs

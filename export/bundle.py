@@ -22,8 +22,8 @@ from bakit.bundle import (
 )
 from bakit.errors import InputError, UnsupportedTargetError, VerificationError
 from bakit.export.onnx.int8 import multiply_adds
+from bakit.export.onnx.localizer import open_localizer
 from bakit.export.onnx.regressor import regressor_model
-from bakit.export.onnx.session import open_localizer
 from bakit.export.onnx.writer import serialize
 from bakit.files import new_folder, sha256
 from bakit.hand.prepare import from_bytes, prepare
@@ -202,7 +202,7 @@ def _write_golden(checkpoint: Checkpoint, folder: Path) -> tuple[Golden, ...]:
         grey = decode(data)
         hand = prepare(grey, localizer, header.preprocessing)
         age = _float_age(checkpoint, session, hand.pixels, male=phantom.male)
-        measures = judge.measures(grey, hand.seen, hand.found, hand.pixels)
+        measures = judge.measures(grey, hand.localizer_output, hand.found, hand.pixels)
         without_image = _float_age(checkpoint, session, blank, male=phantom.male)
         measures |= judge.age_measures(age, without_image)
         is_good = judge.judge(hand.found, measures).status == "accept"

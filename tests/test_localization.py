@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from bakit.cli import main
-from bakit.hand.found import Found, Scores, Seen
+from bakit.hand.found import Found, LocalizerOutput, Scores
 from bakit.hand.overlay import GAP, HEADER, SIDE, draw_overlay
 from bakit.hand.unrolled import initial_weights
 from bakit.hand.weights import Localizer, write_localizer
@@ -164,7 +164,7 @@ def test_any_shape_of_image_can_be_drawn(shape, dtype):
     grey = np.random.default_rng(0).random(shape, dtype=np.float32)
     mask = np.zeros((64, 64), np.bool_)
     mask[10:40, 20:50] = True
-    seen = Seen(grey[:64, :64], mask.astype(dtype), [(mask, 0.9), (~mask, 0.3)])
+    seen = LocalizerOutput(grey[:64, :64], mask.astype(dtype), [(mask, 0.9), (~mask, 0.3)])
     box = Box(3, 2, shape[1] - 2, shape[0] - 1)
     found = Found(box, ("two_hands", "hand_cut_off", "methods_disagree", "inverted"), SCORES)
     picture = draw_overlay(grey, seen, found, Preprocessing())
@@ -174,7 +174,7 @@ def test_any_shape_of_image_can_be_drawn(shape, dtype):
 
 def test_one_label_and_no_region_can_be_drawn():
     grey = np.random.default_rng(0).random((50, 40), dtype=np.float32)
-    seen = Seen(grey, np.full((64, 64), 3, np.int32), [])
+    seen = LocalizerOutput(grey, np.full((64, 64), 3, np.int32), [])
     picture = draw_overlay(grey, seen, Found(None, ("no_hand_found",)), Preprocessing())
     assert picture.ndim == 3
 
@@ -182,7 +182,7 @@ def test_one_label_and_no_region_can_be_drawn():
 def test_the_box_is_drawn_where_it_is():
     grey = np.full((SIDE, SIDE), 0.2, np.float32)
     grey[0, 0] = 0.3
-    seen = Seen(grey, np.zeros((64, 64), np.float32), [])
+    seen = LocalizerOutput(grey, np.zeros((64, 64), np.float32), [])
     nothing = Found(None, ("no_hand_found",))
     boxed = Found(Box(100, 50, 200, 150), (), SCORES)
     without, with_box = (draw_overlay(grey, seen, f, Preprocessing()) for f in (nothing, boxed))

@@ -10,8 +10,7 @@ from bakit.errors import CheckpointError, InputError, VerificationError
 from bakit.export.onnx.regressor import regressor_model
 from bakit.export.onnx.writer import check_profile, serialize
 from bakit.model.checkpoint import SCHEMA_VERSION, Checkpoint, Header
-from bakit.model.regressor import Regressor, load_backbone, regressor_from_weights
-from bakit.model.torchvision_ops import torchvision
+from bakit.model.regressor import Regressor, load_backbone, regressor_from_weights, torchvision
 from bakit.settings import Architecture, Preprocessing, UnrolledSettings
 from bakit.training.callbacks import module_weights
 

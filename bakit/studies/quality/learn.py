@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from bakit.data.labels import Sample, Split
-    from bakit.hand.found import Seen
+    from bakit.hand.found import LocalizerOutput
     from bakit.image.box import Box
     from bakit.quality.limits import HandModel, Status
     from bakit.runtime import Runtime
@@ -185,10 +185,14 @@ class _Eye:
         self._on_step = on_step
         self.scorer: HandScorer | None = None
 
-    def find(self, grey: Grey) -> tuple[Box, Seen] | None:
+    def find(self, grey: Grey) -> tuple[Box, LocalizerOutput] | None:
         """Return the hand's box and what was seen, None without a hand."""
         hand = self._runtime.prepare(grey)
-        return None if hand.box is None or hand.seen is None else (hand.box, hand.seen)
+        return (
+            None
+            if hand.box is None or hand.localizer_output is None
+            else (hand.box, hand.localizer_output)
+        )
 
     def look(self, step: str, pictures: Iterable[Shown], *, thorough: bool = False) -> list[Looked]:
         """Return what is measured on each picture."""

@@ -46,7 +46,7 @@ def look_at(
         thorough: Whether to measure the spread too.
     """
     hand = runtime.prepare(grey)
-    found, seen = hand.found, hand.seen
+    found, seen = hand.found, hand.localizer_output
     if seen is None or found.box is None or found.scores is None:
         return Looked(None)
     age = runtime.regress(hand.pixels, male=male)
