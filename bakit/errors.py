@@ -69,3 +69,8 @@ class MissingProgramError(MissingBackendError):
 
     def __init__(self, need: str, command: str) -> None:
         BakitError.__init__(self, f"{need}: {command}")
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error of another library, its type if it has no message."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bakit import __version__
-from bakit.backends.coreml_library import coremltools
+from bakit.backends.coreml_library import MODEL, coremltools
+from bakit.backends.coreml_library import WEIGHTS as WEIGHTS_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-MODEL = "Data/com.apple.CoreML/model.mlmodel"
-WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
+WEIGHTS = f"{WEIGHTS_FOLDER}/weight.bin"
 PACKAGE_MANIFEST = "Manifest.json"
 _SPACE = uuid.UUID("6f0f2a39-5a6e-5c1e-9d0b-8f5c2f0b7a11")
 

@@ -1,4 +1,4 @@
-"""Core ML itself, on a Mac. Not verified on Apple hardware: no such machine has run it yet."""
+"""Core ML on a Mac. Not yet run on Apple hardware."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bakit.backends import coreml_remote
-from bakit.backends.coreml_library import coremltools
-from bakit.errors import BundleError, InputError
+from bakit.backends.coreml_library import coremltools, package_of
+from bakit.errors import BundleError, InputError, first_line
 from bakit.session import Closing
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ COMPUTE_UNITS = {
     "cpu-gpu": "CPU_AND_GPU",
     "cpu-ne": "CPU_AND_NE",
 }
-"""What Core ML may compute on, by the words of the environment variable below."""
+"""``coremltools.ComputeUnit`` by the values of the environment variable ``VARIABLE``."""
+
 VARIABLE = "BAKIT_COREML_COMPUTE_UNITS"
-_PACKAGE_DEPTH = 2
 
 
 class CoreMlSession(Closing):
@@ -35,10 +35,10 @@ class CoreMlSession(Closing):
     Args:
         package: The ``.mlpackage``.
         dtypes: Dtype of each output.
-        units: What Core ML may compute on, a key of ``COMPUTE_UNITS``.
+        units: Compute units, a key of ``COMPUTE_UNITS``.
 
     Attributes:
-        provider: ``coreml-`` and the units that Core ML may use; it alone knows which it used.
+        provider: ``coreml-`` and the allowed units; Core ML does not report which it used.
 
     Raises:
         BundleError: If Core ML cannot load it.
@@ -51,8 +51,7 @@ class CoreMlSession(Closing):
         try:
             self._model: Any = coremltools.models.MLModel(str(package), compute_units=allowed)
         except Exception as error:  # Core ML's errors come as plain RuntimeErrors
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            message = f"{package}: Core ML cannot load it: {reason}"
+            message = f"{package}: Core ML cannot load it: {first_line(error)}"
             raise BundleError(message) from error
 
     def run(self, feeds: Tensors) -> Tensors:
@@ -66,10 +65,10 @@ class CoreMlSession(Closing):
 
 
 def compute_units() -> str:
-    """Return the units that the environment asks for; all without a word.
+    """Return the compute units that ``VARIABLE`` names, ``all`` by default.
 
     Raises:
-        InputError: If there are no such units.
+        InputError: If the value is unknown.
     """
     units = os.environ.get(VARIABLE, "all")
     if units not in COMPUTE_UNITS:
@@ -79,16 +78,16 @@ def compute_units() -> str:
 
 
 def open_session(path: Path, artifact: Artifact, threads: int | None) -> Session:
-    """Open the package that the model file at ``path`` lies in; Core ML decides on its threads.
+    """Open the package that contains the model file at ``path``; Core ML chooses its threads.
 
     Raises:
-        InputError: If the environment asks for units or a device that there are not.
+        InputError: If an environment variable names unknown compute units or an unknown device.
         MissingProgramError: If the device cannot be used.
         BundleError: If Core ML cannot load it.
     """
     del threads
     dtypes = {spec.name: spec.dtype for spec in artifact.outputs}
-    package, units = path.parents[_PACKAGE_DEPTH], compute_units()
+    package, units = package_of(path), compute_units()
     kind = coreml_remote.device_kind()
     if kind:
         allowed = coremltools.ComputeUnit[COMPUTE_UNITS[units]]

@@ -1,7 +1,7 @@
-"""Core ML on an iPhone or iPad at this Mac, through coremltools.
+"""Core ML on an iPhone or iPad that is connected to this Mac. Not yet run on such a device.
 
-Not verified: no such device has run it yet. coremltools builds a small app with Xcode, puts it on
-the device and talks to it; it calls that experimental.
+coremltools builds a small app with Xcode, installs it on the device and sends it the inputs;
+coremltools calls that experimental.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from bakit.backends.coreml_library import remote_parts
-from bakit.errors import BundleError, InputError, MissingProgramError
+from bakit.backends.coreml_library import WEIGHTS, remote_parts
+from bakit.errors import BundleError, InputError, MissingProgramError, first_line
 from bakit.session import Closing
 
 if TYPE_CHECKING:
@@ -28,18 +28,17 @@ if TYPE_CHECKING:
 VARIABLE = "BAKIT_COREML_DEVICE"
 TEAM = "BAKIT_COREML_TEAM"
 KINDS = ("iphone", "ipad")
-_WEIGHTS = "Data/com.apple.CoreML/weights"
 
 
-class _Line(NamedTuple):
-    """The device, with the app on it, and what its answers are waited for in."""
+class _Connection(NamedTuple):
+    """The device with the app, and the event loop of its answers."""
 
     device: Any
     loop: asyncio.AbstractEventLoop
     lock: threading.Lock
 
     def wait(self, task: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401  # coremltools has no types
-        """Return what a task gives; two models share the device."""
+        """Return the result of a task; two models share the device."""
         with self.lock:
             return self.loop.run_until_complete(task)
 
@@ -50,47 +49,47 @@ class RemoteSession(Closing):
     Args:
         package: The ``.mlpackage``.
         dtypes: Dtype of each output.
-        units: What Core ML may compute on, a ``coremltools.ComputeUnit``.
-        kind: Which device, one of ``KINDS``.
+        units: A ``coremltools.ComputeUnit``.
+        kind: The device, one of ``KINDS``.
 
     Raises:
-        MissingProgramError: If no such device is there, or the app cannot be put on it.
+        MissingProgramError: If no such device is connected, or the app cannot be installed.
         BundleError: If the device cannot load the model.
     """
 
     def __init__(self, package: Path, dtypes: dict[str, str], units: Any, kind: str) -> None:  # noqa: ANN401
         self._dtypes = dtypes
-        self._line = _connect(kind, os.environ.get(TEAM, ""))
+        self._connection = _connect(kind, os.environ.get(TEAM, ""))
         self.provider = f"coreml-{kind}"
         model = remote_parts()[0]
         try:
             self._model = model.from_spec_or_path(
                 spec_or_path=str(package),
-                weights_dir=str(package / _WEIGHTS),
+                weights_dir=str(package / WEIGHTS),
                 compute_units=units,
-                device=self._line.device,
+                device=self._connection.device,
             )
-            self._line.wait(self._model.load())
+            self._connection.wait(self._model.load())
         except Exception as error:  # the device's, Xcode's and coremltools' have no common base
-            message = f"{package}: the {kind} cannot load it: {_first_line(error)}"
+            message = f"{package}: the {kind} cannot load it: {first_line(error)}"
             raise BundleError(message) from error
 
     def run(self, feeds: Tensors) -> Tensors:
         """Run one inference: input names to arrays, output names to arrays."""
         inputs = {name: np.asarray(value) for name, value in feeds.items()}
-        results = self._line.wait(self._model.predict(inputs))
+        results = self._connection.wait(self._model.predict(inputs))
         return {name: np.asarray(results[name], dtype) for name, dtype in self._dtypes.items()}
 
     def close(self) -> None:
         """Free the model on the device."""
-        self._line.wait(self._model.unload())
+        self._connection.wait(self._model.unload())
 
 
 def device_kind() -> str:
-    """Return which device the environment asks for; empty for this Mac itself.
+    """Return the device that ``VARIABLE`` names; empty for this Mac itself.
 
     Raises:
-        InputError: If it is none that can be used.
+        InputError: If the value is unknown.
     """
     kind = os.environ.get(VARIABLE, "")
     if kind and kind not in KINDS:
@@ -100,8 +99,8 @@ def device_kind() -> str:
 
 
 @lru_cache(maxsize=1)
-def _connect(kind: str, team: str) -> _Line:
-    """Put the app on the first such device; once a process, since Xcode takes minutes for it."""
+def _connect(kind: str, team: str) -> _Connection:
+    """Install the app on the first such device, once in a process: Xcode takes minutes."""
     _, credentials, devices, kinds = remote_parts()
     loop = asyncio.new_event_loop()
     atexit.register(loop.close)
@@ -113,15 +112,11 @@ def _connect(kind: str, team: str) -> _Line:
             for device in there[:1]
         ]
     except Exception as error:  # see above
-        need = f"the {kind} cannot be used: {_first_line(error)}"
+        need = f"the {kind} cannot be used: {first_line(error)}"
         remedy = f"install Xcode, and set {TEAM} to the developer team that signs its app"
         raise MissingProgramError(need, remedy) from error
     if not ready:
         need = f"no {kind} is connected"
         remedy = "plug it in, unlock it, trust this Mac and switch on its Developer Mode"
         raise MissingProgramError(need, remedy)
-    return _Line(ready[0], loop, threading.Lock())
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return _Connection(ready[0], loop, threading.Lock())

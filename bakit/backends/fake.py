@@ -1,8 +1,8 @@
 """A target without a model, for tests of code that embeds bakit: no library, no waiting.
 
-Its localizer labels every pixel brighter than the image's mean as 1, and is as certain of it in a
-student's place. Its regressor says the age that its file holds plus the image's mean grey and the
-sex, so that outputs follow their inputs.
+Its localizer labels every pixel brighter than the image's mean as 1; as a student it gives these
+pixels the probability 1. Its regressor returns the age in its file plus the image's mean grey and
+the sex, so outputs depend on inputs.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ FAKE = Target(
 
 
 class FakeSession(Closing):
-    """Answers by arithmetic.
+    """A model made of arithmetic.
 
     Args:
         role: ``localizer`` or ``regressor``.
-        age_months: The age to say for a black image of a girl.
-        place: The localizer's output: ``labels`` (int32) or ``hand`` (float32).
+        age_months: Age of a black image of a girl.
+        place: Name of the localizer's output: ``labels`` (int32) or ``hand`` (float32).
     """
 
     provider = "fake"
@@ -76,7 +76,7 @@ class FakeSession(Closing):
         return {"age_months": np.array([[age]], np.float32)}
 
     def close(self) -> None:
-        """Remember that it was closed."""
+        """Set ``closed``."""
         self.closed = True
 
 
