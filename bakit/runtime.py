@@ -161,7 +161,8 @@ class Runtime(Closing):
         age = None
         if quality.status != "reject" or allow_rejected:
             age = self.regress(pixels, male=male)
-            measures |= self._judge.age_measures(age, self.without_image(male=male))
+            if self.bundle.manifest.quality is not None:
+                measures |= self._judge.age_measures(age, self.without_image(male=male))
             if thorough and found.box is not None:
                 measures["spread_months"] = self.spread(
                     film.grey, found.box, pixels, age, male=male, inverted=found.inverted

@@ -15,7 +15,7 @@ from bakit.export.onnx.localizer import open_localizer
 from bakit.export.onnx.regressor import regressor_model
 from bakit.hand.prepare import prepare
 from bakit.image.read import decode
-from bakit.session import regressor_inputs
+from bakit.session import regressor_specs
 from bakit.settings import Ranges
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def statistics_of(
     on_done: Callable[[int], None] = lambda _: None,
 ) -> Statistics:
     """Look at the activations of a float graph of the checkpoint."""
-    inputs = regressor_inputs(checkpoint.header.architecture, checkpoint.header.preprocessing)
+    inputs, _ = regressor_specs(checkpoint.header.architecture, checkpoint.header.preprocessing)
     return gather(observed_model(model), [spec.name for spec in inputs], calibration, on_done)
 
 

@@ -1,4 +1,4 @@
-"""Export for Core ML: our graphs as ``.mlpackage`` folders for iOS 17 and macOS 14."""
+"""Export for Core ML: the graphs as ``.mlpackage`` folders for iOS 17 and macOS 14."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ UNVERIFIED = "unverified on Apple hardware; verify on a Mac: bakit verify BUNDLE
 def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequence[Artifact]:
     """Write ``regressor.mlpackage`` and ``localizer.mlpackage``.
 
-    The localizer stays float32: its threshold decides on single pixels, and it is small.
+    The localizer stays float32: it is small, and its threshold decides on single pixels.
 
     * FP16: weights and arithmetic of the regressor are float16, its last layer float32.
-    * INT8: weights INT8 per output channel, activations INT8 around zero per tensor, what lies
-      between them float16.
-    * INT8 weights: the same weights without ranges, the arithmetic float16.
+    * INT8: weights INT8 per output channel, activations INT8 around zero per tensor, everything
+      else float16.
+    * INT8 weights: the same weights, no ranges, float16 arithmetic.
 
     Raises:
-        CheckpointError: If INT8 is asked for and the ranges are another model's.
-        UnsupportedTargetError: If a graph has an operator that is not translated.
+        CheckpointError: If the request is for INT8 with another model's ranges.
+        UnsupportedTargetError: If the translation of an operator is not implemented.
     """
     header = checkpoint.header
     regressor = regressor_model(checkpoint)

@@ -1,4 +1,4 @@
-"""A Core ML program written as an ``.mlpackage``, the same bytes for the same program."""
+"""Write a Core ML program as an ``.mlpackage``, the same bytes for the same program."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def convert(program: Any, *, half: bool) -> Any:  # coremltools has no types
 
     Args:
         program: A ``coremltools`` program.
-        half: Whether it is computed in float16. What makes months of the last features stays
-            float32: between 128 and 256 months a float16 is a multiple of an eighth of a month.
+        half: Whether the arithmetic is float16. The last layer stays float32: between 128 and 256
+            months, float16 has steps of 1/8 month.
     """
     precision = coremltools.precision.FLOAT32
     if half:
         precision = coremltools.transform.FP16ComputePrecision(
             op_selector=lambda op: not op.name.startswith("age_months")
         )
-    # It draws a progress bar for each of its pipelines, and leaves a folder to the collector.
+    # It draws progress bars, and leaves a temporary folder to the garbage collector.
     with redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         return coremltools.convert(
@@ -56,16 +56,16 @@ def write_package(
     features: Mapping[str, str],
     metadata: Mapping[str, str],
 ) -> tuple[str, ...]:
-    """Write a model as an ``.mlpackage`` and return its files, the one to open first.
+    """Write a model of ``convert`` as an ``.mlpackage``; return its files, the one to open first.
 
-    Core ML's own writer draws random identifiers and notes the date: here they follow from names.
+    Core ML's own writer adds random identifiers and the date; here they follow from names.
 
     Args:
-        model: What ``convert`` returned.
+        model: The model.
         package: The folder to write.
-        description: What the model does, for whoever opens it in Xcode.
-        features: What each input and output holds, by name.
-        metadata: Further facts, by name.
+        description: Description of the model, shown in Xcode.
+        features: Description of each input and output, by name.
+        metadata: Further entries, by name.
     """
     spec = model.get_spec()
     about = spec.description.metadata
@@ -79,13 +79,10 @@ def write_package(
     (package / WEIGHTS).parent.mkdir(parents=True)
     (package / MODEL).write_bytes(spec.SerializeToString(deterministic=True))
     shutil.copyfile(Path(model.weights_dir) / "weight.bin", package / WEIGHTS)
-    entries, root = {}, ""
-    for path, name in ((MODEL, "Model Specification"), (WEIGHTS, "Model Weights")):
+    entries = {}
+    for path, name in ((MODEL, "Model Specification"), (WEIGHTS_FOLDER, "Model Weights")):
         inside = path.removeprefix("Data/")
-        inside = inside if path == MODEL else inside.removesuffix("/weight.bin")
-        key = str(uuid.uuid5(_SPACE, inside)).upper()
-        root = root or key
-        entries[key] = {
+        entries[str(uuid.uuid5(_SPACE, inside)).upper()] = {
             "author": "com.apple.CoreML",
             "description": f"CoreML {name}",
             "name": Path(inside).name,
@@ -94,7 +91,7 @@ def write_package(
     content = {
         "fileFormatVersion": "1.0.0",
         "itemInfoEntries": entries,
-        "rootModelIdentifier": root,
+        "rootModelIdentifier": next(iter(entries)),
     }
     (package / PACKAGE_MANIFEST).write_text(json.dumps(content, indent=4, sort_keys=True) + "\n")
     return MODEL, PACKAGE_MANIFEST, WEIGHTS

@@ -15,13 +15,7 @@ import numpy as np
 from bakit.bundle import Artifact
 from bakit.errors import BundleError
 from bakit.files import sha256
-from bakit.session import (
-    Closing,
-    localizer_inputs,
-    localizer_outputs,
-    regressor_inputs,
-    regressor_outputs,
-)
+from bakit.session import Closing, localizer_specs, regressor_specs
 from bakit.settings import Precision
 from bakit.targets import Target
 
@@ -31,7 +25,7 @@ if TYPE_CHECKING:
 
     from bakit.bundle import Role
     from bakit.model.checkpoint import Checkpoint
-    from bakit.session import Tensors, TensorSpec
+    from bakit.session import Specs, Tensors
     from bakit.targets import ExportRequest
 
 FAKE = Target(
@@ -96,12 +90,9 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
     del request
     header = checkpoint.header
     data = json.dumps({"age_months": header.mean_months}).encode()
-    specs: dict[Role, tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]] = {
-        "localizer": (localizer_inputs(header.localizer), localizer_outputs(header.localizer)),
-        "regressor": (
-            regressor_inputs(header.architecture, header.preprocessing),
-            regressor_outputs(),
-        ),
+    specs: dict[Role, Specs] = {
+        "localizer": localizer_specs(header.localizer),
+        "regressor": regressor_specs(header.architecture, header.preprocessing),
     }
     artifacts = []
     for role, (inputs, outputs) in specs.items():
