@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from bakit.bundle import Build
 from bakit.errors import MissingBackendError, UnsupportedTargetError
 from bakit.export.artifact import artifact
-from bakit.export.check.builds import check_builds
+from bakit.export.check.judge import check_builds
 from bakit.export.onnx.equalize import equalize
 from bakit.export.onnx.float16 import half_model
 from bakit.export.onnx.int8 import (

@@ -15,7 +15,7 @@ from bakit.bundle import Build, seal
 from bakit.cli import main
 from bakit.errors import VerificationError
 from bakit.export.check import PROFILES, RULES, check_model
-from bakit.export.check.builds import check_builds, is_for
+from bakit.export.check.judge import check_builds
 from bakit.export.check.run import check_paths
 from bakit.export.onnx.localizer import localizer_model
 from bakit.export.onnx.regressor import regressor_model
@@ -187,7 +187,7 @@ def test_an_export_refuses_a_graph_that_a_device_would_refuse():
 )
 def test_which_build_is_for_which_profile(first, below, profiles):
     build = Build("g.onnx", first, below)
-    assert {name for name, profile in PROFILES.items() if is_for(build, profile)} == profiles
+    assert {name for name, profile in PROFILES.items() if profile.uses(build)} == profiles
 
 
 # NVIDIA's compiler

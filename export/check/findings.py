@@ -1,4 +1,4 @@
-"""What the judge says, and every rule that it judges by."""
+"""The findings of a check, and every rule."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ Severity = Literal["error", "warning"]
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that stands against a graph.
+    """A broken rule.
 
     Attributes:
-        severity: ``error``: it will be refused, or compute something else. ``warning``: it works,
-            with a loss or at a risk.
+        severity: ``error``: TensorRT rejects the graph or computes something else. ``warning``: it
+            works, with a loss or a risk.
         rule: A key of ``RULES``.
-        graph: Where in the file: ``main``, or the way down into a body, such as
-            ``main/Loop(steps)/body``. Empty if it is about the whole file.
-        node: Name of the node, or of the tensor where it is about a tensor; empty likewise.
+        graph: Place in the file: ``main``, or the path of a body, such as
+            ``main/Loop(steps)/body``. Empty for the whole file.
+        node: Name of the node or tensor; empty for the whole file.
         operator: The node's operator; empty for tensors and files.
-        message: What is wrong.
-        remedy: What to do.
+        message: The problem.
+        remedy: How to fix it.
     """
 
     severity: Severity
@@ -34,13 +34,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Rule(NamedTuple):
-    """A rule.
-
-    Attributes:
-        severity: How bad it is to break it, unless a profile says otherwise.
-        text: What it asks for.
-        remedy: What to do about a finding.
-    """
+    """A rule: its severity unless a profile changes it, its text, and how to fix a finding."""
 
     severity: Severity
     text: str

@@ -179,7 +179,7 @@ class TileEmitter:
         return self.padded(value, axis, by, others=-1)
 
     def padded(self, value: str, axis: int, side: int, others: int = 0) -> str:
-        """Pad with a zero tile before (``side`` 1) or behind (-1), and ``others`` at the other end."""
+        """Pad with a zero tile before (``side`` 1) or behind (-1), ``others`` at the other end."""
         pads = [0] * 8
         near, far = (axis, axis + 4) if side > 0 else (axis + 4, axis)
         pads[near], pads[far] = 1, others
