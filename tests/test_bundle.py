@@ -88,7 +88,7 @@ def test_a_manifest_of_version_1_has_the_unrolled_localizer(edit):
 
 def test_a_newer_manifest_says_what_to_do(refused, edit):
     line = refused("inspect", edit(schema_version=99, mystery=1))
-    assert "schema version 99 is newer than this bakit's 3; upgrade with pip" in line
+    assert "schema version 99 is newer than this bakit's 4; upgrade with pip" in line
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from bakit.backends.coreml_library import Function, Program, coremltools
 from bakit.backends.mil_operators import OPERATORS
 from bakit.backends.ort import OrtSession
 from bakit.errors import BundleError, InputError, MissingProgramError, UnsupportedTargetError
+from bakit.export.coreml import convert, write_package
 from bakit.export.coreml_graph import program
-from bakit.export.coreml_writer import convert, write_package
 from bakit.export.onnx.localizer import localizer_model
 from bakit.export.onnx.writer import GraphWriter, make_model, serialize
 from bakit.hand.unrolled import initial_weights

@@ -1,4 +1,4 @@
-"""The localizers that come with the package: settings and weights of each method."""
+"""Settings and weights of a localizer: the shipped ones, and files of ``bakit distill``."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _KEY = "bakit-localizer"
 
 
 class Localizer(NamedTuple):
-    """What finds the hand.
+    """Settings and weights of a localizer.
 
     Attributes:
         settings: Method and its numbers.
-        weights: float32 arrays by name: initial ones of the methods that learn on the image.
-        origin: Where the weights come from, in words.
+        weights: float32 arrays by name; initial ones of the unrolled localizer.
+        origin: Description of the weights' origin.
     """
 
     settings: LocalizerSettings
@@ -49,7 +49,7 @@ class Localizer(NamedTuple):
 
 
 def method_of(settings: LocalizerSettings) -> str:
-    """Return the name of the method that settings are of."""
+    """Return the name of the method of some settings."""
     return str(type(settings).__struct_config__.tag)
 
 
@@ -61,7 +61,7 @@ def weight_shapes(settings: LocalizerSettings) -> dict[str, tuple[int, ...]]:
 
 
 def fits(settings: LocalizerSettings, weights: Weights) -> bool:
-    """Return whether weights are those of a localizer with these settings."""
+    """Return whether the weights' names and shapes are those of a localizer with these settings."""
     return {name: value.shape for name, value in weights.items()} == weight_shapes(settings)
 
 
@@ -72,9 +72,9 @@ def get_localizer(source: str) -> Localizer:
         source: ``student``, ``unrolled``, or a ``.safetensors`` file.
 
     Raises:
-        InputError: If there is no such method.
-        CheckpointError: If the file is missing, damaged or something else.
-        MissingBackendError: If safetensors is not installed and weights have to be read.
+        InputError: If the method is unknown.
+        CheckpointError: If the file is missing, damaged or not a localizer.
+        MissingBackendError: If safetensors is not installed and a file has to be read.
     """
     if source == "unrolled":
         settings = UnrolledSettings()
@@ -88,7 +88,7 @@ def get_localizer(source: str) -> Localizer:
 
 
 class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What stands in the header of a localizer's file."""
+    """JSON document in the header of a localizer's file."""
 
     settings: LocalizerSettings
     origin: str
@@ -98,7 +98,7 @@ def read_localizer(path: Path) -> Localizer:
     """Read a localizer's file.
 
     Raises:
-        CheckpointError: If it is missing, damaged or something else.
+        CheckpointError: If it is missing, damaged or not a localizer.
         MissingBackendError: If safetensors is not installed.
     """
     try:
@@ -110,10 +110,10 @@ def read_localizer(path: Path) -> Localizer:
         with safe_open(path, "numpy") as file:
             document = (file.metadata() or {}).get(_KEY)
             types = {name: file.get_slice(name).get_dtype() for name in sorted(file.keys())}
-            # NumPy lacks some of the others.
+            # NumPy does not support some other types.
             weights = {name: file.get_tensor(name) for name in types if types[name] == "F32"}
     except (OSError, SafetensorError) as error:
-        message = f"{path}: no localizer there ({error})"
+        message = f"{path}: the localizer cannot be read ({error})"
         raise CheckpointError(message) from error
     if document is None:
         message = f"{path}: a .safetensors file, but not a localizer; bakit distill writes one"
@@ -131,7 +131,7 @@ def read_localizer(path: Path) -> Localizer:
         raise CheckpointError(message)
     for name, value in weights.items():
         if not np.isfinite(value).all():
-            message = f"{path}: tensor {name!r} holds NaN or infinite values"
+            message = f"{path}: tensor {name!r} contains NaN or infinite values"
             raise CheckpointError(message)
     return Localizer(header.settings, weights, header.origin)
 
