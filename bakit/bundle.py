@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from bakit.errors import BundleError
-from bakit.files import decode_versioned, sha256
+from bakit.files import sha256
 from bakit.image.box import Box
 from bakit.model.intervals import Intervals
 from bakit.quality.limits import QualityLimits
@@ -22,6 +22,7 @@ from bakit.settings import (
     Precision,
     Preprocessing,
     SplitRecord,
+    decode_versioned,
     with_method,
 )
 from bakit.signature import check_signature

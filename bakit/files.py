@@ -1,4 +1,4 @@
-"""Files and folders that are written completely or not at all, and documents with a version."""
+"""Files and folders that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -11,18 +11,12 @@ import tempfile
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import msgspec
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from _typeshed import ReadableBuffer
-
-    from bakit.errors import BakitError
-
-Document = TypeVar("Document", bound=msgspec.Struct)
 
 _HERE = -100  # AT_FDCWD: relative paths start in the working folder
 
@@ -42,37 +36,6 @@ def file_sha256(path: Path) -> str:
 def _file_sha256(path: Path, size: int, mtime_ns: int) -> str:
     del size, mtime_ns  # they tell one state of the file from another
     return sha256(path.read_bytes())
-
-
-def decode_versioned(
-    data: bytes | str,
-    kind: type[Document],
-    newest: int,
-    fail: Callable[[str], BakitError],
-    expected: str,
-    upgrade: Callable[[dict[str, Any]], dict[str, Any]] = dict,
-) -> Document:
-    """Decode a JSON document with a ``schema_version``.
-
-    Args:
-        data: The document.
-        kind: Its type.
-        newest: Newest version that this bakit reads.
-        fail: Returns the error for a message.
-        expected: Message for a document of another kind.
-        upgrade: Turns an older document into one of the newest version.
-    """
-    try:
-        content = msgspec.json.decode(data)
-        version = content.get("schema_version")
-        if isinstance(version, int) and version > newest:
-            message = f"schema version {version} is newer than this bakit's {newest}; upgrade with "
-            message += "pip install -U bakit"
-            raise fail(message)
-        return msgspec.convert(upgrade(content), kind)
-    except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError) as error:
-        message = f"{expected} ({error})"
-        raise fail(message) from error
 
 
 def write_file(path: Path, data: bytes) -> None:

@@ -6,10 +6,10 @@ import logging
 import platform
 import time
 from contextlib import ExitStack
-from itertools import pairwise, repeat
+from itertools import pairwise, repeat, zip_longest
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import msgspec
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 __all__ = ["STAGES", "Localization", "Prediction", "Quality", "Runtime", "Sex"]
 
 STAGES = ("decode", "localize", "preprocess", "quality", "regress", "total")
-
-_END = object()
 
 _LOG = logging.getLogger(__name__)
 _LOG.addHandler(logging.NullHandler())
@@ -203,7 +201,6 @@ class Runtime(Closing):
         Raises:
             InputError: If ``threads`` is below 1, or there are more or fewer sexes than images.
         """
-        one_for_all = sexes is None or isinstance(sexes, str)
 
         def predict(pair: tuple[Image, Sex | None]) -> Prediction | BakitError:
             try:
@@ -211,19 +208,7 @@ class Runtime(Closing):
             except BakitError as error:
                 return error
 
-        def pairs() -> Iterator[tuple[Image, Sex | None]]:
-            those: Iterator[object] = repeat(sexes) if one_for_all else iter(sexes)  # type: ignore[arg-type]
-            for image in images:
-                sex = next(those, _END)
-                if sex is _END:
-                    message = "there are fewer sexes than images"
-                    raise InputError(message)
-                yield image, sex  # type: ignore[misc]
-            if not one_for_all and next(those, _END) is not _END:
-                message = "there are more sexes than images"
-                raise InputError(message)
-
-        return in_threads(predict, pairs(), threads)
+        return in_threads(predict, _pairs(images, sexes), threads)
 
     def warm_up(self) -> float:
         """Run the models once and return the time in ms.
@@ -334,6 +319,21 @@ class Runtime(Closing):
     def close(self) -> None:
         """Free the models."""
         self._stack.close()
+
+
+def _pairs(
+    images: Iterable[Image], sexes: Iterable[Sex | None] | Sex | None
+) -> Iterator[tuple[Image, Sex | None]]:
+    """Yield each image with its sex; read an image only when it is needed."""
+    if sexes is None or isinstance(sexes, str):
+        yield from zip(images, repeat(sexes))
+        return
+    missing: Any = object()
+    for image, sex in zip_longest(images, sexes, fillvalue=missing):
+        if image is missing or sex is missing:
+            message = f"there are {'more' if image is missing else 'fewer'} sexes than images"
+            raise InputError(message)
+        yield image, sex
 
 
 def _versions(backend: object) -> dict[str, str]:

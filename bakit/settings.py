@@ -1,11 +1,18 @@
-"""Parameters that are stored in the checkpoint and in every manifest."""
+"""Parameters in checkpoints and manifests, and how these documents are decoded."""
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bakit.errors import BakitError
+
+Document = TypeVar("Document", bound=msgspec.Struct)
 
 LocalizerForm: TypeAlias = Literal["loop", "unrolled", "winograd"]
 """SGD steps as one ONNX Loop, as separate nodes for each step, or as a Loop with fewer products."""
@@ -214,3 +221,34 @@ def with_method(document: dict[str, Any]) -> dict[str, Any]:
     if document.get("schema_version") != 1 or not isinstance(localizer, dict):
         return document
     return document | {"schema_version": 2, "localizer": {"method": "unrolled"} | localizer}
+
+
+def decode_versioned(
+    data: bytes | str,
+    kind: type[Document],
+    newest: int,
+    fail: Callable[[str], BakitError],
+    expected: str,
+    upgrade: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> Document:
+    """Decode a JSON document with a ``schema_version``.
+
+    Args:
+        data: The document.
+        kind: Its type.
+        newest: Newest version that this bakit reads.
+        fail: Returns the error for a message.
+        expected: Message for a document of another kind.
+        upgrade: Turns an older document into one of the newest version.
+    """
+    try:
+        content = msgspec.json.decode(data)
+        version = content.get("schema_version")
+        if isinstance(version, int) and version > newest:
+            message = f"schema version {version} is newer than this bakit's {newest}; upgrade with "
+            message += "pip install -U bakit"
+            raise fail(message)
+        return msgspec.convert(upgrade(content), kind)
+    except (msgspec.MsgspecError, AttributeError, UnicodeDecodeError) as error:
+        message = f"{expected} ({error})"
+        raise fail(message) from error

@@ -85,13 +85,10 @@ def export_all(
 def with_localizer(
     checkpoint: Checkpoint, source: str | None, numbers: Mapping[str, float]
 ) -> Checkpoint:
-    """Return a checkpoint with another localizer.
+    """Return a checkpoint with another localizer, or with other settings of its own.
 
-    Args:
-        checkpoint: The checkpoint.
-        source: Method or file; the checkpoint's own localizer when None.
-        numbers: Settings to change, by name. If they change the weights' shapes, new initial
-            weights are drawn.
+    ``source`` is a method or file. If ``numbers`` changes the weights' shapes, new initial weights
+    are drawn.
 
     Raises:
         InputError: If the localizer has no such settings.

@@ -97,12 +97,9 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
 
 
 def convert(program: Any, *, half: bool) -> Any:  # coremltools has no types
-    """Return a MIL program as a Core ML model for iOS 17 and macOS 14.
+    """Return a MIL program as a Core ML model, computed in float16 if ``half``.
 
-    Args:
-        program: A ``coremltools`` program.
-        half: Whether the arithmetic is float16. The last layer stays float32: between 128 and 256
-            months, float16 has steps of 1/8 month.
+    The last layer stays float32: between 128 and 256 months, float16 has steps of 1/8 month.
     """
     precision = coremltools.precision.FLOAT32
     if half:
@@ -131,14 +128,8 @@ def write_package(
 ) -> tuple[str, ...]:
     """Write a model of ``convert`` as an ``.mlpackage``; return its files, the one to open first.
 
-    Core ML's own writer adds random identifiers and the date; here they follow from names.
-
-    Args:
-        model: The model.
-        package: The folder to write.
-        description: Description of the model, shown in Xcode.
-        features: Description of each input and output, by name.
-        metadata: Further entries, by name.
+    Core ML's own writer adds random identifiers and the date; here they follow from names. Xcode
+    shows the descriptions of the model and of its features, the inputs and outputs.
     """
     spec = model.get_spec()
     about = spec.description.metadata

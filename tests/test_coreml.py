@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("coremltools")
 
-from bakit.backends import coreml, coreml_remote, mil
+from bakit.backends import coreml, mil
 from bakit.backends.coreml_library import Builder as mb  # noqa: N813  # coremltools' own name
 from bakit.backends.coreml_library import Function, Program, coremltools
 from bakit.backends.mil_operators import OPERATORS
@@ -221,7 +221,7 @@ def test_the_table_knows_the_stand_in():
 @pytest.fixture
 def remote(monkeypatch):
     """What was asked of coremltools; ``devices`` are those that are connected."""
-    model, credentials, device, kinds = coreml_remote.remote_parts()
+    model, credentials, device, kinds = coreml.remote_parts()
     asked = SimpleNamespace(devices=["phone"], signed=[], loaded=[], unloaded=0, fails=None)
 
     class Phone:
@@ -255,14 +255,14 @@ def remote(monkeypatch):
             inspect.signature(model.predict).bind(self, inputs, None)
             return {"age_months": np.array([[96.0]])}
 
-    monkeypatch.setattr(coreml_remote, "remote_parts", lambda: (Model, credentials, Devices, kinds))
-    monkeypatch.setenv(coreml_remote.VARIABLE, "iphone")
-    monkeypatch.setenv(coreml_remote.TEAM, "TEAM")
-    coreml_remote._connect.cache_clear()
+    monkeypatch.setattr(coreml, "remote_parts", lambda: (Model, credentials, Devices, kinds))
+    monkeypatch.setenv(coreml.DEVICE, "iphone")
+    monkeypatch.setenv(coreml.TEAM, "TEAM")
+    coreml._connect.cache_clear()
     loops = []
-    monkeypatch.setattr(coreml_remote.atexit, "register", lambda close: loops.append(close))
+    monkeypatch.setattr(coreml.atexit, "register", lambda close: loops.append(close))
     yield asked
-    coreml_remote._connect.cache_clear()
+    coreml._connect.cache_clear()
     for close in loops:
         close()
 
@@ -297,6 +297,6 @@ def test_no_iphone_or_one_that_cannot_be_used(exported, remote):
 
 
 def test_a_device_that_there_is_not(monkeypatch):
-    monkeypatch.setenv(coreml_remote.VARIABLE, "watch")
+    monkeypatch.setenv(coreml.DEVICE, "watch")
     with pytest.raises(InputError, match="use iphone or ipad"):
-        coreml_remote.device_kind()
+        coreml.device_kind()

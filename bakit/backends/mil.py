@@ -31,11 +31,7 @@ PROVIDER = "coreml-reference-numpy"
 
 
 class MilSession(Closing):
-    """A Core ML program, opened in numpy.
-
-    Args:
-        package: The ``.mlpackage``.
-        dtypes: Dtype of each output.
+    """The program of an ``.mlpackage``, opened in numpy, with its outputs' dtypes.
 
     Raises:
         BundleError: If it cannot be read, or an operator is not implemented here.

@@ -112,9 +112,6 @@ def int8_share(compiled: Any) -> float:  # noqa: ANN401  # OpenVINO has no types
 
     It is read from the graph that will be executed on this machine, not from the file.
     Convolutions and matrix products are counted.
-
-    Args:
-        compiled: An ``openvino.CompiledModel`` of the CPU.
     """
     total = int8 = 0
     for node in compiled.get_runtime_model().get_ordered_ops():

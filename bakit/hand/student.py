@@ -72,16 +72,7 @@ def weight_shapes(settings: StudentSettings) -> dict[str, tuple[int, ...]]:
 
 
 def run(operations: Operations[Maps], image: Maps, settings: StudentSettings) -> Maps:
-    """Compute the probability of the hand for every pixel.
-
-    Args:
-        operations: The runtime's operations.
-        image: ``(N, 1, S, S)`` in 0..1, the working image.
-        settings: Widths of the levels.
-
-    Returns:
-        ``(N, 1, S, S)`` probabilities.
-    """
+    """Compute the probability of the hand for every pixel of ``(N, 1, S, S)`` working images."""
     known = layers(settings)
     maps = operations.convolution(image, known["enter"])
     shortcuts = [maps]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -14,9 +14,13 @@ from bakit.hand import student, unrolled
 from bakit.settings import METHODS, LocalizerSettings, StudentSettings, UnrolledSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
     from bakit.types import Weights
 
-
+_DTYPES = {"F32": np.float32, "F16": np.float16, "U8": np.uint8}
 FOLDER = Path(__file__).parents[1] / "weights"
 _KEY = "bakit-localizer"
 
@@ -66,10 +70,7 @@ def fits(settings: LocalizerSettings, weights: Weights) -> bool:
 
 
 def get_localizer(source: str) -> Localizer:
-    """Return a localizer by the name of its method, or from a file that ``bakit distill`` wrote.
-
-    Args:
-        source: ``student``, ``unrolled``, or a ``.safetensors`` file.
+    """Return a localizer by its method, or from a ``.safetensors`` file of ``bakit distill``.
 
     Raises:
         InputError: If the method is unknown.
@@ -101,39 +102,64 @@ def read_localizer(path: Path) -> Localizer:
         CheckpointError: If it is missing, damaged or not a localizer.
         MissingBackendError: If safetensors is not installed.
     """
-    try:
-        from safetensors import SafetensorError, safe_open  # noqa: PLC0415  # an extra
-    except ModuleNotFoundError as error:
-        need = "reading a localizer"
-        raise MissingBackendError(need, "export") from error
-    try:
-        with safe_open(path, "numpy") as file:
-            document = (file.metadata() or {}).get(_KEY)
-            types = {name: file.get_slice(name).get_dtype() for name in sorted(file.keys())}
-            # NumPy does not support some other types.
-            weights = {name: file.get_tensor(name) for name in types if types[name] == "F32"}
-    except (OSError, SafetensorError) as error:
-        message = f"{path}: the localizer cannot be read ({error})"
-        raise CheckpointError(message) from error
-    if document is None:
+    file = read_tensors(path, "localizer", ("F32",))
+    if _KEY not in file.metadata:
         message = f"{path}: a .safetensors file, but not a localizer; bakit distill writes one"
         raise CheckpointError(message)
-    for name in sorted(types.keys() - weights.keys()):
-        message = f"{path}: tensor {name!r} has the unexpected type {types[name]}"
-        raise CheckpointError(message)
     try:
-        header = msgspec.json.decode(document, type=_Document)
+        header = msgspec.json.decode(file.metadata[_KEY], type=_Document)
     except msgspec.MsgspecError as error:
         message = f"{path}: its header is not what this version expects ({error})"
         raise CheckpointError(message) from error
-    if not fits(header.settings, weights):
+    if not fits(header.settings, file.arrays):
         message = f"{path}: the localizer's weights do not fit its settings"
         raise CheckpointError(message)
-    for name, value in weights.items():
-        if not np.isfinite(value).all():
+    return Localizer(header.settings, file.arrays, header.origin)
+
+
+class TensorFile(NamedTuple):
+    """Contents of a ``.safetensors`` file."""
+
+    metadata: dict[str, str]
+    arrays: dict[str, npt.NDArray[Any]]
+    sha256: str
+
+
+def read_tensors(path: Path, what: str, types: Sequence[str] = tuple(_DTYPES)) -> TensorFile:
+    """Read a ``.safetensors`` file; ``what`` describes it in errors, ``types`` are allowed.
+
+    Raises:
+        CheckpointError: If it is missing, damaged, or has a tensor of another type or with NaN.
+        MissingBackendError: If safetensors is not installed.
+    """
+    try:
+        from safetensors import SafetensorError, deserialize  # noqa: PLC0415  # an extra
+    except ModuleNotFoundError as error:
+        need = f"reading a {what}"
+        raise MissingBackendError(need, "export") from error
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        message = f"{path}: the {what} cannot be read ({error.strerror or error})"
+        raise CheckpointError(message) from error
+    try:
+        tensors = dict(deserialize(data))  # type: ignore[no-untyped-call]
+        size = int.from_bytes(data[:8], "little")
+        metadata = msgspec.json.decode(data[8 : 8 + size]).get("__metadata__", {})
+    except (SafetensorError, msgspec.MsgspecError) as error:
+        message = f"{path}: not a .safetensors file, or damaged"
+        raise CheckpointError(message) from error
+    arrays = {}
+    for name, tensor in sorted(tensors.items()):  # the order in the file is random
+        if tensor["dtype"] not in types:
+            message = f"{path}: tensor {name!r} has the unexpected type {tensor['dtype']}"
+            raise CheckpointError(message)
+        flat = np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]])
+        if not np.isfinite(flat).all():
             message = f"{path}: tensor {name!r} contains NaN or infinite values"
             raise CheckpointError(message)
-    return Localizer(header.settings, weights, header.origin)
+        arrays[name] = flat.reshape(tensor["shape"])
+    return TensorFile(metadata, arrays, sha256(data))
 
 
 def write_localizer(path: Path, found: Localizer) -> None:

@@ -44,11 +44,7 @@ def read_bounded(path: Path) -> bytes:
 
 
 def check_image(data: bytes, name: str) -> None:
-    """Reject a file that must not reach an image decoder.
-
-    Args:
-        data: The file's bytes, not empty.
-        name: Its name in errors.
+    """Reject a file that must not reach an image decoder; ``name`` is its name in errors.
 
     Raises:
         ImageError: If it is neither PNG nor JPEG, its header has no size, or it has more than

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import numpy as np
 
-from bakit.errors import CheckpointError, MissingBackendError
-from bakit.files import decode_versioned, sha256, write_file
-from bakit.hand.weights import fits
+from bakit.errors import CheckpointError
+from bakit.files import write_file
+from bakit.hand.weights import fits, read_tensors
 from bakit.model.intervals import Intervals
 from bakit.quality.limits import QualityLimits
 from bakit.settings import (
@@ -22,6 +22,7 @@ from bakit.settings import (
     Ranges,
     SplitRecord,
     StudentSettings,
+    decode_versioned,
     with_method,
 )
 
@@ -171,35 +172,19 @@ class Checkpoint:
                 bakit reads.
             MissingBackendError: If safetensors is not installed.
         """
-        try:
-            from safetensors import SafetensorError, deserialize  # noqa: PLC0415  # an extra
-        except ModuleNotFoundError as error:
-            need = "reading a checkpoint"
-            raise MissingBackendError(need, "export") from error
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            message = f"{path}: the checkpoint cannot be read ({error.strerror or error})"
-            raise CheckpointError(message) from error
-        try:
-            tensors = deserialize(data)  # type: ignore[no-untyped-call]
-            size = int.from_bytes(data[:8], "little")
-            metadata = msgspec.json.decode(data[8 : 8 + size]).get("__metadata__", {})
-        except (SafetensorError, msgspec.MsgspecError) as error:
-            message = f"{path}: not a .safetensors file, or damaged"
-            raise CheckpointError(message) from error
-        if _KEY not in metadata:
+        file = read_tensors(path, "checkpoint")
+        if _KEY not in file.metadata:
             message = f"{path}: a .safetensors file, but not one that bakit train wrote"
             raise CheckpointError(message)
         header = decode_versioned(
-            metadata[_KEY],
+            file.metadata[_KEY],
             Header,
             SCHEMA_VERSION,
             lambda text: CheckpointError(f"{path}: {text}"),
             "its header is not what this version expects",
             with_method,
         )
-        arrays = {name: _array(name, tensor, path) for name, tensor in tensors}
+        arrays = file.arrays
         parts = {part: _part(arrays, part) for part in ("regressor", "localizer", "reference")}
         if arrays:
             message = f"{path}: unexpected tensor {min(arrays)!r}"
@@ -222,7 +207,7 @@ class Checkpoint:
             {name: value.astype(np.float32) for name, value in parts["regressor"].items()},
             localizer,
             reference,
-            sha256(data),
+            file.sha256,
             path,
         )
 
@@ -259,21 +244,6 @@ class Checkpoint:
 def _stored(value: npt.NDArray[np.float32], *, half: bool) -> npt.NDArray[Any]:
     """Return a weight for the file: matrices and kernels as float16 if ``half``."""
     return np.ascontiguousarray(value.astype(np.float16) if half and value.ndim > 1 else value)
-
-
-_DTYPES = {"F32": np.float32, "F16": np.float16, "U8": np.uint8}
-
-
-def _array(name: str, tensor: dict[str, Any], path: Path) -> npt.NDArray[Any]:
-    if tensor["dtype"] not in _DTYPES:
-        message = f"{path}: tensor {name!r} has the unexpected type {tensor['dtype']}"
-        raise CheckpointError(message)
-    flat = np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]])
-    array: npt.NDArray[Any] = flat.reshape(tensor["shape"])
-    if not np.isfinite(array).all():
-        message = f"{path}: tensor {name!r} contains NaN or infinite values"
-        raise CheckpointError(message)
-    return array
 
 
 def _part(arrays: dict[str, npt.NDArray[Any]], part: str) -> dict[str, npt.NDArray[Any]]:

@@ -183,7 +183,10 @@ def fit_intervals(
     samples: dict[str, tuple[int, ...]] = {}
     for sex, mine in of_sex.items():
         own = [scores[mine & (bins == index)] for index in range(len(edges) + 1)]
-        pools = [_first_of(max(least, needed), group, scores[mine], scores) for group in own]
+        pools = [
+            next((p for p in (group, scores[mine]) if len(p) >= max(least, needed)), scores)
+            for group in own
+        ]
         offsets[sex] = tuple(_offsets(pool, level) for pool in pools)
         samples[sex] = tuple(len(pool) for pool in pools)
     return Intervals(float(level), tuple(map(float, edges)), offsets, samples)
@@ -244,11 +247,6 @@ def _columns(
 def _tail(level: float) -> Fraction:
     """Return the share outside each end, exactly: in floats, 1 - 0.9 is less than 0.1."""
     return (1 - Fraction(str(level))) / 2
-
-
-def _first_of(least: int, group: Floats, wider: Floats, widest: Floats) -> Floats:
-    """Return the narrowest group with ``least`` scores, or the widest."""
-    return next((pool for pool in (group, wider) if len(pool) >= least), widest)
 
 
 def _offsets(scores: Floats, level: float) -> tuple[float, float]:

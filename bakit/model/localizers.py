@@ -29,14 +29,7 @@ def localize_autograd(
     The reference of ``bakit.hand.unrolled``, which documents the interpretation of the paper, and
     of the exported graphs.
 
-    Args:
-        image: ``(h, w)`` in 0..1; its dtype is the dtype of the arithmetic.
-        weights: Initial weights, left untouched.
-        settings: Steps, learning rate and loss weights.
-        on_step: Called with the step's number, from 1, and the weights after it.
-
-    Returns:
-        ``(h, w)`` int32 labels.
+    Arguments and result are those of ``bakit.hand.unrolled.localize``.
     """
     parameters = {
         name: value.detach().to(image.dtype).clone().requires_grad_()
@@ -106,16 +99,7 @@ class _WeightOperations(_Operations):
 
 
 def draw_hand(image: Tensor, weights: Mapping[str, Tensor], settings: StudentSettings) -> Tensor:
-    """Run the student on ``(N, 1, S, S)`` float32 in 0..1.
-
-    Args:
-        image: The working images.
-        weights: As in ``bakit.hand.student.weight_shapes``.
-        settings: Its shape.
-
-    Returns:
-        ``(N, 1, S, S)`` probabilities of the hand.
-    """
+    """Return the student's probabilities for ``(N, 1, S, S)`` working images, same shape."""
     return student.run(_WeightOperations(weights), image, settings)
 
 

@@ -29,11 +29,7 @@ class Judge:
     ) -> dict[str, float]:
         """Return the measures that need no age, by name; empty without a hand.
 
-        Args:
-            grey: ``(H, W)`` float32 in 0..1, or 255 times that as uint8.
-            output: Output of the localizer.
-            found: The hand.
-            pixels: ``(S, S)`` float32, the regressor's input.
+        ``grey`` is the radiograph as for ``bakit.hand.prepare.prepare``, the others its results.
         """
         if output is None or found.box is None or found.scores is None:
             return {}

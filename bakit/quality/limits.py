@@ -181,9 +181,8 @@ class QualityLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def judge(self, measures: Mapping[str, float], reasons: Iterable[str] = ()) -> Quality:
         """Return the worst status of all measures, with the reasons of all.
 
-        Args:
-            measures: Values by name; limits of other measures do not apply.
-            reasons: Codes from the localizer: ``no_hand_found`` rejects, others mean review.
+        Limits of missing measures do not apply. ``reasons`` are codes from the localizer:
+        ``no_hand_found`` rejects, others mean review.
         """
         found: dict[str, Status] = {
             code: "reject" if code == "no_hand_found" else "review" for code in reasons

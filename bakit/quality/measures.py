@@ -88,7 +88,7 @@ def hand_vector(result: LocalizerOutput, scores: Scores, pixels: Grey) -> Floats
 
     Args:
         result: Output of the localizer, with at least one region.
-        scores: The scores of the first region.
+        scores: Scores of the first region.
         pixels: ``(S, S)`` float32 in 0..1, the regressor's input.
 
     Returns:
@@ -152,31 +152,22 @@ def _directions(smooth: Grey) -> Floats:
 
 
 def turned(grey: Grey, box: Box, inverted: bool, preprocessing: Preprocessing) -> list[Grey]:
-    """Return the regressor's input for the hand turned by ``TURN_DEGREES``, both ways.
+    """Return the regressor's input for the hand rotated by ``TURN_DEGREES``, both ways.
 
-    Args:
-        grey: ``(H, W)`` float32 in 0..1.
-        box: The hand.
-        inverted: Whether bones are dark.
-        preprocessing: How crops are made.
+    Arguments are those of ``bakit.hand.prepare.crop``.
     """
     height, width = grey.shape
     window = box.expand(preprocessing.margin, width, height)
     around = box.expand(preprocessing.margin + _AROUND, width, height)
     part = grey[around.y0 : around.y1, around.x0 : around.x1]
-    middle = (
-        (window.x0 + window.x1) / 2 - around.x0,
-        (window.y0 + window.y1) / 2 - around.y0,
-    )
-    inner = (
-        slice(window.y0 - around.y0, window.y1 - around.y0),
-        slice(window.x0 - around.x0, window.x1 - around.x0),
-    )
+    x0, x1 = window.x0 - around.x0, window.x1 - around.x0
+    y0, y1 = window.y0 - around.y0, window.y1 - around.y0
+    middle = ((x0 + x1) / 2, (y0 + y1) / 2)
     found = []
     for degrees in (-TURN_DEGREES, TURN_DEGREES):
         turn = cv2.getRotationMatrix2D(middle, degrees, 1.0)
         size = (part.shape[1], part.shape[0])
         whole = cv2.warpAffine(part, turn, size, borderMode=cv2.BORDER_REPLICATE)
-        part_turned = np.ascontiguousarray(whole[inner], np.float32)
+        part_turned = np.ascontiguousarray(whole[y0:y1, x0:x1], np.float32)
         found.append(crop(part_turned, None, inverted, preprocessing))
     return found

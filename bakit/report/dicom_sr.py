@@ -45,12 +45,8 @@ def tid1500(
 ) -> bytes:
     """Return the bytes of the report.
 
-    Args:
-        prediction: The prediction.
-        age_months: Its age.
-        remarks: Further parameters of the algorithm.
-        data: The radiograph's DICOM file.
-        name: Its name in errors.
+    ``remarks`` are further parameters of the algorithm, ``data`` is the radiograph's DICOM file,
+    ``name`` its name in errors.
 
     Raises:
         ImageError: If the radiograph's header lacks a field that a report needs.

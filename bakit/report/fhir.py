@@ -86,10 +86,7 @@ def structured_report(prediction: Prediction, data: bytes, name: str) -> bytes:
 
     It belongs to the radiograph's study and patient, and names the algorithm.
 
-    Args:
-        prediction: A prediction with an age.
-        data: The radiograph's DICOM file.
-        name: Its name in errors.
+    ``data`` is the radiograph's DICOM file, ``name`` its name in errors.
 
     Raises:
         InputError: If there is no age, or the image is not a DICOM file.

@@ -55,11 +55,7 @@ def prepare(model: onnx.ModelProto) -> Prepared:
 
 
 def check_builds(models: Mapping[str, onnx.ModelProto], builds: Sequence[Build]) -> None:
-    """Check each graph against every profile whose TensorRT builds from it.
-
-    Args:
-        models: The graphs, by their path in the bundle.
-        builds: How engines are built from them.
+    """Check each graph, by its path, against every profile whose TensorRT builds from it.
 
     Raises:
         VerificationError: If a graph would be rejected, with the first reason.
@@ -82,11 +78,8 @@ def check_builds(models: Mapping[str, onnx.ModelProto], builds: Sequence[Build])
 def check_model(model: onnx.ModelProto, profile: Profile) -> tuple[Finding, ...]:
     """Return the findings on a model, errors first, otherwise in the order of the nodes.
 
-    Nothing is run. Bodies of Loop, If and Scan and the functions of a file are checked too.
-
-    Args:
-        model: The model, which is not changed; external data must have been loaded.
-        profile: The profile.
+    Nothing is run, and the model is not changed; its external data must have been loaded. Bodies of
+    Loop, If and Scan and the functions of a file are checked too.
     """
     return check_prepared(prepare(model), profile)
 

@@ -57,12 +57,9 @@ class Judged(msgspec.Struct, frozen=True):
 
 
 def check_paths(paths: Sequence[Path], profiles: Sequence[str]) -> list[Judged]:
-    """Check every graph of files and bundles against profiles.
+    """Check every graph of ONNX files and bundles against profiles, given by name.
 
-    Args:
-        paths: ONNX files, or bundles, of which the graphs that the profile's TensorRT builds from
-            are checked.
-        profiles: Names of profiles.
+    In a bundle, the graphs that a profile's TensorRT builds from are checked.
 
     Raises:
         InputError: If a profile is unknown, or a file is missing, unreadable or not ONNX.

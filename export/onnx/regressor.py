@@ -29,23 +29,14 @@ NORM_EPSILON = 1e-3
 
 
 class Block(NamedTuple):
-    """One inverted residual of MobileNetV3-Large (the paper's Table 1).
+    """One inverted residual of MobileNetV3-Large (the paper's Table 1)."""
 
-    Attributes:
-        kernel: Side of the depthwise kernel.
-        expanded: Channels inside.
-        out: Channels after.
-        squeeze: Whether it has squeeze-and-excitation.
-        hardswish: h-swish rather than ReLU.
-        stride: Stride of the depthwise convolution.
-    """
-
-    kernel: int
-    expanded: int
-    out: int
-    squeeze: bool
-    hardswish: bool
-    stride: int
+    kernel: int  # side of the depthwise kernel
+    expanded: int  # channels inside
+    out: int  # channels after
+    squeeze: bool  # whether it has squeeze-and-excitation
+    hardswish: bool  # h-swish instead of ReLU
+    stride: int  # of the depthwise convolution
 
 
 BLOCKS = (

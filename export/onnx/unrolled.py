@@ -29,12 +29,9 @@ CONSTANT = ("norm2.bias", "conv3.bias")
 def unrolled_model(
     weights: Weights, settings: UnrolledSettings, form: LocalizerForm = "loop"
 ) -> ModelProto:
-    """Write the localizer.
+    """Write the localizer from its initial weights.
 
-    Args:
-        weights: Initial weights (``bakit.hand.unrolled.initial_weights``).
-        settings: Working size, channels, steps and loss weights, fixed in the graph.
-        form: ``"loop"`` for one ONNX Loop, ``"unrolled"`` for one copy of the nodes per step.
+    ``form`` is ``"loop"`` for one ONNX Loop, ``"unrolled"`` for separate nodes for each step.
     """
     writer = GraphWriter()
     emitter = _Emitter(writer, settings)

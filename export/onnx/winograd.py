@@ -56,11 +56,7 @@ CENTRE = 4
 
 
 def winograd_model(weights: Weights, settings: UnrolledSettings) -> ModelProto:
-    """Write the localizer with its steps as one ONNX Loop.
-
-    Args:
-        weights: Initial weights (``bakit.hand.unrolled.initial_weights``).
-        settings: Working size, channels, steps and loss weights, fixed in the graph.
+    """Write the localizer from its initial weights, with its steps as one ONNX Loop.
 
     Raises:
         InputError: If the working size is odd.
