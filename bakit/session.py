@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import msgspec
@@ -66,7 +67,7 @@ def localizer_specs(settings: LocalizerSettings) -> Specs:
     return (TensorSpec("image", (1, 1, size, size)),), (output,)
 
 
-class Session(Protocol):
+class Session(AbstractContextManager["Session"], Protocol):
     """A model that is open on this machine; a context manager.
 
     If several threads may call ``run`` at once, the session sets ``concurrent = True``; otherwise
@@ -80,19 +81,6 @@ class Session(Protocol):
 
     def run(self, feeds: Tensors) -> Tensors:
         """Run one inference: input names to arrays, output names to arrays."""
-        ...
-
-    def __enter__(self) -> Session:
-        """Return the session itself."""
-        ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Free the model."""
         ...
 
 

@@ -36,15 +36,10 @@ class Scores(msgspec.Struct, frozen=True):
 
 
 class Place(NamedTuple):
-    """Position and polarity of a hand: the inputs of a crop.
+    """Position and polarity of a hand: the inputs of a crop."""
 
-    Attributes:
-        box: The hand, in pixels of the radiograph; None for the whole radiograph.
-        inverted: Whether bones are dark.
-    """
-
-    box: Box | None
-    inverted: bool = False
+    box: Box | None  # in pixels of the radiograph; None for the whole radiograph
+    inverted: bool = False  # whether bones are dark
 
 
 class Found(NamedTuple):
@@ -76,29 +71,18 @@ NOT_FOUND = Found(None, ("no_hand_found",))
 
 
 class Region(NamedTuple):
-    """A region that may be the hand.
+    """A region that may be the hand."""
 
-    Attributes:
-        mask: ``(S, S)`` bool, in pixels of the localizer's input.
-        score: 0..1, higher is better.
-    """
-
-    mask: Mask
-    score: float
+    mask: Mask  # (S, S), in pixels of the localizer's input
+    score: float  # 0..1, higher is better
 
 
 class LocalizerOutput(NamedTuple):
-    """Input and output of a localizer for one radiograph, and the candidate regions.
+    """Input and output of a localizer for one radiograph, and the candidate regions."""
 
-    Attributes:
-        working: ``(S, S)`` float32 in 0..1, the localizer's input.
-        output: ``(S, S)``: labels (int32), or the student's probabilities (float32).
-        regions: Candidates, best first.
-    """
-
-    working: Grey
-    output: npt.NDArray[np.generic]
-    regions: list[Region]
+    working: Grey  # (S, S), the localizer's input
+    output: npt.NDArray[np.generic]  # (S, S): labels (int32), or probabilities (float32)
+    regions: list[Region]  # best first
 
 
 class Localization(msgspec.Struct, frozen=True):

@@ -35,17 +35,11 @@ class OpenLocalizer(NamedTuple):
 
 
 class Hand(NamedTuple):
-    """A radiograph, prepared for the regressor.
+    """A radiograph, prepared for the regressor."""
 
-    Attributes:
-        pixels: ``(S, S)`` float32, multiples of 1/255 in 0..1: the regressor's input.
-        found: Box, polarity, and the reasons to doubt them.
-        localizer_output: Output of the localizer; None if hands are not localized.
-    """
-
-    pixels: Grey
-    found: Found
-    localizer_output: LocalizerOutput | None
+    pixels: Grey  # (S, S), multiples of 1/255: the regressor's input
+    found: Found  # box, polarity, and the reasons to doubt them
+    localizer_output: LocalizerOutput | None  # None if hands are not localized
 
     @property
     def box(self) -> Box | None:

@@ -31,15 +31,10 @@ _INVALID = (checker.ValidationError, ValueError, RuntimeError, TypeError)
 
 
 class Prepared(NamedTuple):
-    """A model for ``check_prepared``.
+    """A model for ``check_prepared``."""
 
-    Attributes:
-        model: The model with the shapes and types that ONNX infers.
-        invalid: Error of ONNX's checker; empty if the model is valid.
-    """
-
-    model: onnx.ModelProto
-    invalid: str
+    model: onnx.ModelProto  # with the shapes and types that ONNX infers
+    invalid: str  # error of ONNX's checker; empty if the model is valid
 
 
 def prepare(model: onnx.ModelProto) -> Prepared:
