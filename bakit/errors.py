@@ -4,22 +4,22 @@
   + InputError                  a file, an option or a value is wrong
     - ImageError                an image that cannot be read or used
     - LabelsError               a data folder whose labels cannot be used
-  + CheckpointError             a float checkpoint is damaged or not ours
+  + CheckpointError             a float checkpoint is damaged or not written by bakit
   + BundleError                 a bundle is damaged, unknown or was changed
-  + UnsupportedTargetError      the target is unknown, or cannot do what was asked
+  + UnsupportedTargetError      the target is unknown, or does not support the request
   + VerificationError           exported numbers differ from the float model's; status 1
   + MissingBackendError         a library is not installed; status 3
-    - MissingProgramError       a program, or what no pip install brings
+    - MissingProgramError       a program or device that pip cannot install
 
-Catch ``BakitError`` to catch them all. Every message says what would be right.
+Catch ``BakitError`` to catch them all. Every message says how to fix the problem.
 """
 
 
 class BakitError(Exception):
-    """Base class of the errors that a caller may want to catch.
+    """Base class of bakit's errors.
 
     Attributes:
-        exit_status: What the command line exits with.
+        exit_status: Exit status of the command line.
     """
 
     exit_status = 2
@@ -46,7 +46,7 @@ class BundleError(BakitError):
 
 
 class UnsupportedTargetError(BakitError):
-    """The target is unknown, or cannot do what was asked."""
+    """The target is unknown, or does not support the request."""
 
 
 class VerificationError(BakitError):
@@ -56,7 +56,7 @@ class VerificationError(BakitError):
 
 
 class MissingBackendError(BakitError):
-    """A library that is needed here is not installed."""
+    """A required library is not installed."""
 
     exit_status = 3
 
@@ -65,7 +65,7 @@ class MissingBackendError(BakitError):
 
 
 class MissingProgramError(MissingBackendError):
-    """A program, or files that no ``pip install`` brings, are needed here."""
+    """A required program or device is missing, which ``pip install`` cannot provide."""
 
     def __init__(self, need: str, command: str) -> None:
         BakitError.__init__(self, f"{need}: {command}")

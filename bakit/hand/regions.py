@@ -185,7 +185,7 @@ def _score(mask: Mask, field: Mask, working: Grey) -> float:
     depth = float(cv2.distanceTransform(padded, cv2.DIST_L2, 3).max())
     return (
         _ramp(contrast, 0.0, 0.2)
-        * _ramp(contrast / roughness, 1.0, 2.0)  # noise is as rough as it is high
+        * _ramp(contrast / roughness, 1.0, 2.0)  # about 1 for noise
         * _ramp(solidity, 0.98, 0.5)  # fingers apart; a palm alone is convex
         * _ramp(solidity, 0.3, 0.5)  # frames are hollow
         * _ramp(rectangularity(hull), 1.0, 0.85)

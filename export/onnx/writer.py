@@ -242,7 +242,7 @@ def sort_nodes(graph: GraphProto) -> None:
 
 
 def strip_opset_imports(model: ModelProto) -> None:
-    """Remove unused operator sets: old runtimes refuse a file that imports new ones."""
+    """Remove unused operator sets: old runtimes reject a file that imports new ones."""
     used = {node.domain for node in walk(model.graph)}
     kept = [opset for opset in model.opset_import if opset.domain in used]
     del model.opset_import[:]
