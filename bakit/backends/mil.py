@@ -152,13 +152,9 @@ def _step(operation: Any) -> Callable[[Values], None]:  # noqa: ANN401
 
 def _keys(operation: Any) -> list[int]:  # noqa: ANN401
     """Return the keys of an operation's inputs."""
-    keys: list[int] = []
-    for value in operation.inputs.values():
-        if isinstance(value, (list, tuple)):
-            keys += [id(item) for item in value]
-        elif value is not None:
-            keys.append(id(value))
-    return keys
+    values = [value for value in operation.inputs.values() if value is not None]
+    lists = [value if isinstance(value, (list, tuple)) else [value] for value in values]
+    return [id(item) for items in lists for item in items]
 
 
 def _round_half(value: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:

@@ -71,8 +71,10 @@ def find(
 
     Both results are empty if hands are not localized.
     """
-    if not preprocessing.localize:
-        return None, Found(None)
+    return _localized(grey, localizer) if preprocessing.localize else (None, Found(None))
+
+
+def _localized(grey: Grey | Bytes, localizer: OpenLocalizer) -> tuple[LocalizerOutput, Found]:
     output = run_localizer(grey, *localizer)
     return output, choose_hand(output, (grey.shape[0], grey.shape[1]))
 
@@ -80,8 +82,7 @@ def find(
 def localize(grey: Grey | Bytes, localizer: OpenLocalizer) -> tuple[LocalizerOutput, Localization]:
     """Locate the hand and measure the time; arguments as for ``prepare``."""
     started = time.perf_counter()
-    output = run_localizer(grey, *localizer)
-    found = choose_hand(output, (grey.shape[0], grey.shape[1]))
+    output, found = _localized(grey, localizer)
     ms = (time.perf_counter() - started) * 1000
     return output, Localization(found.box, method_of(localizer.settings), ms, *found[1:])
 

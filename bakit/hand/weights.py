@@ -102,12 +102,10 @@ def read_localizer(path: Path) -> Localizer:
         CheckpointError: If it is missing, damaged or not a localizer.
         MissingBackendError: If safetensors is not installed.
     """
-    file = read_tensors(path, "localizer", ("F32",))
-    if _KEY not in file.metadata:
-        message = f"{path}: a .safetensors file, but not a localizer; bakit distill writes one"
-        raise CheckpointError(message)
+    expected = "a localizer; bakit distill writes one"
+    file = read_tensors(path, "localizer", _KEY, expected, ("F32",))
     try:
-        header = msgspec.json.decode(file.metadata[_KEY], type=_Document)
+        header = msgspec.json.decode(file.document, type=_Document)
     except msgspec.MsgspecError as error:
         message = f"{path}: its header is not what this version expects ({error})"
         raise CheckpointError(message) from error
@@ -120,13 +118,22 @@ def read_localizer(path: Path) -> Localizer:
 class TensorFile(NamedTuple):
     """Contents of a ``.safetensors`` file."""
 
-    metadata: dict[str, str]
+    document: str  # JSON in its header
     arrays: dict[str, npt.NDArray[Any]]
     sha256: str
 
 
-def read_tensors(path: Path, what: str, types: Sequence[str] = tuple(_DTYPES)) -> TensorFile:
-    """Read a ``.safetensors`` file; ``what`` describes it in errors, ``types`` are allowed.
+def read_tensors(
+    path: Path, what: str, key: str, expected: str, types: Sequence[str] = tuple(_DTYPES)
+) -> TensorFile:
+    """Read a ``.safetensors`` file with a document in its header.
+
+    Args:
+        path: The file.
+        what: Its kind, for errors.
+        key: Key of the document in the metadata.
+        expected: Description of such a file, for the error of a file without the key.
+        types: Allowed types of tensors, as safetensors names them.
 
     Raises:
         CheckpointError: If it is missing, damaged, or has a tensor of another type or with NaN.
@@ -149,6 +156,9 @@ def read_tensors(path: Path, what: str, types: Sequence[str] = tuple(_DTYPES)) -
     except (SafetensorError, msgspec.MsgspecError) as error:
         message = f"{path}: not a .safetensors file, or damaged"
         raise CheckpointError(message) from error
+    if key not in metadata:
+        message = f"{path}: a .safetensors file, but not {expected}"
+        raise CheckpointError(message)
     arrays = {}
     for name, tensor in sorted(tensors.items()):  # the order in the file is random
         if tensor["dtype"] not in types:
@@ -159,7 +169,7 @@ def read_tensors(path: Path, what: str, types: Sequence[str] = tuple(_DTYPES)) -
             message = f"{path}: tensor {name!r} contains NaN or infinite values"
             raise CheckpointError(message)
         arrays[name] = flat.reshape(tensor["shape"])
-    return TensorFile(metadata, arrays, sha256(data))
+    return TensorFile(metadata[key], arrays, sha256(data))
 
 
 def write_localizer(path: Path, found: Localizer) -> None:

@@ -172,12 +172,9 @@ class Checkpoint:
                 bakit reads.
             MissingBackendError: If safetensors is not installed.
         """
-        file = read_tensors(path, "checkpoint")
-        if _KEY not in file.metadata:
-            message = f"{path}: a .safetensors file, but not one that bakit train wrote"
-            raise CheckpointError(message)
+        file = read_tensors(path, "checkpoint", _KEY, "one that bakit train wrote")
         header = decode_versioned(
-            file.metadata[_KEY],
+            file.document,
             Header,
             SCHEMA_VERSION,
             lambda text: CheckpointError(f"{path}: {text}"),
