@@ -120,9 +120,7 @@ class StudentSettings(
 LocalizerSettings: TypeAlias = UnrolledSettings | StudentSettings
 """Settings of a localizer; in a document, the field ``method`` names the method."""
 
-LocalizerMethod: TypeAlias = Literal["unrolled", "student"]
-
-METHODS: tuple[LocalizerMethod, ...] = ("student", "unrolled")
+METHODS = ("student", "unrolled")
 """Names of the methods, the default first."""
 
 

@@ -12,14 +12,7 @@ import numpy as np
 
 from bakit import __version__
 from bakit.backends.ort import OrtSession
-from bakit.bundle import (
-    MANIFEST,
-    SCHEMA_VERSION,
-    Bundle,
-    Golden,
-    Manifest,
-    write_manifest,
-)
+from bakit.bundle import MANIFEST, SCHEMA_VERSION, Bundle, Golden, Manifest, write_manifest
 from bakit.errors import InputError, UnsupportedTargetError, VerificationError
 from bakit.export.onnx.int8 import multiply_adds
 from bakit.export.onnx.localizer import open_localizer

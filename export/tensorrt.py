@@ -25,14 +25,7 @@ from bakit.export.artifact import artifact
 from bakit.export.check.judge import check_builds
 from bakit.export.onnx.equalize import equalize
 from bakit.export.onnx.float16 import half_model
-from bakit.export.onnx.int8 import (
-    LAYERS,
-    SYMMETRIC,
-    int8_share,
-    quantize,
-    round_once,
-    shift_biases,
-)
+from bakit.export.onnx.int8 import LAYERS, SYMMETRIC, int8_share, quantize, round_once, shift_biases
 from bakit.export.onnx.localizer import localizer_model
 from bakit.export.onnx.regressor import regressor_model
 from bakit.export.onnx.writer import serialize

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     Values = dict[int, Any]
 
-PROVIDER = "coreml-reference-numpy"
-
 
 class MilSession(Closing):
     """The program of an ``.mlpackage``, opened in numpy, with its outputs' dtypes.
@@ -37,7 +35,7 @@ class MilSession(Closing):
         BundleError: If it cannot be read, or an operator is not implemented here.
     """
 
-    provider = PROVIDER
+    provider = "coreml-reference-numpy"
 
     def __init__(self, package: Path, dtypes: Mapping[str, str]) -> None:
         try:

@@ -135,11 +135,7 @@ CONSTANTS = (
     Constant("Upsample", 1, "scales"),
 )
 
-FIRST_OUTPUT_ONLY = {
-    "Attention": "present_key",
-    "MaxPool": "Indices",
-    "LayerNormalization": "Mean",
-}
+FIRST_OUTPUT_ONLY = {"Attention": "present_key", "MaxPool": "Indices", "LayerNormalization": "Mean"}
 """Operators without their second output, and its name in ONNX."""
 
 FLOATS_ONLY: dict[str, Version | None] = {
