@@ -1,4 +1,4 @@
-"""The folder that is shipped: model files and the manifest that describes and seals them."""
+"""Bundles: a folder with model files and the manifest that describes and seals them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from bakit.types import Precision
 SCHEMA_VERSION = 4
 MANIFEST = "manifest.json"
 SEAL = "manifest.json.sha256"
-"""Digest of the manifest, as ``sha256sum -c`` reads it: the manifest has every other file's."""
+"""File with the manifest's digest, for ``sha256sum -c``; the manifest has those of other files."""
 
 MAX_MANIFEST_BYTES = 16 * 2**20
 MAX_FILE_BYTES = 2**30
@@ -39,7 +39,7 @@ Role = Literal["localizer", "regressor"]
 
 
 class Companion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A file that a model file cannot do without, such as its weights.
+    """A further file of a model, such as its weights.
 
     Attributes:
         path: Path inside the bundle, with forward slashes.
@@ -51,15 +51,15 @@ class Companion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Build(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How a range of TensorRT's versions makes an engine of a model, on the device itself.
+    """How a range of TensorRT versions builds an engine, on the device itself.
 
     Attributes:
         path: The ONNX file to parse.
         min_version: Lowest version, inclusive, such as ``8.2``.
-        max_version: First version that it is not for; None if there is none.
-        flags: What the builder may compute in, where types are weak.
-        strongly_typed: Whether the file's own types decide instead.
-        calibration_cache: File with the activations' scales, for INT8 where types are weak.
+        max_version: Highest version, exclusive; None for no limit.
+        flags: Number formats that the builder may use, with weak typing.
+        strongly_typed: Whether the types in the file determine the number formats.
+        calibration_cache: File with the activations' scales, for INT8 with weak typing.
     """
 
     path: str
@@ -74,15 +74,15 @@ class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     """One model.
 
     Attributes:
-        role: What it does.
+        role: ``localizer`` or ``regressor``.
         path: The file to open; a path inside the bundle, with forward slashes.
         sha256: Digest of its bytes.
         inputs: Its inputs.
         outputs: Its outputs.
-        companions: Further files that the model consists of.
+        companions: Further files of the model.
         int8_share: Share of its multiply-adds that are written in INT8, 0..1.
-        builds: How engines are made of it, of which the first that fits is taken; empty where the
-            files are run as they are. Their files are among the companions.
+        builds: How engines are built from it; the first build for a version is used. Empty if the
+            files run as they are. Files of builds are among the companions.
     """
 
     role: Role
@@ -101,16 +101,16 @@ class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
 
 class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A phantom with what the float model says of it.
+    """A phantom with the age that the float model predicts.
 
     Attributes:
         path: Its image inside the bundle.
         sha256: Digest of the image's bytes.
         sex: ``M`` or ``F``.
-        age_months: The float model's age.
-        bundle_months: This bundle's own age when it was exported.
+        age_months: Age predicted by the float model.
+        bundle_months: Age predicted by this bundle on the machine that exported it.
         box: The hand, in pixels of the image; None if the whole image was used.
-        inverted: Whether bones were dark and have been made bright for these ages.
+        inverted: Whether bones are dark in the image; they were made bright for these ages.
     """
 
     path: str
@@ -123,36 +123,35 @@ class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is in a bundle.
+    """The contents of a bundle.
 
-    It holds no date: two exports of one checkpoint are the same bytes.
+    It has no date: two exports of one checkpoint are the same bytes.
 
     Attributes:
         schema_version: Version of this document.
         target: Name of the target.
         precision: Number format of the regressor; the localizer is always float32.
-        artifacts: Model files.
-        preprocessing: How images are prepared.
+        artifacts: The models.
+        preprocessing: How images become the regressor's input.
         localizer: Settings of the localizer, fixed in its graph.
-        localizer_form: How steps on the image are written, see ``bakit.settings``.
+        localizer_form: How the SGD steps are written (``bakit.settings.LocalizerForm``).
         output_unit: Unit of the regressor's output.
         checkpoint: Name of the float checkpoint.
         checkpoint_sha256: Digest of the float checkpoint's file.
-        calibration: What the INT8 ranges come from, in words; None for floats.
-        calibration_sha256: Digest of the calibration set; None for floats.
-        calibration_images: Digests of its images, so that nothing is measured on them.
-        int8_recipe: How the regressor was quantized; None for floats.
-        golden: Phantoms with expected results.
-        tolerance_months: How far a device may be from the ages of the export.
+        calibration: Description of the origin of the INT8 ranges; None without INT8.
+        calibration_sha256: Digest of the calibration set; None without INT8.
+        calibration_images: Digests of its images, which benchmarks reject.
+        int8_recipe: How the regressor was quantized; None without INT8.
+        golden: Phantoms with expected ages.
+        tolerance_months: Largest allowed difference of a device to the ages of the export.
         tool_versions: Versions of the libraries that wrote the files, by name.
-        training_data: What the checkpoint was trained on, and its terms, in words.
-        split: Which images it was trained on, so that no score is taken on them unawares.
-        intervals: Intervals around predicted ages, fitted on the float model; None if the
-            checkpoint has none.
-        parameters: Trained numbers of the regressor; None in bundles of an older bakit.
-        multiply_adds: Multiply-adds of one run of the regressor; None likewise.
-        quality: Limits that decide what is accepted, reviewed and rejected; None if the
-            checkpoint has none: then nothing is rejected.
+        training_data: Description of the training data and its terms of use.
+        split: Digests of the training split, so that benchmarks use its test part only.
+        intervals: Prediction intervals, fitted on the float model; None if the checkpoint has none.
+        parameters: Number of trained parameters of the regressor; None in older bundles.
+        multiply_adds: Multiply-adds of one run of the regressor; None in older bundles.
+        quality: Limits for review and rejection; None if the checkpoint has none: then nothing
+            is rejected.
     """
 
     schema_version: Annotated[int, msgspec.Meta(ge=1)]
@@ -182,12 +181,12 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle on disk whose files were checked against the manifest.
+    """A bundle on disk whose files match the manifest.
 
     Attributes:
         root: Its folder.
-        manifest: What is in it.
-        sha256: Digest of the manifest, hence of every file it seals.
+        manifest: Its contents.
+        sha256: Digest of the manifest, and thus of every file that it seals.
     """
 
     root: Path
@@ -200,11 +199,11 @@ class Bundle:
 
         Args:
             root: Its folder.
-            public_key: Key of the one who must have signed it (``bakit.signature``).
+            public_key: Public key that must verify its signature (``bakit.signature``).
 
         Raises:
-            BundleError: If it is no bundle, is newer than this version understands, names a link
-                or a path outside the folder, or a file is missing, was changed or is too large.
+            BundleError: If it is not a bundle or a newer one, is not signed with the key, names a
+                link or a path outside the folder, or a file is missing, changed or too large.
         """
         path = root / MANIFEST
         manifest, data = read_versioned(
@@ -227,7 +226,7 @@ class Bundle:
         return Bundle(root, manifest, sha256(data))
 
     def artifact(self, role: Role) -> Artifact:
-        """Return the model that does ``role``.
+        """Return the model of a role.
 
         Raises:
             BundleError: If the bundle has none.
@@ -262,7 +261,7 @@ def write_manifest(root: Path, manifest: Manifest) -> None:
 
 
 def seal(root: Path) -> None:
-    """Seal the manifest that is in a folder."""
+    """Seal the manifest in a folder."""
     (root / SEAL).write_bytes(_seal((root / MANIFEST).read_bytes()))
 
 
@@ -271,24 +270,24 @@ def _seal(data: bytes) -> bytes:
 
 
 def _check_seal(root: Path, data: bytes, schema_version: int) -> None:
-    """Refuse a manifest that is not the sealed one; before version 3 there were no seals."""
+    """Reject a manifest that differs from its seal; before version 3 there were no seals."""
     try:
         sealed = (root / SEAL).read_bytes() if (root / SEAL).stat().st_size < 1000 else b""
     except FileNotFoundError as error:
         if schema_version < 3:
             return
-        message = f"{root}: no {SEAL} in it; copy or export the bundle again"
+        message = f"{root}: {SEAL} is missing; copy or export the bundle again"
         raise BundleError(message) from error
     except OSError as error:
         message = f"{root / SEAL}: cannot be read ({error.strerror or error})"
         raise BundleError(message) from error
     if sealed != _seal(data):
-        message = f"{root / MANIFEST}: not as {SEAL} has it; copy or export the bundle again"
+        message = f"{root / MANIFEST}: differs from {SEAL}; copy or export the bundle again"
         raise BundleError(message)
 
 
 def _check_file(root: Path, name: str, expected: str) -> None:
-    """Refuse a file outside the folder, a link, a missing, a huge and a changed one."""
+    """Reject links, and files that are outside the folder, missing, too large or changed."""
     pure = PurePosixPath(name)
     path = root / pure
     if pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name:
@@ -309,7 +308,7 @@ def _check_file(root: Path, name: str, expected: str) -> None:
 
 
 def _digest(path: Path) -> str:
-    """Return a file's digest; it is never in memory whole."""
+    """Return a file's digest without loading the whole file."""
     state = hashlib.sha256()
     left = MAX_FILE_BYTES
     with path.open("rb") as file:

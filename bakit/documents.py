@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from bakit.errors import install_command
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 Document = TypeVar("Document")
 
-UPGRADE = "upgrade with pip install -U bakit"
+UPGRADE = f"upgrade with {install_command(upgrade=True)}"
 
 
 def read_versioned(

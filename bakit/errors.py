@@ -2,16 +2,16 @@
 
 * BakitError                    exit status 2 on the command line
   + InputError                  a file, an option or a value is wrong
-    - ImageError                an image cannot be read or used
-    - LabelsError               the labels of a data folder cannot be used
-  + CheckpointError             a float checkpoint is damaged or not from bakit
+    - ImageError                an image that cannot be read or used
+    - LabelsError               a data folder whose labels cannot be used
+  + CheckpointError             a float checkpoint is damaged or not written by bakit
   + BundleError                 a bundle is damaged, unknown or was changed
-  + UnsupportedTargetError      the target is unknown or does not support the request
-  + VerificationError           exported predictions differ from the float model's; status 1
+  + UnsupportedTargetError      the target is unknown, or does not support the request
+  + VerificationError           exported numbers differ from the float model's; status 1
   + MissingBackendError         a library is not installed; status 3
-    - MissingProgramError       a program is missing that pip does not install
+    - MissingProgramError       a program or device that pip cannot install
 
-Catch ``BakitError`` to catch them all. Every message says how to fix the error.
+Catch ``BakitError`` to catch them all. Every message says how to fix the problem.
 """
 
 DISTRIBUTION = "bakit-edge"
@@ -56,7 +56,7 @@ class BundleError(BakitError):
 
 
 class UnsupportedTargetError(BakitError):
-    """The target is unknown or does not support the request."""
+    """The target is unknown, or does not support the request."""
 
 
 class VerificationError(BakitError):
@@ -75,7 +75,12 @@ class MissingBackendError(BakitError):
 
 
 class MissingProgramError(MissingBackendError):
-    """A required program or file is missing, and pip does not install it."""
+    """A required program or device is missing, which ``pip install`` cannot provide."""
 
     def __init__(self, need: str, command: str) -> None:
         BakitError.__init__(self, f"{need}: {command}")
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error of another library, its type if it has no message."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

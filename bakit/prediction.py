@@ -1,4 +1,4 @@
-"""The answer for one radiograph, with all that an auditor may ask of it."""
+"""The prediction for one radiograph, with everything that an audit needs."""
 
 from __future__ import annotations
 
@@ -17,32 +17,30 @@ Sex: TypeAlias = Literal["M", "F"]
 
 
 class Prediction(msgspec.Struct, frozen=True):
-    """What the models say of one radiograph.
+    """The prediction for one radiograph.
 
     Attributes:
-        age_months: Bone age; None if the image was rejected and no number was asked for all the
-            same.
+        age_months: Bone age in months; None for a rejected image without ``allow_rejected``.
         interval_months: Lower and upper bound of the true age at the level ``interval_level``
-            (``bakit.model.intervals``); None where the checkpoint has none or there is no age.
-        box: The hand, in pixels of the image as it is stored; the whole image if none was found.
-        quality: Whether it can be used as it is.
-        stages_ms: Time by stage: decode, localize, preprocess, quality, regress, total.
-        target: Name of the target that ran.
+            (``bakit.model.intervals``); None without an age, or if the checkpoint has no intervals.
+        box: The hand, in pixels of the stored image; the whole image if no hand was found.
+        quality: Whether the prediction can be used.
+        stages_ms: Time by stage in ms: decode, localize, preprocess, quality, regress, total.
+        target: Name of the target.
         precision: Number format of the regressor.
-        provider: What ran it on this machine.
+        provider: Library and device that ran the regressor.
         bundle_sha256: Digest of the bundle.
-        sex: ``M`` or ``F``, as it was used.
-        interval_level: Share of the true ages that such intervals hold; None without one.
-        input_sha256: Digest of the pixels (``bakit.image.read.input_digest``), whatever the file.
+        sex: ``M`` or ``F``, the input of the model.
+        interval_level: Share of true ages inside such intervals; None without intervals.
+        input_sha256: Digest of the pixels (``bakit.image.read.input_digest``).
         checkpoint: Name of the float checkpoint.
         checkpoint_sha256: Digest of the float checkpoint.
-        mirrored: Whether the image was mirrored, since its DICOM header says that it is a right
-            hand.
-        measures: What the quality rests on, by name (``docs/quality.md``).
-        chronological_months: Age on the day of the study, from a DICOM header; never an input of
-            the model. None where it is not known.
-        difference_months: Bone age minus chronological age; None without both.
-        versions: Versions of bakit, Python and the libraries that computed it, by name.
+        mirrored: Whether the image was mirrored because its DICOM header declares a right hand.
+        measures: Quality measures by name (``docs/quality.md``).
+        chronological_months: Age on the day of the study, from a DICOM header; not an input of the
+            model. None if unknown.
+        difference_months: Bone age minus chronological age; None if either is missing.
+        versions: Versions of bakit, Python and the libraries, by name.
     """
 
     age_months: float | None
@@ -66,7 +64,7 @@ class Prediction(msgspec.Struct, frozen=True):
     versions: dict[str, str]
 
     def to_json(self) -> bytes:
-        """Return one JSON object in a line, as ``prediction_schema`` describes it."""
+        """Return a JSON object in one line; ``prediction_schema`` describes it."""
         return msgspec.json.encode(self)
 
 
@@ -77,24 +75,24 @@ def prediction_schema() -> dict[str, Any]:
 
 
 def sex_of(given: Sex | None, header: DicomHeader | None) -> Sex:
-    """Return the sex to use: what was given, else what the header says.
+    """Return the given sex, or that in the header.
 
     Raises:
-        InputError: If there is none, or the two differ.
+        InputError: If both are missing or they differ.
     """
-    said = header.sex if header is not None else ""
-    if given is None:
-        if said == "M":
-            return "M"
-        if said == "F":
-            return "F"
-        why = f"PatientSex is {said!r} in the DICOM header" if header else "no sex is given"
-        message = f"{why}; bone age is read against it: give M or F (--sex)"
+    stored: Sex | None = None
+    if header is not None and header.sex in {"M", "F"}:
+        stored = "M" if header.sex == "M" else "F"
+    if given is not None and stored not in {None, given}:
+        message = f"sex {given} was given, but PatientSex is {stored} in the DICOM header; "
+        message += "check both"
         raise InputError(message)
-    if said in {"M", "F"} and said != given:
-        message = f"sex {given} was given, but PatientSex is {said} in the DICOM header; check both"
+    sex = given or stored
+    if sex is None:
+        why = f"PatientSex is {header.sex!r} in the DICOM header" if header else "no sex is given"
+        message = f"{why}; girls and boys mature at different ages: give M or F (--sex)"
         raise InputError(message)
-    return given
+    return sex
 
 
 def is_male(sex: str) -> bool:

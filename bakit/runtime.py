@@ -1,4 +1,4 @@
-"""Run a bundle on this machine: radiograph and sex in, months out."""
+"""Run a bundle on this machine: predict the bone age of radiographs."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import logging
 import platform
 import time
 from contextlib import ExitStack
-from itertools import pairwise, repeat
+from itertools import pairwise, repeat, zip_longest
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
+import msgspec
 import numpy as np
 
 from bakit import __version__
@@ -43,23 +44,21 @@ __all__ = ["STAGES", "Localization", "Prediction", "Quality", "Runtime", "Sex"]
 
 STAGES = ("decode", "localize", "preprocess", "quality", "regress", "total")
 
-_END = object()
-
 _LOG = logging.getLogger(__name__)
 _LOG.addHandler(logging.NullHandler())
 
 
 class Runtime(Closing):
-    """A bundle, open: opens the models once, then predicts.
+    """An open bundle: it opens the models once, then predicts.
 
-    Many threads may use one runtime: each gets what it would get alone. It has no global state,
-    opens no connection and writes no file. Predictions are logged at level DEBUG by the logger
-    ``bakit.runtime``: times and quality, nothing of the image, the child or their file.
+    Several threads may use one runtime, with the same results. It has no global state, opens no
+    connection and writes no file. The logger ``bakit.runtime`` logs times and quality of each
+    prediction at level DEBUG, and nothing about the image, its file or the child.
 
     Args:
         bundle: The bundle, or its folder.
-        threads: Threads of the backend; its own choice when None.
-        backend: What opens the models; the target's own when None.
+        threads: Threads of the backend; the backend's default when None.
+        backend: Opens the models; the target's own backend when None.
 
     Raises:
         BundleError: If the bundle is damaged or was changed.
@@ -84,7 +83,7 @@ class Runtime(Closing):
         manifest = self.bundle.manifest
         backend = backend or get_target(manifest.target).load_backend()
         self.versions = _versions(backend)
-        # The regressor first: its precision may be refused, before anything is built.
+        # The regressor first: an unsupported precision fails before anything is built.
         artifacts = [self.bundle.artifact(role) for role in ("regressor", "localizer")]
         started = time.perf_counter()
         with ExitStack() as stack:
@@ -103,14 +102,14 @@ class Runtime(Closing):
 
     @property
     def provider(self) -> str:
-        """What runs the regressor on this machine."""
+        """Library and device that run the regressor."""
         return self._regressor.provider
 
     @property
     def int8_share(self) -> float:
         """Share of the regressor's multiply-adds in INT8, 0..1.
 
-        As the library executes them, where it tells; else as the file asks for.
+        As executed, if the library reports it; else as written in the file.
         """
         written = self.bundle.artifact("regressor").int8_share
         executed: float = getattr(self._regressor, "int8_share", written)
@@ -129,16 +128,15 @@ class Runtime(Closing):
         Args:
             image: Path or bytes of a PNG, JPEG or DICOM file, or an array
                 (``bakit.image.read.read_radiograph``).
-            sex: ``"M"`` or ``"F"``: bone age is read against the child's sex, so there is no
-                default. A DICOM file may say it instead.
-            allow_rejected: Whether to give the number of a rejected image as well.
-            thorough: Whether to read the image mirrored and turned too, and say if the age changes
-                (``unstable``).
+            sex: ``"M"`` or ``"F"``; required, since girls and boys mature at different ages. May
+                be None if a DICOM header contains it.
+            allow_rejected: Whether to predict an age for rejected images too.
+            thorough: Whether to predict the mirrored and the rotated hand too, and report
+                ``unstable`` if the age changes.
 
         Raises:
             ImageError: If the image cannot be used.
-            InputError: If ``sex`` is neither M nor F, is not given at all, or is not what the
-                DICOM header says.
+            InputError: If ``sex`` is neither M nor F, is missing, or differs from the DICOM header.
             MissingBackendError: If it is a DICOM file and the extra ``dicom`` is not installed.
         """
         if sex is not None:
@@ -150,11 +148,11 @@ class Runtime(Closing):
         input_sha256 = input_digest(film.pixels)
         clock.append(time.perf_counter_ns())
         preprocessing = self.bundle.manifest.preprocessing
-        seen, found = find(film.pixels, self.localizer, preprocessing)
+        output, found = find(film.pixels, self.localizer, preprocessing)
         clock.append(time.perf_counter_ns())
         pixels = crop(film.pixels, found.box, found.inverted, preprocessing)
         clock.append(time.perf_counter_ns())
-        measures = self._judge.measures(film.pixels, seen, found, pixels)
+        measures = self._judge.measures(film.pixels, output, found, pixels)
         quality = self._judge.judge(found, measures)
         clock.append(time.perf_counter_ns())
         age = None
@@ -184,25 +182,24 @@ class Runtime(Closing):
         allow_rejected: bool = False,
         thorough: bool = False,
     ) -> Iterator[Prediction | BakitError]:
-        """Predict many radiographs, several at a time, in their order.
+        """Predict many radiographs in parallel; results come in order.
 
-        Images are taken as they are needed: of a generator, no more than two for each thread are
-        in memory. An image that cannot be used does not stop the rest.
+        Images are read when needed: at most two per thread are in memory. An image that cannot be
+        used does not stop the others.
 
         Args:
             images: As for ``predict``.
-            sexes: One for each image, or one for all; None where DICOM files say it.
-            threads: Images at a time; one a core, at most 8, when None.
+            sexes: One for each image, or one for all; None if DICOM headers contain it.
+            threads: Images at a time; one per core, at most 8, when None.
             allow_rejected: As for ``predict``.
             thorough: As for ``predict``.
 
         Yields:
-            For each image its prediction, or the error that ``predict`` would raise.
+            For each image, its prediction or the error of ``predict``.
 
         Raises:
             InputError: If ``threads`` is below 1, or there are more or fewer sexes than images.
         """
-        one_for_all = sexes is None or isinstance(sexes, str)
 
         def predict(pair: tuple[Image, Sex | None]) -> Prediction | BakitError:
             try:
@@ -210,24 +207,12 @@ class Runtime(Closing):
             except BakitError as error:
                 return error
 
-        def pairs() -> Iterator[tuple[Image, Sex | None]]:
-            those: Iterator[object] = repeat(sexes) if one_for_all else iter(sexes)  # type: ignore[arg-type]
-            for image in images:
-                sex = next(those, _END)
-                if sex is _END:
-                    message = "there are fewer sexes than images"
-                    raise InputError(message)
-                yield image, sex  # type: ignore[misc]
-            if not one_for_all and next(those, _END) is not _END:
-                message = "there are more sexes than images"
-                raise InputError(message)
-
-        return in_threads(predict, pairs(), threads)
+        return in_threads(predict, _pairs(images, sexes), threads)
 
     def warm_up(self) -> float:
-        """Run everything once, so that the first child does not wait, and return the ms it took.
+        """Run the models once and return the time in ms.
 
-        The libraries allocate their memory on the first run, which takes longer than others.
+        The first run is slower than others, because libraries allocate their memory.
         """
         started = time.perf_counter()
         size = self.bundle.manifest.localizer.size
@@ -238,10 +223,7 @@ class Runtime(Closing):
         return (time.perf_counter() - started) * 1000
 
     def localize(self, image: Image) -> Localization:
-        """Find the hand in one radiograph.
-
-        Args:
-            image: As for ``predict``.
+        """Find the hand in one radiograph, given as for ``predict``.
 
         Raises:
             ImageError: If the image cannot be used.
@@ -249,7 +231,8 @@ class Runtime(Closing):
         film = read_radiograph(image)
         place = localize(film.pixels, self.localizer)[1]
         if film.mirrored and place.box is not None:
-            place = place.moved(place.box.mirror(film.pixels.shape[1]))
+            mirrored = place.box.mirror(film.pixels.shape[1])
+            place = msgspec.structs.replace(place, box=mirrored)
         return place
 
     def prepare(self, grey: Grey | Bytes) -> Hand:
@@ -257,11 +240,11 @@ class Runtime(Closing):
         return prepare(grey, self.localizer, self.bundle.manifest.preprocessing)
 
     def find(self, grey: Grey | Bytes) -> Found:
-        """Return the hand in pixels of ``grey``; nothing at all if hands are not localized."""
+        """Return the hand in pixels of ``grey``; empty if hands are not localized."""
         return find(grey, self.localizer, self.bundle.manifest.preprocessing)[1]
 
     def locate(self, grey: Grey | Bytes) -> Box | None:
-        """Return the hand's box in pixels of ``grey``, None if none was found or looked for."""
+        """Return the hand's box in pixels of ``grey``; None if there is none."""
         return self.find(grey).box
 
     def preprocess(self, grey: Grey | Bytes, box: Box | None, *, inverted: bool = False) -> Grey:
@@ -278,14 +261,14 @@ class Runtime(Closing):
     def spread(
         self, grey: Grey, box: Box, pixels: Grey, age: float, *, male: bool, inverted: bool
     ) -> float:
-        """Return how far the age moves when the hand is mirrored or turned, in months."""
+        """Return the largest change of the age for the mirrored and the rotated hand, in months."""
         others = turned(grey, box, inverted, self.bundle.manifest.preprocessing)
         others.append(np.ascontiguousarray(pixels[:, ::-1]))
         return max(abs(self.regress(other, male=male) - age) for other in others)
 
     def without_image(self, *, male: bool) -> float:
-        """Return what the model says when it is shown nothing: computed once for each sex."""
-        if male not in self._blank:  # two threads at once would compute the same
+        """Return the age for a blank image, computed once for each sex."""
+        if male not in self._blank:  # two threads at once compute the same
             size = self.bundle.manifest.preprocessing.image_size
             self._blank[male] = self.regress(np.zeros((size, size), np.float32), male=male)
         return self._blank[male]
@@ -306,12 +289,13 @@ class Runtime(Closing):
         box = found.box or Box(0, 0, width, height)
         intervals = manifest.intervals if age is not None else None
         chronological = film.header.chronological_months if film.header else None
-        both = age is not None and chronological is not None
+        difference = None if age is None or chronological is None else age - chronological
+        interval = None
+        if intervals and age is not None:
+            interval = intervals.around(age, male=is_male(sex))
         return Prediction(
             age_months=age,
-            interval_months=intervals.around(age, male=is_male(sex))
-            if intervals and age is not None
-            else None,
+            interval_months=interval,
             box=box.mirror(width) if film.mirrored else box,
             quality=quality,
             stages_ms=stages_ms,
@@ -327,7 +311,7 @@ class Runtime(Closing):
             mirrored=film.mirrored,
             measures={name: round(value, 4) for name, value in measures.items()},
             chronological_months=chronological,
-            difference_months=age - chronological if both else None,  # type: ignore[operator]
+            difference_months=difference,
             versions=self.versions,
         )
 
@@ -336,8 +320,23 @@ class Runtime(Closing):
         self._stack.close()
 
 
+def _pairs(
+    images: Iterable[Image], sexes: Iterable[Sex | None] | Sex | None
+) -> Iterator[tuple[Image, Sex | None]]:
+    """Yield each image with its sex; read an image only when it is needed."""
+    if sexes is None or isinstance(sexes, str):
+        yield from zip(images, repeat(sexes))
+        return
+    missing: Any = object()
+    for image, sex in zip_longest(images, sexes, fillvalue=missing):
+        if image is missing or sex is missing:
+            message = f"there are {'more' if image is missing else 'fewer'} sexes than images"
+            raise InputError(message)
+        yield image, sex
+
+
 def _versions(backend: object) -> dict[str, str]:
-    """Return the versions of all that computes: bakit, Python, and what the backend imports."""
+    """Return the versions of bakit, Python, and the backend's imports."""
     found = {
         "bakit": __version__,
         "python": platform.python_version(),
@@ -348,5 +347,5 @@ def _versions(backend: object) -> dict[str, str]:
         if isinstance(value, ModuleType) and "." not in value.__name__:
             version = getattr(value, "__version__", None)
             if isinstance(version, str):
-                found.setdefault(value.__name__, str(version))  # torch has a class of its own
+                found.setdefault(value.__name__, str(version))  # torch's is a subclass
     return found

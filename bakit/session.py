@@ -1,9 +1,10 @@
-"""An open model: what goes in, what comes out, and how it is closed."""
+"""An open model: its inputs and outputs, how it runs, and how it is closed."""
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Protocol
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import msgspec
 
@@ -36,40 +37,44 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dtype: str = "float32"
 
 
-def regressor_inputs(
-    architecture: Architecture, preprocessing: Preprocessing
-) -> tuple[TensorSpec, ...]:
-    """Return the inputs: ``image (1, 1, S, S)`` in 0..1 and, if used, ``sex (1, 1)``, male 1."""
+Specs: TypeAlias = tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]
+"""Inputs and outputs of a model."""
+
+
+def regressor_specs(architecture: Architecture, preprocessing: Preprocessing) -> Specs:
+    """Return inputs and outputs of the regressor.
+
+    Inputs: ``image (1, 1, S, S)`` in 0..1 and, if the model uses it, ``sex (1, 1)``, male 1.
+    Output: ``age_months (1, 1)``.
+    """
     size = preprocessing.image_size
-    image = TensorSpec("image", (1, 1, size, size))
-    return (image, TensorSpec("sex", (1, 1))) if architecture.sex else (image,)
+    inputs = [TensorSpec("image", (1, 1, size, size))]
+    if architecture.sex:
+        inputs.append(TensorSpec("sex", (1, 1)))
+    return tuple(inputs), (TensorSpec("age_months", (1, 1)),)
 
 
-def regressor_outputs() -> tuple[TensorSpec, ...]:
-    """Return the output: ``age_months (1, 1)``."""
-    return (TensorSpec("age_months", (1, 1)),)
+def localizer_specs(settings: LocalizerSettings) -> Specs:
+    """Return inputs and outputs of the localizer.
 
-
-def localizer_inputs(settings: LocalizerSettings) -> tuple[TensorSpec, ...]:
-    """Return the input: the working image, ``(1, 1, h, w)`` in 0..1."""
-    return (TensorSpec("image", (1, 1, settings.size, settings.size)),)
-
-
-def localizer_outputs(settings: LocalizerSettings) -> tuple[TensorSpec, ...]:
-    """Return the output: ``labels (h, w)`` int32, or the student's ``hand (h, w)`` float32."""
+    Input: ``image (1, 1, h, w)`` in 0..1. Output: ``labels (h, w)`` int32, or the student's
+    probabilities ``hand (h, w)`` float32.
+    """
+    size = settings.size
+    output = TensorSpec("labels", (size, size), "int32")
     if isinstance(settings, StudentSettings):
-        return (TensorSpec("hand", (settings.size, settings.size)),)
-    return (TensorSpec("labels", (settings.size, settings.size), "int32"),)
+        output = TensorSpec("hand", (size, size))
+    return (TensorSpec("image", (1, 1, size, size)),), (output,)
 
 
-class Session(Protocol):
+class Session(AbstractContextManager["Session"], Protocol):
     """A model that is open on this machine; a context manager.
 
-    Attributes:
-        provider: What runs it, such as ``CPUExecutionProvider``.
+    If several threads may call ``run`` at once, the session sets ``concurrent = True``; otherwise
+    bakit makes the calls one after the other.
 
-    A session whose ``run`` many threads may call at once sets ``concurrent = True``; calls of
-    others are made one after the other.
+    Attributes:
+        provider: Name of the library and device that run it, such as ``CPUExecutionProvider``.
     """
 
     provider: str
@@ -78,25 +83,12 @@ class Session(Protocol):
         """Run one inference: input names to arrays, output names to arrays."""
         ...
 
-    def __enter__(self) -> Session:
-        """Return the session itself."""
-        ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Free what the model holds."""
-        ...
-
 
 class Closing:
     """Base class for context managers that close themselves."""
 
     def close(self) -> None:
-        """Free what is held; nothing, unless a class does otherwise."""
+        """Free the resources; the default does nothing."""
 
     def __enter__(self) -> Self:
         """Return the object itself."""
@@ -132,5 +124,5 @@ class _Queued(Closing):
 
 
 def one_at_a_time(session: Session) -> Session:
-    """Return a session that many threads may call, whatever its library can do."""
+    """Return a session that many threads may call at once."""
     return session if getattr(session, "concurrent", False) else _Queued(session)

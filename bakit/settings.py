@@ -1,4 +1,4 @@
-"""The parameters that travel from training to every device: in the checkpoint, in the manifest."""
+"""Parameters in checkpoints and manifests, and how these documents are decoded."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 
 LocalizerForm: TypeAlias = Literal["loop", "unrolled", "winograd"]
-"""The localizer's steps as one ONNX Loop, each spelled out, or as a Loop with fewer products."""
+"""SGD steps as one ONNX Loop, as separate nodes for each step, or as a Loop with fewer products."""
 
 MULTIPLE = 32
-"""Total stride of the backbone: image sizes are multiples of it, the paper's own sizes aside."""
+"""Total stride of the backbone: image sizes are multiples of it, except the paper's."""
 
 PAPER_SIZES = (224, 500, 700)
 """Image sizes of the paper's Table 2, in pixels."""
@@ -23,7 +23,7 @@ GREY_SD = 0.226
 
 
 class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Shape of the regressor, the paper's Table 1. It takes any image size.
+    """Shape of the regressor, the paper's Table 1, for any image size.
 
     Attributes:
         head_layers: Hidden layers of the MLP head; 2 gives the 7,606,825 parameters of the paper.
@@ -39,7 +39,7 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         image_size: Side of the square input, in pixels.
-        localize: Whether the image is cropped to the localizer's box; otherwise it is used whole.
+        localize: Whether the image is cropped to the localizer's box.
         margin: Growth of the box on each side before the crop, as a share of the box's side.
         equalize: Whether the crop's histogram is equalized.
     """
@@ -50,7 +50,7 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     equalize: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse sizes that the network was not made for."""
+        """Reject unsupported sizes."""
         check_image_size(self.image_size)
 
 
@@ -59,8 +59,8 @@ class UnrolledSettings(
 ):
     """The unrolled localizer (``bakit.hand.unrolled``); p, q, lambda, mu as in the paper.
 
-    The steps, rates and weights are the paper's. Its p = q = 90 cost about 30 times what 16 do and
-    find no better box on real radiographs; nor does a working image larger than 64 pixels.
+    Steps, rates and loss weights are the paper's. Its p = q = 90 take about 30 times as long as 16
+    and give no better boxes on real radiographs; nor does a working image above 64 pixels.
 
     Attributes:
         size: Side of the square working image, in pixels.
@@ -71,7 +71,7 @@ class UnrolledSettings(
         momentum: SGD momentum.
         similarity: Weight of the similarity loss, lambda.
         continuity: Weight of the spatial continuity loss, mu.
-        seed: Seed of the initial weights (the weights themselves travel in the checkpoint).
+        seed: Seed of the initial weights, which are stored in the checkpoint.
     """
 
     size: Annotated[int, msgspec.Meta(ge=16, le=1024)] = 64
@@ -88,7 +88,7 @@ class UnrolledSettings(
 class StudentSettings(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="method", tag="student"
 ):
-    """A network that was taught to draw the hand (``bakit.hand.student``).
+    """A trained segmentation network (``bakit.hand.student``).
 
     Attributes:
         size: Side of the square working image, in pixels; a multiple of 2 to the number of levels.
@@ -102,7 +102,7 @@ class StudentSettings(
     ] = (12, 24, 40, 56, 64)
 
     def __post_init__(self) -> None:
-        """Refuse sizes that cannot be halved as often as there are levels."""
+        """Reject sizes that cannot be halved at every level."""
         multiple = 1 << (len(self.widths) - 1)
         if self.size % multiple:
             message = f"size {self.size} is not a multiple of {multiple}"
@@ -110,26 +110,24 @@ class StudentSettings(
 
 
 LocalizerSettings: TypeAlias = UnrolledSettings | StudentSettings
-"""What finds the hand; in a document the field ``method`` tells which."""
+"""Settings of a localizer; in a document, the field ``method`` names the method."""
 
-LocalizerMethod: TypeAlias = Literal["unrolled", "student"]
-
-METHODS: tuple[LocalizerMethod, ...] = ("student", "unrolled")
+METHODS = ("student", "unrolled")
 """Names of the methods, the default first."""
 
 
 class Int8Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the regressor is quantized.
 
-    Weights are symmetric INT8, activations UINT8 per tensor. The defaults are what
-    ``bakit calibrate --search`` found for the shipped checkpoint: the two layers that see the bare
-    image cost the most accuracy and have the fewest multiply-adds, and the last layer's output is
-    months already.
+    Weights are symmetric INT8, activations UINT8 per tensor. The defaults are the result of
+    ``bakit calibrate --search`` for the shipped checkpoint: in INT8, the first two layers lose the
+    most accuracy and have the fewest multiply-adds, and the last layer's output is months.
 
     Attributes:
         float_layers: Names of convolutions and dense layers of the exported graph that stay float.
-        per_channel: Whether each output channel of a weight has a scale of its own.
-        equalize: Whether scales are moved between layers first (``bakit.export.onnx.equalize``).
+        per_channel: Whether each output channel of a weight has its own scale.
+        equalize: Whether weights are equalized across layers first
+            (``bakit.export.onnx.equalize``).
     """
 
     float_layers: tuple[str, ...] = ("age_months", "block1/depthwise", "head/sex", "stem/conv")
@@ -138,18 +136,18 @@ class Int8Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Ranges(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Activation ranges for INT8, gathered on training images, and the recipe they are for.
+    """Activation ranges for INT8, from training images, and their recipe.
 
     Attributes:
-        method: How ranges were made of what was seen (``bakit.calib.methods``).
-        samples: Calibration images.
+        method: How ranges follow from the observed values (``bakit.calib.methods``).
+        samples: Number of calibration images.
         calibration_sha256: Digest of the calibration set.
-        weights_sha256: Digest of the weights that they belong to.
+        weights_sha256: Digest of the regressor's weights.
         tensors: Lowest and highest value by tensor name of the exported regressor.
-        recipe: How the regressor is quantized with them.
-        biases: By layer, what is added to its bias to undo the mean error of INT8.
-        images_sha256: Digests of the images (``bakit.image.read.pixel_digest``), so that nothing is
-            measured on them.
+        recipe: How the regressor is quantized.
+        biases: Corrections of the bias by layer, which cancel the mean error of INT8.
+        images_sha256: Digests of the images (``bakit.image.read.pixel_digest``), which benchmarks
+            reject.
     """
 
     method: str
@@ -163,11 +161,11 @@ class Ranges(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which images a model was trained, selected and tested on, without their pixels.
+    """Digests of the images that a model was trained, selected and tested on.
 
     Attributes:
         seed: Seed of the 7:2:1 split.
-        excluded_ids: Ids that were left out of all parts.
+        excluded_ids: Ids that are in no part.
         ids_sha256: Digest of the ids of each part: train, validation, test.
     """
 
@@ -177,7 +175,7 @@ class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def check_image_size(size: int) -> None:
-    """Refuse an image size that the regressor was not made for.
+    """Reject an image size that the regressor does not support.
 
     Raises:
         ValueError: If ``size`` is neither a multiple of 32 from 96 up nor one of the paper's.
@@ -192,9 +190,9 @@ def check_image_size(size: int) -> None:
 
 
 def with_method(document: dict[str, Any]) -> dict[str, Any]:
-    """Return a checkpoint's or manifest's document of version 1 as one of version 2.
+    """Return a checkpoint's or manifest's document of version 1 as version 2.
 
-    Version 1 knew one localizer and did not name it.
+    Version 1 had a single method of localization, without a name.
     """
     localizer = document.get("localizer")
     if document.get("schema_version") != 1 or not isinstance(localizer, dict):

@@ -1,7 +1,7 @@
-"""Who made a bundle: an Ed25519 signature of its manifest, which has every file's digest.
+"""Ed25519 signatures of a bundle's manifest, which has every file's digest.
 
-A seal shows that a bundle is as it was written; a signature shows by whom. Keys are PEM files as
-``openssl genpkey -algorithm ed25519`` writes them, and OpenSSL alone can check a signature::
+A seal shows that a bundle was not changed; a signature shows its author. Keys are PEM files of
+``openssl genpkey -algorithm ed25519``, and OpenSSL alone can check a signature::
 
     base64 -d manifest.json.sig > raw.sig
     openssl pkeyutl -verify -rawin -pubin -inkey public.pem -in manifest.json -sigfile raw.sig
@@ -28,15 +28,15 @@ SUFFIX = ".sig"
 
 
 def sign(manifest: Path, private_key: Path) -> Path:
-    """Sign a manifest and return the signature's file, beside it.
+    """Sign a manifest and return the signature's file, in the same folder.
 
     Args:
-        manifest: The file.
+        manifest: The manifest's file.
         private_key: PEM file of an Ed25519 private key, not encrypted.
 
     Raises:
         InputError: If the key cannot be used, or a file cannot be read or written.
-        MissingBackendError: If the library is not installed.
+        MissingBackendError: If cryptography is not installed.
     """
     key = cast("Ed25519PrivateKey", _load(private_key, "private"))
     path = manifest.with_name(manifest.name + SUFFIX)
@@ -49,17 +49,17 @@ def sign(manifest: Path, private_key: Path) -> Path:
 
 
 def check_signature(manifest: Path, data: bytes, public_key: Path) -> None:
-    """Refuse a manifest that the key's owner did not sign.
+    """Reject a manifest without a valid signature.
 
     Args:
-        manifest: The file.
-        data: Its bytes, as they are used.
+        manifest: The manifest's file.
+        data: Its bytes.
         public_key: PEM file of an Ed25519 public key.
 
     Raises:
-        BundleError: If there is no signature, or it is of another manifest or key.
+        BundleError: If the signature is missing, or belongs to another manifest or key.
         InputError: If the key cannot be used.
-        MissingBackendError: If the library is not installed.
+        MissingBackendError: If cryptography is not installed.
     """
     key = cast("Ed25519PublicKey", _load(public_key, "public"))
     from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
@@ -70,7 +70,7 @@ def check_signature(manifest: Path, data: bytes, public_key: Path) -> None:
         with path.open("rb") as file:
             signature = base64.b64decode(file.read(1000), validate=False)
     except FileNotFoundError as error:
-        message = f"{root}: not signed; its maker can: bakit sign BUNDLE --key private.pem"
+        message = f"{root}: not signed; its author can: bakit sign BUNDLE --key private.pem"
         raise BundleError(message) from error
     except (OSError, binascii.Error) as error:
         message = f"{path}: cannot be read ({error})"
@@ -83,7 +83,7 @@ def check_signature(manifest: Path, data: bytes, public_key: Path) -> None:
 
 
 def _load(path: Path, kind: str) -> object:
-    """Read a key of the right kind."""
+    """Read an Ed25519 key, ``private`` or ``public``."""
     try:
         from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415  # an extra
         from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
@@ -107,7 +107,7 @@ def _load(path: Path, kind: str) -> object:
         message = f"{path}: not a {kind} key in PEM without a password"
         raise InputError(message) from error
     if not isinstance(key, wanted):
-        message = f"{path}: a {kind} key of another kind; make one with: {_MAKE[kind]}"
+        message = f"{path}: a {kind} key, but not Ed25519; make one with: {_MAKE[kind]}"
         raise InputError(message)
     return key
 

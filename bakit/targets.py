@@ -1,4 +1,4 @@
-"""What each deployment target can do, as data: reading it imports no vendor library."""
+"""Deployment targets as data, without importing vendor libraries."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Backend(Protocol):
 class Exporter(Protocol):
     """The module that writes a target's files.
 
-    It may have ``finish(bundle)`` too, which is called with the finished bundle.
+    An optional ``finish(bundle)`` is called with the finished bundle.
     """
 
     def export(
@@ -47,11 +47,11 @@ class Exporter(Protocol):
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What an exporter is asked for.
+    """Arguments of an exporter.
 
     Attributes:
         precision: Number format of the regressor.
-        localizer_form: How steps on the image are written, see ``bakit.settings``.
+        localizer_form: How the SGD steps are written (``bakit.settings.LocalizerForm``).
         ranges: Activation ranges; None unless the precision is INT8.
     """
 
@@ -62,25 +62,25 @@ class ExportRequest:
 
 @dataclass(frozen=True)
 class Target:
-    """A place where the models can run.
+    """A runtime that bakit exports to.
 
     Attributes:
         name: Name on the command line and in a manifest.
-        title: What it is, in a few words.
+        title: Short description.
         suffix: File suffix of its models.
-        precisions: Number formats that it can be exported in.
+        precisions: Supported number formats.
         exporter: Module with ``export``.
         backend: Module with ``open_session``.
-        extra: Optional-dependency group that installs what ``backend`` imports.
-        export_extra: Groups that install what ``exporter`` imports, separated by commas.
-        writers: Packages, besides those of every export, whose versions decide the files' bytes.
-        note: What a precision's name does not say of how it is computed; empty if nothing.
-        platform: ``sys.platform`` of the only system that can run it; empty if any can.
-        reference: Name of the target whose backend runs its files where its own cannot; empty if
-            none does. It checks them at export, and its numbers only stand for the target's.
+        extra: Optional-dependency group of ``backend``'s imports.
+        verified: How it was tested.
         portable: Whether its files run on other machines than the one that wrote them.
-        verified: What was shown of it, and how.
-        localizer_form: How steps on the image are written unless it is said otherwise.
+        export_extra: Groups of ``exporter``'s imports, separated by commas.
+        writers: Further packages whose versions determine the files' bytes.
+        note: Remarks on precisions; empty if there are none.
+        platform: ``sys.platform`` of the only system that can run it; empty for any system.
+        reference: Name of the target whose backend checks its files on other systems; empty if
+            there is none.
+        localizer_form: Default form of the SGD steps.
     """
 
     name: str
@@ -90,8 +90,8 @@ class Target:
     exporter: str
     backend: str
     extra: str
-    portable: bool
     verified: str
+    portable: bool = True
     export_extra: str = "export"
     writers: tuple[str, ...] = ()
     note: str = ""
@@ -108,8 +108,8 @@ class Target:
         """Import the backend.
 
         Raises:
-            MissingBackendError: If a library that it needs is not installed, or this operating
-                system cannot run it.
+            MissingBackendError: If a library is not installed, or this operating system cannot run
+                it.
         """
         if not self.runs_here:
             need = f"target {self.name!r} runs on {self.platform} only"
@@ -118,10 +118,10 @@ class Target:
         return cast("Backend", self._load(self.backend, self.extra))
 
     def load_checker(self) -> Backend:
-        """Import what runs the files on the machine that exported them.
+        """Import the backend that checks the files at export: its own, or the reference target's.
 
         Raises:
-            MissingBackendError: If a library that it needs is not installed.
+            MissingBackendError: If a library is not installed.
         """
         if not self.reference or (self.platform and self.runs_here):
             return self.load_backend()
@@ -131,7 +131,7 @@ class Target:
         """Import the exporter.
 
         Raises:
-            MissingBackendError: If a library that it needs is not installed.
+            MissingBackendError: If a library is not installed.
         """
         return cast("Exporter", self._load(self.exporter, self.export_extra))
 
@@ -140,7 +140,7 @@ class Target:
             return importlib.import_module(module)
         except ModuleNotFoundError as error:
             if (error.name or "").startswith("bakit"):
-                raise  # ours, and a bug: no install helps
+                raise  # a bug, not a missing library
             need = f"target {self.name!r}"
             raise MissingBackendError(need, extra) from error
 
@@ -156,7 +156,6 @@ _BUILT_IN = (
         exporter="bakit.export.eager",
         backend="bakit.backends.torch_eager",
         extra="train",
-        portable=True,
         verified="every test run, on x86-64 Linux",
     ),
     Target(
@@ -167,7 +166,6 @@ _BUILT_IN = (
         exporter="bakit.export.ort",
         backend="bakit.backends.ort",
         extra="ort",
-        portable=True,
         verified="every test run, on x86-64 Linux",
     ),
     Target(
@@ -178,12 +176,11 @@ _BUILT_IN = (
         exporter="bakit.export.openvino",
         backend="bakit.backends.openvino",
         extra="openvino",
-        portable=True,
-        verified="every test run, on x86-64 Linux; not on Arm",
+        verified="every test run, on x86-64 Linux; not yet on Arm",
         export_extra="export,openvino",
         writers=("openvino",),
-        note="fp16: the weights; computed in float32 unless the CPU has float16 arithmetic. int8: "
-        "on Arm, OpenVINO computes it in floating point. A prediction's provider says what ran",
+        note="fp16: weights only, unless the CPU has float16 arithmetic. int8: on Arm, OpenVINO "
+        "computes in floating point. A prediction's provider names the arithmetic",
     ),
     Target(
         name="tensorrt",
@@ -193,11 +190,10 @@ _BUILT_IN = (
         exporter="bakit.export.tensorrt",
         backend="bakit.backends.trt",
         extra="tensorrt",
-        portable=True,
-        verified="no GPU was at hand: every graph is built by TensorRT-RTX's compiler and run by "
-        "ONNX Runtime in every test run; see docs/tensorrt.md",
-        note="graphs, from which each device builds its engine at first use. int8 needs a GPU with "
-        "INT8 arithmetic, which the Jetson Nano's is not",
+        verified="not yet run on a GPU or a Jetson; in every test run, TensorRT-RTX's compiler "
+        "builds each graph and ONNX Runtime runs it; see docs/tensorrt.md",
+        note="each device builds its engine from the graphs at first use. int8 needs a GPU with "
+        "INT8 arithmetic, unlike the Jetson Nano's",
         reference="onnx",
         localizer_form="loop",
     ),
@@ -209,8 +205,7 @@ _BUILT_IN = (
         exporter="bakit.export.coreml",
         backend="bakit.backends.coreml",
         extra="coreml",
-        portable=True,
-        verified="unverified on Apple hardware; by the reference runtime every test run",
+        verified="not yet run on Apple hardware; by the reference runtime in every test run",
         export_extra="export,coreml",
         writers=("coremltools",),
         note="verify it on a Mac: bakit verify BUNDLE --on-device",
@@ -220,17 +215,17 @@ _BUILT_IN = (
     ),
     Target(
         name="coreml-reference",
-        title="Core ML's files, run by our numpy reference",
+        title="Core ML's files, run by a numpy reference",
         suffix=".mlpackage",
         precisions=frozenset(Precision),
         exporter="bakit.export.coreml",
         backend="bakit.backends.mil",
         extra="coreml",
-        portable=True,
         verified="every test run, on x86-64 Linux",
         export_extra="export,coreml",
         writers=("coremltools",),
-        note="checks Core ML's files anywhere: its ages stand in for Core ML's, its times do not",
+        note="checks Core ML's files on any system; its predictions stand in for Core ML's, its "
+        "timings mean nothing",
         localizer_form="loop",
     ),
 )
@@ -242,7 +237,7 @@ def targets() -> dict[str, Target]:
 
 
 def find_targets() -> tuple[dict[str, Target], dict[str, str]]:
-    """Return every known target by name, and the plug-ins that failed with their errors."""
+    """Return every known target by name, and the errors of plug-ins that failed to load."""
     found = {target.name: target for target in _BUILT_IN}
     failed: dict[str, str] = {}
     for point in entry_points(group=ENTRY_POINTS):

@@ -37,8 +37,8 @@ The unit is the step's own, such as images; a share of a step has the total 1.
 class Precision(Enum):
     """Number format of a regressor's weights and activations.
 
-    ``INT8_WEIGHTS`` stores the weights in 8 bits and computes in float16: as small as INT8, nearer
-    to the float model, and no faster than FP16.
+    ``INT8_WEIGHTS`` stores weights in 8 bits and computes in float16: as small as INT8, closer to
+    the float model, not faster than FP16.
     """
 
     FP32 = "fp32"

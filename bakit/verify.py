@@ -1,4 +1,4 @@
-"""Does a bundle still say on this machine what it said when it was exported?"""
+"""Compare a bundle's predictions on this machine with those at export."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from bakit.targets import Backend
 
 MIN_BOX_IOU = 0.7
-"""Smallest overlap of a golden image's box with the one found at export: label maps of two
-machines differ in single pixels after 50 steps, boxes hardly."""
+"""Smallest IoU of a golden image's box with the one at export. Label maps of two machines differ in
+single pixels after 50 SGD steps, boxes hardly."""
 
 
 class GoldenCheck(msgspec.Struct, frozen=True):
@@ -25,10 +25,10 @@ class GoldenCheck(msgspec.Struct, frozen=True):
 
     Attributes:
         path: The image inside the bundle.
-        float_months: The float model's age.
-        expected_months: The bundle's own age when it was exported.
-        age_months: This machine's age for the same crop.
-        box_iou: Overlap of this machine's box with the one found at export.
+        float_months: Age predicted by the float model.
+        expected_months: Age predicted by the bundle at export.
+        age_months: Age predicted on this machine for the same crop.
+        box_iou: IoU of this machine's box with the one at export.
         passed: Whether age and box are within the limits.
     """
 
@@ -45,13 +45,13 @@ def check_golden(
 ) -> list[GoldenCheck]:
     """Run a bundle's golden images.
 
-    The regressor is judged on the crop of the export, so that its change is its own; the localizer
-    by the overlap of its box.
+    The regressor is checked on the crop of the export, independently of the localizer; the
+    localizer by the IoU of its box.
 
     Args:
         bundle: The bundle.
         threads: Threads of the backend; its own choice when None.
-        backend: What opens the models; the target's own when None.
+        backend: Opens the models; the target's own when None.
 
     Raises:
         BakitError: If the bundle cannot be opened here.

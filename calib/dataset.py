@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bakit.errors import ImageError
-from bakit.export.onnx.session import open_localizer
+from bakit.export.onnx.localizer import open_localizer
 from bakit.hand.prepare import prepare
 from bakit.image.read import decode, pixel_digest
 from bakit.types import silent, track

@@ -13,7 +13,7 @@ from bakit.errors import InputError
 from bakit.export.onnx.int8 import observed_model
 from bakit.export.onnx.regressor import regressor_model
 from bakit.files import write_file
-from bakit.session import regressor_inputs
+from bakit.session import regressor_specs
 from bakit.settings import Ranges
 from bakit.types import silent
 
@@ -48,7 +48,7 @@ def statistics_of(
     on_progress: OnProgress = silent,
 ) -> Statistics:
     """Look at the activations of a float graph of the checkpoint."""
-    inputs = regressor_inputs(checkpoint.header.architecture, checkpoint.header.preprocessing)
+    inputs, _ = regressor_specs(checkpoint.header.architecture, checkpoint.header.preprocessing)
     return gather(observed_model(model), [spec.name for spec in inputs], calibration, on_progress)
 
 

@@ -1,4 +1,4 @@
-"""Float checkpoint to bundle, one exporter module a target."""
+"""From a float checkpoint to a bundle, with one exporter module per target."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["export_bundle"]
 
 
 def __getattr__(name: str) -> object:
-    """Import on first use: reading the package's name must not load onnx."""
+    """Import on first use: importing the package must not load onnx."""
     if name == "export_bundle":
         from bakit.export.bundle import export_bundle  # noqa: PLC0415
 

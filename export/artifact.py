@@ -6,12 +6,7 @@ from typing import TYPE_CHECKING
 
 from bakit.bundle import Artifact, Companion
 from bakit.files import sha256
-from bakit.session import (
-    localizer_inputs,
-    localizer_outputs,
-    regressor_inputs,
-    regressor_outputs,
-)
+from bakit.session import localizer_specs, regressor_specs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,21 +24,21 @@ def artifact(
     companions: tuple[str, ...] = (),
     builds: tuple[Build, ...] = (),
 ) -> Artifact:
-    """Return the entry of a model whose files lie in ``folder``.
+    """Return the manifest's entry of a model.
 
     Args:
-        role: What it does.
+        role: Localizer or regressor.
         folder: The bundle's folder.
-        name: The file to open.
-        header: The checkpoint's; inputs and outputs follow from it.
-        int8_share: Share of its multiply-adds that are written in INT8, 0..1.
-        companions: Further files that the model consists of.
-        builds: How engines are made of it.
+        name: The file to open, inside the folder.
+        header: The checkpoint's header, which determines inputs and outputs.
+        int8_share: Share of the multiply-adds that are written in INT8, 0..1.
+        companions: Further files of the model.
+        builds: How TensorRT builds engines from it.
     """
     inputs, outputs = (
-        (localizer_inputs(header.localizer), localizer_outputs(header.localizer))
+        localizer_specs(header.localizer)
         if role == "localizer"
-        else (regressor_inputs(header.architecture, header.preprocessing), regressor_outputs())
+        else regressor_specs(header.architecture, header.preprocessing)
     )
     digest, *others = (sha256((folder / path).read_bytes()) for path in (name, *companions))
     beside = tuple(Companion(*pair) for pair in zip(companions, others, strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import msgspec
@@ -13,18 +13,11 @@ import numpy as np
 
 from bakit import __version__
 from bakit.backends.ort import OrtSession
-from bakit.bundle import (
-    MANIFEST,
-    SCHEMA_VERSION,
-    Bundle,
-    Golden,
-    Manifest,
-    write_manifest,
-)
+from bakit.bundle import MANIFEST, SCHEMA_VERSION, Bundle, Golden, Manifest, write_manifest
 from bakit.errors import InputError, UnsupportedTargetError, VerificationError
 from bakit.export.onnx.int8 import multiply_adds
+from bakit.export.onnx.localizer import open_localizer
 from bakit.export.onnx.regressor import regressor_model
-from bakit.export.onnx.session import open_localizer
 from bakit.export.onnx.writer import serialize
 from bakit.files import new_folder, sha256
 from bakit.hand.prepare import from_bytes, prepare
@@ -46,19 +39,19 @@ if TYPE_CHECKING:
     from bakit.verify import GoldenCheck
 
 GOLDENS = 4
-"""Golden images of a bundle."""
+"""Number of golden images in a bundle."""
 
 GOLDEN_SEEDS = range(1, 33)
-"""Phantoms that they are chosen from: the first ones that quality control accepts."""
+"""Seeds of the phantoms to choose from: the first ones that quality control accepts."""
 
 GOLDEN_HEIGHT = 320
-"""Height of the golden phantoms, in pixels: more than the models see, small enough to ship."""
+"""Height of the golden phantoms, in pixels: larger than the models' inputs, but small."""
 
 FLOAT_TOLERANCE_MONTHS = 0.01
 
-# How far the written bundle may be from the float model on a golden phantom. INT8 ranges come from
-# training images, and phantoms can lie outside them: a dozen months were seen. Broken scales move
-# every image to another end of the scale. Accuracy is the gate's to judge, on real images.
+# Largest difference to the float model on a golden phantom. INT8 ranges come from training images,
+# and phantoms can lie outside them: differences of a dozen months occurred. Broken scales change
+# ages by much more. The gate measures accuracy, on real images.
 FROM_FLOAT_MONTHS = {
     Precision.FP32: FLOAT_TOLERANCE_MONTHS,
     Precision.FP16: 0.5,
@@ -66,7 +59,7 @@ FROM_FLOAT_MONTHS = {
     Precision.INT8_WEIGHTS: 5.0,
 }
 
-# How far a device may be from the machine that exported: other kernels round otherwise.
+# Largest difference between a device and the exporting machine, whose kernels round differently.
 ON_DEVICE_MONTHS = {
     Precision.FP32: 0.05,
     Precision.FP16: 0.5,
@@ -90,20 +83,20 @@ def export_bundle(
         checkpoint: The float checkpoint.
         target_name: Name of the target.
         precision: Number format of the regressor.
-        out: The bundle's folder; a bundle that is there already is replaced at the end.
+        out: The bundle's folder; an existing bundle is replaced at the end.
         ranges: INT8 activation ranges; the checkpoint's own when None.
-        localizer_form: How steps on the image are written, see ``bakit.settings``; as the target
-            does it best when None.
+        localizer_form: How the SGD steps are written (``bakit.settings.LocalizerForm``); the
+            target's default when None.
 
     Raises:
-        UnsupportedTargetError: If the target is unknown or has no such precision.
-        InputError: If INT8 is asked for and there are no ranges, or ``out`` is something else.
+        UnsupportedTargetError: If the target is unknown or does not support the precision.
+        InputError: If ranges for INT8 are missing, or ``out`` is not empty and not a bundle.
         VerificationError: If the written models do not reproduce the float model.
     """
     target = get_target(target_name)
     if precision not in target.precisions:
         known = ", ".join(sorted(item.value for item in target.precisions))
-        message = f"target {target.name!r} has no {precision.value}; it has {known}"
+        message = f"target {target.name!r} does not support {precision.value}; it supports {known}"
         raise UnsupportedTargetError(message)
     if precision is not Precision.INT8:
         ranges = None
@@ -111,12 +104,12 @@ def export_bundle(
         ranges = checkpoint.header.ranges
         if ranges is None:
             message = (
-                f"{checkpoint.path}: carries no INT8 ranges; pass --calibration DATA with its "
+                f"{checkpoint.path}: contains no INT8 ranges; pass --calibration DATA with its "
                 "training images, or use --fp32"
             )
             raise InputError(message)
     if out.exists() and any(out.iterdir()) and not (out / MANIFEST).exists():
-        message = f"{out}: not empty and not a bundle; give another --out"
+        message = f"{out}: not empty and not a bundle; use another --out"
         raise InputError(message)
     exporter = target.load_exporter()
     form = localizer_form or target.localizer_form
@@ -164,29 +157,35 @@ def export_bundle(
 
 
 def _compare_with_float(checks: Sequence[GoldenCheck], manifest: Manifest) -> None:
-    """Refuse a bundle that is not the float model, within what its precision may cost."""
+    """Reject a bundle whose ages differ too much from the float model's, for its precision."""
     allowed = FROM_FLOAT_MONTHS[manifest.precision]
     for check in checks:
         change = abs(check.age_months - check.float_months)
         if not (change <= allowed and check.box_iou >= MIN_BOX_IOU):  # NaN fails too
             message = (
-                f"the exported {manifest.target} {manifest.precision.value} model says "
+                f"the exported {manifest.target} {manifest.precision.value} model predicts "
                 f"{check.age_months:.2f} months for {check.path}, the float model "
-                f"{check.float_months:.2f} (allowed: {allowed}); box overlap {check.box_iou:.2f} "
-                f"(at least {MIN_BOX_IOU}); nothing was written"
+                f"{check.float_months:.2f} (allowed difference: {allowed}); box overlap "
+                f"{check.box_iou:.2f} (at least {MIN_BOX_IOU}); nothing was written"
             )
             raise VerificationError(message)
 
 
-_Candidate: TypeAlias = "tuple[int, bytes, bool, float, Place]"
-"""Seed, PNG, whether male, age in months, place."""
+class _Candidate(NamedTuple):
+    """A phantom with the float model's age."""
+
+    seed: int
+    png: bytes
+    male: bool
+    months: float
+    place: Place
 
 
 def _write_golden(checkpoint: Checkpoint, folder: Path) -> tuple[Golden, ...]:
-    """Write phantoms that quality control accepts, with the float model's answers.
+    """Write phantoms that quality control accepts, with the float model's ages.
 
-    The float graphs are run by ONNX Runtime, so that no torch is needed; that they are the float
-    model is checked first, on the answers that torch left in the checkpoint.
+    ONNX Runtime runs the float graphs, so torch is not needed. First, the graphs are compared with
+    torch's results in the checkpoint.
     """
     header = checkpoint.header
     session = OrtSession(serialize(regressor_model(checkpoint)))
@@ -204,23 +203,22 @@ def _write_golden(checkpoint: Checkpoint, folder: Path) -> tuple[Golden, ...]:
         grey = decode(data)
         hand = prepare(grey, localizer, header.preprocessing)
         age = _float_age(checkpoint, session, hand.pixels, male=phantom.male)
-        measures = judge.measures(grey, hand.seen, hand.found, hand.pixels)
+        measures = judge.measures(grey, hand.localizer_output, hand.found, hand.pixels)
         without_image = partial(_float_age, checkpoint, session, blank, male=phantom.male)
         measures |= judge.age_measures(age, without_image)
         is_good = judge.judge(hand.found, measures).status == "accept"
-        (accepted if is_good else others).append((seed, data, phantom.male, age, hand.found.place))
+        candidate = _Candidate(seed, data, phantom.male, round(age, 4), hand.found.place)
+        (accepted if is_good else others).append(candidate)
         if len(accepted) == GOLDENS:
             break
     # A model that accepts too few phantoms still needs images to compare devices on.
     chosen = sorted([*accepted, *others][:GOLDENS])
     (folder / "golden").mkdir()
     golden = []
-    for seed, data, male, age, place in chosen:
+    for seed, png, male, months, place in chosen:
         name = f"golden/{seed}.png"
-        (folder / name).write_bytes(data)
-        sex: Literal["M", "F"] = "M" if male else "F"
-        months = round(age, 4)
-        golden.append(Golden(name, sha256(data), sex, months, months, *place))
+        (folder / name).write_bytes(png)
+        golden.append(Golden(name, sha256(png), "M" if male else "F", months, months, *place))
     return tuple(golden)
 
 
@@ -233,10 +231,10 @@ def _float_age(checkpoint: Checkpoint, session: OrtSession, pixels: Grey, *, mal
 
 
 def _check_float_graph(checkpoint: Checkpoint, session: OrtSession) -> None:
-    """Hold the float graph to the answers of torch that the checkpoint carries."""
+    """Compare the float graph with torch's results in the checkpoint."""
     reference = checkpoint.reference
     if reference is None:
-        message = f"{checkpoint.path}: carries no reference answers; write it with bakit train"
+        message = f"{checkpoint.path}: contains no reference results; write it with bakit train"
         raise InputError(message)
     for image, sex, expected in zip(
         reference.images, reference.sexes, reference.ages_months, strict=True
@@ -244,8 +242,8 @@ def _check_float_graph(checkpoint: Checkpoint, session: OrtSession) -> None:
         age = _float_age(checkpoint, session, from_bytes(image), male=bool(sex))
         if not abs(age - float(expected)) <= FLOAT_TOLERANCE_MONTHS:  # NaN fails too
             message = (
-                f"the float graph says {age:.3f} months where the checkpoint's model said "
-                f"{expected:.3f}: the checkpoint is damaged, or this is a bug"
+                f"the float graph predicts {age:.3f} months, torch predicted {expected:.3f}: the "
+                "checkpoint is damaged, or this is a bug"
             )
             raise VerificationError(message)
 

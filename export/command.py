@@ -1,4 +1,4 @@
-"""What ``bakit export`` does: one checkpoint to several targets."""
+"""The command ``bakit export``: export one checkpoint to several targets."""
 
 from __future__ import annotations
 
@@ -24,12 +24,11 @@ if TYPE_CHECKING:
     from bakit.settings import Ranges
 
 TAKES_NO_STEPS = (
-    "this checkpoint's localizer, the student, takes no steps on the image; "
-    "--localizer unrolled does"
+    "this checkpoint's localizer, the student, makes no SGD steps; --localizer unrolled does"
 )
 
 OPTIONS = {"size": "working-size"}
-"""Options that are not called as their setting is."""
+"""Options whose name differs from the setting's."""
 
 
 def export_all(
@@ -47,8 +46,8 @@ def export_all(
 
     Args:
         checkpoint: The float checkpoint's file; the shipped one when None.
-        target_names: Names of targets; all are known before anything is written.
-        precision: ``fp32``, ``fp16`` or ``int8``.
+        target_names: Names of targets; unknown ones are rejected before anything is written.
+        precision: A value of ``bakit.settings.Precision``.
         out: Folder of the bundles.
         find_ranges: Returns INT8 ranges for the checkpoint (``bakit.calib.command.ranges_of``);
             the checkpoint's own when None.
@@ -58,7 +57,7 @@ def export_all(
         localizer_form: ``loop``, ``unrolled`` or ``winograd``; the target's best when None.
 
     Raises:
-        BakitError: If something asked for cannot be had.
+        BakitError: If an argument is not possible or an export fails.
     """
     for name in target_names:
         get_target(name)
@@ -68,7 +67,7 @@ def export_all(
     loaded = Checkpoint.read(checkpoint or SHIPPED)
     loaded = with_localizer(loaded, localizer, numbers or {})
     if localizer_form is not None and isinstance(loaded.header.localizer, StudentSettings):
-        message = f"--localizer-form is for steps on the image; {TAKES_NO_STEPS}"
+        message = f"--localizer-form is for SGD steps on the image; {TAKES_NO_STEPS}"
         raise InputError(message)
     ranges = find_ranges(loaded) if find_ranges else None
     return [
@@ -87,13 +86,10 @@ def export_all(
 def with_localizer(
     checkpoint: Checkpoint, source: str | None, numbers: Mapping[str, float]
 ) -> Checkpoint:
-    """Return a checkpoint with another localizer.
+    """Return a checkpoint with another localizer, or with other settings of its own.
 
-    Args:
-        checkpoint: The checkpoint.
-        source: Method or file; the checkpoint's own localizer when None.
-        numbers: Settings to change, by name. Initial weights are drawn anew where they decide
-            the weights' shapes.
+    ``source`` is a method or file. If ``numbers`` changes the weights' shapes, new initial weights
+    are drawn.
 
     Raises:
         InputError: If the localizer has no such settings.
@@ -108,7 +104,7 @@ def with_localizer(
         message = f"{given}: {TAKES_NO_STEPS}"
         raise InputError(message)
     if not all(math.isfinite(value) for value in numbers.values()):
-        message = f"{given}: not a number to compute with; give a finite one"
+        message = f"{given}: not a finite number"
         raise InputError(message)
     settings = msgspec.structs.replace(found.settings, **numbers)
     weights = found.weights

@@ -1,12 +1,12 @@
-"""Our ONNX graphs as Core ML programs, node by node.
+"""bakit's ONNX graphs as Core ML programs, node by node.
 
-One translator serves the regressor in every precision and each localizer, so that what is shipped
-to a phone comes from the graphs that every other target is made of.
+One translator serves the regressor in every precision and each localizer, so a phone runs the same
+graphs as every other target.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 from onnx import helper, numpy_helper
@@ -16,45 +16,24 @@ from bakit.backends.coreml_library import Function, Program, coremltools, types
 from bakit.errors import UnsupportedTargetError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from onnx import GraphProto, ModelProto, NodeProto
 
-_BINARY = {
-    "Add": "add",
-    "Div": "real_div",
-    "Equal": "equal",
-    "Greater": "greater",
-    "MatMul": "matmul",
-    "Max": "maximum",
-    "Mul": "mul",
-    "Sub": "sub",
+_BINARY = {"Div": "real_div", "Max": "maximum"} | {
+    name: name.lower() for name in ("Add", "Equal", "Greater", "MatMul", "Mul", "Sub")
 }
-_UNARY = {
-    "Abs": "abs",
-    "Exp": "exp",
-    "Relu": "relu",
-    "Sigmoid": "sigmoid",
-    "Sign": "sign",
-    "Sqrt": "sqrt",
-}
-_REDUCTIONS = {
-    "ReduceMax": "reduce_max",
-    "ReduceMean": "reduce_mean",
-    "ReduceMin": "reduce_min",
-    "ReduceSum": "reduce_sum",
-}
+_UNARY = {name: name.lower() for name in ("Abs", "Exp", "Relu", "Sigmoid", "Sign", "Sqrt")}
+_REDUCTIONS = {f"Reduce{kind}": f"reduce_{kind.lower()}" for kind in ("Max", "Mean", "Min", "Sum")}
 _DTYPES = {"float32": "fp32", "int32": "int32", "int64": "int32", "bool": "bool"}
 
 
 def program(model: ModelProto) -> Any:
-    """Return an ONNX model of ours as a MIL program.
+    """Return one of bakit's ONNX models as a MIL program.
 
     Raises:
-        UnsupportedTargetError: If it has an operator that is not translated.
+        UnsupportedTargetError: If the translation of an operator is not implemented.
     """
     graph = model.graph
-    mb.name_count.clear()  # names without one of ours are numbered through a whole process
+    mb.name_count.clear()  # generated names are numbered through the whole process
     placeholders = {
         item.name: mb.placeholder(
             [axis.dim_value for axis in item.type.tensor_type.shape.dim], dtype=types.fp32
@@ -71,8 +50,16 @@ def program(model: ModelProto) -> Any:
     return result
 
 
+class _Node(NamedTuple):
+    """One ONNX node: the name of its output, of its inputs, and its attributes."""
+
+    name: str
+    inputs: list[str]
+    attributes: dict[str, Any]
+
+
 class _Translator:
-    """Holds what each name of the ONNX graph is: a MIL variable, or a constant array."""
+    """Translates node by node; ``values`` are MIL variables and constant arrays, by ONNX name."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
@@ -84,14 +71,14 @@ class _Translator:
             self.node(node)
 
     def value(self, name: str) -> Any:
-        """Return what a node reads, an integer constant in Core ML's 32 bits."""
+        """Return an input of a node; integer constants in Core ML's 32 bits."""
         value = self.values[name]
         if isinstance(value, np.ndarray) and value.dtype == np.int64:
             return value.astype(np.int32)
         return value
 
     def constant(self, name: str) -> Any:
-        """Return a value that must be known when the model is written."""
+        """Return an input whose value must be known when the model is written."""
         value = self.values[name]
         return value if isinstance(value, np.ndarray) else value.val
 
@@ -100,34 +87,37 @@ class _Translator:
         value = self.values[name]
         return value if value.name == name else mb.identity(x=value, name=name)
 
-    def node(self, node: NodeProto) -> None:
-        kind, name = node.op_type, _identifier(node.output[0])
-        attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
-        inputs = [item for item in node.input if item]
+    def node(self, proto: NodeProto) -> None:
+        kind = proto.op_type
+        node = _Node(
+            "".join(letter if letter.isalnum() else "_" for letter in proto.output[0]),
+            [item for item in proto.input if item],
+            {item.name: helper.get_attribute_value(item) for item in proto.attribute},
+        )
         if kind == "Loop":
-            self.loop(node, attributes["body"])
+            self.loop(proto, node.attributes["body"])
             return
         if kind in _BINARY:
-            first, second = (self.value(item) for item in inputs)
-            first, second = _at_least_one_variable(first, second)
-            result = getattr(mb, _BINARY[kind])(x=first, y=second, name=name)
+            x, y = _at_least_one_variable(*map(self.value, node.inputs))
+            result = getattr(mb, _BINARY[kind])(x=x, y=y, name=node.name)
         elif kind in _UNARY:
-            result = getattr(mb, _UNARY[kind])(x=self.value(inputs[0]), name=name)
+            result = getattr(mb, _UNARY[kind])(x=self.value(node.inputs[0]), name=node.name)
         elif kind in _REDUCTIONS:
-            axes = attributes.get("axes")
-            axes = [int(n) for n in self.constant(inputs[1])] if len(inputs) > 1 else axes
-            keep = bool(attributes.get("keepdims", 1))
-            options = {} if axes is None else {"axes": list(axes)}
-            result = getattr(mb, _REDUCTIONS[kind])(
-                x=self.value(inputs[0]), keep_dims=keep, name=name, **options
-            )
+            result = self.reduction(_REDUCTIONS[kind], node)
+        elif method := getattr(self, f"op_{kind.lower()}", None):
+            result = method(node)
         else:
-            method = getattr(self, f"op_{kind.lower()}", None)
-            if method is None:
-                message = f"Core ML: the operator {kind!r} of node {node.name!r} is not translated"
-                raise UnsupportedTargetError(message)
-            result = method(inputs, attributes, name)
-        self.values[node.output[0]] = result
+            _refuse(f"the operator {kind!r} of node {proto.name!r}")
+        self.values[proto.output[0]] = result
+
+    def reduction(self, operator: str, node: _Node) -> Any:
+        axes = node.attributes.get("axes")
+        if len(node.inputs) > 1:
+            axes = [int(n) for n in self.constant(node.inputs[1])]
+        options = {} if axes is None else {"axes": list(axes)}
+        keep = bool(node.attributes.get("keepdims", 1))
+        x = self.value(node.inputs[0])
+        return getattr(mb, operator)(x=x, keep_dims=keep, name=node.name, **options)
 
     def loop(self, node: NodeProto, body: GraphProto) -> None:
         """Emit ONNX's counted Loop as ``while_loop``."""
@@ -149,77 +139,69 @@ class _Translator:
         results = mb.while_loop(_cond=proceed, _body=turn, loop_vars=tuple(start))
         self.values.update(zip(node.output, results[1:], strict=True))
 
-    def op_identity(self, inputs: Sequence[str], attributes: dict[str, Any], name: str) -> Any:
-        del attributes
-        value = self.values.get(inputs[0])
-        return (
-            value
-            if value is None or isinstance(value, np.ndarray)
-            else mb.identity(x=value, name=name)
-        )
+    def op_identity(self, node: _Node) -> Any:
+        value = self.values.get(node.inputs[0])
+        if value is None or isinstance(value, np.ndarray):
+            return value
+        return mb.identity(x=value, name=node.name)
 
-    def op_conv(self, inputs: Sequence[str], attributes: dict[str, Any], name: str) -> Any:
-        top, left, bottom, right = attributes["pads"]
+    def op_conv(self, node: _Node) -> Any:
+        top, left, bottom, right = node.attributes["pads"]
         return mb.conv(
-            x=self.value(inputs[0]),
-            weight=self.value(inputs[1]),
-            bias=self.value(inputs[2]),
-            strides=list(attributes["strides"]),
+            x=self.value(node.inputs[0]),
+            weight=self.value(node.inputs[1]),
+            bias=self.value(node.inputs[2]),
+            strides=list(node.attributes["strides"]),
             pad_type="custom",
             pad=[top, bottom, left, right],
-            groups=attributes.get("group", 1),
-            name=name,
+            groups=node.attributes.get("group", 1),
+            name=node.name,
         )
 
-    def op_gemm(self, inputs: Sequence[str], attributes: dict[str, Any], name: str) -> Any:
-        x, y = self.value(inputs[0]), self.value(inputs[1])
+    def op_gemm(self, node: _Node) -> Any:
+        x, y = self.value(node.inputs[0]), self.value(node.inputs[1])
         turned = {
-            "transpose_x": bool(attributes.get("transA", 0)),
-            "transpose_y": bool(attributes.get("transB", 0)),
+            "transpose_x": bool(node.attributes.get("transA", 0)),
+            "transpose_y": bool(node.attributes.get("transB", 0)),
         }
-        if attributes.get("alpha", 1.0) != 1.0 or attributes.get("beta", 1.0) != 1.0:
-            message = f"Core ML: the Gemm {name!r} is scaled, which is not translated"
-            raise UnsupportedTargetError(message)
-        bias = self.value(inputs[2]) if len(inputs) > 2 else None
+        if node.attributes.get("alpha", 1.0) != 1.0 or node.attributes.get("beta", 1.0) != 1.0:
+            _refuse(f"the scaling of the Gemm {node.name!r}")
+        bias = self.value(node.inputs[2]) if len(node.inputs) > 2 else None
         if isinstance(bias, np.ndarray) and turned == {"transpose_x": False, "transpose_y": True}:
-            return mb.linear(x=x, weight=y, bias=bias, name=name)
+            return mb.linear(x=x, weight=y, bias=bias, name=node.name)
         x, y = _at_least_one_variable(x, y)
         if bias is None:
-            return mb.matmul(x=x, y=y, name=name, **turned)
-        return mb.add(x=mb.matmul(x=x, y=y, **turned), y=bias, name=name)
+            return mb.matmul(x=x, y=y, name=node.name, **turned)
+        return mb.add(x=mb.matmul(x=x, y=y, **turned), y=bias, name=node.name)
 
-    def op_hardsigmoid(self, inputs: Sequence[str], attributes: dict[str, Any], name: str) -> Any:
-        alpha, beta = (np.float32(attributes[key]) for key in ("alpha", "beta"))
-        return mb.sigmoid_hard(x=self.value(inputs[0]), alpha=alpha, beta=beta, name=name)
+    def op_hardsigmoid(self, node: _Node) -> Any:
+        alpha, beta = (np.float32(node.attributes[key]) for key in ("alpha", "beta"))
+        return mb.sigmoid_hard(x=self.value(node.inputs[0]), alpha=alpha, beta=beta, name=node.name)
 
-    def op_globalaveragepool(
-        self, inputs: Sequence[str], attributes: dict[str, Any], name: str
-    ) -> Any:
-        del attributes
-        return mb.reduce_mean(x=self.value(inputs[0]), axes=[2, 3], keep_dims=True, name=name)
+    def op_globalaveragepool(self, node: _Node) -> Any:
+        return mb.reduce_mean(
+            x=self.value(node.inputs[0]), axes=[2, 3], keep_dims=True, name=node.name
+        )
 
-    def op_flatten(self, inputs: Sequence[str], attributes: dict[str, Any], name: str) -> Any:
-        del attributes
-        return mb.reshape(x=self.value(inputs[0]), shape=[1, -1], name=name)
+    def op_flatten(self, node: _Node) -> Any:
+        return mb.reshape(x=self.value(node.inputs[0]), shape=[1, -1], name=node.name)
 
-    def op_reshape(self, inputs: Sequence[str], attributes: dict[str, Any], name: str) -> Any:
-        del attributes
-        shape = [int(n) for n in self.constant(inputs[1])]
-        return mb.reshape(x=self.value(inputs[0]), shape=shape, name=name)
+    def op_reshape(self, node: _Node) -> Any:
+        shape = [int(n) for n in self.constant(node.inputs[1])]
+        return mb.reshape(x=self.value(node.inputs[0]), shape=shape, name=node.name)
 
-    def op_transpose(self, inputs: Sequence[str], attributes: dict[str, Any], name: str) -> Any:
-        x = self.value(inputs[0])
-        order = attributes.get("perm") or range(len(x.shape))[::-1]
-        return mb.transpose(x=x, perm=list(order), name=name)
+    def op_transpose(self, node: _Node) -> Any:
+        x = self.value(node.inputs[0])
+        order = node.attributes.get("perm") or range(len(x.shape))[::-1]
+        return mb.transpose(x=x, perm=list(order), name=node.name)
 
-    def op_concat(self, inputs: Sequence[str], attributes: dict[str, Any], name: str) -> Any:
-        values = [self.value(item) for item in inputs]
-        return mb.concat(values=values, axis=attributes["axis"], name=name)
+    def op_concat(self, node: _Node) -> Any:
+        values = [self.value(item) for item in node.inputs]
+        return mb.concat(values=values, axis=node.attributes["axis"], name=node.name)
 
-    def op_slice(self, inputs: Sequence[str], attributes: dict[str, Any], name: str) -> Any:
-        del attributes
-        x = self.value(inputs[0])
-        given = [[int(n) for n in self.constant(item)] for item in inputs[1:]]
+    def op_slice(self, node: _Node) -> Any:
+        x = self.value(node.inputs[0])
+        given = [[int(n) for n in self.constant(item)] for item in node.inputs[1:]]
         starts, ends = given[0], given[1]
         axes = given[2] if len(given) > 2 else list(range(len(starts)))
         steps = given[3] if len(given) > 3 else [1] * len(starts)
@@ -233,87 +215,81 @@ class _Translator:
             end=[max(n, 0) for n in end],
             stride=stride,
             end_mask=[step < 0 and stop < 0 for stop, step in zip(end, stride, strict=True)],
-            name=name,
+            name=node.name,
         )
 
-    def op_pad(self, inputs: Sequence[str], attributes: dict[str, Any], name: str) -> Any:
-        if attributes.get("mode", b"constant") != b"constant":
-            message = f"Core ML: the padding of {name!r} is not translated"
-            raise UnsupportedTargetError(message)
-        before, after = np.split(self.constant(inputs[1]).astype(np.int32), 2)
-        x = self.value(inputs[0])
+    def op_pad(self, node: _Node) -> Any:
+        if node.attributes.get("mode", b"constant") != b"constant":
+            _refuse(f"the padding of {node.name!r}")
+        before, after = np.split(self.constant(node.inputs[1]).astype(np.int32), 2)
+        x = self.value(node.inputs[0])
         if (np.minimum(before, after) < 0).any():  # ONNX takes away what Core ML has to cut
             begin, end = np.maximum(-before, 0), np.array(x.shape) - np.maximum(-after, 0)
-            x = mb.slice_by_index(x=x, begin=begin, end=end, name=f"{name}/cut")
+            x = mb.slice_by_index(x=x, begin=begin, end=end, name=f"{node.name}/cut")
         pad = np.stack([before, after], 1).reshape(-1).clip(0)
-        fill = float(self.constant(inputs[2]).item()) if len(inputs) > 2 else 0.0
-        return mb.pad(x=x, pad=pad, constant_val=np.float32(fill), name=name)
+        fill = float(self.constant(node.inputs[2]).item()) if len(node.inputs) > 2 else 0.0
+        return mb.pad(x=x, pad=pad, constant_val=np.float32(fill), name=node.name)
 
-    def op_argmax(self, inputs: Sequence[str], attributes: dict[str, Any], name: str) -> Any:
-        keep = bool(attributes.get("keepdims", 1))
-        axis = attributes.get("axis", 0)
-        return mb.reduce_argmax(x=self.value(inputs[0]), axis=axis, keep_dims=keep, name=name)
-
-    def op_cast(self, inputs: Sequence[str], attributes: dict[str, Any], name: str) -> Any:
-        dtype = helper.tensor_dtype_to_np_dtype(attributes["to"]).name
-        return mb.cast(x=self.value(inputs[0]), dtype=_DTYPES[dtype], name=name)
-
-    def op_clip(self, inputs: Sequence[str], attributes: dict[str, Any], name: str) -> Any:
-        del attributes
-        lowest, highest = (np.float32(self.constant(item)) for item in inputs[1:])
-        return mb.clip(x=self.value(inputs[0]), alpha=lowest, beta=highest, name=name)
-
-    def op_where(self, inputs: Sequence[str], attributes: dict[str, Any], name: str) -> Any:
-        del attributes
-        condition, first, second = (self.value(item) for item in inputs)
-        return mb.select(cond=condition, a=first, b=second, name=name)
-
-    def op_resize(self, inputs: Sequence[str], attributes: dict[str, Any], name: str) -> Any:
-        wanted = (b"nearest", b"asymmetric", b"floor")
-        keys = ("mode", "coordinate_transformation_mode", "nearest_mode")
-        _, _, height, width = self.constant(inputs[1])
-        if tuple(attributes[key] for key in keys) != wanted:
-            message = f"Core ML: the resizing of {name!r} is not translated"
-            raise UnsupportedTargetError(message)
-        return mb.upsample_nearest_neighbor(
-            x=self.value(inputs[0]),
-            scale_factor_height=int(height),
-            scale_factor_width=int(width),
-            name=name,
+    def op_argmax(self, node: _Node) -> Any:
+        keep = bool(node.attributes.get("keepdims", 1))
+        axis = node.attributes.get("axis", 0)
+        return mb.reduce_argmax(
+            x=self.value(node.inputs[0]), axis=axis, keep_dims=keep, name=node.name
         )
 
-    def op_quantizelinear(
-        self, inputs: Sequence[str], attributes: dict[str, Any], name: str
-    ) -> Any:
-        del attributes
-        scale, zero = (self.constant(item) for item in inputs[1:])
+    def op_cast(self, node: _Node) -> Any:
+        dtype = helper.tensor_dtype_to_np_dtype(node.attributes["to"]).name
+        return mb.cast(x=self.value(node.inputs[0]), dtype=_DTYPES[dtype], name=node.name)
+
+    def op_clip(self, node: _Node) -> Any:
+        lowest, highest = (np.float32(self.constant(item)) for item in node.inputs[1:])
+        return mb.clip(x=self.value(node.inputs[0]), alpha=lowest, beta=highest, name=node.name)
+
+    def op_where(self, node: _Node) -> Any:
+        condition, first, second = (self.value(item) for item in node.inputs)
+        return mb.select(cond=condition, a=first, b=second, name=node.name)
+
+    def op_resize(self, node: _Node) -> Any:
+        wanted = (b"nearest", b"asymmetric", b"floor")
+        keys = ("mode", "coordinate_transformation_mode", "nearest_mode")
+        _, _, height, width = self.constant(node.inputs[1])
+        if tuple(node.attributes[key] for key in keys) != wanted:
+            _refuse(f"the resizing of {node.name!r}")
+        return mb.upsample_nearest_neighbor(
+            x=self.value(node.inputs[0]),
+            scale_factor_height=int(height),
+            scale_factor_width=int(width),
+            name=node.name,
+        )
+
+    def op_quantizelinear(self, node: _Node) -> Any:
+        scale, zero = (self.constant(item) for item in node.inputs[1:])
         return mb.quantize(
-            input=self.value(inputs[0]),
+            input=self.value(node.inputs[0]),
             scale=np.float32(scale),
             zero_point=zero[()],
             output_dtype=zero.dtype.name,
-            name=name,
+            name=node.name,
         )
 
-    def op_dequantizelinear(
-        self, inputs: Sequence[str], attributes: dict[str, Any], name: str
-    ) -> Any:
-        value = self.value(inputs[0])
-        scale, zero = (self.constant(item) for item in inputs[1:])
-        axis = attributes.get("axis", 1) if scale.ndim else 0
+    def op_dequantizelinear(self, node: _Node) -> Any:
+        value = self.value(node.inputs[0])
+        scale, zero = (self.constant(item) for item in node.inputs[1:])
+        axis = node.attributes.get("axis", 1) if scale.ndim else 0
         if isinstance(value, np.ndarray):
             return mb.constexpr_affine_dequantize(
                 quantized_data=value,
                 zero_point=zero[()] if not zero.ndim else zero,
                 scale=scale[()] if not scale.ndim else scale,
                 axis=axis,
-                name=name,
+                name=node.name,
             )
-        return mb.dequantize(input=value, scale=scale[()], zero_point=zero[()], name=name)
+        return mb.dequantize(input=value, scale=scale[()], zero_point=zero[()], name=node.name)
 
 
-def _identifier(name: str) -> str:
-    return "".join(letter if letter.isalnum() else "_" for letter in name)
+def _refuse(what: str) -> NoReturn:
+    message = f"Core ML: {what} is not translated"
+    raise UnsupportedTargetError(message)
 
 
 def _variable(value: Any) -> Any:
@@ -321,7 +297,7 @@ def _variable(value: Any) -> Any:
 
 
 def _at_least_one_variable(first: Any, second: Any) -> tuple[Any, Any]:
-    """Make a constant of a MIL variable where both are arrays: one must say what comes out."""
+    """Make one operand a MIL constant where both are arrays: it decides the result's type."""
     if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
         return _variable(first), second
     return first, second

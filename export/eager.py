@@ -1,4 +1,4 @@
-"""Export for torch: the float checkpoint itself, the reference that drift is measured against."""
+"""Export for torch: the float checkpoint itself, the reference of drift."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ FILE = "checkpoint.safetensors"
 
 
 def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequence[Artifact]:
-    """Copy the checkpoint; both models are read from it.
+    """Copy the checkpoint file, which contains both models.
 
     Raises:
         InputError: If the localizer was changed for this export.
     """
     del request
-    data = checkpoint.path.read_bytes()
     stored = Checkpoint.read(checkpoint.path)
     same = stored.header.localizer == checkpoint.header.localizer and all(
         np.array_equal(stored.localizer[name], value)
@@ -35,10 +34,10 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
     )
     if not same:
         message = (
-            "target 'torch' runs the checkpoint as it is: export it without --localizer and its "
-            "numbers"
+            "target 'torch' runs the unchanged checkpoint; export it without --localizer and "
+            "without options of the localizer"
         )
         raise InputError(message)
-    (out / FILE).write_bytes(data)
+    (out / FILE).write_bytes(checkpoint.path.read_bytes())
     roles: tuple[Role, ...] = ("localizer", "regressor")
     return [artifact(role, out, FILE, checkpoint.header) for role in roles]

@@ -1,4 +1,4 @@
-"""Export for OpenVINO: our ONNX models as its IR, an ``.xml`` with the weights in a ``.bin``."""
+"""Export for OpenVINO: the ONNX models as IR, an ``.xml`` with the weights in a ``.bin``."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 
 
 def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequence[Artifact]:
-    """Write ``regressor.xml``, ``localizer.xml`` and a ``.bin`` beside each.
+    """Write ``regressor.xml``, ``localizer.xml`` and a ``.bin`` for each.
 
-    The localizer stays float32: 50 steps of descent would not survive less.
+    The localizer stays float32: 50 SGD steps need its digits.
 
-    * FP16: the regressor's weights are stored as float16. What it is computed in is up to the CPU:
-      float16 where it has that, else float32.
-    * INT8: the quantize-dequantize model of the target ``onnx``, with the same 7-bit weights, and
-      without the roundings that OpenVINO does better without.
+    * FP16: the regressor's weights are stored as float16. The arithmetic depends on the CPU:
+      float16 if the CPU supports it, else float32.
+    * INT8: the quantize-dequantize model of the target ``onnx``, with the same 7-bit weights and
+      fewer roundings (``round_once``).
 
     Raises:
-        CheckpointError: If INT8 is asked for and the ranges are another model's.
+        CheckpointError: If the request is for INT8 with another model's ranges.
     """
     core = openvino.Core()
     artifacts = []
     for role, written in onnx_models(checkpoint, request).items():
         is_int8 = role == "regressor" and request.precision is Precision.INT8
         graph = round_once(written) if is_int8 else written
-        # Not openvino.convert_model: it reads the same, and writes its call into the file.
+        # Not openvino.convert_model, which also writes its arguments into the file.
         model = core.read_model(serialize(graph))
         _name_nodes(model)
         _fold_constants(core, model)
@@ -55,9 +55,9 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
 
 
 def _name_nodes(model: Any, prefix: str = "") -> None:  # noqa: ANN401  # OpenVINO has no types
-    """Name by their place the nodes that have no name of ours.
+    """Name nodes without a name by their position.
 
-    OpenVINO numbers them through all models of a process: a second export would be other bytes.
+    OpenVINO numbers them through all models of a process: a second export would differ.
     """
     for index, node in enumerate(model.get_ordered_ops()):
         if node.get_friendly_name() == node.get_name():
@@ -67,18 +67,17 @@ def _name_nodes(model: Any, prefix: str = "") -> None:  # noqa: ANN401  # OpenVI
 
 
 def _fold_constants(core: Any, model: Any) -> None:  # noqa: ANN401
-    """Put constants in the place of what follows from constants and static shapes, in place.
+    """Replace expressions of constants and static shapes by constants, in place.
 
-    OpenVINO reads a convolution's bias as a dozen nodes that reshape it, which are more text in the
-    ``.xml`` than everything else, and are folded at every load. INT8 weights stay as they are: they
-    would become floats.
+    OpenVINO reads a convolution's bias as a dozen nodes that reshape it: most of the ``.xml``, and
+    folded at every load. INT8 weights stay as they are: they would become floats.
     """
     for node in model.get_ordered_ops():
         if node.get_type_name() == "ShapeOf" and node.input(0).get_partial_shape().is_static:
             shape = list(node.input(0).get_shape())
             _replace(node.output(0), np.array(shape, node.output(0).get_element_type().to_dtype()))
     known: dict[str, bool] = {}
-    borders = {}  # constant outputs that something else reads
+    borders = {}  # constant outputs with a reader that is not constant
     for node in model.get_ordered_ops():
         kind = node.get_type_name()
         sources = [item.get_source_output() for item in node.inputs()]
@@ -103,7 +102,7 @@ def _fold_constants(core: Any, model: Any) -> None:  # noqa: ANN401
 
 
 def _replace(output: Any, value: npt.NDArray[np.generic]) -> None:  # noqa: ANN401
-    """Let all readers of an output read a constant instead."""
+    """Connect all readers of an output to a constant instead."""
     constant = openvino.op.Constant(np.ascontiguousarray(value).reshape(value.shape))
     constant.set_friendly_name(f"{output.get_node().get_friendly_name()}/{output.get_index()}")
     for reader in output.get_target_inputs():

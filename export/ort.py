@@ -28,7 +28,7 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
     """Write ``regressor.onnx`` and ``localizer.onnx``.
 
     Raises:
-        CheckpointError: If INT8 is asked for and the ranges are another model's.
+        CheckpointError: If the request is for INT8 with another model's ranges.
     """
     artifacts = []
     for role, graph in onnx_models(checkpoint, request).items():
@@ -40,10 +40,10 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
 
 
 def onnx_models(checkpoint: Checkpoint, request: ExportRequest) -> dict[Role, ModelProto]:
-    """Return both models as ONNX: quantized where INT8 is asked for, else in float32.
+    """Return both models as ONNX, the regressor quantized if the request is for INT8.
 
     Raises:
-        CheckpointError: If INT8 is asked for and the ranges are another model's.
+        CheckpointError: If the request is for INT8 with another model's ranges.
     """
     regressor = regressor_model(checkpoint)
     if request.precision is Precision.INT8:
@@ -57,12 +57,12 @@ def checked_ranges(checkpoint: Checkpoint, request: ExportRequest) -> Ranges:
     """Return the ranges of a request for INT8.
 
     Raises:
-        CheckpointError: If they are another checkpoint's.
+        CheckpointError: If they belong to another checkpoint.
     """
-    if request.ranges is None:  # the caller's mistake: bakit.export always passes them
+    if request.ranges is None:  # a bug of the caller: bakit.export always passes them
         message = "INT8 needs activation ranges"
         raise ValueError(message)
     if request.ranges.weights_sha256 != checkpoint.weights_sha256:
-        message = "the INT8 ranges are another checkpoint's; calibrate this one"
+        message = "the INT8 ranges belong to another checkpoint; calibrate this one"
         raise CheckpointError(message)
     return request.ranges

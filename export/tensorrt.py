@@ -1,15 +1,15 @@
 """Export for TensorRT: graphs from which each device builds its own engine.
 
-An engine runs only on the TensorRT and the GPU that built it, so a bundle holds what to build from:
+An engine runs only with the TensorRT and on the GPU that built it, so a bundle contains graphs:
 
-* ``regressor.onnx``: float32, opset 13, for weak typing, where flags say what to compute in: the
-  Jetson Nano's TensorRT 8.2 has nothing else, and TensorRT 11 no longer has it.
+* ``regressor.onnx``: float32, opset 13, for weak typing, where builder flags set the precision. The
+  Jetson Nano's TensorRT 8.2 has no other mode; TensorRT 11 has removed it.
 * ``regressor.cache``: scales of the activations, in TensorRT's text format, for INT8 before 8.5.
 * ``regressor-qdq.onnx``: INT8 as symmetric quantize-dequantize pairs, biases in float32, from 8.5.
-* ``regressor-fp16.onnx``: float16 by its own types, opset 19, from 10.
-* ``localizer.onnx``: float32 always.
+* ``regressor-fp16.onnx``: float16, strongly typed, opset 19, from 10.
+* ``localizer.onnx``: always float32.
 
-No convolution has weights that are made at run time: TensorRT before 8.5 refuses these.
+No convolution has weights that are computed at run time: TensorRT before 8.5 rejects these.
 """
 
 from __future__ import annotations
@@ -22,17 +22,10 @@ from typing import TYPE_CHECKING
 from bakit.bundle import Build
 from bakit.errors import MissingBackendError, UnsupportedTargetError
 from bakit.export.artifact import artifact
-from bakit.export.check.builds import check_builds
+from bakit.export.check.judge import check_builds
 from bakit.export.onnx.equalize import equalize
 from bakit.export.onnx.float16 import half_model
-from bakit.export.onnx.int8 import (
-    LAYERS,
-    SYMMETRIC,
-    int8_share,
-    quantize,
-    round_once,
-    shift_biases,
-)
+from bakit.export.onnx.int8 import LAYERS, SYMMETRIC, int8_share, quantize, round_once, shift_biases
 from bakit.export.onnx.localizer import localizer_model
 from bakit.export.onnx.regressor import regressor_model
 from bakit.export.onnx.writer import serialize
@@ -52,7 +45,7 @@ if TYPE_CHECKING:
     from bakit.targets import ExportRequest
 
 OLDEST = "8.2"
-"""JetPack 4.6.1's, the last of the Jetson Nano; 8.0 of JetPack 4.6.0 lacks what we need."""
+"""Version in JetPack 4.6.1, the last one for the Jetson Nano; 8.0 lacks operators of the models."""
 
 EXPLICIT_INT8 = "8.5"
 STRONG_TYPES = "10.0"
@@ -66,8 +59,8 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
     """Write the graphs of both models.
 
     Raises:
-        CheckpointError: If INT8 is asked for and the ranges are another model's.
-        VerificationError: If a graph breaks a rule of a TensorRT that would build it
+        CheckpointError: If the request is for INT8 with another model's ranges.
+        VerificationError: If a TensorRT that builds a graph would reject it
             (``bakit.export.check``).
     """
     header = checkpoint.header
@@ -116,9 +109,9 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
 
 
 def finish(bundle: Bundle) -> None:
-    """Build the engines at once where TensorRT and its GPU are, so that no first use has to.
+    """Build the engines now if this machine has TensorRT and a GPU that can run them.
 
-    Elsewhere, and where this GPU has no INT8 for an INT8 bundle, the bundle is for another device.
+    Otherwise the bundle is for another device, which builds them at first use.
     """
     if importlib.util.find_spec("tensorrt") is None:
         return
@@ -129,9 +122,8 @@ def finish(bundle: Bundle) -> None:
 def calibration_cache(model: ModelProto, ranges: Ranges) -> bytes:
     """Return the activations' scales as the text that TensorRT's calibrators read.
 
-    A line for each tensor: its name and the bits of its scale, the largest magnitude over 127, as a
-    big-endian float32 in hexadecimal. A tensor that only float layers touch has no line, so these
-    layers stay float.
+    One line per tensor: its name and its scale, the largest magnitude over 127, as a big-endian
+    float32 in hexadecimal. Tensors of float layers only have no line, so these layers stay float.
     """
     kept = set(ranges.recipe.float_layers)
     touched = {

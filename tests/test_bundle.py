@@ -74,7 +74,7 @@ def test_a_file_that_the_manifest_does_not_name_is_no_harm(fake_bundle):
 @pytest.mark.parametrize("command", ["inspect", "verify"])
 def test_a_folder_without_manifest_is_no_bundle(refused, tmp_path, command):
     (tmp_path / "empty").mkdir()
-    assert "empty: not a bundle: no manifest.json in it" in refused(command, "empty")
+    assert "empty: not a bundle: manifest.json is missing" in refused(command, "empty")
 
 
 def test_a_manifest_of_version_1_has_the_unrolled_localizer(edit):
@@ -167,7 +167,7 @@ def test_the_seal_is_what_sha256sum_reads(fake_bundle):
 def test_a_bundle_without_its_seal_is_refused_unless_it_is_from_before_seals(refused, edit):
     bundle = edit(schema_version=3)
     (bundle / "manifest.json.sha256").unlink()
-    assert "no manifest.json.sha256 in it" in refused("inspect", bundle)
+    assert "manifest.json.sha256 is missing" in refused("inspect", bundle)
     edit(schema_version=2)
     (bundle / "manifest.json.sha256").unlink()
     assert Bundle.read(bundle).manifest.schema_version == 2

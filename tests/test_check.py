@@ -15,7 +15,7 @@ from bakit.bundle import Build, seal
 from bakit.cli import main
 from bakit.errors import VerificationError
 from bakit.export.check import PROFILES, RULES, check_model
-from bakit.export.check.builds import check_builds, is_for
+from bakit.export.check.judge import check_builds
 from bakit.export.check.run import check_paths
 from bakit.export.onnx.localizer import localizer_model
 from bakit.export.onnx.regressor import regressor_model
@@ -187,7 +187,7 @@ def test_an_export_refuses_a_graph_that_a_device_would_refuse():
 )
 def test_which_build_is_for_which_profile(first, below, profiles):
     build = Build("g.onnx", first, below)
-    assert {name for name, profile in PROFILES.items() if is_for(build, profile)} == profiles
+    assert {name for name, profile in PROFILES.items() if profile.uses(build)} == profiles
 
 
 # NVIDIA's compiler
@@ -302,9 +302,7 @@ def test_weights_beside_the_file_are_read_and_missed(file, refused, tmp_path):
     assert "int64-range (1)" in run(tmp_path / "graph.onnx", "--profile", NANO).stdout
     (tmp_path / "weights").unlink()
     line = refused("check", "graph.onnx", "--profile", NANO)
-    assert line.startswith(
-        "bakit: graph.onnx: its weights lie in other files, which cannot be read"
-    )
+    assert line.startswith("bakit: graph.onnx: its weights are in other files that cannot be read")
 
 
 def test_an_unknown_profile_and_none(refused, file):
@@ -318,7 +316,7 @@ def test_folders_that_hold_no_graph(refused, fake_bundle, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "not a bundle" in refused("check", "empty", "--profile", NANO)
     line = refused("check", fake_bundle, "--profile", NANO)
-    assert line.endswith("a bundle for fake, which holds no ONNX graph; none to judge")
+    assert line.endswith("a bundle for fake, without ONNX graphs")
 
 
 def test_builds_for_other_versions_and_for_none(exported, refused, tmp_path):
@@ -336,7 +334,7 @@ def test_builds_for_other_versions_and_for_none(exported, refused, tmp_path):
     judged = check_paths([root], [NANO])
     assert {finding.rule for item in judged for finding in item.findings} == {"no-build"}
     write("new")
-    assert "TensorRT 'new', which is no version" in refused("check", "bundle", "--profile", NANO)
+    assert "'new' is not a version of TensorRT" in refused("check", "bundle", "--profile", NANO)
 
 
 # The page

@@ -75,7 +75,7 @@ def test_full_precision_can_be_kept(checkpoint, tmp_path):
 
 
 def test_a_missing_file_is_refused(refused, tmp_path):
-    assert "nowhere.safetensors: no checkpoint there (No such file" in refused(
+    assert "nowhere.safetensors: the checkpoint cannot be read (No such file" in refused(
         "inspect", tmp_path / "nowhere.safetensors"
     )
 
@@ -86,7 +86,7 @@ def test_a_missing_file_is_refused(refused, tmp_path):
 def test_what_is_no_safetensors_file_is_refused(refused, tmp_path, data):
     path = tmp_path / "model.safetensors"
     path.write_bytes(data)
-    assert "not a .safetensors file, or a damaged one" in refused("inspect", path)
+    assert "not a .safetensors file, or damaged" in refused("inspect", path)
 
 
 @settings(max_examples=15)  # each writes megabytes
@@ -133,7 +133,7 @@ def test_a_student_travels_in_a_checkpoint(checkpoint, tmp_path):
 def test_a_newer_file_says_to_upgrade(refused, written):
     path = written(schema_version=99, mystery=True)
     assert refused("inspect", path).endswith(
-        "schema version 99 is newer than this bakit's 2; upgrade with pip install -U bakit"
+        "schema version 99 is newer than this bakit's 2; upgrade with pip install -U bakit-edge"
     )
 
 
@@ -165,7 +165,7 @@ def test_weights_that_are_no_numbers_are_refused(refused, written, parts, name, 
     broken = parts[0][name].copy()
     broken[-1] = value
     line = refused("inspect", written({name: broken}))
-    assert line.endswith(f"tensor '{name}' holds NaN or infinite values")
+    assert line.endswith(f"tensor '{name}' contains NaN or infinite values")
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_a_checkpoint_without_reference_answers_is_not_exported(refused, checkpo
     bare = Checkpoint(checkpoint.header, checkpoint.regressor, checkpoint.localizer)
     path = bare.write(tmp_path / "bare.safetensors").path
     line = refused("export", path, "--target", "onnx", "--out", ".")
-    assert "carries no reference answers" in line
+    assert "contains no reference results" in line
 
 
 def test_inspect_prints_the_header(checkpoint):

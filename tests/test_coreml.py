@@ -13,14 +13,14 @@ import pytest
 
 pytest.importorskip("coremltools")
 
-from bakit.backends import coreml, coreml_remote, mil
+from bakit.backends import coreml, mil
 from bakit.backends.coreml_library import Builder as mb  # noqa: N813  # coremltools' own name
 from bakit.backends.coreml_library import Function, Program, coremltools
 from bakit.backends.mil_operators import OPERATORS
 from bakit.backends.ort import OrtSession
 from bakit.errors import BundleError, InputError, MissingProgramError, UnsupportedTargetError
+from bakit.export.coreml import convert, write_package
 from bakit.export.coreml_graph import program
-from bakit.export.coreml_writer import convert, write_package
 from bakit.export.onnx.localizer import localizer_model
 from bakit.export.onnx.writer import GraphWriter, make_model, serialize
 from bakit.hand.unrolled import initial_weights
@@ -138,7 +138,7 @@ def test_an_operator_that_the_reference_lacks_is_named(tmp_path):
         main.set_outputs([mb.erf(x=moved, name="y")])
     unknown.add_function("main", main)
     weights = tmp_path / "x.mlpackage"
-    with pytest.raises(BundleError, match=r"'erf' \(y\) is not known"):
+    with pytest.raises(BundleError, match=r"does not implement the operator 'erf' \(y\)"):
         mil.MilSession(write(convert(unknown, half=False), weights), {"y": "float32"})
 
 
@@ -146,7 +146,7 @@ def test_a_file_that_is_no_program_is_refused(exported, tmp_path):
     package = tmp_path / "bad.mlpackage"
     shutil.copytree(exported("coreml", "fp32").root / "regressor.mlpackage", package)
     (package / mil.MODEL).write_bytes(b"\xff" * 40)
-    with pytest.raises(BundleError, match="not a Core ML program that can be read"):
+    with pytest.raises(BundleError, match="not a readable Core ML program"):
         mil.MilSession(package, {"age_months": "float32"})
 
 
@@ -221,7 +221,7 @@ def test_the_table_knows_the_stand_in():
 @pytest.fixture
 def remote(monkeypatch):
     """What was asked of coremltools; ``devices`` are those that are connected."""
-    model, credentials, device, kinds = coreml_remote.remote_parts()
+    model, credentials, device, kinds = coreml.remote_parts()
     asked = SimpleNamespace(devices=["phone"], signed=[], loaded=[], unloaded=0, fails=None)
 
     class Phone:
@@ -255,14 +255,14 @@ def remote(monkeypatch):
             inspect.signature(model.predict).bind(self, inputs, None)
             return {"age_months": np.array([[96.0]])}
 
-    monkeypatch.setattr(coreml_remote, "remote_parts", lambda: (Model, credentials, Devices, kinds))
-    monkeypatch.setenv(coreml_remote.VARIABLE, "iphone")
-    monkeypatch.setenv(coreml_remote.TEAM, "TEAM")
-    coreml_remote._connect.cache_clear()
+    monkeypatch.setattr(coreml, "remote_parts", lambda: (Model, credentials, Devices, kinds))
+    monkeypatch.setenv(coreml.DEVICE, "iphone")
+    monkeypatch.setenv(coreml.TEAM, "TEAM")
+    coreml._connect.cache_clear()
     loops = []
-    monkeypatch.setattr(coreml_remote.atexit, "register", lambda close: loops.append(close))
+    monkeypatch.setattr(coreml.atexit, "register", lambda close: loops.append(close))
     yield asked
-    coreml_remote._connect.cache_clear()
+    coreml._connect.cache_clear()
     for close in loops:
         close()
 
@@ -297,6 +297,6 @@ def test_no_iphone_or_one_that_cannot_be_used(exported, remote):
 
 
 def test_a_device_that_there_is_not(monkeypatch):
-    monkeypatch.setenv(coreml_remote.VARIABLE, "watch")
+    monkeypatch.setenv(coreml.DEVICE, "watch")
     with pytest.raises(InputError, match="use iphone or ipad"):
-        coreml_remote.device_kind()
+        coreml.device_kind()

@@ -173,8 +173,8 @@ def test_unreadable_and_blank_images(folder):
     found = describe(folder)
     home = folder / "images"
     assert [(image.id, image.path, image.reason) for image in found.unreadable] == [
-        ("1", str(home / "1.png"), "not an image that can be read; use PNG, JPEG or DICOM"),
-        ("4", str(home / "4.png"), "the image is cut short; copy it again"),
+        ("1", str(home / "1.png"), "not a supported image; use PNG, JPEG or DICOM"),
+        ("4", str(home / "4.png"), "the image is truncated; copy it again"),
     ]
     assert [image.id for image in found.blank] == ["7"]
     assert (found.images, found.usable) == (12, 9)

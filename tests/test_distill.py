@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from bakit.cli import main
 from bakit.data.labels import read_samples, split
 from bakit.errors import InputError
-from bakit.export.onnx.session import open_localizer
+from bakit.export.onnx.localizer import open_localizer
 from bakit.hand.prepare import find
 from bakit.hand.weights import read_localizer
 from bakit.image.read import decode

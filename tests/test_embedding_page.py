@@ -49,6 +49,6 @@ def test_the_fastapi_example(exported, labelled, monkeypatch):
         assert client.post("/bone-age", content=image).status_code == 422, "no sex"
         wrong = client.post("/bone-age", params={"sex": "F"}, content=b"not an image")
         assert wrong.status_code == 422
-        assert "not an image that can be read" in wrong.json()["detail"]
+        assert "not a supported image" in wrong.json()["detail"]
         monkeypatch.setitem(scope, "LARGEST", 10)
         assert client.post("/bone-age", params={"sex": "F"}, content=image).status_code == 413

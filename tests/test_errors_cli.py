@@ -35,9 +35,9 @@ NOISE = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
     ("name", "data", "reason"),
     [
         ("absent.png", None, "cannot be read (No such file or directory)"),
-        ("letter.png", b"Dear colleague", "not an image that can be read; use PNG, JPEG or DICOM"),
-        ("cut.png", encode(NOISE)[:2000], "the image is cut short; copy it again"),
-        ("cut.jpg", encode(NOISE, ".jpg")[:2000], "the image is cut short; copy it again"),
+        ("letter.png", b"Dear colleague", "not a supported image; use PNG, JPEG or DICOM"),
+        ("cut.png", encode(NOISE)[:2000], "the image is truncated; copy it again"),
+        ("cut.jpg", encode(NOISE, ".jpg")[:2000], "the image is truncated; copy it again"),
         ("empty.png", b"", "the file is empty"),
         ("black.png", encode(NOISE * 0), "blank, every pixel has the same grey; not a radiograph"),
         ("small.png", encode(NOISE[:8]), "64x8 pixels; at least 16x16"),
@@ -89,12 +89,12 @@ def test_an_unknown_target(refused, checkpoint):
 
 def test_a_precision_that_the_target_lacks(refused, checkpoint):
     line = refused("export", checkpoint.path, "--target", "torch", "--int8", "--out", ".")
-    assert line == "bakit: target 'torch' has no int8; it has fp32"
+    assert line == "bakit: target 'torch' does not support int8; it supports fp32"
 
 
 def test_int8_without_ranges(refused, no_ranges):
     line = refused("export", no_ranges, "--target", "onnx", "--int8", "--out", ".")
-    assert "carries no INT8 ranges; pass --calibration DATA" in line
+    assert "contains no INT8 ranges; pass --calibration DATA" in line
 
 
 def test_calibration_without_int8(refused, checkpoint, labelled):
@@ -134,18 +134,18 @@ def test_an_out_folder_of_something_else(refused, checkpoint, tmp_path):
     (tmp_path / "tiny-onnx-fp32").mkdir()
     (tmp_path / "tiny-onnx-fp32" / "thesis.tex").write_text("precious")
     line = refused("export", checkpoint.path, "--target", "onnx", "--out", ".")
-    assert line == "bakit: tiny-onnx-fp32: not empty and not a bundle; give another --out"
+    assert line == "bakit: tiny-onnx-fp32: not empty and not a bundle; use another --out"
 
 
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--steps", "5"], "--steps: this checkpoint's localizer, the student, takes no steps"),
+        (["--steps", "5"], "--steps: this checkpoint's localizer, the student, makes no SGD steps"),
         (["--working-size", "32", "--features", "4"], "--working-size, --features: this"),
-        (["--localizer-form", "loop"], "--localizer-form is for steps on the image; this"),
-        (["--localizer", "unrolled", "--continuity", "nan"], "--continuity: not a number"),
+        (["--localizer-form", "loop"], "--localizer-form is for SGD steps on the image; this"),
+        (["--localizer", "unrolled", "--continuity", "nan"], "--continuity: not a finite number"),
         (["--localizer", "otsu"], "no localizer 'otsu'; use student, unrolled"),
-        (["--localizer", "lost.safetensors"], "lost.safetensors: no localizer there"),
+        (["--localizer", "lost.safetensors"], "lost.safetensors: the localizer cannot be read"),
     ],
 )
 def test_localizers_that_cannot_be_exported(refused, options, reason):
@@ -191,7 +191,7 @@ def test_an_export_that_is_interrupted(checkpoint, fake_target, tmp_path, monkey
 def test_an_export_that_is_not_the_float_model(refused, checkpoint, fake_target):
     """The fake target says the mean age to every image: no bundle may come of that."""
     line = refused("export", checkpoint.path, "--target", "fake", "--out", ".", status=1)
-    assert line.startswith("bakit: the exported fake fp32 model says ")
+    assert line.startswith("bakit: the exported fake fp32 model predicts ")
     assert line.endswith("; nothing was written")
 
 
@@ -384,5 +384,5 @@ def test_the_program_itself_prints_no_traceback(tmp_path):
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == (
-        f"bakit: {tmp_path}: not a bundle: no manifest.json in it; bakit export writes one\n"
+        f"bakit: {tmp_path}: not a bundle: manifest.json is missing; bakit export writes one\n"
     )

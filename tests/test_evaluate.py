@@ -358,9 +358,9 @@ def test_no_data_folder(refused, fake_bundle):
 
 def test_no_bundle_and_no_checkpoint(refused, labelled: Labelled):
     line = refused("evaluate", labelled.folder, "--bundle", "nothing")
-    assert "nothing: not a bundle: no manifest.json in it" in line
+    assert "nothing: not a bundle: manifest.json is missing" in line
     line = refused("evaluate", labelled.folder, "--checkpoint", "nothing.safetensors")
-    assert "nothing.safetensors: no checkpoint there" in line
+    assert "nothing.safetensors: the checkpoint cannot be read" in line
 
 
 def test_a_bundle_and_a_checkpoint(refused, fake_bundle, labelled: Labelled):

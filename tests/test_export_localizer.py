@@ -9,7 +9,7 @@ from bakit.bundle import Bundle
 from bakit.cli import main
 from bakit.errors import MissingBackendError
 from bakit.export.command import with_localizer
-from bakit.export.onnx.session import open_localizer
+from bakit.export.onnx.localizer import open_localizer
 from bakit.hand.prepare import find
 from bakit.hand.unrolled import initial_weights
 from bakit.image.read import decode

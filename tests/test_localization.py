@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from bakit.cli import main
-from bakit.hand.found import Found, Scores, Seen
+from bakit.hand.found import Found, LocalizerOutput, Scores
 from bakit.hand.overlay import GAP, HEADER, SIDE, draw_overlay
 from bakit.hand.prepare import Hand
 from bakit.hand.unrolled import initial_weights
@@ -160,34 +160,39 @@ CROP = np.zeros((96, 96), np.float32)
 SCORES = Scores(0.97, 0.0, 0.0, 1.0, 0.5)
 
 
+def draw(grey, output, found):
+    """The overlay of a radiograph whose hand was found so."""
+    return draw_overlay(grey, Hand(CROP, found, output))
+
+
 @pytest.mark.parametrize("shape", [(100, 80), (16, 4000), (4000, 16), (300, 20000)])
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])
 def test_any_shape_of_image_can_be_drawn(shape, dtype):
     grey = np.random.default_rng(0).random(shape, dtype=np.float32)
     mask = np.zeros((64, 64), np.bool_)
     mask[10:40, 20:50] = True
-    seen = Seen(grey[:64, :64], mask.astype(dtype), [(mask, 0.9), (~mask, 0.3)])
+    seen = LocalizerOutput(grey[:64, :64], mask.astype(dtype), [(mask, 0.9), (~mask, 0.3)])
     box = Box(3, 2, shape[1] - 2, shape[0] - 1)
     found = Found(box, ("two_hands", "hand_cut_off", "methods_disagree", "inverted"), SCORES)
-    picture = draw_overlay(grey, Hand(CROP, found, seen))
+    picture = draw(grey, seen, found)
     assert picture.shape[0] == HEADER + SIDE + GAP
     assert picture.shape[1] <= 3 * (3 * SIDE + GAP) + SIDE + 2 * GAP
 
 
 def test_one_label_and_no_region_can_be_drawn():
     grey = np.random.default_rng(0).random((50, 40), dtype=np.float32)
-    seen = Seen(grey, np.full((64, 64), 3, np.int32), [])
-    picture = draw_overlay(grey, Hand(CROP, Found(None, ("no_hand_found",)), seen))
+    seen = LocalizerOutput(grey, np.full((64, 64), 3, np.int32), [])
+    picture = draw(grey, seen, Found(None, ("no_hand_found",)))
     assert picture.ndim == 3
 
 
 def test_the_box_is_drawn_where_it_is():
     grey = np.full((SIDE, SIDE), 0.2, np.float32)
     grey[0, 0] = 0.3
-    seen = Seen(grey, np.zeros((64, 64), np.float32), [])
+    seen = LocalizerOutput(grey, np.zeros((64, 64), np.float32), [])
     nothing = Found(None, ("no_hand_found",))
     boxed = Found(Box(100, 50, 200, 150), (), SCORES)
-    without, with_box = (draw_overlay(grey, Hand(CROP, f, seen)) for f in (nothing, boxed))
+    without, with_box = (draw(grey, seen, f) for f in (nothing, boxed))
     left = 3 * GAP + 2 * SIDE
     changed = (without != with_box).any(2)[HEADER : HEADER + SIDE, left : left + SIDE]
     rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))

@@ -10,7 +10,8 @@ import torch
 
 from bakit.export.onnx.localizer import localizer_model
 from bakit.export.onnx.writer import serialize
-from bakit.hand.regions import find_hand
+from bakit.hand.masks import bounds
+from bakit.hand.regions import hand_candidates
 from bakit.hand.unrolled import initial_weights, localize, weight_shapes
 from bakit.hand.working import working_image
 from bakit.image.read import decode
@@ -20,6 +21,12 @@ from bakit.settings import UnrolledSettings
 
 ORIGINALS = Path(__file__).parents[1].parent / "shared" / "data" / "originals" / "images"
 SMALL = UnrolledSettings(size=24, features=6, labels=5, steps=3)
+
+
+def find_hand(labels, working):
+    """The box of the best candidate, in working pixels; None if nothing looks like a hand."""
+    candidates = hand_candidates(labels, working)
+    return bounds(candidates[0].mask) if candidates else None
 
 
 def random_weights(settings, seed=0):

@@ -113,13 +113,13 @@ def test_an_unknown_method_names_the_known_ones(refused, source):
 
 def test_a_missing_file_is_refused(refused):
     line = refused("localize", "hand.png", "--method", "nowhere.safetensors")
-    assert line.startswith("bakit: nowhere.safetensors: no localizer there (No such file")
+    assert line.startswith("bakit: nowhere.safetensors: the localizer cannot be read (No such file")
 
 
 def test_a_folder_is_refused(refused, tmp_path):
     (tmp_path / "folder.safetensors").mkdir()
     line = refused("localize", "hand.png", "--method", "folder.safetensors")
-    assert line.startswith("bakit: folder.safetensors: no localizer there")
+    assert line.startswith("bakit: folder.safetensors: the localizer cannot be read")
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_folder_is_refused(refused, tmp_path):
 def test_what_is_no_safetensors_file_is_refused(refused, tmp_path, data):
     (tmp_path / "bad.safetensors").write_bytes(data)
     line = refused("localize", "hand.png", "--method", "bad.safetensors")
-    assert line.startswith("bakit: bad.safetensors: no localizer there")
+    assert line.startswith("bakit: bad.safetensors: not a .safetensors file, or damaged")
 
 
 @settings(max_examples=30)
@@ -193,7 +193,7 @@ def test_weights_of_other_settings_are_refused(refused, written, changes):
 def test_weights_that_are_no_numbers_are_refused(refused, written, value):
     path = written({"leave.bias": np.array([value], np.float32)})
     line = refused("localize", "hand.png", "--method", path)
-    assert line.endswith("tensor 'leave.bias' holds NaN or infinite values")
+    assert line.endswith("tensor 'leave.bias' contains NaN or infinite values")
 
 
 @pytest.mark.parametrize(("dtype", "name"), [(np.float16, "F16"), (np.int64, "I64")])

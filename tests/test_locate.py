@@ -12,9 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bakit.errors import ImageError
-from bakit.export.onnx.session import open_localizer
-from bakit.hand.found import NOTHING, Seen
-from bakit.hand.locate import LEAST_CONFIDENCE, SURE, choose, look
+from bakit.export.onnx.localizer import open_localizer
+from bakit.hand.found import NOT_FOUND, LocalizerOutput
+from bakit.hand.locate import LEAST_CONFIDENCE, SURE, choose_hand, run_localizer
 from bakit.hand.prepare import OpenLocalizer, find
 from bakit.hand.weights import get_localizer
 from bakit.image.box import Box
@@ -91,18 +91,18 @@ def test_a_hand_at_the_edge_ends_at_the_edge():
 
 def test_labels_have_whole_edges():
     labels = (certain(HAND) > 0).astype(np.int32)
-    seen = Seen(labels.astype(np.float32), labels, [(labels > 0, 0.3)])
-    assert choose(seen, (SIDE * 2, SIDE * 2)).box == Box(*(2 * side for side in HAND))
+    seen = LocalizerOutput(labels.astype(np.float32), labels, [(labels > 0, 0.3)])
+    assert choose_hand(seen, (SIDE * 2, SIDE * 2)).box == Box(*(2 * side for side in HAND))
 
 
 @pytest.mark.parametrize("sure", [0.0, SURE - 0.01, LEAST_CONFIDENCE - 0.01])
 def test_what_is_not_sure_enough_is_no_hand(sure):
-    assert found(certain(HAND, sure=sure), certain(HAND)) == NOTHING
+    assert found(certain(HAND, sure=sure), certain(HAND)) == NOT_FOUND
 
 
 def test_specks_are_no_hand_and_no_second_one():
     speck = Box(2, 2, 7, 7)
-    assert found(certain(speck)) == NOTHING
+    assert found(certain(speck)) == NOT_FOUND
     got = found(certain(HAND, speck))
     assert (got.reasons, got.scores.second) == ((), 0)
 
@@ -115,7 +115,7 @@ def test_a_map_of_nan_is_no_hand():
             OpenLocalizer(Drawn(np.full((SIDE, SIDE), np.nan, np.float32)), STUDENT),
             Preprocessing(),
         )[1]
-        == NOTHING
+        == NOT_FOUND
     )
 
 
@@ -184,7 +184,7 @@ def test_any_image_and_any_map_give_a_box_inside_or_none(height, width, seed, bl
     got = find(grey, OpenLocalizer(Drawn(output), settings), Preprocessing())[1]
     assert set(got.reasons) <= REASONS
     if got.box is None:
-        assert got == NOTHING
+        assert got == NOT_FOUND
         return
     assert 0 <= got.box.x0 < got.box.x1 <= width
     assert 0 <= got.box.y0 < got.box.y1 <= height
@@ -293,7 +293,7 @@ NO_HAND = {
 
 @pytest.mark.parametrize("name", NO_HAND)
 def test_what_is_no_hand_is_said_to_be_none(shipped, name):
-    assert shipped(decode(NO_HAND[name])) == NOTHING
+    assert shipped(decode(NO_HAND[name])) == NOT_FOUND
 
 
 @pytest.mark.parametrize(
@@ -325,8 +325,8 @@ def test_looking_and_choosing_is_locating(shipped):
     student = get_localizer("student")
     grey, _ = clean(6000)
     with open_localizer(student.weights, student.settings, 1).session as session:
-        seen = look(grey, session, student.settings)
-    assert choose(seen, grey.shape) == shipped(grey)
+        seen = run_localizer(grey, session, student.settings)
+    assert choose_hand(seen, grey.shape) == shipped(grey)
 
 
 # Real radiographs

@@ -76,7 +76,7 @@ def age_of(runtime, pixels, sample):
     return runtime.regress(pixels, male=sample.male)
 
 
-def test_golden_records(ages, monkeypatch, tmp_path):
+def test_golden_records(ages, inverted, monkeypatch, tmp_path):
     from bakit.export import bundle as module
     from bakit.verify import check_golden
 

@@ -297,7 +297,7 @@ def test_nothing_is_sent_or_left_behind(exported, tmp_path):
 
 def test_targets_says_what_the_precisions_mean():
     result = CliRunner().invoke(main, ["targets"])
-    assert "openvino: OpenVINO on a CPU; fp16, fp32, int8\n  fp16: the weights;" in result.stdout
+    assert "openvino: OpenVINO on a CPU; fp16, fp32, int8\n  fp16: weights only," in result.stdout
     result = CliRunner().invoke(main, ["targets", "--json"])
     rows = {row["name"]: row for row in map(json.loads, result.stdout.splitlines())}
     assert rows["openvino"]["note"] == get_target("openvino").note

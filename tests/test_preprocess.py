@@ -152,7 +152,9 @@ def test_a_file_cut_anywhere_is_refused(suffix, mark, end, length):
     """OpenCV would fill up what is missing: ``mark`` bytes name the format, ``end`` close it."""
     data = encode(np.eye(40, dtype=np.uint8) * 255, suffix)
     cut = data[: length % (len(data) - end)]
-    with pytest.raises(ImageError, match="cut short" if len(cut) >= mark else "not an|empty"):
+    with pytest.raises(
+        ImageError, match="truncated" if len(cut) >= mark else "not a supported|empty"
+    ):
         decode(cut)
 
 

@@ -8,8 +8,7 @@ from click.testing import CliRunner
 
 from bakit.cli import main
 from bakit.errors import InputError
-from bakit.model.regressor import Regressor
-from bakit.model.torchvision_ops import torchvision
+from bakit.model.regressor import Regressor, torchvision
 from bakit.phantoms import write_phantoms
 from bakit.settings import Architecture
 from bakit.training.pretrained import load_backbone

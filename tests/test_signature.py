@@ -69,7 +69,7 @@ def test_another_key_a_changed_manifest_and_no_signature_are_refused(signed, key
     with pytest.raises(BundleError):
         Bundle.read(signed, keys[1])
     (signed / "manifest.json.sig").unlink()
-    with pytest.raises(BundleError, match="not signed; its maker can: bakit sign"):
+    with pytest.raises(BundleError, match="not signed; its author can: bakit sign"):
         Bundle.read(signed, keys[1])
 
 

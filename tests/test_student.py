@@ -7,8 +7,7 @@ import onnx
 import pytest
 import torch
 
-from bakit.export.onnx.localizer import localizer_model
-from bakit.export.onnx.session import open_localizer
+from bakit.export.onnx.localizer import localizer_model, open_localizer
 from bakit.export.onnx.writer import serialize
 from bakit.hand import student
 from bakit.hand.weights import FOLDER, get_localizer

@@ -1,13 +1,16 @@
-"""coremltools, imported without the warnings that it gives wherever Core ML itself is absent."""
+"""coremltools, imported without its warnings about missing parts, and the layout of packages."""
 
 from __future__ import annotations
 
 import logging
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-# Off a Mac it warns once for each native part that it lacks, and of any torch that is newer than
-# itself. Neither matters here: no torch model is converted, and the parts are asked for by name.
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Off a Mac it warns once for each native part that is missing, and of any torch newer than itself.
+# Neither matters here: no torch model is converted, and missing parts raise errors where needed.
 _disabled = logging.root.manager.disable
 logging.disable(logging.WARNING)
 try:
@@ -24,11 +27,22 @@ finally:
 
 __all__ = ["Builder", "Function", "Program", "coremltools", "milproto", "remote_parts", "types"]
 
+MODEL = "Data/com.apple.CoreML/model.mlmodel"
+"""Path of the model file in an ``.mlpackage``."""
+
+WEIGHTS = "Data/com.apple.CoreML/weights"
+"""Path of the weights' folder."""
+
+
+def package_of(model: Path) -> Path:
+    """Return the ``.mlpackage`` that contains the model file ``MODEL``."""
+    return model.parents[MODEL.count("/")]
+
 
 def remote_parts() -> tuple[Any, Any, Any, Any]:
-    """Return what drives a device at a Mac: model, credentials, device and its kinds.
+    """Return coremltools' classes for devices: model, credentials, device and kinds of device.
 
-    coremltools calls this part experimental, so it is imported only when it is asked for.
+    coremltools calls this part experimental, so it is imported only when it is used.
     """
     from coremltools.models.ml_program.experimental.async_wrapper import (  # noqa: PLC0415
         MLModelAsyncWrapper,

@@ -1,8 +1,8 @@
 """A target without a model, for tests of code that embeds bakit: no library, no waiting.
 
-Its localizer labels every pixel brighter than the image's mean as 1, and is as certain of it in a
-student's place. Its regressor says the age that its file holds plus the image's mean grey and the
-sex, so that outputs follow their inputs.
+Its localizer labels every pixel brighter than the image's mean as 1; as a student it gives these
+pixels the probability 1. Its regressor returns the age in its file plus the image's mean grey and
+the sex, so outputs depend on inputs.
 """
 
 from __future__ import annotations
@@ -15,13 +15,7 @@ import numpy as np
 from bakit.bundle import Artifact
 from bakit.errors import BundleError
 from bakit.files import sha256
-from bakit.session import (
-    Closing,
-    localizer_inputs,
-    localizer_outputs,
-    regressor_inputs,
-    regressor_outputs,
-)
+from bakit.session import Closing, localizer_specs, regressor_specs
 from bakit.targets import Target
 from bakit.types import Precision
 
@@ -31,7 +25,7 @@ if TYPE_CHECKING:
 
     from bakit.bundle import Role
     from bakit.model.checkpoint import Checkpoint
-    from bakit.session import Tensors, TensorSpec
+    from bakit.session import Specs, Tensors
     from bakit.targets import ExportRequest
 
 FAKE = Target(
@@ -48,12 +42,12 @@ FAKE = Target(
 
 
 class FakeSession(Closing):
-    """Answers by arithmetic.
+    """A model made of arithmetic.
 
     Args:
         role: ``localizer`` or ``regressor``.
-        age_months: The age to say for a black image of a girl.
-        place: The localizer's output: ``labels`` (int32) or ``hand`` (float32).
+        age_months: Age of a black image of a girl.
+        place: Name of the localizer's output: ``labels`` (int32) or ``hand`` (float32).
     """
 
     provider = "fake"
@@ -76,7 +70,7 @@ class FakeSession(Closing):
         return {"age_months": np.array([[age]], np.float32)}
 
     def close(self) -> None:
-        """Remember that it was closed."""
+        """Set ``closed``."""
         self.closed = True
 
 
@@ -96,12 +90,9 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
     del request
     header = checkpoint.header
     data = json.dumps({"age_months": header.mean_months}).encode()
-    specs: dict[Role, tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]] = {
-        "localizer": (localizer_inputs(header.localizer), localizer_outputs(header.localizer)),
-        "regressor": (
-            regressor_inputs(header.architecture, header.preprocessing),
-            regressor_outputs(),
-        ),
+    specs: dict[Role, Specs] = {
+        "localizer": localizer_specs(header.localizer),
+        "regressor": regressor_specs(header.architecture, header.preprocessing),
     }
     artifacts = []
     for role, (inputs, outputs) in specs.items():

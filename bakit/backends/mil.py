@@ -1,8 +1,8 @@
-"""A reference runtime for Core ML programs: executes an ``.mlpackage`` without Apple's parts.
+"""A reference runtime for Core ML programs: runs an ``.mlpackage`` in numpy, without a Mac.
 
 It follows the definition of each operator: float16 results are rounded to float16, and quantized
-values are the integers that the program says. It is a check of the file, not a model of a phone:
-products are summed in float32, and Apple's hardware sums in its own order and width.
+values are integers. It checks the file and does not simulate a phone: products are summed in
+float32, and Apple's hardware sums in its own order and width.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bakit.backends.coreml_library import coremltools, milproto
+from bakit.backends.coreml_library import MODEL, WEIGHTS, coremltools, milproto, package_of
 from bakit.backends.mil_operators import OPERATORS
-from bakit.errors import BundleError
+from bakit.errors import BundleError, first_line
 from bakit.session import Closing
 
 if TYPE_CHECKING:
@@ -27,37 +27,25 @@ if TYPE_CHECKING:
 
     Values = dict[int, Any]
 
-PROVIDER = "coreml-reference-numpy"
-MODEL = "Data/com.apple.CoreML/model.mlmodel"
-WEIGHTS_FOLDER = "Data/com.apple.CoreML/weights"
-_PACKAGE_DEPTH = 2
-"""Folders between the package and the model file inside it."""
-_LOOP = "while_loop"
-
 
 class MilSession(Closing):
-    """A Core ML program, open in numpy.
-
-    Args:
-        package: The ``.mlpackage``.
-        dtypes: Dtype of each output.
+    """The program of an ``.mlpackage``, opened in numpy, with its outputs' dtypes.
 
     Raises:
-        BundleError: If it cannot be read, or has an operator that is not known here.
+        BundleError: If it cannot be read, or an operator is not implemented here.
     """
 
-    provider = PROVIDER
+    provider = "coreml-reference-numpy"
 
     def __init__(self, package: Path, dtypes: Mapping[str, str]) -> None:
         try:
             spec = coremltools.proto.Model_pb2.Model()
             spec.ParseFromString((package / MODEL).read_bytes())
-            weights = str(package / WEIGHTS_FOLDER)
+            weights = str(package / WEIGHTS)
             program = milproto.load(spec, spec.specificationVersion, weights)
             function = program.functions["main"]
         except Exception as error:  # protobuf's, coremltools' and the system's have no common base
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            message = f"{package}: not a Core ML program that can be read: {reason}"
+            message = f"{package}: not a readable Core ML program: {first_line(error)}"
             raise BundleError(message) from error
         self._dtypes = dict(dtypes)
         self._program = program  # a value's key is the identity of its variable, kept alive here
@@ -66,8 +54,9 @@ class MilSession(Closing):
         self._constants: Values = {}
         self._steps = self._compile(function, package)
         if set(self._outputs) != set(dtypes):
-            made, said = sorted(self._outputs), sorted(dtypes)
-            message = f"{package}: gives {made}, the manifest says {said}"
+            message = (
+                f"{package}: outputs {sorted(self._outputs)}; the manifest names {sorted(dtypes)}"
+            )
             raise BundleError(message)
 
     def run(self, feeds: Tensors) -> Tensors:
@@ -86,13 +75,13 @@ class MilSession(Closing):
         self._steps, self._constants, self._program = [], {}, None
 
     def _compile(self, block: Any, package: Path) -> list[Callable[[Values], None]]:  # noqa: ANN401
-        """Return what to do for each operation; what follows from constants is done at once."""
+        """Return a step for each operation; constant expressions are computed at once."""
         steps: list[Callable[[Values], None]] = []
         for operation in block.operations:
             kind = operation.op_type
             if kind == "const":
                 self._constants[id(operation.outputs[0])] = _constant(operation.outputs[0].val)
-            elif kind == _LOOP:
+            elif kind == "while_loop":
                 steps.append(self._loop(operation, package))
             elif kind in OPERATORS:
                 step = _step(operation)
@@ -102,19 +91,19 @@ class MilSession(Closing):
                     steps.append(step)
             else:
                 message = (
-                    f"{package}: the operator {kind!r} ({operation.name}) is not known to the "
-                    "reference runtime"
+                    f"{package}: the reference runtime does not implement the operator {kind!r} "
+                    f"({operation.name})"
                 )
                 raise BundleError(message)
         return steps
 
     def _loop(self, operation: Any, package: Path) -> Callable[[Values], None]:  # noqa: ANN401
-        """Return what runs a ``while_loop``."""
+        """Return the step of a ``while_loop``."""
         start = [id(variable) for variable in operation.inputs["loop_vars"]]
         results = [id(variable) for variable in operation.outputs]
         condition, body = operation.blocks
-        asks, turns = (self._compile(block, package) for block in (condition, body))
-        asked = [id(variable) for variable in condition.inputs]
+        tests, steps = (self._compile(block, package) for block in (condition, body))
+        tested = [id(variable) for variable in condition.inputs]
         entering = [id(variable) for variable in body.inputs]
         proceed = id(condition.outputs[0])
         leaving = [id(variable) for variable in body.outputs]
@@ -122,14 +111,14 @@ class MilSession(Closing):
         def run(values: Values) -> None:
             state = [values[key] for key in start]
             while True:
-                values.update(zip(asked, state, strict=True))
-                for ask in asks:
-                    ask(values)
+                values.update(zip(tested, state, strict=True))
+                for test in tests:
+                    test(values)
                 if not values[proceed]:
                     break
                 values.update(zip(entering, state, strict=True))
-                for turn in turns:
-                    turn(values)
+                for step in steps:
+                    step(values)
                 state = [values[key] for key in leaving]
             values.update(zip(results, state, strict=True))
 
@@ -137,7 +126,7 @@ class MilSession(Closing):
 
 
 def _step(operation: Any) -> Callable[[Values], None]:  # noqa: ANN401
-    """Return what computes one operation into the values."""
+    """Return the step of one operation: it adds the output to the values."""
     compute = OPERATORS[operation.op_type]
     output = operation.outputs[0]
     result = id(output)
@@ -160,24 +149,20 @@ def _step(operation: Any) -> Callable[[Values], None]:  # noqa: ANN401
 
 
 def _keys(operation: Any) -> list[int]:  # noqa: ANN401
-    """Return the keys of everything that an operation reads."""
-    keys: list[int] = []
-    for value in operation.inputs.values():
-        if isinstance(value, (list, tuple)):
-            keys += [id(item) for item in value]
-        elif value is not None:
-            keys.append(id(value))
-    return keys
+    """Return the keys of an operation's inputs."""
+    values = [value for value in operation.inputs.values() if value is not None]
+    lists = [value if isinstance(value, (list, tuple)) else [value] for value in values]
+    return [id(item) for items in lists for item in items]
 
 
 def _round_half(value: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-    """Round to what a float16 can hold, and keep it in float32: numpy computes that faster."""
+    """Round to float16 and return float32, in which numpy computes faster."""
     with np.errstate(over="ignore"):  # beyond 65504 it is infinite, as on the device
         return value.astype(np.float16).astype(np.float32)
 
 
 def _constant(value: Any) -> Any:  # noqa: ANN401
-    """Return a constant to compute with: halves as the floats that they are."""
+    """Return a constant's value; float16 as float32."""
     if isinstance(value, (str, bool)):
         return value
     array = np.asarray(value)
@@ -185,11 +170,10 @@ def _constant(value: Any) -> Any:  # noqa: ANN401
 
 
 def open_session(path: Path, artifact: Artifact, threads: int | None) -> MilSession:
-    """Open the package that the model file at ``path`` lies in; numpy decides on its threads.
+    """Open the package that contains the model file at ``path``; numpy chooses its threads.
 
     Raises:
-        BundleError: If it cannot be read, or has an operator that is not known here.
+        BundleError: If it cannot be read, or an operator is not implemented here.
     """
     del threads
-    package = path.parents[_PACKAGE_DEPTH]
-    return MilSession(package, {spec.name: spec.dtype for spec in artifact.outputs})
+    return MilSession(package_of(path), {spec.name: spec.dtype for spec in artifact.outputs})

@@ -1,7 +1,7 @@
-"""Core ML's operators in numpy, those that our programs contain.
+"""Core ML's operators in numpy, those that bakit's programs contain.
 
 Each takes its inputs by their names in Core ML and returns its one output. Source: the operators'
-definitions in coremltools, ``coremltools.converters.mil.mil.ops.defs``.
+definitions in ``coremltools.converters.mil.mil.ops.defs``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 Array: TypeAlias = Any
-"""A numpy array; which dtype it has is the program's business."""
+"""A numpy array of any dtype."""
 
 _DTYPES = {"fp16": np.float16, "fp32": np.float32, "int32": np.int32, "bool": np.bool_}
 
@@ -41,12 +41,8 @@ def _conv(
     if x.shape[0] != 1 or x.ndim != 4:
         _refuse("conv", f"an input of shape {x.shape}")
     top, bottom, left, right = _padding(pad_type, pad)
-    padded = (
-        np.pad(x[0], ((0, 0), (top, bottom), (left, right)))
-        if any((top, bottom, left, right))
-        else x[0]
-    )
-    down, across = (int(n) for n in strides)
+    padded = np.pad(x[0], ((0, 0), (top, bottom), (left, right)))
+    down, across = _whole(strides)
     rows = (padded.shape[1] - height) // down + 1
     columns = (padded.shape[2] - width) // across + 1
     taps = [
@@ -71,35 +67,7 @@ def _padding(pad_type: str, pad: Array | None) -> tuple[int, ...]:
         return (0, 0, 0, 0)
     if pad_type != "custom" or pad is None:
         _refuse("conv", f"padding {pad_type!r}")
-    return tuple(int(n) for n in pad)
-
-
-def _linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
-    result = x @ weight.T
-    return result if bias is None else result + bias
-
-
-def _matmul(x: Array, y: Array, transpose_x: Any = False, transpose_y: Any = False) -> Array:
-    first = np.swapaxes(x, -1, -2) if transpose_x else x
-    second = np.swapaxes(y, -1, -2) if transpose_y else y
-    return first @ second
-
-
-def _sigmoid(x: Array) -> Array:
-    with np.errstate(over="ignore"):
-        return 1 / (1 + np.exp(-x))
-
-
-def _sigmoid_hard(x: Array, alpha: Array, beta: Array) -> Array:
-    return np.clip(x * alpha + beta, 0, 1)
-
-
-def _clip(x: Array, alpha: Array, beta: Array) -> Array:
-    return np.clip(x, alpha, beta)
-
-
-def _thresholded_relu(x: Array, alpha: Array) -> Array:
-    return np.where(x >= alpha, x, np.zeros_like(x))
+    return _whole(pad)
 
 
 def _quantize(
@@ -123,12 +91,6 @@ def _dequantize(
 ) -> Array:
     scale, zero = _along(scale, axis, input.ndim), _along(np.asarray(zero_point), axis, input.ndim)
     return (input.astype(np.float32) - zero.astype(np.float32)) * scale
-
-
-def _constexpr_affine_dequantize(
-    quantized_data: Array, zero_point: Array, scale: Array, axis: Array
-) -> Array:
-    return _dequantize(quantized_data, scale, zero_point, axis)
 
 
 def _along(value: Array, axis: Array | None, rank: int) -> Array:
@@ -156,36 +118,53 @@ def _slice_by_index(
     end_mask: Array | None = None,
     squeeze_mask: Array | None = None,
 ) -> Array:
+    def is_set(mask: Array | None, axis: int) -> bool:
+        return mask is not None and bool(mask[axis])
+
     picks: list[slice | int] = []
     for axis in range(x.ndim):
-        first: int | None = int(begin[axis])
-        last: int | None = int(end[axis])
-        if squeeze_mask is not None and squeeze_mask[axis]:
-            picks.append(int(begin[axis]))
+        first, last = int(begin[axis]), int(end[axis])
+        if is_set(squeeze_mask, axis):
+            picks.append(first)
             continue
-        if begin_mask is not None and begin_mask[axis]:
-            first = None
-        if end_mask is not None and end_mask[axis]:
-            last = None
-        picks.append(slice(first, last, 1 if stride is None else int(stride[axis])))
+        step = 1 if stride is None else int(stride[axis])
+        start = None if is_set(begin_mask, axis) else first
+        stop = None if is_set(end_mask, axis) else last
+        picks.append(slice(start, stop, step))
     return x[tuple(picks)]
 
 
-def _upsample(x: Array, scale_factor_height: Array, scale_factor_width: Array) -> Array:
-    return x.repeat(int(scale_factor_height), -2).repeat(int(scale_factor_width), -1)
-
-
-def _reduction(
-    function: Callable[..., Array],
-) -> Callable[..., Array]:
+def _reduction(function: Callable[..., Array]) -> Callable[..., Array]:
     def reduce(x: Array, axes: Array | None = None, keep_dims: Any = False) -> Array:
-        over = None if axes is None else tuple(int(n) for n in axes)
+        over = None if axes is None else _whole(axes)
         return np.asarray(function(x, axis=over, keepdims=bool(keep_dims)))
 
     return reduce
 
 
-def _reduce_argmax(
+def _concat(values: Sequence[Array], axis: Array, interleave: Any = False) -> Array:
+    if interleave:
+        _refuse("concat", "interleave")
+    return np.concatenate(values, int(axis))
+
+
+def _elementwise(function: Callable[..., Array]) -> Callable[..., Array]:
+    """Let a numpy function take its operands by Core ML's names."""
+    return lambda x, y=None: function(x) if y is None else function(x, y)
+
+
+def _sigmoid(x: Array) -> Array:
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(-x))
+
+
+def _matmul(x: Array, y: Array, transpose_x: Any = False, transpose_y: Any = False) -> Array:
+    first = np.swapaxes(x, -1, -2) if transpose_x else x
+    second = np.swapaxes(y, -1, -2) if transpose_y else y
+    return first @ second
+
+
+def _argmax(
     x: Array, axis: Array | int = -1, keep_dims: Any = False, output_dtype: str = "int32"
 ) -> Array:
     return np.argmax(x, axis=int(axis), keepdims=bool(keep_dims)).astype(output_dtype)
@@ -196,101 +175,65 @@ def _cast(x: Array, dtype: str) -> Array:
     return value.astype(np.float32) if dtype == "fp16" else value
 
 
-def _concat(values: Sequence[Array], axis: Array, interleave: Any = False) -> Array:
-    if interleave:
-        _refuse("concat", "interleave")
-    return np.concatenate(values, int(axis))
-
-
-def _reshape(x: Array, shape: Array) -> Array:
-    return x.reshape([int(n) for n in shape])
-
-
-def _transpose(x: Array, perm: Array) -> Array:
-    return x.transpose([int(n) for n in perm])
-
-
-def _expand_dims(x: Array, axes: Array) -> Array:
-    return np.expand_dims(x, tuple(int(n) for n in axes))
-
-
-def _squeeze(x: Array, axes: Array | None = None) -> Array:
-    return np.squeeze(x, None if axes is None else tuple(int(n) for n in axes))
-
-
-def _select(cond: Array, a: Array, b: Array) -> Array:
-    return np.where(cond, a, b)
-
-
-def _rsqrt(x: Array, epsilon: Array | float = 1e-12) -> Array:
-    return 1 / np.sqrt(x + epsilon)
-
-
-def _inverse(x: Array, epsilon: Array | float = 1e-4) -> Array:
-    return 1 / (x + epsilon)
+def _whole(numbers: Array) -> tuple[int, ...]:
+    return tuple(int(n) for n in numbers)
 
 
 def _refuse(operator: str, what: str) -> NoReturn:
-    message = f"the reference runtime has no {operator!r} with {what}"
+    message = f"the reference runtime does not implement {operator!r} with {what}"
     raise BundleError(message)
 
 
-def _binary(function: Callable[[Array, Array], Array]) -> Callable[..., Array]:
-    def compute(x: Array, y: Array) -> Array:
-        return function(x, y)
-
-    return compute
-
-
-def _unary(function: Callable[[Array], Array]) -> Callable[..., Array]:
-    def compute(x: Array) -> Array:
-        return function(x)
-
-    return compute
-
+_ELEMENTWISE: Mapping[str, Callable[..., Array]] = {
+    "abs": np.abs,
+    "add": np.add,
+    "equal": np.equal,
+    "exp": np.exp,
+    "greater": np.greater,
+    "identity": np.asarray,
+    "less": np.less,
+    "maximum": np.maximum,
+    "mul": np.multiply,
+    "real_div": np.divide,
+    "relu": lambda x: np.maximum(x, 0),
+    "sigmoid": _sigmoid,
+    "sign": np.sign,
+    "sqrt": np.sqrt,
+    "square": np.square,
+    "sub": np.subtract,
+}
 
 OPERATORS: Mapping[str, Callable[..., Array]] = {
-    "abs": _unary(np.abs),
-    "add": _binary(np.add),
+    **{name: _elementwise(function) for name, function in _ELEMENTWISE.items()},
     "cast": _cast,
-    "clip": _clip,
+    "clip": lambda x, alpha, beta: np.clip(x, alpha, beta),
     "concat": _concat,
-    "constexpr_affine_dequantize": _constexpr_affine_dequantize,
+    "constexpr_affine_dequantize": lambda quantized_data, **scales: _dequantize(
+        quantized_data, **scales
+    ),
     "conv": _conv,
     "dequantize": _dequantize,
-    "equal": _binary(np.equal),
-    "exp": _unary(np.exp),
-    "expand_dims": _expand_dims,
-    "greater": _binary(np.greater),
-    "identity": _unary(np.asarray),
-    "inverse": _inverse,
-    "less": _binary(np.less),
-    "linear": _linear,
+    "expand_dims": lambda x, axes: np.expand_dims(x, _whole(axes)),
+    "inverse": lambda x, epsilon=1e-4: 1 / (x + epsilon),
+    "linear": lambda x, weight, bias=0: x @ weight.T + bias,
     "matmul": _matmul,
-    "maximum": _binary(np.maximum),
-    "mul": _binary(np.multiply),
     "pad": _pad,
     "quantize": _quantize,
-    "real_div": _binary(np.divide),
-    "reduce_argmax": _reduce_argmax,
+    "reduce_argmax": _argmax,
     "reduce_max": _reduction(np.max),
     "reduce_mean": _reduction(np.mean),
     "reduce_min": _reduction(np.min),
     "reduce_sum": _reduction(np.sum),
-    "relu": _unary(lambda x: np.maximum(x, 0)),
-    "reshape": _reshape,
-    "rsqrt": _rsqrt,
-    "select": _select,
-    "sigmoid": _unary(_sigmoid),
-    "sigmoid_hard": _sigmoid_hard,
-    "sign": _unary(np.sign),
+    "reshape": lambda x, shape: x.reshape(_whole(shape)),
+    "rsqrt": lambda x, epsilon=1e-12: 1 / np.sqrt(x + epsilon),
+    "select": lambda cond, a, b: np.where(cond, a, b),
+    "sigmoid_hard": lambda x, alpha, beta: np.clip(x * alpha + beta, 0, 1),
     "slice_by_index": _slice_by_index,
-    "sqrt": _unary(np.sqrt),
-    "square": _unary(np.square),
-    "squeeze": _squeeze,
-    "sub": _binary(np.subtract),
-    "thresholded_relu": _thresholded_relu,
-    "transpose": _transpose,
-    "upsample_nearest_neighbor": _upsample,
+    "squeeze": lambda x, axes=None: np.squeeze(x, None if axes is None else _whole(axes)),
+    "thresholded_relu": lambda x, alpha: np.where(x >= alpha, x, np.zeros_like(x)),
+    "transpose": lambda x, perm: x.transpose(_whole(perm)),
+    "upsample_nearest_neighbor": lambda x, scale_factor_height, scale_factor_width: x.repeat(
+        int(scale_factor_height), -2
+    ).repeat(int(scale_factor_width), -1),
 }
-"""What computes each operator, by its name in Core ML."""
+"""NumPy implementation of each operator, by its name in Core ML."""

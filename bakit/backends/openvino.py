@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from bakit.bundle import Artifact
     from bakit.session import Tensors
 
-# Importing OpenVINO reports the import to a server and leaves an identifier in the home folder,
-# unless a file there says no. Without this package it does neither, and nothing else needs it.
+# Importing OpenVINO sends telemetry and writes an identifier to the home folder, unless a file
+# there opts out. Without this package it does neither, and nothing else needs it.
 _TELEMETRY = "openvino_telemetry"
 _silenced = sys.modules.setdefault(_TELEMETRY, None) is None  # type: ignore[arg-type]
 try:
@@ -34,7 +34,7 @@ _INT8 = {"i8", "u8"}
 
 
 class OpenVinoSession(Closing):
-    """A model in OpenVINO's IR, open on the CPU.
+    """A model in OpenVINO's IR, opened on the CPU.
 
     Args:
         model: Path of the ``.xml``.
@@ -42,8 +42,8 @@ class OpenVinoSession(Closing):
         threads: Threads; OpenVINO's choice when None.
 
     Attributes:
-        provider: ``openvino-cpu-`` and what the CPU computes in: ``f32``, ``f16``, or ``int8``
-            where INT8 kernels really run the quantized part (the rest is ``f32``).
+        provider: ``openvino-cpu-`` and the number format of the arithmetic: ``f32``, ``f16``, or
+            ``int8`` if INT8 kernels run the quantized part (the rest is ``f32``).
         int8_share: Share of the multiply-adds in INT8 kernels, 0..1 (``int8_share``).
         concurrent: Many threads may run it at once.
 
@@ -63,13 +63,13 @@ class OpenVinoSession(Closing):
             )
             options: dict[str, object] = {
                 "PERFORMANCE_HINT": "LATENCY",
-                # Said explicitly: left alone, Arm computes float32 models in float16. And float16
-                # only where the CPU has it: asked for elsewhere, OpenVINO takes bfloat16, whose
-                # ages are whole months.
+                # Explicit, since by default Arm computes float32 models in float16. float16 only
+                # where the CPU has it: elsewhere OpenVINO uses bfloat16 instead, whose ages are
+                # whole months.
                 "INFERENCE_PRECISION_HINT": "f16" if half else "f32",
-                # Pinned, every process would begin with the same cores.
+                # With pinning, every process would start on the same cores.
                 "ENABLE_CPU_PINNING": False,
-                "CACHE_DIR": "",  # no compiled models on disk, whatever the environment says
+                "CACHE_DIR": "",  # no compiled models on disk, whatever the environment sets
             }
             if threads is not None:
                 options["INFERENCE_NUM_THREADS"] = threads
@@ -109,13 +109,10 @@ class OpenVinoSession(Closing):
 
 
 def int8_share(compiled: Any) -> float:  # noqa: ANN401  # OpenVINO has no types
-    """Return the share of a compiled model's multiply-adds that INT8 kernels do, 0..1.
+    """Return the share of a compiled model's multiply-adds in INT8 kernels, 0..1.
 
-    It is read from the graph that will be executed, so it says what this machine does and not
-    what the file asks for. Convolutions and matrix products are counted.
-
-    Args:
-        compiled: An ``openvino.CompiledModel`` of the CPU.
+    It is read from the graph that will be executed on this machine, not from the file.
+    Convolutions and matrix products are counted.
     """
     total = int8 = 0
     for node in compiled.get_runtime_model().get_ordered_ops():
@@ -128,25 +125,25 @@ def int8_share(compiled: Any) -> float:  # noqa: ANN401  # OpenVINO has no types
 
 
 def _multiply_adds(node: Any, kind: str) -> int:  # noqa: ANN401
-    """Return the multiply-adds of one executed node; 0 for what is no product."""
+    """Return the multiply-adds of one executed node; 0 for other operators."""
     if kind not in {"Convolution", "FullyConnected", "MatMul"}:
         return 0
     data, weights = ([int(n) for n in node.input(i).get_shape()] for i in (0, 1))
     out = [int(n) for n in node.output(0).get_shape()]
-    if kind == "Convolution":  # of each output value: all weights of its channel
+    if kind == "Convolution":  # per output value: all weights of its channel
         return math.prod(out) * math.prod(weights) // out[1]
     return math.prod(out) * data[-1]
 
 
 def _constant_types(network: Any) -> Iterator[str]:  # noqa: ANN401
-    """Yield the element type of each constant, loops' bodies aside: they hold no weights."""
+    """Yield the element type of each constant outside loops, whose bodies contain no weights."""
     for node in network.get_ops():
         if node.get_type_name() == "Constant":
             yield node.get_element_type().get_type_name()
 
 
 def open_session(path: Path, artifact: Artifact, threads: int | None) -> OpenVinoSession:
-    """Open an IR: the ``.xml`` at ``path`` with the weights that the manifest seals.
+    """Open an IR: the ``.xml`` at ``path`` with the weights named in the manifest.
 
     Raises:
         BundleError: If it cannot be loaded, or the manifest names no weights.

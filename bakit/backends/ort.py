@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnxruntime
 
-from bakit.errors import BundleError
+from bakit.errors import BundleError, first_line
 from bakit.session import Closing
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ PROVIDER = "CPUExecutionProvider"
 
 
 class OrtSession(Closing):
-    """An ONNX model open in ONNX Runtime.
+    """An ONNX model, opened in ONNX Runtime.
 
     Args:
         model: Path or bytes of the model.
@@ -40,15 +40,15 @@ class OrtSession(Closing):
         # AVX2 without VNNI adds pairs of u8*s8 products in 16 bits, which saturate; with this,
         # ONNX Runtime uses u8*u8 kernels there and the numbers are the same everywhere.
         options.add_session_config_entry("session.x64quantprecision", "1")
-        # Threads that wait busily between two runs take the core from decoding and from the other
-        # model: with two threads on two virtual cores, half of the time of both.
+        # Threads that spin between two runs slow down decoding and the other model: with two
+        # threads on two virtual cores, both take twice as long.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             self._session: Any = onnxruntime.InferenceSession(model, options, [PROVIDER])
         except Exception as error:  # onnxruntime's errors share no public base
             name = "the model" if isinstance(model, bytes) else model
-            reason = str(error).splitlines()[0]
-            message = f"{name}: ONNX Runtime {onnxruntime.__version__} cannot load it: {reason}"
+            version = onnxruntime.__version__
+            message = f"{name}: ONNX Runtime {version} cannot load it: {first_line(error)}"
             raise BundleError(message) from error
         self._outputs = [output.name for output in self._session.get_outputs()]
 

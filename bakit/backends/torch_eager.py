@@ -1,4 +1,4 @@
-"""The float checkpoint itself, run by torch: the reference that every other target is held to."""
+"""The float checkpoint itself, run by torch: the reference of every other target."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class _EagerSession(Closing):
-    """What both sessions share."""
+    """Base class of both sessions."""
 
     provider = "torch-cpu"
     concurrent = True

@@ -1,8 +1,7 @@
 """TensorRT 8.2 to 11: builds an engine on this device at first use, then runs it.
 
-The device agent (``bakit.bench.device.agent``), which has to be one file, drives TensorRT; this
-module calls it,
-so that a bundle runs in an app as it was measured.
+TensorRT is called by the device agent (``bakit.bench.device.agent``), which has to be one file.
+This module uses the agent, so that a bundle runs in an app exactly as it was measured.
 """
 
 from __future__ import annotations
@@ -22,20 +21,20 @@ if TYPE_CHECKING:
     from bakit.session import Tensors
 
 WORKSPACE_MB = 256
-"""Memory that the builder may use, in 2^20 bytes: what a Jetson Nano can spare."""
+"""Memory of the builder, in MiB: what is free on a Jetson Nano."""
 
 
 class TrtSession(Closing):
-    """An engine, open on this machine's GPU.
+    """An engine, opened on this machine's GPU.
 
     Args:
         root: The bundle's folder.
         artifact: The model.
-        info: What this machine has (``bakit.bench.device.agent.device_info``).
+        info: Hardware and software of this machine (``bakit.bench.device.agent.device_info``).
 
     Raises:
         BundleError: If the engine cannot be built or opened.
-        UnsupportedTargetError: If INT8 is asked for and the GPU has none.
+        UnsupportedTargetError: If INT8 is requested and the GPU has no INT8 arithmetic.
     """
 
     def __init__(self, root: Path, artifact: Artifact, info: dict[str, Any]) -> None:
@@ -74,7 +73,7 @@ def open_session(path: Path, artifact: Artifact, threads: int | None) -> TrtSess
 
     Raises:
         MissingProgramError: If TensorRT or a GPU's driver is missing.
-        UnsupportedTargetError: If INT8 is asked for and the GPU has none.
+        UnsupportedTargetError: If INT8 is requested and the GPU has no INT8 arithmetic.
         BundleError: If the engine cannot be built.
     """
     del threads  # a GPU has its own

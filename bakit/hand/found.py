@@ -1,4 +1,4 @@
-"""What is known of a hand in a film."""
+"""Results of the localization: candidate regions, the chosen box, and the reasons to doubt it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 class Scores(msgspec.Struct, frozen=True):
-    """What is known about the quality of a box.
+    """Quality of a box.
 
     Attributes:
-        confidence: 0..1. Of the student: how sure it is of the hand's pixels. Of the others: how
-            much the region looks like a hand (``bakit.hand.regions``); a good one has 0.1 to 0.6.
-        second: Area of the next region that may be a hand, as a share of the first's.
-        border: Share of the image's side along which the hand touches the border elsewhere than
-            a forearm does, which leaves the image once and is no wider than half of it.
-        agreement: Overlap (IoU) with a cheap second opinion, Otsu's threshold.
-        contrast: How much brighter than its surroundings it is, -1..1; negative: inverted.
+        confidence: 0..1. Student: mean probability of the hand's pixels. Unrolled localizer: how
+            much the region looks like a hand (``bakit.hand.regions``); good hands have 0.1 to 0.6.
+        second: Area of the next candidate region, as a share of the first's.
+        border: Length of the hand's contact with the image border, as a share of the image's side.
+            The forearm is not counted: it leaves the image once, over at most half a side.
+        agreement: Overlap (IoU) with a second method, Otsu's threshold.
+        contrast: Mean grey of the hand minus that of its surroundings, -1..1; negative: inverted.
     """
 
     confidence: float
@@ -36,25 +36,20 @@ class Scores(msgspec.Struct, frozen=True):
 
 
 class Place(NamedTuple):
-    """What a crop needs to know of a hand.
+    """Position and polarity of a hand: the inputs of a crop."""
 
-    Attributes:
-        box: The hand, in pixels of the film; None for the whole film.
-        inverted: Whether its bones are dark.
-    """
-
-    box: Box | None
-    inverted: bool = False
+    box: Box | None  # in pixels of the radiograph; None for the whole radiograph
+    inverted: bool = False  # whether bones are dark
 
 
 class Found(NamedTuple):
-    """Where the hand is, and what speaks against it.
+    """The hand's box and the reasons to doubt it.
 
     Attributes:
         box: The hand, in pixels of the image; None if there is none.
         reasons: Codes: ``no_hand_found``, ``two_hands``, ``hand_cut_off``, ``methods_disagree``,
             ``inverted``.
-        scores: What the reasons rest on; None without a hand.
+        scores: Numbers that the reasons follow from; None without a hand.
     """
 
     box: Box | None
@@ -63,38 +58,42 @@ class Found(NamedTuple):
 
     @property
     def inverted(self) -> bool:
-        """Whether the hand is darker than what is around it."""
+        """Whether the hand is darker than its surroundings."""
         return "inverted" in self.reasons
 
     @property
     def place(self) -> Place:
-        """What a crop needs to know."""
+        """Box and polarity."""
         return Place(self.box, self.inverted)
 
 
-class Seen(NamedTuple):
-    """What a localizer made of the working image.
+NOT_FOUND = Found(None, ("no_hand_found",))
 
-    Attributes:
-        working: ``(S, S)`` float32 in 0..1, what it was shown.
-        output: ``(S, S)``, its labels (int32) or the student's certainty (float32).
-        regions: ``(S, S)`` masks that may be the hand, best first, with a score each.
-    """
 
-    working: Grey
-    output: npt.NDArray[np.generic]
-    regions: list[tuple[Mask, float]]
+class Region(NamedTuple):
+    """A region that may be the hand."""
+
+    mask: Mask  # (S, S), in pixels of the localizer's input
+    score: float  # 0..1, higher is better
+
+
+class LocalizerOutput(NamedTuple):
+    """Input and output of a localizer for one radiograph, and the candidate regions."""
+
+    working: Grey  # (S, S), the localizer's input
+    output: npt.NDArray[np.generic]  # (S, S): labels (int32), or probabilities (float32)
+    regions: list[Region]  # best first
 
 
 class Localization(msgspec.Struct, frozen=True):
-    """Where the hand is.
+    """The hand's box, the method and its time.
 
     Attributes:
         box: The hand, in pixels of the image; None if none was found.
-        method: How it was looked for.
+        method: Localizer that was used: ``student`` or ``unrolled``.
         ms: Time of the localizer and the choice of the hand.
-        reasons: What speaks against the box, as codes (``bakit.hand.found.Found``).
-        scores: What the reasons rest on; None without a hand.
+        reasons: Reasons to doubt the box, as codes (``bakit.hand.found.Found``).
+        scores: Numbers that the reasons follow from; None without a hand.
     """
 
     box: Box | None
@@ -102,10 +101,3 @@ class Localization(msgspec.Struct, frozen=True):
     ms: float
     reasons: tuple[str, ...] = ()
     scores: Scores | None = None
-
-    def moved(self, box: Box) -> Localization:
-        """Return the same with another box, such as that of the mirrored image."""
-        return msgspec.structs.replace(self, box=box)
-
-
-NOTHING = Found(None, ("no_hand_found",))

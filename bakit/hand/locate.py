@@ -1,4 +1,4 @@
-"""From an open localizer to the hand's box in the radiograph, with what speaks against it."""
+"""Run a localizer, choose the hand among its regions, and list the reasons to doubt its box."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from bakit.hand.found import NOTHING, Found, Scores, Seen
+from bakit.hand.found import NOT_FOUND, Found, LocalizerOutput, Region, Scores
 from bakit.hand.masks import bounds
 from bakit.hand.regions import hand_candidates
 from bakit.hand.working import working_image
@@ -22,72 +22,62 @@ if TYPE_CHECKING:
 
 
 SURE = 0.5
-"""From which certainty on a pixel of the student's map is the hand's."""
+"""Lowest probability of a hand's pixel in the student's map."""
 
 SMALLEST = 0.012
-"""Least area of a hand in the student's map, as a share of the image."""
+"""Smallest area of a hand in the student's map, as a share of the image."""
 
 LEAST_CONFIDENCE = 0.85
-"""Least mean certainty inside a hand of the student's map: noise and text mostly have less, good
+"""Lowest mean probability inside a hand of the student's map: noise and text mostly have less, good
 hands 0.89 and more."""
 
 SECOND_HAND = 0.5
-"""Area from which on a second region is a second hand, as a share of the first's."""
+"""Smallest area of a second hand, as a share of the first's."""
 
 CUT_OFF = 0.1
-"""Share of the side along which a hand may touch the image's border elsewhere than its forearm."""
+"""Longest contact of a hand with the image border, without its forearm, as a share of the side."""
 
 FOREARM = 0.5
-"""Share of the side along which a forearm may leave the image; good hands have up to that."""
+"""Longest contact of a forearm with the image border, as a share of the side."""
 
 GAP = 1 / 6
-"""Share of the side up to which a gap in the contact with the border does not part it."""
+"""Longest gap inside one contact with the border, as a share of the side."""
 
 DISAGREEMENT = 0.3
-"""Overlap with the second opinion under which the two disagree."""
+"""IoU with the second method below which the two disagree."""
 
 DARKER = 0.05
-"""By how much an inverted hand is darker than its surroundings, on the stretched scale."""
+"""Smallest grey difference of an inverted hand to its surroundings, on the stretched scale."""
 
 
-def look(grey: Grey | Bytes, session: Session, settings: LocalizerSettings) -> Seen:
-    """Run a localizer and list the regions that may be the hand.
-
-    Args:
-        grey: ``(H, W)`` float32 in 0..1, or 255 times that as uint8.
-        session: The localizer.
-        settings: Its settings.
-    """
+def run_localizer(
+    grey: Grey | Bytes, session: Session, settings: LocalizerSettings
+) -> LocalizerOutput:
+    """Run a localizer on ``(H, W)`` float32 in 0..1 or uint8, and list the candidate regions."""
     working = working_image(grey, settings.size)
     outputs = session.run({"image": working[None, None]})
     if "hand" in outputs:
-        certainty = np.asarray(outputs["hand"], np.float32)
-        return Seen(working, certainty, _sure_regions(certainty))
+        probabilities = np.asarray(outputs["hand"], np.float32)
+        return LocalizerOutput(working, probabilities, _probable_regions(probabilities))
     labels = outputs["labels"].astype(np.int32, copy=False)
-    candidates = hand_candidates(labels, working)
-    return Seen(working, labels, [(item.mask, item.score) for item in candidates])
+    return LocalizerOutput(working, labels, hand_candidates(labels, working))
 
 
-def choose(seen: Seen, shape: tuple[int, int]) -> Found:
-    """Return the best region's box and what speaks against it.
-
-    Args:
-        seen: What the localizer saw.
-        shape: ``(H, W)`` of the image.
-    """
-    if not seen.regions:
-        return NOTHING
-    mask, confidence = seen.regions[0]
-    is_map = seen.output.dtype == np.float32
-    edges = _soft_edges(seen.output, mask) if is_map else bounds(mask)  # type: ignore[arg-type]
+def choose_hand(result: LocalizerOutput, shape: tuple[int, int]) -> Found:
+    """Return the best region's box in an image of shape ``(H, W)``, and the reasons to doubt it."""
+    if not result.regions:
+        return NOT_FOUND
+    mask, confidence = result.regions[0]
+    is_map = result.output.dtype == np.float32
+    edges = _soft_edges(result.output, mask) if is_map else bounds(mask)  # type: ignore[arg-type]
     box = _in_pixels(edges, mask.shape[0], shape)
-    others = [other for other, _ in seen.regions[1:] if not (other & mask).any()]
+    others = [other for other, _ in result.regions[1:] if not (other & mask).any()]
     scores = Scores(
         confidence=round(confidence, 4),
         second=round(max((float(o.sum() / mask.sum()) for o in others), default=0.0), 4),
         border=round(_border_contact(mask), 4),
-        agreement=round(_agreement(seen.working, bounds(mask)), 4),
-        contrast=round(_contrast(mask, seen.working), 4),
+        agreement=round(_agreement(result.working, bounds(mask)), 4),
+        contrast=round(_contrast(mask, result.working), 4),
     )
     reasons = {
         "two_hands": scores.second >= SECOND_HAND,
@@ -98,27 +88,29 @@ def choose(seen: Seen, shape: tuple[int, int]) -> Found:
     return Found(box, tuple(name for name, holds in reasons.items() if holds), scores)
 
 
-def _sure_regions(certainty: Grey) -> list[tuple[Mask, float]]:
-    """Return the connected regions of the student's map that it is sure of, largest first."""
-    count, parts, stats, _ = cv2.connectedComponentsWithStats((certainty >= SURE).astype(np.uint8))
+def _probable_regions(probability: Grey) -> list[Region]:
+    """Return the connected regions of high probability in the student's map, largest first."""
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(
+        (probability >= SURE).astype(np.uint8)
+    )
     found = []
     for part in range(1, count):
-        if stats[part, cv2.CC_STAT_AREA] < SMALLEST * certainty.size:
+        if stats[part, cv2.CC_STAT_AREA] < SMALLEST * probability.size:
             continue
         mask = parts == part
-        confidence = float(certainty[mask].mean())
+        confidence = float(probability[mask].mean())
         if confidence >= LEAST_CONFIDENCE:
-            found.append((mask, confidence))
-    return sorted(found, key=lambda item: -float(certainty[item[0]].sum()))
+            found.append(Region(mask, confidence))
+    return sorted(found, key=lambda region: -float(probability[region.mask].sum()))
 
 
 Edges = tuple[float, float, float, float]
 
 
-def _soft_edges(certainty: Grey, mask: Mask) -> Edges:
-    """Return left, top, right and bottom: where a column's or row's certainty falls to a half."""
+def _soft_edges(probability: Grey, mask: Mask) -> Edges:
+    """Return left, top, right and bottom: where the highest probability falls to a half."""
     near = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(np.bool_)
-    values = np.where(near, certainty, 0)
+    values = np.where(near, probability, 0)
     columns, rows = values.max(0), values.max(1)
     size = len(rows)
     return (
@@ -130,7 +122,7 @@ def _soft_edges(certainty: Grey, mask: Mask) -> Edges:
 
 
 def _crossing(profile: npt.NDArray[np.float32]) -> float:
-    """Return where a profile first rises to ``SURE``; pixel i has its middle at i + 0.5."""
+    """Return where a profile first rises to ``SURE``; the centre of pixel i is i + 0.5."""
     first = int(np.argmax(profile >= SURE))
     if first == 0:
         return 0.0
@@ -149,7 +141,7 @@ def _in_pixels(edges: Edges, size: int, shape: tuple[int, int]) -> Box:
 
 
 def _border_contact(mask: Mask) -> float:
-    """Return how much of the border the hand touches besides a forearm, by the side."""
+    """Return the length of the contact with the border without the forearm's, in sides."""
     side = len(mask)
     around = np.concatenate([mask[0], mask[1:, -1], mask[-1, -2::-1], mask[-2:0:-1, 0]])
     touched = np.flatnonzero(around)
@@ -163,7 +155,7 @@ def _border_contact(mask: Mask) -> float:
 
 
 def _agreement(working: Grey, box: Box) -> float:
-    """Return the overlap with the largest region above Otsu's threshold."""
+    """Return the IoU with the largest region above Otsu's threshold."""
     levels = np.round(working * 255).astype(np.uint8)
     _, bright = cv2.threshold(levels, 0, 1, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
     count, _, stats, _ = cv2.connectedComponentsWithStats(bright)
@@ -175,7 +167,7 @@ def _agreement(working: Grey, box: Box) -> float:
 
 
 def _contrast(mask: Mask, working: Grey) -> float:
-    """Return how much brighter a region is than what surrounds it."""
+    """Return the mean grey of a region minus that of the ring around it."""
     grown = cv2.dilate(mask.astype(np.uint8), np.ones((7, 7), np.uint8)).astype(np.bool_)
     ring = grown & ~cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(np.bool_)
     return float(working[mask].mean() - working[ring].mean()) if ring.any() else 0.0

@@ -1,4 +1,4 @@
-"""Shapes of masks."""
+"""Shape of a mask: bounding box, convex hull, rectangularity."""
 
 from __future__ import annotations
 
@@ -27,6 +27,6 @@ def hull_of(mask: Mask) -> Mask:
 
 
 def rectangularity(hull: Mask) -> float:
-    """Return the share of its smallest rectangle of any tilt that a convex mask covers, 0..1."""
+    """Return the area of a convex mask over that of its smallest rotated rectangle, 0..1."""
     _, sides, _ = cv2.minAreaRect(cv2.findNonZero(hull.astype(np.uint8)))
     return float(hull.sum() / ((sides[0] + 1) * (sides[1] + 1)))  # centre to centre: one short

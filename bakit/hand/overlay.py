@@ -1,4 +1,4 @@
-"""The paper's Fig. 7 for one radiograph: image, what the localizer saw, candidates, final crop."""
+"""The paper's Fig. 7 for one radiograph: image, localizer output, candidate regions, crop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from bakit.hand.found import Found, Seen
+    from bakit.hand.found import Found, LocalizerOutput
     from bakit.hand.prepare import Hand
     from bakit.types import Grey
 
@@ -26,7 +26,7 @@ INK: Final = (40, 40, 40)
 CHOSEN: Final = (60, 170, 60)
 OTHER: Final = (50, 130, 235)
 CANDIDATES: Final = 4
-"""Candidates that are drawn."""
+"""Number of candidates that are drawn."""
 
 
 def draw_overlay(grey: Grey, hand: Hand) -> Picture:
@@ -34,16 +34,17 @@ def draw_overlay(grey: Grey, hand: Hand) -> Picture:
 
     Args:
         grey: ``(H, W)`` float32 in 0..1, the radiograph.
-        hand: What was made of it; hands are localized.
+        hand: Result of ``bakit.hand.prepare.prepare``, with hands localized.
 
     Returns:
         ``(H', W', 3)`` uint8, BGR as OpenCV writes it.
     """
-    assert hand.seen is not None
+    output = hand.localizer_output
+    assert output is not None
     panels = [
         ("image", _fit(_coloured(grey), grey.shape)),
-        ("what the localizer saw", _fit(_output(hand.seen), grey.shape)),
-        (_verdict(hand.found), _candidates(grey, hand.seen, hand.found)),
+        ("localizer output", _fit(_output(output), grey.shape)),
+        (_verdict(hand.found), _candidates(grey, output, hand.found)),
         ("crop for the regressor", _fit(_coloured(hand.pixels), (1, 1), cv2.INTER_NEAREST)),
     ]
     columns = [_titled(picture, title) for title, picture in panels]
@@ -59,7 +60,7 @@ def _coloured(grey: Grey) -> Picture:
 
 
 def _width(shape: tuple[int, ...]) -> int:
-    """Return a panel's width for an image, within bounds that can be looked at."""
+    """Return a panel's width for an image, limited for very narrow and very wide ones."""
     return min(max(round(SIDE * shape[1] / shape[0]), SIDE // 4), 3 * SIDE)
 
 
@@ -68,14 +69,14 @@ def _fit(picture: Picture, shape: tuple[int, ...], method: int = cv2.INTER_AREA)
     return cv2.resize(picture, (_width(shape), SIDE), interpolation=method).astype(np.uint8)
 
 
-def _output(seen: Seen) -> Picture:
-    """Colour labels by number, or certainty by strength."""
-    if seen.output.dtype == np.float32:
-        levels = np.rint(seen.output.astype(np.float32) * 255).astype(np.uint8)
+def _output(result: LocalizerOutput) -> Picture:
+    """Colour labels by number, or probabilities by value."""
+    if result.output.dtype == np.float32:
+        levels = np.rint(result.output.astype(np.float32) * 255).astype(np.uint8)
         viridis: Picture = cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS).astype(np.uint8)
         return viridis
-    names, index = np.unique(seen.output, return_inverse=True)
-    levels = np.linspace(0, 255, len(names)).astype(np.uint8)[index.reshape(seen.output.shape)]
+    names, index = np.unique(result.output, return_inverse=True)
+    levels = np.linspace(0, 255, len(names)).astype(np.uint8)[index.reshape(result.output.shape)]
     turbo: Picture = cv2.applyColorMap(levels, cv2.COLORMAP_TURBO).astype(np.uint8)
     return turbo
 
@@ -87,11 +88,11 @@ def _verdict(found: Found) -> str:
     return ", ".join([text, *(reason.replace("_", " ") for reason in found.reasons)])
 
 
-def _candidates(grey: Grey, seen: Seen, found: Found) -> Picture:
-    """Outline the regions that may be the hand, the chosen one and its box in another colour."""
+def _candidates(grey: Grey, result: LocalizerOutput, found: Found) -> Picture:
+    """Outline the candidate regions, and the chosen one with its box in another colour."""
     panel = _fit(_coloured(grey), grey.shape)
-    for rank in reversed(range(min(len(seen.regions), CANDIDATES))):
-        mask = _fit(seen.regions[rank][0].astype(np.uint8), grey.shape, cv2.INTER_NEAREST)
+    for rank in reversed(range(min(len(result.regions), CANDIDATES))):
+        mask = _fit(result.regions[rank][0].astype(np.uint8), grey.shape, cv2.INTER_NEAREST)
         outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(panel, outlines, -1, OTHER if rank else CHOSEN, 1, cv2.LINE_AA)
     if found.box is not None:

@@ -1,4 +1,4 @@
-"""The hand's box from the localizer's label map.
+"""Candidate hands from the unrolled localizer's label map.
 
 The paper's rule is the base: remove the background and keep the largest connected region. Read
 literally it returns the collimated field of a framed or tilted plate and loses finger tips that
@@ -15,101 +15,73 @@ share the background's label, so here
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
 import numpy as np
 
-from bakit.hand.masks import bounds, hull_of, rectangularity
+from bakit.hand.found import Region
+from bakit.hand.masks import hull_of, rectangularity
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from bakit.image.box import Box
     from bakit.types import Grey, Mask
 
     Labels: TypeAlias = npt.NDArray[np.int32]
 
 SMALLEST = 0.02
-"""Least area of a candidate, as a share of the image."""
+"""Smallest area of a candidate, as a share of the image."""
 
 LEAST_SCORE = 0.02
-"""Candidates that score less are no hand at all."""
+"""Lowest score of a candidate."""
 
 REACH = 1 / 8
-"""How far around a region its surroundings are sampled, as a share of the side."""
+"""Width of the ring in which the background is sampled, as a share of the side."""
 
 GROWTHS = (1 / 8, 1 / 40)
-"""How far a region may grow in each of two steps, as shares of the side. The short one is for
-hands that a bright frame or surround is near to."""
+"""How far a region may grow, as shares of the side. The short one is for hands near to a bright
+frame or surround."""
 
 STRIP = 1 / 32
-"""Border of the image that is not looked at, as a share of the side: frames are thin and bright,
-and a forearm goes on to the edge."""
+"""Border of the image that is copied from the pixels inside it, as a share of the side: frames are
+thin and bright, and a forearm continues to the edge."""
 
 LEAST_CONTRAST = 0.03
-"""Grey step above the surroundings that counts as brighter, on the stretched scale 0..1."""
+"""Smallest grey step that counts as a difference, on the stretched scale 0..1."""
 
 RECTANGULAR = 0.85
-"""Share of its smallest rectangle from which a convex hull may be a plate with a hand in it."""
+"""Rectangularity from which a convex hull may be a plate with a hand in it."""
 
 
-class HandCandidate(NamedTuple):
-    """A region that may be the hand.
+def hand_candidates(labels: Labels, working: Grey) -> list[Region]:
+    """Return the regions that may be the hand, best first, their holes filled.
 
-    Attributes:
-        box: Bounding box of ``mask``, in working pixels.
-        mask: ``(h, w)`` bool, holes filled.
-        score: 0..1, higher is better: a product of how much brighter than its surroundings,
-            spread like fingers, unlike a rectangle, thick, large and clear of the border it is.
-            A good hand has 0.1 to 0.6.
-    """
-
-    box: Box
-    mask: Mask
-    score: float
-
-
-def find_hand(labels: Labels, working: Grey) -> Box | None:
-    """Return the hand's box.
+    The score is a product of contrast, spread of the fingers, difference from a rectangle,
+    thickness, area and distance from the border. A good hand has 0.1 to 0.6.
 
     Args:
         labels: ``(h, w)`` int32, the localizer's label map.
-        working: ``(h, w)`` float32 in 0..1, the image that was labelled.
-
-    Returns:
-        The box in working pixels, or None if nothing looks like a hand.
+        working: ``(h, w)`` float32 in 0..1, the localizer's input.
     """
-    candidates = hand_candidates(labels, working)
-    return candidates[0].box if candidates else None
-
-
-def hand_candidates(labels: Labels, working: Grey) -> list[HandCandidate]:
-    """Return the regions that may be the hand, best first.
-
-    Args:
-        labels: ``(h, w)`` int32, the localizer's label map.
-        working: ``(h, w)`` float32 in 0..1, the image that was labelled.
-    """
-    found: dict[bytes, HandCandidate] = {}
+    found: dict[bytes, Region] = {}
     for region, field in _regions(labels, working):
         for growth in GROWTHS:
             mask = _redraw(region, field, working, growth)
             if mask is None or mask.tobytes() in found:
                 continue
-            score = _score(mask, field, working)
-            found[mask.tobytes()] = HandCandidate(bounds(mask), mask, score)
-    plausible = [candidate for candidate in found.values() if candidate.score >= LEAST_SCORE]
-    return sorted(plausible, key=lambda candidate: -candidate.score)
+            found[mask.tobytes()] = Region(mask, _score(mask, field, working))
+    plausible = [region for region in found.values() if region.score >= LEAST_SCORE]
+    return sorted(plausible, key=lambda region: -region.score)
 
 
 def _regions(labels: Labels, working: Grey) -> list[tuple[Mask, Mask]]:
-    """Return the regions to look at, each with the field that it lies in.
+    """Return the regions to examine, each with the field that it lies in.
 
     They are the connected regions of the unions of the brightest labels, in the whole image, and
-    the bright regions (Otsu) inside each plate and inside the image. A plate is a rectangle that
-    labels make: a bright field, or a dark one whose label goes around the hand. The labels may
-    have missed a hand in it that differs little from the plate.
+    the bright regions (Otsu) inside each plate and inside the image. A plate is a rectangle of
+    labels: a bright field, or a dark one whose label surrounds the hand. Labels miss a hand that
+    differs little from its plate.
     """
     names, index = np.unique(labels, return_inverse=True)
     if len(names) == 1:
@@ -141,7 +113,7 @@ def _regions(labels: Labels, working: Grey) -> list[tuple[Mask, Mask]]:
 
 
 def _redraw(region: Mask, field: Mask, working: Grey, growth: float) -> Mask | None:
-    """Return the region redrawn by grey values against its surroundings, None if nothing is left.
+    """Return the region redrawn by grey values against its background, None if nothing is left.
 
     A pixel of the field within reach belongs to it when it is clearly brighter than the
     background around it and connected to the region through such pixels.
@@ -170,8 +142,8 @@ def _redraw(region: Mask, field: Mask, working: Grey, growth: float) -> Mask | N
 def _background(working: Grey, ring: Mask, reach: int) -> tuple[Grey, float]:
     """Return the background's grey around every pixel and its noise, from the pixels of a ring.
 
-    What is far from the estimate so far (finger tips, markers, the surround of the field) is left
-    out of the next one; where the ring is out of reach the median of its background counts.
+    Pixels far from the estimate (finger tips, markers, the surround of the field) are left out of
+    the next estimate; where the ring is out of reach, the median of its background is used.
     """
     estimate = np.full(working.shape, np.median(working[ring]), np.float32)
     noise = 0.0
@@ -195,9 +167,9 @@ def _step(noise: float) -> float:
 
 
 def _score(mask: Mask, field: Mask, working: Grey) -> float:
-    """Return how much a region looks like a hand, 0..1.
+    """Return the score of a region, 0..1.
 
-    The ramps are wide on purpose: a pixel more or less must not change which candidate is best.
+    The ramps are wide on purpose: a single pixel must not change which candidate is best.
     """
     ring = cv2.dilate(mask.astype(np.uint8), _disk(2)).astype(np.bool_) & field & ~mask
     if not ring.any():
@@ -213,7 +185,7 @@ def _score(mask: Mask, field: Mask, working: Grey) -> float:
     depth = float(cv2.distanceTransform(padded, cv2.DIST_L2, 3).max())
     return (
         _ramp(contrast, 0.0, 0.2)
-        * _ramp(contrast / roughness, 1.0, 2.0)  # noise is as rough as it is high
+        * _ramp(contrast / roughness, 1.0, 2.0)  # about 1 for noise
         * _ramp(solidity, 0.98, 0.5)  # fingers apart; a palm alone is convex
         * _ramp(solidity, 0.3, 0.5)  # frames are hollow
         * _ramp(rectangularity(hull), 1.0, 0.85)

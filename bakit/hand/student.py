@@ -1,10 +1,10 @@
-"""The student localizer: a small network that draws the hand in one pass.
+"""The student localizer: a small segmentation network.
 
-An encoder of strided 3x3 convolutions down to 4x4 cells, and back up with sums for shortcuts. Only
-Conv, Relu, Resize (nearest, twice), Add and Sigmoid, so that every runtime has it and INT8 fits it.
-Batch norms of the training are folded into the convolutions before the weights are stored.
+An encoder of strided 3x3 convolutions down to 4x4 cells, and a decoder with additive shortcuts. It
+has only Conv, Relu, Resize (nearest, by 2), Add and Sigmoid, which every runtime supports, also in
+INT8. Training's batch norms are folded into the convolutions before the weights are stored.
 
-The topology is written once, in ``run``; torch and the ONNX writer give the operations.
+``run`` defines the topology once; torch and the ONNX writer provide the operations.
 """
 
 from __future__ import annotations
@@ -18,27 +18,18 @@ Maps = TypeVar("Maps")
 
 
 class Layer(NamedTuple):
-    """One convolution with a bias.
+    """One convolution with a bias, its padding half a kernel."""
 
-    Attributes:
-        name: Its name; weights are ``<name>.weight`` and ``<name>.bias``.
-        inputs: Channels in.
-        outputs: Channels out.
-        kernel: Side of the kernel, 1 or 3; padded so that the size stays.
-        stride: 1, or 2 to halve the size.
-        relu: Whether a ReLU follows.
-    """
-
-    name: str
-    inputs: int
+    name: str  # weights are <name>.weight and <name>.bias
+    inputs: int  # channels
     outputs: int
-    kernel: int = 3
-    stride: int = 1
-    relu: bool = True
+    kernel: int = 3  # 1 or 3
+    stride: int = 1  # 2 halves the size
+    relu: bool = True  # whether a ReLU follows
 
 
 class Operations(Protocol[Maps]):
-    """What a runtime gives to ``run``."""
+    """Operations of a runtime, for ``run``."""
 
     def convolution(self, maps: Maps, layer: Layer) -> Maps:
         """Convolve, add the bias, and apply the layer's ReLU."""
@@ -53,12 +44,12 @@ class Operations(Protocol[Maps]):
         ...
 
     def sigmoid(self, maps: Maps) -> Maps:
-        """Squeeze to 0..1."""
+        """Apply the sigmoid."""
         ...
 
 
 def layers(settings: StudentSettings) -> dict[str, Layer]:
-    """Return every convolution by name, in the order they run."""
+    """Return every convolution by name, in the order of computation."""
     widths = settings.widths
     found = [Layer("enter", 1, widths[0])]
     for level in range(1, len(widths)):
@@ -81,16 +72,7 @@ def weight_shapes(settings: StudentSettings) -> dict[str, tuple[int, ...]]:
 
 
 def run(operations: Operations[Maps], image: Maps, settings: StudentSettings) -> Maps:
-    """Draw the hand.
-
-    Args:
-        operations: The runtime's operations.
-        image: ``(N, 1, S, S)`` in 0..1, the working image.
-        settings: Widths of the levels.
-
-    Returns:
-        ``(N, 1, S, S)`` in 0..1: how sure each pixel is the hand's.
-    """
+    """Compute the probability of the hand for every pixel of ``(N, 1, S, S)`` working images."""
     known = layers(settings)
     maps = operations.convolution(image, known["enter"])
     shortcuts = [maps]

@@ -1,6 +1,6 @@
 """The unrolled localizer: SGD steps on one image, with the backward pass written by hand.
 
-The reading of the paper (Li et al. 2021, eqs 1-4 and algorithm 1; Kim et al. 2020, its ref. 19):
+Interpretation of the paper (Li et al. 2021, eqs 1-4 and algorithm 1; Kim et al. 2020, its ref. 19):
 
 * Network: conv 3x3 (1 -> p), ReLU, batch norm; conv 3x3 (p -> p), ReLU, batch norm; conv 1x1
   (p -> q), batch norm = the response y. Batch norm uses the image's own statistics.
@@ -11,12 +11,11 @@ The reading of the paper (Li et al. 2021, eqs 1-4 and algorithm 1; Kim et al. 20
   learning rate.
 * Loss = lambda * similarity + mu * continuity; SGD with momentum on every parameter, the affine
   ones of batch norm included; after the last update one more forward pass gives the labels.
-* The initial weights are fixed and travel with the checkpoint: random generators differ between
-  runtimes.
+* The initial weights are stored in the checkpoint, since random generators differ between runtimes.
 
 Convolutions are matrix products over 3x3 patches U, so that with Z = W U the gradients are
-dW = dZ Uᵀ and dU = Wᵀ dZ, folded back onto the image. ``export.onnx_localizer`` emits the same
-arithmetic as a graph; tests hold both to autograd. Only numpy is needed.
+dW = dZ Uᵀ and dU = Wᵀ dZ, folded back onto the image. ``bakit.export.onnx.unrolled`` writes it as a
+graph; tests compare both with autograd. Only numpy is needed.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ LAYERS = ("conv1", "norm1", "conv2", "norm2", "conv3", "norm3")
 
 
 def weight_shapes(settings: UnrolledSettings) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every parameter, by name, in the order they are stored."""
+    """Return the shape of every parameter by name, in the order of storage."""
     p, q = settings.features, settings.labels
     convolutions = {"conv1": (p, 1, 3, 3), "conv2": (p, p, 3, 3), "conv3": (q, p, 1, 1)}
     shapes: dict[str, tuple[int, ...]] = {}
@@ -110,13 +109,7 @@ def localize(
 def loss_gradients(
     patches: Array, shape: tuple[int, int], weights: Weights, settings: UnrolledSettings
 ) -> tuple[Array, Weights]:
-    """Run one forward and one backward pass.
-
-    Args:
-        patches: ``unfold`` of the image, ``(9, h*w)``.
-        shape: ``(h, w)``.
-        weights: Parameters by name.
-        settings: Loss weights.
+    """Run one forward and one backward pass on ``unfold`` of an image, ``(9, h*w)``.
 
     Returns:
         The response y, ``(q, h*w)``, and the loss's gradient for every parameter.
@@ -133,9 +126,8 @@ def loss_gradients(
         if index < 3:
             upstream = upstream * (activated > 0)
         matrix = weights[f"conv{index}.weight"].reshape(len(upstream), -1)
-        gradients[f"conv{index}.weight"] = (upstream @ inputs.T).reshape(
-            weights[f"conv{index}.weight"].shape
-        )
+        shape_of_weight = weights[f"conv{index}.weight"].shape
+        gradients[f"conv{index}.weight"] = (upstream @ inputs.T).reshape(shape_of_weight)
         gradients[f"conv{index}.bias"] = upstream.sum(1)
         if index > 1:
             upstream = matrix.T @ upstream
@@ -166,7 +158,7 @@ def fold(patches: Array, shape: tuple[int, int]) -> Array:
 def _forward(
     patches: Array, shape: tuple[int, int], weights: Weights
 ) -> tuple[Array, list[tuple[Array, Array, Array, Array]]]:
-    """Return y and, per layer, what the backward pass needs."""
+    """Return y and, per layer, the values for the backward pass."""
     saved = []
     inputs = patches
     output = patches
@@ -177,10 +169,8 @@ def _forward(
         centred = activated - activated.mean(1, keepdims=True)
         deviation = np.sqrt((centred * centred).mean(1, keepdims=True) + EPSILON)
         normalized = centred / deviation
-        output = (
-            normalized * weights[f"norm{index}.weight"][:, None]
-            + weights[f"norm{index}.bias"][:, None]
-        )
+        output = normalized * weights[f"norm{index}.weight"][:, None]
+        output = output + weights[f"norm{index}.bias"][:, None]
         saved.append((normalized, deviation, activated, inputs))
         if index == 1:
             inputs = unfold(output, shape)
@@ -218,6 +208,6 @@ def _norm_backward(upstream: Array, normalized: Array, deviation: Array) -> Arra
 def _keep(
     response: Array, shape: tuple[int, int], kept: npt.NDArray[np.int32]
 ) -> npt.NDArray[np.int32]:
-    """Return the label map of ``response`` if it has two labels, else the one kept so far."""
+    """Return the label map of ``response`` if it has two labels, else ``kept``."""
     labels = response.argmax(0).astype(np.int32).reshape(shape)
     return labels if labels.max() != labels.min() else kept

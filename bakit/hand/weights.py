@@ -1,9 +1,9 @@
-"""The localizers that come with the package: settings and weights of each method."""
+"""Settings and weights of a localizer: the shipped ones, and files of ``bakit distill``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -14,20 +14,24 @@ from bakit.hand import student, unrolled
 from bakit.settings import METHODS, LocalizerSettings, StudentSettings, UnrolledSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
     from bakit.types import Weights
 
-
+_DTYPES = {"F32": np.float32, "F16": np.float16, "U8": np.uint8}
 FOLDER = Path(__file__).parents[1] / "weights"
 _KEY = "bakit-localizer"
 
 
 class Localizer(NamedTuple):
-    """What finds the hand.
+    """Settings and weights of a localizer.
 
     Attributes:
         settings: Method and its numbers.
-        weights: float32 arrays by name: initial ones of the methods that learn on the image.
-        origin: Where the weights come from, in words.
+        weights: float32 arrays by name; initial ones of the unrolled localizer.
+        origin: Description of the weights' origin.
     """
 
     settings: LocalizerSettings
@@ -49,7 +53,7 @@ class Localizer(NamedTuple):
 
 
 def method_of(settings: LocalizerSettings) -> str:
-    """Return the name of the method that settings are of."""
+    """Return the name of the method of some settings."""
     return str(type(settings).__struct_config__.tag)
 
 
@@ -61,20 +65,17 @@ def weight_shapes(settings: LocalizerSettings) -> dict[str, tuple[int, ...]]:
 
 
 def fits(settings: LocalizerSettings, weights: Weights) -> bool:
-    """Return whether weights are those of a localizer with these settings."""
+    """Return whether the weights' names and shapes are those of a localizer with these settings."""
     return {name: value.shape for name, value in weights.items()} == weight_shapes(settings)
 
 
 def get_localizer(source: str) -> Localizer:
-    """Return a localizer by the name of its method, or from a file that ``bakit distill`` wrote.
-
-    Args:
-        source: ``student``, ``unrolled``, or a ``.safetensors`` file.
+    """Return a localizer by its method, or from a ``.safetensors`` file of ``bakit distill``.
 
     Raises:
-        InputError: If there is no such method.
-        CheckpointError: If the file is missing, damaged or something else.
-        MissingBackendError: If safetensors is not installed and weights have to be read.
+        InputError: If the method is unknown.
+        CheckpointError: If the file is missing, damaged or not a localizer.
+        MissingBackendError: If safetensors is not installed and a file has to be read.
     """
     if source == "unrolled":
         settings = UnrolledSettings()
@@ -88,7 +89,7 @@ def get_localizer(source: str) -> Localizer:
 
 
 class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What stands in the header of a localizer's file."""
+    """JSON document in the header of a localizer's file."""
 
     settings: LocalizerSettings
     origin: str
@@ -98,42 +99,77 @@ def read_localizer(path: Path) -> Localizer:
     """Read a localizer's file.
 
     Raises:
-        CheckpointError: If it is missing, damaged or something else.
+        CheckpointError: If it is missing, damaged or not a localizer.
         MissingBackendError: If safetensors is not installed.
     """
+    expected = "a localizer; bakit distill writes one"
+    file = read_tensors(path, "localizer", _KEY, expected, ("F32",))
     try:
-        from safetensors import SafetensorError, safe_open  # noqa: PLC0415  # an extra
-    except ModuleNotFoundError as error:
-        need = "reading a localizer"
-        raise MissingBackendError(need, "export") from error
-    try:
-        with safe_open(path, "numpy") as file:
-            document = (file.metadata() or {}).get(_KEY)
-            types = {name: file.get_slice(name).get_dtype() for name in sorted(file.keys())}
-            # NumPy lacks some of the others.
-            weights = {name: file.get_tensor(name) for name in types if types[name] == "F32"}
-    except (OSError, SafetensorError) as error:
-        message = f"{path}: no localizer there ({error})"
-        raise CheckpointError(message) from error
-    if document is None:
-        message = f"{path}: a .safetensors file, but not a localizer; bakit distill writes one"
-        raise CheckpointError(message)
-    for name in sorted(types.keys() - weights.keys()):
-        message = f"{path}: tensor {name!r} has the unexpected type {types[name]}"
-        raise CheckpointError(message)
-    try:
-        header = msgspec.json.decode(document, type=_Document)
+        header = msgspec.json.decode(file.document, type=_Document)
     except msgspec.MsgspecError as error:
         message = f"{path}: its header is not what this version expects ({error})"
         raise CheckpointError(message) from error
-    if not fits(header.settings, weights):
+    if not fits(header.settings, file.arrays):
         message = f"{path}: the localizer's weights do not fit its settings"
         raise CheckpointError(message)
-    for name, value in weights.items():
-        if not np.isfinite(value).all():
-            message = f"{path}: tensor {name!r} holds NaN or infinite values"
+    return Localizer(header.settings, file.arrays, header.origin)
+
+
+class TensorFile(NamedTuple):
+    """Contents of a ``.safetensors`` file."""
+
+    document: str  # JSON in its header
+    arrays: dict[str, npt.NDArray[Any]]
+    sha256: str
+
+
+def read_tensors(
+    path: Path, what: str, key: str, expected: str, types: Sequence[str] = tuple(_DTYPES)
+) -> TensorFile:
+    """Read a ``.safetensors`` file with a document in its header.
+
+    Args:
+        path: The file.
+        what: Its kind, for errors.
+        key: Key of the document in the metadata.
+        expected: Description of such a file, for the error of a file without the key.
+        types: Allowed types of tensors, as safetensors names them.
+
+    Raises:
+        CheckpointError: If it is missing, damaged, or has a tensor of another type or with NaN.
+        MissingBackendError: If safetensors is not installed.
+    """
+    try:
+        from safetensors import SafetensorError, deserialize  # noqa: PLC0415  # an extra
+    except ModuleNotFoundError as error:
+        need = f"reading a {what}"
+        raise MissingBackendError(need, "export") from error
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        message = f"{path}: the {what} cannot be read ({error.strerror or error})"
+        raise CheckpointError(message) from error
+    try:
+        tensors = dict(deserialize(data))  # type: ignore[no-untyped-call]
+        size = int.from_bytes(data[:8], "little")
+        metadata = msgspec.json.decode(data[8 : 8 + size]).get("__metadata__", {})
+    except (SafetensorError, msgspec.MsgspecError) as error:
+        message = f"{path}: not a .safetensors file, or damaged"
+        raise CheckpointError(message) from error
+    if key not in metadata:
+        message = f"{path}: a .safetensors file, but not {expected}"
+        raise CheckpointError(message)
+    arrays = {}
+    for name, tensor in sorted(tensors.items()):  # the order in the file is random
+        if tensor["dtype"] not in types:
+            message = f"{path}: tensor {name!r} has the unexpected type {tensor['dtype']}"
             raise CheckpointError(message)
-    return Localizer(header.settings, weights, header.origin)
+        flat = np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]])
+        if not np.isfinite(flat).all():
+            message = f"{path}: tensor {name!r} contains NaN or infinite values"
+            raise CheckpointError(message)
+        arrays[name] = flat.reshape(tensor["shape"])
+    return TensorFile(metadata[key], arrays, sha256(data))
 
 
 def write_localizer(path: Path, found: Localizer) -> None:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def working_image(grey: Grey | Bytes, size: int) -> Grey:
     """Return the localizer's input.
 
-    The whole radiograph, squashed to a square so that the graph's shape is static, its grey values
-    stretched between the 1st and 99th percentile.
+    The whole radiograph is squashed to a square, so that the graph's shape is static, and its grey
+    values are stretched between the 1st and 99th percentile.
 
     Args:
         grey: ``(H, W)`` in 0..1, or 255 times that as uint8.

@@ -1,7 +1,7 @@
-"""What a file may be before anything decodes it: its kind, its bytes and its pixels.
+"""Limits of an image file that are checked before decoding: kind, bytes and pixels.
 
-A few bytes of a compressed image can ask a decoder for gigabytes, and a decoder of a rare format is
-code that few have looked at. So the header is read here first, by length checks alone.
+A few compressed bytes can make a decoder allocate gigabytes, and decoders of rare formats have few
+reviewers. So the header is parsed here first.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_PIXELS = 100_000_000
-"""Most pixels of an image; the largest plain films have about 20 million."""
+"""Most pixels of an image; the largest radiographs have about 20 million."""
 
 MAX_BYTES = 512 * 2**20
 """Most bytes of an image file."""
@@ -23,9 +23,9 @@ MAX_BYTES = 512 * 2**20
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
 
-# Markers that stand alone, and those of frames (ITU-T T.81, table B.1): all SOFn but DHT, JPG, DAC.
+# Markers without a length, and those of frames (ITU-T T.81, table B.1; JPEG-LS has 0xF7).
 _ALONE = {0x01, *range(0xD0, 0xD9)}
-_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 
 
 def read_bounded(path: Path) -> bytes:
@@ -38,37 +38,29 @@ def read_bounded(path: Path) -> bytes:
     with path.open("rb") as file:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
-        message = f"{path}: more than {MAX_BYTES >> 20} MiB; not a radiograph that can be read"
+        message = f"{path}: larger than {MAX_BYTES >> 20} MiB, the limit for a radiograph"
         raise ImageError(message)
     return data
 
 
 def check_image(data: bytes, name: str) -> None:
-    """Refuse what must not reach an image decoder.
-
-    Args:
-        data: A file's bytes, not empty.
-        name: What to call it in an error.
+    """Reject a file that must not reach an image decoder; ``name`` is its name in errors.
 
     Raises:
-        ImageError: If it is neither PNG nor JPEG, has no size in its header, or has more than
+        ImageError: If it is neither PNG nor JPEG, its header has no size, or it has more than
             ``MAX_PIXELS``.
     """
-    size = _png_size(data) if data.startswith(PNG) else _jpeg_size(data)
+    size = _png_size(data) if data.startswith(PNG) else jpeg_size(data)
     if size is None:
-        message = f"{name}: not an image that can be read; use PNG, JPEG or DICOM"
+        message = f"{name}: not a supported image; use PNG, JPEG or DICOM"
         raise ImageError(message)
     check_pixels(*size, name)
 
 
 def check_pixels(width: int, height: int, name: str) -> None:
-    """Refuse an image of more than ``MAX_PIXELS``.
-
-    Raises:
-        ImageError: If it is one.
-    """
+    """Raise an ImageError if an image has more than ``MAX_PIXELS``."""
     if width * height > MAX_PIXELS:
-        message = f"{name}: {width}x{height} pixels; at most {MAX_PIXELS // 10**6} million are read"
+        message = f"{name}: {width}x{height} pixels; the limit is {MAX_PIXELS // 10**6} million"
         raise ImageError(message)
 
 
@@ -80,8 +72,8 @@ def _png_size(data: bytes) -> tuple[int, int] | None:
     return int(width), int(height)
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Return width and height from the first frame header."""
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Return width and height from the first frame header of a JPEG or JPEG-LS, if it has one."""
     if not data.startswith(JPEG):
         return None
     at = 2
@@ -89,7 +81,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
         if data[at] != 0xFF:
             return None
         marker = data[at + 1]
-        if marker == 0xFF:  # fill bytes may stand before a marker
+        if marker == 0xFF:  # fill bytes before a marker
             at += 1
         elif marker in _ALONE:
             at += 2

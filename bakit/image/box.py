@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-MAX_PIXELS = 100_000_000
-"""Most pixels of an image that is decoded: several times the largest radiographs."""
-
 
 class Box(NamedTuple):
     """A rectangle of pixels, half open: columns ``x0..x1-1``, rows ``y0..y1-1``.

@@ -1,7 +1,7 @@
-"""DICOM radiographs: their pixels as grey values, and the few header fields that matter here.
+"""DICOM radiographs: pixels as grey values, and the header fields that bakit uses.
 
-The order of PS3.3 C.11 and C.7.6.3.1.2: modality LUT, then VOI LUT or window, then the inversion
-that MONOCHROME1 asks for.
+The order is that of PS3.3 C.11 and C.7.6.3.1.2: modality LUT, VOI LUT or window, inversion of
+MONOCHROME1.
 """
 
 from __future__ import annotations
@@ -20,34 +20,32 @@ from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from bakit.errors import BakitError, ImageError, MissingBackendError
-from bakit.image.box import MAX_PIXELS
+from bakit.image.bounds import JPEG, MAX_PIXELS, jpeg_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pydicom.dataset import Dataset
 
     from bakit.types import Grey
 
 
 MODALITIES = ("CR", "DX", "DR", "RG")
-"""Radiographs: computed, digital, its older name, and films that were scanned."""
+"""Radiographs: computed, digital (and its older name), and scanned films."""
 
 DAYS_A_MONTH = 365.25 / 12
 MAX_AGE_MONTHS = 300.0
-"""Ages above are dates that somebody made up, as anonymised files have them."""
+"""Higher ages come from made-up dates in anonymised files."""
 
 _MAX_BYTES = 8 * MAX_PIXELS
 
 
 class DicomHeader(NamedTuple):
-    """What the header says of the child and the film; nothing that names a person.
+    """Header fields that bakit uses; none identifies a person.
 
     Attributes:
-        sex: PatientSex as it stands there: ``M``, ``F``, ``O``, something else, or empty.
+        sex: PatientSex as stored: ``M``, ``F``, ``O``, something else, or empty.
         laterality: ImageLaterality, else Laterality: ``L``, ``R``, ``B``, or empty.
         chronological_months: Age on the day of the study, from study and birth date; None if a
-            date is missing or no child's.
+            date is missing or not a child's.
     """
 
     sex: str
@@ -56,34 +54,34 @@ class DicomHeader(NamedTuple):
 
 
 def read_dicom(data: bytes, name: str) -> tuple[Grey, DicomHeader]:
-    """Return a radiograph's grey values and what matters of its header.
+    """Return a radiograph's grey values and header fields.
 
     Args:
         data: A DICOM file.
-        name: What to call it in an error.
+        name: Its name in errors.
 
     Returns:
-        ``(H, W)`` float32 in 0..1, bright bones; as the child's hand lies in the file.
+        ``(H, W)`` float32 in 0..1, bones bright, not mirrored.
 
     Raises:
-        ImageError: If it is damaged, no radiograph, in colour, of several frames, not meant to be
-            looked at, or of more than ``MAX_PIXELS`` pixels.
-        MissingBackendError: If what decompresses it is not installed.
+        ImageError: If it is damaged, not a radiograph, in colour, of several frames, raw detector
+            data, or of more than ``MAX_PIXELS`` pixels.
+        MissingBackendError: If its decompressor is not installed.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom's remarks on headers that can be used anyway
+        warnings.simplefilter("ignore")  # pydicom warns of headers that are usable
         dataset = read_dataset(data, name)
         try:
             _check_kind(dataset, name)
             return _grey(dataset, name), _header(dataset)
         except BakitError:
             raise
-        except Exception as error:  # values are read late, and fail in as many ways as there are
+        except Exception as error:  # values are parsed late, and raise any exception
             raise _unreadable(name, error) from error
 
 
 def read_dataset(data: bytes, name: str) -> Dataset:
-    """Return a file's dataset, pixels not decoded.
+    """Return a file's dataset without decoding pixels.
 
     Raises:
         ImageError: If it cannot be read.
@@ -97,7 +95,7 @@ def read_dataset(data: bytes, name: str) -> Dataset:
     except Exception as error:  # pydicom raises whatever a damaged value leads to
         raise _unreadable(name, error) from error
     if not isinstance(syntax, UID) or not syntax.is_transfer_syntax:
-        message = f"{name}: a DICOM file whose header names no transfer syntax; send it again"
+        message = f"{name}: a DICOM file without a transfer syntax in its header; send it again"
         raise ImageError(message)
     return dataset
 
@@ -107,7 +105,7 @@ def _unreadable(name: str, error: Exception) -> ImageError:
 
 
 def _check_deflated(data: bytes, name: str) -> None:
-    """Refuse a few deflated bytes that would fill the memory."""
+    """Reject a few deflated bytes that would fill the memory."""
     if DeflatedExplicitVRLittleEndian.encode() not in data[132:4096]:
         return
     if data[132:138] != b"\x02\x00\x00\x00UL":  # the length of the part that is not deflated
@@ -125,14 +123,14 @@ def _check_deflated(data: bytes, name: str) -> None:
 
 
 def _check_kind(dataset: Dataset, name: str) -> None:
-    """Refuse what is no single grey radiograph, with a word on what would be one."""
+    """Reject files that are not a single grey radiograph."""
     modality = str(dataset.get("Modality", ""))
     if "PixelData" not in dataset:
-        problem = "holds no image (no PixelData)"
+        problem = "contains no image (no PixelData)"
     elif modality not in MODALITIES:
         problem = f"modality {modality or 'not given'}; use a radiograph: {', '.join(MODALITIES)}"
     elif _count(dataset, "NumberOfFrames", 1) > 1:
-        problem = f"holds {dataset.NumberOfFrames} frames; use a file of one radiograph"
+        problem = f"contains {dataset.NumberOfFrames} frames; use a file of one radiograph"
     elif (kind := str(dataset.get("PhotometricInterpretation", ""))) not in _GREY:
         word = {"PALETTE COLOR": "palette"}.get(kind, "colour" if kind else "no")
         problem = (
@@ -169,17 +167,15 @@ def _count(dataset: Dataset, key: str, default: int) -> int:
 
 
 def _grey(dataset: Dataset, name: str) -> Grey:
-    """Decode, apply the tables in their order, and return bright bones in 0..1."""
+    """Decode, apply the tables in their order, and return grey values in 0..1 with bright bones."""
     _check_coded_size(dataset, name)
     try:
         pixels = dataset.pixel_array
-    except RuntimeError as error:
-        if "missing" in str(error).lower() or "plugin" in str(error).lower():
+    except Exception as error:  # decoders raise any exception on damaged data
+        text = str(error).lower()
+        if isinstance(error, RuntimeError) and ("missing" in text or "plugin" in text):
             need = f"{name}: decoding {dataset.file_meta.TransferSyntaxUID.name}"
             raise MissingBackendError(need, "dicom") from error
-        message = f"{name}: its pixels cannot be decoded ({_line(error)})"
-        raise ImageError(message) from error
-    except Exception as error:  # decoders raise whatever damaged data leads to
         message = f"{name}: its pixels cannot be decoded ({_line(error)})"
         raise ImageError(message) from error
     try:
@@ -195,7 +191,7 @@ def _grey(dataset: Dataset, name: str) -> Grey:
 
 
 def _range(dataset: Dataset) -> tuple[float, float]:
-    """Return the lowest and highest value that pixels can have after both tables."""
+    """Return the lowest and highest possible value after both tables."""
     voi = dataset.get("VOILUTSequence")
     if voi and "LUTData" in voi[0]:
         return 0.0, float(2 ** int(voi[0].LUTDescriptor[2]) - 1)
@@ -203,11 +199,8 @@ def _range(dataset: Dataset) -> tuple[float, float]:
     if modality:
         return 0.0, float(2 ** int(modality[0].LUTDescriptor[2]) - 1)
     bits = int(dataset.BitsStored)
-    ends = (
-        (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-        if dataset.PixelRepresentation
-        else (0, 2**bits - 1)
-    )
+    lowest = -(2 ** (bits - 1)) if dataset.PixelRepresentation else 0
+    ends = (lowest, lowest + 2**bits - 1)
     slope = float(dataset.get("RescaleSlope") or 1)
     intercept = float(dataset.get("RescaleIntercept") or 0)
     low, high = sorted(slope * end + intercept for end in ends)
@@ -215,44 +208,28 @@ def _range(dataset: Dataset) -> tuple[float, float]:
 
 
 def _check_coded_size(dataset: Dataset, name: str) -> None:
-    """Refuse a compressed image that is larger than its header says."""
+    """Reject a compressed image whose size differs from the header's."""
     if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
         return
-    said = (int(dataset.Columns), int(dataset.Rows))
-    for start in _codestreams(bytes(dataset.PixelData)[:65536]):
-        if start != said:
-            message = (
-                f"{name}: the header says {said[0]}x{said[1]} pixels, the image "
-                f"{start[0]}x{start[1]}"
-            )
-            raise ImageError(message)
+    declared = (int(dataset.Columns), int(dataset.Rows))
+    coded = _coded_size(bytes(dataset.PixelData)[:65536])
+    if coded is not None and coded != declared:
+        sizes = [f"{width}x{height}" for width, height in (declared, coded)]
+        message = f"{name}: the header declares {sizes[0]} pixels, the image has {sizes[1]}"
+        raise ImageError(message)
 
 
 _J2K = re.compile(rb"\xff\x4f\xff\x51..(..)(.{8})(.{8})", re.DOTALL)
-_JPEG_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 
 
-def _codestreams(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield width and height of the first JPEG 2000, JPEG or JPEG-LS image in fragments."""
+def _coded_size(data: bytes) -> tuple[int, int] | None:
+    """Return width and height of the first JPEG 2000, JPEG or JPEG-LS image in fragments."""
     if found := _J2K.search(data):
         width, height = struct.unpack(">II", found[2])
         left, top = struct.unpack(">II", found[3])
-        yield width - left, height - top
-        return
-    at = data.find(b"\xff\xd8\xff")
-    if at < 0:
-        return
-    at += 2
-    while at + 9 < len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:
-            at += 1
-        elif marker in _JPEG_FRAME:
-            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
-            yield width, height
-            return
-        else:
-            at += 2 + struct.unpack(">H", data[at + 2 : at + 4])[0]
+        return width - left, height - top
+    at = data.find(JPEG)
+    return jpeg_size(data[at:]) if at >= 0 else None
 
 
 def _header(dataset: Dataset) -> DicomHeader:
@@ -265,7 +242,7 @@ def _header(dataset: Dataset) -> DicomHeader:
 
 
 def _age_months(dataset: Dataset) -> float | None:
-    """Return the age on the day of the study; None where the dates do not give a child's."""
+    """Return the age on the day of the study; None if the dates are not a child's."""
     born, seen = (_day(dataset.get(key)) for key in ("PatientBirthDate", "StudyDate"))
     if born is None or seen is None:
         return None
@@ -285,6 +262,6 @@ def _day(value: object) -> date | None:
 
 
 def _line(error: BaseException) -> str:
-    """Return an error's first line, without what may be a value of the header."""
+    """Return an error's first line, at most 120 characters."""
     text = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {text[:120]}" if text else type(error).__name__

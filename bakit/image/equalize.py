@@ -1,4 +1,4 @@
-"""Grey values as bytes and as numbers from 0 to 1, and their histogram made even."""
+"""Grey values as uint8 and float32, and histogram equalization."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 _BLOCK = 1 << 15
-"""Pixels that are worked on at a time."""
+"""Number of pixels per block."""
 
 _LUT = (np.arange(256, dtype=np.float32) / np.float32(255)).astype(np.float32)
 
 
 def as_grey(pixels: npt.NDArray[Any]) -> Grey:
-    """Return bytes of grey as float32 in 0..1, and float32 as it is."""
+    """Return uint8 grey values as float32 in 0..1, and float32 unchanged."""
     grey: Grey = cv2.LUT(pixels, _LUT) if pixels.dtype == np.uint8 else pixels  # type: ignore[assignment]
     return grey
 
@@ -28,12 +28,12 @@ def as_grey(pixels: npt.NDArray[Any]) -> Grey:
 def levels(crop: Grey | Bytes, *, equalize: bool, inverted: bool) -> Bytes:
     """Return a crop in 256 levels.
 
-    It is stretched to its own range first: 12 bits of 16 must not share a few of 256 levels.
+    It is stretched to its own range first, so that 12 bits stored in 16 use all levels.
 
     Args:
-        crop: ``(H, W)`` in 0..1, or 255 times that as uint8: the same result, sooner.
-        equalize: Whether to make all levels equally frequent, as ``cv2.equalizeHist`` does.
-        inverted: Whether bones are dark; they are made bright again.
+        crop: ``(H, W)`` float32 in 0..1, or 255 times that as uint8, which is faster.
+        equalize: Whether to equalize the histogram, as ``cv2.equalizeHist``.
+        inverted: Whether bones are dark; they become bright.
 
     Returns:
         ``(H, W)`` uint8.
@@ -47,7 +47,7 @@ def levels(crop: Grey | Bytes, *, equalize: bool, inverted: bool) -> Bytes:
 
 
 def _of_bytes(crop: Bytes, *, equalize: bool, inverted: bool) -> Bytes:
-    """Do the same on 256 values instead of all."""
+    """Compute ``levels`` on 256 values instead of all pixels."""
     counts = cv2.calcHist([crop], [0], None, [256], [0, 256]).ravel().astype(np.int64)
     present = np.flatnonzero(counts)
     low, high = (float(_LUT[present[end]]) for end in (0, -1))
@@ -60,10 +60,10 @@ def _of_bytes(crop: Bytes, *, equalize: bool, inverted: bool) -> Bytes:
 
 
 def _equalizing(counts: npt.NDArray[np.int64]) -> Bytes:
-    """Return what ``cv2.equalizeHist`` puts in the place of levels that are so frequent."""
+    """Return the table of ``cv2.equalizeHist`` for a histogram."""
     first = int(np.flatnonzero(counts)[0])
     above = int(counts.sum() - counts[first])
-    if not above:  # a single level stays what it is
+    if not above:  # a single level is unchanged
         return np.full(256, first, np.uint8)
     ranks = (counts.cumsum() - counts[first]).clip(0).astype(np.float32)
     table: Bytes = np.rint(ranks * (np.float32(255) / np.float32(above))).astype(np.uint8)
@@ -71,10 +71,9 @@ def _equalizing(counts: npt.NDArray[np.int64]) -> Bytes:
 
 
 def _stretched(grey: Grey, low: float, high: float) -> Bytes:
-    """Return grey values from ``low`` to ``high`` as whole numbers from 0 to 255.
+    """Map grey values from ``low`` to ``high`` to integers from 0 to 255.
 
-    Some rows at a time: what is in between stays in the cache, and of a film that is most of the
-    time that it takes.
+    It works on blocks of rows, whose intermediate values fit in the cache.
     """
     factor = 255 / max(high - low, 1e-6)
     found = np.empty(grey.shape, np.uint8)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from bakit.errors import ImageError, MissingBackendError
-from bakit.image.bounds import check_image, read_bounded
+from bakit.image.bounds import PNG, check_image, read_bounded
 from bakit.image.equalize import as_grey
 
 if TYPE_CHECKING:
@@ -27,22 +27,20 @@ MIN_SIDE = 16
 # Orientation tags are honoured and colour or alpha dropped; depth is kept.
 _DECODE_FLAGS = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
 
-
 _FULL_SCALE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 
-
 _DICOM = slice(128, 132)
-"""Where a DICOM file says that it is one."""
+"""Position of the mark of a DICOM file."""
 
 
 class Radiograph(NamedTuple):
-    """An image as the models see it, and what its file says besides.
+    """An image for the models, and its DICOM header.
 
     Attributes:
-        pixels: ``(H, W)`` uint8 where the file holds bytes of grey, else float32 in 0..1. What
-            follows is faster on bytes.
-        mirrored: Whether it was mirrored, since the header says that it is a right hand.
-        header: What a DICOM header says; None for other files.
+        pixels: ``(H, W)`` uint8 if the file stores 8-bit grey values, which is faster; else float32
+            in 0..1.
+        mirrored: Whether it was mirrored, because the header declares a right hand.
+        header: The DICOM header; None for other files.
     """
 
     pixels: Grey | Bytes
@@ -61,10 +59,10 @@ def decode(source: Image) -> Grey:
 
 
 def read_radiograph(source: Image) -> Radiograph:
-    """Return a radiograph as grey values, with what a DICOM header says of it.
+    """Return a radiograph as grey values, with its DICOM header.
 
-    The models were trained on left hands. A DICOM image whose header says that it is a right one
-    is mirrored.
+    The models were trained on left hands. A DICOM image whose header declares a right hand is
+    mirrored.
 
     Args:
         source: Path or bytes of a PNG or JPEG (8 or 16 bit, grey or colour, EXIF orientation) or
@@ -72,16 +70,15 @@ def read_radiograph(source: Image) -> Radiograph:
             (RGB) of uint8, uint16 or floats in 0..1.
 
     Returns:
-        Grey values as stored: an inverted PNG or JPEG is not noticed here.
+        Grey values as stored; inverted PNG and JPEG files are detected later.
 
     Raises:
-        ImageError: If it is missing, not an image, cut short, smaller than 16 pixels, blank, or
-            holds NaN or values outside 0..1; or if a file is of another kind or too large
-            (``bakit.image.bounds``).
+        ImageError: If it is missing, not an image, truncated, smaller than 16 pixels, blank, too
+            large (``bakit.image.bounds``), or contains NaN or values outside 0..1.
         MissingBackendError: If it is a DICOM file and the extra ``dicom`` is not installed.
     """
     if isinstance(source, np.ndarray):
-        return _radiograph(source, "the array")
+        return Radiograph(_checked(source, "the array"))
     name = "the bytes" if isinstance(source, bytes) else str(source)
     if isinstance(source, bytes):
         data = source
@@ -98,7 +95,7 @@ def read_radiograph(source: Image) -> Radiograph:
     if data[_DICOM] == b"DICM":
         return _from_dicom(data, name)
     if _is_truncated(data):
-        message = f"{name}: the image is cut short; copy it again"
+        message = f"{name}: the image is truncated; copy it again"
         raise ImageError(message)
     check_image(data, name)
     try:
@@ -107,9 +104,9 @@ def read_radiograph(source: Image) -> Radiograph:
         message = f"{name}: cannot be decoded ({error.err})"
         raise ImageError(message) from error
     if pixels is None:
-        message = f"{name}: not an image that can be read; use PNG, JPEG or DICOM"
+        message = f"{name}: not a supported image; use PNG, JPEG or DICOM"
         raise ImageError(message)
-    return _radiograph(pixels, name)
+    return Radiograph(_checked(pixels, name))
 
 
 def _from_dicom(data: bytes, name: str) -> Radiograph:
@@ -127,29 +124,19 @@ def _from_dicom(data: bytes, name: str) -> Radiograph:
     return Radiograph(_checked(grey, name), mirrored, header)
 
 
-def _radiograph(stored: npt.NDArray[Any], name: str) -> Radiograph:
-    return Radiograph(_checked(stored, name))
-
-
 def pixel_digest(grey: Grey) -> str:
-    """Return the SHA-256 of an image's pixels, whatever file they came in.
+    """Return the SHA-256 of ``decode``'s grey values, independent of the file format.
 
     8 bits and the same 8 bits stored as 16 are equal: both were divided by full scale.
-
-    Args:
-        grey: ``(H, W)`` float32 in 0..1, as ``decode`` returns it.
     """
     return _digest(grey, "")
 
 
 def input_digest(pixels: Grey | Bytes) -> str:
-    """Return the SHA-256 of size, type and values of an image, whatever file they came in.
+    """Return the SHA-256 of size, type and values of ``Radiograph.pixels``.
 
-    It takes a quarter of the time of ``pixel_digest`` on bytes of grey, from which it differs in
-    that the same greys stored in 8 and in 16 bits have another digest.
-
-    Args:
-        pixels: ``Radiograph.pixels``.
+    On 8-bit images it takes a quarter of the time of ``pixel_digest``. The same grey values stored
+    in 8 and in 16 bits have different digests.
     """
     return _digest(pixels, f" {pixels.dtype}")
 
@@ -157,12 +144,12 @@ def input_digest(pixels: Grey | Bytes) -> str:
 def _digest(pixels: Grey | Bytes, kind: str) -> str:
     height, width = pixels.shape
     state = hashlib.sha256(f"{width}x{height}{kind}:".encode())
-    state.update(np.ascontiguousarray(pixels).data)  # no copy: a film has 12 MB
+    state.update(np.ascontiguousarray(pixels).data)  # no copy: a radiograph has 12 MB
     return state.hexdigest()
 
 
 def _from_array(pixels: npt.NDArray[Any]) -> Grey:
-    """Return grey values on the scale of the dtype, unchecked."""
+    """Return grey values divided by the dtype's full scale, unchecked."""
     if pixels.ndim == 3 and pixels.shape[2] in {3, 4}:
         red, green, blue = (_from_array(pixels[:, :, channel]) for channel in range(3))
         luma: Grey = 0.299 * red + 0.587 * green + 0.114 * blue  # ITU-R BT.601
@@ -181,7 +168,7 @@ def _from_array(pixels: npt.NDArray[Any]) -> Grey:
 
 
 def _checked(pixels: npt.NDArray[Any], name: str) -> Grey | Bytes:
-    """Return bytes of grey or grey values, or refuse pixels that no age can be read from."""
+    """Return uint8 or float32 grey values, or reject pixels that are no radiograph."""
     whole = pixels.dtype in _FULL_SCALE and pixels.ndim == 2  # cannot be NaN or out of range
     is_bytes = whole and pixels.dtype == np.uint8
     grey = pixels if is_bytes else _from_array(pixels)
@@ -189,7 +176,7 @@ def _checked(pixels: npt.NDArray[Any], name: str) -> Grey | Bytes:
         message = f"{name}: {grey.shape[1]}x{grey.shape[0]} pixels; at least {MIN_SIDE}x{MIN_SIDE}"
         raise ImageError(message)
     if not whole and not np.isfinite(grey).all():
-        message = f"{name}: holds NaN or infinite values"
+        message = f"{name}: contains NaN or infinite values"
         raise ImageError(message)
     values = pixels if whole else grey
     low, high = float(values.min()), float(values.max())
@@ -204,9 +191,9 @@ def _checked(pixels: npt.NDArray[Any], name: str) -> Grey | Bytes:
 
 
 def _is_truncated(data: bytes) -> bool:
-    """Tell whether a PNG or JPEG lacks its end: OpenCV fills the missing part with grey."""
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return data.rfind(b"IEND") < 0  # from the end: a film has megabytes
+    """Return whether a PNG or JPEG has no end: OpenCV fills the missing part with grey."""
+    if data.startswith(PNG):
+        return data.rfind(b"IEND") < 0  # from the end: files have megabytes
     if data.startswith(b"\xff\xd8"):
         return b"\xff\xd9" not in data[-4096:]  # a thumbnail near the start has its own
     return False

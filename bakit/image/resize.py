@@ -1,8 +1,8 @@
-"""Shrinking images by area means: what OpenCV's INTER_AREA computes, in a fraction of its time.
+"""Shrink images by area means: OpenCV's INTER_AREA in a fraction of its time.
 
-A film has three million pixels. OpenCV takes as long to shrink two of them as the regressor needs
-for an age (``tests/benchmarks/runtime_cost.py``), but sums whole rows ten times faster: rows are
-summed first, and INTER_AREA gets the few that are left.
+A radiograph has three million pixels. OpenCV needs as long to shrink two of them as the regressor
+for one age (``tests/benchmarks/runtime_cost.py``), but sums whole rows ten times faster: rows are
+summed first, and INTER_AREA shrinks the result.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 _NEGLIGIBLE = 1e-3
-"""Part of a pixel that INTER_AREA leaves out."""
+"""Part of a pixel that INTER_AREA ignores."""
 
 _ROWS = 4
-"""How many rows for one make it faster to sum them first."""
+"""Rows per output row from which summing first is faster."""
 
 
 def resize(pixels: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
-    """Resize to a square, averaging where it shrinks; bytes stay bytes."""
+    """Resize to a square, averaging if it shrinks; uint8 stays uint8."""
     if pays(pixels, size):
         means = area_means(pixels, size)
         return np.rint(means).astype(np.uint8) if pixels.dtype == np.uint8 else means
@@ -36,14 +36,14 @@ def resize(pixels: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
 
 
 def pays(pixels: npt.NDArray[Any], size: int) -> bool:
-    """Return whether an image shrinks to a square so much that ``area_means`` is the faster way."""
+    """Return whether an image shrinks so much that ``area_means`` is faster."""
     return len(pixels) >= _ROWS * size and pixels.shape[1] > size
 
 
 def area_means(pixels: npt.NDArray[Any], size: int) -> Grey:
-    """Return the mean of the pixels behind each pixel of a much smaller square.
+    """Shrink an image to a square of area means.
 
-    Equal to ``cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA)`` on float32, but
+    Equal to ``cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA)`` on float32, except
     for rounding.
 
     Args:
@@ -59,7 +59,7 @@ def area_means(pixels: npt.NDArray[Any], size: int) -> Grey:
 
 
 def _shrink_rows(pixels: npt.NDArray[Any], size: int) -> Grey:
-    """Return ``(size, W)``, each row the mean of some of ``(H, W)``."""
+    """Return ``(size, W)``: means of the rows of ``(H, W)``."""
     spans = _spans(len(pixels), size)
     means = np.empty((size, pixels.shape[1]), np.float32)
     for mean, start, stop in zip(means, spans.start, spans.stop, strict=True):
@@ -71,7 +71,7 @@ def _shrink_rows(pixels: npt.NDArray[Any], size: int) -> Grey:
 
 
 class _Spans(NamedTuple):
-    """Which rows make one: those from ``start`` to ``stop``, and parts of the two beside them.
+    """Rows of each output row: from ``start`` to ``stop``, and parts of the rows before and after.
 
     Row indices ``(size,)``, parts 0..1 as ``(size, 1)`` float32.
     """

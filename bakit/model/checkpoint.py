@@ -1,4 +1,4 @@
-"""The float checkpoint: one ``.safetensors`` file with weights and, in its header, one document."""
+"""The float checkpoint: a ``.safetensors`` file with weights and a JSON document in its header."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import msgspec
 import numpy as np
 
 from bakit.documents import decode_versioned
-from bakit.errors import CheckpointError, MissingBackendError
-from bakit.files import sha256, write_file
-from bakit.hand.weights import fits
+from bakit.errors import CheckpointError
+from bakit.files import write_file
+from bakit.hand.weights import fits, read_tensors
 from bakit.model.intervals import Intervals
 from bakit.quality.limits import QualityLimits
 from bakit.settings import (
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 2
 SHIPPED = Path(__file__).parents[1] / "weights" / "bakit-rsna100.safetensors"
-"""The checkpoint that comes with the package."""
+"""The checkpoint in the package."""
 
 _KEY = "bakit"
 
@@ -48,10 +48,10 @@ def is_checkpoint(metadata: Mapping[str, str] | None) -> bool:
 
 
 class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the float model scored on one part of the data.
+    """Scores of the float model on one part of the data.
 
     Attributes:
-        samples: Images.
+        samples: Number of images.
         mae_months: Mean absolute error.
         bias_months: Mean of predicted minus true age.
         interval_coverage: Share of the true ages inside their intervals; None without intervals.
@@ -64,15 +64,15 @@ class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TrainingRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the weights come from.
+    """Origin of the weights.
 
     Attributes:
-        data: What the images are, in words.
+        data: Description of the images.
         terms: Terms of use of the weights.
         recipe: Every number of the recipe, by name.
-        split: Which images were in which part.
+        split: Images of each part.
         metrics: Scores by part.
-        best_epoch: The epoch that was kept, from 1.
+        best_epoch: The epoch of the weights, from 1.
         tool_versions: Versions of the libraries, by name.
     """
 
@@ -93,12 +93,12 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         architecture: Shape of the regressor.
         mean_months: Mean age of the training set, eq. 7 of the paper.
         sd_months: Standard deviation of the ages of the training set.
-        preprocessing: How images were prepared.
+        preprocessing: How images become the regressor's input.
         localizer: Settings of the localizer.
-        training: Where the weights come from.
-        ranges: INT8 activation ranges, if they were gathered.
-        intervals: Intervals around predicted ages, if they were fitted.
-        quality: Limits that decide what is accepted, reviewed and rejected, if they were learned.
+        training: Origin of the weights.
+        ranges: INT8 activation ranges, if there are any.
+        intervals: Prediction intervals, if there are any.
+        quality: Limits for review and rejection, if there are any.
     """
 
     schema_version: Annotated[int, msgspec.Meta(ge=1)]
@@ -115,9 +115,9 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class FloatReference:
-    """Inputs with what the float model said of them when it was trained.
+    """Inputs with the ages that torch predicted at the end of training.
 
-    An export can be held to it where torch is not installed.
+    Exports are compared with them where torch is not installed.
 
     Attributes:
         images: ``(N, S, S)`` uint8, 255 times the regressor's input.
@@ -132,13 +132,13 @@ class FloatReference:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Float weights with all that is needed to use them.
+    """Float weights with everything that is needed to use them.
 
     Attributes:
         header: Settings and records.
         regressor: float32 weights of ``bakit.model.regressor.Regressor`` by name.
-        localizer: float32 weights of the localizer by name; initial ones, if it learns on images.
-        reference: Inputs and outputs of the float model; None before it was run.
+        localizer: float32 weights of the localizer by name; initial ones, if it makes SGD steps.
+        reference: Inputs and outputs of the float model; None before training ends.
         sha256: Digest of the file; empty before it is written.
         path: The file.
     """
@@ -152,7 +152,7 @@ class Checkpoint:
 
     @property
     def weights_sha256(self) -> str:
-        """Digest of the regressor's weights, whatever file they are in."""
+        """Digest of the regressor's weights, independent of the file."""
         state = hashlib.sha256()
         for name, value in sorted(self.regressor.items()):
             state.update(name.encode())
@@ -161,7 +161,7 @@ class Checkpoint:
 
     @property
     def parameters(self) -> int:
-        """Trained numbers of the regressor: running statistics are not among them."""
+        """Number of trained parameters of the regressor, without running statistics."""
         trained = (v for name, v in self.regressor.items() if name.endswith((".weight", ".bias")))
         return sum(value.size for value in trained)
 
@@ -176,31 +176,12 @@ class Checkpoint:
 
         Raises:
             CheckpointError: If it is missing, damaged, not written by bakit, or newer than this
-                version understands.
+                bakit reads.
             MissingBackendError: If safetensors is not installed.
         """
-        try:
-            from safetensors import SafetensorError, deserialize  # noqa: PLC0415  # an extra
-        except ModuleNotFoundError as error:
-            need = "reading a checkpoint"
-            raise MissingBackendError(need, "export") from error
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            message = f"{path}: no checkpoint there ({error.strerror or error})"
-            raise CheckpointError(message) from error
-        try:
-            tensors = deserialize(data)  # type: ignore[no-untyped-call]
-            size = int.from_bytes(data[:8], "little")
-            metadata = msgspec.json.decode(data[8 : 8 + size]).get("__metadata__", {})
-        except (SafetensorError, msgspec.MsgspecError) as error:
-            message = f"{path}: not a .safetensors file, or a damaged one"
-            raise CheckpointError(message) from error
-        if not is_checkpoint(metadata):
-            message = f"{path}: a .safetensors file, but not one that bakit train wrote"
-            raise CheckpointError(message)
+        file = read_tensors(path, "checkpoint", _KEY, "one that bakit train wrote")
         header = decode_versioned(
-            metadata[_KEY],
+            file.document,
             path,
             Header,
             SCHEMA_VERSION,
@@ -208,7 +189,7 @@ class Checkpoint:
             wrong="its header is not what this version expects",
             upgrade=with_method,
         )
-        arrays = {name: _array(name, tensor, path) for name, tensor in tensors}
+        arrays = file.arrays
         parts = {part: _part(arrays, part) for part in ("regressor", "localizer", "reference")}
         if arrays:
             message = f"{path}: unexpected tensor {min(arrays)!r}"
@@ -219,7 +200,7 @@ class Checkpoint:
             raise CheckpointError(message)
         for name in ("mean_months", "sd_months"):
             if parts["regressor"].get(name) != np.float32(getattr(header, name)):
-                message = f"{path}: its weights and its header disagree about {name}"
+                message = f"{path}: {name} differs between weights and header"
                 raise CheckpointError(message)
         try:
             reference = FloatReference(**parts["reference"]) if parts["reference"] else None
@@ -231,7 +212,7 @@ class Checkpoint:
             {name: value.astype(np.float32) for name, value in parts["regressor"].items()},
             localizer,
             reference,
-            sha256(data),
+            file.sha256,
             path,
         )
 
@@ -239,13 +220,13 @@ class Checkpoint:
         """Write the checkpoint and return it as read back.
 
         Args:
-            path: Where; must end in ``.safetensors``.
+            path: The file, ``.safetensors``.
             half: Store the regressor's matrices and kernels as float16. Biases and running
-                statistics stay float32: small variances would lose their digits.
+                statistics stay float32: small variances would lose digits.
         """
         from safetensors.numpy import save  # noqa: PLC0415  # an extra
 
-        # Steps on the image amplify a last digit; the student's weights are halves already.
+        # SGD steps amplify rounding; the student's weights are rounded to float16 already.
         is_student = isinstance(self.header.localizer, StudentSettings)
         tensors = {f"localizer.{n}": _stored(v, half=is_student) for n, v in self.localizer.items()}
         for name, value in self.regressor.items():
@@ -261,32 +242,18 @@ class Checkpoint:
         return replace(self, header=msgspec.structs.replace(self.header, **changes))
 
     def with_localizer(self, found: Localizer) -> Checkpoint:
-        """Return a copy that finds the hand in another way; digest and path stay the file's."""
+        """Return a copy with another localizer; digest and path stay those of the file."""
         return replace(self.with_header(localizer=found.settings), localizer=found.weights)
 
 
 def _stored(value: npt.NDArray[np.float32], *, half: bool) -> npt.NDArray[Any]:
-    """Return a weight as the file holds it: of halves only matrices and kernels."""
+    """Return a weight for the file: matrices and kernels as float16 if ``half``."""
     return np.ascontiguousarray(value.astype(np.float16) if half and value.ndim > 1 else value)
 
 
-_DTYPES = {"F32": np.float32, "F16": np.float16, "U8": np.uint8}
-
-
-def _array(name: str, tensor: dict[str, Any], path: Path) -> npt.NDArray[Any]:
-    if tensor["dtype"] not in _DTYPES:
-        message = f"{path}: tensor {name!r} has the unexpected type {tensor['dtype']}"
-        raise CheckpointError(message)
-    array: npt.NDArray[Any] = np.frombuffer(tensor["data"], _DTYPES[tensor["dtype"]]).reshape(
-        tensor["shape"]
-    )
-    if not np.isfinite(array).all():
-        message = f"{path}: tensor {name!r} holds NaN or infinite values"
-        raise CheckpointError(message)
-    return array
-
-
 def _part(arrays: dict[str, npt.NDArray[Any]], part: str) -> dict[str, npt.NDArray[Any]]:
-    """Take the tensors named ``part.*`` out of ``arrays``."""
-    names = sorted(name for name in arrays if name.startswith(f"{part}."))  # the file's is random
+    """Remove the tensors ``part.*`` from ``arrays`` and return them."""
+    names = sorted(
+        name for name in arrays if name.startswith(f"{part}.")
+    )  # the file's order is random
     return {name.removeprefix(f"{part}."): arrays.pop(name) for name in names}

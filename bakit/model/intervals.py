@@ -1,4 +1,4 @@
-"""Intervals around predicted ages: split conformal prediction, by sex and predicted age."""
+"""Prediction intervals by split conformal prediction, by sex and predicted age."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ SEXES = ("F", "M")
 LEVEL = 0.9
 
 EDGES_MONTHS = (72.0, 108.0, 132.0, 156.0)
-"""Whole years, further apart where ages are rare: of the 2,312 validation images of the RSNA split,
-each bin has more than 100 for either sex."""
+"""Whole years, further apart where ages are rare: each bin has more than 100 validation images of
+the RSNA split for either sex."""
 
 LEAST = 100
-"""Images that a bin must have of its own. Over all draws of these images, the share that the
-intervals cover is beta-distributed: at 90 %, 100 images leave it an SD of 3 points."""
+"""Fewest images of a bin. Over all draws of these images, the coverage is beta-distributed: at 90 %
+and 100 images, its SD is 3 points."""
 
 
 class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How far the true age may be from a predicted one.
+    """Intervals around predicted ages.
 
-    Bins are of the predicted age, since the true one is unknown where they are used. Bin ``i``
-    starts at edge ``i - 1``, inclusive, and ends before edge ``i``; the outer bins are open.
+    Bins are of the predicted age, since the true one is unknown. Bin ``i`` starts at edge
+    ``i - 1``, inclusive, and ends before edge ``i``; the outer bins are open.
 
     Attributes:
-        level: Share of images whose true age is to lie inside, between 0 and 1.
+        level: Wanted share of true ages inside, between 0 and 1.
         age_edges_months: Inner edges of the bins, rising.
-        offsets_months: By sex, ``F`` and ``M``, for each bin what is added to the predicted age
-            for the lower (never above 0) and the upper bound (never below 0). A model without
-            sex input has the same for both.
-        samples: By sex, for each bin the number of images that its offsets rest on.
+        offsets_months: By sex, ``F`` and ``M``, for each bin the offsets of the lower bound (at
+            most 0) and the upper bound (at least 0) from the predicted age. A model without sex
+            input has the same for both.
+        samples: By sex, for each bin the number of images that its offsets were fitted on.
     """
 
     level: float
@@ -55,7 +55,7 @@ class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     samples: dict[str, tuple[int, ...]]
 
     def __post_init__(self) -> None:
-        """Refuse what is no set of intervals."""
+        """Reject inconsistent values."""
         if not 0 < self.level < 1:
             message = f"level {self.level} is not between 0 and 1"
             raise ValueError(message)
@@ -77,13 +77,9 @@ class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(message)
 
     def around(self, age_months: float, *, male: bool) -> tuple[float, float]:
-        """Return the lower and upper bound of the true age, in months.
+        """Return the lower and upper bound of the true age for a predicted age, in months.
 
         No bound is below 0, and the predicted age is inside unless it is itself below 0.
-
-        Args:
-            age_months: Predicted age.
-            male: Whether the child is male.
         """
         index = bisect_right(self.age_edges_months, age_months)
         lower, upper = self.offsets_months["M" if male else "F"][index]
@@ -91,12 +87,12 @@ class Intervals(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Covered(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How intervals did on a group of images.
+    """Coverage of a group of images.
 
     Attributes:
-        samples: Images.
-        share: Share of them whose true age was inside, 0..1; None without images.
-        mean_width_months: Mean width of their intervals; None without images.
+        samples: Number of images.
+        share: Share of true ages inside their intervals, 0..1; None without images.
+        mean_width_months: Mean width of the intervals; None without images.
     """
 
     samples: int
@@ -105,10 +101,10 @@ class Covered(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Coverage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How intervals did on labelled images.
+    """Coverage of intervals on labelled images.
 
     Attributes:
-        level: The share that was aimed at.
+        level: The wanted share.
         overall: All images.
         by_sex: By ``F`` and ``M``.
         by_age: By bin of the predicted age.
@@ -121,7 +117,7 @@ class Coverage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def fewest(level: float = LEVEL) -> int:
-    """Return the fewest images that intervals of this level can be fitted on: 19 at 90 %.
+    """Return the fewest images that are needed to fit intervals of a level: 19 at 90 %.
 
     Raises:
         InputError: If the level is not between 0 and 1.
@@ -141,35 +137,34 @@ def fit_intervals(
     edges: Sequence[float] = EDGES_MONTHS,
     least: int = LEAST,
 ) -> Intervals:
-    """Find intervals that hold the true age of a new image with probability ``level``, or more.
+    """Fit intervals that contain the true age of a new image with probability ``level`` or more.
 
     Split conformal prediction (Vovk, Gammerman and Shafer 2005, "Algorithmic learning in a random
     world"; Angelopoulos and Bates 2021, "A gentle introduction to conformal prediction", section
-    1), for each group by itself (their section 4.1; Vovk's Mondrian predictors): the groups are
-    the bins of the predicted age within each sex. The scores are signed, true minus predicted
-    age, and half of what is missed is cut from each end: of ``n`` sorted scores those at the ranks
-    ``floor((n + 1) (1 - level) / 2)`` and ``ceil((n + 1) (1 + level) / 2)``. So an interval
-    also corrects the bias of its group. It is then widened to hold the predicted age, which people
-    expect of it and which can only raise the coverage.
+    1), for each group separately (their section 4.1; Vovk's Mondrian predictors): the groups are
+    the bins of the predicted age within each sex. Scores are signed, true minus predicted age, and
+    the bounds are at the ranks ``floor((n + 1) (1 - level) / 2)`` and
+    ``ceil((n + 1) (1 + level) / 2)`` of ``n`` sorted scores. So an interval also corrects the bias
+    of its group. It is then widened to contain the predicted age, as users expect; this can only
+    raise the coverage.
 
-    A bin with fewer than ``least`` images takes the scores of its sex over all bins, and where
-    these are too few as well, those of all images. The promise then holds for that larger group,
-    not for the bin. It assumes images that were not used to train, and new images like them;
-    where the epoch was chosen on the same images, the intervals are a little too narrow.
-    ``coverage`` on a third set tells.
+    A bin with fewer than ``least`` images uses the scores of its sex over all bins, or those of all
+    images if these are too few as well; the guarantee then holds for that larger group. It requires
+    images that were not used for training, and new images like them. If the epoch was chosen on the
+    same images, the intervals are a little too narrow; check with ``coverage`` on a third set.
 
     Args:
         predicted_months: ``(N,)`` predicted ages.
         age_months: ``(N,)`` true ages.
         male: ``(N,)``, whether each child is male; None for a model without sex input, whose
-            intervals are then the same for both sexes.
-        level: Share of images that is to be inside.
+            intervals are the same for both sexes.
+        level: Wanted share of images inside.
         edges: Inner edges of the bins of the predicted age, in months, rising.
-        least: Images that a group needs; never fewer than the level itself does.
+        least: Fewest images of a group; never less than ``fewest(level)``.
 
     Raises:
-        InputError: If the level is not between 0 and 1, there are fewer images than it needs
-            (``fewest``), or the arrays do not fit together or hold NaN.
+        InputError: If the level is not between 0 and 1, there are fewer images than ``fewest``, or
+            the arrays differ in length or contain NaN.
     """
     needed = fewest(level)
     predicted, ages, boys = _columns(predicted_months, age_months, male)
@@ -188,7 +183,10 @@ def fit_intervals(
     samples: dict[str, tuple[int, ...]] = {}
     for sex, mine in of_sex.items():
         own = [scores[mine & (bins == index)] for index in range(len(edges) + 1)]
-        pools = [_first_of(max(least, needed), group, scores[mine], scores) for group in own]
+        pools = [
+            next((p for p in (group, scores[mine]) if len(p) >= max(least, needed)), scores)
+            for group in own
+        ]
         offsets[sex] = tuple(_offsets(pool, level) for pool in pools)
         samples[sex] = tuple(len(pool) for pool in pools)
     return Intervals(float(level), tuple(map(float, edges)), offsets, samples)
@@ -200,16 +198,12 @@ def coverage(
     age_months: npt.ArrayLike,
     male: npt.ArrayLike,
 ) -> Coverage:
-    """Count how often the true age was inside, on images that the intervals do not rest on.
+    """Measure the coverage on images that were not used to fit the intervals.
 
-    Args:
-        intervals: What to check.
-        predicted_months: ``(N,)`` predicted ages.
-        age_months: ``(N,)`` true ages.
-        male: ``(N,)``, whether each child is male.
+    Arrays are those of ``fit_intervals``.
 
     Raises:
-        InputError: If the arrays do not fit together or hold NaN.
+        InputError: If the arrays differ in length or contain NaN.
     """
     predicted, ages, boys = _columns(predicted_months, age_months, male)
     assert boys is not None
@@ -236,7 +230,7 @@ def coverage(
 def _columns(
     predicted_months: npt.ArrayLike, age_months: npt.ArrayLike, male: npt.ArrayLike | None
 ) -> tuple[Floats, Floats, Mask | None]:
-    """Return ``(N,)`` arrays of one length, or refuse them."""
+    """Return ``(N,)`` arrays of one length, or raise an InputError."""
     predicted = np.asarray(predicted_months, np.float64)
     ages = np.asarray(age_months, np.float64)
     boys = None if male is None else np.asarray(male, np.bool_)
@@ -245,23 +239,18 @@ def _columns(
         message = f"ages and sexes of shapes {shapes} do not fit; expected (N,) for each"
         raise InputError(message)
     if not (np.isfinite(predicted).all() and np.isfinite(ages).all()):
-        message = "ages hold NaN or infinite values; only numbers can be used"
+        message = "ages contain NaN or infinite values"
         raise InputError(message)
     return predicted, ages, boys
 
 
 def _tail(level: float) -> Fraction:
-    """Return the share cut from each end, exactly: in floats, 1 - 0.9 is less than 0.1."""
+    """Return the share outside each end, exactly: in floats, 1 - 0.9 is less than 0.1."""
     return (1 - Fraction(str(level))) / 2
 
 
-def _first_of(least: int, group: Floats, wider: Floats, widest: Floats) -> Floats:
-    """Return the narrowest group with ``least`` scores, or the widest."""
-    return next((pool for pool in (group, wider) if len(pool) >= least), widest)
-
-
 def _offsets(scores: Floats, level: float) -> tuple[float, float]:
-    """Return the scores at the two ranks, widened to hold 0."""
+    """Return the scores at the two ranks, widened to contain 0."""
     rank = math.floor((len(scores) + 1) * _tail(level))
     ordered = np.sort(scores)
     return min(float(ordered[rank - 1]), 0.0), max(float(ordered[-rank]), 0.0)

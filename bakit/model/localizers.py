@@ -26,17 +26,10 @@ def localize_autograd(
 ) -> Tensor:
     """Run the unrolled localizer with torch's own convolutions, gradients and optimiser.
 
-    The reference for ``bakit.hand.unrolled``, which states how the paper is read, and for the
-    exported graphs.
+    The reference of ``bakit.hand.unrolled``, which documents the interpretation of the paper, and
+    of the exported graphs.
 
-    Args:
-        image: ``(h, w)`` in 0..1; its dtype is the dtype of the arithmetic.
-        weights: Initial weights, left untouched.
-        settings: Steps, learning rate and loss weights.
-        on_step: Called with the step's number, from 1, and the weights after it.
-
-    Returns:
-        ``(h, w)`` int32 labels.
+    Arguments and result are those of ``bakit.hand.unrolled.localize``.
     """
     parameters = {
         name: value.detach().to(image.dtype).clone().requires_grad_()
@@ -79,7 +72,7 @@ def _response(image: Tensor, parameters: Mapping[str, Tensor]) -> Tensor:
 
 
 class _Operations:
-    """What needs no weights."""
+    """Operations without weights."""
 
     def enlarge(self, maps: Tensor) -> Tensor:
         """Repeat every pixel twice in each direction."""
@@ -106,49 +99,25 @@ class _WeightOperations(_Operations):
 
 
 def draw_hand(image: Tensor, weights: Mapping[str, Tensor], settings: StudentSettings) -> Tensor:
-    """Run the student.
-
-    Args:
-        image: ``(N, 1, S, S)`` float32 in 0..1.
-        weights: As in ``bakit.hand.student.weight_shapes``.
-        settings: Its shape.
-
-    Returns:
-        ``(N, 1, S, S)`` in 0..1: how sure each pixel is the hand's.
-    """
+    """Return the student's probabilities for ``(N, 1, S, S)`` working images, same shape."""
     return student.run(_WeightOperations(weights), image, settings)
 
 
 class StudentInTraining(_Operations, nn.Module):
-    """The student with a batch norm behind every convolution but the last.
-
-    Args:
-        settings: Its shape.
-    """
+    """The student with a batch norm behind every convolution except the last."""
 
     def __init__(self, settings: StudentSettings) -> None:
         super().__init__()
         self.settings = settings
-        known = student.layers(settings)
-        self.convolutions = nn.ModuleDict(
-            {
-                name: nn.Conv2d(
-                    layer.inputs,
-                    layer.outputs,
-                    layer.kernel,
-                    layer.stride,
-                    layer.kernel // 2,
-                    bias=name == "leave",
-                )
-                for name, layer in known.items()
-            }
-        )
-        self.norms = nn.ModuleDict(
-            {n: nn.BatchNorm2d(layer.outputs) for n, layer in known.items() if n != "leave"}
-        )
+        self.convolutions, self.norms = nn.ModuleDict(), nn.ModuleDict()
+        for name, layer in student.layers(settings).items():
+            shape = (layer.inputs, layer.outputs, layer.kernel, layer.stride, layer.kernel // 2)
+            self.convolutions[name] = nn.Conv2d(*shape, bias=name == "leave")
+            if name != "leave":
+                self.norms[name] = nn.BatchNorm2d(layer.outputs)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return what ``draw_hand`` does before the sigmoid."""
+        """Return the values of ``draw_hand`` before the sigmoid."""
         return student.run(self, image, self.settings)
 
     def convolution(self, maps: Tensor, layer: Layer) -> Tensor:
@@ -159,11 +128,11 @@ class StudentInTraining(_Operations, nn.Module):
         return functional.relu(maps) if layer.relu else maps
 
     def sigmoid(self, maps: Tensor) -> Tensor:
-        """Return the maps as they are: the loss has the sigmoid in it."""
+        """Return the maps unchanged: the loss contains the sigmoid."""
         return maps
 
     def folded(self) -> dict[str, Tensor]:
-        """Return the weights with batch norms folded in, as ``draw_hand`` takes them."""
+        """Return the weights of ``draw_hand``, with batch norms folded in."""
         weights: dict[str, Tensor] = {}
         for name, module in self.convolutions.items():
             assert isinstance(module, nn.Conv2d)

@@ -1,4 +1,9 @@
-"""The float model in torch: the paper's regressor."""
+"""The float model in torch: the paper's regressor.
+
+Import this module before torchvision or lightning. PyPI's torchvision wheels register kernels for
+two operators of their compiled library; beside a CPU build of torch these operators are unknown and
+the import of torchvision fails. Declaring the operators first is enough: bakit never calls them.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +14,24 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bakit.errors import CheckpointError
-from bakit.model.torchvision_ops import torchvision
 from bakit.settings import GREY_MEAN, GREY_SD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bakit.settings import Architecture
+
+try:
+    import torchvision as torchvision
+except RuntimeError as error:
+    if "torchvision::" not in str(error):
+        raise
+    # Kept in the module: the declarations vanish with the object.
+    LIBRARY = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+    for _operator in ("nms", "qnms"):
+        _schema = f"{_operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        LIBRARY.define(_schema)  # type: ignore[no-untyped-call]
+    import torchvision as torchvision
 
 FEATURES = 960
 PROJECTED = 1280

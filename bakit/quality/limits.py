@@ -1,4 +1,4 @@
-"""Accept, review or reject: the limits that travel with a checkpoint, and how they are applied."""
+"""Accept, review or reject: the quality limits of a checkpoint, and how they are applied."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ STATUSES: tuple[Status, ...] = ("accept", "review", "reject")
 """From best to worst."""
 
 REASONS = {
-    "no_hand_found": "the localizer is sure of no region",
-    "not_a_hand": "what was found does not look like a hand",
-    "two_hands": "another region is nearly as large",
-    "hand_cut_off": "a part of the hand is outside the image",
+    "no_hand_found": "no region looks like a hand",
+    "not_a_hand": "the region that was found does not look like a hand",
+    "two_hands": "a second region is nearly as large as the hand",
+    "hand_cut_off": "part of the hand is outside the image",
     "turned": "the fingers do not point up",
-    "inverted": "the hand is darker than its surroundings; it was read the right way round",
+    "inverted": "bones are dark; the grey values were inverted before the prediction",
     "too_small": "the hand has too few pixels",
-    "low_contrast": "too few greys are left in the hand",
-    "saturated": "too much of the hand is burnt out",
-    "methods_disagree": "two ways of finding the hand give different boxes",
-    "outside_trained_ages": "the age is one that the model saw few images of, or none",
-    "collapsed_to_mean": "the age is what the model says without looking at an image",
-    "unstable": "the age changes when the image is mirrored or turned a little",
+    "low_contrast": "the hand has too few different grey values",
+    "saturated": "too many pixels of the hand are saturated",
+    "methods_disagree": "two methods of finding the hand give different boxes",
+    "outside_trained_ages": "the model was trained on few or no images of this age",
+    "collapsed_to_mean": "the prediction is the one for a blank image",
+    "unstable": "the prediction changes when the image is mirrored or rotated a little",
 }
-"""Every reason code with its meaning."""
+"""Meaning of each reason code."""
 
 
 class Quality(msgspec.Struct, frozen=True):
     """Whether a prediction can be used as it is.
 
     Attributes:
-        status: ``accept``, ``review`` (a person should look) or ``reject``.
-        reasons: Why, as codes of ``REASONS``.
+        status: ``accept``, ``review`` (check it by eye) or ``reject``.
+        reasons: Codes of ``REASONS``.
     """
 
     status: Status
@@ -50,12 +50,12 @@ class Quality(msgspec.Struct, frozen=True):
 
 
 class Rate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How often something happened.
+    """Counts of rejected and reviewed images.
 
     Attributes:
         samples: Images.
-        rejected: How many were rejected.
-        reviewed: How many were sent to a person, the rejected ones not counted.
+        rejected: Images that were rejected.
+        reviewed: Images for review, without the rejected ones.
     """
 
     samples: int
@@ -64,16 +64,16 @@ class Rate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where one measure stops being good.
+    """Limits of one measure.
 
     Attributes:
         measure: Its name (``bakit.quality.measures``).
-        code: The reason that a broken limit gives.
-        worse: Which values are worse: ``above`` the limit or ``below`` it.
-        review: From where on a person should look; None for never.
-        reject: From where on there is no answer; None for never.
-        good: How often good radiographs broke it: false alarms.
-        caught: How often spoiled images broke it, by what they are.
+        code: Reason code beyond the limit.
+        worse: Whether values ``above`` or ``below`` the limit are bad.
+        review: Limit for review; None for never.
+        reject: Limit for rejection; None for never.
+        good: False alarms on good radiographs.
+        caught: Detections on spoiled images, by kind.
     """
 
     measure: str
@@ -85,7 +85,7 @@ class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     caught: dict[str, Rate] = {}
 
     def status(self, value: float) -> Status:
-        """Return what a value means; NaN is as bad as can be."""
+        """Return the status of a value; NaN is beyond every limit."""
         if self.reject is not None and self._beyond(value, self.reject):
             return "reject"
         if self.review is not None and self._beyond(value, self.review):
@@ -99,19 +99,19 @@ class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HandModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What hands look like, and what else tells them from other things.
+    """Distribution of hands, and detectors of hands that cannot be used.
 
-    An entry of ``bakit.quality.measures.hand_vector`` is standardised; the *distance* is how far
-    the whole is from the middle of all hands, in standard deviations along their main directions
-    (Mahalanobis). A detector is a logistic regression on entries and distance.
+    Entries of ``bakit.quality.measures.hand_vector`` are standardised; the *distance* is the
+    Mahalanobis distance from the mean of all hands. A detector is a logistic regression on entries
+    and distance.
 
     Attributes:
         mean: ``(N,)``, mean of each entry over hands.
         scale: ``(N,)``, standard deviation of each entry over hands.
-        basis: ``(K, N)``, main directions, each divided by its standard deviation: the bytes of
-            little-endian float16, in base64 where the document is text.
-        detectors: By the name of the measure that they give: N weights of the entries, one of the
-            distance, and a constant.
+        basis: ``(K, N)``, principal directions, each divided by its standard deviation: bytes of
+            little-endian float16, base64 in JSON.
+        detectors: By the name of their measure: N weights of the entries, one of the distance,
+            and a constant.
     """
 
     mean: tuple[float, ...]
@@ -120,7 +120,7 @@ class HandModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     detectors: dict[str, tuple[float, ...]]
 
     def __post_init__(self) -> None:
-        """Refuse what does not fit together."""
+        """Reject inconsistent lengths."""
         length = len(self.mean)
         sizes = {len(self.scale)}
         sizes |= {len(weights) - 2 for weights in self.detectors.values()}
@@ -136,11 +136,7 @@ class HandModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HandScorer:
-    """A ``HandModel``, ready to be used.
-
-    Args:
-        model: The model.
-    """
+    """Applies a ``HandModel``."""
 
     def __init__(self, model: HandModel) -> None:
         self._mean = np.array(model.mean)
@@ -155,8 +151,7 @@ class HandScorer:
     def score(self, vector: Floats) -> dict[str, float]:
         """Return each detector's log odds, and the distance as ``hand_distance``.
 
-        Args:
-            vector: ``(N,)`` float64 (``bakit.quality.measures.hand_vector``).
+        ``vector`` is ``(N,)`` float64, from ``bakit.quality.measures.hand_vector``.
         """
         entries = (vector - self._mean) / self._scale
         distance = float(np.linalg.norm(self._basis @ entries))
@@ -169,12 +164,11 @@ class QualityLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         limits: One for each measure.
-        hands: What hands look like.
-        mean_months: Mean age of the training set: what a model says that has learned nothing.
-        good: How often good radiographs were rejected or sent to a person by any of them.
-        caught: How often spoiled images were, by what they are; images without any hand found
-            count as rejected.
-        data: What good and spoiled images were, in words.
+        hands: Distribution of hands and detectors.
+        mean_months: Mean age of the training set.
+        good: False alarms of all limits together on good radiographs.
+        caught: Detections on spoiled images, by kind; images without a hand count as rejected.
+        data: Description of the good and spoiled images.
     """
 
     limits: tuple[Limit, ...]
@@ -185,11 +179,10 @@ class QualityLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data: str
 
     def judge(self, measures: Mapping[str, float], reasons: Iterable[str] = ()) -> Quality:
-        """Return the worst that any measure says, with the reasons of all.
+        """Return the worst status of all measures, with the reasons of all.
 
-        Args:
-            measures: Values by name; limits of others do not apply.
-            reasons: Codes that are known already: ``no_hand_found`` rejects, others ask a person.
+        Limits of missing measures do not apply. ``reasons`` are codes from the localizer:
+        ``no_hand_found`` rejects, others mean review.
         """
         found: dict[str, Status] = {
             code: "reject" if code == "no_hand_found" else "review" for code in reasons

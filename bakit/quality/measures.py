@@ -1,4 +1,4 @@
-"""What is measured on an image, its box and its crop, to judge whether a hand can be read there."""
+"""Quality measures of an image, its box and its crop."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from bakit.hand.masks import bounds, hull_of, rectangularity
 from bakit.hand.prepare import crop
 
 if TYPE_CHECKING:
-    from bakit.hand.found import Scores, Seen
+    from bakit.hand.found import LocalizerOutput, Scores
     from bakit.image.box import Box
     from bakit.settings import Preprocessing
     from bakit.types import Bytes, Floats, Grey, Mask
 
 
 SAMPLE = 256
-"""Side up to which the grey values of a box are looked at one by one: more tell no more."""
+"""Longest side of the sample of grey values; more pixels add no information."""
 
 BRIGHTEST = 2 / 255
-"""Grey values this close below the brightest count as it: compression moves them a little."""
+"""Grey values this close to the brightest count as saturated: compression changes them a little."""
 
 TURN_DEGREES = 8.0
-"""By how much a hand is turned to see whether its age stays."""
+"""Rotation of the hand that tests whether its age is stable."""
 
 _AROUND = 0.15
 _CELLS = 3
@@ -56,7 +56,7 @@ VECTOR = len(SHAPE_NAMES) + _CELLS * _CELLS * _BINS
 
 
 def box_measures(grey: Grey | Bytes, box: Box) -> dict[str, float]:
-    """Return what the grey values in a box say about its quality.
+    """Return the quality measures of the grey values in a box.
 
     Args:
         grey: ``(H, W)`` float32 in 0..1, or 255 times that as uint8.
@@ -64,7 +64,7 @@ def box_measures(grey: Grey | Bytes, box: Box) -> dict[str, float]:
 
     Returns:
         ``side_pixels``: the shorter side; ``grey_levels``: distinct grey values; ``saturated``:
-        share of the pixels that have the brightest grey, 0..1.
+        share of the pixels with the brightest grey, 0..1.
     """
     step = max(max(box.width, box.height) // SAMPLE, 1)
     sample = grey[box.y0 : box.y1 : step, box.x0 : box.x1 : step]
@@ -80,39 +80,39 @@ def box_measures(grey: Grey | Bytes, box: Box) -> dict[str, float]:
     }
 
 
-def hand_vector(seen: Seen, scores: Scores, pixels: Grey) -> Floats:
-    """Return what tells a hand from other things: shape, texture, and the directions of edges.
+def hand_vector(result: LocalizerOutput, scores: Scores, pixels: Grey) -> Floats:
+    """Return features that distinguish hands: shape, texture, and the directions of edges.
 
     The directions are those of a histogram of oriented gradients (Dalal and Triggs, CVPR 2005) on
     the regressor's input, in 4x4 cells.
 
     Args:
-        seen: What the localizer saw; at least one region.
-        scores: The scores of the first region.
+        result: Output of the localizer, with at least one region.
+        scores: Scores of the first region.
         pixels: ``(S, S)`` float32 in 0..1, the regressor's input.
 
     Returns:
         ``(VECTOR,)`` float64.
     """
-    mask = seen.regions[0][0]
-    # Blurred, so that a large film, a small one and one shrunk by picking pixels look alike.
+    mask = result.regions[0].mask
+    # Blurred, so that large, small and subsampled radiographs give the same features.
     small = cv2.resize(pixels, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     smooth = cv2.GaussianBlur(small, (0, 0), _BLUR).astype(np.float32)
-    return np.concatenate([_shape(seen, mask, scores, smooth), _directions(smooth)])
+    return np.concatenate([_shape(result, mask, scores, smooth), _directions(smooth)])
 
 
-def _shape(seen: Seen, mask: Mask, scores: Scores, smooth: Grey) -> Floats:
+def _shape(result: LocalizerOutput, mask: Mask, scores: Scores, smooth: Grey) -> Floats:
     area = float(mask.sum())
     side = area**0.5
     hull = hull_of(mask)
     box = bounds(mask)
-    is_map = seen.output.dtype == np.float32
-    certain = seen.output.astype(np.float32) if is_map else mask.astype(np.float32)
+    is_map = result.output.dtype == np.float32
+    certain = result.output.astype(np.float32) if is_map else mask.astype(np.float32)
     unsure = float(((certain > 0.1) & (certain < 0.9)).sum()) / side
     padded = np.pad(mask, 1, mode="edge").astype(np.uint8)
     depth = float(cv2.distanceTransform(padded, cv2.DIST_L2, 3).max())
     clefts = float((hull & ~mask).sum()) / area
-    inside = cv2.GaussianBlur(seen.working, (0, 0), _BLUR)[mask]
+    inside = cv2.GaussianBlur(result.working, (0, 0), _BLUR)[mask]
     small = smooth
     textures = []
     for _ in range(2):
@@ -143,7 +143,7 @@ def _directions(smooth: Grey) -> Floats:
     across = cv2.Sobel(smooth, cv2.CV_32F, 1, 0)
     down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1)
     size, angle = cv2.cartToPolar(across, down)
-    bins = (angle * (_BINS / np.pi)).astype(np.int64) % _BINS  # both ends of a line are one
+    bins = (angle * (_BINS / np.pi)).astype(np.int64) % _BINS  # an edge has no direction
     cell = np.arange(_SIDE) // (_SIDE // _CELLS)
     index = (cell[:, None] * _CELLS + cell[None, :]) * _BINS + bins
     counts = np.bincount(index.ravel(), size.ravel(), _CELLS * _CELLS * _BINS)
@@ -152,31 +152,22 @@ def _directions(smooth: Grey) -> Floats:
 
 
 def turned(grey: Grey, box: Box, inverted: bool, preprocessing: Preprocessing) -> list[Grey]:
-    """Return the regressor's input for the hand turned by ``TURN_DEGREES``, both ways.
+    """Return the regressor's input for the hand rotated by ``TURN_DEGREES``, both ways.
 
-    Args:
-        grey: ``(H, W)`` float32 in 0..1.
-        box: The hand.
-        inverted: Whether bones are dark.
-        preprocessing: How crops are made.
+    Arguments are those of ``bakit.hand.prepare.crop``.
     """
     height, width = grey.shape
     window = box.expand(preprocessing.margin, width, height)
     around = box.expand(preprocessing.margin + _AROUND, width, height)
     part = grey[around.y0 : around.y1, around.x0 : around.x1]
-    middle = (
-        (window.x0 + window.x1) / 2 - around.x0,
-        (window.y0 + window.y1) / 2 - around.y0,
-    )
-    inner = (
-        slice(window.y0 - around.y0, window.y1 - around.y0),
-        slice(window.x0 - around.x0, window.x1 - around.x0),
-    )
+    x0, x1 = window.x0 - around.x0, window.x1 - around.x0
+    y0, y1 = window.y0 - around.y0, window.y1 - around.y0
+    middle = ((x0 + x1) / 2, (y0 + y1) / 2)
     found = []
     for degrees in (-TURN_DEGREES, TURN_DEGREES):
         turn = cv2.getRotationMatrix2D(middle, degrees, 1.0)
         size = (part.shape[1], part.shape[0])
         whole = cv2.warpAffine(part, turn, size, borderMode=cv2.BORDER_REPLICATE)
-        part_turned = np.ascontiguousarray(whole[inner], np.float32)
+        part_turned = np.ascontiguousarray(whole[y0:y1, x0:x1], np.float32)
         found.append(crop(part_turned, None, inverted, preprocessing))
     return found

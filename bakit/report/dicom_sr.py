@@ -43,17 +43,13 @@ _MONTH = CodedConcept("mo", "UCUM", "month")
 def tid1500(
     prediction: Prediction, age_months: float, remarks: Sequence[str], data: bytes, name: str
 ) -> bytes:
-    """Return the report as a file's bytes.
+    """Return the bytes of the report.
 
-    Args:
-        prediction: What was predicted.
-        age_months: Its age.
-        remarks: What the algorithm's parameters say besides.
-        data: The radiograph's DICOM file.
-        name: What to call it in an error.
+    ``remarks`` are further parameters of the algorithm, ``data`` is the radiograph's DICOM file,
+    ``name`` its name in errors.
 
     Raises:
-        ImageError: If the radiograph's header lacks what a report has to repeat.
+        ImageError: If the radiograph's header lacks a field that a report needs.
     """
     source = read_dataset(data, name)
     algorithm = AlgorithmIdentification(
@@ -102,7 +98,7 @@ def tid1500(
                 is_complete=True,
             )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        message = f"{name}: its header lacks what a structured report repeats ({error})"
+        message = f"{name}: its header lacks a field that a structured report needs ({error})"
         raise ImageError(message) from error
     out = io.BytesIO()
     pydicom.dcmwrite(out, document, enforce_file_format=True)

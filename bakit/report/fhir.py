@@ -1,4 +1,4 @@
-"""A prediction as other systems read it: DICOM structured report and FHIR Observation."""
+"""A prediction as a FHIR Observation, or written with a DICOM structured report."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ METHOD = "bakit, trained on the labels of the RSNA Pediatric Bone Age Challenge 
 def write_reports(
     prediction: Prediction, image: Path, *, sr: Path | None = None, fhir: Path | None = None
 ) -> None:
-    """Write the reports that are asked for, both or none.
+    """Write the requested reports, all or none.
 
     Args:
-        prediction: What was predicted; with an age.
+        prediction: A prediction with an age.
         image: The radiograph.
         sr: File of a DICOM SR.
         fhir: File of a FHIR Observation.
 
     Raises:
-        InputError: If there is no age, or ``sr`` is asked for and the image is no DICOM file.
-        MissingBackendError: If highdicom is not installed and ``sr`` is asked for.
+        InputError: If there is no age, or ``sr`` is given and the image is not a DICOM file.
+        MissingBackendError: If ``sr`` is given and highdicom is not installed.
     """
     documents = {}
     if sr is not None:
@@ -47,9 +47,9 @@ def write_reports(
 
 
 def observation(prediction: Prediction) -> dict[str, Any]:
-    """Return a FHIR R4 Observation, ``preliminary``: a person has not confirmed it.
+    """Return a FHIR R4 Observation, ``preliminary``: not confirmed by a person.
 
-    It names no patient: whoever sends it adds ``subject``.
+    It names no patient: the sender adds ``subject``.
 
     Raises:
         InputError: If there is no age.
@@ -82,22 +82,19 @@ def observation(prediction: Prediction) -> dict[str, Any]:
 
 
 def structured_report(prediction: Prediction, data: bytes, name: str) -> bytes:
-    """Return a DICOM SR of template TID 1500, a file's bytes.
+    """Return the bytes of a DICOM SR of template TID 1500.
 
-    It belongs to the study and patient of the radiograph, and says which algorithm measured.
+    It belongs to the radiograph's study and patient, and names the algorithm.
 
-    Args:
-        prediction: What was predicted; with an age.
-        data: The radiograph's DICOM file.
-        name: What to call it in an error.
+    ``data`` is the radiograph's DICOM file, ``name`` its name in errors.
 
     Raises:
-        InputError: If there is no age, or the image is no DICOM file.
+        InputError: If there is no age, or the image is not a DICOM file.
         MissingBackendError: If highdicom is not installed.
     """
     age = _age(prediction)
     if data[128:132] != b"DICM":
-        message = f"{name}: no DICOM file, so a structured report has no study to belong to"
+        message = f"{name}: not a DICOM file; a structured report needs its study"
         raise InputError(message)
     try:
         from bakit.report.dicom_sr import tid1500  # noqa: PLC0415  # an extra
@@ -111,13 +108,13 @@ def structured_report(prediction: Prediction, data: bytes, name: str) -> bytes:
 
 def _age(prediction: Prediction) -> float:
     if prediction.age_months is None:
-        message = "a rejected image has no age to report; ask for it by name (allow_rejected)"
+        message = "a rejected image has no age to report; use allow_rejected"
         raise InputError(message)
     return prediction.age_months
 
 
 def _remarks(prediction: Prediction) -> list[str]:
-    """Return what a reader has to know, a sentence each."""
+    """Return remarks for the reader, one sentence each."""
     remarks = ["Not a medical device: not for diagnosis or treatment."]
     remarks.append(
         f"Quality: {prediction.quality.status}"

@@ -1,4 +1,4 @@
-"""Ages for people: years and months, the interval beside them, and SDS from a table of theirs."""
+"""Ages as text: years and months, intervals, and SDS from a reference table."""
 
 from __future__ import annotations
 
@@ -18,18 +18,14 @@ COLUMNS = ("sex", "age_months", "mean", "sd")
 
 
 def years_months(months: float) -> str:
-    """Return an age as people say it: 124.3 months is ``10 y 4 m``.
-
-    Args:
-        months: The age; rounded to whole months, so that there never are 12 of them.
-    """
+    """Return an age, rounded to whole months, as text: 124.3 months is ``10 y 4 m``."""
     sign = "-" if round(months) < 0 else ""
     years, rest = divmod(abs(round(months)), 12)
     return f"{sign}{years} y {rest} m"
 
 
 def age_text(prediction: Prediction) -> str:
-    """Return the age in one line, with its interval and the difference to the age in years."""
+    """Return the age in one line, with its interval and the difference to the chronological age."""
     if prediction.age_months is None:
         return "no age: " + ", ".join(prediction.quality.reasons).replace("_", " ")
     line = f"{years_months(prediction.age_months)} ({prediction.age_months:.1f} months)"
@@ -45,7 +41,7 @@ def age_text(prediction: Prediction) -> str:
 
 
 class Reference(NamedTuple):
-    """Bone ages of healthy children: what an SDS is computed against.
+    """Bone ages of healthy children, the reference of an SDS.
 
     Attributes:
         rows: By sex, ``(age_months, mean, sd)`` with rising ages.

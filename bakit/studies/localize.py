@@ -62,7 +62,7 @@ def localize_files(
             localizer = runtime.localizer
             preprocessing = runtime.bundle.manifest.preprocessing
         else:
-            from bakit.export.onnx.session import open_localizer  # noqa: PLC0415  # needs onnx
+            from bakit.export.onnx.localizer import open_localizer  # noqa: PLC0415  # needs onnx
 
             chosen = get_localizer(method)
             localizer = open_localizer(chosen.weights, chosen.settings, threads)

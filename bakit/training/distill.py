@@ -13,7 +13,7 @@ from torch.nn import functional
 from bakit.data.labels import ids_in, read_samples, split
 from bakit.data.parallel import in_processes
 from bakit.errors import InputError
-from bakit.export.onnx.session import shipped_localizer
+from bakit.export.onnx.localizer import shipped_localizer
 from bakit.hand.prepare import find
 from bakit.hand.weights import Localizer, write_localizer
 from bakit.image.read import decode

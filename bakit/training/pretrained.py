@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bakit.errors import InputError
-from bakit.model.torchvision_ops import torchvision
+from bakit.model.regressor import torchvision
 
 if TYPE_CHECKING:
     from bakit.model.regressor import Regressor

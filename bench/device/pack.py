@@ -192,7 +192,11 @@ def _sample_rows(
             age = runtime.regress(hand.pixels, male=sample.male)
             row["float_months"] = check_age(age, reference, sample)
             row["true_months"] = sample.age_months
-            row["maps"] = np.zeros((1, 1), np.float32) if hand.seen is None else hand.seen.output
+            row["maps"] = (
+                np.zeros((1, 1), np.float32)
+                if hand.localizer_output is None
+                else hand.localizer_output.output
+            )
             rows.append(row)
             on_image()
     return rows

@@ -1,6 +1,6 @@
-"""A static judge of ONNX graphs: will they build where they are to run?
+"""Static checks of ONNX graphs: find what TensorRT would reject, without installing it.
 
-``check_model(model, PROFILES["jetson-nano"])`` returns what stands against a graph; nothing is run.
+``check_model(model, PROFILES["jetson-nano"])`` returns the findings; nothing is run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the judge says, and every rule that it judges by."""
+"""The findings of a check, and every rule."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ Severity = Literal["error", "warning"]
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that stands against a graph.
+    """A broken rule.
 
     Attributes:
-        severity: ``error``: it will be refused, or compute something else. ``warning``: it works,
-            with a loss or at a risk.
+        severity: ``error``: TensorRT rejects the graph or computes something else. ``warning``: it
+            works, with a loss or a risk.
         rule: A key of ``RULES``.
-        graph: Where in the file: ``main``, or the way down into a body, such as
-            ``main/Loop(steps)/body``. Empty if it is about the whole file.
-        node: Name of the node, or of the tensor where it is about a tensor; empty likewise.
+        graph: Place in the file: ``main``, or the path of a body, such as
+            ``main/Loop(steps)/body``. Empty for the whole file.
+        node: Name of the node or tensor; empty for the whole file.
         operator: The node's operator; empty for tensors and files.
-        message: What is wrong.
-        remedy: What to do.
+        message: The problem.
+        remedy: How to fix it.
     """
 
     severity: Severity
@@ -34,13 +34,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Rule(NamedTuple):
-    """A rule.
-
-    Attributes:
-        severity: How bad it is to break it, unless a profile says otherwise.
-        text: What it asks for.
-        remedy: What to do about a finding.
-    """
+    """A rule: its severity unless a profile changes it, its text, and how to fix a finding."""
 
     severity: Severity
     text: str
@@ -51,40 +45,44 @@ _FOLD = "fold constants: polygraphy surgeon sanitize --fold-constants in.onnx -o
 
 RULES = {
     "invalid-model": Rule(
-        "error", "the file is a valid ONNX model", "mend what wrote it; onnx.checker says the same"
+        "error",
+        "the file is a valid ONNX model",
+        "fix the exporter; onnx.checker reports the same error",
     ),
     "opset": Rule(
         "error",
-        "the default operator set is one that the parser was made for",
+        "the parser supports the default operator set's version",
         "export with another opset, or convert: onnx.version_converter.convert_version",
     ),
     "ir-version": Rule(
         "warning",
-        "the format version is one that the parser knows; an error where ONNX Runtime 1.10 refuses",
-        "set model.ir_version to what the opset needs (7 for opset 13) and save again",
+        "the parser supports the format version; an error where ONNX Runtime 1.10 reads it too",
+        "set model.ir_version to the opset's (7 for opset 13) and save again",
     ),
     "domain": Rule(
         "error",
         "every node is of the default domain, or a function of the file from TensorRT 9 on; a "
-        "warning where the parser has an operator of that name, for it looks at nothing else",
+        "warning where the parser has an operator of that name, since it ignores the domain",
         "export without contrib operators; inline functions with onnx.inliner",
     ),
     "unused-domain": Rule(
         "error",
-        "no operator set is imported that no node uses, where ONNX Runtime 1.10 reads the file",
+        "every imported operator set is used, where ONNX Runtime 1.10 reads the file",
         "delete it from model.opset_import",
     ),
     "operator": Rule(
-        "error", "the parser has the operator", "write it with operators that the parser has"
+        "error",
+        "the parser supports the operator",
+        "write it with operators that the parser supports",
     ),
     "attribute": Rule(
-        "error", "attributes have values that the parser takes", "use a value that it takes"
+        "error", "the parser supports the values of attributes", "use a supported value"
     ),
     "output": Rule(
-        "error", "no output is used that the parser does not make", "leave the further outputs out"
+        "error", "no output is used that the parser does not write", "remove the further outputs"
     ),
     "constant-input": Rule(
-        "error", "inputs that the parser reads while it parses are constants", _FOLD
+        "error", "inputs that the parser needs while parsing are constants", _FOLD
     ),
     "conv-constant-weights": Rule(
         "error",
@@ -98,7 +96,7 @@ RULES = {
     ),
     "int64-range": Rule(
         "error",
-        "INT64 constants fit in INT32 before TensorRT 9, which clamps them without a word",
+        "INT64 constants fit in INT32 before TensorRT 9, which silently clamps them",
         "keep indices and sizes below 2**31",
     ),
     "int64-io": Rule(
@@ -107,21 +105,19 @@ RULES = {
         "declare them INT32, and cast inside the graph",
     ),
     "type": Rule(
-        "error",
-        "every tensor has a type that TensorRT computes in",
-        "use float32, or int32 for what counts",
+        "error", "TensorRT supports the type of every tensor", "use float32, or int32 for integers"
     ),
     "double": Rule(
         "warning", "no tensor is float64, which becomes float32", "export the model in float32"
     ),
     "float16": Rule(
         "warning",
-        "weights are float32 before TensorRT 8.4, which reads float16 ones with limits",
+        "weights are float32 before TensorRT 8.4, which supports float16 weights with limits",
         "write float32, and let the builder compute in float16: --fp16",
     ),
     "operator-type": Rule(
         "error",
-        "operators that compute in floats alone are not given integers",
+        "operators that support only floats have no integer inputs",
         "cast to float32 before it and back behind it",
     ),
     "rank": Rule(
@@ -129,13 +125,13 @@ RULES = {
     ),
     "dynamic-shape": Rule(
         "error",
-        "inputs have fixed shapes and decide none: bakit builds without optimization profiles",
+        "inputs have fixed shapes and determine none: bakit builds without optimization profiles",
         "fix them: onnxruntime.tools.make_dynamic_shape_fixed, or export with fixed shapes",
     ),
     "loop-state-shape": Rule(
         "error",
-        "what a Loop carries keeps its shape and type",
-        "give it its final shape before the Loop begins",
+        "the states of a Loop keep their shape and type",
+        "use the final shape before the Loop starts",
     ),
     "if-outputs": Rule(
         "error",
@@ -145,16 +141,16 @@ RULES = {
     "many-nodes": Rule(
         "warning",
         "the graph is small enough to be built in 4 GB (jetson-nano)",
-        "write repeated steps as one Loop instead of spelling them out: --localizer-form loop",
+        "write repeated steps as one Loop: --localizer-form loop",
     ),
     "int8-hardware": Rule(
         "error",
-        "nothing asks for INT8 where the hardware has none",
-        "export with --fp16, which this hardware computes in",
+        "INT8 is used only where the hardware computes in it",
+        "export with --fp16, which this hardware supports",
     ),
     "no-build": Rule(
         "error",
-        "a bundle says what the profile's TensorRT builds from",
+        "a bundle has a build for the profile's TensorRT",
         "export it again: bakit export --target tensorrt",
     ),
     "qdq-type": Rule(
@@ -165,19 +161,19 @@ RULES = {
     ),
     "qdq-zero-point": Rule(
         "error",
-        "every zero point is a constant 0, and is there where its type depends on it",
+        "every zero point is a constant 0, and present where its type depends on it",
         "quantize symmetrically: bakit export --target tensorrt --int8",
     ),
     "qdq-scale": Rule(
         "error",
         "scales are constants, finite and greater than 0",
-        "calibrate again, on images that make this tensor move",
+        "calibrate again, on images for which this tensor varies",
     ),
     "qdq-axis": Rule(
         "error",
-        "scales by channel are for weights alone, along the axis of the output channels; a "
-        "warning from TensorRT 11 on",
-        "use one scale for an activation, and one an output channel for weights",
+        "only weights have scales by channel, along the axis of the output channels; a warning "
+        "from TensorRT 11 on",
+        "use one scale per activation, and one per output channel of weights",
     ),
     "qdq-bias": Rule(
         "error",

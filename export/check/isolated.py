@@ -1,4 +1,4 @@
-"""Prepare a model in a process of its own: on a damaged one, ONNX's code can crash or hang."""
+"""Prepare a model in another process: ONNX's code can crash or hang on a damaged one."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _VALID, _INVALID = b"v", b"i"
 
 
 def prepare_apart(model: onnx.ModelProto) -> Prepared:
-    """Return what ``prepare`` does, or that ONNX's own code did not survive the model.
+    """Return the result of ``prepare``, or that ONNX's code crashed or hung on the model.
 
-    A model of 2 GB and more is judged without the shapes that ONNX infers.
+    A model of 2 GB and more is checked without inferred shapes.
     """
     try:
         data = model.SerializeToString()

@@ -1,4 +1,4 @@
-"""Judge a graph against a profile: every rule on the file, and on every graph inside it."""
+"""Check a graph against a profile: every rule on the file and on every graph inside it."""
 
 from __future__ import annotations
 
@@ -8,63 +8,79 @@ from typing import TYPE_CHECKING, NamedTuple
 import onnx
 from onnx import checker, shape_inference
 
+from bakit.errors import VerificationError, first_line
 from bakit.export.check.findings import RULES, Finding, Severity
 from bakit.export.check.nodes import check_node
 from bakit.export.check.operators import FUNCTIONS, OPERATORS
+from bakit.export.check.profiles import PROFILES
 from bakit.export.check.quantized import check_quantized
 from bakit.export.check.scope import Scope, equation_of
 from bakit.export.check.tensors import check_borders, check_tensors
 from bakit.export.onnx.writer import walk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from bakit.bundle import Build
     from bakit.export.check.profiles import Profile
 
 DEFAULT = ("", "ai.onnx")
 """Names of the default domain."""
 
+_INVALID = (checker.ValidationError, ValueError, RuntimeError, TypeError)
+
 
 class Prepared(NamedTuple):
-    """A model as it is judged against any profile.
+    """A model for ``check_prepared``."""
 
-    Attributes:
-        model: The model with the shapes and types that ONNX infers.
-        invalid: What ONNX's own checker says against it; empty if nothing.
-    """
-
-    model: onnx.ModelProto
-    invalid: str
+    model: onnx.ModelProto  # with the shapes and types that ONNX infers
+    invalid: str  # error of ONNX's checker; empty if the model is valid
 
 
 def prepare(model: onnx.ModelProto) -> Prepared:
-    """Return a model for ``check_prepared``; the costly part of judging it.
+    """Return a model for ``check_prepared``; the slow part of a check.
 
-    ONNX's own code does it, which can crash on a damaged file: ``bakit.export.check.isolated``.
+    ONNX's own code can crash on a damaged file: see ``bakit.export.check.isolated``.
     """
     try:
         checker.check_model(model)
-    except (checker.ValidationError, ValueError, RuntimeError, TypeError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        return Prepared(model, reason)
+    except _INVALID as error:
+        return Prepared(model, first_line(error))
     return Prepared(_inferred(model), "")
 
 
+def check_builds(models: Mapping[str, onnx.ModelProto], builds: Sequence[Build]) -> None:
+    """Check each graph, by its path, against every profile whose TensorRT builds from it.
+
+    Raises:
+        VerificationError: If a graph would be rejected, with the first reason.
+    """
+    for path, model in models.items():
+        prepared = prepare(model)
+        for profile in PROFILES.values():
+            if not any(build.path == path and profile.uses(build) for build in builds):
+                continue
+            for item in check_prepared(prepared, profile):
+                if item.severity == "error":
+                    where = f"{profile.name} (TensorRT {profile.tensorrt})"
+                    message = (
+                        f"{path} would be rejected by {where}: "
+                        f"{item.operator} {item.node}: {item.message} ({item.rule}); {item.remedy}"
+                    )
+                    raise VerificationError(message)
+
+
 def check_model(model: onnx.ModelProto, profile: Profile) -> tuple[Finding, ...]:
-    """Return what stands against a model, the worst first and otherwise as the nodes stand.
+    """Return the findings on a model, errors first, otherwise in the order of the nodes.
 
-    Nothing is run. Bodies of Loop, If and Scan are judged like the graph around them, and so are
-    the functions of a file.
-
-    Args:
-        model: The model; it is not changed. Values of external data must have been loaded.
-        profile: Where it is to run.
+    Nothing is run, and the model is not changed; its external data must have been loaded. Bodies of
+    Loop, If and Scan and the functions of a file are checked too.
     """
     return check_prepared(prepare(model), profile)
 
 
 def check_prepared(prepared: Prepared, profile: Profile) -> tuple[Finding, ...]:
-    """Return what ``check_model`` does, of a model that was prepared once for several profiles."""
+    """Return the findings of ``check_model`` on a prepared model."""
     model = prepared.model
     findings = [*_check_file(prepared, profile)]
     scopes = [Scope(model.graph, "main")]
@@ -89,7 +105,7 @@ def check_prepared(prepared: Prepared, profile: Profile) -> tuple[Finding, ...]:
 def _foreign(
     scope: Scope, node: onnx.NodeProto, profile: Profile, functions: set[tuple[str, str]]
 ) -> Iterator[Finding]:
-    """Yield what stands against a node of another domain."""
+    """Yield findings on a node of another domain."""
     if profile.oldest >= FUNCTIONS and (node.domain, node.op_type) in functions:
         return
     name = f"{node.domain}::{node.op_type}"
@@ -101,25 +117,20 @@ def _foreign(
 
 
 def _check_file(prepared: Prepared, profile: Profile) -> Iterator[Finding]:
-    """Yield what is about the whole file."""
+    """Yield findings on the whole file."""
     model = prepared.model
     if prepared.invalid:
         yield about_file("invalid-model", prepared.invalid)
     opset = default_opset(model)
     lowest, highest = profile.opsets
     if not lowest <= opset <= highest:
-        yield about_file(
-            "opset",
-            f"opset {opset}; the parser of TensorRT {profile.tensorrt} was made for {lowest} to "
-            f"{highest}",
-        )
+        supported = f"TensorRT {profile.tensorrt} supports {lowest} to {highest}"
+        yield about_file("opset", f"opset {opset}; {supported}")
     if model.ir_version > profile.max_ir:
-        reader = "ONNX Runtime 1.10" if profile.old_onnxruntime else "the parser"
-        yield about_file(
-            "ir-version",
-            f"format version {model.ir_version}; {reader} knows up to {profile.max_ir}",
-            "error" if profile.old_onnxruntime else None,
-        )
+        old = profile.old_onnxruntime
+        reader = "ONNX Runtime 1.10" if old else "the parser"
+        message = f"format version {model.ir_version}; {reader} supports up to {profile.max_ir}"
+        yield about_file("ir-version", message, "error" if old else None)
     if profile.old_onnxruntime:
         used = {node.domain for node in walk(model.graph)}
         for item in model.opset_import:
@@ -132,7 +143,7 @@ def _check_file(prepared: Prepared, profile: Profile) -> Iterator[Finding]:
 
 
 def about_file(rule: str, message: str, severity: Severity | None = None) -> Finding:
-    """Return a finding about no single graph; of the rule's own severity if None is given."""
+    """Return a finding on the whole file, of the rule's own severity when None."""
     kind, _, remedy = RULES[rule]
     return Finding(severity or kind, rule, "", "", "", message, remedy)
 
@@ -143,20 +154,14 @@ def default_opset(model: onnx.ModelProto) -> int:
 
 
 def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a valid model with the shapes and types that ONNX can infer; as it is if it cannot.
+    """Return a valid model with the shapes and types that ONNX can infer; unchanged if it cannot.
 
-    Data propagation is left out: it makes a list as long as any axis that a file names.
+    Without data propagation, which creates lists as long as any axis in the file.
     """
     nodes = chain(walk(model.graph), *(item.node for item in model.functions))
     if any(node.op_type == "Einsum" and equation_of(node) is None for node in nodes):
-        return model  # on an equation that is none, ONNX's inference never ends
+        return model  # ONNX's inference never ends on an invalid equation
     try:
         return shape_inference.infer_shapes(model)
-    except (
-        shape_inference.InferenceError,
-        checker.ValidationError,
-        ValueError,
-        RuntimeError,
-        TypeError,
-    ):
+    except (*_INVALID, shape_inference.InferenceError):
         return model

@@ -1,6 +1,6 @@
-"""What TensorRT's ONNX parser takes: data, by the first or last version of TensorRT it is true for.
+"""Limits of TensorRT's ONNX parser, as data by version of TensorRT.
 
-Where two sources differ, the one that refuses more is followed; ``docs/check.md`` names these.
+Where two sources differ, the stricter one is used; ``docs/check.md`` names these.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _BY_VERSION: dict[Version, str] = {
 OPERATORS: dict[str, Version] = {
     name: version for version, names in _BY_VERSION.items() for name in names.split()
 }
-"""The first version whose parser has an operator of the default domain."""
+"""First version whose parser supports an operator of the default domain."""
 
 REPLACEMENTS = {
     "HardSwish": "write x * HardSigmoid(x, alpha=1/6, beta=0.5), which is the same",
@@ -60,36 +60,23 @@ REPLACEMENTS = {
     "DynamicQuantizeLinear": "use static scales: QuantizeLinear and DequantizeLinear (QDQ)",
     "LayerNormalization": "write it with ReduceMean, Sub, Mul, Sqrt and Div (opset 16 does)",
 }
-"""What to write instead of an operator."""
+"""Replacements of operators."""
 
 
 class Values(NamedTuple):
-    """An attribute of which the parser takes some values only.
+    """An attribute of which the parser supports some values only, the default among them."""
 
-    Attributes:
-        operators: Their names.
-        attribute: The attribute; without it, the default is taken, which is among the values.
-        values: What is taken; of a list, every element must be among them.
-        until: First version that takes all values; None if none does.
-    """
-
-    operators: str
+    operators: str  # their names
     attribute: str
-    values: tuple[int | str, ...]
-    until: Version | None = None
+    values: tuple[int | str, ...]  # of a list, every element must be one of them
+    until: Version | None = None  # first version that supports all values
 
 
 ATTRIBUTES = (
     Values(
         "Resize",
         "coordinate_transformation_mode",
-        (
-            "half_pixel",
-            "pytorch_half_pixel",
-            "tf_half_pixel_for_nn",
-            "asymmetric",
-            "align_corners",
-        ),
+        ("half_pixel", "pytorch_half_pixel", "tf_half_pixel_for_nn", "asymmetric", "align_corners"),
     ),
     Values("Resize", "mode", ("nearest", "linear"), until=(11, 0)),
     Values("Resize", "antialias", (0,)),
@@ -108,21 +95,13 @@ ATTRIBUTES = (
 
 
 class Constant(NamedTuple):
-    """An input that has to be a constant.
+    """An input that has to be a constant."""
 
-    Attributes:
-        operators: Their names.
-        place: Which input, counted from 0.
-        what: What ONNX calls it.
-        until: First version that takes any tensor; None if none does.
-        folded: Whether what follows from constants will do, from ``FOLDS_CONSTANTS`` on.
-    """
-
-    operators: str
-    place: int
-    what: str
-    until: Version | None = None
-    folded: bool = True
+    operators: str  # their names
+    place: int  # index of the input
+    what: str  # its name in ONNX
+    until: Version | None = None  # first version that supports any tensor
+    folded: bool = True  # whether constant expressions work, from FOLDS_CONSTANTS on
 
 
 _REDUCE = (
@@ -156,12 +135,8 @@ CONSTANTS = (
     Constant("Upsample", 1, "scales"),
 )
 
-FIRST_OUTPUT_ONLY = {
-    "Attention": "present_key",
-    "MaxPool": "Indices",
-    "LayerNormalization": "Mean",
-}
-"""Operators whose second output is not made, and what ONNX calls it."""
+FIRST_OUTPUT_ONLY = {"Attention": "present_key", "MaxPool": "Indices", "LayerNormalization": "Mean"}
+"""Operators without their second output, and its name in ONNX."""
 
 FLOATS_ONLY: dict[str, Version | None] = {
     "ArgMax": (8, 6),
@@ -173,10 +148,10 @@ FLOATS_ONLY: dict[str, Version | None] = {
     "Resize": None,
     "TopK": (8, 6),
 }
-"""Operators that take no integers, and the first version that does."""
+"""Operators that do not support integers, and the first version that does."""
 
 FLOAT4E2M1 = 23
-"""ONNX's number of a type that older onnx libraries do not name."""
+"""ONNX's number of a type that older onnx libraries do not define."""
 
 TYPES: dict[int, Version] = {
     TensorProto.FLOAT: (8, 2),
@@ -191,10 +166,10 @@ TYPES: dict[int, Version] = {
     TensorProto.INT4: (10, 0),
     FLOAT4E2M1: (10, 8),
 }
-"""The first version with an element type; UINT8 is an input's or an output's, and has its rule."""
+"""First version with an element type; UINT8, for inputs and outputs only, has its own rule."""
 
 UINT8_AT_BORDERS: Version = (8, 5)
-"""The first version that takes UINT8 as the type of an input or output."""
+"""First version that supports UINT8 as the type of an input or output."""
 
 QUANTIZED: dict[int, Version] = {
     TensorProto.INT8: (8, 2),
@@ -202,12 +177,12 @@ QUANTIZED: dict[int, Version] = {
     TensorProto.INT4: (10, 0),
     FLOAT4E2M1: (10, 8),
 }
-"""The first version that quantizes to a type."""
+"""First version that quantizes to a type."""
 
 INT64_NATIVE: Version = (9, 0)
 FUNCTIONS: Version = (9, 0)
 FOLDS_CONSTANTS: Version = (9, 0)
-"""The first version that takes what follows from constants for a constant."""
+"""First version that folds constant expressions."""
 
 RUNTIME_CONV_WEIGHTS: Version = (8, 5)
 RUNTIME_CONV_BIAS: Version = (11, 0)
@@ -217,8 +192,8 @@ EINSUM_IN_FULL: Version = (9, 1)
 FLOAT16_SCALES: Version = (10, 0)
 ZERO_POINT_OPTIONAL: Version = (9, 0)
 UNDOCUMENTED: Version = (11, 0)
-"""From here NVIDIA's compiler builds UINT8 pairs and scales along other axes, though no document
-says that they are computed as ONNX means them."""
+"""First version whose compiler builds UINT8 pairs and scales along other axes, although no document
+promises ONNX's results."""
 
 SHAPE_INPUTS = {
     "ConstantOfShape": (0,),
@@ -232,6 +207,6 @@ SHAPE_INPUTS = {
     "Tile": (1,),
     "TopK": (1,),
 }
-"""Inputs that decide the shape of what a node makes."""
+"""Inputs that determine the shape of a node's output."""
 
 MAX_AXES = 8

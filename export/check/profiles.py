@@ -1,34 +1,37 @@
-"""What a graph may be made of, by where it is to run: data, and nothing but data.
+"""Profiles: the limits of a place where a graph runs, as data.
 
 Sources: the operator tables and change logs of onnx-tensorrt 8.4, 8.5, 10.6 and 10.15, the headers
-and release notes of TensorRT, and what ONNX Runtime 1.10 refused when it was run. ``docs/check.md``
-says which fact comes from where.
+and release notes of TensorRT, and what ONNX Runtime 1.10 rejects. ``docs/check.md`` gives each
+fact's source.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from bakit.errors import InputError
+from bakit.errors import BundleError, InputError
+
+if TYPE_CHECKING:
+    from bakit.bundle import Build
 
 Version = tuple[int, int]
 """Major and minor version of TensorRT."""
 
 
 class Profile(NamedTuple):
-    """What a graph is judged against.
+    """A place where a graph runs.
 
     Attributes:
-        name: What the command line calls it.
-        title: What it stands for.
-        oldest: The TensorRT that a graph must pass.
-        newest: The last one that the profile stands for.
-        opsets: Lowest and highest version of the default operator set that it is made for.
-        max_ir: Newest format version that its parser, or ONNX Runtime beside it, was built with.
-        old_onnxruntime: Whether ONNX Runtime 1.10 stands beside TensorRT and has to read the file
-            too: it refuses newer format versions and unknown operator sets, used or not.
+        name: Its name on the command line.
+        title: Its description.
+        oldest: Oldest TensorRT of the profile; a graph must pass its rules.
+        newest: Newest TensorRT of the profile.
+        opsets: Lowest and highest version of the default operator set that its parser supports.
+        max_ir: Newest format version that its parser, or ONNX Runtime beside it, supports.
+        old_onnxruntime: Whether ONNX Runtime 1.10 must read the file too: it rejects newer format
+            versions and unknown operator sets, used or not.
         int8: Whether the hardware computes in INT8.
-        many_nodes: Nodes from which building is in doubt for want of memory; None for no limit.
+        many_nodes: Number of nodes from which a build may run out of memory; None for no limit.
     """
 
     name: str
@@ -43,57 +46,52 @@ class Profile(NamedTuple):
 
     @property
     def tensorrt(self) -> str:
-        """Its versions of TensorRT, in words."""
+        """Its versions of TensorRT, such as ``10.0 to 10.16``."""
         first, last = (".".join(map(str, version)) for version in (self.oldest, self.newest))
         return first if first == last else f"{first} to {last}"
 
+    def uses(self, build: Build) -> bool:
+        """Return whether a TensorRT of this profile uses a build.
+
+        Raises:
+            BundleError: If the build's versions are damaged.
+        """
+        below = None if build.max_version is None else _version(build.max_version)
+        fits = below is None or self.oldest < below
+        return fits and _version(build.min_version) <= self.newest
+
+
+def _version(text: str) -> Version:
+    parts = text.split(".")
+    if len(parts) < 2 or not all(part.isdecimal() for part in parts):
+        message = f"{text!r} is not a version of TensorRT; export the bundle again"
+        raise BundleError(message)
+    return int(parts[0]), int(parts[1])
+
+
+_NANO = "Jetson Nano of 2019 (sm_53, 4 GB), JetPack 4.6.1 to 4.6.6"
+_TENSORRT_10 = "any TensorRT 10; JetPack 7 has 10.13 to 10.16"
+_TENSORRT_11 = "any TensorRT 11, which is always strongly typed"
 
 PROFILES = {
     profile.name: profile
     for profile in (
+        # name, title, oldest, newest, opsets, newest format version
         Profile(
             "jetson-nano",
-            "Jetson Nano of 2019 (sm_53, 4 GB), JetPack 4.6.1 to 4.6.6",
-            oldest=(8, 2),
-            newest=(8, 2),
-            opsets=(7, 13),
-            max_ir=8,
+            _NANO,
+            (8, 2),
+            (8, 2),
+            (7, 13),
+            8,
             old_onnxruntime=True,
             int8=False,
             many_nodes=2000,
         ),
-        Profile(
-            "jetpack-5",
-            "Orin and Xavier, JetPack 5.1",
-            oldest=(8, 5),
-            newest=(8, 5),
-            opsets=(7, 17),
-            max_ir=8,
-        ),
-        Profile(
-            "jetpack-6",
-            "Orin, JetPack 6.1 and 6.2",
-            oldest=(10, 3),
-            newest=(10, 3),
-            opsets=(9, 20),
-            max_ir=10,
-        ),
-        Profile(
-            "tensorrt-10",
-            "any TensorRT 10; JetPack 7 has 10.13 to 10.16",
-            oldest=(10, 0),
-            newest=(10, 16),
-            opsets=(9, 20),
-            max_ir=10,
-        ),
-        Profile(
-            "tensorrt-11",
-            "any TensorRT 11, which takes types as they are written",
-            oldest=(11, 0),
-            newest=(11, 4),
-            opsets=(9, 24),
-            max_ir=12,
-        ),
+        Profile("jetpack-5", "Orin and Xavier, JetPack 5.1", (8, 5), (8, 5), (7, 17), 8),
+        Profile("jetpack-6", "Orin, JetPack 6.1 and 6.2", (10, 3), (10, 3), (9, 20), 10),
+        Profile("tensorrt-10", _TENSORRT_10, (10, 0), (10, 16), (9, 20), 10),
+        Profile("tensorrt-11", _TENSORRT_11, (11, 0), (11, 4), (9, 24), 12),
     )
 }
 """Every profile by its name."""
@@ -103,7 +101,7 @@ def get_profile(name: str) -> Profile:
     """Return a profile.
 
     Raises:
-        InputError: If there is none of this name.
+        InputError: If the name is unknown.
     """
     if name not in PROFILES:
         message = f"no profile {name!r}; there are {', '.join(PROFILES)}"

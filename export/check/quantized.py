@@ -1,4 +1,4 @@
-"""Rules on QuantizeLinear and DequantizeLinear: what TensorRT takes for INT8."""
+"""Rules on QuantizeLinear and DequantizeLinear: the INT8 that TensorRT supports."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     from bakit.export.check.scope import Scope
 
 _HALF_OPSET = 19
-"""The first opset whose scales may be float16."""
+"""First opset with float16 scales."""
 
 
 def check_quantized(
     scope: Scope, node: NodeProto, profile: Profile, opset: int
 ) -> Iterator[Finding]:
-    """Yield what stands against a quantizing node; nothing for other nodes."""
+    """Yield findings on a quantizing node; nothing for other nodes."""
     if node.op_type not in {"QuantizeLinear", "DequantizeLinear"}:
         return
     if len(node.input) < 2 or not node.output:
-        return  # of an invalid file
+        return  # an invalid file
     if not profile.int8:
-        message = f"it asks for INT8, which {profile.name} has no unit for"
+        message = f"it is INT8, which {profile.name} does not compute in"
         yield scope.finding("int8-hardware", node, message)
         return
     kind = _quantized_type(scope, node)
@@ -54,7 +54,7 @@ def check_quantized(
 
 
 def _quantized_type(scope: Scope, node: NodeProto) -> int:
-    """Return the type on the quantized side; UINT8 where ONNX says so by default, 0 if unknown."""
+    """Return the quantized type; ONNX's default is UINT8; 0 if unknown."""
     if node.op_type == "DequantizeLinear":
         return scope.type_of(node.input[0])
     if len(node.input) > 2 and node.input[2]:
@@ -101,7 +101,7 @@ def _axis(scope: Scope, node: NodeProto, version: Version) -> Iterator[Finding]:
     if not shape or shape in {(), (1,)}:
         return
     if whole_number(node, "block_size", 0):
-        return  # blocks are for weights in INT4 and FP4, which bakit does not write
+        return  # blocks of INT4 and FP4 weights, which bakit does not write
     severity: Severity = "warning" if version >= UNDOCUMENTED else "error"
     source = node
     maker = scope.producer(node.input[0])
@@ -123,7 +123,7 @@ def _axis(scope: Scope, node: NodeProto, version: Version) -> Iterator[Finding]:
 
 
 def _layers(scope: Scope, node: NodeProto) -> Iterator[tuple[NodeProto, int]]:
-    """Yield the nodes that read what a pair makes, and by which input."""
+    """Yield the nodes that read the output of a pair, with the input's index."""
     for reader, index in scope.readers.get(node.output[0], []):
         if node.op_type == "QuantizeLinear" and reader.op_type == "DequantizeLinear":
             yield from scope.readers.get(reader.output[0], [])
@@ -132,7 +132,7 @@ def _layers(scope: Scope, node: NodeProto) -> Iterator[tuple[NodeProto, int]]:
 
 
 def _channel_axis(layer: NodeProto, rank: int) -> int | None:
-    """Return the axis of a layer's weights that its output channels are on; None if it is free."""
+    """Return the axis of the output channels in a layer's weights; None for other operators."""
     if layer.op_type == "Conv":
         return 0
     if layer.op_type == "ConvTranspose":

@@ -1,4 +1,4 @@
-"""What ``bakit check`` does: read files and bundles, and judge each graph in them."""
+"""The command ``bakit check``: read files and bundles, and check each graph in them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from google.protobuf.message import DecodeError, Message
 from onnx import external_data_helper
 
 from bakit.bundle import Bundle
-from bakit.errors import InputError
-from bakit.export.check.builds import is_for
+from bakit.errors import InputError, first_line
 from bakit.export.check.findings import Finding
 from bakit.export.check.isolated import prepare_apart
 from bakit.export.check.judge import about_file, check_prepared, default_opset
@@ -27,20 +26,20 @@ if TYPE_CHECKING:
     from bakit.export.check.profiles import Profile
 
 MAX_BYTES = 2**31 - 1
-"""Most bytes of a file: protobuf takes no more. Weights beyond it lie in files beside it."""
+"""Largest file, in bytes: protobuf's limit. Larger models store weights in further files."""
 
 
 class Judged(msgspec.Struct, frozen=True):
-    """A graph and what stands against it.
+    """A graph and its findings.
 
     Attributes:
         file: Its file.
-        profile: What it was judged against.
+        profile: Name of the profile.
         tensorrt: The profile's versions of TensorRT.
         opset: Version of the default operator set; 0 if none is imported.
         ir_version: Version of the file's format.
-        nodes: Its nodes, those of bodies included.
-        findings: What stands against it, errors first.
+        nodes: Number of nodes, including those of bodies.
+        findings: The findings, errors first.
     """
 
     file: str
@@ -53,21 +52,18 @@ class Judged(msgspec.Struct, frozen=True):
 
     @property
     def errors(self) -> int:
-        """How many findings are errors."""
+        """Number of errors."""
         return sum(finding.severity == "error" for finding in self.findings)
 
 
 def check_paths(paths: Sequence[Path], profiles: Sequence[str]) -> list[Judged]:
-    """Judge every graph of files and bundles against profiles.
+    """Check every graph of ONNX files and bundles against profiles, given by name.
 
-    Args:
-        paths: ONNX files, or folders of bundles; of a bundle, what the profile's TensorRT would
-            build from is judged.
-        profiles: Names of profiles.
+    In a bundle, the graphs that a profile's TensorRT builds from are checked.
 
     Raises:
         InputError: If a profile is unknown, or a file is missing, unreadable or not ONNX.
-        BundleError: If a folder is no bundle, or is damaged.
+        BundleError: If a folder is not a bundle, or is damaged.
     """
     wanted = [get_profile(name) for name in dict.fromkeys(profiles)]
     judged = []
@@ -84,10 +80,10 @@ def check_paths(paths: Sequence[Path], profiles: Sequence[str]) -> list[Judged]:
 
 
 def read_model(path: Path) -> onnx.ModelProto:
-    """Read an ONNX file with its weights, wherever they lie.
+    """Read an ONNX file and its external weights.
 
     Raises:
-        InputError: If it is missing, too large, truncated, not ONNX, or lacks its weights' files.
+        InputError: If it is missing, too large, truncated, not ONNX, or its weights are missing.
     """
     if not path.is_file():
         message = f"{path}: no such file"
@@ -110,14 +106,13 @@ def read_model(path: Path) -> onnx.ModelProto:
     try:
         external_data_helper.load_external_data_for_model(model, str(path.parent))
     except (onnx.checker.ValidationError, ValueError, OSError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        message = f"{path}: its weights lie in other files, which cannot be read: {reason}"
+        message = f"{path}: its weights are in other files that cannot be read: {first_line(error)}"
         raise InputError(message) from None
     return model
 
 
 def _is_text(message: Message) -> bool:
-    """Say whether every text in a message is one; protobuf hands over bytes where it is not."""
+    """Return whether all strings in a message are UTF-8; protobuf returns bytes for others."""
     for field, value in message.ListFields():
         if field.type not in {field.TYPE_STRING, field.TYPE_MESSAGE}:
             continue
@@ -143,14 +138,13 @@ def _judge(file: Path, prepared: Prepared, profile: Profile, further: Sequence[F
 
 
 def _bundle_files(bundle: Bundle, profile: Profile) -> dict[Path, list[Finding]]:
-    """Return the graphs that a profile's TensorRT would build, with findings about the bundle."""
+    """Return the graphs that a profile's TensorRT builds from, with findings on the bundle."""
     files: dict[Path, list[Finding]] = {}
     for artifact in bundle.manifest.artifacts:
         for name, findings in _artifact_files(artifact, profile):
             files.setdefault(bundle.root / name, []).extend(findings)
     if not files:
-        target = bundle.manifest.target
-        message = f"{bundle.root}: a bundle for {target}, which holds no ONNX graph; none to judge"
+        message = f"{bundle.root}: a bundle for {bundle.manifest.target}, without ONNX graphs"
         raise InputError(message)
     return files
 
@@ -160,7 +154,7 @@ def _artifact_files(artifact: Artifact, profile: Profile) -> Iterator[tuple[str,
         if artifact.path.endswith(".onnx"):
             yield artifact.path, []
         return
-    fitting = [build for build in artifact.builds if is_for(build, profile)]
+    fitting = [build for build in artifact.builds if profile.uses(build)]
     if not fitting:
         message = f"the {artifact.role} has no build for TensorRT {profile.tensorrt}"
         yield artifact.path, [about_file("no-build", message)]

@@ -1,4 +1,4 @@
-"""A graph as the judge sees it: what is constant, what has which type, and who reads what."""
+"""A graph for the rules: constants, types, shapes, producers and readers of its tensors."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from onnx import FunctionProto, GraphProto, NodeProto, ValueInfoProto
 
-_RANDOM = {
-    "Bernoulli",
-    "Multinomial",
-    "RandomNormal",
-    "RandomNormalLike",
-    "RandomUniform",
-    "RandomUniformLike",
-}
+_DISTRIBUTIONS = ("RandomNormal", "RandomUniform")
+_RANDOM = {"Bernoulli", "Multinomial", *_DISTRIBUTIONS, *(f"{n}Like" for n in _DISTRIBUTIONS)}
 
 _TERM = r"[A-Za-z]*(?:\.\.\.)?[A-Za-z]*"
 _EQUATION = re.compile(rf"{_TERM}(?:,{_TERM})*(?:->{_TERM})?")
 
+_NUMBERS = {
+    "value_float": TensorProto.FLOAT,
+    "value_floats": TensorProto.FLOAT,
+    "value_int": TensorProto.INT64,
+    "value_ints": TensorProto.INT64,
+}
 _LISTS = {AttributeProto.INTS, AttributeProto.FLOATS, AttributeProto.STRINGS}
 _PLAIN = {AttributeProto.INT, AttributeProto.FLOAT, AttributeProto.STRING, *_LISTS}
 
@@ -35,16 +35,14 @@ _PLAIN = {AttributeProto.INT, AttributeProto.FLOAT, AttributeProto.STRING, *_LIS
 class Scope:
     """One graph, with the graphs around it.
 
-    Args:
-        graph: The graph, or a function's body.
-        path: Where it is in the file.
-        parent: The graph around it.
-
     Attributes:
-        graph: As given.
-        path: As given.
-        readers: The nodes that read a tensor, with the input's index; those of bodies included.
-        producers: The node of this graph that makes a tensor.
+        graph: The graph, or a function's body.
+        path: Its place in the file.
+        parent: The graph around it.
+        outputs: Names of its outputs.
+        readers: The nodes that read a tensor, with the input's index; for a body, -1.
+        producers: The node of this graph that writes a tensor.
+        constants: Its initializers and values of Constant nodes, by name.
     """
 
     def __init__(
@@ -55,7 +53,8 @@ class Scope:
         self.parent = parent
         self.producers = {name: node for node in graph.node for name in node.output if name}
         self.readers: dict[str, list[tuple[NodeProto, int]]] = {}
-        self._constants: dict[str, TensorProto] = {}
+        self.constants: dict[str, TensorProto] = {}
+        self.outputs = {getattr(item, "name", item) for item in graph.output}
         self._derived: set[str] = set()
         self._arrays: dict[str, npt.NDArray[np.generic] | None] = {}
         self._types = {
@@ -64,17 +63,17 @@ class Scope:
             if item.type.HasField("tensor_type")
         }
         for tensor in getattr(graph, "initializer", ()):
-            self._constants[tensor.name] = tensor
+            self.constants[tensor.name] = tensor
         for sparse in getattr(graph, "sparse_initializer", ()):
             self._derived.add(sparse.values.name)
-        self._local = {*self._constants, *self._derived, *self.producers}
+        self._local = {*self.constants, *self._derived, *self.producers}
         self._local.update(getattr(item, "name", item) for item in graph.input)
         for node in graph.node:
             for index, name in enumerate(node.input):
                 self.readers.setdefault(name, []).append((node, index))
             value = constant_value(node)
             if value is not None:
-                self._constants[node.output[0]] = value
+                self.constants[node.output[0]] = value
             elif self._follows(node):
                 self._derived.update(node.output)
             for _, body in bodies(node):
@@ -82,7 +81,7 @@ class Scope:
                     self.readers.setdefault(name, []).append((node, -1))
 
     def _follows(self, node: NodeProto) -> bool:
-        """Say whether a node's outputs follow from constants and fixed shapes alone."""
+        """Return whether a node's outputs depend only on constants and fixed shapes."""
         if node.op_type in _RANDOM or any(bodies(node)):
             return False
         if node.op_type == "Constant":
@@ -101,27 +100,27 @@ class Scope:
         return scope
 
     def is_constant(self, name: str) -> bool:
-        """Say whether a tensor is an initializer or a Constant node's output."""
+        """Return whether a tensor is an initializer or a Constant node's output."""
         owner = self._owner(name)
-        return owner is not None and name in owner._constants
+        return owner is not None and name in owner.constants
 
     def is_derived(self, name: str) -> bool:
-        """Say whether a tensor is a constant or follows from constants alone."""
+        """Return whether a tensor is a constant or a constant expression."""
         owner = self._owner(name)
-        return owner is not None and (name in owner._constants or name in owner._derived)
+        return owner is not None and (name in owner.constants or name in owner._derived)
 
     def producer(self, name: str) -> NodeProto | None:
-        """Return the node that makes a tensor; None for inputs and initializers."""
+        """Return the node that writes a tensor; None for inputs and initializers."""
         owner = self._owner(name)
         return None if owner is None else owner.producers.get(name)
 
     def array(self, name: str) -> npt.NDArray[np.generic] | None:
-        """Return a constant's value; None if it is no constant or cannot be read."""
+        """Return a constant's value; None if it is not constant or cannot be read."""
         owner = self._owner(name)
-        if owner is None or name not in owner._constants:
+        if owner is None or name not in owner.constants:
             return None
         if name not in owner._arrays:
-            owner._arrays[name] = tensor_array(owner._constants[name])
+            owner._arrays[name] = tensor_array(owner.constants[name])
         return owner._arrays[name]
 
     def type_of(self, name: str) -> int:
@@ -129,8 +128,8 @@ class Scope:
         owner = self._owner(name)
         if owner is None:
             return 0
-        if name in owner._constants:
-            return owner._constants[name].data_type
+        if name in owner.constants:
+            return owner.constants[name].data_type
         found = owner._types.get(name)
         return 0 if found is None else int(found.elem_type)
 
@@ -139,18 +138,14 @@ class Scope:
         owner = self._owner(name)
         if owner is None:
             return None
-        if name in owner._constants:
-            return tuple(owner._constants[name].dims)
+        if name in owner.constants:
+            return tuple(owner.constants[name].dims)
         found = owner._types.get(name)
         if found is None or not found.HasField("shape"):
             return None
         return tuple(
             axis.dim_value if axis.HasField("dim_value") else None for axis in found.shape.dim
         )
-
-    def constants(self) -> Iterator[tuple[str, TensorProto]]:
-        """Yield the constants of this graph."""
-        yield from self._constants.items()
 
     def children(self) -> Iterator[Scope]:
         """Yield the bodies of this graph's nodes."""
@@ -166,14 +161,9 @@ class Scope:
         remedy: str = "",
         severity: Severity | None = None,
     ) -> Finding:
-        """Return a finding.
+        """Return a finding on a node, or on a tensor by its name.
 
-        Args:
-            rule: Its id.
-            node: The node, or a tensor's name.
-            message: What is wrong.
-            remedy: What to do; the rule's own if empty.
-            severity: The rule's own if None.
+        Remedy and severity are the rule's own unless given.
         """
         return Finding(
             severity or RULES[rule].severity,
@@ -187,7 +177,7 @@ class Scope:
 
 
 def label(node: NodeProto) -> str:
-    """Return what to call a node: its name, or that of what it makes."""
+    """Return a node's name, or that of its output."""
     return node.name or next((name for name in node.output if name), "") or "without a name"
 
 
@@ -201,7 +191,7 @@ def bodies(node: NodeProto) -> Iterator[tuple[str, GraphProto]]:
 
 
 def attribute_values(node: NodeProto, name: str) -> list[int | float | str]:
-    """Return an attribute as a list of numbers or texts; empty if it is absent or of no such."""
+    """Return an attribute as a list of numbers or strings; empty if it is absent."""
     for attribute in node.attribute:
         if attribute.name == name and attribute.type in _PLAIN:
             value = helper.get_attribute_value(attribute)
@@ -213,40 +203,36 @@ def attribute_values(node: NodeProto, name: str) -> list[int | float | str]:
 
 
 def whole_number(node: NodeProto, name: str, default: int) -> int:
-    """Return an attribute that is an integer."""
+    """Return an integer attribute."""
     values = attribute_values(node, name)
     return values[0] if len(values) == 1 and isinstance(values[0], int) else default
 
 
 def equation_of(node: NodeProto) -> str | None:
-    """Return an Einsum's equation; None if it is none."""
+    """Return an Einsum's equation; None if it is invalid."""
     equation = "".join(str(item) for item in attribute_values(node, "equation")).replace(" ", "")
     return equation if _EQUATION.fullmatch(equation) else None
 
 
 def constant_value(node: NodeProto) -> TensorProto | None:
-    """Return what a Constant node holds; None for other nodes, and for texts."""
+    """Return the value of a Constant node; None for other nodes, and for strings."""
     if node.op_type != "Constant" or node.domain or not node.output:
         return None
     for attribute in node.attribute:
         if attribute.name == "value":
             tensor: TensorProto = attribute.t
             return tensor
-        if attribute.name in {"value_float", "value_floats"}:
-            numbers = [attribute.f] if attribute.name == "value_float" else list(attribute.floats)
-            kind = TensorProto.FLOAT
-        elif attribute.name in {"value_int", "value_ints"}:
-            numbers = [attribute.i] if attribute.name == "value_int" else list(attribute.ints)
-            kind = TensorProto.INT64
-        else:
-            continue
-        dims = [] if attribute.name in {"value_float", "value_int"} else [len(numbers)]
-        return helper.make_tensor(node.output[0], kind, dims, numbers)
+        if attribute.name in _NUMBERS:
+            kind = _NUMBERS[attribute.name]
+            value = helper.get_attribute_value(attribute)
+            is_list = attribute.name.endswith("s")
+            dims, numbers = ([len(value)], value) if is_list else ([], [value])
+            return helper.make_tensor(node.output[0], kind, dims, numbers)
     return None
 
 
 def tensor_array(tensor: TensorProto) -> npt.NDArray[np.generic] | None:
-    """Return a tensor's numbers; None if they are elsewhere or do not fit its shape."""
+    """Return a tensor's values; None if they are external or do not fit its shape."""
     if tensor.data_location == TensorProto.EXTERNAL:
         return None
     try:
@@ -269,7 +255,7 @@ def _values(graph: GraphProto | FunctionProto) -> Iterator[ValueInfoProto]:
 
 
 def _outer_names(graph: GraphProto) -> set[str]:
-    """Return the names that a body takes from the graphs around it."""
+    """Return the names of outer tensors that a body reads."""
     inside = {item.name for item in (*graph.input, *graph.initializer)}
     names: set[str] = set()
     for node in graph.node:

@@ -1,4 +1,4 @@
-"""Rules on tensors: their types, the values of constants, and what enters and leaves a graph."""
+"""Rules on tensors: types, values of constants, inputs and outputs."""
 
 from __future__ import annotations
 
@@ -28,26 +28,25 @@ QUANTIZERS = {"QuantizeLinear", "DequantizeLinear"}
 
 
 def check_borders(scope: Scope, profile: Profile) -> Iterator[Finding]:
-    """Yield what stands against the inputs and outputs of a file's own graph."""
-    fixed = {name for name, _ in scope.constants()}
+    """Yield findings on the inputs and outputs of the main graph."""
     for item in scope.graph.input:
         if not item.type.HasField("tensor_type"):
-            yield scope.finding("type", item.name, "an input that is no tensor", "give tensors")
+            yield scope.finding("type", item.name, "an input that is not a tensor", "use tensors")
             continue
         shape = scope.axes(item.name)
-        if item.name in fixed:
+        if item.name in scope.constants:
             continue
         if shape is None or None in shape:
             text = "?" if shape is None else ", ".join("?" if n is None else str(n) for n in shape)
             yield scope.finding("dynamic-shape", item.name, f"input of shape ({text})")
         for node, index in scope.readers.get(item.name, ()):
             if index in SHAPE_INPUTS.get(node.op_type, ()):
-                message = f"the input decides the shape of what {label(node)} makes"
+                message = f"the input determines the shape of {label(node)}'s output"
                 remedy = "make it a constant: bakit builds engines without optimization profiles"
                 yield scope.finding("dynamic-shape", item.name, message, remedy)
     for item in (*scope.graph.input, *scope.graph.output):
         kind = scope.type_of(item.name)
-        if item.name in fixed:
+        if item.name in scope.constants:
             continue
         if kind == TensorProto.INT64 and profile.oldest < INT64_NATIVE:
             yield scope.finding("int64-io", item.name, "it is INT64")
@@ -63,18 +62,17 @@ def check_borders(scope: Scope, profile: Profile) -> Iterator[Finding]:
 
 
 def check_tensors(scope: Scope, profile: Profile) -> Iterator[Finding]:
-    """Yield what stands against the constants of a graph and what its nodes make."""
+    """Yield findings on the constants of a graph and the outputs of its nodes."""
     version = profile.oldest
-    for name, tensor in scope.constants():
+    for name, tensor in scope.constants.items():
         yield from _check_type(scope, name, tensor.data_type, version)
         if tensor.data_type == TensorProto.FLOAT16 and version < FLOAT16_WEIGHTS:
             yield scope.finding("float16", name, "a float16 constant")
         if tensor.data_type == TensorProto.INT64 and version < INT64_NATIVE:
             yield from _check_int64(scope, name)
     for sparse in getattr(scope.graph, "sparse_initializer", ()):
-        message = "a sparse constant, which the parser does not read"
+        message = "a sparse constant, which the parser does not support"
         yield scope.finding("type", sparse.values.name, message, "store it in full")
-    at_border = {getattr(item, "name", item) for item in scope.graph.output}
     for node in scope.graph.node:
         if node.op_type == "Constant" or node.op_type in QUANTIZERS:
             continue
@@ -82,7 +80,7 @@ def check_tensors(scope: Scope, profile: Profile) -> Iterator[Finding]:
             kind = scope.type_of(name)
             if node.op_type == "Cast":
                 kind = whole_number(node, "to", 0)
-            if not (kind == TensorProto.UINT8 and name in at_border):
+            if not (kind == TensorProto.UINT8 and name in scope.outputs):
                 yield from _check_type(scope, name, kind, version)
             axes = scope.axes(name)
             if axes is not None and len(axes) > MAX_AXES:
@@ -90,7 +88,7 @@ def check_tensors(scope: Scope, profile: Profile) -> Iterator[Finding]:
 
 
 def _check_type(scope: Scope, name: str, kind: int, version: Version) -> Iterator[Finding]:
-    """Yield what stands against a tensor's type; the quantizers' have rules of their own."""
+    """Yield findings on a tensor's type; inputs of quantizers have their own rules."""
     readers = scope.readers.get(name, [])
     if readers and all(node.op_type in QUANTIZERS for node, _ in readers):
         return
@@ -105,7 +103,7 @@ def _check_type(scope: Scope, name: str, kind: int, version: Version) -> Iterato
 
 
 def _check_int64(scope: Scope, name: str) -> Iterator[Finding]:
-    """Yield a constant that loses its value; ends of slices are clamped without harm."""
+    """Yield a constant beyond INT32; clamping the end of a slice changes nothing."""
     readers = scope.readers.get(name, [])
     if readers and all(node.op_type == "Slice" and index in {1, 2} for node, index in readers):
         return
@@ -115,4 +113,4 @@ def _check_int64(scope: Scope, name: str) -> Iterator[Finding]:
     limits = np.iinfo(np.int32)
     worst = max(abs(int(array.max())), abs(int(array.min())))
     if int(array.max()) > limits.max or int(array.min()) < limits.min:
-        yield scope.finding("int64-range", name, f"it holds {worst}, beyond INT32")
+        yield scope.finding("int64-range", name, f"it contains {worst}, beyond INT32")

@@ -1,8 +1,8 @@
 """Cross-layer equalization (Nagel et al., ICCV 2019, section 4.1), on the regressor's graph.
 
-Between two convolutions with nothing but a ReLU in between, a channel can be made smaller and the
-weights that read it larger by the same factor: ReLU(s x) = s ReLU(x). The function stays; ranges
-of channels that share a scale come closer together.
+Between two convolutions with only a ReLU between them, a channel can be scaled down and the weights
+that read it scaled up by the same factor: ReLU(s x) = s ReLU(x). The function stays the same, and
+channels that share a scale get similar ranges.
 """
 
 from __future__ import annotations
@@ -10,20 +10,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 from onnx import numpy_helper
+
+from bakit.export.onnx.writer import copy_of, readers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from onnx import ModelProto, NodeProto
+
 SWEEPS = 10
-"""Passes over all pairs; the factors of a chain settle within a few."""
+"""Passes over all pairs; the factors converge within a few."""
 
 
-def equalize(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model with equalized weights; it computes the same ages."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+def equalize(model: ModelProto) -> ModelProto:
+    """Return the model with equalized weights and the same outputs."""
+    copy = copy_of(model)
     tensors = {item.name: item for item in copy.graph.initializer}
     values = {
         name: numpy_helper.to_array(item).astype(np.float64)
@@ -33,11 +35,8 @@ def equalize(model: onnx.ModelProto) -> onnx.ModelProto:
     pairs = list(_pairs(copy))
     for _ in range(SWEEPS):
         for first, second in pairs:
-            weight, bias, reader = (
-                values[first.input[1]],
-                values[first.input[2]],
-                values[second.input[1]],
-            )
+            weight, bias = (values[name] for name in first.input[1:])
+            reader = values[second.input[1]]
             depthwise = reader.shape[1] == 1
             written = np.abs(weight).max((1, 2, 3))
             read = np.abs(reader).max((1, 2, 3) if depthwise else (0, 2, 3))
@@ -46,19 +45,15 @@ def equalize(model: onnx.ModelProto) -> onnx.ModelProto:
             factor[live] = np.sqrt(read[live] / written[live])
             weight *= factor[:, None, None, None]
             bias *= factor
-            shape = (-1, 1, 1, 1) if depthwise else (1, -1, 1, 1)
-            reader /= factor.reshape(shape)
+            reader /= factor.reshape((-1, 1, 1, 1) if depthwise else (1, -1, 1, 1))
     for name, value in values.items():
         tensors[name].CopyFrom(numpy_helper.from_array(value.astype(np.float32), name))
     return copy
 
 
-def _pairs(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, onnx.NodeProto]]:
-    """Yield convolutions whose output goes through a ReLU into one other convolution only."""
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
+def _pairs(model: ModelProto) -> Iterator[tuple[NodeProto, NodeProto]]:
+    """Yield pairs of convolutions with only a ReLU between them."""
+    readers = readers_of(model.graph)
     for node in model.graph.node:
         if node.op_type != "Conv":
             continue

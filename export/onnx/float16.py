@@ -1,4 +1,4 @@
-"""The regressor in float16 by its own types, for runtimes that take types as they are written."""
+"""The regressor in float16, for strongly typed runtimes."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import numpy as np
 import onnx
 from onnx import TensorProto, checker, helper, numpy_helper
 
+from bakit.export.onnx.writer import copy_of
+
 OPSET, IR_VERSION = 19, 9
-"""The first opset in which scales of INT8 may be float16, and its format version: one file profile
-for all strongly typed graphs."""
+"""The first opset with float16 scales of INT8, and its format version: one profile for all strongly
+typed graphs."""
 
 LAST = "age_months"
-"""Months up to 228 need more than the 11 bits of a float16: one in eight would be lost."""
+"""Name of the last layer's output: above 128 months, float16 has steps of 1/8 month."""
 
 
 def half_model(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the float32 regressor in float16, but for its inputs, last layer and output.
+    """Return a model of ``bakit.export.onnx.regressor`` in float16.
 
-    Args:
-        model: Written by ``bakit.export.onnx.regressor``.
+    Inputs, last layer and output stay float32.
     """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = copy_of(model)
     graph = copy.graph
     last = next(node for node in graph.node if node.output[0] == LAST)
     kept = set(last.input)
@@ -39,13 +39,12 @@ def half_model(model: onnx.ModelProto) -> onnx.ModelProto:
     widened = f"{last.input[0]}/single"
     nodes = []
     for node in graph.node:
-        if node is last or node.output[0] == LAST:
+        if node.output[0] == LAST:
             nodes.append(_cast(node.input[0], widened, TensorProto.FLOAT))
             node.input[0] = widened
         nodes.append(node)
-    nodes = [*casts, *nodes]
     del graph.node[:]
-    graph.node.extend(nodes)
+    graph.node.extend([*casts, *nodes])
     del copy.opset_import[:]
     copy.opset_import.append(helper.make_opsetid("", OPSET))
     copy.ir_version = IR_VERSION

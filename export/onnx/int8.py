@@ -1,4 +1,4 @@
-"""The regressor in INT8: quantize-dequantize pairs around what is computed in INT8."""
+"""The regressor in INT8: quantize-dequantize pairs around the INT8 layers."""
 
 from __future__ import annotations
 
@@ -15,22 +15,28 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from bakit.errors import CheckpointError
 from bakit.export.onnx.equalize import equalize
-from bakit.export.onnx.writer import check_profile, serialize, sort_nodes, strip_opset_imports
+from bakit.export.onnx.writer import (
+    check_profile,
+    copy_of,
+    readers_of,
+    serialize,
+    sort_nodes,
+    strip_opset_imports,
+)
 
 if TYPE_CHECKING:
     from bakit.settings import Ranges
 
 
 class Dialect(NamedTuple):
-    """How INT8 is written, which is the runtime's to say.
+    """The form of INT8 that a runtime needs.
 
     Attributes:
-        symmetric: Whether activations are INT8 around zero, which TensorRT and Core ML's engine
-            want, or else UINT8 with a zero point, which has the whole range for what comes out of
-            a ReLU.
-        weight_bits: 7 or 8. AVX2 without VNNI adds pairs of products in 16 bits, and 8-bit weights
-            saturate there without a word. Seven bits cannot, on any processor.
-        integer_biases: Whether biases are INT32; TensorRT refuses these.
+        symmetric: Whether activations are INT8 around zero, for TensorRT and Core ML. Otherwise
+            they are UINT8 with a zero point, whose whole range is used behind a ReLU.
+        weight_bits: 7 or 8. AVX2 without VNNI adds pairs of products in 16 bits, where 8-bit
+            weights silently saturate; 7-bit weights do not, on any processor.
+        integer_biases: Whether biases are INT32; TensorRT rejects these.
     """
 
     symmetric: bool = False
@@ -43,25 +49,20 @@ FLOAT_BIASES = CPU._replace(integer_biases=False)
 SYMMETRIC = Dialect(symmetric=True, weight_bits=8, integer_biases=False)
 
 LAYERS = ("Conv", "Gemm")
-"""Operators that multiply and add."""
+"""Operators with multiply-adds."""
 
 _FUSED = {"Add", "HardSigmoid", "Mul"}
-"""What OpenVINO computes in one kernel with the layer before it."""
+"""Operators that OpenVINO computes in one kernel with the layer before them."""
 
 
 def quantize(model: onnx.ModelProto, ranges: Ranges, dialect: Dialect = CPU) -> onnx.ModelProto:
-    """Return the model in INT8, by the recipe that comes with the ranges.
+    """Return the float regressor in INT8, by the recipe in ``ranges``.
 
-    Weights are symmetric, activations have one scale a tensor. Convolutions, dense layers and the
-    ReLU behind them are quantized; h-swish and gates are computed in float between them.
-
-    Args:
-        model: The float regressor.
-        ranges: Ranges and recipe.
-        dialect: How it is written.
+    Weights are symmetric, activations have one scale per tensor. Convolutions, dense layers and the
+    ReLU behind them are quantized; h-swish and gates between them are computed in float.
 
     Raises:
-        CheckpointError: If a range is missing, or a bias does not fit: they are another model's.
+        CheckpointError: If a range is missing or a bias does not fit: they are another model's.
     """
     recipe = ranges.recipe
     if recipe.equalize:
@@ -79,10 +80,9 @@ def quantize(model: onnx.ModelProto, ranges: Ranges, dialect: Dialect = CPU) -> 
     if missing:
         message = f"the INT8 ranges are another model's: none for {missing[0]!r}; calibrate again"
         raise CheckpointError(message)
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = copy_of(model)
     shift_biases(copy, ranges.biases)
-    logger = logging.getLogger()  # the quantizer writes advice to the root logger
+    logger = logging.getLogger()  # the quantizer logs advice to the root logger
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
@@ -108,21 +108,18 @@ def quantize(model: onnx.ModelProto, ranges: Ranges, dialect: Dialect = CPU) -> 
     quantized: onnx.ModelProto = quantizer.model.model
     sort_nodes(quantized.graph)
     strip_opset_imports(quantized)
-    quantized.producer_name, quantized.producer_version = (
-        model.producer_name,
-        model.producer_version,
-    )
+    quantized.producer_name = model.producer_name
+    quantized.producer_version = model.producer_version
     check_profile(quantized)
     return quantized
 
 
 def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model with 8-bit weights, one scale an output channel; activations stay float.
+    """Return the model with 8-bit weights, one scale per output channel.
 
-    The last layer, whose output is the age, stays float as a whole.
+    Activations and the last layer, whose output is the age, stay float.
     """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = copy_of(model)
     graph = copy.graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     outputs = {item.name for item in graph.output}
@@ -141,28 +138,22 @@ def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
             numpy_helper.from_array(value, name + part) for part, value in parts.items()
         )
         inputs = [f"{name}.int8", f"{name}.scale", f"{name}.zero"]
-        dequantize = onnx.helper.make_node(
-            "DequantizeLinear", inputs, [name], name=f"{name}.dequantize", axis=0
-        )
-        added.append(dequantize)
+        label = f"{name}.dequantize"
+        added.append(onnx.helper.make_node("DequantizeLinear", inputs, [name], name=label, axis=0))
     graph.node.extend(added)
     sort_nodes(graph)
     return copy
 
 
 def round_once(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return an INT8 model that does not round between a layer and the float arithmetic behind it.
+    """Return an INT8 model without rounding between a layer and the float arithmetic behind it.
 
-    ONNX Runtime has INT8 layers only with a rounding right behind them. OpenVINO computes a layer,
-    the h-swish or the sum behind it and one rounding in one kernel: faster, and one error less.
+    ONNX Runtime needs a rounding right behind each INT8 layer. OpenVINO computes a layer, the
+    h-swish or sum behind it and one rounding in one kernel: faster, with one rounding error less.
     """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = copy_of(model)
     producers = {name: node for node in copy.graph.node for name in node.output}
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in copy.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
+    readers = readers_of(copy.graph)
     dropped = set()
     for node in copy.graph.node:
         rounded = producers.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
@@ -185,12 +176,12 @@ def round_once(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def layer_names(model: onnx.ModelProto) -> list[str]:
-    """Return the names of all convolutions and dense layers, in the order of computation."""
+    """Return the names of convolutions and dense layers, in the order of computation."""
     return [node.name for node in model.graph.node if node.op_type in LAYERS]
 
 
 def observed_tensors(model: onnx.ModelProto) -> set[str]:
-    """Return the names of the activations that quantization may need a range of."""
+    """Return the names of the activations that quantization needs ranges of."""
     return {
         name
         for node in model.graph.node
@@ -200,9 +191,8 @@ def observed_tensors(model: onnx.ModelProto) -> set[str]:
 
 
 def observed_model(model: onnx.ModelProto) -> bytes:
-    """Return the float model with every activation that matters among its outputs."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    """Return the bytes of the float model with ``observed_tensors`` as additional outputs."""
+    copy = copy_of(model)
     there = {item.name for item in (*copy.graph.output, *copy.graph.input)}
     copy.graph.output.extend(
         onnx.helper.make_empty_tensor_value_info(name)
@@ -227,9 +217,9 @@ def multiply_adds(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def int8_share(model: onnx.ModelProto) -> float:
-    """Return the share of the multiply-adds that a written model asks INT8 for, 0..1.
+    """Return the share of a model's multiply-adds that are written in INT8, 0..1.
 
-    A layer counts if both its activation and its weight come out of a ``DequantizeLinear``.
+    A layer counts if its activation and its weight are outputs of ``DequantizeLinear``.
     """
     dequantized = {
         node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"
@@ -244,10 +234,10 @@ def int8_share(model: onnx.ModelProto) -> float:
 
 
 def shift_biases(model: onnx.ModelProto, shifts: dict[str, tuple[float, ...]]) -> None:
-    """Add to the float biases of layers, in place.
+    """Add ``shifts`` to the float biases of layers, in place.
 
     Raises:
-        CheckpointError: If a layer has no such bias.
+        CheckpointError: If a layer has no bias of this length.
     """
     biases = {tensor.name: tensor for tensor in model.graph.initializer}
     for layer, shift in shifts.items():

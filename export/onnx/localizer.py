@@ -1,12 +1,17 @@
-"""Every localizer as an ONNX graph: which writer for which method."""
+"""Every localizer as an ONNX graph, and opened by ONNX Runtime without a bundle."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
+from bakit.backends.ort import OrtSession
 from bakit.export.onnx.student import student_model
 from bakit.export.onnx.unrolled import unrolled_model
 from bakit.export.onnx.winograd import winograd_model
+from bakit.export.onnx.writer import serialize
+from bakit.hand.prepare import OpenLocalizer
+from bakit.hand.weights import get_localizer
 from bakit.settings import StudentSettings
 
 if TYPE_CHECKING:
@@ -24,10 +29,28 @@ def localizer_model(
     Args:
         weights: As in ``bakit.hand.weights.weight_shapes``.
         settings: Method and its numbers, fixed in the graph.
-        form: How steps on the image are written, see ``bakit.settings.LocalizerForm``.
+        form: How the SGD steps are written (``bakit.settings.LocalizerForm``).
     """
     if isinstance(settings, StudentSettings):
         return student_model(weights, settings)
     if form == "winograd":
         return winograd_model(weights, settings)
     return unrolled_model(weights, settings, form)
+
+
+def open_localizer(
+    weights: Weights, settings: LocalizerSettings, threads: int | None = None
+) -> OpenLocalizer:
+    """Write a localizer's graph and open it; ONNX Runtime chooses the threads when None."""
+    session = OrtSession(serialize(localizer_model(weights, settings)), threads=threads)
+    return OpenLocalizer(session, settings)
+
+
+@cache
+def shipped_localizer(method: str) -> OpenLocalizer:
+    """Return a localizer of the package, opened once in a process.
+
+    It has one thread, for work that is spread over processes.
+    """
+    found = get_localizer(method)
+    return open_localizer(found.weights, found.settings, 1)

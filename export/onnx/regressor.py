@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from onnx import shape_inference
 
-from bakit.errors import CheckpointError
+from bakit.errors import CheckpointError, first_line
 from bakit.export.onnx.writer import GraphWriter, make_model
-from bakit.session import regressor_inputs, regressor_outputs
+from bakit.session import regressor_specs
 from bakit.settings import GREY_MEAN, GREY_SD
 
 if TYPE_CHECKING:
@@ -29,23 +29,14 @@ NORM_EPSILON = 1e-3
 
 
 class Block(NamedTuple):
-    """One inverted residual of MobileNetV3-Large (the paper's Table 1).
+    """One inverted residual of MobileNetV3-Large (the paper's Table 1)."""
 
-    Attributes:
-        kernel: Side of the depthwise kernel.
-        expanded: Channels inside.
-        out: Channels after.
-        squeeze: Whether it has squeeze-and-excitation.
-        hardswish: h-swish rather than ReLU.
-        stride: Stride of the depthwise convolution.
-    """
-
-    kernel: int
-    expanded: int
-    out: int
-    squeeze: bool
-    hardswish: bool
-    stride: int
+    kernel: int  # side of the depthwise kernel
+    expanded: int  # channels inside
+    out: int  # channels after
+    squeeze: bool  # whether it has squeeze-and-excitation
+    hardswish: bool  # h-swish instead of ReLU
+    stride: int  # of the depthwise convolution
 
 
 BLOCKS = (
@@ -85,20 +76,17 @@ def regressor_model(checkpoint: Checkpoint) -> ModelProto:
     except (IndexError, ValueError) as error:  # numpy, folding a batch norm into another shape
         raise CheckpointError(_misfit(error)) from error
     if emitter.weights:
-        message = (
-            f"the checkpoint has weights that its architecture does not: {min(emitter.weights)}"
-        )
+        message = f"the checkpoint has a weight that its architecture lacks: {min(emitter.weights)}"
         raise CheckpointError(message)
-    inputs = regressor_inputs(header.architecture, header.preprocessing)
+    specs = regressor_specs(header.architecture, header.preprocessing)
     try:
-        return make_model(emitter.writer.graph("regressor", inputs, regressor_outputs()))
+        return make_model(emitter.writer.graph("regressor", *specs))
     except shape_inference.InferenceError as error:
         raise CheckpointError(_misfit(error)) from error
 
 
 def _misfit(error: Exception) -> str:
-    reason = str(error).splitlines()[0]
-    return f"the checkpoint's weights do not fit its architecture: {reason}"
+    return f"the checkpoint's weights do not fit its architecture: {first_line(error)}"
 
 
 def _emit(emitter: _Emitter, architecture: Architecture) -> None:
@@ -111,7 +99,7 @@ def _emit(emitter: _Emitter, architecture: Architecture) -> None:
 
 
 class _Emitter:
-    """Emits layers, taking each weight out of ``weights`` as it is used."""
+    """Emits layers, and removes each weight from ``weights`` when it is used."""
 
     def __init__(self, weights: Weights) -> None:
         self.writer = GraphWriter()
@@ -123,10 +111,8 @@ class _Emitter:
     def folded(self, prefix: str) -> tuple[Array, Array]:
         """Return a convolution's weight and bias with its batch norm folded in, float64."""
         weight = self.weights.pop(f"{prefix}.0.weight")
-        scale = self.weights.pop(f"{prefix}.1.weight")
-        shift = self.weights.pop(f"{prefix}.1.bias")
-        mean = self.weights.pop(f"{prefix}.1.running_mean")
-        variance = self.weights.pop(f"{prefix}.1.running_var")
+        parts = ("weight", "bias", "running_mean", "running_var")
+        scale, shift, mean, variance = (self.weights.pop(f"{prefix}.1.{part}") for part in parts)
         factor = scale / np.sqrt(variance + NORM_EPSILON)
         return weight * factor[:, None, None, None], shift - mean * factor
 
@@ -160,12 +146,10 @@ class _Emitter:
         )
 
     def convolution(self, maps: str, prefix: str, name: str, stride: int = 1) -> str:
-        return self.conv(
-            maps, *self.folded(prefix), f"{name}/conv" if "/" not in name else name, stride
-        )
+        return self.conv(maps, *self.folded(prefix), name, stride)
 
     def hardswish(self, maps: str, name: str) -> str:
-        """Emit h-swish, eq. 5, as HardSigmoid and Mul: HardSwish itself is too new an operator."""
+        """Emit h-swish, eq. 5, as HardSigmoid and Mul: the operator HardSwish is too new."""
         gate = self.writer.node("HardSigmoid", maps, name=f"{name}/gate", alpha=1 / 6, beta=0.5)
         return self.writer.node("Mul", maps, gate, name=f"{name}/hardswish")
 
@@ -216,7 +200,7 @@ class _Emitter:
         return self.dense(values, weight, bias, name)
 
     def head(self, maps: str, architecture: Architecture) -> None:
-        """Emit everything behind the backbone."""
+        """Emit the head, from the pool to the age."""
         pooled = self.writer.node("GlobalAveragePool", maps, name="head/pool")
         values = self.writer.node("Flatten", pooled, name="head/flatten", axis=1)
         values = self.hardswish(self.layer(values, "project", "head/project"), "head/project")

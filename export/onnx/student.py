@@ -8,7 +8,7 @@ import numpy as np
 
 from bakit.export.onnx.writer import GraphWriter, make_model
 from bakit.hand import student
-from bakit.session import localizer_inputs, localizer_outputs
+from bakit.session import localizer_specs
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -19,22 +19,16 @@ if TYPE_CHECKING:
 
 
 def student_model(weights: Weights, settings: StudentSettings) -> ModelProto:
-    """Write the student.
-
-    Args:
-        weights: As in ``bakit.hand.student.weight_shapes``.
-        settings: Its shape.
-    """
+    """Write the student; ``weights`` as in ``bakit.hand.student.weight_shapes``."""
     operations = _Operations(weights)
     maps = student.run(operations, "image", settings)
     shape = operations.writer.constant([settings.size, settings.size], np.int64)
     operations.writer.node("Reshape", maps, shape, name="hand")
-    inputs, outputs = localizer_inputs(settings), localizer_outputs(settings)
-    return make_model(operations.writer.graph("localizer", inputs, outputs))
+    return make_model(operations.writer.graph("localizer", *localizer_specs(settings)))
 
 
 class _Operations:
-    """Emits what ``bakit.hand.student.run`` asks for; maps are the names of tensors."""
+    """Operations of ``bakit.hand.student.run`` as nodes; maps are names of tensors."""
 
     def __init__(self, weights: Weights) -> None:
         self.writer = GraphWriter()
@@ -42,15 +36,11 @@ class _Operations:
 
     def convolution(self, maps: str, layer: Layer) -> str:
         pad = layer.kernel // 2
+        names = [f"{layer.name}.{part}" for part in ("weight", "bias")]
         maps = self.writer.node(
             "Conv",
             maps,
-            *(
-                self.writer.constant(
-                    self.weights[f"{layer.name}.{part}"], np.float32, name=f"{layer.name}.{part}"
-                )
-                for part in ("weight", "bias")
-            ),
+            *(self.writer.constant(self.weights[name], np.float32, name=name) for name in names),
             name=layer.name,
             kernel_shape=[layer.kernel, layer.kernel],
             pads=[pad] * 4,

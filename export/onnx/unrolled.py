@@ -1,7 +1,7 @@
 """The unrolled localizer as an ONNX graph: ``bakit.hand.unrolled``'s arithmetic, node by node.
 
-Every convolution is a matrix product over shifted copies of its input, because a Conv whose
-weights are computed at run time does not exist in TensorRT before 8.5.
+Every convolution is a matrix product over shifted copies of its input, because TensorRT before 8.5
+has no Conv whose weights are computed at run time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from onnx import TensorProto
 
 from bakit.export.onnx.writer import GraphWriter, make_model, repeat
 from bakit.hand.unrolled import EPSILON, weight_shapes
-from bakit.session import localizer_inputs, localizer_outputs
+from bakit.session import localizer_specs
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -22,19 +22,16 @@ if TYPE_CHECKING:
     from bakit.settings import LocalizerForm, UnrolledSettings
     from bakit.types import Weights
 
-# Batch norm removes what these two add, so their gradient is zero and they never change.
+# Batch norm cancels these two, so their gradient is zero and they never change.
 CONSTANT = ("norm2.bias", "conv3.bias")
 
 
 def unrolled_model(
     weights: Weights, settings: UnrolledSettings, form: LocalizerForm = "loop"
 ) -> ModelProto:
-    """Write the localizer.
+    """Write the localizer from its initial weights.
 
-    Args:
-        weights: Initial weights (``bakit.hand.unrolled.initial_weights``).
-        settings: Working size, channels, steps and loss weights, fixed in the graph.
-        form: ``"loop"`` for one ONNX Loop, ``"unrolled"`` for every step spelled out.
+    ``form`` is ``"loop"`` for one ONNX Loop, ``"unrolled"`` for separate nodes for each step.
     """
     writer = GraphWriter()
     emitter = _Emitter(writer, settings)
@@ -65,8 +62,7 @@ def unrolled_model(
     labels, _ = emitter.keep(response, state["labels"])
     shape = writer.constant([settings.size, settings.size], np.int64)
     writer.node("Reshape", labels, shape, name="labels")
-    graph = writer.graph("localizer", localizer_inputs(settings), localizer_outputs(settings))
-    return make_model(graph)
+    return make_model(writer.graph("localizer", *localizer_specs(settings)))
 
 
 def _tap_major(weight: Array) -> Array:
@@ -76,7 +72,7 @@ def _tap_major(weight: Array) -> Array:
 
 
 class _Emitter:
-    """Emits the pieces of one step into a graph; values are ``(channels, h*w)``."""
+    """Emits the nodes of one step; values are ``(channels, h*w)``."""
 
     def __init__(self, writer: GraphWriter, settings: UnrolledSettings) -> None:
         self.writer = writer
@@ -142,7 +138,7 @@ class _Emitter:
         return output, saved
 
     def keep(self, response: str, kept: str) -> tuple[str, str]:
-        """Return the label map to keep, and this response's own as int64 ``(1, h*w)``."""
+        """Return the label map to keep, and the labels of this response as int64 ``(1, h*w)``."""
         return keep_labels(self.writer, response, kept, channels=0, axes=[1])
 
     def loss_gradient(self, response: str, labels: str) -> str:
@@ -156,8 +152,7 @@ class _Emitter:
         error = self.op("Sub", self.op("Div", exponentials, total), target)
         similarity = self.op("Mul", error, self.scalar(settings.similarity / self.pixels))
         image = self.image_shape(response, q)
-        count = q * (side - 1) * side
-        weight = self.scalar(settings.continuity / count)
+        weight = self.scalar(settings.continuity / (q * (side - 1) * side))
         parts = []
         for axis in (1, 2):
             size = [side, side]
@@ -167,13 +162,8 @@ class _Emitter:
             sign = self.op("Sign", self.op("Sub", second, first))
             before, after = [0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]
             before[axis], after[3 + axis] = 1, 1
-            parts.append(
-                self.op(
-                    "Sub",
-                    self.op("Pad", sign, self.ints(*before)),
-                    self.op("Pad", sign, self.ints(*after)),
-                )
-            )
+            padded = [self.op("Pad", sign, self.ints(*pads)) for pads in (before, after)]
+            parts.append(self.op("Sub", *padded))
         continuity = self.op("Mul", self.op("Add", *parts), weight)
         flat = self.op("Reshape", continuity, self.ints(q, self.pixels))
         return self.op("Add", similarity, flat)
@@ -221,9 +211,8 @@ class _Emitter:
             if name == "labels":
                 after[name] = kept
             elif not name.endswith(".velocity"):
-                carried = self.op(
-                    "Mul", state[f"{name}.velocity"], self.scalar(self.settings.momentum)
-                )
+                momentum = self.scalar(self.settings.momentum)
+                carried = self.op("Mul", state[f"{name}.velocity"], momentum)
                 velocity = self.op("Add", carried, gradients[name])
                 change = self.op("Mul", velocity, self.scalar(self.settings.learning_rate))
                 after[name] = self.op("Sub", state[name], change)
@@ -234,14 +223,14 @@ class _Emitter:
 def keep_labels(
     writer: GraphWriter, response: str, kept: str, channels: int, axes: list[int]
 ) -> tuple[str, str]:
-    """Return the label map to keep, and this response's own as int64, channels kept as one.
+    """Return the label map to keep, and the labels of this response as int64.
 
     Args:
-        writer: Where the nodes go.
+        writer: The graph.
         response: The response y.
-        kept: The label map to keep if this one has a single label.
-        channels: Axis of the channels.
-        axes: All axes that may be longer than one, without channels.
+        kept: The label map to keep if this response has a single label.
+        channels: Axis of the channels, which stays with length 1.
+        axes: All other axes longer than 1.
     """
     labels = writer.node("ArgMax", response, axis=channels, keepdims=1)
     narrow = writer.node("Cast", labels, to=TensorProto.INT32)

@@ -3,16 +3,16 @@
 The function is that of ``bakit.hand.unrolled``; tests hold one step to autograd.
 
 * The 3x3 convolution from p to p channels is nearly all of the work. Winograd's algorithm
-  (``bakit.export.onnx.winograd_tiles``) takes a quarter of its products, and both gradients reuse
-  transformed values that are there already.
-* Batch norm is folded into the weights behind it. Of the second and third, the statistics over
-  pixels, forward and backward, are read off products of channels: small matrices, no pass.
-* The last channel of a layer's output is 1 on every pixel: biases, borders included, and sums over
-  pixels come out of the same products.
-* Sums are written so that a runtime can join them into one pass: each operation takes the last
-  one's result and a value that was stored already.
+  (``bakit.export.onnx.winograd_tiles``) needs a quarter of its products, and both gradients reuse
+  the transformed values.
+* Batch norm is folded into the weights behind it. The statistics of the second and third over
+  pixels, forward and backward, follow from products of channels: small matrices, no pass.
+* The last channel of a layer's output is 1 on every pixel, so the same products give biases, also
+  at the border, and sums over pixels.
+* Sums are written so that a runtime can fuse them into one pass: each operation reads the result of
+  the previous one and a stored value.
 
-Like ``export.onnx_unrolled`` it has no Conv with run-time weights, and every size is fixed.
+Like ``bakit.export.onnx.unrolled`` it has no Conv with run-time weights, and every size is fixed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 from bakit.errors import InputError
 from bakit.export.onnx.winograd_loss import LossEmitter
 from bakit.export.onnx.writer import GraphWriter, make_model, repeat
-from bakit.session import localizer_inputs, localizer_outputs
+from bakit.session import localizer_specs
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Matrix = npt.NDArray[np.float64]
 
 
-# What batch norm takes away again (``norm2.bias``, ``conv3.bias``) has no gradient and is left out.
+# Without norm2.bias and conv3.bias: batch norm cancels them, so they have no gradient.
 PARAMETERS = (
     "conv1.weight",
     "conv1.bias",
@@ -52,15 +52,11 @@ PARAMETERS = (
 )
 
 CENTRE = 4
-"""The middle one of nine taps."""
+"""Index of the centre among nine taps."""
 
 
 def winograd_model(weights: Weights, settings: UnrolledSettings) -> ModelProto:
-    """Write the localizer with its steps as one ONNX Loop.
-
-    Args:
-        weights: Initial weights (``bakit.hand.unrolled.initial_weights``).
-        settings: Working size, channels, steps and loss weights, fixed in the graph.
+    """Write the localizer from its initial weights, with its steps as one ONNX Loop.
 
     Raises:
         InputError: If the working size is odd.
@@ -87,12 +83,11 @@ def winograd_model(weights: Weights, settings: UnrolledSettings) -> ModelProto:
     )
     labels, _ = emitter.keep(emitter.forward(state, patches).response, state["labels"])
     emitter.image_of(labels, name="labels")
-    graph = writer.graph("localizer", localizer_inputs(settings), localizer_outputs(settings))
-    return make_model(graph)
+    return make_model(writer.graph("localizer", *localizer_specs(settings)))
 
 
 def _as_matrix(value: Array) -> Array:
-    """Return a parameter as the graph holds it: columns, and ``(taps, o, i)`` of conv2."""
+    """Return a parameter in the graph's layout: columns, and ``(taps, o, i)`` for conv2."""
     if value.ndim < 2:
         return value[:, None]
     outputs, inputs = value.shape[:2]
@@ -112,49 +107,29 @@ def _easily_multiplied(channels: int) -> int:
 
 
 class _Pass(NamedTuple):
-    """What the backward pass needs of a forward pass; columns are per channel.
+    """Values of a forward pass for the backward pass; columns have one entry per channel."""
 
-    Attributes:
-        response: y, ``(phases, q, tiles)``.
-        first: conv1 after ReLU, ``(phases, p + 1, tiles)``.
-        mean1: Mean of ``first``.
-        deviation1: SD of ``first``.
-        scale1: By which norm1 multiplies ``first``.
-        shift1: What norm1 then adds.
-        transformed: ``first``, transformed, by element.
-        kernels: conv2 behind norm1, transformed, likewise.
-        second: conv2 after ReLU, ``(phases, wide, tiles)``; behind the ones, zeros.
-        second_turned: ``second`` with channels last.
-        mean2: Mean of ``second``.
-        deviation2: SD of ``second``.
-        scale2: By which norm2 multiplies ``second``.
-        matrix: conv3 behind norm2, ``(q, p)``.
-        spread: ``matrix`` times the covariance of ``second``.
-        deviation3: SD of conv3's output.
-        scale3: By which norm3 multiplies conv3's output.
-    """
-
-    response: str
-    first: str
-    mean1: str
-    deviation1: str
-    scale1: str
+    response: str  # y, (phases, q, tiles)
+    first: str  # conv1 after ReLU, (phases, p + 1, tiles)
+    mean1: str  # mean of first
+    deviation1: str  # SD of first
+    scale1: str  # norm1 is first * scale1 + shift1
     shift1: str
-    transformed: str
-    kernels: str
-    second: str
-    second_turned: str
-    mean2: str
-    deviation2: str
-    scale2: str
-    matrix: str
-    spread: str
-    deviation3: str
-    scale3: str
+    transformed: str  # first, transformed, by element
+    kernels: str  # conv2 behind norm1, transformed, by element
+    second: str  # conv2 after ReLU, (phases, wide, tiles); zeros behind the ones
+    second_turned: str  # second with channels last
+    mean2: str  # mean of second
+    deviation2: str  # SD of second
+    scale2: str  # factor of norm2 on second
+    matrix: str  # conv3 behind norm2, (q, p)
+    spread: str  # matrix times the covariance of second
+    deviation3: str  # SD of conv3's output
+    scale3: str  # factor of norm3 on conv3's output
 
 
 class _Emitter(LossEmitter):
-    """Emits the pieces of one step."""
+    """Emits the nodes of one step."""
 
     def __init__(self, writer: GraphWriter, settings: UnrolledSettings) -> None:
         super().__init__(writer, settings)
@@ -201,9 +176,8 @@ class _Emitter(LossEmitter):
         scale3 = self.divide(state["norm3.weight"], deviation3)
         whole = self.multiply(scale3, matrix)
         shift3 = self.subtract(state["norm3.bias"], self.product(whole, mean2))
-        whole = self.op(
-            "Pad", self.join(whole, shift3, axis=1), self.ints(0, 0, 0, self.wide - p - 1)
-        )
+        pads = self.ints(0, 0, 0, self.wide - p - 1)
+        whole = self.op("Pad", self.join(whole, shift3, axis=1), pads)
         response = self.product(whole, second)
         return _Pass(
             response,
@@ -230,7 +204,7 @@ class _Emitter(LossEmitter):
         return self.add(self.multiply(value, slope), level)
 
     def where_active(self, activated: str, gradient: str) -> str:
-        """Return the gradient before a ReLU; to multiply is faster than to choose."""
+        """Return the gradient before a ReLU; multiplying is faster than Where."""
         return self.multiply(self.clipped(activated, 0.0, 1.0), gradient)
 
     def with_zero_rows(self, matrix: str, count: int) -> str:
@@ -241,26 +215,26 @@ class _Emitter(LossEmitter):
     ) -> tuple[dict[str, str], str]:
         """Return the gradient of every parameter, and the label map to keep."""
         p = self.settings.features
-        seen = self.forward(state, patches)
-        kept, labels = self.keep(seen.response, state["labels"])
-        upstream = self.loss_gradient(seen.response, labels)
+        result = self.forward(state, patches)
+        kept, labels = self.keep(result.response, state["labels"])
+        upstream = self.loss_gradient(result.response, labels)
         gradients: dict[str, str] = {}
-        gradient = self._through_conv3(state, seen, upstream, gradients)
-        products = self.outputs_back(self.where_active(seen.second, gradient))
+        gradient = self._through_conv3(state, result, upstream, gradients)
+        products = self.outputs_back(self.where_active(result.second, gradient))
 
         # conv2: dUᵀ = V dMᵀ by element, dV = Uᵀ dM.
-        by_element = self.product(seen.transformed, self.transposed(products))
+        by_element = self.product(result.transformed, self.transposed(products))
         by_element = self.reshape(by_element, -1, (p + 1) * self.wide)
         kernel = self.product(self.floats(self.both.T), by_element)
         kernel = self.transposed(self.reshape(kernel, 9, p + 1, self.wide))
         kernel = self.cut(kernel, 1, 0, p)
         of_first, of_ones = self.cut(kernel, 2, 0, p), self.cut(kernel, 2, p, p + 1)
         gradients["conv2.weight"] = self.add(
-            self.multiply(of_first, self.reshape(seen.scale1, 1, 1, p)),
-            self.multiply(of_ones, self.reshape(seen.shift1, 1, 1, p)),
+            self.multiply(of_first, self.reshape(result.scale1, 1, 1, p)),
+            self.multiply(of_ones, self.reshape(result.shift1, 1, 1, p)),
         )
         gradients["conv2.bias"] = self.column(self.cut(of_ones, 0, CENTRE, CENTRE + 1))
-        entering = self.product(self.transposed(seen.kernels), products)
+        entering = self.product(self.transposed(result.kernels), products)
 
         # norm1: sums over the pixels of its output's gradient, alone and times `first`.
         weight = state["conv2.weight"]
@@ -268,57 +242,57 @@ class _Emitter(LossEmitter):
         with_first = self.column(self.sum(self.multiply(weight, of_first), 0, 1))
         gradients["norm1.bias"] = alone
         gradients["norm1.weight"] = scale = self.divide(
-            self.subtract(with_first, self.multiply(seen.mean1, alone)), seen.deviation1
+            self.subtract(with_first, self.multiply(result.mean1, alone)), result.deviation1
         )
-        slope = self.divide(self.multiply(seen.scale1, scale), seen.deviation1)
+        slope = self.divide(self.multiply(result.scale1, scale), result.deviation1)
         slope = self.scaled(slope, -1 / self.pixels)
-        level = self.scaled(self.multiply(seen.scale1, alone), -1 / self.pixels)
-        level = self.subtract(level, self.multiply(seen.mean1, slope))
+        level = self.scaled(self.multiply(result.scale1, alone), -1 / self.pixels)
+        level = self.subtract(level, self.multiply(result.mean1, slope))
         slope, level = (self.with_zero_rows(value, 1) for value in (slope, level))
-        upstream = self.line(seen.first, slope, level)
+        upstream = self.line(result.first, slope, level)
         upstream = self.add(upstream, self.transform_back(entering))
-        upstream = self.where_active(seen.first, upstream)
+        upstream = self.where_active(result.first, upstream)
         matrix = self.cut(self.over_pixels(upstream, patches_turned), 0, 0, p)
         gradients["conv1.weight"] = self.cut(matrix, 1, 0, 9)
         gradients["conv1.bias"] = self.cut(matrix, 1, 9, 10)
         return gradients, kept
 
     def _through_conv3(
-        self, state: dict[str, str], seen: _Pass, upstream: str, gradients: dict[str, str]
+        self, state: dict[str, str], result: _Pass, upstream: str, gradients: dict[str, str]
     ) -> str:
         """Go back through norm3, conv3 and norm2; add their gradients, return ``second``'s."""
         p = self.settings.features
         padding = self.wide - p
-        sums = self.over_pixels(upstream, seen.second_turned)
+        sums = self.over_pixels(upstream, result.second_turned)
         total = self.cut(sums, 1, p, p + 1)
         sums = self.subtract(
-            self.cut(sums, 1, 0, p), self.product(total, self.reshape(seen.mean2, 1, p))
+            self.cut(sums, 1, 0, p), self.product(total, self.reshape(result.mean2, 1, p))
         )
-        scale = self.divide(self.sum(self.multiply(sums, seen.matrix), 1), seen.deviation3)
+        scale = self.divide(self.sum(self.multiply(sums, result.matrix), 1), result.deviation3)
         gradients["norm3.weight"], gradients["norm3.bias"] = scale, total
-        ratio = self.divide(scale, seen.deviation3)
-        sums = self.subtract(sums, self.multiply(seen.spread, ratio))
-        sums = self.multiply(seen.scale3, sums)
-        gradients["conv3.weight"] = self.multiply(sums, self.reshape(seen.scale2, 1, p))
+        ratio = self.divide(scale, result.deviation3)
+        sums = self.subtract(sums, self.multiply(result.spread, ratio))
+        sums = self.multiply(result.scale3, sums)
+        gradients["conv3.weight"] = self.multiply(sums, self.reshape(result.scale2, 1, p))
         scale = self.column(self.sum(self.multiply(state["conv3.weight"], sums), 0))
-        gradients["norm2.weight"] = scale = self.divide(scale, seen.deviation2)
+        gradients["norm2.weight"] = scale = self.divide(scale, result.deviation2)
 
         # Behind norm3, written with y in the place of conv3's output.
         slope = self.scaled(ratio, 1 / self.pixels)
         level = self.subtract(
             self.multiply(slope, state["norm3.bias"]),
-            self.scaled(self.multiply(seen.scale3, total), 1 / self.pixels),
+            self.scaled(self.multiply(result.scale3, total), 1 / self.pixels),
         )
-        line = self.line(seen.response, self.scaled(slope, -1.0), level)
-        upstream = self.add(line, self.multiply(upstream, seen.scale3))
-        across = self.op("Transpose", seen.matrix, perm=[1, 0])
+        line = self.line(result.response, self.scaled(slope, -1.0), level)
+        upstream = self.add(line, self.multiply(upstream, result.scale3))
+        across = self.op("Transpose", result.matrix, perm=[1, 0])
         upstream = self.product(self.with_zero_rows(across, padding), upstream)
         # Behind norm2.
-        slope = self.divide(self.multiply(seen.scale2, scale), seen.deviation2)
+        slope = self.divide(self.multiply(result.scale2, scale), result.deviation2)
         slope = self.scaled(slope, -1 / self.pixels)
-        level = self.scaled(self.multiply(slope, seen.mean2), -1.0)
+        level = self.scaled(self.multiply(slope, result.mean2), -1.0)
         slope, level = (self.with_zero_rows(value, padding) for value in (slope, level))
-        return self.add(self.line(seen.second, slope, level), upstream)
+        return self.add(self.line(result.second, slope, level), upstream)
 
     def step(self, state: dict[str, str], patches: str, patches_turned: str) -> dict[str, str]:
         """Return the state after one SGD update."""

@@ -1,4 +1,4 @@
-"""The unrolled localizer's loss as ONNX nodes: labels of a response, and the gradient at it."""
+"""The unrolled localizer's loss as ONNX nodes: labels and gradient of a response."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SMALLEST: Final = 1e-30
-"""From here on a number counts as different from zero."""
+"""Smallest number that counts as different from zero."""
 
 
 class LossEmitter(TileEmitter):
-    """Emits what is done with the response y, ``(phases, q, tiles)``."""
+    """Emits the nodes behind the response y, ``(phases, q, tiles)``."""
 
     def keep(self, response: str, kept: str) -> tuple[str, str]:
-        """Return the label map to keep, and this response's own as int64."""
+        """Return the label map to keep, and the labels of this response as int64."""
         return keep_labels(self.writer, response, kept, channels=1, axes=[0, 1, 2])
 
     def loss_gradient(self, response: str, labels: str) -> str:
         """Return the loss's gradient with respect to y."""
         settings, q, side = self.settings, self.settings.labels, self.settings.size
-        # Softmax less the labels, both times the sum of the exponentials: one pass makes it.
+        # Softmax minus the labels, both times the sum of the exponentials: one pass.
         highest = self.op("ReduceMax", response, axes=[1], keepdims=1)
         exponentials = self.op("Exp", self.subtract(response, highest))
         total = self.product(self.floats(np.ones((1, q))), exponentials)
@@ -49,9 +49,9 @@ class LossEmitter(TileEmitter):
         return self.add(similarity, self.joined(continuity))
 
     def steps(self, phases: Sequence[str], tile_axis: int, step: float) -> list[tuple[str, str]]:
-        """Return ``step`` with the sign of each phase's difference to the pixel before and behind.
+        """Return ``step`` with the sign of each pixel's differences to the one before and behind.
 
-        It is zero where the image ends.
+        At the image border it is zero.
         """
         inside = [
             self.clipped(self.subtract(phases[index + 1], phases[index]), -step, step)
@@ -67,7 +67,7 @@ class LossEmitter(TileEmitter):
     def clipped(self, value: str, lowest: float, highest: float) -> str:
         """Return ``lowest`` for negative numbers, ``highest`` for positive ones, 0 for 0.
 
-        OpenVINO joins these two operations with what surrounds them, but not Sign.
+        OpenVINO fuses these two operations with their neighbours, but not Sign.
         """
         grown = self.scaled(value, highest / SMALLEST)
         return self.op("Clip", grown, self.floats(lowest), self.floats(highest))

@@ -1,9 +1,9 @@
 """Winograd's convolution and its gradients as ONNX nodes, on tiles of the image.
 
-A tile of 4x4 outputs of a 3x3 convolution takes 36 products where the definition takes 144 (Lavin
-and Gray 2016). The transforms around the products are linear, so the gradients of input and weights
-are the same products with the transforms transposed. Pixels are kept by phase, their place in their
-tile: ``(phases, channels, tiles)``; a transform is then sums of whole planes.
+A tile of 4x4 outputs of a 3x3 convolution needs 36 products instead of 144 (Lavin and Gray 2016).
+The transforms around the products are linear, so the gradients of input and weights are the same
+products with transposed transforms. Pixels are stored by phase, their place in the tile:
+``(phases, channels, tiles)``; a transform is then sums of whole planes.
 """
 
 from __future__ import annotations
@@ -26,21 +26,15 @@ if TYPE_CHECKING:
 
 
 class Transforms(NamedTuple):
-    """Winograd's matrices for tiles of m outputs of a filter of 3, in one dimension.
+    """Winograd's matrices for tiles of m outputs of a filter of 3, in one dimension."""
 
-    Attributes:
-        output: ``(m, m + 2)``.
-        weight: ``(m + 2, 3)``.
-        input: ``(m + 2, m + 2)``.
-    """
-
-    output: Matrix
-    weight: Matrix
-    input: Matrix
+    output: Matrix  # (m, m + 2)
+    weight: Matrix  # (m + 2, 3)
+    input: Matrix  # (m + 2, m + 2)
 
 
-# Of a constant input all rows of `input` but the second make an exact zero, and that of `output`
-# is 1 for every phase: a flat background stays flat to the bit, and its differences have sign 0.
+# For a constant input, all rows of `input` except the second give exactly zero, and that column of
+# `output` is 1 for every phase: a flat background stays exactly flat, its differences have sign 0.
 TRANSFORMS = {
     2: Transforms(
         np.array([[1, 1, 1, 0], [0, 1, -1, -1]]),
@@ -74,8 +68,8 @@ VERTICAL, HORIZONTAL = 2, 3
 class TileEmitter:
     """Emits arithmetic on maps ``(phases, channels, tiles)``, and the convolution's transforms.
 
-    While a map is transformed its planes are by the tile's place, ``(planes, channels, h, w)``:
-    first whole rows of them are mixed, then the single ones of a row.
+    While a map is transformed, its planes are ``(planes, channels, h, w)`` with one pixel per tile:
+    first whole rows of planes are mixed, then the single planes of a row.
     """
 
     def __init__(self, writer: GraphWriter, settings: UnrolledSettings) -> None:
@@ -109,11 +103,11 @@ class TileEmitter:
         return self.op("Sub", first, second)
 
     def multiply(self, first: str, second: str) -> str:
-        """Return ``first * second``, each by each."""
+        """Return ``first * second``, elementwise."""
         return self.op("Mul", first, second)
 
     def divide(self, first: str, second: str) -> str:
-        """Return ``first / second``, each by each."""
+        """Return ``first / second``, elementwise."""
         return self.op("Div", first, second)
 
     def scaled(self, value: str, factor: float) -> str:
@@ -133,7 +127,7 @@ class TileEmitter:
         return self.op("Reshape", value, self.ints(*shape))
 
     def join(self, *parts: str, axis: int) -> str:
-        """Return the parts one after the other along an axis."""
+        """Concatenate parts along an axis."""
         return self.op("Concat", *parts, axis=axis)
 
     def cut(self, value: str, axis: int, start: int, end: int) -> str:
@@ -162,9 +156,9 @@ class TileEmitter:
         return self.op("ReduceMean", means, axes=[0], keepdims=1)
 
     def mixture(self, factors: Matrix, values: Sequence[str]) -> str:
-        """Return a sum of values times factors, as a chain that starts at the largest factors.
+        """Return the sum of values times factors, as a chain that starts at the largest factors.
 
-        5 is taken as 4 and 1: then each factor's values cancel where all are equal, to the bit.
+        5 is split into 4 and 1: then equal values cancel exactly.
         """
         terms: list[tuple[float, str]] = []
         for factor, value in zip(factors, values, strict=True):
@@ -181,21 +175,18 @@ class TileEmitter:
 
     def moved(self, value: str, axis: int, by: int) -> str:
         """Return tiles moved by one, down or right if ``by`` is 1, up or left if it is -1."""
-        # One pass over the tiles: a pad of -1 takes away the tile that is moved out.
+        # One pass over the tiles: a pad of -1 removes the tile that leaves the image.
         return self.padded(value, axis, by, others=-1)
 
     def padded(self, value: str, axis: int, side: int, others: int = 0) -> str:
-        """Return a transformed map with a zero tile before (1) or behind (-1) the others.
-
-        ``others`` tiles are added at the other end.
-        """
+        """Pad with a zero tile before (``side`` 1) or behind (-1), ``others`` at the other end."""
         pads = [0] * 8
         near, far = (axis, axis + 4) if side > 0 else (axis + 4, axis)
         pads[near], pads[far] = 1, others
         return self.op("Pad", value, self.ints(*pads))
 
     def neighbourhood(self, phases: Sequence[str], axis: int) -> list[str]:
-        """Return what a tile's outputs look at in one dimension: its phases, one more a side."""
+        """Return the inputs of a tile in one dimension: its phases and one more on each side."""
         return [self.moved(phases[-1], axis, 1), *phases, self.moved(phases[0], axis, -1)]
 
     def patches(self) -> str:
@@ -205,18 +196,18 @@ class TileEmitter:
         columns = [
             self.neighbourhood(column, VERTICAL) for column in zip(*self.split(tiles), strict=True)
         ]
-        seen = [self.neighbourhood(row, HORIZONTAL) for row in zip(*columns, strict=True)]
+        around = [self.neighbourhood(row, HORIZONTAL) for row in zip(*columns, strict=True)]
         ones = self.floats(np.ones((1, 1, self.tiles)))
         parts = []
         for y in range(m):
             for x in range(m):
-                taps = [seen[y + i][x + j] for i in range(3) for j in range(3)]
+                taps = [around[y + i][x + j] for i in range(3) for j in range(3)]
                 flat = [self.reshape(tap, 1, 1, self.tiles) for tap in taps]
                 parts.append(self.join(*flat, ones, axis=1))
         return self.join(*parts, axis=0)
 
     def image_of(self, maps: str, name: str) -> None:
-        """Put maps of one channel back into the image's order, as the output ``name``."""
+        """Reorder maps of one channel as an image, the output ``name``."""
         m, n, side = self.phases, self.across, self.settings.size
         tiles = self.op("Transpose", self.reshape(maps, m, m, n, n), perm=[2, 0, 3, 1])
         self.op("Reshape", tiles, self.ints(side, side), name=name)
@@ -228,7 +219,7 @@ class TileEmitter:
     def planes_of(self, maps: str, count: int) -> list[str]:
         """Return each plane, ``(1, C, across, across)``.
 
-        They are cut before they are shaped: OpenVINO joins no arithmetic with a cut itself.
+        They are cut before they are reshaped: OpenVINO fuses no arithmetic with a cut.
         """
         flat = self.reshape(maps, count, -1, self.tiles)
         return [self.spatial(self.cut(flat, 0, index, index + 1), 1) for index in range(count)]
@@ -270,9 +261,9 @@ class TileEmitter:
             planes += self.added_back(columns, HORIZONTAL)
         return self.joined(planes)
 
-    def added_back(self, seen: Sequence[str], axis: int) -> list[str]:
-        """Return the phases' sums: what a tile saw of its neighbours is theirs."""
-        before, *phases, behind = seen
+    def added_back(self, around: Sequence[str], axis: int) -> list[str]:
+        """Add the gradients outside each tile to its neighbours' phases."""
+        before, *phases, behind = around
         phases[-1] = self.add(phases[-1], self.moved(before, axis, -1))
         phases[0] = self.add(phases[0], self.moved(behind, axis, 1))
         return phases
@@ -299,5 +290,5 @@ class TileEmitter:
 
 
 def kron(matrix: Matrix) -> Matrix:
-    """Return what a matrix in one dimension is in both, the vertical one first."""
+    """Return the two-dimensional form of a one-dimensional transform, vertical first."""
     return np.kron(matrix, matrix).astype(np.float64)

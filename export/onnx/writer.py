@@ -1,4 +1,4 @@
-"""Write an ONNX graph node by node, to the portable profile and deterministic to the byte.
+"""Write an ONNX graph node by node: the portable profile, the same bytes for the same graph.
 
 Profile: opset 13, IR 7, the default operator domain only, static shapes. It loads from ONNX
 Runtime 1.10 (Jetson Nano) up to today's runtimes.
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 OPSET = 13
 IR_VERSION = 7
 
-# Not read by the parsers that we have to reach (TensorRT before 8.6).
+# Unknown to TensorRT before 8.6.
 FORBIDDEN_OPERATORS = frozenset({"HardSwish", "OneHot", "Mod"})
 
 
@@ -40,8 +40,8 @@ class GraphWriter:
     """Collects the nodes and constants of one graph.
 
     Args:
-        parent: The graph around this one, when this is a loop's body: constants are kept there.
-        prefix: Put before every generated name.
+        parent: The graph around this one, if this is a loop's body; it stores the constants.
+        prefix: Prefix of every generated name.
     """
 
     def __init__(self, parent: GraphWriter | None = None, prefix: str = "") -> None:
@@ -55,12 +55,12 @@ class GraphWriter:
     def constant(
         self, value: npt.ArrayLike, dtype: npt.DTypeLike | None = None, name: str | None = None
     ) -> str:
-        """Add an initializer and return its name; equal anonymous ones are stored once.
+        """Add an initializer and return its name; equal ones without a name are stored once.
 
         Args:
             value: The array.
-            dtype: Its dtype; as given when None.
-            name: A name of its own, for weights.
+            dtype: Its dtype; the array's own when None.
+            name: Its name, for weights; generated when None.
         """
         root = self._root
         array = np.ascontiguousarray(np.asarray(value, dtype=dtype)).reshape(np.shape(value))
@@ -81,9 +81,8 @@ class GraphWriter:
 
     def node(self, operator: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
         """Add a node with one output and return the output's name."""
-        return self.nodes(
-            operator, *inputs, outputs=[name or self._unique(operator)], **attributes
-        )[0]
+        name = name or self._unique(operator)
+        return self.nodes(operator, *inputs, outputs=[name], **attributes)[0]
 
     def nodes(
         self, operator: str, *inputs: str, outputs: Sequence[str], **attributes: Any
@@ -119,13 +118,13 @@ def repeat(
     state: Mapping[str, str],
     step: Callable[[GraphWriter, dict[str, str]], dict[str, str]],
 ) -> dict[str, str]:
-    """Add a Loop that carries a state, and return the state after it.
+    """Add a Loop that carries a state, and return the names of the state after it.
 
     Args:
         writer: The graph around the loop.
-        times: How often the step is done.
-        state: Names of the constants that the state begins with.
-        step: Writes one step into the body from the state's names there, and returns those after.
+        times: Number of steps.
+        state: Names of the constants of the initial state.
+        step: Writes one step into the body from the names of the state there; returns the new ones.
     """
     if not times:
         return dict(state)
@@ -169,10 +168,10 @@ def make_model(graph: GraphProto) -> ModelProto:
 
 
 def check_profile(model: ModelProto) -> None:
-    """Check that a model keeps to the portable profile.
+    """Check that a model follows the portable profile.
 
     Raises:
-        VerificationError: If it does not, naming what and where.
+        VerificationError: If it does not; the message lists the problems.
     """
     problems = []
     if model.ir_version != IR_VERSION:
@@ -186,7 +185,7 @@ def check_profile(model: ModelProto) -> None:
         if node.domain or node.op_type in FORBIDDEN_OPERATORS
     ]
     problems += [
-        f"{value.name} has an open shape"
+        f"{value.name} has a dynamic shape"
         for value in [*model.graph.input, *model.graph.output]
         if any(not axis.HasField("dim_value") for axis in value.type.tensor_type.shape.dim)
     ]
@@ -196,8 +195,24 @@ def check_profile(model: ModelProto) -> None:
     checker.check_model(model, full_check=True)
 
 
+def copy_of(model: ModelProto) -> ModelProto:
+    """Return a copy of a model."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
+
+def readers_of(graph: GraphProto) -> dict[str, list[NodeProto]]:
+    """Return the nodes that read each tensor."""
+    readers: dict[str, list[NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    return readers
+
+
 def walk(graph: GraphProto) -> Iterator[NodeProto]:
-    """Yield every node, those of loop bodies included."""
+    """Yield every node, including those of loop bodies."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:
@@ -206,7 +221,7 @@ def walk(graph: GraphProto) -> Iterator[NodeProto]:
 
 
 def sort_nodes(graph: GraphProto) -> None:
-    """Put every node behind those that it reads, otherwise in the order given."""
+    """Sort nodes topologically, otherwise in the order given."""
     waiting = list(graph.node)
     made = {item.name for item in (*graph.input, *graph.initializer)} | {""}
     ordered: list[NodeProto] = []
@@ -219,7 +234,7 @@ def sort_nodes(graph: GraphProto) -> None:
             else:
                 later.append(node)
         if len(later) == len(waiting):
-            message = f"node {later[0].name} reads what no node makes"
+            message = f"node {later[0].name} reads a tensor that no node writes"
             raise VerificationError(message)
         waiting = later
     del graph.node[:]
@@ -227,7 +242,7 @@ def sort_nodes(graph: GraphProto) -> None:
 
 
 def strip_opset_imports(model: ModelProto) -> None:
-    """Drop operator sets that no node uses: old runtimes refuse a file that imports new ones."""
+    """Remove unused operator sets: old runtimes reject a file that imports new ones."""
     used = {node.domain for node in walk(model.graph)}
     kept = [opset for opset in model.opset_import if opset.domain in used]
     del model.opset_import[:]

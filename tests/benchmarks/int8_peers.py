@@ -40,7 +40,7 @@ from bakit.calib.select import choose_samples
 from bakit.data.labels import read_samples, take_part, thin
 from bakit.errors import BakitError, InputError
 from bakit.export import export_bundle
-from bakit.export.onnx.session import open_localizer
+from bakit.export.onnx.localizer import open_localizer
 from bakit.hand.prepare import prepare
 from bakit.image.read import decode
 from bakit.model.checkpoint import SHIPPED, Checkpoint

@@ -24,11 +24,10 @@ import onnxruntime
 import torch
 
 from bakit.backends.ort import OrtSession
-from bakit.export.onnx.localizer import localizer_model
-from bakit.export.onnx.session import open_localizer
+from bakit.export.onnx.localizer import localizer_model, open_localizer
 from bakit.export.onnx.writer import serialize
-from bakit.hand.found import Seen
-from bakit.hand.locate import choose
+from bakit.hand.found import LocalizerOutput
+from bakit.hand.locate import choose_hand
 from bakit.hand.regions import hand_candidates
 from bakit.hand.unrolled import initial_weights
 from bakit.hand.weights import get_localizer
@@ -169,8 +168,8 @@ def _box(
     labels: npt.NDArray[np.generic], image: npt.NDArray[np.float32], grey: npt.NDArray[np.float32]
 ) -> Box | None:
     labels = labels.astype(np.int32, copy=False)
-    regions = [(item.mask, item.score) for item in hand_candidates(labels, image)]
-    return choose(Seen(image, labels, regions), (grey.shape[0], grey.shape[1])).box
+    regions = hand_candidates(labels, image)
+    return choose_hand(LocalizerOutput(image, labels, regions), (grey.shape[0], grey.shape[1])).box
 
 
 def _iou(box: Box | None, reference: Box | None) -> float:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from bakit.export.onnx.session import open_localizer
+from bakit.export.onnx.localizer import open_localizer
 from bakit.figures import new_figure, save_figures
 from bakit.hand.prepare import OpenLocalizer, find
 from bakit.hand.unrolled import initial_weights

@@ -91,7 +91,8 @@ def _seconds(run) -> float:
 def _paper_pipeline(data: bytes):
     import torch
 
-    from bakit.hand.regions import find_hand
+    from bakit.hand.masks import bounds
+    from bakit.hand.regions import hand_candidates
     from bakit.hand.unrolled import initial_weights
     from bakit.model.localizers import localize_autograd
     from bakit.model.regressor import regressor_from_weights
@@ -107,9 +108,8 @@ def _paper_pipeline(data: bytes):
         grey = decode(data)
         working = working_image(grey, settings.size)
         labels = localize_autograd(torch.from_numpy(working), weights, settings).numpy()
-        box = find_hand(labels, working)
-        if box is not None:
-            box = box.scale(working.shape, grey.shape)
+        candidates = hand_candidates(labels, working)
+        box = bounds(candidates[0].mask).scale(working.shape, grey.shape) if candidates else None
         pixels = crop(grey, box, False, checkpoint.header.preprocessing)
         with torch.inference_mode():
             model(torch.from_numpy(pixels[None, None]), torch.ones(1, 1))

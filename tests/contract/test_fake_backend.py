@@ -12,7 +12,7 @@ from bakit.backends.fake import FAKE, FakeSession, export, open_session
 from bakit.bundle import Artifact, Bundle
 from bakit.errors import BundleError
 from bakit.model.checkpoint import Checkpoint
-from bakit.session import localizer_outputs
+from bakit.session import localizer_specs
 from bakit.settings import StudentSettings
 from bakit.targets import ExportRequest, get_target, targets
 from bakit.types import Precision
@@ -56,7 +56,7 @@ def test_where_a_student_is_expected_it_answers_like_one(checkpoint, tmp_path):
     export(Checkpoint(header, {}, {}), request, tmp_path)
     image = np.zeros((1, 1, 32, 32), np.float32)
     image[0, 0, 1:3, 1:3] = 1
-    artifact = Artifact("localizer", "localizer.json", "", (), localizer_outputs(student))
+    artifact = Artifact("localizer", "localizer.json", "", *localizer_specs(student))
     hand = open_session(tmp_path / "localizer.json", artifact, None).run({"image": image})["hand"]
     assert hand.dtype == np.float32
     assert np.array_equal(hand, image[0, 0])

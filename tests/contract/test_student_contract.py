@@ -6,7 +6,7 @@ import pytest
 
 from bakit.errors import MissingBackendError
 from bakit.export import export_bundle
-from bakit.export.onnx.session import open_localizer
+from bakit.export.onnx.localizer import open_localizer
 from bakit.hand.prepare import find
 from bakit.hand.weights import get_localizer
 from bakit.image.read import decode

@@ -192,6 +192,7 @@ LACKING = [(n, p.value) for n, t in targets().items() for p in Precision if p no
 def test_a_precision_that_is_not_there_names_those_that_are(pair, checkpoint, tmp_path):
     target, precision = get_target(pair[0]), Precision(pair[1])
     there = ", ".join(sorted(p.value for p in target.precisions))
-    with pytest.raises(UnsupportedTargetError, match=f"has no {pair[1]}; it has {there}$"):
+    message = f"does not support {pair[1]}; it supports {there}$"
+    with pytest.raises(UnsupportedTargetError, match=message):
         export_bundle(checkpoint, target.name, precision, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

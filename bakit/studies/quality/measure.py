@@ -14,7 +14,7 @@ from bakit.types import silent
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bakit.hand.found import Seen
+    from bakit.hand.found import LocalizerOutput
     from bakit.image.box import Box
     from bakit.quality.limits import HandScorer
     from bakit.runtime import Runtime
@@ -57,10 +57,14 @@ class Eye:
         self._done: Counter[str] = Counter()
         self.scorer: HandScorer | None = None
 
-    def find(self, grey: Grey) -> tuple[Box, Seen] | None:
-        """Return the hand's box and the localizer's view, None without a hand."""
+    def find(self, grey: Grey) -> tuple[Box, LocalizerOutput] | None:
+        """Return the hand's box and the localizer's output, None without a hand."""
         hand = self._runtime.prepare(grey)
-        return None if hand.box is None or hand.seen is None else (hand.box, hand.seen)
+        return (
+            None
+            if hand.box is None or hand.localizer_output is None
+            else (hand.box, hand.localizer_output)
+        )
 
     def look(self, step: str, pictures: Iterable[Shown], *, thorough: bool = False) -> list[Looked]:
         """Measure pictures; the spread of the age too if ``thorough``."""
@@ -74,7 +78,7 @@ class Eye:
     def _look(self, shown: Shown, *, thorough: bool) -> Looked:
         runtime, male = self._runtime, shown.male
         hand = runtime.prepare(shown.grey)
-        found, seen = hand.found, hand.seen
+        found, seen = hand.found, hand.localizer_output
         if seen is None or found.box is None or found.scores is None:
             return Looked()
         age = runtime.regress(hand.pixels, male=male)

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from bakit.data.labels import Sample
-    from bakit.hand.found import Seen
+    from bakit.hand.found import LocalizerOutput
     from bakit.image.box import Box
     from bakit.types import Grey
 
-    Find = Callable[[Grey], tuple[Box, Seen] | None]
+    Find = Callable[[Grey], tuple[Box, LocalizerOutput] | None]
 
 PHANTOM_SEEDS = 3_000_000
 """First seed of the phantoms that limits are learned on: far from those of other uses."""
