@@ -93,9 +93,10 @@ def read_host() -> HostInfo:
     )
 
 
-def read_governor() -> str | None:
+def read_governor(root: Path = Path("/")) -> str | None:
     """Return the first core's frequency governor; None where the system does not tell."""
-    return _read_text(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")).strip() or None
+    file = root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
+    return _read_text(file).strip() or None
 
 
 def _machine_id() -> str:

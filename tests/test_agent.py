@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from bakit.bench.assemble import assemble
 from bakit.bench.device import agent
-from bakit.bench.device.pack import AGENT, AgentSettings, DriftSet, write_job
-from bakit.bench.drift.compare import choose_references
-from bakit.bench.report.document import Report, read_report
-from bakit.bench.task import read_data
+from bakit.bench.device.pack import AGENT, AgentSettings, write_job
+from bakit.bench.device.run import read_raw
+from bakit.bench.task import make_settings, read_task
 from bakit.bundle import seal
 
 # Written by us in the shape of each system's own.
@@ -184,13 +184,18 @@ def test_precisions_of_an_engine(text, expected):
 
 
 def prepare(folder, bundles, labelled, **how):
-    samples, info = read_data(labelled.folder, None, bundles)
-    drift = DriftSet(info, samples, choose_references(bundles))
+    """Write a work folder; return it, and what makes the report of what an agent wrote there."""
+    task = read_task(bundles, labelled.folder, None, None, make_settings(5, 0, 1, 1))
     settings = AgentSettings(
         min_queries=5, min_duration_s=0, warm_up=1, warm_up_s=0, energy_s=0, threads=1, **how
     )
     folder.mkdir()
-    return write_job(folder, bundles, settings, drift)
+    references = write_job(folder, task, settings)
+
+    def report():
+        return assemble(task, read_raw((folder / "raw.json").read_text(), task, references))
+
+    return folder, report
 
 
 def run_agent(python, work, command="run", **environment):
@@ -202,12 +207,10 @@ def run_agent(python, work, command="run", **environment):
 
 def test_a_run_gives_a_report(exported, labelled, tmp_path):
     bundles = [exported("onnx", "fp32"), exported("onnx", "int8")]
-    work = prepare(tmp_path / "work", bundles, labelled)
+    work, report = prepare(tmp_path / "work", bundles, labelled)
     done = run_agent(sys.executable, work)
     assert done.returncode == 0, done.stderr
-    report = read_report(work / "report.json")
-    assert isinstance(report, Report)
-    float_one, int8 = report.bundles
+    float_one, int8 = report().bundles
     assert float_one.drift.max_abs_change_months < 1e-3
     assert int8.drift.mean_abs_change_months > 0
     assert not list(work.glob("*.npz")), "images are not left lying around"
@@ -238,10 +241,10 @@ def python36():
 
 def test_a_run_under_python_3_6(exported, labelled, tmp_path, python36):
     bundles = [exported("onnx", "fp32")]
-    work = prepare(tmp_path / "work", bundles, labelled)
+    work, report = prepare(tmp_path / "work", bundles, labelled)
     done = run_agent(python36, work)
     assert done.returncode == 0, done.stderr
-    report = read_report(work / "report.json")
+    report = report()
     assert report.host.python.startswith("3.6.")
     assert report.host.versions["onnxruntime"] == "1.10.0"
     assert report.bundles[0].drift.max_abs_change_months < 0.01
@@ -253,25 +256,25 @@ def test_an_int8_bundle_of_tensorrt_on_a_nano(
     """The whole agent, its TensorRT included, under Python 3.6 on a stand-in of 8.2 and sm_53."""
     tensorrt_double("8.2.1", "53")
     bundles = [exported("tensorrt", "int8"), exported("onnx", "fp32")]
-    work = prepare(tmp_path / "refused", bundles, labelled, cache=str(tmp_path / "engines"))
+    work, report = prepare(tmp_path / "refused", bundles, labelled, cache=str(tmp_path / "engines"))
     done = run_agent(python36, work)
     assert done.returncode == 1
     assert "this GPU" in done.stderr or "Double has no INT8 unit: use --fp16" in done.stderr
-    assert [item.name for item in read_report(work / "report.json").bundles] == ["onnx-fp32"]
-    work = prepare(
+    assert [item.error is None for item in report().bundles] == [False, True]
+    work, report = prepare(
         tmp_path / "allowed", bundles, labelled, cache=str(tmp_path / "engines"),
         allow_downgrade=True,
     )  # fmt: skip
     done = run_agent(python36, work)
     assert done.returncode == 0, done.stderr
-    lowered = read_report(work / "report.json").bundles[0]
+    lowered = report().bundles[0]
     assert lowered.provider == "TensorRT 8.2.1 fp16"
     assert lowered.int8_share == 0
     assert lowered.device.layers == {"fp16": 2}
 
 
 def test_a_damaged_bundle_is_refused_there_too(exported, labelled, tmp_path):
-    work = prepare(tmp_path / "work", [exported("onnx", "fp32")], labelled)
+    work, _ = prepare(tmp_path / "work", [exported("onnx", "fp32")], labelled)
     path = work / "bundle-0" / "regressor.onnx"
     path.write_bytes(path.read_bytes()[:-1])
     done = run_agent(sys.executable, work)
@@ -280,7 +283,7 @@ def test_a_damaged_bundle_is_refused_there_too(exported, labelled, tmp_path):
 
 
 def test_a_manifest_that_leaves_the_bundle_is_refused_there_too(exported, labelled, tmp_path):
-    work = prepare(tmp_path / "work", [exported("onnx", "fp32")], labelled)
+    work, _ = prepare(tmp_path / "work", [exported("onnx", "fp32")], labelled)
     path = work / "bundle-0" / "manifest.json"
     path.write_text(path.read_text().replace("regressor.onnx", "../../outside"))
     seal(path.parent)

@@ -227,7 +227,7 @@ def bundles(tmp_path: Path) -> list[Path]:
 
 
 def test_a_whole_benchmark(bundles: list[Path], data: Path) -> None:
-    told: list[tuple[str, float]] = []
+    told: list[tuple[str, float, float | None]] = []
     report = run_bench(
         bundles,
         data,
@@ -235,7 +235,7 @@ def test_a_whole_benchmark(bundles: list[Path], data: Path) -> None:
         min_queries=20,
         min_duration_s=0,
         warm_up=1,
-        on_stage=lambda stage, share: told.append((stage, share)),
+        on_progress=lambda *progress: told.append(progress),
     )
     reference, int8 = report.bundles
     assert (reference.name, int8.name) == ("fake-fp32", "fake-int8")
@@ -253,7 +253,11 @@ def test_a_whole_benchmark(bundles: list[Path], data: Path) -> None:
     assert tuple(int8.latency.stages) == STAGES
     assert report.data is not None
     assert (report.data.folder, report.data.samples) == ("radiographs", 6)
-    assert [stage for stage, share in told if share == 1] == ["footprint", "latency", "drift"]
+    assert [step for step, done, total in told if done == total] == [
+        "footprint",
+        "latency",
+        "drift",
+    ]
 
 
 def quick(bundles: list[Path], data: Path | None = None, **options: object) -> Report:
@@ -428,11 +432,11 @@ def test_a_reference_that_failed_leaves_no_drift(
 
 @pytest.mark.parametrize("stage", ["footprint", "latency", "drift"])
 def test_ctrl_c_keeps_what_was_measured(bundles: list[Path], data: Path, stage: str) -> None:
-    def interrupt(now: str, share: float) -> None:
-        if now == stage and share >= 0.5:
+    def interrupt(now: str, done: float, total: float | None) -> None:
+        if now == stage and done >= 0.5 * (total or 1):
             raise KeyboardInterrupt
 
-    report = run_bench(bundles, data, bundles[0], None, 20, 0, 0, on_stage=interrupt)
+    report = run_bench(bundles, data, bundles[0], None, 20, 0, 0, on_progress=interrupt)
     assert report.partial
     first = report.bundles[0]
     assert (first.footprint is None, first.latency is None, first.drift is None) == {

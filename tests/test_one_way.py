@@ -135,10 +135,9 @@ def test_training(runtime, inverted, ages, tmp_path):
 def test_a_device(runtime, bundle, inverted, ages, tmp_path):
     from bakit.bench.device.pack import _sample_rows
 
-    for sample, row in zip(
-        inverted, _sample_rows(bundle, bundle, inverted, lambda: None), strict=True
-    ):
-        assert row["float_months"] == pytest.approx(ages[sample.id], abs=MONTHS)
+    rows, readings = _sample_rows(bundle, bundle, inverted, lambda: None)
+    for sample, row, reading in zip(inverted, rows, readings, strict=True):
+        assert reading.age_months == pytest.approx(ages[sample.id], abs=MONTHS)
         assert age_of(runtime, row["crops"], sample) == pytest.approx(ages[sample.id], abs=MONTHS)
 
 
@@ -146,9 +145,10 @@ def test_a_phone(runtime, bundle, inverted, ages):
     from bakit.bench.phone.inputs import drift_inputs
 
     references = {bundle.manifest.checkpoint_sha256: runtime}
-    inputs = drift_inputs([runtime], references, inverted, lambda _: None)
-    for sample, crop, months in zip(inverted, inputs.crops[0], inputs.float_months[0], strict=True):
-        assert months == pytest.approx(ages[sample.id], abs=MONTHS)
+    inputs = drift_inputs([runtime], references, inverted, lambda *_: None)
+    (readings,) = inputs.references.values()
+    for sample, crop, reading in zip(inverted, inputs.crops[0], readings, strict=True):
+        assert reading.age_months == pytest.approx(ages[sample.id], abs=MONTHS)
         assert age_of(runtime, crop, sample) == pytest.approx(ages[sample.id], abs=MONTHS)
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bakit.cli.phone_options import phone_notes
 from bakit.cli.tables import new_console, new_table, print_line, safe
 
 if TYPE_CHECKING:
@@ -169,7 +168,7 @@ def _times_table(report: Report, advice: Recommendation) -> Table:
 def _notes(report: Report) -> list[str]:
     """Say what the numbers were measured on."""
     queries = min((b.latency.queries for b in report.bundles if b.latency), default=0)
-    notes = [f"{report.machine}; {queries} queries of each bundle", *phone_notes(report)]
+    notes = [f"{report.machine}; {queries} queries of each bundle", *_phone_notes(report)]
     notes += [f"failed: {bundle.name}: {bundle.error}" for bundle in report.bundles if bundle.error]
     shaky = {
         bundle.name: bundle.latency.stability
@@ -191,3 +190,16 @@ def _notes(report: Report) -> list[str]:
         if bundle.drift
     }
     return [*notes, *(f"reference: {name} ({target})" for name, target in references.items())]
+
+
+def _phone_notes(report: Report) -> list[str]:
+    """Say how a phone measured; nothing where no phone did."""
+    phone, notes = report.phone, []
+    if phone is None:
+        return []
+    if phone.runs_per_sample > 1:
+        notes.append(f"coarse clock: a time is the mean of up to {phone.runs_per_sample} runs")
+    if phone.golden_max_difference_months:
+        worst = max(phone.golden_max_difference_months.values())
+        notes.append(f"golden ages: at most {worst:.4f} months from the bundles' own")
+    return [*notes, f"images cropped, and the reference run, on: {report.host.cpu}"]

@@ -23,7 +23,7 @@ SIMULATED_BY = "onnx"
 """Target whose INT8 bundles stand for the quantized model itself: plain arithmetic on a CPU."""
 
 
-def blame(
+def attribute(
     bundle: Bundle,
     reference: Bundle,
     months: Mapping[str, Floats],

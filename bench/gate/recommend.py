@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 import msgspec
 
 from bakit.bench.gate.check import Gate
-from bakit.bench.report.phone import PHANTOMS
+from bakit.bench.report.device import PHANTOMS
 from bakit.errors import InputError
 
 if TYPE_CHECKING:

@@ -1,26 +1,23 @@
-"""What every bundle says of every labelled image, and the drift that follows."""
+"""Ages of all labelled images by all bundles."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from bakit.bench.drift.attribution import blame
-from bakit.bench.drift.compare import check_age, compare
+from bakit.bench.drift.compare import check_age
 from bakit.bench.local.process import WorkerError
+from bakit.bench.raw import Reading
 from bakit.bench.statistics import SEED
 from bakit.errors import VerificationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from bakit.bench.local.protocol import Seen
-    from bakit.bench.report.document import DriftReport
     from bakit.bundle import Bundle
     from bakit.data.labels import Sample
-    from bakit.image.box import Box
 
 
 class Reader(Protocol):
@@ -59,18 +56,13 @@ class AgeRun:
 
     Args:
         readers: Open bundles, the references among them.
-        references: The reference of each checkpoint (``choose_references``).
         samples: Labelled images, at least one.
     """
 
-    def __init__(
-        self, readers: Sequence[Reader], references: Mapping[str, Bundle], samples: Sequence[Sample]
-    ) -> None:
+    def __init__(self, readers: Sequence[Reader], samples: Sequence[Sample]) -> None:
         self._readers = readers
-        self._references = references
         self._samples = samples
-        self._ages: list[dict[int, float]] = [{} for _ in readers]
-        self._boxes: list[dict[int, Box]] = [{} for _ in readers]
+        self._readings: list[dict[int, Reading]] = [{} for _ in readers]
         self._done: list[int] = []
 
     @property
@@ -105,52 +97,24 @@ class AgeRun:
                     age = reader.ask(sample, located[key])
                 else:
                     age, located[key] = reader.find_and_ask(sample)
-                self._ages[row][index] = check_age(age, reader.bundle, sample)
+                check_age(age, reader.bundle, sample)
             except WorkerError:
                 continue
             except VerificationError as error:
                 reader.fail(str(error))
                 continue
-            self._boxes[row][index] = located[key].box or located[key].whole
+            box = located[key].box or located[key].whole
+            self._readings[row][index] = Reading(sample.id, age, box)
 
-    def reports(self) -> list[DriftReport | None]:
-        """Compute the drift of each bundle, in the order of ``readers``.
+    def readings(self, row: int) -> tuple[Reading, ...]:
+        """Return the ages of the images in ``done``; none if the bundle failed.
 
-        Returns:
-            None for a bundle that failed, for one whose reference did, and before the first image.
+        Args:
+            row: Which reader, counted as ``readers``.
         """
-        samples, order = self.done, sorted(self._done)
-        if not samples:
-            return [None for _ in self._readers]
-        true_months = np.array([sample.age_months for sample in samples])
-        months = {
-            reader.bundle.name: np.array([ages[index] for index in order])
-            for reader, ages in zip(self._readers, self._ages, strict=True)
-            if reader.error is None
-        }
-        boxes = {
-            reader.bundle.name: found
-            for reader, found in zip(self._readers, self._boxes, strict=True)
-        }
-        bundles = [reader.bundle for reader in self._readers]
-        reports: list[DriftReport | None] = []
-        for bundle in bundles:
-            reference = self._references[bundle.manifest.checkpoint_sha256]
-            if not {bundle.name, reference.name} <= months.keys():
-                reports.append(None)
-                continue
-            pairs = [(boxes[bundle.name][index], boxes[reference.name][index]) for index in order]
-            drift = compare(
-                samples,
-                months[reference.name],
-                months[bundle.name],
-                reference,
-                is_reference=bundle.name == reference.name,
-                box_iou_mean=math.fsum(a.iou(b) for a, b in pairs) / len(pairs),
-                blame=blame(bundle, reference, months, true_months, bundles),
-            )
-            reports.append(drift)
-        return reports
+        if self._readers[row].error is not None:
+            return ()
+        return tuple(self._readings[row][index] for index in sorted(self._done))
 
 
 def localizer_key(bundle: Bundle) -> Hashable:

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 from itertools import cycle, islice
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
-from bakit.bench.conditions import judge, read_conditions
+from bakit.bench.conditions import read_conditions
 from bakit.bench.local.energy import SENSOR, EnergyMeter
 from bakit.bench.local.process import WorkerError
-from bakit.bench.report.document import Energy, LatencyReport, StageTimes, SweepEntry
-from bakit.bench.report.latency import pack_samples
-from bakit.bench.statistics import block_intervals
+from bakit.bench.raw import Sweep
 from bakit.runtime import STAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    import numpy.typing as npt
+    from collections.abc import Callable, Iterable, Sequence
 
     from bakit.bench.conditions import Conditions
     from bakit.bench.report.document import Settings
 
-BLOCK = 10
-"""Queries of one bundle in a row before the next bundle's turn."""
-
-TOTAL, REGRESS = STAGES.index("total"), STAGES.index("regress")
+TOTAL = STAGES.index("total")
 
 
 class Stream(Protocol):
@@ -134,64 +125,29 @@ class LatencyRun:
                 share = min(share, duration_s / self._settings.min_duration_s)
         return share
 
-    def report(self, row: int) -> LatencyReport | None:
-        """Summarise the times of one stream; None if it has not had a turn.
+    def raw(self, row: int) -> dict[str, Any]:
+        """Return the fields of ``RawBundle`` on time and energy; empty before the first turn.
 
         Args:
-            row: Which, counted as ``streams``.
+            row: Which stream, counted as ``streams``.
         """
-        times = np.array(self._times[row])
-        if not len(times):
-            return None
-        duration_s = float(times[:, TOTAL].sum()) / 1e9
-        energy = None
-        if self._meter.available:
-            joules = self._joules[row]
-            energy = Energy(SENSOR, joules / len(times), joules / duration_s)
-        return LatencyReport(
-            warm_up=self._settings.warm_up,
-            queries=len(times),
-            duration_s=duration_s,
-            images=min(self._images, len(times)),
-            stages=self._stages(row),
-            samples={
-                stage: pack_samples(times[:, index].tolist()) for index, stage in enumerate(STAGES)
-            },
-            stability=judge(times[:, REGRESS].astype(float), *self._conditions),
-            energy=energy,
+        if not self._times[row]:
+            return {}
+        return {
+            "warm_up": self._settings.warm_up,
+            "images": self._images,
+            "stages_ns": self._stages(row),
+            "conditions": tuple(self._conditions),
+            "sensor": SENSOR,
+            "joules": self._joules[row] if self._meter.available else None,
+        }
+
+    def sweep(self, rows: Iterable[int]) -> tuple[Sweep, ...]:
+        """Return the times of the streams that had a turn."""
+        return tuple(
+            Sweep(self._streams[row].threads, self._stages(row)) for row in rows if self._times[row]
         )
 
-    def sweep_entry(self, row: int) -> SweepEntry | None:
-        """Summarise the times of a stream with other threads; None if it has not had a turn."""
-        if not self._times[row]:
-            return None
-        threads = self._streams[row].threads
-        return SweepEntry(threads, 1, len(self._times[row]), self._stages(row))
-
-    def _stages(self, row: int) -> dict[str, StageTimes]:
-        times_ms = np.array(self._times[row]) / 1e6
-        block = self._settings.block
-        return {stage: stage_times(times_ms[:, i], block) for i, stage in enumerate(STAGES)}
-
-
-def stage_times(times_ms: npt.NDArray[np.float64], block: int = BLOCK) -> StageTimes:
-    """Summarise one stage.
-
-    Args:
-        times_ms: ``(queries,)`` float64, in the order of the queries.
-        block: Queries in a block.
-    """
-    percentiles = (50, 90, 99)
-    p50, p90, p99 = (float(value) for value in np.percentile(times_ms, percentiles))
-    p50_ci95, p90_ci95, p99_ci95 = block_intervals(times_ms, block, percentiles) or (None,) * 3
-    mean = float(times_ms.mean())
-    return StageTimes(
-        p50_ms=p50,
-        p90_ms=p90,
-        p99_ms=p99,
-        mean_ms=mean,
-        p50_ci95_ms=p50_ci95,
-        p90_ci95_ms=p90_ci95,
-        p99_ci95_ms=p99_ci95,
-        cv=float(times_ms.std()) / mean if mean else None,
-    )
+    def _stages(self, row: int) -> dict[str, list[int]]:
+        columns = zip(*self._times[row], strict=True)
+        return dict(zip(STAGES, map(list, columns), strict=True))

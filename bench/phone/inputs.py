@@ -1,4 +1,4 @@
-"""What the phone reads, made on this machine: tensors of the golden images and of the drift set."""
+"""Tensors of the golden images and of the drift set, which this machine makes for the phone."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bakit.bench.drift.compare import check_age
+from bakit.bench.raw import Reading
 from bakit.hand.prepare import to_bytes
 from bakit.hand.working import working_image
 from bakit.image.box import Box
@@ -15,14 +16,12 @@ from bakit.image.read import decode
 from bakit.prediction import is_male
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
-
-    import numpy.typing as npt
+    from collections.abc import Hashable, Mapping, Sequence
 
     from bakit.bundle import Bundle
     from bakit.data.labels import Sample
     from bakit.runtime import Runtime
-    from bakit.types import Bytes
+    from bakit.types import Bytes, OnProgress
 
 
 CHUNK = 64
@@ -51,14 +50,14 @@ class DriftInputs:
         crops: Sets of crops, ``(N, S, S)`` uint8 each; they are divided by 255 on the phone, which
             gives this machine's float32 to the bit.
         set_of: Index of each bundle's set.
-        float_months: ``(N,)`` float64 by bundle, ages of its reference on this machine.
-        box_iou_mean: By bundle, mean overlap of its boxes with its reference's.
+        boxes: By bundle, the box that its localizer finds in each image, on this machine.
+        references: By digest of the checkpoint, the answers of its reference on this machine.
     """
 
     crops: list[Bytes]
     set_of: list[int]
-    float_months: list[npt.NDArray[np.float64]]
-    box_iou_mean: list[float]
+    boxes: list[list[Box]]
+    references: dict[str, tuple[Reading, ...]]
 
 
 def golden_inputs(runtime: Runtime) -> GoldenInputs:
@@ -85,7 +84,7 @@ def drift_inputs(
     runtimes: Sequence[Runtime],
     references: Mapping[str, Runtime],
     samples: Sequence[Sample],
-    on_share: Callable[[float], None],
+    on_progress: OnProgress,
 ) -> DriftInputs:
     """Locate and crop every image, and run the references on it.
 
@@ -95,41 +94,36 @@ def drift_inputs(
         runtimes: The bundles that the phone runs, open here.
         references: The open reference of each checkpoint, by its digest.
         samples: Labelled images, at least one.
-        on_share: Called after each image with the share that is done, 0..1.
+        on_progress: Called after each image.
 
     Raises:
         ImageError: If an image cannot be used.
         VerificationError: If a reference's age is not a finite number.
     """
     keys = [_crop_key(runtime.bundle) for runtime in runtimes]
+    first = dict(zip(reversed(keys), reversed(runtimes), strict=True))
     sets = list(dict.fromkeys(keys))
-    first = {key: runtimes[keys.index(key)] for key in sets}
     crops: dict[Hashable, list[Bytes]] = {key: [] for key in sets}
-    floats: dict[str, list[float]] = {digest: [] for digest in references}
-    overlaps: list[list[float]] = [[] for _ in runtimes]
-    for index, sample in enumerate(samples, start=1):
+    boxes: dict[Hashable, list[Box]] = {key: [] for key in sets}
+    readings: dict[str, list[Reading]] = {digest: [] for digest in references}
+    for done, sample in enumerate(samples, start=1):
         grey = decode(sample.path)
         whole = Box(0, 0, grey.shape[1], grey.shape[0])
-        hands = {key: runtime.prepare(grey) for key, runtime in first.items()}
-        for key, hand in hands.items():
+        for key in sets:
+            hand = first[key].prepare(grey)
             crops[key].append(to_bytes(hand.pixels))
-        reference_boxes = {}
+            boxes[key].append(hand.box or whole)
         for digest, reference in references.items():
             hand = reference.prepare(grey)
             age = reference.regress(hand.pixels, male=sample.male)
-            floats[digest].append(check_age(age, reference.bundle, sample))
-            reference_boxes[digest] = hand.box or whole
-        for row, runtime in enumerate(runtimes):
-            other = reference_boxes[runtime.bundle.manifest.checkpoint_sha256]
-            overlaps[row].append((hands[keys[row]].box or whole).iou(other))
-        on_share(index / len(samples))
+            check_age(age, reference.bundle, sample)
+            readings[digest].append(Reading(sample.id, age, hand.box or whole))
+        on_progress("prepare", done, len(samples))
     return DriftInputs(
         crops=[np.stack(crops[key]) for key in sets],
         set_of=[sets.index(key) for key in keys],
-        float_months=[
-            np.array(floats[runtime.bundle.manifest.checkpoint_sha256]) for runtime in runtimes
-        ],
-        box_iou_mean=[float(np.mean(values)) for values in overlaps],
+        boxes=[boxes[key] for key in keys],
+        references={digest: tuple(found) for digest, found in readings.items()},
     )
 
 

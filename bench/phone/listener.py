@@ -66,7 +66,7 @@ class PageAddress(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Door:
+class Listener:
     """A bound server that does not answer yet.
 
     Attributes:
@@ -105,7 +105,7 @@ class Door:
 
 
 @contextmanager
-def open_door(options: PhoneOptions) -> Iterator[Door]:
+def open_listener(options: PhoneOptions) -> Iterator[Listener]:
     """Bind the server, with a certificate unless the phone is on a cable.
 
     Raises:
@@ -123,4 +123,4 @@ def open_door(options: PhoneOptions) -> Iterator[Door]:
         host = address.reachable_host(options.bind)
         tls, fingerprint = make_context([host, "localhost"])
     with PhoneServer(options.bind, options.port, tls) as server:
-        yield Door(server, host, fingerprint, options.adb)
+        yield Listener(server, host, fingerprint, options.adb)

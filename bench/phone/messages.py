@@ -5,11 +5,14 @@ The page is not trusted: every message is decoded strictly, with limits on lengt
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+import re
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
 import msgspec
 
 from bakit.errors import InputError
+
+_T = TypeVar("_T")
 
 MAX_BODY = 256 * 1024
 """Largest message, in bytes: a block of times or ages is far smaller."""
@@ -26,8 +29,18 @@ Index = Annotated[int, msgspec.Meta(ge=0, le=10**6)]
 Words = Annotated[str, msgspec.Meta(max_length=400)]
 
 
-class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the browser tells of itself when a person presses the button.
+# In this order: most browsers also call themselves Safari, and many Chrome.
+_NAMES = (
+    ("Firefox", r"(?:Firefox|FxiOS)/([\d.]+)"),
+    ("Edge", r"(?:Edg|EdgA|EdgiOS)/([\d.]+)"),
+    ("Samsung Internet", r"SamsungBrowser/([\d.]+)"),
+    ("Chrome", r"(?:HeadlessChrome|Chrome|CriOS)/([\d.]+)"),
+    ("Safari", r"Version/([\d.]+).* Safari/"),
+)
+
+
+class Browser(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The browser's own description, sent when a person presses the button.
 
     Attributes:
         user_agent: Its ``navigator.userAgent``.
@@ -46,6 +59,23 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     logical_cores: Annotated[int, msgspec.Meta(ge=1, le=4096)] | None
     isolated: bool
     timer_step_ms: Annotated[float, msgspec.Meta(ge=0, le=1000)]
+
+    @property
+    def name(self) -> str:
+        """Name and version: the client hints where there are any, else the user agent's."""
+        if self.brands:
+            return self.brands
+        for name, pattern in _NAMES:
+            if found := re.search(pattern, self.user_agent):
+                return f"{name} {found[1]}"
+        return "unknown browser"
+
+    @property
+    def device(self) -> str:
+        """Model and system of the device; iPhones do not tell their model."""
+        told = ", ".join(part for part in (self.model, self.system) if part)
+        found = re.search(r"\(([^)]*)\)", self.user_agent)
+        return told or (found[1] if found else "unknown device")
 
 
 class ModelPlan(msgspec.Struct, frozen=True):
@@ -148,7 +178,7 @@ class GoldenAnswers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
     Attributes:
         bundle: Its index.
         ages_months: One age an image.
-        localizer_difference: One number an image, see ``bakit.bench.report.phone.Phone``.
+        localizer_difference: One number an image, see ``bakit.bench.report.device.Phone``.
     """
 
     bundle: Index
@@ -221,27 +251,27 @@ class Post(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     message: Message
 
 
-def decode_device(body: bytes) -> Device:
-    """Read what the browser tells of itself.
+def decode_browser(body: bytes) -> Browser:
+    """Decode a browser's description.
 
     Raises:
         InputError: If it is not that.
     """
-    try:
-        return msgspec.json.decode(body, type=Device)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        message = f"not the description of a browser ({error})"
-        raise InputError(message) from error
+    return _decode(body, Browser, "the description of a browser")
 
 
 def decode_post(body: bytes) -> Post:
-    """Read a message.
+    """Decode a message.
 
     Raises:
         InputError: If it is none.
     """
+    return _decode(body, Post, "a message of the page")
+
+
+def _decode(body: bytes, kind: type[_T], words: str) -> _T:
     try:
-        return msgspec.json.decode(body, type=Post)  # which takes finite numbers alone
+        return msgspec.json.decode(body, type=kind)  # takes finite numbers only
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        message = f"not a message of the page ({error})"
+        message = f"not {words} ({error})"
         raise InputError(message) from error

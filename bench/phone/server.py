@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from bakit.bench.phone.messages import MAX_BODY, decode_device, decode_post
+from bakit.bench.phone.messages import MAX_BODY, decode_browser, decode_post
 from bakit.bench.phone.session import RefusedError
 from bakit.bench.phone.web import PAGE
 from bakit.errors import BakitError, InputError
@@ -212,7 +212,7 @@ class _Handler(BaseHTTPRequestHandler):
             session.receive(decode_post(body))
             self._send(204, b"", "")
             return
-        plan, key = session.start(decode_device(body), secret)
+        plan, key = session.start(decode_browser(body), secret)
         secure = "; Secure" if self.server.tls is not None else ""
         cookie = f"{COOKIE}={key}; Path=/{session.token}/; HttpOnly; SameSite=Strict{secure}"
         self._send(200, msgspec.json.encode(plan), "application/json", {"Set-Cookie": cookie})

@@ -24,7 +24,8 @@ from bakit.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bakit.bench.phone.messages import Device, Plan, Post
+    from bakit.bench.phone.messages import Browser, Plan, Post
+    from bakit.types import OnProgress
 
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 TOKEN_LENGTH = 14
@@ -74,22 +75,24 @@ class Session:
 
     Args:
         plan: What the page is to do.
-        on_share: Called with a stage and the share of it that is done, 0..1.
+        on_progress: Called with a step, the share of it that is done, and 1.
 
     Attributes:
-        token: What the address holds.
-        device: What the browser tells of itself; None until it started.
-        numbers: What it said, by bundle.
+        token: The secret part of the address.
+        browser: The browser's own description; None until it started.
+        numbers: What it posted, by bundle.
         problem: Why it ended early; None if it did not.
     """
 
-    def __init__(self, plan: Plan, on_share: Callable[[str, float], None] | None = None) -> None:
+    def __init__(
+        self, plan: Plan, on_progress: OnProgress = lambda step, done, total: None
+    ) -> None:
         self.token = new_token()
-        self.device: Device | None = None
+        self.browser: Browser | None = None
         self.problem: str | None = None
         self.numbers = [BundleNumbers() for _ in plan.bundles]
         self._plan = plan
-        self._tell = on_share or (lambda stage, share: None)
+        self._on_progress = on_progress
         self._secret: str | None = None
         self._run = 0
         self._sequence = 0
@@ -116,11 +119,11 @@ class Session:
         ):
             raise RefusedError(409, "in use by another browser: the address is good for one")
 
-    def start(self, device: Device, secret: str | None) -> tuple[Plan, str]:
+    def start(self, browser: Browser, secret: str | None) -> tuple[Plan, str]:
         """Begin, or begin again after the same browser opened the page anew.
 
         Args:
-            device: What the browser tells of itself.
+            browser: The browser's own description.
             secret: The cookie that it sent.
 
         Returns:
@@ -139,7 +142,7 @@ class Session:
             self._run += 1
             self._sequence = 0
             self._state = "running"
-            self.device = device
+            self.browser = browser
             self.numbers = [BundleNumbers() for _ in self._plan.bundles]
             self._heard = time.monotonic()
             self._changed.notify_all()
@@ -182,7 +185,7 @@ class Session:
         numbers, plan = self.numbers[message.bundle], self._plan.bundles[message.bundle]
         if isinstance(message, Loaded):
             numbers.loaded = message
-            self._tell("load", self._share(lambda n: float(n.loaded is not None)))
+            self._tell("load", lambda n: float(n.loaded is not None))
         elif isinstance(message, GoldenAnswers):
             counts = {len(message.ages_months), len(message.localizer_difference)}
             if counts != {len(plan.golden_months)}:
@@ -201,7 +204,7 @@ class Session:
         numbers.localize_ms += message.localize_ms
         numbers.regress_ms += message.regress_ms
         numbers.runs_per_sample = max(numbers.runs_per_sample, message.runs_per_sample)
-        self._tell("latency", self._share(self._latency_share))
+        self._tell("latency", self._latency_share)
 
     def _take_ages(self, numbers: BundleNumbers, message: Ages) -> None:
         images = len(self._plan.drift_male)
@@ -210,7 +213,7 @@ class Session:
         if message.start + len(message.ages_months) > images:
             raise RefusedError(400, f"there are {images} images")
         numbers.ages_months += message.ages_months
-        self._tell("drift", self._share(lambda n: len(n.ages_months) / images))
+        self._tell("drift", lambda n: len(n.ages_months) / images)
 
     def _latency_share(self, numbers: BundleNumbers) -> float:
         """Return how much of a bundle's least times is there, as the page decides it."""
@@ -219,8 +222,10 @@ class Session:
         duration = seconds / plan.min_duration_s if plan.min_duration_s else 1.0
         return min(max(min(count / plan.min_queries, duration), count / plan.max_queries), 1.0)
 
-    def _share(self, of: Callable[[BundleNumbers], float]) -> float:
-        return sum(of(numbers) for numbers in self.numbers) / len(self.numbers)
+    def _tell(self, step: str, share_of: Callable[[BundleNumbers], float]) -> None:
+        """Report the mean share of all bundles."""
+        share = sum(map(share_of, self.numbers)) / len(self.numbers)
+        self._on_progress(step, share, 1.0)
 
     def _missing(self) -> str:
         """Return what a finished run lacks, in words; empty if it lacks nothing."""

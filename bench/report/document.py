@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from bakit.bench.host import HostInfo
-from bakit.bench.report.device import Device
+from bakit.bench.report.device import Board, Phone
 from bakit.bench.report.drift import BlameStep, DriftReport, DriftRow, GroupDrift
 from bakit.bench.report.latency import (
     LEAST_SCORE,
@@ -22,7 +22,6 @@ from bakit.bench.report.latency import (
     StageTimes,
     SweepEntry,
 )
-from bakit.bench.report.phone import Phone
 from bakit.errors import InputError
 from bakit.files import write_file
 from bakit.settings import Precision
@@ -116,7 +115,7 @@ class BundleReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     int8_share: float = 0.0
     provenance: Provenance | None = None
     error: str | None = None
-    device: Device | None = None
+    device: Board | None = None
 
 
 class DataInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -10,8 +10,7 @@ import pytest
 
 from bakit.bench.gate.check import Gate
 from bakit.bench.phone import address
-from bakit.bench.phone.browser import browser_name, device_name
-from bakit.bench.phone.messages import Device
+from bakit.bench.phone.messages import Browser
 from bakit.bench.render import render_html, render_markdown
 from bakit.bench.report.document import read_report
 from bakit.cli.bench import print_report
@@ -192,9 +191,9 @@ SAFARI = (
     ],
 )
 def test_browsers_that_have_no_hints_are_known_by_their_agent(agent, name):
-    device = Device(agent, "", "", "", None, True, 0.02)
-    assert browser_name(device) == name
-    assert device_name(device) == (agent.partition("(")[2].partition(")")[0] or "unknown device")
+    browser = Browser(agent, "", "", "", None, True, 0.02)
+    assert browser.name == name
+    assert browser.device == (agent.partition("(")[2].partition(")")[0] or "unknown device")
 
 
 def test_times_of_a_phone_are_not_compared_with_another_machine_s(start, bundles):

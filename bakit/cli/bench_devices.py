@@ -1,0 +1,297 @@
+"""The options of ``bakit bench`` for another device: one behind ssh, or a phone."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bakit.cli.paths import all_bundles
+from bakit.cli.tables import safe
+from bakit.errors import InputError, MissingBackendError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from bakit.bench.phone.listener import PageAddress, PhoneOptions
+    from bakit.bench.phone.run import PhoneResult
+    from bakit.bench.report.document import Report
+    from bakit.types import OnProgress
+
+_PHONE = (
+    click.option(
+        "--phone",
+        is_flag=True,
+        help="Measure on a phone, in its browser: serves a page. Drift is on phantoms, "
+        "unless --data sends it other images.",
+    ),
+    click.option(
+        "--provider",
+        "phone_provider",
+        type=click.Choice(["wasm", "webgpu", "webnn"]),
+        help="What runs the models in the browser; else wasm.",
+    ),
+    click.option(
+        "--adb", "phone_adb", is_flag=True, help="Reach an Android phone through adb and USB."
+    ),
+    click.option(
+        "--bind", "phone_bind", metavar="ADDRESS", help="Listen here, 0.0.0.0 for the network."
+    ),
+    click.option(
+        "--port", "phone_port", type=click.IntRange(0, 65535), help="Port; else any free one."
+    ),
+)
+_HOST = (
+    click.option(
+        "--host",
+        metavar="USER@DEVICE",
+        help="Measure on this device over ssh, with an agent that needs no bakit there.",
+    ),
+    click.option("--ssh-port", "host_ssh_port", type=click.IntRange(1, 65535), help="Port of ssh."),
+    click.option(
+        "--ssh-option",
+        "host_ssh_option",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="As after ssh's -o; may be given again.",
+    ),
+    click.option(
+        "--identity", "host_identity", type=click.Path(path_type=Path), help="Private key."
+    ),
+    click.option(
+        "--python", "host_python", metavar="PATH", help="Its Python, 3.6 or newer; else python3."
+    ),
+    click.option(
+        "--engine",
+        "host_engine",
+        type=click.Choice(["tensorrt", "trtexec", "onnxruntime"]),
+        help="What runs the bundles there; else what is there.",
+    ),
+    click.option(
+        "--allow-downgrade",
+        "host_allow_downgrade",
+        is_flag=True,
+        help="Build INT8 bundles as FP16 where the GPU has no INT8 unit.",
+    ),
+    click.option(
+        "--workspace-mb",
+        "host_workspace_mb",
+        type=click.IntRange(min=16),
+        help="Memory for TensorRT's builder; else 256.",
+    ),
+    click.option("--keep", "host_keep", is_flag=True, help="Leave the work folder there."),
+)
+
+
+def device_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options for a phone and for a device behind ssh (``take_options``)."""
+    for option in reversed(_PHONE + _HOST):
+        command = option(command)
+    return command
+
+
+def take_options(given: dict[str, Any], switch: str) -> dict[str, Any] | None:
+    """Return the options that belong to ``--phone`` or ``--host``, without their prefix.
+
+    Args:
+        given: All options of ``device_options``.
+        switch: ``phone`` or ``host``.
+
+    Returns:
+        None if the switch was not given.
+
+    Raises:
+        InputError: If some options were given without it.
+    """
+    named = {name: value for name, value in given.items() if name.startswith(switch)}
+    asked = {name: value for name, value in named.items() if value not in (None, False, ())}
+    if asked and switch not in asked:
+        option = next(iter(asked)).removeprefix(f"{switch}_").replace("_", "-")
+        message = f"--{option} is of use with --{switch} only"
+        raise InputError(message)
+    return {name.removeprefix(f"{switch}_"): value for name, value in asked.items()} or None
+
+
+def check_phone(threads: tuple[int, ...] | None, batch: int, goal: object) -> None:
+    """Refuse options that a page has no use for.
+
+    Raises:
+        InputError: If one was given.
+    """
+    for option, given in (
+        ("several numbers for --threads", len(threads or ()) > 1),
+        ("--batch", batch != 1),
+        ("--goal", goal),
+    ):
+        if given:
+            message = f"--phone takes no {option}: a page has one number of threads, one image "
+            message += "at a time, and a goal is judged on radiographs, by this machine"
+            raise InputError(message)
+
+
+def bench_on_host(bundles: Sequence[Path], asked: dict[str, Any], **how: Any) -> Report:  # noqa: ANN401
+    """Measure on a device behind ssh.
+
+    Args:
+        bundles: Bundles; those in the default folder where there are none.
+        asked: The options for the device.
+        how: The options that all devices have, named as in ``run_bench``.
+    """
+    from bakit.bench.device.pack import AgentSettings
+    from bakit.bench.device.run import bench_host
+    from bakit.bench.device.ssh import Remote
+
+    names = ("engine", "allow_downgrade", "workspace_mb")
+    settings = AgentSettings(
+        **{name: how.pop(name) for name in ("min_queries", "min_duration_s", "threads")},
+        **{name: asked[name] for name in names if name in asked},
+    )
+    remote = Remote(
+        asked["host"], asked.get("ssh_port"), asked.get("identity"), asked.get("ssh_option", ())
+    )
+    python, keep = asked.get("python", "python3"), asked.get("keep", False)
+    return bench_host(remote, bundles or all_bundles(), settings, python=python, keep=keep, **how)
+
+
+def bench_on_phone(bundles: Sequence[Path], asked: dict[str, Any], **how: Any) -> PhoneResult:  # noqa: ANN401
+    """Print the page's address, wait for the phone and show progress, all on stderr.
+
+    Args:
+        bundles: Bundles; those in the default folder that a browser can run where there are none.
+        asked: The options for the phone.
+        how: The options that all devices have, named as in ``run_phone``.
+    """
+    from bakit.bench.phone.listener import PhoneOptions
+    from bakit.bench.phone.run import run_phone
+
+    options = PhoneOptions(**{name: value for name, value in asked.items() if name != "phone"})
+    show = _address_printer(options)
+    chosen = bundles or _runnable()
+    with steps(log=True) as (on_progress, paused):
+
+        def on_address(page: PageAddress) -> None:
+            with paused():  # a live display would mangle the code
+                show(page)
+
+        return run_phone(
+            chosen, options=options, on_address=on_address, on_progress=on_progress, **how
+        )
+
+
+def print_failures(result: PhoneResult) -> int:
+    """Print what is wrong on stderr; return the exit status."""
+    for failure in result.failures:
+        click.echo(f"bakit: {safe(failure)}", err=True)
+    return 1 if result.failures else 0
+
+
+def _runnable() -> list[Path]:
+    from bakit.bench.phone.run import TARGET
+    from bakit.bundle import Bundle
+
+    found = [path for path in all_bundles() if Bundle.read(path).manifest.target == TARGET]
+    if not found:
+        message = f"no bundle that a browser runs; write one with: bakit export --target {TARGET}"
+        raise InputError(message)
+    return found
+
+
+def _address_printer(options: PhoneOptions) -> Callable[[PageAddress], None]:
+    """Return what prints the address, as a QR code too where another device can open it.
+
+    Raises:
+        MissingBackendError: If the library that draws the code is needed and not installed.
+    """
+    from bakit.bench.phone.address import is_loopback, network_address
+
+    if is_loopback(options.bind):
+
+        def nearby(page: PageAddress) -> None:
+            _echo_address(page)
+            if options.adb:
+                return
+            own = network_address()
+            click.echo(
+                "only this machine can open it: for a phone in the same network give --bind "
+                f"{own or 'and the address of this machine'}; for one on a USB cable give --adb",
+                err=True,
+            )
+
+        return nearby
+    try:
+        import segno
+    except ModuleNotFoundError as error:
+        need = "a QR code for a phone"
+        raise MissingBackendError(need, "phone") from error
+
+    def with_code(page: PageAddress) -> None:
+        segno.make(page.url, micro=False).terminal(sys.stderr, compact=True)
+        _echo_address(page)
+
+    return with_code
+
+
+def _echo_address(page: PageAddress) -> None:
+    click.echo(f"open on the phone: {page.url}", err=True)
+    if page.fingerprint is not None:
+        click.echo(
+            "the browser will warn, since the certificate is this run's own; its SHA-256 is\n"
+            f"{page.fingerprint}",
+            err=True,
+        )
+
+
+@contextmanager
+def steps(*, log: bool = False) -> Iterator[tuple[OnProgress, Callable[[], Any]]]:
+    """Show a bar for each step on stderr if that is a terminal.
+
+    Args:
+        log: Print a line for each step where stderr is no terminal; else nothing.
+
+    Yields:
+        The progress callback, and a context in which other lines can be printed.
+    """
+    from contextlib import nullcontext
+
+    if not sys.stderr.isatty():
+        seen: set[str] = set()
+
+        def line(step: str, done: float, total: float | None) -> None:
+            del done, total
+            if log and step not in seen:
+                seen.add(step)
+                click.echo(f"{step} ...", err=True)
+
+        yield line, nullcontext
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    bars = Progress(
+        TextColumn("{task.description:9}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        # A thread that redraws would take part in the queries: drawn between them instead.
+        auto_refresh=False,
+        transient=True,
+    )
+    tasks: dict[str, Any] = {}
+
+    def advance(step: str, done: float, total: float | None) -> None:
+        if step not in tasks:
+            tasks[step] = bars.add_task(step)
+        bars.update(tasks[step], completed=done, total=total, refresh=True)
+
+    @contextmanager
+    def paused() -> Iterator[None]:
+        bars.stop()
+        yield
+        bars.start()
+
+    with bars:
+        yield advance, paused
