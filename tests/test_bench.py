@@ -25,7 +25,7 @@ from bakit.bench.local.ages import AgeRun
 from bakit.bench.local.energy import EnergyMeter
 from bakit.bench.local.latency import LatencyRun
 from bakit.bench.local.process import WorkerError
-from bakit.bench.local.protocol import Seen
+from bakit.bench.local.protocol import Said, Seen
 from bakit.bench.raw import Raw, RawBundle, Reading
 from bakit.bench.report.document import LatencyReport, Settings
 from bakit.bench.report.latency import pack_samples, unpack_samples
@@ -119,15 +119,12 @@ class FakeWorker:
             rows.append([round(time * 1e6) for time in times])
         return rows
 
-    def find_and_ask(self, sample: Sample) -> tuple[float, Seen]:
+    def ask(self, sample: Sample, seen: Seen | None = None) -> Said:
         self.use()
-        self.located += 1
-        return self.ages[int(sample.id)], Seen(self.box, Box(0, 0, 40, 40))
-
-    def ask(self, sample: Sample, seen: Seen) -> float:
-        del seen
-        self.use()
-        return self.ages[int(sample.id)]
+        if seen is None:
+            self.located += 1
+            seen = Seen(self.box, Box(0, 0, 40, 40))
+        return Said(self.ages[int(sample.id)], seen)
 
     def fail(self, reason: str) -> None:
         self.error = reason

@@ -21,10 +21,9 @@ from click.testing import CliRunner
 from bakit import targets
 from bakit.backends.fake import FAKE
 from bakit.bench import Gate, run_bench
-from bakit.bench.local.footprint import peak_rss_mb
 from bakit.bench.local.process import Query, Worker, WorkerError
-from bakit.bench.local.protocol import Ask, Load, Run, Seen
-from bakit.bench.local.worker import answer
+from bakit.bench.local.protocol import Ask, Load, Run, Said, Seen
+from bakit.bench.local.worker import answer, peak_rss_mb
 from bakit.bench.report.document import Footprint, Report
 from bakit.bundle import Artifact, Bundle, Golden, Manifest, write_manifest
 from bakit.cli.bench import command
@@ -135,13 +134,8 @@ class LocalWorker:
     def run(self, indices: Sequence[int]) -> list[list[int]]:
         return self.do(Run(tuple(indices))).stages_ns
 
-    def find_and_ask(self, sample: Sample) -> tuple[float, Seen]:
-        said = self.do(Ask(str(sample.path), sample.male, find=True))
-        return said.age_months, said.seen
-
-    def ask(self, sample: Sample, seen: Seen) -> float:
-        asked = Ask(str(sample.path), sample.male, False, seen.box, seen.inverted)
-        return self.do(asked).age_months
+    def ask(self, sample: Sample, seen: Seen | None = None) -> Said:
+        return self.do(Ask(str(sample.path), sample.male, seen))
 
     def do(self, request: Load | Run | Ask) -> Any:
         return answer(self.runtime, self.queries, request)
@@ -418,11 +412,11 @@ def test_a_reference_that_failed_leaves_no_drift(
     bundles: list[Path], data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Failing(LocalWorker):
-        def find_and_ask(self, sample: Sample) -> tuple[float, Seen]:
+        def ask(self, sample: Sample, seen: Seen | None = None) -> Said:
             if self.bundle.name == "fake-fp32":
                 self.fail("out of memory")
                 raise WorkerError
-            return super().find_and_ask(sample)
+            return super().ask(sample, seen)
 
     monkeypatch.setattr("bakit.bench.local.run.Worker", Failing)
     reference, int8 = quick(bundles, data, reference=bundles[0]).bundles
@@ -466,7 +460,7 @@ def test_where_a_bundle_comes_from_is_in_the_report(bundles: list[Path]) -> None
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak apart")
 def test_the_peak_is_the_process_own_and_not_its_parents() -> None:
-    code = "from bakit.bench.local.footprint import peak_rss_mb; print(peak_rss_mb())"
+    code = "from bakit.bench.local.worker import peak_rss_mb; print(peak_rss_mb())"
     ballast = np.ones(400 * 2**20 // 8)
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     mine = peak_rss_mb()

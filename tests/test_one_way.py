@@ -157,9 +157,9 @@ def test_a_benchmark_s_worker(runtime, inverted, ages):
     from bakit.bench.local.worker import answer
 
     for sample in inverted:
-        said = answer(runtime, [], Ask(str(sample.path), sample.male, find=True))
+        said = answer(runtime, [], Ask(str(sample.path), sample.male))
         assert said.age_months == pytest.approx(ages[sample.id], abs=MONTHS)
-        again = Ask(str(sample.path), sample.male, False, said.seen.box, said.seen.inverted)
+        again = Ask(str(sample.path), sample.male, said.seen)
         assert answer(runtime, [], again).age_months == pytest.approx(ages[sample.id], abs=MONTHS)
 
 

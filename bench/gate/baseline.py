@@ -11,10 +11,7 @@ from bakit.bench.report.document import LEAST_SCORE
 from bakit.errors import InputError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from bakit.bench.gate.check import Gate
-    from bakit.bench.gate.verdict import GateResult
     from bakit.bench.report.document import BundleReport, LatencyReport, Report
 
 IMPROVED_MONTHS = 0.05
@@ -123,16 +120,12 @@ def baseline_checks(gate: Gate, bundle: BundleReport, before: BundleReport) -> l
         message = f"{bundle.name}: the baseline has predictions of other images; bench both again"
         raise InputError(message)
     pairs = [(row, old_rows[row.id]) for row in drift.rows]
-    worse = np.array(
-        [
-            (
-                abs(new.bundle_months - new.true_months) - abs(old.bundle_months - old.true_months),
-                abs(new.bundle_months - new.float_months)
-                - abs(old.bundle_months - old.float_months),
-            )
-            for new, old in pairs
-        ]
-    ).T
+    new, old = (
+        np.array([(row.true_months, row.float_months, row.bundle_months) for row in rows]).T
+        for rows in zip(*pairs, strict=True)
+    )
+    # Distance from the truth, and from the float model.
+    worse = np.abs(new[2] - new[:2]) - np.abs(old[2] - old[:2])
     checks = []
     intervals = bootstrap_intervals(worse)
     for (name, words), values, interval in zip(COMPARED.items(), worse, intervals, strict=True):
@@ -241,23 +234,3 @@ def _unsteady(*latencies: LatencyReport) -> str | None:
                 f"{score}, limit {LEAST_SCORE:.0f}"
             )
     return None
-
-
-def renew(report: Report, result: GateResult, path: Path) -> bool:
-    """Make a report the baseline, if it is within all limits.
-
-    Args:
-        report: The report.
-        result: What the gate says of it without a baseline.
-        path: The baseline's file.
-
-    Returns:
-        Whether it was written.
-
-    Raises:
-        InputError: If it cannot be written.
-    """
-    if not result.passed:
-        return False
-    report.write(path)
-    return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,33 +15,10 @@ from bakit.errors import VerificationError
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
+    from bakit.bench.local.process import Worker
     from bakit.bench.local.protocol import Seen
     from bakit.bundle import Bundle
     from bakit.data.labels import Sample
-
-
-class Reader(Protocol):
-    """What says ages: a bundle's process (``bakit.bench.local.process.Worker``).
-
-    Attributes:
-        bundle: The bundle.
-        error: Why it failed; None while it has not.
-    """
-
-    bundle: Bundle
-    error: str | None
-
-    def find_and_ask(self, sample: Sample) -> tuple[float, Seen]:
-        """Find the hand and return its age in months, and where it is."""
-        ...
-
-    def ask(self, sample: Sample, seen: Seen) -> float:
-        """Return the age in months of a hand that another bundle has seen."""
-        ...
-
-    def fail(self, reason: str) -> None:
-        """Remember why this bundle cannot be measured any further."""
-        ...
 
 
 class AgeRun:
@@ -55,14 +32,14 @@ class AgeRun:
     than fewer of them would be. A bundle that fails is left out from there on.
 
     Args:
-        readers: Open bundles, the references among them.
+        workers: Open bundles, the references among them.
         samples: Labelled images, at least one.
     """
 
-    def __init__(self, readers: Sequence[Reader], samples: Sequence[Sample]) -> None:
-        self._readers = readers
+    def __init__(self, workers: Sequence[Worker], samples: Sequence[Sample]) -> None:
+        self._workers = workers
         self._samples = samples
-        self._readings: list[dict[int, Reading]] = [{} for _ in readers]
+        self._readings: list[dict[int, Reading]] = [{} for _ in workers]
         self._done: list[int] = []
 
     @property
@@ -88,31 +65,29 @@ class AgeRun:
     def _measure_one(self, index: int) -> None:
         sample = self._samples[index]
         located: dict[Hashable, Seen] = {}
-        for row, reader in enumerate(self._readers):
-            if reader.error is not None:
+        for row, worker in enumerate(self._workers):
+            if worker.error is not None:
                 continue
-            key = localizer_key(reader.bundle)
+            key = localizer_key(worker.bundle)
             try:
-                if key in located:
-                    age = reader.ask(sample, located[key])
-                else:
-                    age, located[key] = reader.find_and_ask(sample)
-                check_age(age, reader.bundle, sample)
+                said = worker.ask(sample, located.get(key))
+                located[key] = said.seen
+                check_age(said.age_months, worker.bundle, sample)
             except WorkerError:
                 continue
             except VerificationError as error:
-                reader.fail(str(error))
+                worker.fail(str(error))
                 continue
-            box = located[key].box or located[key].whole
-            self._readings[row][index] = Reading(sample.id, age, box)
+            box = said.seen.box or said.seen.whole
+            self._readings[row][index] = Reading(sample.id, said.age_months, box)
 
     def readings(self, row: int) -> tuple[Reading, ...]:
         """Return the ages of the images in ``done``; none if the bundle failed.
 
         Args:
-            row: Which reader, counted as ``readers``.
+            row: Which of the workers.
         """
-        if self._readers[row].error is not None:
+        if self._workers[row].error is not None:
             return ()
         return tuple(self._readings[row][index] for index in sorted(self._done))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import cycle, islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from bakit.bench.conditions import read_conditions
 from bakit.bench.local.energy import SENSOR, EnergyMeter
@@ -15,27 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from bakit.bench.conditions import Conditions
+    from bakit.bench.local.process import Worker
     from bakit.bench.report.document import Settings
 
 TOTAL = STAGES.index("total")
-
-
-class Stream(Protocol):
-    """Where queries are run: a bundle's process (``bakit.bench.local.process.Worker``).
-
-    Attributes:
-        pid: The process.
-        threads: Threads of the backend.
-        error: Why it failed; None while it has not.
-    """
-
-    pid: int
-    threads: int | None
-    error: str | None
-
-    def run(self, indices: Sequence[int]) -> list[list[int]]:
-        """Predict queries by index; return the times ``(queries, stages)`` in nanoseconds."""
-        ...
 
 
 class LatencyRun:
@@ -49,7 +32,7 @@ class LatencyRun:
     A bundle that fails is left out from there on. What was measured until an interruption is kept.
 
     Args:
-        streams: Open bundles, at least one; the same bundle may stand there with other threads.
+        workers: Open bundles, at least one; the same bundle may be there with other threads.
         images: Images of the queries, cycled through; at least one.
         settings: Least queries and duration of each bundle, warm-up and block length.
         meter: What measures energy; the machine's own counters when None.
@@ -57,17 +40,17 @@ class LatencyRun:
 
     def __init__(
         self,
-        streams: Sequence[Stream],
+        workers: Sequence[Worker],
         images: int,
         settings: Settings,
         meter: EnergyMeter | None = None,
     ) -> None:
-        self._streams = streams
+        self._workers = workers
         self._images = images
         self._settings = settings
         self._meter = meter or EnergyMeter()
-        self._times: list[list[list[int]]] = [[] for _ in streams]
-        self._joules = [0.0 for _ in streams]
+        self._times: list[list[list[int]]] = [[] for _ in workers]
+        self._joules = [0.0 for _ in workers]
         self._conditions: list[Conditions | None] = [None, None]
 
     def measure(self, on_share: Callable[[float], None] | None = None) -> None:
@@ -76,7 +59,7 @@ class LatencyRun:
         Args:
             on_share: Called after each round with the share that is done, 0..1.
         """
-        for row in range(len(self._streams)):
+        for row in range(len(self._workers)):
             self._run(row, list(islice(cycle(range(self._images)), self._settings.warm_up)))
         block = min(self._settings.block, self._settings.min_queries)
         turns = cycle(range(self._images))
@@ -86,7 +69,7 @@ class LatencyRun:
                 if on_share is not None and share > 0:
                     on_share(share)
                 turn = list(islice(turns, block))
-                for row in range(len(self._streams)):
+                for row in range(len(self._workers)):
                     self._take_turn(row, turn)
         finally:
             self._conditions[1] = self._read_conditions()
@@ -94,7 +77,7 @@ class LatencyRun:
             on_share(1.0)
 
     def _take_turn(self, row: int, turn: Sequence[int]) -> None:
-        if len(self._streams) > 1:
+        if len(self._workers) > 1:
             self._run(row, turn[:1])
         before = self._meter.read()
         times = self._run(row, turn)
@@ -102,22 +85,22 @@ class LatencyRun:
         self._times[row] += times
 
     def _run(self, row: int, indices: Sequence[int]) -> list[list[int]]:
-        """Run queries on a stream; a stream that has failed runs none."""
-        if self._streams[row].error is not None:
+        """Run queries; a worker that has failed runs none."""
+        if self._workers[row].error is not None:
             return []
         try:
-            return self._streams[row].run(indices)
+            return self._workers[row].run(indices)
         except WorkerError:
             return []
 
     def _read_conditions(self) -> Conditions | None:
-        return read_conditions([s.pid for s in self._streams if s.error is None])
+        return read_conditions([w.pid for w in self._workers if w.error is None])
 
     def _share(self) -> float:
         """Return how much of the least queries and of the least duration is done, 0..1."""
         share = 1.0
-        for stream, rows in zip(self._streams, self._times, strict=True):
-            if stream.error is not None:
+        for worker, rows in zip(self._workers, self._times, strict=True):
+            if worker.error is not None:
                 continue
             share = min(share, len(rows) / self._settings.min_queries)
             if self._settings.min_duration_s > 0:
@@ -129,7 +112,7 @@ class LatencyRun:
         """Return the fields of ``RawBundle`` on time and energy; empty before the first turn.
 
         Args:
-            row: Which stream, counted as ``streams``.
+            row: Which of the workers.
         """
         if not self._times[row]:
             return {}
@@ -143,9 +126,9 @@ class LatencyRun:
         }
 
     def sweep(self, rows: Iterable[int]) -> tuple[Sweep, ...]:
-        """Return the times of the streams that had a turn."""
+        """Return the times of the workers that had a turn."""
         return tuple(
-            Sweep(self._streams[row].threads, self._stages(row)) for row in rows if self._times[row]
+            Sweep(self._workers[row].threads, self._stages(row)) for row in rows if self._times[row]
         )
 
     def _stages(self, row: int) -> dict[str, list[int]]:

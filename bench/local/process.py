@@ -127,26 +127,18 @@ class Worker(Closing):
         """
         return self._ask(Run(tuple(indices)), Times).stages_ns
 
-    def find_and_ask(self, sample: Sample) -> tuple[float, Seen]:
-        """Find the hand and return its age in months, and where it is.
+    def ask(self, sample: Sample, seen: Seen | None = None) -> Said:
+        """Predict an image.
+
+        Args:
+            sample: The image.
+            seen: Where another bundle with the same localizer saw the hand; located when None.
 
         Raises:
             ImageError: If the image cannot be used.
             WorkerError: If the process failed.
         """
-        said = self._ask(Ask(str(sample.path.resolve()), sample.male, find=True), Said)
-        return said.age_months, said.seen
-
-    def ask(self, sample: Sample, seen: Seen) -> float:
-        """Return the age in months of a hand that another bundle has seen.
-
-        Raises:
-            ImageError: If the image cannot be used.
-            WorkerError: If the process failed.
-        """
-        path = str(sample.path.resolve())
-        asked = Ask(path, sample.male, find=False, box=seen.box, inverted=seen.inverted)
-        return self._ask(asked, Said).age_months
+        return self._ask(Ask(str(sample.path.resolve()), sample.male, seen), Said)
 
     def fail(self, reason: str) -> None:
         """Remember why this bundle cannot be measured any further."""

@@ -1,7 +1,7 @@
-"""What the process that measures and a bundle's process say to each other.
+"""Messages between the process that measures and a bundle's process.
 
-A MessagePack document each way, its length in four bytes before it. MessagePack and not JSON:
-an age that is no number must arrive as what it is.
+Each is a MessagePack document after its length in four bytes. JSON has no NaN, which a broken model
+may predict.
 """
 
 from __future__ import annotations
@@ -26,14 +26,26 @@ class Run(msgspec.Struct, tag=True, frozen=True):
     indices: tuple[int, ...]
 
 
+class Seen(msgspec.Struct, frozen=True):
+    """Where a hand is in an image.
+
+    Attributes:
+        box: The hand, in pixels of the image; None if none was found or looked for.
+        whole: The whole image.
+        inverted: Whether the hand is dark, so that greys are inverted.
+    """
+
+    box: Box | None
+    whole: Box
+    inverted: bool = False
+
+
 class Ask(msgspec.Struct, tag=True, frozen=True):
-    """Say the age of an image: in this box, or first find the hand."""
+    """Predict the age of an image; locate the hand first unless ``seen`` is given."""
 
     path: str
     male: bool
-    find: bool
-    box: Box | None = None
-    inverted: bool = False
+    seen: Seen | None = None
 
 
 class Opened(msgspec.Struct, tag=True, frozen=True):
@@ -52,20 +64,6 @@ class Times(msgspec.Struct, tag=True, frozen=True):
     """Time of each query by stage, ``(queries, stages)``, in nanoseconds."""
 
     stages_ns: list[list[int]]
-
-
-class Seen(msgspec.Struct, frozen=True):
-    """Where a hand is in an image.
-
-    Attributes:
-        box: The hand, in pixels of the image; None if none was found or looked for.
-        whole: The whole image.
-        inverted: Whether the hand is dark, so that greys are turned round.
-    """
-
-    box: Box | None
-    whole: Box
-    inverted: bool = False
 
 
 class Said(msgspec.Struct, tag=True, frozen=True):

@@ -1,7 +1,17 @@
 """A bundle in a process of its own, which answers requests (``bakit.bench.local.process`` asks).
 
 ``python -m bakit.bench.local.worker BUNDLE [THREADS]`` opens the bundle, uses it once, and answers
-the requests on stdin on stdout, until they end.
+the requests on stdin on stdout, until they end. The first answer is the footprint:
+
+* ``load_ms``: opening both models. Starting Python, importing libraries and checking the
+  bundle's digests come before it and are not in it.
+* ``first_prediction_ms``: the first prediction after that, on the bundle's first golden image.
+  What a backend puts off until then (memory, kernels, threads) is in it.
+* ``peak_rss_mb``: the process's largest resident memory, in 10^6 bytes, up to then: Python, numpy,
+  OpenCV, bakit, the backend's library, both models and their buffers, and the image. Memory on a
+  GPU is not in it.
+* ``cold_start_ms``: from starting the process to its first answer, all of the above included.
+  ``bakit.bench.local.process``, which starts it, measures it.
 """
 
 from __future__ import annotations
@@ -9,12 +19,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import IO
 
 import msgspec
 
-from bakit.bench.local.footprint import first_use
 from bakit.bench.local.protocol import (
     Answer,
     Ask,
@@ -30,6 +40,8 @@ from bakit.bench.local.protocol import (
     read_document,
     write_document,
 )
+from bakit.bench.report.latency import Footprint
+from bakit.errors import BundleError
 from bakit.image.box import Box
 from bakit.image.read import decode
 from bakit.runtime import STAGES, Runtime, Sex
@@ -57,6 +69,45 @@ def serve(root: Path, requests: IO[bytes], answers: IO[bytes], threads: int | No
         write_document(answers, Failed(type(error).__name__, lines[0]))
 
 
+def first_use(runtime: Runtime) -> Footprint:
+    """Predict the bundle's first golden image, and say what that and opening it cost.
+
+    Args:
+        runtime: The bundle, just opened, in a process that should have done nothing else before.
+
+    Raises:
+        BundleError: If the bundle has no golden image.
+    """
+    root, golden = runtime.bundle.root, runtime.bundle.manifest.golden
+    if not golden:
+        message = f"{root}: the bundle has no golden image; export it again"
+        raise BundleError(message)
+    image = (root / golden[0].path).read_bytes()
+    started = time.perf_counter_ns()
+    runtime.predict(image, golden[0].sex, allow_rejected=True)
+    first_ms = (time.perf_counter_ns() - started) / 1e6
+    return Footprint(runtime.load_ms, first_ms, peak_rss_mb())
+
+
+def peak_rss_mb() -> float | None:
+    """Return this process's largest resident memory so far, in 10^6 bytes.
+
+    Linux's ``ru_maxrss`` starts from the peak of the process that started this one, however large
+    that was, and says nothing about a small child of a large parent. ``VmHWM`` starts anew.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
+    if sys.platform == "win32":
+        return None
+    import resource  # noqa: PLC0415  # not on Windows
+
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
 def answer(runtime: Runtime, queries: list[tuple[bytes, Sex]], request: Request) -> Answer:
     """Do what is asked; ``queries`` are those that were loaded."""
     match request:
@@ -69,15 +120,14 @@ def answer(runtime: Runtime, queries: list[tuple[bytes, Sex]], request: Request)
             times = [runtime.predict(*query, allow_rejected=True).stages_ms for query in chosen]
             return Times([[round(row[stage] * 1e6) for stage in STAGES] for row in times])
         case Ask():
-            grey = decode(Path(request.path))
-            box, inverted = request.box, request.inverted
-            if request.find:
+            grey, seen = decode(Path(request.path)), request.seen
+            if seen is None:
                 hand = runtime.prepare(grey)
-                box, inverted, pixels = hand.box, hand.inverted, hand.pixels
+                whole = Box(0, 0, grey.shape[1], grey.shape[0])
+                seen, pixels = Seen(hand.box, whole, hand.inverted), hand.pixels
             else:
-                pixels = runtime.preprocess(grey, box, inverted=inverted)
-            age = runtime.regress(pixels, male=request.male)
-            return Said(age, Seen(box, Box(0, 0, grey.shape[1], grey.shape[0]), inverted))
+                pixels = runtime.preprocess(grey, seen.box, inverted=seen.inverted)
+            return Said(runtime.regress(pixels, male=request.male), seen)
 
 
 def main(arguments: list[str]) -> int:
