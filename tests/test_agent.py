@@ -26,7 +26,6 @@ TEGRASTATS = {
         "CPU@36C PMIC@50C GPU@34.5C AO@41.5C thermal@35.25C POM_5V_IN 3312/2940 POM_5V_GPU 644/522 "
         "POM_5V_CPU 886/701"),
         {"POM_5V_IN": 3.312, "POM_5V_GPU": 0.644, "POM_5V_CPU": 0.886},
-        61, 921, 34.5,
     ),
     "JetPack 5, Orin": (
         ("11-02-2025 10:11:12 RAM 2210/7620MB (lfb 3x4MB) SWAP 0/3810MB (cached 0MB) "
@@ -34,30 +33,23 @@ TEGRASTATS = {
         "CV0@45.1C CPU@47.7C SOC2@46.6C GPU@46.2C tj@47.7C VDD_IN 5204mW/5111mW "
         "VDD_CPU_GPU_CV 1207mW/1188mW VDD_SOC 1452mW/1440mW"),
         {"VDD_IN": 5.204, "VDD_CPU_GPU_CV": 1.207, "VDD_SOC": 1.452},
-        44, 624, 46.2,
     ),
     "JetPack 7, Orin": (
         ("06-30-2026 08:00:01 RAM 1999/7607MB (lfb 5x4MB) CPU [0%@1113,0%@1113] GR3D_FREQ "
         "0%@[1300,1300] gpu@44.9C VDD_IN 6001mW/6000mW"),
         {"VDD_IN": 6.001},
-        0, 1300, None,
     ),
     "JetPack 7, Thor": (
         "RAM 900/125000MB CPU [1%@972] GR3D_FREQ @[1000,1000,1000] gpu@40.0C VIN 21000mW/20500mW",
         {"VIN": 21.0},
-        None, 1000, None,
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", TEGRASTATS)
 def test_tegrastats_of_every_generation(name):
-    line, rails, percent, mhz, gpu_c = TEGRASTATS[name]
-    found = agent.parse_tegrastats(line)
-    assert found["rails_w"] == rails
-    assert (found["gpu_percent"], found["gpu_mhz"]) == (percent, mhz)
-    if gpu_c is not None:
-        assert found["temperatures_c"]["GPU"] == gpu_c
+    line, rails = TEGRASTATS[name]
+    assert agent.parse_tegrastats(line) == rails
 
 
 def write_tree(root, files):

@@ -22,16 +22,6 @@ STAGES = ("decode", "localize", "preprocess", "regress", "total")
 WIDTH = 140
 """Columns when the output is no terminal, so that a log has every number."""
 
-_STANDINGS = {
-    "ship": "ship this",
-    "option": "option",
-    "beaten": "beaten",
-    "undecided": "too few images",
-    "refused": "beyond a limit",
-    "reference": "reference",
-    "unmeasured": "not measured",
-}
-
 
 def page_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of ``write_pages``."""
@@ -111,6 +101,8 @@ def _ranked(report: Report, advice: Recommendation) -> list[tuple[Standing, Bund
 def _bundles_table(report: Report, advice: Recommendation) -> Table:
     from rich.text import Text
 
+    from bakit.bench.render.words import STANDINGS
+
     names = ("bundle", "target\nprecision", "standing")
     costs = ("p50\nms", "size\nMB", "INT8\n%", "load\nms", "peak\nRSS MB")
     errors = ("MAE\nmonths", "drift [95 % interval]\nmonths")
@@ -123,7 +115,7 @@ def _bundles_table(report: Report, advice: Recommendation) -> Table:
         table.add_row(
             Text(safe(bundle.name)),
             Text(safe(f"{bundle.target} {bundle.precision.value}")),
-            Text(_STANDINGS[standing.outcome], style or ""),
+            Text(STANDINGS[standing.outcome], style or ""),
             "-" if standing.p50_ms is None else f"{standing.p50_ms:.2f}",
             f"{bundle.total_size_mb:.2f}",
             f"{100 * bundle.int8_share:.1f}" if bundle.int8_share else "-",

@@ -429,21 +429,13 @@ def _reads(sensor: Callable[[], float]) -> bool:
     return True
 
 
-def parse_tegrastats(line: str) -> Json:
-    """Return ``rails_w``, ``temperatures_c``, ``gpu_percent`` and ``gpu_mhz`` of a line.
+def parse_tegrastats(line: str) -> Dict[str, float]:
+    """Return the power of each rail in watts.
 
-    JetPack 4 prints ``POM_5V_IN 2003/2003``, JetPack 5 and newer ``VDD_IN 5064mW/5064mW`` after a
-    date, JetPack 7 ``GR3D_FREQ 0%@[1300,1300]``.
+    JetPack 4 prints ``POM_5V_IN 2003/2003``, JetPack 5 and newer ``VDD_IN 5064mW/5064mW``.
     """
     power = re.findall(r"(\w+) (\d+)(?:mW)?/\d+(?:mW)?(?=\s|$)", line)
-    heat = re.findall(r"([\w.-]+)@(-?\d+(?:\.\d+)?)C(?=\s|$)", line)
-    gpu = re.search(r"GR3D_FREQ (?:(\d+)%)?(?:@\[?(\d+))?", line)
-    return {
-        "rails_w": {name: int(mw) / 1e3 for name, mw in power},
-        "temperatures_c": {name: float(value) for name, value in heat},
-        "gpu_percent": int(gpu.group(1)) if gpu and gpu.group(1) else None,
-        "gpu_mhz": int(gpu.group(2)) if gpu and gpu.group(2) else None,
-    }
+    return {name: int(mw) / 1e3 for name, mw in power}
 
 
 def total_power(by_rail: Dict[str, float]) -> Tuple[str, float]:
@@ -505,7 +497,7 @@ class PowerMeter:
 
             threading.Thread(target=stop, daemon=True).start()
             for line in process.stdout or ():
-                self._add(parse_tegrastats(line.decode("utf-8", "replace"))["rails_w"])
+                self._add(parse_tegrastats(line.decode("utf-8", "replace")))
 
 
 def temperatures(root: str = "/") -> Dict[str, float]:
@@ -1510,21 +1502,18 @@ def run_bundle(work: str, index: int) -> int:
     try:
         write_json(result, Measurement(work, index).run())
     except AgentError as error:
-        write_file(result + ".error", str(error).encode("utf-8"))
-        return 2
+        text = str(error)
     except MemoryError:
-        write_file(result + ".error", OUT_OF_MEMORY.encode("utf-8"))
-        return 2
+        text = OUT_OF_MEMORY
     except OSError as error:
         text = "%s: %s" % (error.filename or "the device", error.strerror or error)
-        write_file(result + ".error", text.encode("utf-8"))
-        return 2
     except Exception as error:
         log(traceback.format_exc())
         text = "the agent failed: %s: %s; see the log" % (type(error).__name__, error)
-        write_file(result + ".error", text.encode("utf-8"))
-        return 2
-    return 0
+    else:
+        return 0
+    write_file(result + ".error", text.encode("utf-8"))
+    return 2
 
 
 def start_job(work: str) -> int:

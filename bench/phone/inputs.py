@@ -1,4 +1,4 @@
-"""Tensors of the golden images and of the drift set, which this machine makes for the phone."""
+"""What the phone gets: a plan, models, and tensors of the golden images and the drift set."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bakit.bench.drift.compare import check_age
+from bakit.bench.phone.messages import BundlePlan, ModelPlan, Plan
+from bakit.bench.phone.web import runtime_module
 from bakit.bench.raw import Reading
 from bakit.hand.prepare import to_bytes
 from bakit.hand.working import working_image
@@ -17,12 +19,23 @@ from bakit.prediction import is_male
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
+    from pathlib import Path
 
+    from bakit.bench.phone.messages import Provider
+    from bakit.bench.task import Task
     from bakit.bundle import Bundle
     from bakit.data.labels import Sample
     from bakit.runtime import Runtime
     from bakit.types import Bytes, OnProgress
 
+
+MAX_QUERIES = 300
+"""Most times of each model unless more are asked for: browsers on phones have crashed after some
+500 runs on a GPU."""
+
+MAX_LOCALIZER_DIFFERENCE = 0.02
+"""Largest difference of a certainty, or share of labels that differ: both far above what adding
+float32 in another order gives (1e-5 in Chromium), and far below what moves a box."""
 
 CHUNK = 64
 """Images in one file of crops: 1 MB at 128 pixels."""
@@ -131,3 +144,75 @@ def _crop_key(bundle: Bundle) -> Hashable:
     """Return what decides a crop, given the image."""
     manifest = bundle.manifest
     return tuple(sorted(bundle.artifact("localizer").files.values())), manifest.preprocessing
+
+
+def make_plan(
+    task: Task, goldens: Sequence[GoldenInputs], drift: DriftInputs, provider: Provider
+) -> Plan:
+    """Return what the page is to do."""
+    settings = task.settings
+    return Plan(
+        run=0,
+        provider=provider,
+        threads=settings.threads or 1,
+        runtime=runtime_module(provider),
+        warm_up=settings.warm_up,
+        min_queries=settings.min_queries,
+        max_queries=max(settings.min_queries, MAX_QUERIES),
+        min_duration_s=settings.min_duration_s,
+        block=min(settings.block, settings.min_queries),
+        drift_male=[int(sample.male) for sample in task.samples],
+        chunk=CHUNK,
+        bundles=[
+            _bundle_plan(bundle, goldens[index], drift, index)
+            for index, bundle in enumerate(task.bundles)
+        ],
+    )
+
+
+def _bundle_plan(
+    bundle: Bundle, golden: GoldenInputs, drift: DriftInputs, index: int
+) -> BundlePlan:
+    manifest = bundle.manifest
+    (answer,) = bundle.artifact("localizer").outputs
+    reference = drift.references[manifest.checkpoint_sha256]
+    return BundlePlan(
+        name=bundle.name,
+        precision=manifest.precision.value,
+        models={
+            artifact.role: ModelPlan(
+                artifact.sha256,
+                (bundle.root / artifact.path).stat().st_size,
+                artifact.outputs[0].name,
+            )
+            for artifact in manifest.artifacts
+        },
+        working=manifest.localizer.size,
+        side=manifest.preprocessing.image_size,
+        sex=len(bundle.artifact("regressor").inputs) > 1,
+        labels=answer.dtype == "int32",
+        golden_male=[int(male) for male in golden.male],
+        golden_months=[item.bundle_months for item in manifest.golden],
+        tolerance_months=manifest.tolerance_months,
+        localizer_tolerance=MAX_LOCALIZER_DIFFERENCE,
+        crops=drift.set_of[index],
+        float_months=[reading.age_months for reading in reference],
+    )
+
+
+def model_files(bundles: Sequence[Bundle]) -> dict[str, Path]:
+    """Return the model files by their name below the token."""
+    return {
+        f"models/{index}/{artifact.role}": bundle.root / artifact.path
+        for index, bundle in enumerate(bundles)
+        for artifact in bundle.manifest.artifacts
+    }
+
+
+def tensor_files(goldens: Sequence[GoldenInputs], drift: DriftInputs) -> dict[str, bytes]:
+    """Return the tensors by their name below the token."""
+    tensors = {f"golden/{index}": golden.data for index, golden in enumerate(goldens)}
+    for index, crops in enumerate(drift.crops):
+        for start in range(0, len(crops), CHUNK):
+            tensors[f"crops/{index}/{start}"] = crops[start : start + CHUNK].tobytes()
+    return tensors

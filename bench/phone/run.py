@@ -11,9 +11,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from bakit.bench.assemble import assemble
 from bakit.bench.host import read_host
 from bakit.bench.phone import address
-from bakit.bench.phone.inputs import CHUNK, drift_inputs, golden_inputs
+from bakit.bench.phone.inputs import (
+    MAX_LOCALIZER_DIFFERENCE,
+    drift_inputs,
+    golden_inputs,
+    make_plan,
+    model_files,
+    tensor_files,
+)
 from bakit.bench.phone.listener import open_listener
-from bakit.bench.phone.messages import BundlePlan, ModelPlan, Plan
 from bakit.bench.phone.server import Routes
 from bakit.bench.phone.session import Session
 from bakit.bench.phone.web import (
@@ -22,7 +28,6 @@ from bakit.bench.phone.web import (
     PAGE_FILES,
     find_runtime,
     runtime_files,
-    runtime_module,
     wanted_version,
 )
 from bakit.bench.raw import Raw, RawBundle, Reading
@@ -37,9 +42,9 @@ from bakit.runtime import Runtime
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bakit.bench.phone.inputs import DriftInputs, GoldenInputs
+    from bakit.bench.phone.inputs import DriftInputs
     from bakit.bench.phone.listener import Listener, PageAddress, PhoneOptions
-    from bakit.bench.phone.messages import Provider
+    from bakit.bench.phone.messages import Plan
     from bakit.bench.phone.session import BundleNumbers
     from bakit.bench.report.document import Report
     from bakit.bench.task import Task
@@ -55,14 +60,6 @@ PHANTOMS = 32
 PHANTOM_HEIGHT = 320
 FIRST_PHANTOM = 7000
 """Seed of the first: golden images have others."""
-
-MAX_QUERIES = 300
-"""Most times of each model unless more are asked for: browsers on phones have crashed after some
-500 runs on a GPU."""
-
-MAX_LOCALIZER_DIFFERENCE = 0.02
-"""Largest difference of a certainty, or share of labels that differ: both far above what adding
-float32 in another order gives (1e-5 in Chromium), and far below what moves a box."""
 
 
 class PhoneResult(NamedTuple):
@@ -93,6 +90,8 @@ def run_phone(
 ) -> PhoneResult:
     """Serve the page, wait for a phone, and report what it measured.
 
+    Other arguments and errors are those of ``bakit.bench.run_bench``.
+
     Args:
         bundles: Bundles of the target ``onnx`` or their folders, at least one.
         data: A labelled folder for the drift, whose crops go to the phone; phantoms when None.
@@ -101,17 +100,13 @@ def run_phone(
         on_address: Called with the page's address when it can be opened.
         limit: Images of the drift set.
         min_queries: Minimum number of times of each model.
-        min_duration_s: Minimum duration of a bundle's; at most ``MAX_QUERIES`` are taken for it.
+        min_duration_s: Minimum duration of a bundle's; at most 300 are taken for it.
         warm_up: Runs of each model before the first that counts.
         threads: Threads in the browser; 1 when None.
-        on_progress: Called with the step (``phantoms``, ``prepare``, ``load``, ``latency`` or
-            ``drift``), how much of it is done, and its total.
+        on_progress: Progress of ``phantoms``, ``prepare``, ``load``, ``latency`` and ``drift``.
 
     Raises:
-        InputError: If a value is not possible, there is no reference, or the address cannot be
-            used.
         UnsupportedTargetError: If a bundle is of another target.
-        MissingBackendError: If a library is not installed.
         MissingProgramError: If onnxruntime-web or adb is not installed.
         VerificationError: If the phone measured nothing.
     """
@@ -199,9 +194,11 @@ class PhoneDevice:
                 for bundle in task.bundles
             }
             drift = drift_inputs(runtimes, references, task.samples, on_progress)
-        plan = _plan(task, goldens, drift, options.provider)
+        plan = make_plan(task, goldens, drift, options.provider)
         session = Session(plan, on_progress)
-        routes = Routes(session, self.files | _models(task.bundles), _tensors(goldens, drift))
+        routes = Routes(
+            session, self.files | model_files(task.bundles), tensor_files(goldens, drift)
+        )
         with self.listener.serve(routes) as page:
             self.on_address(page)
             if options.adb:
@@ -291,72 +288,3 @@ def _golden_failures(report: Report, bundles: Sequence[Bundle]) -> list[str]:
         if value > MAX_LOCALIZER_DIFFERENCE
     ]
     return failures
-
-
-def _plan(
-    task: Task, goldens: Sequence[GoldenInputs], drift: DriftInputs, provider: Provider
-) -> Plan:
-    settings = task.settings
-    return Plan(
-        run=0,
-        provider=provider,
-        threads=settings.threads or 1,
-        runtime=runtime_module(provider),
-        warm_up=settings.warm_up,
-        min_queries=settings.min_queries,
-        max_queries=max(settings.min_queries, MAX_QUERIES),
-        min_duration_s=settings.min_duration_s,
-        block=min(settings.block, settings.min_queries),
-        drift_male=[int(sample.male) for sample in task.samples],
-        chunk=CHUNK,
-        bundles=[
-            _bundle_plan(bundle, goldens[index], drift, index)
-            for index, bundle in enumerate(task.bundles)
-        ],
-    )
-
-
-def _bundle_plan(
-    bundle: Bundle, golden: GoldenInputs, drift: DriftInputs, index: int
-) -> BundlePlan:
-    manifest = bundle.manifest
-    (answer,) = bundle.artifact("localizer").outputs
-    reference = drift.references[manifest.checkpoint_sha256]
-    return BundlePlan(
-        name=bundle.name,
-        precision=manifest.precision.value,
-        models={
-            artifact.role: ModelPlan(
-                artifact.sha256,
-                (bundle.root / artifact.path).stat().st_size,
-                artifact.outputs[0].name,
-            )
-            for artifact in manifest.artifacts
-        },
-        working=manifest.localizer.size,
-        side=manifest.preprocessing.image_size,
-        sex=len(bundle.artifact("regressor").inputs) > 1,
-        labels=answer.dtype == "int32",
-        golden_male=[int(male) for male in golden.male],
-        golden_months=[item.bundle_months for item in manifest.golden],
-        tolerance_months=manifest.tolerance_months,
-        localizer_tolerance=MAX_LOCALIZER_DIFFERENCE,
-        crops=drift.set_of[index],
-        float_months=[reading.age_months for reading in reference],
-    )
-
-
-def _models(bundles: Sequence[Bundle]) -> dict[str, Path]:
-    return {
-        f"models/{index}/{artifact.role}": bundle.root / artifact.path
-        for index, bundle in enumerate(bundles)
-        for artifact in bundle.manifest.artifacts
-    }
-
-
-def _tensors(goldens: Sequence[GoldenInputs], drift: DriftInputs) -> dict[str, bytes]:
-    tensors = {f"golden/{index}": golden.data for index, golden in enumerate(goldens)}
-    for index, crops in enumerate(drift.crops):
-        for start in range(0, len(crops), CHUNK):
-            tensors[f"crops/{index}/{start}"] = crops[start : start + CHUNK].tobytes()
-    return tensors

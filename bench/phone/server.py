@@ -7,7 +7,7 @@ import sys
 import threading
 from http import cookies
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
@@ -62,19 +62,18 @@ _BUSY_FILES = {"": "busy.html", "style.css": "style.css", "icon.svg": "icon.svg"
 """What a second browser is shown."""
 
 
-class Routes:
+class Routes(NamedTuple):
     """What can be fetched: an exact name each, so that no path leads anywhere else.
 
-    Args:
+    Attributes:
         session: The run.
         files: Files by the name below the token.
         tensors: Bytes by the name below the token.
     """
 
-    def __init__(self, session: Session, files: dict[str, Path], tensors: dict[str, bytes]) -> None:
-        self.session = session
-        self.files = files
-        self.tensors = tensors
+    session: Session
+    files: dict[str, Path]
+    tensors: dict[str, bytes]
 
 
 class PhoneServer(ThreadingHTTPServer):

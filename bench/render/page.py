@@ -11,12 +11,13 @@ from markupsafe import Markup
 from bakit import __version__
 from bakit.bench.gate.recommend import at_most, recommend
 from bakit.bench.render.drifts import drift_figure, groups_figure
-from bakit.bench.render.figure import Table
 from bakit.bench.render.pareto import front_figure
 from bakit.bench.render.scatters import agreement_figure, truth_figure
+from bakit.bench.render.svg import Table
 from bakit.bench.render.times import latency_figure, stages_figure
 from bakit.bench.render.words import (
     NONE,
+    STANDINGS,
     change_words,
     drift_words,
     fixed,
@@ -38,16 +39,6 @@ _UNSEEN = {
     code: "\N{REPLACEMENT CHARACTER}"
     for start, stop in _UNSEEN_RANGES
     for code in range(start, stop)
-}
-
-BADGES = {
-    "ship": "ship this",
-    "option": "an option",
-    "beaten": "beaten",
-    "undecided": "too few images",
-    "refused": "beyond a limit",
-    "reference": "reference",
-    "unmeasured": "not measured",
 }
 
 
@@ -161,7 +152,7 @@ def _row(standing: Standing, bundle: BundleReport) -> _Row:
         bundle.name,
         what,
         standing.outcome,
-        BADGES[standing.outcome],
+        STANDINGS[standing.outcome],
         standing.reason,
         tuple(cells.items()),
     )

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from bakit.bench.render.figure import Figure, Panel, Table
-from bakit.bench.render.svg import Scale, around, dots, element, picture
+from bakit.bench.render.svg import Figure, Panel, Scale, Table, around, dots, element, picture
 from bakit.bench.render.words import (
     MINUS,
     fixed,

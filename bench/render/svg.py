@@ -1,4 +1,4 @@
-"""SVG, element by element: every value that goes in is escaped.
+"""Figures and their SVG, element by element: every value that goes in is escaped.
 
 Pictures have no colours of their own but classes, so that the page's style sheet gives them those
 of a light or dark screen or of paper.
@@ -12,8 +12,67 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
 
+from bakit.bench.render.words import MINUS, shortened
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+
+AXIS = 32
+"""Pixels below the rows of a picture, for ticks and unit."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """The numbers of a figure.
+
+    Attributes:
+        head: Names of the columns.
+        rows: Cells; the first of each row names it.
+        words: Columns that hold words and stand to the left, besides the first.
+    """
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    words: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture.
+
+    Attributes:
+        svg: The picture.
+        title: Above it; empty where the figure has only one.
+        note: Below the title, small.
+    """
+
+    svg: Markup
+    title: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure.
+
+    Attributes:
+        key: Its anchor in the page.
+        title: What it shows.
+        lead: How to read it, in a sentence or two.
+        panels: Its pictures.
+        legend: Class and meaning of each colour or mark.
+        tables: Its numbers.
+        axes: What the axes of every panel are; empty where labels in the pictures say it.
+    """
+
+    key: str
+    title: str
+    lead: str
+    panels: tuple[Panel, ...]
+    legend: tuple[tuple[str, str], ...] = ()
+    tables: tuple[Table, ...] = ()
+    axes: str = ""
 
 
 def element(name: str, *children: Markup | str, **attributes: str | float | None) -> Markup:
@@ -132,3 +191,47 @@ def log_around(values: Iterable[float]) -> tuple[float, float]:
     low, high = min(finite), max(finite)
     room = max((high / low) ** 0.05, 1.08)
     return low / room, high * room
+
+
+def x_percent(share: float) -> str:
+    """Return a place from left to right, 0..1, as SVG has it."""
+    return f"{100 * share:.3f}%"
+
+
+def axis(scale: Scale, top: float, bottom: float, unit: str, most: int = 6) -> list[Markup]:
+    """Return grid lines and tick labels of a horizontal axis."""
+    parts = []
+    for tick in scale.ticks(most):
+        at = scale(tick)
+        anchor = "start" if at < 0.03 else "end" if at > 0.97 else "middle"
+        x = x_percent(at)
+        parts.append(element("line", x1=x, x2=x, y1=top, y2=bottom, class_="grid"))
+        text = f"{tick:g}".replace("-", MINUS)
+        parts.append(element("text", text, x=x, y=bottom + 15, class_="tick", text_anchor=anchor))
+    parts.append(element("text", unit, x="100%", y=bottom + 28, class_="unit", text_anchor="end"))
+    return parts
+
+
+def names(label: str, value: str, y: float) -> list[Markup]:
+    """Return a row's name on the left and its number on the right."""
+    return [
+        element("text", shortened(label), x="0", y=y, class_="name"),
+        element("text", value, x="100%", y=y, class_="value", text_anchor="end"),
+    ]
+
+
+def mark(x: str, y: float, size: float, class_: str) -> Markup:
+    """Return a mark at a place from left to right: a circle, or a square if its class says so.
+
+    Args:
+        x: Place, in per cent.
+        y: Place, in pixels.
+        size: Radius, in pixels.
+        class_: Its class.
+    """
+    if "square" not in class_:
+        return element("circle", cx=x, cy=y, r=size, class_=class_)
+    # A square in a place of its own: its corner cannot be a per cent and some pixels.
+    half = float(round(0.9 * size))
+    box = {"x": -half, "y": -half, "width": 2 * half, "height": 2 * half}
+    return element("svg", element("rect", **box, class_=class_), x=x, y=y, overflow="visible")

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bakit.bench.render.figure import Figure, Panel, Table
-from bakit.bench.render.rows import AXIS, axis, names, x_percent
-from bakit.bench.render.svg import Scale, element, log_around, picture
+from bakit.bench.render.svg import (
+    AXIS,
+    Figure,
+    Panel,
+    Scale,
+    Table,
+    axis,
+    element,
+    log_around,
+    names,
+    picture,
+    x_percent,
+)
 from bakit.bench.render.words import NONE, fixed, milliseconds, stage_ms
 
 if TYPE_CHECKING:

@@ -10,6 +10,17 @@ if TYPE_CHECKING:
 
     from bakit.bench.report.document import BundleReport, DriftReport
 
+STANDINGS = {
+    "ship": "ship this",
+    "option": "option",
+    "beaten": "beaten",
+    "undecided": "too few images",
+    "refused": "beyond a limit",
+    "reference": "reference",
+    "unmeasured": "not measured",
+}
+"""Outcomes of ``bakit.bench.gate.recommend`` in words."""
+
 NONE = "\N{EN DASH}"
 """Stands for what was not measured."""
 MINUS = "\N{MINUS SIGN}"
