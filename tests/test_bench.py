@@ -37,7 +37,9 @@ from bakit.image.box import Box
 from bakit.settings import Precision, Preprocessing, UnrolledSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+
+    from bakit.types import OnProgress
 
 FP32, INT8 = Precision.FP32, Precision.INT8
 
@@ -140,10 +142,10 @@ def measure_latency(
     workers: list[FakeWorker],
     images: int,
     settings: Settings,
-    on_share: Callable[[float], None] | None = None,
+    on_progress: OnProgress = lambda step, done, total: None,
 ) -> list[LatencyReport]:
     run = LatencyRun(workers, images, settings)
-    run.measure(on_share)
+    run.measure(on_progress)
     return [latency_of(run, row) for row in range(len(workers))]
 
 
@@ -184,7 +186,7 @@ def test_bundles_take_turns_in_blocks() -> None:
     log: list[str] = []
     runtimes = [FakeWorker(make_bundle(name), log=log) for name in "AB"]
     shares: list[float] = []
-    reports = measure_latency(runtimes, 3, make_settings(), shares.append)
+    reports = measure_latency(runtimes, 3, make_settings(), lambda *told: shares.append(told[1]))
     assert "".join(log) == "AAAAAABBBBBB" * 4  # one uncounted and five counted, in turns
     assert [report.queries for report in reports] == [20, 20]
     assert shares == [0.25, 0.5, 0.75, 1.0]
@@ -288,7 +290,7 @@ def test_drift_by_hand(samples: list[Sample]) -> None:
     done: list[None] = []
     workers = [bundle, reference]
     run = AgeRun(workers, samples)
-    run.measure(lambda: done.append(None))
+    run.measure(lambda *_: done.append(None))
     (drift, _), (itself, _) = drifts_of(run, workers, reference.bundle, samples)
     assert drift is not None
     assert itself is not None
@@ -362,7 +364,7 @@ def test_without_its_reference_a_bundle_has_no_drift(samples: list[Sample]) -> N
 
 
 def test_what_was_measured_before_an_interruption_is_kept(samples: list[Sample]) -> None:
-    def interrupt(share: float) -> None:
+    def interrupt(_step: str, share: float, _total: float | None) -> None:
         if share >= 0.5:
             raise KeyboardInterrupt
 
@@ -375,7 +377,7 @@ def test_what_was_measured_before_an_interruption_is_kept(samples: list[Sample])
     ages = AgeRun([reference], samples)
     count = itertools.count(1)
 
-    def after_two() -> None:
+    def after_two(*_: object) -> None:
         if next(count) == 2:
             raise KeyboardInterrupt
 

@@ -44,6 +44,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before ONNX Runtime is im
 INT8_FLAGS = ("avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 ENGINES = os.path.join("~", ".cache", "bakit", "engines")
 ROLES = ("localizer", "regressor")
+MAX_IMAGES = 32
+"""Different images in the latency run."""
 IDLE_S = 3.0
 """Seconds of rest before the power of a run is measured."""
 
@@ -1292,7 +1294,7 @@ class Measurement:
 
     def _times(self, models: Dict[str, Any], arrays: Dict[str, Array]) -> Json:
         """Return the times of each query by stage, in nanoseconds."""
-        images = min(len(arrays["crops"]), self._settings["max_images"])
+        images = min(len(arrays["crops"]), MAX_IMAGES)
         if hasattr(models["regressor"], "times_ms"):
             rows, warm_up = self._trtexec_times(models, arrays), 0
         else:

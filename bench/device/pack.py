@@ -20,7 +20,6 @@ import bakit
 from bakit.bench.device.agent import rough_box
 from bakit.bench.drift.compare import check_age
 from bakit.bench.raw import Reading
-from bakit.bench.task import MAX_IMAGES
 from bakit.bundle import MANIFEST
 from bakit.hand.prepare import crop, to_bytes
 from bakit.hand.working import working_image
@@ -59,7 +58,6 @@ class AgentSettings:
         workspace_mb: Memory that TensorRT's builder may use, in 2^20 bytes.
         energy_s: Length of the run that energy is measured in; 0: none.
         cache: Where the device keeps its engines.
-        max_images: Different images in the latency run.
     """
 
     min_queries: int = 100
@@ -72,7 +70,6 @@ class AgentSettings:
     workspace_mb: int = 256
     energy_s: float = 10.0
     cache: str = "~/.cache/bakit/engines"
-    max_images: int = MAX_IMAGES
 
 
 def write_job(

@@ -54,6 +54,8 @@ def bench_host(
 ) -> Report:
     """Measure bundles on a device.
 
+    Other arguments and errors are those of ``bakit.bench.run_bench``.
+
     Args:
         remote: How to reach the device.
         bundles: Bundles or their folders, at least one.
@@ -63,11 +65,10 @@ def bench_host(
         limit: Use this many of the labelled images.
         python: The device's interpreter, 3.6 or newer, with numpy.
         keep: Whether the work folder stays on the device.
-        on_progress: Called with the step, how much of it is done, and its total.
+        on_progress: Progress of connecting, preparing, copying and measuring.
 
     Raises:
         InputError: If the device cannot be reached or cannot run a bundle.
-        BakitError: As for ``bakit.bench.run_bench``.
     """
     how = make_settings(
         settings.min_queries,

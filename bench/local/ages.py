@@ -13,12 +13,13 @@ from bakit.bench.statistics import SEED
 from bakit.errors import VerificationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Hashable, Sequence
 
     from bakit.bench.local.process import Worker
     from bakit.bench.local.protocol import Seen
     from bakit.bundle import Bundle
     from bakit.data.labels import Sample
+    from bakit.types import OnProgress
 
 
 class AgeRun:
@@ -47,11 +48,11 @@ class AgeRun:
         """The images that every bundle that works has seen, in the order of ``samples``."""
         return [self._samples[index] for index in sorted(self._done)]
 
-    def measure(self, on_done: Callable[[], None] | None = None) -> None:
+    def measure(self, on_progress: OnProgress = lambda step, done, total: None) -> None:
         """Predict all images.
 
         Args:
-            on_done: Called after each image.
+            on_progress: Called after each image.
 
         Raises:
             ImageError: If an image cannot be used; none is skipped.
@@ -59,8 +60,7 @@ class AgeRun:
         for index in np.random.default_rng(SEED).permutation(len(self._samples)).tolist():
             self._measure_one(index)
             self._done.append(index)
-            if on_done is not None:
-                on_done()
+            on_progress("drift", len(self._done), len(self._samples))
 
     def _measure_one(self, index: int) -> None:
         sample = self._samples[index]

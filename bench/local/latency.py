@@ -12,11 +12,12 @@ from bakit.bench.raw import Sweep
 from bakit.runtime import STAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from bakit.bench.conditions import Conditions
     from bakit.bench.local.process import Worker
     from bakit.bench.report.document import Settings
+    from bakit.types import OnProgress
 
 TOTAL = STAGES.index("total")
 
@@ -53,11 +54,11 @@ class LatencyRun:
         self._joules = [0.0 for _ in workers]
         self._conditions: list[Conditions | None] = [None, None]
 
-    def measure(self, on_share: Callable[[float], None] | None = None) -> None:
+    def measure(self, on_progress: OnProgress = lambda step, done, total: None) -> None:
         """Run until every bundle that works has both enough queries and enough time.
 
         Args:
-            on_share: Called after each round with the share that is done, 0..1.
+            on_progress: Called after each round with the share that is done.
         """
         for row in range(len(self._workers)):
             self._run(row, list(islice(cycle(range(self._images)), self._settings.warm_up)))
@@ -66,15 +67,14 @@ class LatencyRun:
         self._conditions[0] = self._read_conditions()
         try:
             while (share := self._share()) < 1:
-                if on_share is not None and share > 0:
-                    on_share(share)
+                if share > 0:
+                    on_progress("latency", share, 1.0)
                 turn = list(islice(turns, block))
                 for row in range(len(self._workers)):
                     self._take_turn(row, turn)
         finally:
             self._conditions[1] = self._read_conditions()
-        if on_share is not None:
-            on_share(1.0)
+        on_progress("latency", 1.0, 1.0)
 
     def _take_turn(self, row: int, turn: Sequence[int]) -> None:
         if len(self._workers) > 1:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
-from itertools import count
 from typing import TYPE_CHECKING
 
 from bakit.bench.assemble import assemble
@@ -104,7 +102,6 @@ def _check_batch(batch: int, bundles: Sequence[Bundle]) -> None:
             raise InputError(message)
 
 
-@dataclass(frozen=True)
 class ThisMachine:
     """The machine that measures (``bakit.bench.task.Device``)."""
 
@@ -115,68 +112,50 @@ class ThisMachine:
             ImageError: If an image cannot be used.
             InputError: If there are neither labelled images nor golden ones.
         """
-        queries = _make_queries(task.bundles, task.samples)
-        with contextlib.ExitStack() as stack:
-            run = _Run(task)
-            try:
-                run.measure(queries, stack, on_progress)
-            except KeyboardInterrupt:
-                run.partial = True
-            return run.raw()
-
-
-class _Run:
-    """The processes of one benchmark and what they have measured so far."""
-
-    def __init__(self, task: Task) -> None:
-        self._task = task
-        self._workers: list[Worker] = []
-        self._latency: LatencyRun | None = None
-        self._ages: AgeRun | None = None
-        self.partial = False
-
-    def measure(
-        self, queries: Sequence[Query], stack: contextlib.ExitStack, on_progress: OnProgress
-    ) -> None:
-        """Measure; the processes that ``stack`` gets stay open."""
-        task, settings = self._task, self._task.settings
+        queries, settings = _make_queries(task.bundles, task.samples), task.settings
         numbers = (settings.threads, *settings.sweep_threads)
         wanted = [(bundle, threads) for threads in numbers for bundle in task.bundles]
-        for bundle, threads in wanted:
-            worker = stack.enter_context(Worker(bundle, threads))
-            self._workers.append(worker)
-            with contextlib.suppress(WorkerError):  # the worker remembers why
-                worker.load(queries)
-            on_progress("footprint", len(self._workers), len(wanted))
-        self._latency = LatencyRun(self._workers, len(queries), settings)
-        self._latency.measure(lambda share: on_progress("latency", share, 1.0))
-        if not task.samples:
-            return
-        done, total = count(1), len(task.samples)
-        self._ages = AgeRun(self._workers[: len(task.bundles)], task.samples)
-        self._ages.measure(lambda: on_progress("drift", next(done), total))
+        workers: list[Worker] = []
+        latency: LatencyRun | None = None
+        ages: AgeRun | None = None
+        partial = False
+        with contextlib.ExitStack() as stack:
+            try:
+                for bundle, threads in wanted:
+                    workers.append(stack.enter_context(Worker(bundle, threads)))
+                    with contextlib.suppress(WorkerError):  # the worker remembers why
+                        workers[-1].load(queries)
+                    on_progress("footprint", len(workers), len(wanted))
+                latency = LatencyRun(workers, len(queries), settings)
+                latency.measure(on_progress)
+                if task.samples:
+                    ages = AgeRun(workers[: len(task.bundles)], task.samples)
+                    ages.measure(on_progress)
+            except KeyboardInterrupt:
+                partial = True
+        bundles = [
+            _raw_bundle(worker, row, latency, ages, range(row, len(workers), len(task.bundles)))
+            for row, worker in enumerate(workers[: len(task.bundles)])
+        ]
+        bundles += [RawBundle() for _ in task.bundles[len(bundles) :]]
+        used = tuple(sample.id for sample in ages.done) if ages else ()
+        return Raw(read_host(), tuple(bundles), used=used, partial=partial)
 
-    def raw(self) -> Raw:
-        """Return what was measured."""
-        bundles = tuple(map(self._raw_bundle, range(len(self._task.bundles))))
-        used = () if self._ages is None else tuple(sample.id for sample in self._ages.done)
-        return Raw(read_host(), bundles, used=used, partial=self.partial)
 
-    def _raw_bundle(self, row: int) -> RawBundle:
-        if row >= len(self._workers):
-            return RawBundle()
-        worker, count_ = self._workers[row], len(self._task.bundles)
-        times = self._latency.raw(row) if self._latency else {}
-        if times and self._latency:  # the same bundle with other threads
-            times["sweep"] = self._latency.sweep(range(row + count_, len(self._workers), count_))
-        return RawBundle(
-            provider=worker.provider,
-            int8_share=worker.int8_share,
-            footprint=worker.footprint,
-            readings=self._ages.readings(row) if self._ages else (),
-            error=worker.error,
-            **times,
-        )
+def _raw_bundle(
+    worker: Worker, row: int, latency: LatencyRun | None, ages: AgeRun | None, same: range
+) -> RawBundle:
+    """Return what was measured of a bundle; ``same`` are its rows, the others' threads differ."""
+    times = latency.raw(row) if latency else {}
+    return RawBundle(
+        provider=worker.provider,
+        int8_share=worker.int8_share,
+        footprint=worker.footprint,
+        readings=ages.readings(row) if ages else (),
+        error=worker.error,
+        sweep=latency.sweep(same[1:]) if times and latency else (),
+        **times,
+    )
 
 
 def _make_queries(bundles: Sequence[Bundle], samples: Sequence[Sample]) -> list[Query]:
