@@ -62,10 +62,6 @@ def assemble(task: Task, raw: Raw) -> Report:
     """Compute the report of a task.
 
     Measurements of a bundle that are not usable, such as a missing age, become its ``error``.
-
-    Args:
-        task: The task.
-        raw: What the device returned, one entry for each bundle.
     """
     drifts = compute_drifts(task, raw)
     data, used = task.data, used_samples(task, raw)
@@ -269,12 +265,7 @@ def _stages(stages_ns: Mapping[str, Sequence[int]]) -> dict[str, StageTimes]:
 
 
 def stage_times(times_ms: Floats, block: int = BLOCK) -> StageTimes:
-    """Summarize one stage.
-
-    Args:
-        times_ms: ``(queries,)`` float64, in the order of the queries.
-        block: Queries in a block.
-    """
+    """Summarize one stage: ``(queries,)`` float64 in the order of the queries, in blocks."""
     percentiles = (50, 90, 99)
     p50, p90, p99 = (float(value) for value in np.percentile(times_ms, percentiles))
     p50_ci95, p90_ci95, p99_ci95 = block_intervals(times_ms, block, percentiles) or (None,) * 3

@@ -76,10 +76,7 @@ def _ticks(stat: Path) -> int:
 def judge(times: Floats, before: Conditions | None, after: Conditions | None) -> Stability:
     """Judge how stable the times of equal work are, and find likely causes if they are not.
 
-    Args:
-        times: ``(queries,)`` float64, times of a stage that does the same work for every image.
-        before: The machine's counters before the queries.
-        after: The counters after them.
+    ``times`` are ``(queries,)`` float64; the counters were read before and after the queries.
     """
     median = float(np.median(times))
     score = 100 * float((np.abs(times - median) <= NEAR * median).mean())

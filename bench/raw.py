@@ -27,15 +27,7 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 class Power(msgspec.Struct, frozen=True):
-    """Readings of a board's power sensor.
-
-    Attributes:
-        rail: The sensor.
-        idle_w: Power at rest, in watts.
-        busy_w: Power during queries that were run for this alone.
-        busy_s: Duration of these queries.
-        queries: Number of these queries.
-    """
+    """Readings of a power sensor in watts, at rest and during queries run for this alone."""
 
     rail: str
     idle_w: tuple[float, ...]

@@ -80,14 +80,7 @@ def write_job(
     keep: bool = False,
     on_progress: OnProgress = lambda step, done, total: None,
 ) -> dict[str, tuple[Reading, ...]]:
-    """Write a work folder.
-
-    Args:
-        folder: An empty folder.
-        task: What to measure; without labelled images, latency on golden images alone.
-        settings: How the device measures.
-        keep: Whether the device keeps the images.
-        on_progress: Called after each image and bundle.
+    """Write a work folder into an empty one; ``keep`` leaves the images on the device.
 
     Returns:
         Ages by the reference of each checkpoint, which runs here, by its digest.

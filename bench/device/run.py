@@ -84,14 +84,7 @@ def bench_host(
 
 @dataclass(frozen=True)
 class SshDevice:
-    """A device behind ssh (``bakit.bench.task.Device``).
-
-    Attributes:
-        remote: How to reach it.
-        settings: How it measures.
-        python: Its interpreter.
-        keep: Whether the work folder stays there.
-    """
+    """A device behind ssh (``bakit.bench.task.Device``)."""
 
     remote: Remote
     settings: AgentSettings
@@ -218,12 +211,7 @@ class _Document(msgspec.Struct):
 
 
 def read_raw(text: str, task: Task, references: dict[str, tuple[Reading, ...]]) -> Raw:
-    """Read what the agent wrote; a bundle whose measurements cannot be read has failed.
-
-    Args:
-        text: The agent's ``raw.json``.
-        task: What it measured.
-        references: Ages by the references, which ran here.
+    """Read the agent's ``raw.json``; a bundle whose measurements cannot be read has failed.
 
     Raises:
         ValueError: If it is no JSON, or not of as many bundles.

@@ -69,11 +69,7 @@ class Remote:
         return [*words, "--", self.host, remote]
 
     def run(self, words: Sequence[str], data: bytes | Path | None = None) -> str:
-        """Run a command on the device and return its output.
-
-        Args:
-            words: The command; the words are quoted for the device's shell.
-            data: What it reads, or the file of it.
+        """Run a command on the device and return its output; words are quoted for its shell.
 
         Raises:
             ConnectionLostError: If the connection was there and ended.

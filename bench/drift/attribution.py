@@ -34,14 +34,11 @@ def attribute(
 
     Args:
         bundle: The bundle.
-        reference: What stands for its float model.
-        months: ``(N,)`` float64, the ages that each bundle says, by its name.
+        reference: The float model's bundle.
+        months: ``(N,)`` float64 ages by the name of each bundle.
         true_months: ``(N,)`` float64.
-        bundles: All bundles that were measured. Those of the same checkpoint, and for INT8 of the
-            same ranges and recipe, may stand between the two.
-
-    Returns:
-        The steps that those bundles tell apart; none for the reference itself.
+        bundles: All that were measured; those of the same checkpoint, and for INT8 of the same
+            ranges and recipe, may stand between the two. Without them there are fewer steps.
     """
     stations: list[tuple[Step, Bundle]] = [("conversion", reference)]
     others = [other for other in bundles if other.name in months and _of_one_model(other, bundle)]

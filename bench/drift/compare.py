@@ -30,16 +30,10 @@ libraries may compute in less than float32 where the chip offers it."""
 def choose_references(
     bundles: Sequence[Bundle], explicit: Bundle | None = None
 ) -> dict[str, Bundle]:
-    """Choose the bundle that stands for the float model, one for each checkpoint.
+    """Return the bundle that stands for the float model, by the digest of each checkpoint.
 
-    It is the checkpoint's own fp32 bundle, of target ``torch`` before ``onnx``, then by name.
-
-    Args:
-        bundles: The bundles to measure, which are also the ones to choose from.
-        explicit: Wins for its own checkpoint, whatever its target.
-
-    Returns:
-        A reference for the digest of every checkpoint among ``bundles``.
+    It is the checkpoint's own fp32 bundle, of target ``torch`` before ``onnx``, then by name;
+    ``explicit`` wins for its own checkpoint, whatever its target.
 
     Raises:
         InputError: If a checkpoint has none, or ``explicit`` is not fp32 or of another checkpoint
@@ -118,16 +112,9 @@ def compare(
     box_iou_mean: float,
     blame: tuple[BlameStep, ...] = (),
 ) -> DriftReport:
-    """Compute the statistics of paired ages.
+    """Compute the statistics of paired ages, ``(N,)`` float64 months.
 
-    Args:
-        samples: Labelled images.
-        float_months: ``(N,)`` float64, the reference's ages.
-        bundle_months: ``(N,)`` float64, the bundle's ages.
-        reference: The reference.
-        is_reference: Whether the bundle is the reference itself.
-        box_iou_mean: Mean overlap of the boxes.
-        blame: The steps from the reference to the bundle (``bakit.bench.drift.attribution``).
+    ``blame`` are the steps from the reference to the bundle (``bakit.bench.drift.attribution``).
     """
     true_months = np.array([sample.age_months for sample in samples])
     float_errors = np.abs(float_months - true_months)

@@ -28,14 +28,7 @@ LEAST_IMAGES = 20
 
 
 class Group(NamedTuple):
-    """Children of one sex and age.
-
-    Attributes:
-        sex: ``F`` or ``M``.
-        from_months: Youngest true age, inclusive.
-        to_months: Oldest, exclusive; but the last group holds the oldest age.
-        rows: ``(n,)`` int64, which images.
-    """
+    """Images of children of one sex and age; the last group of a sex holds the oldest age."""
 
     sex: Literal["F", "M"]
     from_months: float
@@ -84,11 +77,7 @@ def group_drifts(
 ) -> tuple[GroupDrift, ...]:
     """Compute the drift of every group, with intervals that hold for all of them at once.
 
-    Args:
-        samples: Labelled images.
-        true_months: ``(N,)`` float64, their ages.
-        float_months: ``(N,)`` float64, the reference's ages.
-        bundle_months: ``(N,)`` float64, the bundle's ages.
+    Ages are ``(N,)`` float64 months.
     """
     groups = group_images(samples)
     drifts = np.abs(bundle_months - true_months) - np.abs(float_months - true_months)

@@ -25,14 +25,7 @@ P99_IMAGES = 368
 
 
 class Figure(NamedTuple):
-    """An estimate with its interval.
-
-    Attributes:
-        words: What it is.
-        estimate: The estimate.
-        interval: Its 95 % interval; None if there are too few images for one.
-        unit: Its unit.
-    """
+    """An estimate with its 95 % interval, which is None if there are too few images for one."""
 
     words: str
     estimate: float
@@ -41,12 +34,7 @@ class Figure(NamedTuple):
 
 
 def accuracy_checks(gate: Gate, bundle: BundleReport, notes: list[str]) -> list[Check]:
-    """Check a bundle's ages.
-
-    Args:
-        gate: The limits.
-        bundle: The bundle.
-        notes: What does not fail it and should be known is added here.
+    """Check a bundle's ages; what does not fail it is added to ``notes``.
 
     Raises:
         InputError: If a limit is set and the drift is not known, or predictions are damaged.
@@ -148,13 +136,9 @@ _GROUP_FIGURES: dict[str, Callable[[GroupDrift], Figure]] = {
 
 
 def decide(figure: Figure, limit: float, samples: int, least: int) -> tuple[Outcome, int | None]:
-    """Compare a figure with a limit.
+    """Compare a figure of so many images with a limit.
 
-    Args:
-        figure: The figure.
-        limit: The limit.
-        samples: Images that it was made of.
-        least: Images below which its interval is not to be trusted.
+    Below ``least`` images its interval is not to be trusted.
 
     Returns:
         The outcome, and the images needed where there are too few.

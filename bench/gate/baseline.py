@@ -156,15 +156,8 @@ def ratio_check(
     """Check how much longer a bundle takes than another: an earlier one, or one of the same run.
 
     It fails when the whole 95 % interval of the ratio is above the limit. Times of one run were
-    taken in turns and are compared round by round; those of two runs only if the machine held
-    still in both.
-
-    Args:
-        gate: The limits.
-        bundle: The bundle.
-        report: Its report.
-        baseline: An earlier report of the same machine.
-        notes: What does not fail it and should be known is added here.
+    taken in turns and are compared round by round; those of two runs only if both were stable.
+    What does not fail the bundle is added to ``notes``.
 
     Raises:
         InputError: If there is nothing to compare with.

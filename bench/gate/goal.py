@@ -180,11 +180,7 @@ def check_candidates(bundles: Sequence[Bundle]) -> list[Bundle]:
 
 
 def check_goal(report: Report, bundles: Sequence[Bundle]) -> GoalResult:
-    """Compare the INT8 bundles of a report with ``GOALS``.
-
-    Args:
-        report: The report; with drift, or the lines on it fail.
-        bundles: The bundles that it is about.
+    """Compare the INT8 bundles of a report with ``GOALS``; without drift, lines on it fail.
 
     Raises:
         InputError: See ``check_candidates``; or a bundle is not in the report.

@@ -83,14 +83,11 @@ class Recommendation:
 
 
 def recommend(report: Report) -> Recommendation:
-    """Say which bundle to ship.
+    """Recommend a bundle to ship.
 
     A bundle is a candidate if it was measured and passes the gate with its default limits. Among
     the candidates that no other beats in time, size and drift (the Pareto front) it is the
     fastest; of those that are as fast, the smallest.
-
-    Args:
-        report: The report.
     """
     labels = short_labels(report.bundles)
     gated = _gated(report)

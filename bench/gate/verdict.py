@@ -116,11 +116,7 @@ class KnownFailure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_known_failures(path: Path, limits: Sequence[str]) -> tuple[KnownFailure, ...]:
-    """Read a JSON list of known failures.
-
-    Args:
-        path: The file.
-        limits: The names of limits that there are.
+    """Read a JSON list of known failures of some limits.
 
     Raises:
         InputError: If it cannot be read, is anything else, or names an unknown limit.
@@ -151,15 +147,7 @@ def make_verdict(
     today: date,
     notes: Sequence[str] = (),
 ) -> Verdict:
-    """Judge a bundle by its checks, after excusing what is known.
-
-    Args:
-        name: The bundle.
-        checks: Its checks.
-        known: Failures that are expected.
-        today: The day on which they are or are not any more.
-        notes: What else should be known.
-    """
+    """Judge a bundle by its checks, after excusing failures that are known today."""
     excused = tuple(_excuse(name, check, known, today) for check in checks)
     failures = tuple(str(check) for check in excused if check.outcome not in PASSING)
     notes = (*notes, *(str(check) for check in excused if check.outcome == "known"))

@@ -31,10 +31,6 @@ class AgeRun:
 
     Images are taken in a random order, so that those of an interrupted run are no worse a sample
     than fewer of them would be. A bundle that fails is left out from there on.
-
-    Args:
-        workers: Open bundles, the references among them.
-        samples: Labelled images, at least one.
     """
 
     def __init__(self, workers: Sequence[Worker], samples: Sequence[Sample]) -> None:
@@ -50,9 +46,6 @@ class AgeRun:
 
     def measure(self, on_progress: OnProgress = lambda step, done, total: None) -> None:
         """Predict all images.
-
-        Args:
-            on_progress: Called after each image.
 
         Raises:
             ImageError: If an image cannot be used; none is skipped.
@@ -82,11 +75,7 @@ class AgeRun:
             self._readings[row][index] = Reading(sample.id, said.age_months, box)
 
     def readings(self, row: int) -> tuple[Reading, ...]:
-        """Return the ages of the images in ``done``; none if the bundle failed.
-
-        Args:
-            row: Which of the workers.
-        """
+        """Return the ages of the images in ``done``; none if the bundle failed."""
         if self._workers[row].error is not None:
             return ()
         return tuple(self._readings[row][index] for index in sorted(self._done))

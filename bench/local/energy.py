@@ -13,14 +13,7 @@ SENSOR = "intel-rapl package"
 
 
 class EnergyMeter:
-    """The counters of all packages of the machine, of cores, caches and memory controllers.
-
-    Args:
-        root: Where they lie.
-
-    Attributes:
-        available: Whether there are any that may be read.
-    """
+    """The counters of all packages of the machine: cores, caches and memory controllers."""
 
     def __init__(self, root: Path = POWERCAP) -> None:
         found = (_package(zone) for zone in sorted(root.glob("intel-rapl:*")))

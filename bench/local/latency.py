@@ -31,12 +31,7 @@ class LatencyRun:
     finds caches full of another bundle's weights and another library's threads still spinning.
 
     A bundle that fails is left out from there on. What was measured until an interruption is kept.
-
-    Args:
-        workers: Open bundles, at least one; the same bundle may be there with other threads.
-        images: Images of the queries, cycled through; at least one.
-        settings: Least queries and duration of each bundle, warm-up and block length.
-        meter: What measures energy; the machine's own counters when None.
+    The same bundle may be there again with other threads.
     """
 
     def __init__(
@@ -55,11 +50,7 @@ class LatencyRun:
         self._conditions: list[Conditions | None] = [None, None]
 
     def measure(self, on_progress: OnProgress = lambda step, done, total: None) -> None:
-        """Run until every bundle that works has both enough queries and enough time.
-
-        Args:
-            on_progress: Called after each round with the share that is done.
-        """
+        """Run until every bundle that works has both enough queries and enough time."""
         for row in range(len(self._workers)):
             self._run(row, list(islice(cycle(range(self._images)), self._settings.warm_up)))
         block = min(self._settings.block, self._settings.min_queries)
@@ -109,11 +100,7 @@ class LatencyRun:
         return share
 
     def raw(self, row: int) -> dict[str, Any]:
-        """Return the fields of ``RawBundle`` on time and energy; empty before the first turn.
-
-        Args:
-            row: Which of the workers.
-        """
+        """Return the fields of ``RawBundle`` on time and energy; empty before the first turn."""
         if not self._times[row]:
             return {}
         return {

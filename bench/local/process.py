@@ -67,18 +67,11 @@ class WorkerError(Exception):
 class Worker(Closing):
     """A bundle, open in a process of its own; a context manager.
 
-    Args:
-        bundle: The bundle.
-        threads: Threads of the backend; its own choice when None.
-
     Attributes:
-        bundle: The bundle.
-        threads: Threads of the backend.
-        pid: The process.
         error: Why it failed; None while it has not. A worker that failed answers nothing more.
         provider: What runs the regressor; empty if it failed to open.
         int8_share: Share of the regressor's multiply-adds in INT8, 0..1.
-        footprint: What opening and the first use cost; None if they failed.
+        footprint: Cost of opening and the first use; None if they failed.
 
     Raises:
         MissingBackendError: If the target's library is not installed.
@@ -128,11 +121,7 @@ class Worker(Closing):
         return self._ask(Run(tuple(indices)), Times).stages_ns
 
     def ask(self, sample: Sample, seen: Seen | None = None) -> Said:
-        """Predict an image.
-
-        Args:
-            sample: The image.
-            seen: Where another bundle with the same localizer saw the hand; located when None.
+        """Predict an image; the hand is located unless another bundle with this localizer saw it.
 
         Raises:
             ImageError: If the image cannot be used.

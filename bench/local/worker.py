@@ -48,14 +48,7 @@ from bakit.runtime import STAGES, Runtime, Sex
 
 
 def serve(root: Path, requests: IO[bytes], answers: IO[bytes], threads: int | None = None) -> None:
-    """Open a bundle and answer requests until they end; the last answer to an error is ``Failed``.
-
-    Args:
-        root: The bundle's folder.
-        requests: Where requests are read.
-        answers: Where answers are written.
-        threads: Threads of the backend; its own choice when None.
-    """
+    """Open a bundle and answer requests until they end, or an error: then with ``Failed``."""
     try:
         with Runtime(root, threads) as runtime:
             footprint = first_use(runtime)
@@ -70,10 +63,7 @@ def serve(root: Path, requests: IO[bytes], answers: IO[bytes], threads: int | No
 
 
 def first_use(runtime: Runtime) -> Footprint:
-    """Predict the bundle's first golden image, and say what that and opening it cost.
-
-    Args:
-        runtime: The bundle, just opened, in a process that should have done nothing else before.
+    """Predict the first golden image of a bundle that was just opened; return the footprint.
 
     Raises:
         BundleError: If the bundle has no golden image.

@@ -45,10 +45,8 @@ CHUNK = 64
 class GoldenInputs:
     """Inputs of a bundle's golden images, and what this machine's localizer says of them.
 
-    Attributes:
-        data: Little-endian and one after the other: all working images ``(G, h, h)`` float32, all
-            answers of the localizer ``(G, h, h)`` float32 or int32, all crops ``(G, S, S)`` uint8.
-        male: Whether the child is male, by image.
+    ``data`` is little-endian, one after the other: all working images ``(G, h, h)`` float32, all
+    answers of the localizer ``(G, h, h)`` float32 or int32, all crops ``(G, S, S)`` uint8.
     """
 
     data: bytes
@@ -99,15 +97,9 @@ def drift_inputs(
     samples: Sequence[Sample],
     on_progress: OnProgress,
 ) -> DriftInputs:
-    """Locate and crop every image, and run the references on it.
+    """Locate and crop every image, and run the reference of each checkpoint on it.
 
     Bundles that have the same localizer and the same preprocessing share their crops.
-
-    Args:
-        runtimes: The bundles that the phone runs, open here.
-        references: The open reference of each checkpoint, by its digest.
-        samples: Labelled images, at least one.
-        on_progress: Called after each image.
 
     Raises:
         ImageError: If an image cannot be used.

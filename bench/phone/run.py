@@ -63,12 +63,7 @@ FIRST_PHANTOM = 7000
 
 
 class PhoneResult(NamedTuple):
-    """The outcome of a run.
-
-    Attributes:
-        report: The report, perhaps of a part.
-        failures: Golden answers beyond their tolerance, and why the run ended early.
-    """
+    """A report, perhaps of a part, and what is wrong with the phone's answers."""
 
     report: Report
     failures: list[str]
@@ -160,14 +155,7 @@ def _write_phantoms(folder: Path, count: int, on_progress: OnProgress) -> None:
 
 @dataclass(frozen=True)
 class PhoneDevice:
-    """A phone that opens this machine's page (``bakit.bench.task.Device``).
-
-    Attributes:
-        listener: The bound server.
-        files: Files of the page, by the name below the token.
-        options: How the phone is reached, and what runs there.
-        on_address: Called with the page's address when it can be opened.
-    """
+    """A phone that opens this machine's page (``bakit.bench.task.Device``)."""
 
     listener: Listener
     files: dict[str, Path]

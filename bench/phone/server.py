@@ -63,13 +63,7 @@ _BUSY_FILES = {"": "busy.html", "style.css": "style.css", "icon.svg": "icon.svg"
 
 
 class Routes(NamedTuple):
-    """What can be fetched: an exact name each, so that no path leads anywhere else.
-
-    Attributes:
-        session: The run.
-        files: Files by the name below the token.
-        tensors: Bytes by the name below the token.
-    """
+    """Files and tensors by an exact name below the token: no path leads anywhere else."""
 
     session: Session
     files: dict[str, Path]

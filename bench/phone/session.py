@@ -38,11 +38,7 @@ def new_token() -> str:
 
 
 class RefusedError(InputError):
-    """What a client asks for is not given.
-
-    Attributes:
-        status: HTTP status.
-    """
+    """A client's request is refused with this HTTP status."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -51,16 +47,7 @@ class RefusedError(InputError):
 
 @dataclass
 class BundleNumbers:
-    """What the phone has said of one bundle.
-
-    Attributes:
-        loaded: Its start-up; None until then.
-        golden: Its golden answers; None until then.
-        localize_ms: Times of the localizer.
-        regress_ms: Times of the regressor, as many.
-        runs_per_sample: Runs in one time, the most so far.
-        ages_months: Ages of the drift set, as far as they came.
-    """
+    """What the phone has posted of one bundle so far; ``runs_per_sample`` is the largest."""
 
     loaded: Loaded | None = None
     golden: GoldenAnswers | None = None
@@ -73,15 +60,11 @@ class BundleNumbers:
 class Session:
     """The state of one run, shared by the server's threads.
 
-    Args:
-        plan: What the page is to do.
-        on_progress: Called with a step, the share of it that is done, and 1.
-
     Attributes:
         token: The secret part of the address.
         browser: The browser's own description; None until it started.
         numbers: What it posted, by bundle.
-        problem: Why it ended early; None if it did not.
+        problem: Why the run ended early; None if it did not.
     """
 
     def __init__(
@@ -101,11 +84,7 @@ class Session:
         self._changed = threading.Condition()
 
     def admit(self, token: str, secret: str | None) -> None:
-        """Let a client in: with the token, and as the one that started, if one did.
-
-        Args:
-            token: The token in the address that it asked for.
-            secret: The cookie that it sent.
+        """Admit a client that has the token and, after a start, the cookie of the one that started.
 
         Raises:
             RefusedError: If the token is wrong (404) or another browser has started (409).
@@ -120,14 +99,10 @@ class Session:
             raise RefusedError(409, "in use by another browser: the address is good for one")
 
     def start(self, browser: Browser, secret: str | None) -> tuple[Plan, str]:
-        """Begin, or begin again after the same browser opened the page anew.
-
-        Args:
-            browser: The browser's own description.
-            secret: The cookie that it sent.
+        """Start, or start again after the same browser opened the page anew.
 
         Returns:
-            What it is to do, and the cookie that it must send from now on.
+            The plan, and the cookie that the browser must send from now on.
 
         Raises:
             RefusedError: If another browser has started, or the run is over (409).
@@ -241,9 +216,7 @@ class Session:
     def wait(self, wait_s: float, idle_s: float) -> None:
         """Wait until the run is over; ``problem`` says why if it did not finish.
 
-        Args:
-            wait_s: Longest time until a browser starts.
-            idle_s: Longest silence after that.
+        It ends ``wait_s`` after now without a start, or after a silence of ``idle_s``.
         """
         with self._changed:
             self._heard = time.monotonic()

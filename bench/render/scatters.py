@@ -32,17 +32,9 @@ _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 340.0, 38.0, 6.0, 6.0, 24.0
 
 
 def thinned(rows: Sequence[DriftRow], off: Sequence[float], most: int) -> list[int]:
-    """Choose the images to draw: those furthest off, and of the rest every so many by true age.
+    """Return the indices of the images to draw, rising and the same every time.
 
-    The choice is the same every time.
-
-    Args:
-        rows: Images.
-        off: How far off each is.
-        most: Points to draw.
-
-    Returns:
-        Indices, rising.
+    They are those furthest ``off``, and of the rest every so many by true age.
     """
     count = len(rows)
     if count <= most:

@@ -24,13 +24,7 @@ AXIS = 32
 
 @dataclass(frozen=True)
 class Table:
-    """The numbers of a figure.
-
-    Attributes:
-        head: Names of the columns.
-        rows: Cells; the first of each row names it.
-        words: Columns that hold words and stand to the left, besides the first.
-    """
+    """The numbers of a figure; columns in ``words``, and the first, stand to the left."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -39,13 +33,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture.
-
-    Attributes:
-        svg: The picture.
-        title: Above it; empty where the figure has only one.
-        note: Below the title, small.
-    """
+    """One picture, with what stands above it."""
 
     svg: Markup
     title: str = ""
@@ -103,14 +91,10 @@ def _value(value: str | float) -> str:
 def picture(
     children: Iterable[Markup], label: str, height: float, width: float | None = None
 ) -> Markup:
-    """Return a picture.
+    """Return a picture; ``label`` describes it for those who do not see it.
 
-    Args:
-        children: What is in it.
-        label: What it shows, for those who do not see it.
-        height: In pixels, or in units of ``width``.
-        width: If given, the picture scales as a whole. If not, it is as wide as its place,
-            positions are in per cent, and letters keep their size on any screen.
+    With a ``width`` it scales as a whole and ``height`` is in the same units. Without, it is as
+    wide as its place, positions are in per cent, and letters keep their size on any screen.
     """
     size: dict[str, str | float]
     if width is None:
@@ -130,13 +114,7 @@ def dots(points: Iterable[tuple[float, float]], class_: str) -> Markup:
 
 @dataclass(frozen=True)
 class Scale:
-    """From numbers to 0..1.
-
-    Attributes:
-        low: What is at 0.
-        high: What is at 1, more than ``low``.
-        log: Whether equal ratios have equal lengths; both ends are positive then.
-    """
+    """From numbers to 0..1; on a ``log`` scale equal ratios have equal lengths."""
 
     low: float
     high: float
@@ -221,14 +199,7 @@ def names(label: str, value: str, y: float) -> list[Markup]:
 
 
 def mark(x: str, y: float, size: float, class_: str) -> Markup:
-    """Return a mark at a place from left to right: a circle, or a square if its class says so.
-
-    Args:
-        x: Place, in per cent.
-        y: Place, in pixels.
-        size: Radius, in pixels.
-        class_: Its class.
-    """
+    """Return a mark at per cent and pixels: a circle, or a square if its class says so."""
     if "square" not in class_:
         return element("circle", cx=x, cy=y, r=size, class_=class_)
     # A square in a place of its own: its corner cannot be a per cent and some pixels.
