@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from bakit.bench.raw import Raw, RawBundle, Reading
     from bakit.bench.report.device import Board, Phone
     from bakit.bench.report.document import BlameStep, DriftReport
-    from bakit.bench.task import Task
+    from bakit.bench.task import Device, Task
     from bakit.bundle import Bundle
     from bakit.data.labels import Sample
     from bakit.image.box import Box
-    from bakit.types import Floats
+    from bakit.types import Floats, OnProgress
 
 
 class BundleDrift(NamedTuple):
@@ -56,6 +56,11 @@ class _Ages(NamedTuple):
 
     months: Floats
     boxes: list[Box | None]
+
+
+def run_task(task: Task, device: Device, on_progress: OnProgress | None = None) -> Report:
+    """Measure a task on a device and compute its report."""
+    return assemble(task, device.measure(task, on_progress or (lambda step, done, total: None)))
 
 
 def assemble(task: Task, raw: Raw) -> Report:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -153,13 +154,8 @@ def _memory_mb() -> float | None:
 
 
 def _versions() -> dict[str, str]:
-    found = {name: _version(name) for name in LIBRARIES}
-    return {name: text for name, text in found.items() if text}
-
-
-def _version(name: str) -> str:
-    """Return a package's version, empty if it is not installed."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""
+    found = {}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

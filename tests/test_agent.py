@@ -9,12 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bakit.bench.assemble import assemble
 from bakit.bench.device import agent
 from bakit.bench.device.pack import AGENT, AgentSettings, write_job
 from bakit.bench.device.run import read_raw
+from bakit.bench.host import read_host
 from bakit.bench.task import make_settings, read_task
 from bakit.bundle import seal
 
@@ -263,6 +265,29 @@ def test_an_int8_bundle_of_tensorrt_on_a_nano(
     assert lowered.provider == "TensorRT 8.2.1 fp16"
     assert lowered.int8_share == 0
     assert lowered.device.layers == {"fp16": 2}
+
+
+def test_only_measurements_are_taken_from_a_device(exported, labelled, tmp_path):
+    """What identifies a bundle is this machine's; what cannot be read costs its bundle alone."""
+    bundles = [exported("onnx", "fp32"), exported("onnx", "int8")]
+    work, report = prepare(tmp_path / "work", bundles, labelled)
+    ages = [{"id": sample.id, "age_months": 99} for sample in labelled.samples]
+    ages[0]["age_months"] = float("nan")
+    times = {"regress": [10**6], "total": [2 * 10**6]}
+    host = msgspec.to_builtins(read_host())
+    fine = {"stages_ns": times, "readings": ages, "name": "other", "bundle_sha256": "0", "mae": 0}
+    broken = {"stages_ns": {"total": "soon"}}
+    (work / "raw.json").write_text(json.dumps({"host": host, "bundles": [fine, broken]}))
+    first, second = report().bundles
+    assert (first.name, first.bundle_sha256) == (bundles[0].name, bundles[0].sha256)
+    assert first.latency.stages["total"].p50_ms == 2
+    assert (first.drift, second.drift, second.latency) == (None, None, None)
+    assert "says nan months" in first.error
+    assert "the agent's measurements cannot be read" in second.error
+    (work / "raw.json").write_text(json.dumps({"host": host, "bundles": [fine]}))
+    with pytest.raises(ValueError, match="1 bundles instead of 2"):
+        report()
+    assert "age" not in (work / "job.json").read_text(), "labels stay here"
 
 
 def test_a_damaged_bundle_is_refused_there_too(exported, labelled, tmp_path):

@@ -18,12 +18,10 @@ from hypothesis import strategies as st
 from bakit.bench.assemble import BundleDrift, compute_drifts, latency_report, stage_times
 from bakit.bench.conditions import Conditions, judge, read_conditions
 from bakit.bench.drift.attribution import attribute
-from bakit.bench.drift.compare import choose_references, compare
-from bakit.bench.drift.groups import group_images
+from bakit.bench.drift.compare import choose_references, compare, group_images
 from bakit.bench.host import INT8_FLAGS, cpu_model, isa_flags, read_host
 from bakit.bench.local.ages import AgeRun
-from bakit.bench.local.energy import EnergyMeter
-from bakit.bench.local.latency import LatencyRun
+from bakit.bench.local.latency import EnergyMeter, LatencyRun
 from bakit.bench.local.process import WorkerError
 from bakit.bench.local.protocol import Said, Seen
 from bakit.bench.raw import Raw, RawBundle, Reading

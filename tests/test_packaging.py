@@ -120,7 +120,6 @@ def test_every_command_module_is_listed():
     helpers = {
         "__init__",
         "bench_devices",
-        "bench_goal",
         "bench_tables",
         "paths",
         "progress",

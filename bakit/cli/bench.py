@@ -16,9 +16,10 @@ from bakit.cli.bench_devices import (
     steps,
     take_options,
 )
-from bakit.cli.bench_goal import finish_goal, goal_bundles
 from bakit.cli.bench_tables import (
     check_pages,
+    finish_goal,
+    goal_bundles,
     next_command,
     page_options,
     print_report,

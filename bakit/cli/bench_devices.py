@@ -21,74 +21,63 @@ if TYPE_CHECKING:
     from bakit.bench.report.document import Report
     from bakit.types import OnProgress
 
-_PHONE = (
+
+def _option(switch: str, flag: str, text: str, **how: Any) -> Callable[..., Any]:  # noqa: ANN401
+    """Return an option that belongs to a switch, whose name is its prefix."""
+    name = f"{switch}_{flag.removeprefix('--').replace('-', '_')}"
+    return click.option(flag, name, help=text, **how)
+
+
+_PROVIDERS = click.Choice(["wasm", "webgpu", "webnn"])
+_ENGINES = click.Choice(["tensorrt", "trtexec", "onnxruntime"])
+_OPTIONS = (
     click.option(
         "--phone",
         is_flag=True,
         help="Measure on a phone, in its browser: serves a page. Drift is on phantoms, "
         "unless --data sends it other images.",
     ),
-    click.option(
-        "--provider",
-        "phone_provider",
-        type=click.Choice(["wasm", "webgpu", "webnn"]),
-        help="What runs the models in the browser; else wasm.",
+    _option(
+        "phone", "--provider", "What runs the models in the browser; else wasm.", type=_PROVIDERS
     ),
-    click.option(
-        "--adb", "phone_adb", is_flag=True, help="Reach an Android phone through adb and USB."
-    ),
-    click.option(
-        "--bind", "phone_bind", metavar="ADDRESS", help="Listen here, 0.0.0.0 for the network."
-    ),
-    click.option(
-        "--port", "phone_port", type=click.IntRange(0, 65535), help="Port; else any free one."
-    ),
-)
-_HOST = (
+    _option("phone", "--adb", "Reach an Android phone through adb and USB.", is_flag=True),
+    _option("phone", "--bind", "Listen here, 0.0.0.0 for the network.", metavar="ADDRESS"),
+    _option("phone", "--port", "Port; else any free one.", type=click.IntRange(0, 65535)),
     click.option(
         "--host",
         metavar="USER@DEVICE",
         help="Measure on this device over ssh, with an agent that needs no bakit there.",
     ),
-    click.option("--ssh-port", "host_ssh_port", type=click.IntRange(1, 65535), help="Port of ssh."),
-    click.option(
+    _option("host", "--ssh-port", "Port of ssh.", type=click.IntRange(1, 65535)),
+    _option(
+        "host",
         "--ssh-option",
-        "host_ssh_option",
+        "As after ssh's -o; may be given again.",
         multiple=True,
         metavar="NAME=VALUE",
-        help="As after ssh's -o; may be given again.",
     ),
-    click.option(
-        "--identity", "host_identity", type=click.Path(path_type=Path), help="Private key."
-    ),
-    click.option(
-        "--python", "host_python", metavar="PATH", help="Its Python, 3.6 or newer; else python3."
-    ),
-    click.option(
-        "--engine",
-        "host_engine",
-        type=click.Choice(["tensorrt", "trtexec", "onnxruntime"]),
-        help="What runs the bundles there; else what is there.",
-    ),
-    click.option(
+    _option("host", "--identity", "Private key.", type=click.Path(path_type=Path)),
+    _option("host", "--python", "Its Python, 3.6 or newer; else python3.", metavar="PATH"),
+    _option("host", "--engine", "What runs the bundles there; else what is there.", type=_ENGINES),
+    _option(
+        "host",
         "--allow-downgrade",
-        "host_allow_downgrade",
+        "Build INT8 bundles as FP16 where the GPU has no INT8 unit.",
         is_flag=True,
-        help="Build INT8 bundles as FP16 where the GPU has no INT8 unit.",
     ),
-    click.option(
+    _option(
+        "host",
         "--workspace-mb",
-        "host_workspace_mb",
+        "Memory for TensorRT's builder; else 256.",
         type=click.IntRange(min=16),
-        help="Memory for TensorRT's builder; else 256.",
     ),
-    click.option("--keep", "host_keep", is_flag=True, help="Leave the work folder there."),
+    _option("host", "--keep", "Leave the work folder there.", is_flag=True),
 )
 
 
 def device_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options for a phone and for a device behind ssh (``take_options``)."""
-    for option in reversed(_PHONE + _HOST):
+    for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
@@ -205,7 +194,7 @@ def _address_printer(options: PhoneOptions) -> Callable[[PageAddress], None]:
     Raises:
         MissingBackendError: If the library that draws the code is needed and not installed.
     """
-    from bakit.bench.phone.address import is_loopback, network_address
+    from bakit.bench.phone.listener import is_loopback, network_address
 
     if is_loopback(options.bind):
 

@@ -1213,26 +1213,19 @@ class Measurement:
     def _open(self, info: Json) -> Tuple[Dict[str, Any], float]:
         """Open both models; return them and the time in ms without what was built."""
         settings = self._settings
+        reason = refusal(self._manifest, info, settings["engine"], settings["allow_downgrade"])
+        if reason:
+            raise AgentError(reason)
         engine = choose_engine(self._manifest, info, settings["engine"])
-        roles = ROLES if self._localizes else ("regressor",)
-        options = {
-            "work": self._work,
-            "gpu": info["gpu"],
-            "sm": info["sm"],
-            "workspace_mb": settings["workspace_mb"],
-            "downgrade": False,
-        }
         if engine != "onnxruntime":
-            reason = refusal(self._manifest, info, settings["engine"], settings["allow_downgrade"])
-            if reason:
-                raise AgentError(reason)
-            options["downgrade"] = check_int8(self._manifest, info, settings["allow_downgrade"])
-            self._downgraded = options["downgrade"]
+            self._downgraded = check_int8(self._manifest, info, settings["allow_downgrade"])
         elif self._manifest["target"] == "tensorrt" and self._manifest["precision"] != "fp32":
             raise AgentError("--engine onnxruntime runs float32 bundles of tensorrt only")
+        options = {"work": self._work, "gpu": info["gpu"], "sm": info["sm"]}
+        options["workspace_mb"] = settings["workspace_mb"]
         models = {}  # type: Dict[str, Any]
         started = time.perf_counter()
-        for role in roles:
+        for role in ROLES if self._localizes else ROLES[1:]:
             artifact = artifact_of(self._manifest, role)
             if engine == "onnxruntime":
                 path = os.path.join(self._root, artifact["path"])
@@ -1240,9 +1233,8 @@ class Measurement:
                 continue
             self.tell("build " + role, 0.0)
             kind = TensorRtModel if engine == "tensorrt" else TrtexecModel
-            lower = role == "regressor" and options["downgrade"]
-            engines = Engines(settings["cache"])
-            models[role] = kind(self._root, artifact, engines, dict(options, downgrade=lower))
+            options["downgrade"] = role == "regressor" and self._downgraded
+            models[role] = kind(self._root, artifact, Engines(settings["cache"]), dict(options))
         built_s = self._build_s(models) or 0.0
         return models, (time.perf_counter() - started - built_s) * 1e3
 

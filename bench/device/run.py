@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bakit.bench.assemble import assemble
+from bakit.bench.assemble import run_task
 from bakit.bench.device import agent
 from bakit.bench.device.pack import AGENT, AgentSettings, write_job
 from bakit.bench.device.ssh import ConnectionLostError, Remote
@@ -50,7 +50,7 @@ def bench_host(
     *,
     python: str = "python3",
     keep: bool = False,
-    on_progress: OnProgress = lambda step, done, total: None,
+    on_progress: OnProgress | None = None,
 ) -> Report:
     """Measure bundles on a device.
 
@@ -79,7 +79,7 @@ def bench_host(
     )
     task = read_task(bundles, data, reference, limit, how)
     device = SshDevice(remote, settings, python, keep)
-    return assemble(task, device.measure(task, on_progress))
+    return run_task(task, device, on_progress)
 
 
 @dataclass(frozen=True)

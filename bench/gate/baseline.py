@@ -147,11 +147,7 @@ COMPARED = {"baseline_error": "change of the MAE", "baseline_change": "growth of
 
 
 def ratio_check(
-    gate: Gate,
-    bundle: BundleReport,
-    report: Report,
-    baseline: Report | None,
-    notes: list[str],
+    gate: Gate, bundle: BundleReport, report: Report, baseline: Report | None, notes: list[str]
 ) -> list[Check]:
     """Check how much longer a bundle takes than another: an earlier one, or one of the same run.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from bakit.bench.assemble import assemble
+from bakit.bench.assemble import run_task
 from bakit.bench.host import read_host
 from bakit.bench.local.ages import AgeRun
 from bakit.bench.local.latency import LatencyRun
@@ -81,8 +81,7 @@ def run_bench(
             get_target(bundle.manifest.target)
 
     task = read_task(bundles, data, reference, limit, settings, with_reference=True, check=check)
-    raw = ThisMachine().measure(task, on_progress or (lambda step, done, total: None))
-    report = assemble(task, raw)
+    report = run_task(task, ThisMachine(), on_progress)
     if all(bundle.error and bundle.latency is None for bundle in report.bundles):
         first = report.bundles[0]
         message = f"{first.name}: {first.error}; no bundle could be measured"

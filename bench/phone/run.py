@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bakit.bench.assemble import assemble
+from bakit.bench.assemble import run_task
 from bakit.bench.host import read_host
-from bakit.bench.phone import address
 from bakit.bench.phone.inputs import (
     MAX_LOCALIZER_DIFFERENCE,
     drift_inputs,
@@ -19,7 +18,7 @@ from bakit.bench.phone.inputs import (
     model_files,
     tensor_files,
 )
-from bakit.bench.phone.listener import open_listener
+from bakit.bench.phone.listener import open_listener, open_on_phone
 from bakit.bench.phone.server import Routes
 from bakit.bench.phone.session import Session
 from bakit.bench.phone.web import (
@@ -122,8 +121,8 @@ def run_phone(
         task = read_task(
             bundles, data, reference, limit, settings, check=_check_targets, phantoms=phantoms
         )
-        raw = PhoneDevice(listener, files, options, on_address).measure(task, on_progress)
-    report = assemble(task, raw)
+        device = PhoneDevice(listener, files, options, on_address)
+        report = run_task(task, device, on_progress)
     failures = _golden_failures(report, task.bundles)
     if report.phone is not None and report.phone.problem is not None:
         failures.append(f"the phone did not finish: {report.phone.problem}")
@@ -190,7 +189,7 @@ class PhoneDevice:
         with self.listener.serve(routes) as page:
             self.on_address(page)
             if options.adb:
-                address.open_on_phone(page.url)
+                open_on_phone(page.url)
             try:
                 session.wait(options.wait_s, options.idle_s)
             except KeyboardInterrupt:

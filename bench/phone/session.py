@@ -10,15 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from bakit.bench.phone.messages import (
-    Ages,
-    Alive,
-    Done,
-    Failed,
-    GoldenAnswers,
-    Latency,
-    Loaded,
-)
+from bakit.bench.phone.messages import Ages, Alive, Done, Failed, GoldenAnswers, Latency, Loaded
 from bakit.errors import InputError
 
 if TYPE_CHECKING:

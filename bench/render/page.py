@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -42,8 +41,7 @@ _UNSEEN = {
 }
 
 
-@dataclass(frozen=True)
-class _Tile:
+class _Tile(NamedTuple):
     """A number in large type."""
 
     value: str
@@ -51,8 +49,7 @@ class _Tile:
     name: str
 
 
-@dataclass(frozen=True)
-class _Link:
+class _Link(NamedTuple):
     """One step from checkpoint to bundle, with its digests by name."""
 
     name: str
@@ -120,8 +117,7 @@ def _tiles(bundle: BundleReport | None) -> list[_Tile]:
     return tiles
 
 
-@dataclass(frozen=True)
-class _Row:
+class _Row(NamedTuple):
     """A bundle in the table of bundles: its badge and its cells, by the names of the columns."""
 
     name: str
@@ -148,14 +144,8 @@ def _row(standing: Standing, bundle: BundleReport) -> _Row:
     what = f"{bundle.target} {bundle.precision.value.upper()}"
     if bundle.provider:
         what += f" · {bundle.provider}"
-    return _Row(
-        bundle.name,
-        what,
-        standing.outcome,
-        STANDINGS[standing.outcome],
-        standing.reason,
-        tuple(cells.items()),
-    )
+    outcome, badge = standing.outcome, STANDINGS[standing.outcome]
+    return _Row(bundle.name, what, outcome, badge, standing.reason, tuple(cells.items()))
 
 
 def _samples(report: Report) -> str:
@@ -202,9 +192,7 @@ def _blame(bundles: list[BundleReport], labels: Mapping[str, str]) -> Table | No
 
 def _chain(bundle: BundleReport) -> list[_Link]:
     """Return the steps from the checkpoint to the bundle."""
-    links = [
-        _Link("checkpoint", bundle.checkpoint, (("", bundle.checkpoint_sha256),)),
-    ]
+    links = [_Link("checkpoint", bundle.checkpoint, (("", bundle.checkpoint_sha256),))]
     made = bundle.provenance
     if made is not None:
         if made.calibration_sha256:

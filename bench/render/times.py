@@ -59,16 +59,7 @@ def latency_figure(bundles: Sequence[BundleReport], labels: Mapping[str, str]) -
         words = " · ".join(map(milliseconds, marks[name]))
         parts += names(labels[name], words, base - _HILL - 8)
         parts.append(_hill(times[name], scale, base))
-        parts.append(
-            element(
-                "line",
-                x1=places[0],
-                x2=places[2],
-                y1=base,
-                y2=base,
-                class_="spread",
-            )
-        )
+        parts.append(element("line", x1=places[0], x2=places[2], y1=base, y2=base, class_="spread"))
         parts += [
             element("line", x1=x, x2=x, y1=base - height, y2=base, class_=f"mark {class_}")
             for x, height, class_ in zip(places, (_HILL, 16, 9), ("p50", "p90", "p99"), strict=True)

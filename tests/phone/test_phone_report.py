@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bakit.bench.gate.check import Gate
-from bakit.bench.phone import address
+from bakit.bench.phone import listener
 from bakit.bench.phone.messages import Browser
 from bakit.bench.render import render_html, render_markdown
 from bakit.bench.report.document import read_report
@@ -158,17 +158,17 @@ def test_nobody_comes(start, bundles):
     ],
 )
 def test_which_addresses_a_phone_can_reach(bind, loopback):
-    assert address.is_loopback(bind) == loopback
+    assert listener.is_loopback(bind) == loopback
 
 
 def test_addresses_are_written_as_browsers_want_them(monkeypatch):
-    assert address.page_url("https", "::1", 8443, "abc") == "https://[::1]:8443/abc/"
-    assert address.reachable_host("192.168.1.9") == "192.168.1.9"
-    monkeypatch.setattr(address, "network_address", lambda: "192.168.1.9")
-    assert address.reachable_host("0.0.0.0") == "192.168.1.9"
-    monkeypatch.setattr(address, "network_address", lambda: None)
+    assert listener.page_url("https", "::1", 8443, "abc") == "https://[::1]:8443/abc/"
+    assert listener.reachable_host("192.168.1.9") == "192.168.1.9"
+    monkeypatch.setattr(listener, "network_address", lambda: "192.168.1.9")
+    assert listener.reachable_host("0.0.0.0") == "192.168.1.9"
+    monkeypatch.setattr(listener, "network_address", lambda: None)
     with pytest.raises(InputError, match="name it instead"):
-        address.reachable_host("0.0.0.0")
+        listener.reachable_host("0.0.0.0")
 
 
 SAFARI = (
