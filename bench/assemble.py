@@ -15,17 +15,8 @@ import numpy as np
 from bakit.bench.conditions import judge
 from bakit.bench.drift.attribution import attribute
 from bakit.bench.drift.compare import check_age, compare
-from bakit.bench.report.document import (
-    SCHEMA_VERSION,
-    BundleReport,
-    Energy,
-    LatencyReport,
-    Provenance,
-    Report,
-    StageTimes,
-    SweepEntry,
-)
-from bakit.bench.report.latency import pack_samples
+from bakit.bench.report.document import SCHEMA_VERSION, BundleReport, Provenance, Report
+from bakit.bench.report.latency import Energy, LatencyReport, StageTimes, SweepEntry, pack_samples
 from bakit.bench.statistics import block_intervals
 from bakit.bench.task import BLOCK
 from bakit.data.labels import ids_digest
@@ -36,7 +27,7 @@ if TYPE_CHECKING:
 
     from bakit.bench.raw import Raw, RawBundle, Reading
     from bakit.bench.report.device import Board, Phone
-    from bakit.bench.report.document import BlameStep, DriftReport
+    from bakit.bench.report.drift import BlameStep, DriftReport
     from bakit.bench.task import Device, Task
     from bakit.bundle import Bundle
     from bakit.data.labels import Sample

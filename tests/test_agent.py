@@ -14,7 +14,7 @@ import pytest
 
 from bakit.bench.assemble import assemble
 from bakit.bench.device import agent
-from bakit.bench.device.pack import AGENT, AgentSettings, write_job
+from bakit.bench.device.pack import AGENT, AgentOptions, write_job
 from bakit.bench.device.run import read_raw
 from bakit.bench.host import read_host
 from bakit.bench.task import make_settings, read_task
@@ -180,11 +180,8 @@ def test_precisions_of_an_engine(text, expected):
 def prepare(folder, bundles, labelled, **how):
     """Write a work folder; return it, and what makes the report of what an agent wrote there."""
     task = read_task(bundles, labelled.folder, None, None, make_settings(5, 0, 1, 1))
-    settings = AgentSettings(
-        min_queries=5, min_duration_s=0, warm_up=1, warm_up_s=0, energy_s=0, threads=1, **how
-    )
     folder.mkdir()
-    references = write_job(folder, task, settings)
+    references = write_job(folder, task, AgentOptions(warm_up_s=0, energy_s=0, **how))
 
     def report():
         return assemble(task, read_raw((folder / "raw.json").read_text(), task, references))

@@ -23,10 +23,10 @@ from bakit.bench.host import INT8_FLAGS, cpu_model, isa_flags, read_host
 from bakit.bench.local.ages import AgeRun
 from bakit.bench.local.latency import EnergyMeter, LatencyRun
 from bakit.bench.local.process import WorkerError
-from bakit.bench.local.protocol import Said, Seen
+from bakit.bench.local.worker import Said, Seen
 from bakit.bench.raw import Raw, RawBundle, Reading
-from bakit.bench.report.document import LatencyReport, Settings
-from bakit.bench.report.latency import pack_samples, unpack_samples
+from bakit.bench.report.document import Settings
+from bakit.bench.report.latency import LatencyReport, pack_samples, unpack_samples
 from bakit.bench.task import Task
 from bakit.bundle import Artifact, Bundle, Manifest
 from bakit.data.labels import Sample

@@ -22,9 +22,8 @@ from bakit import targets
 from bakit.backends.fake import FAKE
 from bakit.bench import Gate, run_bench
 from bakit.bench.local.process import Query, Worker, WorkerError
-from bakit.bench.local.protocol import Ask, Load, Run, Said, Seen
-from bakit.bench.local.worker import answer, peak_rss_mb
-from bakit.bench.report.document import Footprint, Report
+from bakit.bench.local.worker import Ask, Load, Run, Said, Seen, answer, peak_rss_mb
+from bakit.bench.report.latency import Footprint
 from bakit.bundle import Artifact, Bundle, Golden, Manifest, write_manifest
 from bakit.cli.bench import command
 from bakit.data.labels import read_samples, split, split_record
@@ -38,6 +37,7 @@ from bakit.settings import Precision, Preprocessing, SplitRecord, UnrolledSettin
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bakit.bench.report.document import Report
     from bakit.data.labels import Sample
 
 

@@ -6,18 +6,17 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from bakit.bench.device import agent
-from bakit.bench.device.pack import AgentSettings, write_job
+from bakit.bench.device.pack import AgentOptions, write_job
 from bakit.bench.task import make_settings, read_task
 
 MODES = "< POWER_MODEL ID={} NAME={} >\nCPU_ONLINE CORE_0 1\n"
-QUICK = AgentSettings(
-    min_queries=5, min_duration_s=0, warm_up=1, warm_up_s=0, threads=1, energy_s=0
-)
+QUICK = AgentOptions(warm_up_s=0, energy_s=0)
 
 
 def write(root, files):
@@ -236,8 +235,8 @@ def test_a_bundle_is_measured_through_trtexec(number, exported, tmp_path, monkey
     (tools / "trtexec").write_text(script)
     (tools / "trtexec").chmod(0o755)
     monkeypatch.setenv("PATH", str(tools), prepend=os.pathsep)
-    settings = AgentSettings(**(vars(QUICK) | {"engine": "trtexec", "cache": str(tmp_path / "c")}))
-    (bundle,) = run_agent(tmp_path, [exported("tensorrt", "fp32")], settings)["bundles"]
+    options = replace(QUICK, engine="trtexec", cache=str(tmp_path / "c"))
+    (bundle,) = run_agent(tmp_path, [exported("tensorrt", "fp32")], options)["bundles"]
     assert bundle["provider"].startswith("trtexec ")
     assert bundle["stages_ns"]["regress"] == [1_200_000] * 5
     assert len(bundle["golden_months"]) > 0
@@ -248,10 +247,10 @@ def test_a_bundle_is_measured_through_trtexec(number, exported, tmp_path, monkey
 # Whole runs
 
 
-def run_agent(tmp_path, bundles, settings=QUICK, **how):
+def run_agent(tmp_path, bundles, options=QUICK, **how):
     work = tmp_path / "work"
     work.mkdir()
-    write_job(work, latency_task(bundles), settings, **how)
+    write_job(work, latency_task(bundles), options, **how)
     done = subprocess.run(
         [sys.executable, work / "agent.py", "run", work],
         capture_output=True,

@@ -153,8 +153,7 @@ def test_a_phone(runtime, bundle, inverted, ages):
 
 
 def test_a_benchmark_s_worker(runtime, inverted, ages):
-    from bakit.bench.local.protocol import Ask
-    from bakit.bench.local.worker import answer
+    from bakit.bench.local.worker import Ask, answer
 
     for sample in inverted:
         said = answer(runtime, [], Ask(str(sample.path), sample.male))

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -19,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from bakit.bench.device import agent
-from bakit.bench.device.pack import AgentSettings
+from bakit.bench.device.pack import AgentOptions
 from bakit.bench.device.run import bench_host
 from bakit.bench.device.ssh import Remote
 from bakit.bench.report.document import Report
@@ -27,9 +26,13 @@ from bakit.cli import main
 from bakit.errors import InputError
 
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
-QUICK = AgentSettings(
-    min_queries=5, min_duration_s=0, warm_up=1, warm_up_s=0, threads=1, energy_s=0
-)
+QUICK = {
+    "min_queries": 5,
+    "min_duration_s": 0,
+    "warm_up": 1,
+    "threads": 1,
+    "options": AgentOptions(warm_up_s=0, energy_s=0),
+}
 
 
 class Sshd:
@@ -99,8 +102,8 @@ def sshd(tmp_path_factory):
 
 def bench(sshd, bundle, labelled=None, **how):
     data = {} if labelled is None else {"data": labelled.folder, "reference": bundle}
-    settings = how.pop("settings", QUICK)
-    return bench_host(sshd.remote(), [bundle], settings, python=sys.executable, **data, **how)
+    how = {"python": sys.executable, **QUICK, **data, **how}
+    return bench_host(sshd.remote(), [bundle], **how)
 
 
 def test_the_report_is_like_any_other(sshd, exported, labelled):
@@ -138,8 +141,7 @@ def test_an_interrupted_connection_is_taken_up_again(sshd, exported, labelled):
             for process in sshd.sessions():
                 os.kill(process, signal.SIGKILL)
 
-    settings = replace(QUICK, min_duration_s=3)
-    report = bench(sshd, exported("onnx", "fp32"), settings=settings, on_progress=on_progress)
+    report = bench(sshd, exported("onnx", "fp32"), min_duration_s=3, on_progress=on_progress)
     assert cut
     assert report.bundles[0].latency.duration_s >= 3
     assert sshd.left() == []
@@ -150,9 +152,8 @@ def test_an_interrupt_here_ends_it_there(sshd, exported):
         if stage == "latency":
             raise KeyboardInterrupt
 
-    settings = replace(QUICK, min_queries=10**6)
     with pytest.raises(KeyboardInterrupt):
-        bench(sshd, exported("onnx", "fp32"), settings=settings, on_progress=on_progress)
+        bench(sshd, exported("onnx", "fp32"), min_queries=10**6, on_progress=on_progress)
     assert sshd.left() == []
 
 
@@ -165,12 +166,12 @@ def test_an_interrupt_here_ends_it_there(sshd, exported):
 )
 def test_a_refused_connection_says_what_to_do(sshd, exported, change, said):
     with pytest.raises(InputError, match=said):
-        bench_host(sshd.remote(**change), [exported("onnx", "fp32")], QUICK)
+        bench_host(sshd.remote(**change), [exported("onnx", "fp32")], **QUICK)
 
 
 def test_a_closed_port_and_a_strange_host(exported):
     with pytest.raises(InputError, match=r"Connection refused; start sshd"):
-        bench_host(Remote("127.0.0.1", 1), [exported("onnx", "fp32")], QUICK)
+        bench_host(Remote("127.0.0.1", 1), [exported("onnx", "fp32")], **QUICK)
     for host in ("-oProxyCommand=evil", "", "a b"):
         with pytest.raises(InputError, match="is no host; use user@device"):
             Remote(host)
@@ -178,7 +179,7 @@ def test_a_closed_port_and_a_strange_host(exported):
 
 def test_a_python_that_is_not_there(sshd, exported):
     with pytest.raises(InputError, match="nowhere/python"):
-        bench_host(sshd.remote(), [exported("onnx", "fp32")], QUICK, python="/nowhere/python")
+        bench(sshd, exported("onnx", "fp32"), python="/nowhere/python")
     assert sshd.left() == []
 
 

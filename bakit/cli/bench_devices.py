@@ -129,20 +129,17 @@ def bench_on_host(bundles: Sequence[Path], asked: dict[str, Any], **how: Any) ->
         asked: The options for the device.
         how: The options that all devices have, named as in ``run_bench``.
     """
-    from bakit.bench.device.pack import AgentSettings
+    from bakit.bench.device.pack import AgentOptions
     from bakit.bench.device.run import bench_host
     from bakit.bench.device.ssh import Remote
 
     names = ("engine", "allow_downgrade", "workspace_mb")
-    settings = AgentSettings(
-        **{name: how.pop(name) for name in ("min_queries", "min_duration_s", "threads")},
-        **{name: asked[name] for name in names if name in asked},
-    )
+    how["options"] = AgentOptions(**{name: asked[name] for name in names if name in asked})
+    how |= {name: asked[name] for name in ("python", "keep") if name in asked}
     remote = Remote(
         asked["host"], asked.get("ssh_port"), asked.get("identity"), asked.get("ssh_option", ())
     )
-    python, keep = asked.get("python", "python3"), asked.get("keep", False)
-    return bench_host(remote, bundles or all_bundles(), settings, python=python, keep=keep, **how)
+    return bench_host(remote, bundles or all_bundles(), **how)
 
 
 def bench_on_phone(bundles: Sequence[Path], asked: dict[str, Any], **how: Any) -> PhoneResult:  # noqa: ANN401

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from bakit.bench.gate.goal import GoalLine, GoalResult
     from bakit.bench.gate.recommend import Recommendation, Standing
-    from bakit.bench.report.document import BundleReport, DriftReport, Report
+    from bakit.bench.report.document import BundleReport, Report
+    from bakit.bench.report.drift import DriftReport
     from bakit.bundle import Bundle
 
 STAGES = ("decode", "localize", "preprocess", "regress", "total")

@@ -14,10 +14,11 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 import bakit
-from bakit.bench.device.agent import rough_box
+from bakit.bench.device.agent import ENGINES, rough_box
 from bakit.bench.drift.compare import check_age
 from bakit.bench.raw import Reading
 from bakit.bundle import MANIFEST
@@ -44,38 +45,30 @@ AGENT = Path(__file__).with_name("agent.py")
 
 
 @dataclass(frozen=True)
-class AgentSettings:
-    """How a device measures.
+class AgentOptions:
+    """How a device measures, besides the task's settings.
 
     Attributes:
-        min_queries: Least queries of each bundle.
-        min_duration_s: Least time in each bundle's queries.
-        warm_up: Least predictions before the first query that counts.
-        warm_up_s: Least time in them.
-        threads: Threads of ONNX Runtime; its own choice when None.
         engine: ``auto``, ``tensorrt``, ``trtexec`` or ``onnxruntime``.
         allow_downgrade: Build INT8 bundles as FP16 where the GPU has no INT8 unit.
         workspace_mb: Memory that TensorRT's builder may use, in 2^20 bytes.
+        warm_up_s: Least time in the predictions before the first query that counts.
         energy_s: Length of the run that energy is measured in; 0: none.
         cache: Where the device keeps its engines.
     """
 
-    min_queries: int = 100
-    min_duration_s: float = 5.0
-    warm_up: int = 10
-    warm_up_s: float = 1.0
-    threads: int | None = None
     engine: str = "auto"
     allow_downgrade: bool = False
     workspace_mb: int = 256
+    warm_up_s: float = 1.0
     energy_s: float = 10.0
-    cache: str = "~/.cache/bakit/engines"
+    cache: str = ENGINES
 
 
 def write_job(
     folder: Path,
     task: Task,
-    settings: AgentSettings,
+    options: AgentOptions,
     *,
     keep: bool = False,
     on_progress: OnProgress = lambda step, done, total: None,
@@ -116,7 +109,7 @@ def write_job(
         "version": 2,
         "bakit": bakit.__version__,
         "keep": keep,
-        "settings": asdict(settings),
+        "settings": msgspec.to_builtins(task.settings) | asdict(options),
         "ids": [sample.id for sample in task.samples],
         "bundles": entries,
     }

@@ -17,7 +17,7 @@ import msgspec
 
 from bakit.bench.assemble import run_task
 from bakit.bench.device import agent
-from bakit.bench.device.pack import AGENT, AgentSettings, write_job
+from bakit.bench.device.pack import AGENT, AgentOptions, write_job
 from bakit.bench.device.ssh import ConnectionLostError, Remote
 from bakit.bench.host import HostInfo
 from bakit.bench.raw import Raw, RawBundle
@@ -43,43 +43,43 @@ PATIENCE_S = 600.0
 def bench_host(
     remote: Remote,
     bundles: Sequence[Bundle | str | Path],
-    settings: AgentSettings,
     data: str | Path | None = None,
     reference: Bundle | str | Path | None = None,
     limit: int | None = None,
+    min_queries: int = 100,
+    min_duration_s: float = 5.0,
+    warm_up: int = 10,
+    threads: int | None = None,
+    on_progress: OnProgress | None = None,
     *,
+    options: AgentOptions,
     python: str = "python3",
     keep: bool = False,
-    on_progress: OnProgress | None = None,
 ) -> Report:
-    """Measure bundles on a device.
-
-    Other arguments and errors are those of ``bakit.bench.run_bench``.
+    """Measure bundles on a device; other arguments and errors are those of ``run_bench``.
 
     Args:
         remote: How to reach the device.
         bundles: Bundles or their folders, at least one.
-        settings: How the device measures.
         data: A labelled folder, for drift. Crops of its images are sent to the device.
         reference: Stands for the float model; it runs here.
         limit: Use this many of the labelled images.
+        min_queries: Minimum number of queries of each bundle.
+        min_duration_s: Minimum time spent in each bundle's queries.
+        warm_up: Predictions of each bundle before its first query.
+        threads: Threads of ONNX Runtime.
+        on_progress: Progress of connecting, preparing, copying and measuring.
+        options: How the device measures.
         python: The device's interpreter, 3.6 or newer, with numpy.
         keep: Whether the work folder stays on the device.
-        on_progress: Progress of connecting, preparing, copying and measuring.
 
     Raises:
         InputError: If the device cannot be reached or cannot run a bundle.
     """
-    how = make_settings(
-        settings.min_queries,
-        settings.min_duration_s,
-        settings.warm_up,
-        settings.threads,
-        block=settings.min_queries,  # bundles run one after the other
-    )
-    task = read_task(bundles, data, reference, limit, how)
-    device = SshDevice(remote, settings, python, keep)
-    return run_task(task, device, on_progress)
+    # Bundles run one after the other.
+    settings = make_settings(min_queries, min_duration_s, warm_up, threads, block=min_queries)
+    task = read_task(bundles, data, reference, limit, settings)
+    return run_task(task, SshDevice(remote, options, python, keep), on_progress)
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class SshDevice:
     """A device behind ssh (``bakit.bench.task.Device``)."""
 
     remote: Remote
-    settings: AgentSettings
+    options: AgentOptions
     python: str = "python3"
     keep: bool = False
 
@@ -132,7 +132,7 @@ class SshDevice:
         """Refuse what the device cannot run, before anything is copied."""
         for bundle in bundles:
             manifest = msgspec.to_builtins(bundle.manifest)
-            how = self.settings
+            how = self.options
             reason = agent.refusal(manifest, info, how.engine, how.allow_downgrade)
             if reason:
                 message = f"{bundle.name}: {reason}"
@@ -146,7 +146,7 @@ class SshDevice:
             local = Path(folder) / "work"
             local.mkdir()
             references = write_job(
-                local, task, self.settings, keep=self.keep, on_progress=on_progress
+                local, task, self.options, keep=self.keep, on_progress=on_progress
             )
             packed = Path(folder) / "work.tar.gz"
             with tarfile.open(packed, "w:gz", compresslevel=1) as archive:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from bakit.bench.report.document import BlameStep
+from bakit.bench.report.drift import BlameStep
 from bakit.settings import Precision
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from bakit.bench.report.document import DriftReport, DriftRow, GroupDrift
+from bakit.bench.report.drift import DriftReport, DriftRow, GroupDrift
 from bakit.bench.statistics import bootstrap_intervals, quantile_interval, simultaneous_intervals
 from bakit.data.labels import MAX_AGE_MONTHS
 from bakit.errors import InputError, VerificationError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from bakit.bench.report.document import BlameStep
+    from bakit.bench.report.drift import BlameStep
     from bakit.bundle import Bundle
     from bakit.data.labels import Sample
     from bakit.types import Floats

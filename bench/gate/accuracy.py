@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from bakit.bench.gate.check import Gate
     from bakit.bench.gate.verdict import Outcome
-    from bakit.bench.report.document import BundleReport, DriftReport, GroupDrift
+    from bakit.bench.report.document import BundleReport
+    from bakit.bench.report.drift import DriftReport, GroupDrift
 
 LEAST_IMAGES = 30
 """Images below which an interval is not to be trusted (``bootstrap_interval``)."""

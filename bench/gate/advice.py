@@ -9,7 +9,9 @@ from bakit.settings import Precision
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bakit.bench.report.document import BundleReport, DriftReport, GroupDrift, LatencyReport
+    from bakit.bench.report.document import BundleReport
+    from bakit.bench.report.drift import DriftReport, GroupDrift
+    from bakit.bench.report.latency import LatencyReport
 
 NAMED = 3
 """Groups that a failure names at most."""

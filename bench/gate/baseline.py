@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from bakit.bench.gate.accuracy import LEAST_IMAGES, Figure, decide, drift_of, figure_text
 from bakit.bench.gate.advice import for_drift, for_latency
 from bakit.bench.gate.verdict import Check
-from bakit.bench.report.document import LEAST_SCORE
+from bakit.bench.report.latency import LEAST_SCORE
 from bakit.errors import InputError
 
 if TYPE_CHECKING:
     from bakit.bench.gate.check import Gate
-    from bakit.bench.report.document import BundleReport, LatencyReport, Report
+    from bakit.bench.report.document import BundleReport, Report
+    from bakit.bench.report.latency import LatencyReport
 
 IMPROVED_MONTHS = 0.05
 """An improvement counts when its interval is beyond this: below are roundings of arithmetic."""

@@ -18,7 +18,8 @@ from bakit.settings import Precision
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bakit.bench.report.document import BundleReport, DriftReport, Report
+    from bakit.bench.report.document import BundleReport, Report
+    from bakit.bench.report.drift import DriftReport
     from bakit.bundle import Bundle, Manifest
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
     from bakit.bench.local.process import Worker
-    from bakit.bench.local.protocol import Seen
+    from bakit.bench.local.worker import Seen
     from bakit.bundle import Bundle
     from bakit.data.labels import Sample
     from bakit.types import OnProgress

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import msgspec
 
 from bakit import errors
-from bakit.bench.local.protocol import (
+from bakit.bench.local.worker import (
     Answer,
     Ask,
     Done,
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bakit.bench.local.protocol import Seen
-    from bakit.bench.report.document import Footprint
+    from bakit.bench.local.worker import Seen
+    from bakit.bench.report.latency import Footprint
     from bakit.bundle import Bundle
     from bakit.data.labels import Sample
     from bakit.runtime import Sex

@@ -1,7 +1,10 @@
 """A bundle in a process of its own, which answers requests (``bakit.bench.local.process`` asks).
 
 ``python -m bakit.bench.local.worker BUNDLE [THREADS]`` opens the bundle, uses it once, and answers
-the requests on stdin on stdout, until they end. The first answer is the footprint:
+the requests on stdin on stdout, until they end.
+
+Messages are MessagePack documents after their length in four bytes. JSON has no NaN, which a broken
+model may predict. The first answer holds the footprint:
 
 * ``load_ms``: opening both models. Starting Python, importing libraries and checking the
   bundle's digests come before it and are not in it.
@@ -21,30 +24,100 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal, TypeAlias
 
 import msgspec
 
-from bakit.bench.local.protocol import (
-    Answer,
-    Ask,
-    Done,
-    Failed,
-    Load,
-    Opened,
-    Request,
-    Run,
-    Said,
-    Seen,
-    Times,
-    read_document,
-    write_document,
-)
 from bakit.bench.report.latency import Footprint
 from bakit.errors import BundleError
 from bakit.image.box import Box
 from bakit.image.read import decode
 from bakit.runtime import STAGES, Runtime, Sex
+
+
+class Load(msgspec.Struct, tag=True, frozen=True):
+    """Read the images of the queries, as ``(path, sex)``."""
+
+    queries: tuple[tuple[str, Literal["M", "F"]], ...]
+
+
+class Run(msgspec.Struct, tag=True, frozen=True):
+    """Predict these queries, one after the other."""
+
+    indices: tuple[int, ...]
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """Where a hand is in an image.
+
+    Attributes:
+        box: The hand, in pixels of the image; None if none was found or looked for.
+        whole: The whole image.
+        inverted: Whether the hand is dark, so that greys are inverted.
+    """
+
+    box: Box | None
+    whole: Box
+    inverted: bool = False
+
+
+class Ask(msgspec.Struct, tag=True, frozen=True):
+    """Predict the age of an image; locate the hand first unless ``seen`` is given."""
+
+    path: str
+    male: bool
+    seen: Seen | None = None
+
+
+class Opened(msgspec.Struct, tag=True, frozen=True):
+    """The first answer: the bundle is open and was used once."""
+
+    provider: str
+    int8_share: float
+    footprint: Footprint
+
+
+class Done(msgspec.Struct, tag=True, frozen=True):
+    """The images are read."""
+
+
+class Times(msgspec.Struct, tag=True, frozen=True):
+    """Time of each query by stage, ``(queries, stages)``, in nanoseconds."""
+
+    stages_ns: list[list[int]]
+
+
+class Said(msgspec.Struct, tag=True, frozen=True):
+    """An image's age, and where the hand was seen."""
+
+    age_months: float
+    seen: Seen
+
+
+class Failed(msgspec.Struct, tag=True, frozen=True):
+    """The request could not be met: the error's class and what it says."""
+
+    kind: str
+    message: str
+
+
+Request: TypeAlias = Load | Run | Ask
+Answer: TypeAlias = Opened | Done | Times | Said | Failed
+
+
+def write_document(stream: IO[bytes], document: Request | Answer) -> None:
+    """Write a document; an ``OSError`` means that the other side has ended."""
+    data = msgspec.msgpack.encode(document)
+    stream.write(len(data).to_bytes(4, "little") + data)
+    stream.flush()
+
+
+def read_document(stream: IO[bytes]) -> bytes | None:
+    """Return the next document, None if there is none."""
+    head = stream.read(4)
+    size = int.from_bytes(head, "little")
+    data = stream.read(size) if len(head) == 4 else b""
+    return data if len(head) == 4 and len(data) == size else None
 
 
 def serve(root: Path, requests: IO[bytes], answers: IO[bytes], threads: int | None = None) -> None:

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
     from markupsafe import Markup
 
-    from bakit.bench.report.document import BundleReport, DriftReport, GroupDrift
+    from bakit.bench.report.document import BundleReport
+    from bakit.bench.report.drift import DriftReport, GroupDrift
 
 ROW = 46
 

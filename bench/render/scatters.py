@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from markupsafe import Markup
 
-    from bakit.bench.report.document import BundleReport, DriftReport, DriftRow
+    from bakit.bench.report.document import BundleReport
+    from bakit.bench.report.drift import DriftReport, DriftRow
 
 MAX_POINTS = 1500
 """Points of a picture; fewer where there are many bundles (``_most``)."""

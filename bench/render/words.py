@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bakit.bench.report.document import BundleReport, DriftReport
+    from bakit.bench.report.document import BundleReport
+    from bakit.bench.report.drift import DriftReport
 
 STANDINGS = {
     "ship": "ship this",

@@ -1,7 +1,7 @@
 """The document that ``bakit bench`` writes and ``bakit gate`` reads.
 
-The documents of a benchmark import no numpy: a gate in CI starts at once. Those of time and of
-drift have modules of their own and are imported from here.
+The documents of a benchmark import no numpy: a gate in CI starts at once. Those of time, of drift
+and of the device have modules of their own.
 """
 
 from __future__ import annotations
@@ -12,43 +12,14 @@ import msgspec
 
 from bakit.bench.host import HostInfo
 from bakit.bench.report.device import Board, Phone
-from bakit.bench.report.drift import BlameStep, DriftReport, DriftRow, GroupDrift
-from bakit.bench.report.latency import (
-    LEAST_SCORE,
-    Energy,
-    Footprint,
-    LatencyReport,
-    Stability,
-    StageTimes,
-    SweepEntry,
-)
+from bakit.bench.report.drift import DriftReport
+from bakit.bench.report.latency import Footprint, LatencyReport
 from bakit.errors import InputError
 from bakit.files import write_file
 from bakit.settings import Precision
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-__all__ = [
-    "LEAST_SCORE",
-    "SCHEMA_VERSION",
-    "BlameStep",
-    "BundleReport",
-    "DataInfo",
-    "DriftReport",
-    "DriftRow",
-    "Energy",
-    "Footprint",
-    "GroupDrift",
-    "LatencyReport",
-    "Provenance",
-    "Report",
-    "Settings",
-    "Stability",
-    "StageTimes",
-    "SweepEntry",
-    "read_report",
-]
 
 SCHEMA_VERSION = 2
 """Version 1 had no single times, groups, blame or provenance."""
