@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -15,13 +15,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Outcome: TypeAlias = Literal["fail", "too-few-images", "unsteady", "improved", "known", "pass"]
-"""``too-few-images``: the estimate is within the limit and its interval is not. ``unsteady``: two
-runs' times cannot be compared, as the machine did not hold still. ``improved``: better than the
-baseline by more than noise, so the baseline is due. ``known``: a failure that is expected."""
+"""The gravest first.
 
-_GRAVEST_FIRST: tuple[Outcome, ...] = (
-    "fail", "too-few-images", "unsteady", "improved", "known", "pass",
-)  # fmt: skip
+``too-few-images``: the estimate is within the limit and its interval is not. ``unsteady``: times of
+two runs cannot be compared, as one was not stable. ``improved``: better than the baseline by more
+than noise, so the baseline is due. ``known``: a failure that is expected."""
+
 PASSING: tuple[Outcome, ...] = ("pass", "known")
 
 
@@ -157,7 +156,7 @@ def make_verdict(
 
 def gravest(outcomes: Iterable[Outcome]) -> Outcome:
     """Return the gravest of some outcomes."""
-    return min(outcomes, key=_GRAVEST_FIRST.index, default="pass")
+    return min(outcomes, key=get_args(Outcome).index, default="pass")
 
 
 def make_result(verdicts: Sequence[Verdict], known: Sequence[KnownFailure]) -> GateResult:

@@ -79,13 +79,7 @@ class Browser(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ModelPlan(msgspec.Struct, frozen=True):
-    """One model file, fetched from ``models/<bundle>/<role>``.
-
-    Attributes:
-        sha256: What its bytes must hash to.
-        bytes: Its size.
-        output: Name of its output.
-    """
+    """One model file, fetched from ``models/<bundle>/<role>``: digest, size, name of the output."""
 
     sha256: str
     bytes: int
@@ -159,13 +153,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Loaded(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="loaded"):
-    """A bundle's models have the right digests and are open.
-
-    Attributes:
-        bundle: Its index.
-        load_ms: Time to open both models, downloads not included.
-        first_ms: Time of the first run of both.
-    """
+    """A bundle's models have the right digests and are open; ``load_ms`` leaves out downloads."""
 
     bundle: Index
     load_ms: Milliseconds
@@ -173,12 +161,9 @@ class Loaded(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="loade
 
 
 class GoldenAnswers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="golden"):
-    """A bundle's answers to its golden inputs.
+    """A bundle's answers to its golden inputs, one of each list an image.
 
-    Attributes:
-        bundle: Its index.
-        ages_months: One age an image.
-        localizer_difference: One number an image, see ``bakit.bench.report.device.Phone``.
+    ``localizer_difference`` is that of ``bakit.bench.report.device.Phone``.
     """
 
     bundle: Index
@@ -187,13 +172,9 @@ class GoldenAnswers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
 
 
 class Latency(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="latency"):
-    """A block of times.
+    """A block of times of both models, as many of each.
 
-    Attributes:
-        bundle: Its index.
-        localize_ms: Times of the localizer.
-        regress_ms: Times of the regressor, as many.
-        runs_per_sample: Runs that one time is the mean of, the larger of the two models'.
+    ``runs_per_sample`` is how many runs one time is the mean of, the larger of the two models'.
     """
 
     bundle: Index
@@ -203,13 +184,7 @@ class Latency(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="late
 
 
 class Ages(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ages"):
-    """Ages of images of the drift set.
-
-    Attributes:
-        bundle: Its index.
-        start: Index of the first image.
-        ages_months: One age an image.
-    """
+    """Ages of images of the drift set, from the image ``start`` on."""
 
     bundle: Index
     start: Index
@@ -225,11 +200,7 @@ class Done(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="done"):
 
 
 class Failed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="failed"):
-    """The page cannot go on.
-
-    Attributes:
-        message: Why.
-    """
+    """The page cannot go on."""
 
     message: Words
 

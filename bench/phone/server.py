@@ -73,10 +73,7 @@ class Routes(NamedTuple):
 class PhoneServer(ThreadingHTTPServer):
     """Serves one run; ``routes`` must be set before it does.
 
-    Args:
-        bind: Address to listen on.
-        port: Port; 0 for any free one.
-        tls: TLS context; None for plain http, which browsers trust on localhost alone.
+    Without TLS it serves plain http, which browsers trust on localhost alone.
 
     Raises:
         InputError: If the address cannot be used.
