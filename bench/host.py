@@ -1,4 +1,4 @@
-"""What a benchmark ran on: numbers without it mean nothing."""
+"""Description of the machine that a benchmark ran on."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class HostInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def fingerprint(self) -> tuple[object, ...]:
-        """What must be equal before two reports' latencies are compared.
+        """Facts that must be equal before two reports' latencies are compared.
 
         Versions of libraries are not in it: they are what one may want to compare.
         """

@@ -1,6 +1,8 @@
-"""What a device returns: times, ages and facts as it read them. ``assemble`` computes the rest."""
+"""Raw measurements: times, ages and facts as a device read them, without statistics."""
 
 from __future__ import annotations
+
+from typing import Annotated
 
 import msgspec
 
@@ -9,6 +11,9 @@ from bakit.bench.host import HostInfo
 from bakit.bench.report.device import Board, Phone
 from bakit.bench.report.latency import Footprint
 from bakit.image.box import Box
+
+Times = list[Annotated[int, msgspec.Meta(ge=0, le=10**15)]]
+"""Times in nanoseconds."""
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -40,7 +45,7 @@ class Sweep(msgspec.Struct, frozen=True):
     """Times of the same bundle with another number of threads; ``stages_ns`` as in RawBundle."""
 
     threads: int | None
-    stages_ns: dict[str, list[int]]
+    stages_ns: dict[str, Times]
 
 
 class RawBundle(msgspec.Struct, frozen=True):
@@ -70,7 +75,7 @@ class RawBundle(msgspec.Struct, frozen=True):
     int8_share: float | None = None
     warm_up: int = 0
     images: int = 0
-    stages_ns: dict[str, list[int]] = {}
+    stages_ns: dict[str, Times] = {}
     conditions: tuple[Conditions | None, Conditions | None] = (None, None)
     sensor: str = ""
     joules: float | None = None

@@ -32,7 +32,7 @@ BLOCK = 10
 
 @dataclass(frozen=True)
 class Task:
-    """What to measure.
+    """The input of one benchmark.
 
     Attributes:
         bundles: The bundles, at least one; their names differ.
@@ -57,7 +57,7 @@ class Task:
 
 
 class Device(Protocol):
-    """Where bundles run: this machine, one behind ssh, or a phone."""
+    """A place where bundles run: this machine, one behind ssh, or a phone."""
 
     def measure(self, task: Task, on_progress: OnProgress) -> Raw:
         """Measure a task.

@@ -1,4 +1,4 @@
-"""What ``bakit bench`` and ``bakit report`` print for people, and the files that they write."""
+"""Tables and files of ``bakit bench`` and ``bakit report``, and the project's goal."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def page_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def check_pages(html_file: Path | None, md_file: Path | None) -> None:
-    """Say before long work what would make ``write_pages`` fail after it.
+    """Check that ``write_pages`` will not fail after long work.
 
     Raises:
         InputError: If both files are one.
@@ -161,7 +161,7 @@ def _times_table(report: Report, advice: Recommendation) -> Table:
 
 
 def _notes(report: Report) -> list[str]:
-    """Say what the numbers were measured on."""
+    """Return what the numbers were measured on, a line each."""
     queries = min((b.latency.queries for b in report.bundles if b.latency), default=0)
     notes = [f"{report.machine}; {queries} queries of each bundle", *_phone_notes(report)]
     notes += [f"failed: {bundle.name}: {bundle.error}" for bundle in report.bundles if bundle.error]
@@ -188,7 +188,7 @@ def _notes(report: Report) -> list[str]:
 
 
 def _phone_notes(report: Report) -> list[str]:
-    """Say how a phone measured; nothing where no phone did."""
+    """Return how a phone measured, a line each; nothing without a phone."""
     phone, notes = report.phone, []
     if phone is None:
         return []

@@ -59,7 +59,7 @@ CRASHED = "it crashed (signal %d): is the NVIDIA driver of this system's own rel
 
 
 class AgentError(Exception):
-    """What a person has to be told: one line that says what would be right."""
+    """An error in one line, with its remedy."""
 
 
 # ------------------------------------------------------------------ files
@@ -1196,7 +1196,7 @@ class Measurement:
         return result
 
     def tell(self, stage: str, share: float) -> None:
-        """Say how far it is, at most twice a second."""
+        """Write the progress, at most twice a second."""
         now = time.monotonic()
         if share not in (0.0, 1.0) and now - self._told < 0.5:
             return

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from bakit.types import OnProgress
 
 JOBS = ".cache/bakit/jobs"
-"""Where work folders are on the device, below its home."""
+"""Folder of the work folders on the device, below its home."""
 
 PATIENCE_S = 600.0
 """How long a lost connection is tried again."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 LOST = 255
-"""What ssh itself exits with when there is no connection, or no longer one."""
+"""Exit status of ssh itself without a connection, or after losing it."""
 
 
 class ConnectionLostError(Exception):
@@ -25,7 +25,7 @@ class ConnectionLostError(Exception):
 
 @dataclass(frozen=True)
 class Remote:
-    """Where to connect to. The user's own ssh configuration holds for all that is not said.
+    """The address of a device; the user's own ssh configuration supplies the rest.
 
     Attributes:
         host: ``user@device``, or a name of the ssh configuration.

@@ -198,7 +198,7 @@ def figure_text(figure: Figure, limit: float) -> str:
 
 
 def _advice(name: str, outcome: Outcome, bundle: BundleReport) -> str:
-    """Say what to try."""
+    """Return a remedy, in words."""
     if outcome == "too-few-images":
         option = "--" + name.replace("_", "-")
         return f"bench more labelled images; {option} none gates without it"

@@ -215,7 +215,7 @@ def _latency(bundle: BundleReport) -> LatencyReport:
 
 
 def _unsteady(*latencies: LatencyReport) -> str | None:
-    """Say what is wrong with the times of separate runs; None if nothing is."""
+    """Return why times of separate runs cannot be compared; None if they can."""
     for latency in latencies:
         if latency.stability is None or latency.stability.score < LEAST_SCORE:
             score = "unknown" if latency.stability is None else f"{latency.stability.score:.0f}"

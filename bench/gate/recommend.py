@@ -38,7 +38,7 @@ SAME_DRIFT_MONTHS = 0.01
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a bundle stands among the others of its report.
+    """The rank of a bundle among the others of its report.
 
     Attributes:
         name: The bundle.
@@ -65,7 +65,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What to ship.
+    """The bundle to ship.
 
     Attributes:
         ship: Name of the bundle; None if there is none to recommend.
@@ -276,7 +276,7 @@ def _is_reference(report: Report, name: str) -> bool:
 
 
 def _others(front: Sequence[Standing], ship: Standing | None) -> tuple[str, ...]:
-    """Say when another bundle of the front would be the better choice."""
+    """Return when another bundle of the front would be the better choice."""
     if ship is None:
         return ()
     others = []
@@ -302,7 +302,7 @@ def _coarse(drift_months: float | None) -> int:
 
 
 def _caveats(report: Report, ship: Standing | None) -> tuple[str, ...]:
-    """Say what the recommendation does not rest on."""
+    """Return the reasons to doubt the recommendation."""
     caveats = []
     if report.partial:
         caveats.append("The run was interrupted: what it had not come to is missing.")

@@ -1,4 +1,4 @@
-"""What the gate says, and the failures that are known."""
+"""Verdicts of the gate, and known failures."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the gate says of one bundle.
+    """The gate's verdict on one bundle.
 
     Attributes:
         name: The bundle.
@@ -81,7 +81,7 @@ class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GateResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the gate says of a report.
+    """The gate's verdict on a report.
 
     Attributes:
         passed: Whether every bundle passed.

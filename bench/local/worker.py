@@ -48,7 +48,7 @@ class Run(msgspec.Struct, tag=True, frozen=True):
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """Where a hand is in an image.
+    """The place of a hand in an image.
 
     Attributes:
         box: The hand, in pixels of the image; None if none was found or looked for.

@@ -1,4 +1,4 @@
-"""What the phone gets: a plan, models, and tensors of the golden images and the drift set."""
+"""Inputs of the phone: a plan, models, and tensors of the golden images and the drift set."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def _crop_key(bundle: Bundle) -> Hashable:
 def make_plan(
     task: Task, goldens: Sequence[GoldenInputs], drift: DriftInputs, provider: Provider
 ) -> Plan:
-    """Return what the page is to do."""
+    """Return the plan of a run."""
     settings = task.settings
     return Plan(
         run=0,

@@ -57,7 +57,7 @@ class PhoneOptions:
 
 
 class PageAddress(NamedTuple):
-    """Where the page is.
+    """The address of the page.
 
     Attributes:
         url: Its address, token included.

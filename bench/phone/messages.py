@@ -1,4 +1,4 @@
-"""What goes over the wire: the plan that the page gets, and the numbers that it posts.
+"""Messages between this machine and the page: the plan, and the numbers that it posts.
 
 The page is not trusted: every message is decoded strictly, with limits on lengths and values.
 """
@@ -121,7 +121,7 @@ class BundlePlan(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What the page is to do.
+    """The plan of a run.
 
     Attributes:
         run: Number of this start; messages of an earlier one are refused.

@@ -59,7 +59,7 @@ _TYPES = {
 }
 
 _BUSY_FILES = {"": "busy.html", "style.css": "style.css", "icon.svg": "icon.svg"}
-"""What a second browser is shown."""
+"""Files that a second browser gets."""
 
 
 class Routes(NamedTuple):

@@ -39,7 +39,7 @@ class RefusedError(InputError):
 
 @dataclass
 class BundleNumbers:
-    """What the phone has posted of one bundle so far; ``runs_per_sample`` is the largest."""
+    """Numbers of one bundle, as far as posted; ``runs_per_sample`` is the largest."""
 
     loaded: Loaded | None = None
     golden: GoldenAnswers | None = None

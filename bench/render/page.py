@@ -149,7 +149,7 @@ def _row(standing: Standing, bundle: BundleReport) -> _Row:
 
 
 def _samples(report: Report) -> str:
-    """Say what the drift was measured on."""
+    """Return the images that drift was measured on, in words."""
     data = report.data
     if data is None:
         return ""

@@ -99,7 +99,7 @@ def is_same(drift: DriftReport) -> bool:
 
 
 def same_words(labels: Sequence[str]) -> str:
-    """Say which bundles have no picture, in a sentence after others."""
+    """Return a sentence that names the bundles without a picture."""
     if not labels:
         return ""
     return (

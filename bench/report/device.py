@@ -88,13 +88,13 @@ class Phone(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def summary(self) -> str:
-        """What ran the models, in words."""
+        """The phone with its runtime, in words."""
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         return f"{self.device}; {self.browser}; {self.runtime}, {self.provider}, {threads}"
 
     @property
     def fingerprint(self) -> tuple[object, ...]:
-        """What must be equal before two reports' times are compared.
+        """Facts that must be equal before two reports' times are compared.
 
         Versions of browser and library are not in it: they are what one may want to compare.
         """

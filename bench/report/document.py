@@ -26,7 +26,7 @@ SCHEMA_VERSION = 2
 
 
 class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a bundle was made of: checkpoint, ranges, graph, engine, each by its SHA-256.
+    """Origins of a bundle: checkpoint, ranges, graph, engine, each by its SHA-256.
 
     Attributes:
         checkpoint_sha256: The float checkpoint.
@@ -157,7 +157,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def machine(self) -> str:
-        """What ran the models, in words: the phone, or this machine's CPU."""
+        """The machine that ran the models, in words: the phone, or this machine's CPU."""
         here = f"{self.host.cpu}, {self.host.logical_cores} logical cores"
         return here if self.phone is None else self.phone.summary
 

@@ -147,7 +147,7 @@ class LatencyReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Footprint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a bundle costs a fresh process (``bakit.bench.local.worker``).
+    """Start-up time and memory of a bundle in a new process (``bakit.bench.local.worker``).
 
     Attributes:
         load_ms: Time to open both models.
