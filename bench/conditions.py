@@ -1,4 +1,4 @@
-"""What else the machine did during a measurement, and whether the times held still."""
+"""Counters of the machine during a measurement, and the stability of the times."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bakit.bench.host import read_governor
-from bakit.bench.report.document import Stability
+from bakit.bench.report.latency import LEAST_SCORE, Stability
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 NEAR = 0.10
 """A time counts as steady within this share of the median."""
-
-LEAST_SCORE = 80.0
-"""Below this score a report warns, and the gate does not compare latencies."""
 
 MUCH_LOAD = 0.05
 MUCH_STEAL = 0.01
@@ -39,6 +36,7 @@ class Conditions(NamedTuple):
         stolen: Of that, what the hypervisor gave to other machines.
         throttled: How often cores slowed down because they were too hot.
         own: Work of the processes that are measured, and of this one, by process.
+        governor: The CPU's frequency governor; None where the system has none.
     """
 
     total: int
@@ -46,6 +44,7 @@ class Conditions(NamedTuple):
     stolen: int
     throttled: int
     own: dict[int, int]
+    governor: str | None = None
 
 
 def read_conditions(pids: Iterable[int], root: Path = Path("/")) -> Conditions | None:
@@ -64,7 +63,8 @@ def read_conditions(pids: Iterable[int], root: Path = Path("/")) -> Conditions |
         throttled = sum(int(path.read_text()) for path in cores)
     except (OSError, ValueError, IndexError):
         return None
-    return Conditions(busy + idle + iowait + steal, busy, steal, throttled, own)
+    total = busy + idle + iowait + steal
+    return Conditions(total, busy, steal, throttled, own, read_governor(root))
 
 
 def _ticks(stat: Path) -> int:
@@ -73,16 +73,10 @@ def _ticks(stat: Path) -> int:
     return int(fields[11]) + int(fields[12])
 
 
-def judge(
-    times: Floats, before: Conditions | None, after: Conditions | None, *, here: bool = True
-) -> Stability:
-    """Judge whether a machine held still while it did the same work again and again.
+def judge(times: Floats, before: Conditions | None, after: Conditions | None) -> Stability:
+    """Judge how stable the times of equal work are, and find likely causes if they are not.
 
-    Args:
-        times: ``(queries,)`` float64, times of a stage that does the same work for every image.
-        before: The machine's counters before the queries.
-        after: The counters after them.
-        here: Whether the machine is this one; else nothing is said of this one's settings.
+    ``times`` are ``(queries,)`` float64; the counters were read before and after the queries.
     """
     median = float(np.median(times))
     score = 100 * float((np.abs(times - median) <= NEAR * median).mean())
@@ -91,12 +85,10 @@ def judge(
     warning = (
         f"unsteady: only {score:.0f} % of the queries took within {100 * NEAR:.0f} % of the median"
     )
-    return Stability(score, warning, tuple(_causes(times, before, after, here=here)))
+    return Stability(score, warning, tuple(_causes(times, before, after)))
 
 
-def _causes(
-    times: Floats, before: Conditions | None, after: Conditions | None, *, here: bool
-) -> list[str]:
+def _causes(times: Floats, before: Conditions | None, after: Conditions | None) -> list[str]:
     causes = []
     third = len(times) // 3
     if before is not None and after is not None and after.total > before.total:
@@ -117,7 +109,7 @@ def _causes(
                 f"other load: other programs took {100 * others / total:.0f} % of the CPUs' time; "
                 "close them"
             )
-    governor = read_governor() if here else None
+    governor = before.governor if before else None
     if governor in _SLOW_GOVERNORS:
         causes.append(
             f"the frequency governor {governor!r} changes the clock: "

@@ -1,9 +1,10 @@
-"""What a benchmark ran on: numbers without it mean nothing."""
+"""Description of the machine that a benchmark ran on."""
 
 from __future__ import annotations
 
 import os
 import platform
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -68,7 +69,7 @@ class HostInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def fingerprint(self) -> tuple[object, ...]:
-        """What must be equal before two reports' latencies are compared.
+        """Facts that must be equal before two reports' latencies are compared.
 
         Versions of libraries are not in it: they are what one may want to compare.
         """
@@ -94,9 +95,10 @@ def read_host() -> HostInfo:
     )
 
 
-def read_governor() -> str | None:
+def read_governor(root: Path = Path("/")) -> str | None:
     """Return the first core's frequency governor; None where the system does not tell."""
-    return _read_text(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")).strip() or None
+    file = root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
+    return _read_text(file).strip() or None
 
 
 def _machine_id() -> str:
@@ -147,13 +149,8 @@ def _memory_mb() -> float | None:
 
 
 def _versions() -> dict[str, str]:
-    found = {name: _version(name) for name in LIBRARIES}
-    return {name: text for name, text in found.items() if text}
-
-
-def _version(name: str) -> str:
-    """Return a package's version, empty if it is not installed."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""
+    found = {}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

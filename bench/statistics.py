@@ -163,7 +163,7 @@ def student_quantile(share: float, freedom: int) -> float:
 def block_intervals(
     times: Floats, block: int, percentiles: Sequence[float], seed: int = SEED
 ) -> list[tuple[float, float]] | None:
-    """Return 95 % intervals of percentiles of times that follow each other.
+    """Return 95 % intervals of percentiles (0..100) of times that follow each other.
 
     Neighbours are alike, since a machine is slow or fast for a while. So whole blocks are drawn
     with replacement, and the percentiles are those of all their times.
@@ -175,7 +175,7 @@ def block_intervals(
         seed: Seed of the draws.
 
     Returns:
-        An interval for each percentile; None if there are fewer than ``LEAST_BLOCKS`` blocks.
+        None if there are fewer than ``LEAST_BLOCKS`` blocks.
     """
     blocks = times[: len(times) // block * block].reshape(-1, block)
     if len(blocks) < LEAST_BLOCKS:

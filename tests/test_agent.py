@@ -9,13 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from bakit.bench.assemble import assemble
 from bakit.bench.device import agent
-from bakit.bench.device.pack import AGENT, AgentSettings, DriftSet, write_job
-from bakit.bench.drift.compare import choose_references
-from bakit.bench.report.document import Report, read_report
-from bakit.bench.task import read_data
+from bakit.bench.device.pack import AGENT, AgentOptions, write_job
+from bakit.bench.device.run import read_raw
+from bakit.bench.host import read_host
+from bakit.bench.task import make_settings, read_task
 from bakit.bundle import seal
 from bakit.export.bundle import ON_DEVICE_MONTHS, export_bundle
 from bakit.types import Precision
@@ -28,7 +30,6 @@ TEGRASTATS = {
         "CPU@36C PMIC@50C GPU@34.5C AO@41.5C thermal@35.25C POM_5V_IN 3312/2940 POM_5V_GPU 644/522 "
         "POM_5V_CPU 886/701"),
         {"POM_5V_IN": 3.312, "POM_5V_GPU": 0.644, "POM_5V_CPU": 0.886},
-        61, 921, 34.5,
     ),
     "JetPack 5, Orin": (
         ("11-02-2025 10:11:12 RAM 2210/7620MB (lfb 3x4MB) SWAP 0/3810MB (cached 0MB) "
@@ -36,30 +37,23 @@ TEGRASTATS = {
         "CV0@45.1C CPU@47.7C SOC2@46.6C GPU@46.2C tj@47.7C VDD_IN 5204mW/5111mW "
         "VDD_CPU_GPU_CV 1207mW/1188mW VDD_SOC 1452mW/1440mW"),
         {"VDD_IN": 5.204, "VDD_CPU_GPU_CV": 1.207, "VDD_SOC": 1.452},
-        44, 624, 46.2,
     ),
     "JetPack 7, Orin": (
         ("06-30-2026 08:00:01 RAM 1999/7607MB (lfb 5x4MB) CPU [0%@1113,0%@1113] GR3D_FREQ "
         "0%@[1300,1300] gpu@44.9C VDD_IN 6001mW/6000mW"),
         {"VDD_IN": 6.001},
-        0, 1300, None,
     ),
     "JetPack 7, Thor": (
         "RAM 900/125000MB CPU [1%@972] GR3D_FREQ @[1000,1000,1000] gpu@40.0C VIN 21000mW/20500mW",
         {"VIN": 21.0},
-        None, 1000, None,
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", TEGRASTATS)
 def test_tegrastats_of_every_generation(name):
-    line, rails, percent, mhz, gpu_c = TEGRASTATS[name]
-    found = agent.parse_tegrastats(line)
-    assert found["rails_w"] == rails
-    assert (found["gpu_percent"], found["gpu_mhz"]) == (percent, mhz)
-    if gpu_c is not None:
-        assert found["temperatures_c"]["GPU"] == gpu_c
+    line, rails = TEGRASTATS[name]
+    assert agent.parse_tegrastats(line) == rails
 
 
 def write_tree(root, files):
@@ -186,13 +180,15 @@ def test_precisions_of_an_engine(text, expected):
 
 
 def prepare(folder, bundles, labelled, **how):
-    samples, info = read_data(labelled.folder, None, bundles)
-    drift = DriftSet(info, samples, choose_references(bundles))
-    settings = AgentSettings(
-        min_queries=5, min_duration_s=0, warm_up=1, warm_up_s=0, energy_s=0, threads=1, **how
-    )
+    """Write a work folder; return it, and what makes the report of what an agent wrote there."""
+    task = read_task(bundles, labelled.folder, None, None, make_settings(5, 0, 1, 1))
     folder.mkdir()
-    return write_job(folder, bundles, settings, drift)
+    references = write_job(folder, task, AgentOptions(warm_up_s=0, energy_s=0, **how))
+
+    def report():
+        return assemble(task, read_raw((folder / "raw.json").read_text(), task, references))
+
+    return folder, report
 
 
 def run_agent(python, work, command="run", **environment):
@@ -204,12 +200,10 @@ def run_agent(python, work, command="run", **environment):
 
 def test_a_run_gives_a_report(exported, labelled, tmp_path):
     bundles = [exported("onnx", "fp32"), exported("onnx", "int8")]
-    work = prepare(tmp_path / "work", bundles, labelled)
+    work, report = prepare(tmp_path / "work", bundles, labelled)
     done = run_agent(sys.executable, work)
     assert done.returncode == 0, done.stderr
-    report = read_report(work / "report.json")
-    assert isinstance(report, Report)
-    float_one, int8 = report.bundles
+    float_one, int8 = report().bundles
     assert float_one.drift.max_abs_change_months < 1e-3
     assert int8.drift.mean_abs_change_months > 0
     assert not list(work.glob("*.npz")), "images are not left lying around"
@@ -240,10 +234,10 @@ def python36():
 
 def test_a_run_under_python_3_6(exported, labelled, tmp_path, python36):
     bundles = [exported("onnx", "fp32")]
-    work = prepare(tmp_path / "work", bundles, labelled)
+    work, report = prepare(tmp_path / "work", bundles, labelled)
     done = run_agent(python36, work)
     assert done.returncode == 0, done.stderr
-    report = read_report(work / "report.json")
+    report = report()
     assert report.host.python.startswith("3.6.")
     assert report.host.versions["onnxruntime"] == "1.10.0"
     assert report.bundles[0].drift.max_abs_change_months < 0.01
@@ -256,30 +250,52 @@ def test_an_int8_bundle_of_tensorrt_on_a_nano(
     tensorrt_double("8.2.1", "53")
     # INT8 and FP16 of random weights differ by more than those of a trained model.
     monkeypatch.setitem(ON_DEVICE_MONTHS, Precision.INT8, 5.0)
-    out = tmp_path / "tensorrt-int8"
     bundles = [
-        export_bundle(checkpoint, "tensorrt", Precision.INT8, out),
+        export_bundle(checkpoint, "tensorrt", Precision.INT8, tmp_path / "tensorrt-int8"),
         exported("onnx", "fp32"),
     ]
-    work = prepare(tmp_path / "refused", bundles, labelled, cache=str(tmp_path / "engines"))
+    work, report = prepare(tmp_path / "refused", bundles, labelled, cache=str(tmp_path / "engines"))
     done = run_agent(python36, work)
     assert done.returncode == 1
     assert "this GPU" in done.stderr or "Double has no INT8 unit: use --fp16" in done.stderr
-    assert [item.name for item in read_report(work / "report.json").bundles] == ["onnx-fp32"]
-    work = prepare(
+    assert [item.error is None for item in report().bundles] == [False, True]
+    work, report = prepare(
         tmp_path / "allowed", bundles, labelled, cache=str(tmp_path / "engines"),
         allow_downgrade=True,
     )  # fmt: skip
     done = run_agent(python36, work)
     assert done.returncode == 0, done.stderr
-    lowered = read_report(work / "report.json").bundles[0]
+    lowered = report().bundles[0]
     assert lowered.provider == "TensorRT 8.2.1 fp16"
     assert lowered.int8_share == 0
     assert lowered.device.layers == {"fp16": 2}
 
 
+def test_only_measurements_are_taken_from_a_device(exported, labelled, tmp_path):
+    """What identifies a bundle is this machine's; what cannot be read costs its bundle alone."""
+    bundles = [exported("onnx", "fp32"), exported("onnx", "int8")]
+    work, report = prepare(tmp_path / "work", bundles, labelled)
+    ages = [{"id": sample.id, "age_months": 99} for sample in labelled.samples]
+    ages[0]["age_months"] = float("nan")
+    times = {"regress": [10**6], "total": [2 * 10**6]}
+    host = msgspec.to_builtins(read_host())
+    fine = {"stages_ns": times, "readings": ages, "name": "other", "bundle_sha256": "0", "mae": 0}
+    broken = {"stages_ns": {"total": "soon"}}
+    (work / "raw.json").write_text(json.dumps({"host": host, "bundles": [fine, broken]}))
+    first, second = report().bundles
+    assert (first.name, first.bundle_sha256) == (bundles[0].name, bundles[0].sha256)
+    assert first.latency.stages["total"].p50_ms == 2
+    assert (first.drift, second.drift, second.latency) == (None, None, None)
+    assert "says nan months" in first.error
+    assert "the agent's measurements cannot be read" in second.error
+    (work / "raw.json").write_text(json.dumps({"host": host, "bundles": [fine]}))
+    with pytest.raises(ValueError, match="1 bundles instead of 2"):
+        report()
+    assert "age" not in (work / "job.json").read_text(), "labels stay here"
+
+
 def test_a_damaged_bundle_is_refused_there_too(exported, labelled, tmp_path):
-    work = prepare(tmp_path / "work", [exported("onnx", "fp32")], labelled)
+    work, _ = prepare(tmp_path / "work", [exported("onnx", "fp32")], labelled)
     path = work / "bundle-0" / "regressor.onnx"
     path.write_bytes(path.read_bytes()[:-1])
     done = run_agent(sys.executable, work)
@@ -288,7 +304,7 @@ def test_a_damaged_bundle_is_refused_there_too(exported, labelled, tmp_path):
 
 
 def test_a_manifest_that_leaves_the_bundle_is_refused_there_too(exported, labelled, tmp_path):
-    work = prepare(tmp_path / "work", [exported("onnx", "fp32")], labelled)
+    work, _ = prepare(tmp_path / "work", [exported("onnx", "fp32")], labelled)
     path = work / "bundle-0" / "manifest.json"
     path.write_text(path.read_text().replace("regressor.onnx", "../../outside"))
     seal(path.parent)

@@ -15,27 +15,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bakit.bench.assemble import BundleDrift, compute_drifts, latency_report, stage_times
 from bakit.bench.conditions import Conditions, judge, read_conditions
-from bakit.bench.drift.attribution import blame
-from bakit.bench.drift.compare import choose_references, compare
-from bakit.bench.drift.groups import group_images
+from bakit.bench.drift.attribution import attribute
+from bakit.bench.drift.compare import choose_references, compare, group_images
 from bakit.bench.host import INT8_FLAGS, cpu_model, isa_flags, read_host
 from bakit.bench.local.ages import AgeRun
-from bakit.bench.local.energy import EnergyMeter
-from bakit.bench.local.latency import LatencyRun, stage_times
+from bakit.bench.local.latency import EnergyMeter, LatencyRun
 from bakit.bench.local.process import WorkerError
-from bakit.bench.local.protocol import Seen
-from bakit.bench.report.document import DriftReport, LatencyReport, Settings
-from bakit.bench.report.latency import pack_samples, unpack_samples
+from bakit.bench.local.worker import Said, Seen
+from bakit.bench.raw import Raw, RawBundle, Reading
+from bakit.bench.report.document import Settings
+from bakit.bench.report.latency import LatencyReport, pack_samples, unpack_samples
+from bakit.bench.task import Task
 from bakit.bundle import Artifact, Bundle, Manifest
 from bakit.data.labels import Sample
-from bakit.errors import InputError
+from bakit.errors import InputError, VerificationError
 from bakit.image.box import Box
 from bakit.settings import Preprocessing, UnrolledSettings
 from bakit.types import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+
+    from bakit.types import OnProgress
 
 FP32, INT8 = Precision.FP32, Precision.INT8
 
@@ -117,15 +120,12 @@ class FakeWorker:
             rows.append([round(time * 1e6) for time in times])
         return rows
 
-    def find_and_ask(self, sample: Sample) -> tuple[float, Seen]:
+    def ask(self, sample: Sample, seen: Seen | None = None) -> Said:
         self.use()
-        self.located += 1
-        return self.ages[int(sample.id)], Seen(self.box, Box(0, 0, 40, 40))
-
-    def ask(self, sample: Sample, seen: Seen) -> float:
-        del seen
-        self.use()
-        return self.ages[int(sample.id)]
+        if seen is None:
+            self.located += 1
+            seen = Seen(self.box, Box(0, 0, 40, 40))
+        return Said(self.ages[int(sample.id)], seen)
 
     def fail(self, reason: str) -> None:
         self.error = reason
@@ -141,28 +141,51 @@ def measure_latency(
     workers: list[FakeWorker],
     images: int,
     settings: Settings,
-    on_share: Callable[[float], None] | None = None,
+    on_progress: OnProgress = lambda step, done, total: None,
 ) -> list[LatencyReport]:
     run = LatencyRun(workers, images, settings)
-    run.measure(on_share)
-    reports = [run.report(row) for row in range(len(workers))]
-    assert None not in reports
-    return reports  # type: ignore[return-value]
+    run.measure(on_progress)
+    return [latency_of(run, row) for row in range(len(workers))]
+
+
+def latency_of(run: LatencyRun, row: int = 0) -> LatencyReport:
+    report = latency_report(RawBundle(**run.raw(row)))
+    assert report is not None
+    return report
+
+
+def make_task(bundles: list[Bundle], reference: Bundle, samples: list[Sample]) -> Task:
+    references = {reference.manifest.checkpoint_sha256: reference}
+    return Task(bundles, make_settings(), samples, None, references, "2026-11-26T11:50:00Z")
 
 
 def measure_drift(
-    workers: list[FakeWorker], references: dict[str, Bundle], samples: list[Sample]
-) -> list[DriftReport | None]:
-    run = AgeRun(workers, references, samples)
+    workers: list[FakeWorker], reference: Bundle, samples: list[Sample]
+) -> list[BundleDrift]:
+    run = AgeRun(workers, samples)
     run.measure()
-    return run.reports()
+    return drifts_of(run, workers, reference, samples)
+
+
+def drifts_of(
+    run: AgeRun, workers: list[FakeWorker], reference: Bundle, samples: list[Sample]
+) -> list[BundleDrift]:
+    raw = Raw(
+        read_host(),
+        tuple(
+            RawBundle(readings=run.readings(row), error=worker.error)
+            for row, worker in enumerate(workers)
+        ),
+        used=tuple(sample.id for sample in run.done),
+    )
+    return compute_drifts(make_task([w.bundle for w in workers], reference, samples), raw)
 
 
 def test_bundles_take_turns_in_blocks() -> None:
     log: list[str] = []
     runtimes = [FakeWorker(make_bundle(name), log=log) for name in "AB"]
     shares: list[float] = []
-    reports = measure_latency(runtimes, 3, make_settings(), shares.append)
+    reports = measure_latency(runtimes, 3, make_settings(), lambda *told: shares.append(told[1]))
     assert "".join(log) == "AAAAAABBBBBB" * 4  # one uncounted and five counted, in turns
     assert [report.queries for report in reports] == [20, 20]
     assert shares == [0.25, 0.5, 0.75, 1.0]
@@ -264,9 +287,10 @@ def test_drift_by_hand(samples: list[Sample]) -> None:
         make_bundle("int8", precision=INT8, localizer="l2"), ages=(103, 56, 21), box=None
     )
     done: list[None] = []
-    run = AgeRun([bundle, reference], {"c1": reference.bundle}, samples)
-    run.measure(lambda: done.append(None))
-    drift, itself = run.reports()
+    workers = [bundle, reference]
+    run = AgeRun(workers, samples)
+    run.measure(lambda *_: done.append(None))
+    (drift, _), (itself, _) = drifts_of(run, workers, reference.bundle, samples)
     assert drift is not None
     assert itself is not None
     assert len(done) == drift.samples == 3
@@ -291,7 +315,7 @@ def test_bundles_with_one_localizer_share_each_box(samples: list[Sample]) -> Non
     reference = FakeWorker(make_bundle("float"), ages=(1, 2, 3))
     same = FakeWorker(make_bundle("int8", precision=INT8), ages=(1, 2, 3))
     other = FakeWorker(make_bundle("torch", target="torch"), ages=(1, 2, 3))
-    measure_drift([reference, same, other], {"c1": reference.bundle}, samples)
+    measure_drift([reference, same, other], reference.bundle, samples)
     assert (reference.located, same.located, other.located) == (3, 0, 3)
 
 
@@ -299,33 +323,30 @@ def test_bundles_with_one_localizer_share_each_box(samples: list[Sample]) -> Non
 def test_an_age_that_is_no_number_is_not_averaged(samples: list[Sample], age: float) -> None:
     reference = FakeWorker(make_bundle("float"), ages=(1, 2, 3))
     broken = FakeWorker(make_bundle("int8", precision=INT8), ages=(1, age, 3))
-    itself, drift = measure_drift([reference, broken], {"c1": reference.bundle}, samples)
+    (itself, _), (drift, error) = measure_drift([reference, broken], reference.bundle, samples)
     assert itself is not None
     assert itself.samples == 3
     assert drift is None
     assert re.search(r"int8: says (nan|inf) months for .*1\.png", broken.error or "")
+    assert error == broken.error
 
 
 def test_a_bundle_that_crashes_is_left_out_and_the_others_go_on(samples: list[Sample]) -> None:
     workers = [FakeWorker(make_bundle("A")), FakeWorker(make_bundle("B"), fails_after=31)]
     run = LatencyRun(workers, 3, make_settings())
     run.measure()
-    first, second = run.report(0), run.report(1)
-    assert first is not None
-    assert second is not None
+    first, second = latency_of(run, 0), latency_of(run, 1)
     assert (first.queries, second.queries) == (20, 20)
     assert workers[1].error is None
     workers[1].left = 0
     run = LatencyRun(workers, 3, make_settings())
     run.measure()
-    assert run.report(1) is None
-    report = run.report(0)
-    assert report is not None
-    assert report.queries == 20
+    assert run.raw(1) == {}
+    assert latency_of(run).queries == 20
 
     reference = FakeWorker(make_bundle("float"), ages=(1, 2, 3))
     other = FakeWorker(make_bundle("int8", precision=INT8), ages=(1, 2, 3), fails_after=2)
-    itself, drift = measure_drift([reference, other], {"c1": reference.bundle}, samples)
+    (itself, _), (drift, _) = measure_drift([reference, other], reference.bundle, samples)
     assert itself is not None
     assert drift is None
     assert other.error == "its process ended with SIGSEGV"
@@ -334,36 +355,77 @@ def test_a_bundle_that_crashes_is_left_out_and_the_others_go_on(samples: list[Sa
 def test_without_its_reference_a_bundle_has_no_drift(samples: list[Sample]) -> None:
     reference = FakeWorker(make_bundle("float"), ages=(1, 2, 3), fails_after=1)
     other = FakeWorker(make_bundle("int8", precision=INT8), ages=(1, 2, 3))
-    assert measure_drift([reference, other], {"c1": reference.bundle}, samples) == [None, None]
+    assert measure_drift([reference, other], reference.bundle, samples) == [
+        (None, "its process ended with SIGSEGV"),
+        (None, "its reference float failed, so its drift is not known"),
+    ]
     assert other.located == 2  # the reference located the first image, and then no more
 
 
 def test_what_was_measured_before_an_interruption_is_kept(samples: list[Sample]) -> None:
-    def interrupt(share: float) -> None:
+    def interrupt(_step: str, share: float, _total: float | None) -> None:
         if share >= 0.5:
             raise KeyboardInterrupt
 
     run = LatencyRun([FakeWorker(make_bundle("A"))], 3, make_settings())
     with pytest.raises(KeyboardInterrupt):
         run.measure(interrupt)
-    report = run.report(0)
-    assert report is not None
-    assert report.queries == 10
+    assert latency_of(run).queries == 10
 
     reference = FakeWorker(make_bundle("float"), ages=(101, 60, 18))
-    ages = AgeRun([reference], {"c1": reference.bundle}, samples)
+    ages = AgeRun([reference], samples)
     count = itertools.count(1)
 
-    def after_two() -> None:
+    def after_two(*_: object) -> None:
         if next(count) == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         ages.measure(after_two)
-    (drift,) = ages.reports()
+    ((drift, _),) = drifts_of(ages, [reference], reference.bundle, samples)
     assert drift is not None
     assert drift.samples == len(ages.done) == 2
     assert [row.id for row in drift.rows] == [sample.id for sample in ages.done]
+
+
+def measured(ages: dict[str, float]) -> RawBundle:
+    return RawBundle(readings=tuple(Reading(name, age) for name, age in ages.items()))
+
+
+@pytest.mark.parametrize(
+    ("readings", "said"),
+    [
+        (measured({"0": 100, "1": 60}), "no age for 1 of 3 images"),
+        (measured({"0": 100, "1": 60, "9": 20}), "images that are not in the task"),
+        (measured({"0": 100, "1": float("nan"), "2": 20}), "says nan months"),
+        (
+            RawBundle(readings=(*measured({"0": 100, "1": 60, "2": 20}).readings, Reading("2", 9))),
+            "repeated ages",
+        ),
+    ],
+)
+def test_ages_that_are_not_usable_cost_their_bundle_an_error(
+    samples: list[Sample], readings: RawBundle, said: str
+) -> None:
+    """A device may return anything; the other bundles keep their drift."""
+    bundles = [make_bundle("fine"), make_bundle("broken", precision=INT8)]
+    float_model = make_bundle("float", target="torch")
+    fine = measured({"2": 21, "0": 101, "1": 60})
+    answers = {"c1": measured({"0": 101, "1": 60, "2": 18}).readings}
+    task = make_task(bundles, float_model, samples)
+    (drift, error), broken = compute_drifts(task, Raw(read_host(), (fine, readings), answers))
+    assert error is None
+    assert drift is not None
+    assert [row.bundle_months for row in drift.rows] == [101, 60, 21], "by id, not by place"
+    assert (drift.reference, drift.is_reference, drift.blame) == ("float", False, ())
+    assert broken.report is None
+    assert said in (broken.error or "")
+
+
+@pytest.mark.parametrize("stages", [{"total": [1]}, {"regress": [1], "total": [1, 2]}])
+def test_times_that_do_not_belong_together_are_refused(stages: dict[str, list[int]]) -> None:
+    with pytest.raises(VerificationError, match="do not belong together"):
+        latency_report(RawBundle(stages_ns=stages))
 
 
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 60))
@@ -436,7 +498,7 @@ def test_blame_splits_the_change_into_what_each_step_adds() -> None:
     }
 
     def steps(bundle: Bundle, among: list[Bundle]) -> list[tuple[str, str, str, float]]:
-        found = blame(bundle, torch, months, true, among)
+        found = attribute(bundle, torch, months, true, among)
         return [(s.step, s.before, s.after, round(s.drift_months, 6)) for s in found]
 
     assert steps(torch, bundles) == []
@@ -474,8 +536,9 @@ def test_the_same_bundle_with_other_threads_is_an_entry_of_a_sweep() -> None:
         [FakeWorker(make_bundle("A")), FakeWorker(make_bundle("A"), 20)], 3, make_settings()
     )
     run.measure()
-    entry = run.sweep_entry(1)
-    assert entry is not None
+    report = latency_report(RawBundle(**run.raw(0), sweep=run.sweep([1])))
+    assert report is not None
+    (entry,) = report.sweep
     assert (entry.batch, entry.queries, entry.stages["total"].p50_ms) == (1, 20, 20)
 
 
@@ -512,9 +575,9 @@ def test_times_that_rise_are_named_as_such() -> None:
     assert any("times rose by" in cause for cause in stability.causes)
 
 
-def test_the_governor_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bakit.bench.conditions.read_governor", lambda: "powersave")
-    stability = judge(np.array([10.0, 15.0] * 25), None, None)
+def test_the_governor_is_named() -> None:
+    before = make_conditions()._replace(governor="powersave")
+    stability = judge(np.array([10.0, 15.0] * 25), before, make_conditions())
     assert "cpupower frequency-set -g performance" in stability.causes[0]
 
 
@@ -525,11 +588,14 @@ def test_counters_of_the_machine_are_read(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "proc/stat").write_text("cpu  10 1 20 100 5 2 3 4 0 0\ncpu0 1\n")
     (tmp_path / throttle / "core_throttle_count").write_text("6\n")
+    governor = tmp_path / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
+    governor.parent.mkdir(parents=True)
+    governor.write_text("schedutil\n")
     fields = " ".join(["S", *["0"] * 10, "30", "12", "0"])
     (tmp_path / mine / "stat").write_text(f"1 (a b) c) {fields}")
     (tmp_path / "proc/7/stat").write_text(f"7 (x) {fields}")
     found = read_conditions([7], tmp_path)
-    assert found == Conditions(145, 36, 4, 6, {7: 42, os.getpid(): 42})
+    assert found == Conditions(145, 36, 4, 6, {7: 42, os.getpid(): 42}, "schedutil")
     assert read_conditions([8], tmp_path) is None
 
 
@@ -547,19 +613,16 @@ def test_energy_is_read_from_all_packages_and_runs_over(tmp_path: Path) -> None:
     assert meter.joules(before, meter.read()) == pytest.approx((200 + 500) / 1e6)
     run = LatencyRun([FakeWorker(make_bundle("A"))], 3, make_settings(), meter)
     run.measure()
-    report = run.report(0)
-    assert report is not None
-    assert report.energy is not None
-    assert report.energy.joules_per_query == 0
+    energy = latency_of(run).energy
+    assert energy is not None
+    assert energy.joules_per_query == 0
 
 
 def test_without_a_sensor_there_is_no_energy(tmp_path: Path) -> None:
     assert not EnergyMeter(tmp_path).available
     run = LatencyRun([FakeWorker(make_bundle("A"))], 3, make_settings(), EnergyMeter(tmp_path))
     run.measure()
-    report = run.report(0)
-    assert report is not None
-    assert report.energy is None
+    assert latency_of(run).energy is None
 
 
 def test_host_is_described() -> None:

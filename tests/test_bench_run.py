@@ -21,11 +21,9 @@ from click.testing import CliRunner
 from bakit import targets
 from bakit.backends.fake import FAKE
 from bakit.bench import Gate, run_bench
-from bakit.bench.local.footprint import peak_rss_mb
 from bakit.bench.local.process import Query, Worker, WorkerError
-from bakit.bench.local.protocol import Ask, Load, Run, Seen
-from bakit.bench.local.worker import answer
-from bakit.bench.report.document import Footprint, Report
+from bakit.bench.local.worker import Ask, Load, Run, Said, Seen, answer, peak_rss_mb
+from bakit.bench.report.latency import Footprint
 from bakit.bundle import Artifact, Bundle, Golden, Manifest, write_manifest
 from bakit.cli.bench import command
 from bakit.data.labels import read_samples, split, split_record
@@ -40,6 +38,7 @@ from bakit.types import Precision
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bakit.bench.report.document import Report
     from bakit.data.labels import Sample
 
 
@@ -136,13 +135,8 @@ class LocalWorker:
     def run(self, indices: Sequence[int]) -> list[list[int]]:
         return self.do(Run(tuple(indices))).stages_ns
 
-    def find_and_ask(self, sample: Sample) -> tuple[float, Seen]:
-        said = self.do(Ask(str(sample.path), sample.male, find=True))
-        return said.age_months, said.seen
-
-    def ask(self, sample: Sample, seen: Seen) -> float:
-        asked = Ask(str(sample.path), sample.male, False, seen.box, seen.inverted)
-        return self.do(asked).age_months
+    def ask(self, sample: Sample, seen: Seen | None = None) -> Said:
+        return self.do(Ask(str(sample.path), sample.male, seen))
 
     def do(self, request: Load | Run | Ask) -> Any:
         return answer(self.runtime, self.queries, request)
@@ -228,7 +222,7 @@ def bundles(tmp_path: Path) -> list[Path]:
 
 
 def test_a_whole_benchmark(bundles: list[Path], data: Path) -> None:
-    told: list[tuple[str, float]] = []
+    told: list[tuple[str, float, float | None]] = []
     report = run_bench(
         bundles,
         data,
@@ -236,7 +230,7 @@ def test_a_whole_benchmark(bundles: list[Path], data: Path) -> None:
         min_queries=20,
         min_duration_s=0,
         warm_up=1,
-        on_stage=lambda stage, share: told.append((stage, share)),
+        on_progress=lambda *progress: told.append(progress),
     )
     reference, int8 = report.bundles
     assert (reference.name, int8.name) == ("fake-fp32", "fake-int8")
@@ -254,7 +248,11 @@ def test_a_whole_benchmark(bundles: list[Path], data: Path) -> None:
     assert tuple(int8.latency.stages) == STAGES
     assert report.data is not None
     assert (report.data.folder, report.data.samples) == ("radiographs", 6)
-    assert [stage for stage, share in told if share == 1] == ["footprint", "latency", "drift"]
+    assert [step for step, done, total in told if done == total] == [
+        "footprint",
+        "latency",
+        "drift",
+    ]
 
 
 def quick(bundles: list[Path], data: Path | None = None, **options: object) -> Report:
@@ -415,11 +413,11 @@ def test_a_reference_that_failed_leaves_no_drift(
     bundles: list[Path], data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Failing(LocalWorker):
-        def find_and_ask(self, sample: Sample) -> tuple[float, Seen]:
+        def ask(self, sample: Sample, seen: Seen | None = None) -> Said:
             if self.bundle.name == "fake-fp32":
                 self.fail("out of memory")
                 raise WorkerError
-            return super().find_and_ask(sample)
+            return super().ask(sample, seen)
 
     monkeypatch.setattr("bakit.bench.local.run.Worker", Failing)
     reference, int8 = quick(bundles, data, reference=bundles[0]).bundles
@@ -429,11 +427,11 @@ def test_a_reference_that_failed_leaves_no_drift(
 
 @pytest.mark.parametrize("stage", ["footprint", "latency", "drift"])
 def test_ctrl_c_keeps_what_was_measured(bundles: list[Path], data: Path, stage: str) -> None:
-    def interrupt(now: str, share: float) -> None:
-        if now == stage and share >= 0.5:
+    def interrupt(now: str, done: float, total: float | None) -> None:
+        if now == stage and done >= 0.5 * (total or 1):
             raise KeyboardInterrupt
 
-    report = run_bench(bundles, data, bundles[0], None, 20, 0, 0, on_stage=interrupt)
+    report = run_bench(bundles, data, bundles[0], None, 20, 0, 0, on_progress=interrupt)
     assert report.partial
     first = report.bundles[0]
     assert (first.footprint is None, first.latency is None, first.drift is None) == {
@@ -463,7 +461,7 @@ def test_where_a_bundle_comes_from_is_in_the_report(bundles: list[Path]) -> None
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak apart")
 def test_the_peak_is_the_process_own_and_not_its_parents() -> None:
-    code = "from bakit.bench.local.footprint import peak_rss_mb; print(peak_rss_mb())"
+    code = "from bakit.bench.local.worker import peak_rss_mb; print(peak_rss_mb())"
     ballast = np.ones(400 * 2**20 // 8)
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     mine = peak_rss_mb()

@@ -21,21 +21,9 @@ from bakit.bench.gate.check import LIMITS
 from bakit.bench.gate.output import github_lines, write_junit
 from bakit.bench.gate.verdict import KnownFailure, read_known_failures
 from bakit.bench.host import HostInfo
-from bakit.bench.report.document import (
-    SCHEMA_VERSION,
-    BlameStep,
-    BundleReport,
-    DataInfo,
-    DriftReport,
-    DriftRow,
-    Footprint,
-    GroupDrift,
-    LatencyReport,
-    Settings,
-    Stability,
-    StageTimes,
-)
-from bakit.bench.report.latency import pack_samples
+from bakit.bench.report.document import SCHEMA_VERSION, BundleReport, DataInfo, Settings
+from bakit.bench.report.drift import BlameStep, DriftReport, DriftRow, GroupDrift
+from bakit.bench.report.latency import Footprint, LatencyReport, Stability, StageTimes, pack_samples
 from bakit.cli.gate import ACCURACY, COST, command
 from bakit.errors import InputError
 from bakit.types import Precision

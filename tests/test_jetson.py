@@ -6,17 +6,17 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from bakit.bench.device import agent
-from bakit.bench.device.pack import AgentSettings, write_job
+from bakit.bench.device.pack import AgentOptions, write_job
+from bakit.bench.task import make_settings, read_task
 
 MODES = "< POWER_MODEL ID={} NAME={} >\nCPU_ONLINE CORE_0 1\n"
-QUICK = AgentSettings(
-    min_queries=5, min_duration_s=0, warm_up=1, warm_up_s=0, threads=1, energy_s=0
-)
+QUICK = AgentOptions(warm_up_s=0, energy_s=0)
 
 
 def write(root, files):
@@ -121,11 +121,12 @@ def test_elsewhere_there_is_nothing_to_read(tmp_path):
 
 
 @pytest.mark.parametrize("board", ["nano", "orin"])
-def test_power_is_the_mean_of_the_total_rail(board, request):
+def test_power_is_that_of_the_total_rail(board, request):
     meter = agent.PowerMeter(request.getfixturevalue(board))
     assert meter.available
-    watts = meter.mean_watts(lambda: agent.time.sleep(0.3))
-    assert watts == pytest.approx({"nano": 2.003, "orin": 5.05}[board])
+    watts = meter.watts(lambda: agent.time.sleep(0.3))
+    assert watts == pytest.approx([{"nano": 2.003, "orin": 5.05}[board]] * len(watts))
+    assert watts
     assert meter.rail == {"nano": "POM_5V_IN", "orin": "VDD_IN"}[board]
 
 
@@ -136,7 +137,7 @@ def test_power_is_taken_from_tegrastats_where_the_sensor_is_not_readable(tmp_pat
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     meter = agent.PowerMeter(str(tmp_path / "no-sensors"))
-    assert meter.mean_watts(lambda: agent.time.sleep(0.5)) == pytest.approx(5.064)
+    assert set(meter.watts(lambda: agent.time.sleep(0.5))) == {5.064}
     assert meter.rail == "VDD_IN"
 
 
@@ -234,12 +235,11 @@ def test_a_bundle_is_measured_through_trtexec(number, exported, tmp_path, monkey
     (tools / "trtexec").write_text(script)
     (tools / "trtexec").chmod(0o755)
     monkeypatch.setenv("PATH", str(tools), prepend=os.pathsep)
-    settings = AgentSettings(**(vars(QUICK) | {"engine": "trtexec", "cache": str(tmp_path / "c")}))
-    report = run_agent(tmp_path, [exported("tensorrt", "fp32")], settings)
-    (bundle,) = report["bundles"]
+    options = replace(QUICK, engine="trtexec", cache=str(tmp_path / "c"))
+    (bundle,) = run_agent(tmp_path, [exported("tensorrt", "fp32")], options)["bundles"]
     assert bundle["provider"].startswith("trtexec ")
-    assert bundle["latency"]["stages"]["regress"]["p50_ms"] == pytest.approx(1.2)
-    assert bundle["device"]["golden_change_months"] < 0.05
+    assert bundle["stages_ns"]["regress"] == [1_200_000] * 5
+    assert len(bundle["golden_months"]) > 0
     calls = [json.loads(line) for line in log.read_text().splitlines()]
     assert sum("saveEngine" in call for call in calls) == 2, "one engine a model, built once"
 
@@ -247,10 +247,10 @@ def test_a_bundle_is_measured_through_trtexec(number, exported, tmp_path, monkey
 # Whole runs
 
 
-def run_agent(tmp_path, bundles, settings=QUICK, **how):
+def run_agent(tmp_path, bundles, options=QUICK, **how):
     work = tmp_path / "work"
     work.mkdir()
-    write_job(work, bundles, settings, **how)
+    write_job(work, latency_task(bundles), options, **how)
     done = subprocess.run(
         [sys.executable, work / "agent.py", "run", work],
         capture_output=True,
@@ -258,7 +258,11 @@ def run_agent(tmp_path, bundles, settings=QUICK, **how):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    return json.loads((work / "report.json").read_text())
+    return json.loads((work / "raw.json").read_text())
+
+
+def latency_task(bundles):
+    return read_task(bundles, None, None, None, make_settings(5, 0, 1, 1))
 
 
 def test_images_stay_where_they_are_asked_to(exported, tmp_path):
@@ -269,15 +273,13 @@ def test_images_stay_where_they_are_asked_to(exported, tmp_path):
 def test_one_bundle_that_fails_does_not_cost_the_others(exported, tmp_path):
     work = tmp_path / "work"
     work.mkdir()
-    write_job(work, [exported("onnx", "fp32"), exported("onnx", "int8")], QUICK)
+    write_job(work, latency_task([exported("onnx", "fp32"), exported("onnx", "int8")]), QUICK)
     (work / "bundle-0/regressor.onnx").write_bytes(b"x")
     done = subprocess.run([sys.executable, work / "agent.py", "run", work], capture_output=True)
     assert done.returncode == 1
-    (failure,) = json.loads((work / "progress.json").read_text())["failures"].values()
-    assert "changed since it was exported" in failure
-    assert [b["precision"] for b in json.loads((work / "report.json").read_text())["bundles"]] == [
-        "int8"
-    ]
+    failed, measured = json.loads((work / "raw.json").read_text())["bundles"]
+    assert "changed since it was exported" in failed["error"]
+    assert len(measured["stages_ns"]["total"]) == 5
 
 
 @pytest.mark.parametrize(
@@ -300,4 +302,3 @@ def test_boxes_by_the_plain_rule():
     assert agent.rough_box(hand) == (1, 2, 4, 6)
     assert agent.rough_box(np.where(hand > 0, 3, 7).astype(np.int32)) == (1, 2, 4, 6)
     assert agent.rough_box(np.zeros((8, 8), np.float32)) == (0, 0, 8, 8), "the whole image"
-    assert agent.box_iou((0, 0, 2, 2), (1, 0, 3, 2)) == pytest.approx(1 / 3)

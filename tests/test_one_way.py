@@ -133,10 +133,9 @@ def test_training(runtime, inverted, ages, tmp_path):
 def test_a_device(runtime, bundle, inverted, ages, tmp_path):
     from bakit.bench.device.pack import _sample_rows
 
-    for sample, row in zip(
-        inverted, _sample_rows(bundle, bundle, inverted, lambda: None), strict=True
-    ):
-        assert row["float_months"] == pytest.approx(ages[sample.id], abs=MONTHS)
+    rows, readings = _sample_rows(bundle, bundle, inverted, lambda: None)
+    for sample, row, reading in zip(inverted, rows, readings, strict=True):
+        assert reading.age_months == pytest.approx(ages[sample.id], abs=MONTHS)
         assert age_of(runtime, row["crops"], sample) == pytest.approx(ages[sample.id], abs=MONTHS)
 
 
@@ -144,20 +143,20 @@ def test_a_phone(runtime, bundle, inverted, ages):
     from bakit.bench.phone.inputs import drift_inputs
 
     references = {bundle.manifest.checkpoint_sha256: runtime}
-    inputs = drift_inputs([runtime], references, inverted, lambda _: None)
-    for sample, crop, months in zip(inverted, inputs.crops[0], inputs.float_months[0], strict=True):
-        assert months == pytest.approx(ages[sample.id], abs=MONTHS)
+    inputs = drift_inputs([runtime], references, inverted, lambda *_: None)
+    (readings,) = inputs.references.values()
+    for sample, crop, reading in zip(inverted, inputs.crops[0], readings, strict=True):
+        assert reading.age_months == pytest.approx(ages[sample.id], abs=MONTHS)
         assert age_of(runtime, crop, sample) == pytest.approx(ages[sample.id], abs=MONTHS)
 
 
 def test_a_benchmark_s_worker(runtime, inverted, ages):
-    from bakit.bench.local.protocol import Ask
-    from bakit.bench.local.worker import answer
+    from bakit.bench.local.worker import Ask, answer
 
     for sample in inverted:
-        said = answer(runtime, [], Ask(str(sample.path), sample.male, find=True))
+        said = answer(runtime, [], Ask(str(sample.path), sample.male))
         assert said.age_months == pytest.approx(ages[sample.id], abs=MONTHS)
-        again = Ask(str(sample.path), sample.male, False, said.seen.box, said.seen.inverted)
+        again = Ask(str(sample.path), sample.male, said.seen)
         assert answer(runtime, [], again).age_months == pytest.approx(ages[sample.id], abs=MONTHS)
 
 

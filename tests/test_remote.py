@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -19,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from bakit.bench.device import agent
-from bakit.bench.device.pack import AgentSettings
+from bakit.bench.device.pack import AgentOptions
 from bakit.bench.device.run import bench_host
 from bakit.bench.device.ssh import Remote
 from bakit.bench.report.document import Report
@@ -27,9 +26,13 @@ from bakit.cli import main
 from bakit.errors import InputError
 
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
-QUICK = AgentSettings(
-    min_queries=5, min_duration_s=0, warm_up=1, warm_up_s=0, threads=1, energy_s=0
-)
+QUICK = {
+    "min_queries": 5,
+    "min_duration_s": 0,
+    "warm_up": 1,
+    "threads": 1,
+    "options": AgentOptions(warm_up_s=0, energy_s=0),
+}
 
 
 class Sshd:
@@ -99,14 +102,14 @@ def sshd(tmp_path_factory):
 
 def bench(sshd, bundle, labelled=None, **how):
     data = {} if labelled is None else {"data": labelled.folder, "reference": bundle}
-    settings = how.pop("settings", QUICK)
-    return bench_host(sshd.remote(), [bundle], settings, python=sys.executable, **data, **how)
+    how = {"python": sys.executable, **QUICK, **data, **how}
+    return bench_host(sshd.remote(), [bundle], **how)
 
 
 def test_the_report_is_like_any_other(sshd, exported, labelled):
     stages = []
     report = bench(
-        sshd, exported("onnx", "fp32"), labelled, on_stage=lambda *told: stages.append(told)
+        sshd, exported("onnx", "fp32"), labelled, on_progress=lambda *told: stages.append(told)
     )
     assert msgspec.json.decode(report.encode(), type=Report) == report
     (bundle,) = report.bundles
@@ -118,13 +121,13 @@ def test_the_report_is_like_any_other(sshd, exported, labelled):
     assert bundle.drift.max_abs_change_months < 1e-3, "the same model on the same machine"
     assert bundle.drift.groups or len(labelled.samples) < 30
     assert bundle.device.golden_change_months < 0.05
-    assert {"connect", "prepare", "copy"} <= {stage for stage, _ in stages}
+    assert {"connect", "prepare", "copy"} <= {stage for stage, _, _ in stages}
     assert sshd.left() == [], "nothing is left on the device"
 
 
 def test_the_work_folder_stays_where_it_is_asked_to(sshd, exported):
     bench(sshd, exported("onnx", "fp32"), keep=True)
-    assert any(name.endswith("report.json") for name in sshd.left())
+    assert any(name.endswith("raw.json") for name in sshd.left())
     shutil.rmtree(sshd.home / ".cache")
 
 
@@ -132,33 +135,25 @@ def test_an_interrupted_connection_is_taken_up_again(sshd, exported, labelled):
     """Every connection is cut while the agent measures; the agent does not notice."""
     cut = []
 
-    def on_stage(stage, share):
+    def on_progress(stage, done, total):
         if stage == "latency" and len(cut) < 2:
-            cut.append(share)
+            cut.append(done)
             for process in sshd.sessions():
                 os.kill(process, signal.SIGKILL)
 
-    settings = (
-        msgspec.structs.replace
-        if False
-        else AgentSettings(
-            min_queries=5, min_duration_s=3, warm_up=1, warm_up_s=0, threads=1, energy_s=0
-        )
-    )
-    report = bench(sshd, exported("onnx", "fp32"), settings=settings, on_stage=on_stage)
+    report = bench(sshd, exported("onnx", "fp32"), min_duration_s=3, on_progress=on_progress)
     assert cut
     assert report.bundles[0].latency.duration_s >= 3
     assert sshd.left() == []
 
 
 def test_an_interrupt_here_ends_it_there(sshd, exported):
-    def on_stage(stage, share):
+    def on_progress(stage, done, total):
         if stage == "latency":
             raise KeyboardInterrupt
 
-    settings = replace(QUICK, min_queries=10**6)
     with pytest.raises(KeyboardInterrupt):
-        bench(sshd, exported("onnx", "fp32"), settings=settings, on_stage=on_stage)
+        bench(sshd, exported("onnx", "fp32"), min_queries=10**6, on_progress=on_progress)
     assert sshd.left() == []
 
 
@@ -171,12 +166,12 @@ def test_an_interrupt_here_ends_it_there(sshd, exported):
 )
 def test_a_refused_connection_says_what_to_do(sshd, exported, change, said):
     with pytest.raises(InputError, match=said):
-        bench_host(sshd.remote(**change), [exported("onnx", "fp32")], QUICK)
+        bench_host(sshd.remote(**change), [exported("onnx", "fp32")], **QUICK)
 
 
 def test_a_closed_port_and_a_strange_host(exported):
     with pytest.raises(InputError, match=r"Connection refused; start sshd"):
-        bench_host(Remote("127.0.0.1", 1), [exported("onnx", "fp32")], QUICK)
+        bench_host(Remote("127.0.0.1", 1), [exported("onnx", "fp32")], **QUICK)
     for host in ("-oProxyCommand=evil", "", "a b"):
         with pytest.raises(InputError, match="is no host; use user@device"):
             Remote(host)
@@ -184,15 +179,15 @@ def test_a_closed_port_and_a_strange_host(exported):
 
 def test_a_python_that_is_not_there(sshd, exported):
     with pytest.raises(InputError, match="nowhere/python"):
-        bench_host(sshd.remote(), [exported("onnx", "fp32")], QUICK, python="/nowhere/python")
+        bench(sshd, exported("onnx", "fp32"), python="/nowhere/python")
     assert sshd.left() == []
 
 
 def test_a_device_without_tensorrt_is_refused_before_anything_is_copied(sshd, exported):
     stages = []
     with pytest.raises(InputError, match="tensorrt cannot run here: tensorrt or trtexec"):
-        bench(sshd, exported("tensorrt", "fp16"), on_stage=lambda *told: stages.append(told))
-    assert "copy" not in {stage for stage, _ in stages}
+        bench(sshd, exported("tensorrt", "fp16"), on_progress=lambda *told: stages.append(told))
+    assert "copy" not in {stage for stage, _, _ in stages}
     assert sshd.left() == []
 
 
@@ -218,4 +213,4 @@ def test_the_command(sshd, exported, tmp_path):
 
 def test_options_without_a_device(refused, exported):
     line = refused("bench", exported("onnx", "fp32").root, "--keep")
-    assert "--keep is for --host only" in line
+    assert "--keep is of use with --host only" in line

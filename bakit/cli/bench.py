@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakit.cli.bench_goal import finish_goal, goal_bundles
+from bakit.cli.bench_devices import (
+    bench_on_host,
+    bench_on_phone,
+    check_phone,
+    device_options,
+    print_failures,
+    take_options,
+)
 from bakit.cli.bench_tables import (
     check_pages,
+    finish_goal,
+    goal_bundles,
     next_command,
     page_options,
     print_report,
     write_pages,
 )
-from bakit.cli.host_options import bench_on_host, host_options, take_host_options
 from bakit.cli.paths import all_bundles
-from bakit.cli.phone_options import (
-    bench_phone,
-    check_phone_options,
-    phone_options,
-    print_failures,
-)
+from bakit.cli.progress import progress
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from bakit.bench import Report
 
 
@@ -105,8 +105,7 @@ class _Threads(click.ParamType):  # type: ignore[type-arg]  # generic in new cli
     metavar="FILE",
     help="Check the goal and write the result here.",
 )
-@phone_options
-@host_options
+@device_options
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -125,7 +124,7 @@ def command(
     goal_json: Path | None,
     *,
     goal: bool,
-    **places: Any,  # noqa: ANN401  # the options of phone_options and host_options
+    **places: Any,  # noqa: ANN401  # the options of device_options
 ) -> None:
     """Measure bundles on this machine: latency, memory, and drift from the float model.
 
@@ -150,49 +149,29 @@ def command(
         if file is not None and file != "-":
             check_writable(Path(file))
     check_pages(html_file, md_file)
-    host = take_host_options(places)
-    asked = check_phone_options(places, threads=threads, batch=batch, goal=goal or goal_json)
-    if asked is not None:
-        how = {"min_queries": queries, "min_duration_s": seconds, "limit": limit}
-        how["threads"] = threads[0] if threads else None
-        result = bench_phone(bundles, asked, data=data, reference=reference, **how)
+    host, phone = take_options(places, "host"), take_options(places, "phone")
+    how: dict[str, Any] = {
+        "data": data,
+        "reference": reference,
+        "limit": limit,
+        "min_queries": queries,
+        "min_duration_s": seconds,
+        "threads": threads[0] if threads else None,
+    }
+    if phone is not None:
+        check_phone(threads, batch, goal or goal_json)
+        result = bench_on_phone(bundles, phone, **how)
         _hand_over(result.report, json_file, html_file, md_file)
         ctx.exit(print_failures(result))
     chosen = bundles or tuple(all_bundles())
     goal_of = goal_bundles(chosen, data) if goal or goal_json else []
-    with _progress() as progress:
-        tasks = {}
-
-        def on_stage(stage: str, share: float) -> None:
-            if stage not in tasks:
-                tasks[stage] = progress.add_task(stage, total=1.0)
-            progress.update(tasks[stage], completed=share, refresh=True)
-
-        first = threads[0] if threads else None
+    with progress() as on_progress:
         if host is not None:
-            report = bench_on_host(
-                bundles,
-                host,
-                data=data,
-                reference=reference,
-                limit=limit,
-                threads=first,
-                queries=queries,
-                seconds=seconds,
-                on_stage=on_stage,
-            )
+            report = bench_on_host(bundles, host, on_progress=on_progress, **how)
         else:
+            sweep = threads[1:] if threads else ()
             report = run_bench(
-                chosen,
-                data,
-                reference,
-                limit=limit,
-                min_queries=queries,
-                min_duration_s=seconds,
-                threads=first,
-                on_stage=on_stage,
-                sweep_threads=threads[1:] if threads else (),
-                batch=batch,
+                chosen, on_progress=on_progress, sweep_threads=sweep, batch=batch, **how
             )
     _hand_over(report, json_file, html_file, md_file)
     status = _exit_status(report)
@@ -223,21 +202,3 @@ def _exit_status(report: Report) -> int:
     if report.partial:
         return 130
     return 1 if any(bundle.error for bundle in report.bundles) else 0
-
-
-def _progress() -> Progress:
-    """Return a progress bar on stderr, silent unless that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-
-    return Progress(
-        TextColumn("{task.description:9}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        console=Console(file=sys.stderr),
-        # A thread that redraws would take part in the queries: drawn between them instead.
-        auto_refresh=False,
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )

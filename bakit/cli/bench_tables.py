@@ -1,4 +1,4 @@
-"""What ``bakit bench`` and ``bakit report`` print for people, and the files that they write."""
+"""Tables and files of ``bakit bench`` and ``bakit report``, and the project's goal."""
 
 from __future__ import annotations
 
@@ -8,30 +8,23 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bakit.cli.phone_options import phone_notes
 from bakit.cli.tables import new_console, new_table, print_line, safe
+from bakit.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rich.table import Table
 
+    from bakit.bench.gate.goal import GoalLine, GoalResult
     from bakit.bench.gate.recommend import Recommendation, Standing
-    from bakit.bench.report.document import BundleReport, DriftReport, Report
+    from bakit.bench.report.document import BundleReport, Report
+    from bakit.bench.report.drift import DriftReport
+    from bakit.bundle import Bundle
 
 STAGES = ("decode", "localize", "preprocess", "regress", "total")
 WIDTH = 140
 """Columns when the output is no terminal, so that a log has every number."""
-
-_STANDINGS = {
-    "ship": "ship this",
-    "option": "option",
-    "beaten": "beaten",
-    "undecided": "too few images",
-    "refused": "beyond a limit",
-    "reference": "reference",
-    "unmeasured": "not measured",
-}
 
 
 def page_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -55,14 +48,13 @@ def page_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def check_pages(html_file: Path | None, md_file: Path | None) -> None:
-    """Say before long work what would make ``write_pages`` fail after it.
+    """Check that ``write_pages`` will not fail after long work.
 
     Raises:
         InputError: If both files are one.
         MissingBackendError: If a library is missing.
     """
     from bakit.bench.render import check_html
-    from bakit.errors import InputError
 
     if html_file is not None:
         check_html()
@@ -112,6 +104,8 @@ def _ranked(report: Report, advice: Recommendation) -> list[tuple[Standing, Bund
 def _bundles_table(report: Report, advice: Recommendation) -> Table:
     from rich.text import Text
 
+    from bakit.bench.render.words import STANDINGS
+
     names = ("bundle", "target\nprecision", "standing")
     costs = ("p50\nms", "size\nMB", "INT8\n%", "load\nms", "peak\nRSS MB")
     errors = ("MAE\nmonths", "drift [95 % interval]\nmonths")
@@ -124,7 +118,7 @@ def _bundles_table(report: Report, advice: Recommendation) -> Table:
         table.add_row(
             Text(safe(bundle.name)),
             Text(safe(f"{bundle.target} {bundle.precision.value}")),
-            Text(_STANDINGS[standing.outcome], style or ""),
+            Text(STANDINGS[standing.outcome], style or ""),
             "-" if standing.p50_ms is None else f"{standing.p50_ms:.2f}",
             f"{bundle.total_size_mb:.2f}",
             f"{100 * bundle.int8_share:.1f}" if bundle.int8_share else "-",
@@ -167,9 +161,9 @@ def _times_table(report: Report, advice: Recommendation) -> Table:
 
 
 def _notes(report: Report) -> list[str]:
-    """Say what the numbers were measured on."""
+    """Return what the numbers were measured on, a line each."""
     queries = min((b.latency.queries for b in report.bundles if b.latency), default=0)
-    notes = [f"{report.machine}; {queries} queries of each bundle", *phone_notes(report)]
+    notes = [f"{report.machine}; {queries} queries of each bundle", *_phone_notes(report)]
     notes += [f"failed: {bundle.name}: {bundle.error}" for bundle in report.bundles if bundle.error]
     shaky = {
         bundle.name: bundle.latency.stability
@@ -191,3 +185,84 @@ def _notes(report: Report) -> list[str]:
         if bundle.drift
     }
     return [*notes, *(f"reference: {name} ({target})" for name, target in references.items())]
+
+
+def _phone_notes(report: Report) -> list[str]:
+    """Return how a phone measured, a line each; nothing without a phone."""
+    phone, notes = report.phone, []
+    if phone is None:
+        return []
+    if phone.runs_per_sample > 1:
+        notes.append(f"coarse clock: a time is the mean of up to {phone.runs_per_sample} runs")
+    if phone.golden_max_difference_months:
+        worst = max(phone.golden_max_difference_months.values())
+        notes.append(f"golden ages: at most {worst:.4f} months from the bundles' own")
+    return [*notes, f"images cropped, and the reference run, on: {report.host.cpu}"]
+
+
+def goal_bundles(bundles: Sequence[Path], data: Path | None) -> list[Bundle]:
+    """Read the bundles that the goal is about, before anything is measured.
+
+    Raises:
+        InputError: If there is no labelled folder or no INT8 bundle, or one is too old.
+    """
+    from bakit.bench.gate.goal import check_candidates
+    from bakit.bundle import Bundle
+
+    if data is None:
+        message = "the goal is about MAE and drift as well, which need labelled images: give --data"
+        raise InputError(message)
+    return check_candidates([Bundle.read(path) for path in bundles])
+
+
+def finish_goal(
+    report: Report, bundles: Sequence[Bundle], goal_json: Path | None, *, err: bool
+) -> bool:
+    """Check the goal, print its lines, write the result if asked; return whether it is met."""
+    import msgspec
+
+    from bakit.bench.gate.goal import check_goal
+    from bakit.files import write_file
+
+    result = check_goal(report, bundles)
+    print_goal(result, err=err)
+    if goal_json is not None:
+        document = msgspec.json.format(msgspec.json.encode(result), indent=2)
+        write_file(goal_json, document + b"\n")
+        click.echo(f"goal: {goal_json}", err=err)
+    return result.passed
+
+
+def print_goal(result: GoalResult, *, err: bool = False) -> None:
+    """Print the lines of the goal, and whether it is met.
+
+    Args:
+        result: The result.
+        err: On stderr instead of stdout.
+    """
+    bundle = ""
+    for line in result.lines:
+        if line.bundle != bundle:
+            bundle = line.bundle
+            click.echo(f"goal of {safe(bundle)}", err=err)
+        click.echo(_goal_text(line), err=err)
+    missed = sum(not line.passed for line in result.lines)
+    word = "the goal is met" if result.passed else f"the goal is missed in {missed} lines"
+    if missed == 1:
+        word = "the goal is missed in 1 line"
+    click.echo(word, err=err)
+
+
+def _goal_text(line: GoalLine) -> str:
+    verdict = "pass" if line.passed else "FAIL"
+    bound = "at most" if line.bound == "most" else "at least"
+    value = "not measured" if line.value is None else _number(line.value)
+    limit = f"{bound} {_number(line.limit)}"
+    text = f"{verdict}  {line.figure:38} {value:>12} {line.unit:8} {limit}"
+    return text if line.passed else f"{text}  ({line.source})"
+
+
+def _number(value: float) -> str:
+    if value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}"

@@ -126,7 +126,6 @@ def command(
     import msgspec
 
     from bakit.bench import read_report
-    from bakit.bench.gate.baseline import renew
     from bakit.bench.gate.check import LIMITS
     from bakit.bench.gate.output import github_lines, write_junit
     from bakit.bench.gate.verdict import read_known_failures
@@ -141,13 +140,14 @@ def command(
     result = gate.check(measured, earlier, expected)
     if junit is not None:
         write_junit(result, junit)
-    renewed = update and baseline is not None and renew(measured, result, baseline)
+    if baseline is not None and update and result.passed:
+        measured.write(baseline)
     if as_json:
         click.echo(msgspec.json.encode(result))
         ctx.exit(0 if result.passed else 1)
     _print(result)
     if update:
-        click.echo(f"baseline: {baseline}" if renewed else f"{baseline} stays as it is")
+        click.echo(f"baseline: {baseline}" if result.passed else f"{baseline} stays as it is")
     if github or (github is None and os.environ.get("GITHUB_ACTIONS") == "true"):
         for line in github_lines(result):
             click.echo(line)

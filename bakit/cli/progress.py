@@ -7,6 +7,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import click
+
 from bakit.types import silent
 
 if TYPE_CHECKING:
@@ -19,42 +21,65 @@ INTERVAL_S = 0.1
 
 
 @contextmanager
-def progress() -> Iterator[OnProgress]:
-    """Give a callback that draws one bar, that of the current step.
+def progress(*, log: bool = False) -> Iterator[OnProgress]:
+    """Give a callback that draws one bar, that of the current step, until the step is done.
 
-    It draws when it is called and in no thread of its own, which would disturb a benchmark.
+    It draws when it is called and in no thread of its own, which would disturb a benchmark. After
+    a step is done, other lines can be printed.
+
+    Args:
+        log: Print a line for each step where stderr is no terminal; else nothing.
     """
     if not sys.stderr.isatty():
-        yield silent
+        yield _logger() if log else silent
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"))
-    tasks: dict[str, TaskID] = {}
-    with Progress(
+    bar = Progress(
         *columns,
         TimeElapsedColumn(),
         console=Console(stderr=True),
         auto_refresh=False,
         transient=True,
-    ) as bar:
-        drawn = 0.0
+    )
+    tasks: dict[str, TaskID] = {}
+    drawn = 0.0
 
-        def show(step: str, done: float, total: float | None) -> None:
-            nonlocal drawn
-            new = step not in tasks
-            if new:
-                for task in tasks.values():
-                    bar.update(task, visible=False)
-                tasks[step] = bar.add_task(step, count="")
-            now = time.monotonic()
-            due = new or done == total or now - drawn >= INTERVAL_S
-            drawn = now if due else drawn
-            count = _count(done, total)
-            bar.update(tasks[step], total=total, completed=done, count=count, refresh=due)
+    def show(step: str, done: float, total: float | None) -> None:
+        nonlocal drawn
+        new = step not in tasks
+        if new:
+            for task in tasks.values():
+                bar.update(task, visible=False)
+            tasks[step] = bar.add_task(step, count="")
+        bar.start()
+        now = time.monotonic()
+        due = new or now - drawn >= INTERVAL_S
+        drawn = now if due else drawn
+        count = _count(done, total)
+        bar.update(tasks[step], total=total, completed=done, count=count, refresh=due)
+        if done == total:
+            bar.stop()
 
+    try:
         yield show
+    finally:
+        bar.stop()
+
+
+def _logger() -> OnProgress:
+    """Return a callback that prints a line when a step begins."""
+    seen: set[str] = set()
+
+    def line(step: str, done: float, total: float | None) -> None:
+        del done, total
+        if step not in seen:
+            seen.add(step)
+            click.echo(f"{step} ...", err=True)
+
+    return line
 
 
 def _count(done: float, total: float | None) -> str:

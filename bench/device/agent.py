@@ -2,7 +2,8 @@
 
 One file for Python 3.6 and newer, with numpy and what the device has: TensorRT's Python module,
 ``trtexec``, or ONNX Runtime. ``bakit bench --host`` copies it there with a work folder
-(``bakit.bench.device.pack``) and reads what it writes::
+(``bakit.bench.device.pack``) and reads the ``raw.json`` that it writes: times, ages, boxes and
+sensor readings. The host computes all statistics (``bakit.bench.assemble``)::
 
     python3 agent.py info            what the device has, as JSON
     python3 agent.py start WORK      measure in the background; survives a lost connection
@@ -16,7 +17,6 @@ here are the two models, each with the copies to and from its memory: ``localize
 """
 
 import argparse
-import base64
 import ctypes
 import functools
 import glob
@@ -33,7 +33,6 @@ import tempfile
 import threading
 import time
 import traceback
-import zlib
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 Array = Any  # numpy has no types in Python 3.6
@@ -42,11 +41,11 @@ Feeds = Dict[str, Array]
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before ONNX Runtime is imported
 
-SCHEMA_VERSION = 2
 INT8_FLAGS = ("avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
-RESAMPLES, SEED = 2000, 0
 ENGINES = os.path.join("~", ".cache", "bakit", "engines")
 ROLES = ("localizer", "regressor")
+MAX_IMAGES = 32
+"""Different images in the latency run."""
 IDLE_S = 3.0
 """Seconds of rest before the power of a run is measured."""
 
@@ -60,7 +59,7 @@ CRASHED = "it crashed (signal %d): is the NVIDIA driver of this system's own rel
 
 
 class AgentError(Exception):
-    """What a person has to be told: one line that says what would be right."""
+    """An error in one line, with its remedy."""
 
 
 # ------------------------------------------------------------------ files
@@ -432,21 +431,13 @@ def _reads(sensor: Callable[[], float]) -> bool:
     return True
 
 
-def parse_tegrastats(line: str) -> Json:
-    """Return ``rails_w``, ``temperatures_c``, ``gpu_percent`` and ``gpu_mhz`` of a line.
+def parse_tegrastats(line: str) -> Dict[str, float]:
+    """Return the power of each rail in watts.
 
-    JetPack 4 prints ``POM_5V_IN 2003/2003``, JetPack 5 and newer ``VDD_IN 5064mW/5064mW`` after a
-    date, JetPack 7 ``GR3D_FREQ 0%@[1300,1300]``.
+    JetPack 4 prints ``POM_5V_IN 2003/2003``, JetPack 5 and newer ``VDD_IN 5064mW/5064mW``.
     """
     power = re.findall(r"(\w+) (\d+)(?:mW)?/\d+(?:mW)?(?=\s|$)", line)
-    heat = re.findall(r"([\w.-]+)@(-?\d+(?:\.\d+)?)C(?=\s|$)", line)
-    gpu = re.search(r"GR3D_FREQ (?:(\d+)%)?(?:@\[?(\d+))?", line)
-    return {
-        "rails_w": {name: int(mw) / 1e3 for name, mw in power},
-        "temperatures_c": {name: float(value) for name, value in heat},
-        "gpu_percent": int(gpu.group(1)) if gpu and gpu.group(1) else None,
-        "gpu_mhz": int(gpu.group(2)) if gpu and gpu.group(2) else None,
-    }
+    return {name: int(mw) / 1e3 for name, mw in power}
 
 
 def total_power(by_rail: Dict[str, float]) -> Tuple[str, float]:
@@ -467,8 +458,8 @@ class PowerMeter:
         self.rail = ""
         self.available = bool(self._rails or self._tegrastats)
 
-    def mean_watts(self, during: Callable[[], Any]) -> Optional[float]:
-        """Return the mean power while a function runs; None without a single sample."""
+    def watts(self, during: Callable[[], Any]) -> List[float]:
+        """Return the readings while a function runs, in watts."""
         self._samples = []
         done = threading.Event()
         reader = self._read_rails if self._rails else self._read_tegrastats
@@ -479,8 +470,7 @@ class PowerMeter:
         finally:
             done.set()
             thread.join()
-        samples = list(self._samples)
-        return sum(samples) / len(samples) if samples else None
+        return list(self._samples)
 
     def _add(self, by_rail: Dict[str, float]) -> None:
         if by_rail:
@@ -509,7 +499,7 @@ class PowerMeter:
 
             threading.Thread(target=stop, daemon=True).start()
             for line in process.stdout or ():
-                self._add(parse_tegrastats(line.decode("utf-8", "replace"))["rails_w"])
+                self._add(parse_tegrastats(line.decode("utf-8", "replace")))
 
 
 def temperatures(root: str = "/") -> Dict[str, float]:
@@ -1162,18 +1152,19 @@ class Measurement:
         self._root = os.path.join(work, self._entry["folder"])
         self._index = index
         self._told = 0.0
+        self._downgraded = False
         self._manifest = read_bundle(self._root)
         self._localizes = bool(self._manifest["preprocessing"]["localize"])
         self._wants_sex = len(artifact_of(self._manifest, "regressor")["inputs"]) > 1
 
     def run(self) -> Json:
-        """Measure; return the bundle's part of the report."""
+        """Measure; return the fields of ``bakit.bench.raw.RawBundle``."""
         info = device_info()
         self.tell("open", 0.0)
         hot_before = max(temperatures().values(), default=None)
         models, load_ms = self._open(info)
         golden = self._arrays(self._entry["golden"])
-        samples = self._arrays(self._entry["samples"]) if self._entry["samples"] else None
+        samples = self._arrays(self._entry["samples"]) if "samples" in self._entry else None
         started = time.perf_counter()
         self._predict(models, golden, 0)
         first_ms = (time.perf_counter() - started) * 1e3
@@ -1182,12 +1173,14 @@ class Measurement:
             "first_prediction_ms": first_ms,
             "peak_rss_mb": peak_rss_mb(),
         }
-        change = self._check_golden(models, golden)
-        latency = self._latency(models, samples or golden)
+        ages = self._check_golden(models, golden)
+        result = self._times(models, samples or golden)
         at_work = clocks()  # right after the queries: later the clocks have fallen
-        energy = self._energy(models, samples or golden)
-        drift = self._drift(models, samples) if samples else None
-        device = {
+        power = self._power(models, samples or golden)
+        result.update(footprint=footprint, golden_months=ages, power=power)
+        result["readings"] = self._read_ages(models, samples) if samples else []
+        result["provider"] = models["regressor"].provider
+        result["board"] = {
             "board": info["board"],
             "system": info["system"],
             "gpu": info["gpu"],
@@ -1197,19 +1190,13 @@ class Measurement:
             "temperature_after_c": max(temperatures().values(), default=None),
             "build_s": self._build_s(models),
             "layers": models["regressor"].layers,
-            "golden_change_months": change,
         }
-        device.update(energy)
-        provider = models["regressor"].provider
-        layers = models["regressor"].layers
         for model in models.values():
             model.close()
-        result = self._identity(provider, layers)
-        result.update(latency=latency, footprint=footprint, drift=drift, device=device)
         return result
 
     def tell(self, stage: str, share: float) -> None:
-        """Say how far it is, at most twice a second."""
+        """Write the progress, at most twice a second."""
         now = time.monotonic()
         if share not in (0.0, 1.0) and now - self._told < 0.5:
             return
@@ -1226,25 +1213,19 @@ class Measurement:
     def _open(self, info: Json) -> Tuple[Dict[str, Any], float]:
         """Open both models; return them and the time in ms without what was built."""
         settings = self._settings
+        reason = refusal(self._manifest, info, settings["engine"], settings["allow_downgrade"])
+        if reason:
+            raise AgentError(reason)
         engine = choose_engine(self._manifest, info, settings["engine"])
-        roles = ROLES if self._localizes else ("regressor",)
-        options = {
-            "work": self._work,
-            "gpu": info["gpu"],
-            "sm": info["sm"],
-            "workspace_mb": settings["workspace_mb"],
-            "downgrade": False,
-        }
         if engine != "onnxruntime":
-            reason = refusal(self._manifest, info, settings["engine"], settings["allow_downgrade"])
-            if reason:
-                raise AgentError(reason)
-            options["downgrade"] = check_int8(self._manifest, info, settings["allow_downgrade"])
+            self._downgraded = check_int8(self._manifest, info, settings["allow_downgrade"])
         elif self._manifest["target"] == "tensorrt" and self._manifest["precision"] != "fp32":
             raise AgentError("--engine onnxruntime runs float32 bundles of tensorrt only")
+        options = {"work": self._work, "gpu": info["gpu"], "sm": info["sm"]}
+        options["workspace_mb"] = settings["workspace_mb"]
         models = {}  # type: Dict[str, Any]
         started = time.perf_counter()
-        for role in roles:
+        for role in ROLES if self._localizes else ROLES[1:]:
             artifact = artifact_of(self._manifest, role)
             if engine == "onnxruntime":
                 path = os.path.join(self._root, artifact["path"])
@@ -1252,9 +1233,8 @@ class Measurement:
                 continue
             self.tell("build " + role, 0.0)
             kind = TensorRtModel if engine == "tensorrt" else TrtexecModel
-            lower = role == "regressor" and options["downgrade"]
-            engines = Engines(settings["cache"])
-            models[role] = kind(self._root, artifact, engines, dict(options, downgrade=lower))
+            options["downgrade"] = role == "regressor" and self._downgraded
+            models[role] = kind(self._root, artifact, Engines(settings["cache"]), dict(options))
         built_s = self._build_s(models) or 0.0
         return models, (time.perf_counter() - started - built_s) * 1e3
 
@@ -1285,41 +1265,35 @@ class Measurement:
             raise AgentError("the model says %r months: it is broken on this device" % age)
         return age
 
-    def _check_golden(self, models: Dict[str, Any], golden: Dict[str, Array]) -> float:
-        """Return the largest change on the bundle's phantoms since the export, in months.
+    def _check_golden(self, models: Dict[str, Any], golden: Dict[str, Array]) -> List[float]:
+        """Return the ages of the bundle's golden images.
 
         Raises:
-            AgentError: If it is more than the bundle allows.
+            AgentError: If one is further from that of the export than the bundle allows.
         """
-        changes = [
-            abs(self._age(models, self._feeds(golden, row)[1]) - float(expected))
-            for row, expected in enumerate(golden["expected_months"])
-        ]
-        tolerance = self._manifest["tolerance_months"]
-        if max(changes) > tolerance:
-            raise AgentError(
-                "the golden phantoms come out %.3f months from what the export said; at most %g "
-                "are allowed: this device computes another model" % (max(changes), tolerance)
-            )
-        return max(changes)
+        tolerance, ages = self._manifest["tolerance_months"], []
+        # An INT8 bundle that is built as FP16 computes the float model.
+        name = "float_months" if self._downgraded else "bundle_months"
+        for row, expected in enumerate(golden[name]):
+            ages.append(self._age(models, self._feeds(golden, row)[1]))
+            change = abs(ages[-1] - float(expected))
+            if change > tolerance:
+                raise AgentError(
+                    "golden image %d: its age is %.3f months from that of the export; at most %g "
+                    "are allowed: this device computes another model" % (row, change, tolerance)
+                )
+        return ages
 
-    def _latency(self, models: Dict[str, Any], arrays: Dict[str, Array]) -> Json:
-        settings = self._settings
-        images = min(len(arrays["crops"]), settings["max_images"])
+    def _times(self, models: Dict[str, Any], arrays: Dict[str, Array]) -> Json:
+        """Return the times of each query by stage, in nanoseconds."""
+        images = min(len(arrays["crops"]), MAX_IMAGES)
         if hasattr(models["regressor"], "times_ms"):
             rows, warm_up = self._trtexec_times(models, arrays), 0
         else:
             rows, warm_up = self._own_times(models, arrays, images)
         stages = ("localize", "regress", "total") if self._localizes else ("regress", "total")
-        table = self._np.array(rows)
-        return {
-            "warm_up": warm_up,
-            "queries": len(rows),
-            "duration_s": float(table[:, -1].sum()) / 1e3,
-            "images": images,
-            "stages": {stage: summary(table[:, i]) for i, stage in enumerate(stages)},
-            "samples": {stage: pack_samples(table[:, i]) for i, stage in enumerate(stages)},
-        }
+        columns = [[round(ms * 1e6) for ms in column] for column in zip(*rows)]
+        return {"warm_up": warm_up, "images": images, "stages_ns": dict(zip(stages, columns))}
 
     def _own_times(
         self, models: Dict[str, Any], arrays: Dict[str, Array], images: int
@@ -1368,124 +1342,42 @@ class Measurement:
                 columns.append(models[role].times_ms(feeds, *least, warm_up_ms=500))
         return [list(row) + [sum(row)] for row in zip(*columns)]
 
-    def _energy(self, models: Dict[str, Any], arrays: Dict[str, Array]) -> Json:
-        """Return the power at rest and at work, and the energy of a query less that of rest."""
+    def _power(self, models: Dict[str, Any], arrays: Dict[str, Array]) -> Optional[Json]:
+        """Return readings of the power at rest and at work; None without a sensor."""
         meter = PowerMeter()
         seconds = self._settings["energy_s"]
         if not meter.available or seconds <= 0 or hasattr(models["regressor"], "times_ms"):
-            return {}
+            return None
         self.tell("energy", 0.0)
-        idle = meter.mean_watts(lambda: time.sleep(IDLE_S))
+        idle = meter.watts(lambda: time.sleep(IDLE_S))
         feeds = self._feeds(arrays, 0)
-        count, began = 0, 0.0
+        count, spent = 0, 0.0
 
         def work() -> None:
-            nonlocal count, began
+            nonlocal count, spent
             began = time.perf_counter()
-            while time.perf_counter() - began < seconds:
+            while spent < seconds:
                 self._timed(models, feeds)
                 count += 1
-            began = time.perf_counter() - began
+                spent = time.perf_counter() - began
 
-        busy = meter.mean_watts(work)
+        busy = meter.watts(work)
         self.tell("energy", 1.0)
-        if idle is None or busy is None:
-            return {}
-        return {
-            "power_rail": meter.rail,
-            "idle_w": idle,
-            "busy_w": busy,
-            "energy_mj": (busy - idle) * began / count * 1e3,
-            "energy_queries": count,
-        }
+        power = {"rail": meter.rail, "idle_w": idle, "busy_w": busy}
+        return dict(power, busy_s=spent, queries=count)
 
-    def _drift(self, models: Dict[str, Any], samples: Dict[str, Array]) -> Json:
-        """Compare ages and boxes with what the float model says of the same images."""
-        np = self._np
-        ages, overlaps = [], []
-        count = len(samples["crops"])
-        for row in range(count):
+    def _read_ages(self, models: Dict[str, Any], samples: Dict[str, Array]) -> List[Json]:
+        """Return age and box of each labelled image."""
+        readings = []
+        for row, name in enumerate(self._job["ids"]):
             localize, regress = self._feeds(samples, row)
-            ages.append(self._age(models, regress))
+            age, box = self._age(models, regress), None
             if self._localizes:
                 (output,) = models["localizer"].run(localize).values()
-                overlaps.append(box_iou(rough_box(output), rough_box(samples["maps"][row])))
-            self.tell("drift", (row + 1) / count)
-        true, reference = samples["true_months"], samples["float_months"]
-        bundle = np.array(ages)
-        float_errors, errors = np.abs(reference - true), np.abs(bundle - true)
-        changes = np.abs(bundle - reference)
-        columns = [values.tolist() for values in (true, reference, bundle)]
-        names = ("id", "true_months", "float_months", "bundle_months")
-        return {
-            "samples": count,
-            "reference": self._entry["reference"],
-            "reference_target": self._entry["reference_target"],
-            "is_reference": False,
-            "float_mae_months": float(float_errors.mean()),
-            "bundle_mae_months": float(errors.mean()),
-            "drift_months": float((errors - float_errors).mean()),
-            "drift_ci95_months": bootstrap_interval(errors - float_errors),
-            "bias_months": float((bundle - true).mean()),
-            "mean_abs_change_months": float(changes.mean()),
-            "p99_abs_change_months": float(np.percentile(changes, 99)),
-            "max_abs_change_months": float(changes.max()),
-            "box_iou_mean": sum(overlaps) / len(overlaps) if overlaps else 1.0,
-            "rows": [dict(zip(names, row)) for row in zip(self._entry["ids"], *columns)],
-        }
-
-    def _identity(self, provider: str, layers: Dict[str, int]) -> Json:
-        """Return what the report says of the bundle itself."""
-        manifest = self._manifest
-        sizes = {}
-        names = set()
-        for artifact in manifest["artifacts"]:
-            files = [artifact["path"]] + [c["path"] for c in artifact.get("companions", ())]
-            sizes[artifact["role"]] = self._megabytes(files)
-            names.update(files)
-        share = artifact_of(manifest, "regressor").get("int8_share", 0.0)
-        return {
-            "name": self._entry["name"],
-            "target": manifest["target"],
-            "precision": manifest["precision"],
-            "provider": provider,
-            "bundle_sha256": sha256(read_bytes(os.path.join(self._root, "manifest.json"))),
-            "checkpoint": manifest["checkpoint"],
-            "checkpoint_sha256": manifest["checkpoint_sha256"],
-            "size_mb": sizes,
-            "total_size_mb": self._megabytes(names),
-            "int8_share": 0.0 if layers and not layers.get("int8") else share,
-        }
-
-    def _megabytes(self, names: Iterable[str]) -> float:
-        return sum(os.path.getsize(os.path.join(self._root, name)) for name in names) / 1e6
-
-
-def summary(times: Array) -> Json:
-    """Summarise times in ms."""
-    import numpy
-
-    p50, p90, p99 = (float(value) for value in numpy.percentile(times, (50, 90, 99)))
-    return {"p50_ms": p50, "p90_ms": p90, "p99_ms": p99, "mean_ms": float(times.mean())}
-
-
-def pack_samples(times_ms: Array) -> str:
-    """Pack times for a report: base64 of zlib of little-endian int64 nanoseconds."""
-    packed = zlib.compress((times_ms * 1e6).round().astype("<i8").tobytes(), 9)
-    return base64.b64encode(packed).decode("ascii")
-
-
-def bootstrap_interval(differences: Array) -> List[float]:
-    """Return the 95 % interval of a mean: paired bootstrap, percentile method."""
-    import numpy
-
-    if hasattr(numpy.random, "default_rng"):  # numpy 1.17
-        draw = numpy.random.default_rng(SEED).integers  # type: Any
-    else:
-        draw = numpy.random.RandomState(SEED).randint
-    count = len(differences)
-    means = [differences[draw(count, size=count)].mean() for _ in range(RESAMPLES)]
-    return [float(value) for value in numpy.percentile(means, (2.5, 97.5))]
+                box = rough_box(output)
+            readings.append({"id": name, "age_months": age, "box": box})
+            self.tell("drift", (row + 1) / len(self._job["ids"]))
+        return readings
 
 
 def peak_rss_mb() -> Optional[float]:
@@ -1531,23 +1423,15 @@ def rough_box(output: Array) -> Box:
             best = region
     if not best:
         return 0, 0, mask.shape[1], mask.shape[0]
-    rows, columns = [p[0] for p in best], [p[1] for p in best]
+    rows, columns = [int(p[0]) for p in best], [int(p[1]) for p in best]
     return min(columns), min(rows), max(columns) + 1, max(rows) + 1
-
-
-def box_iou(a: Box, b: Box) -> float:
-    """Return the overlap of two boxes, 0..1."""
-    width = max(min(a[2], b[2]) - max(a[0], b[0]), 0)
-    height = max(min(a[3], b[3]) - max(a[1], b[1]), 0)
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
-    return width * height / float(sum(areas) - width * height)
 
 
 # ------------------------------------------------------------------ the job
 
 
 def host_info(bakit: str, info: Json) -> Json:
-    """Return the report's description of the machine."""
+    """Return the description of the machine."""
     fields = {}  # type: Dict[str, str]
     for line in read_text("/proc/cpuinfo").splitlines():
         key, _, value = line.partition(":")
@@ -1570,9 +1454,9 @@ def host_info(bakit: str, info: Json) -> Json:
 
 
 def run_job(work: str) -> int:
-    """Measure every bundle of a work folder; what was measured is kept if one fails."""
+    """Measure every bundle of a work folder; one that fails does not end the others."""
     job = read_json(os.path.join(work, "job.json"))
-    results, failures = [], {}
+    results = []
     for index, entry in enumerate(job["bundles"]):
         result = os.path.join(work, "result-%d.json" % index)
         status = subprocess.call(
@@ -1582,31 +1466,16 @@ def run_job(work: str) -> int:
         if status == 0:
             results.append(read_json(result))
         else:
-            failures[entry["name"]] = why_failed(status, result)
-            log("%s: %s" % (entry["name"], failures[entry["name"]]))
-    settings = job["settings"]
-    report = {
-        "schema_version": SCHEMA_VERSION,
-        "host": host_info(job["bakit"], device_info()),
-        "settings": {
-            "min_queries": settings["min_queries"],
-            "min_duration_s": settings["min_duration_s"],
-            "warm_up": settings["warm_up"],
-            "block": settings["min_queries"],
-            "threads": settings["threads"],
-            "resamples": RESAMPLES,
-            "seed": SEED,
-        },
-        "data": job["data"],
-        "bundles": results,
-    }
+            results.append({"error": why_failed(status, result)})
+            log("%s: %s" % (entry["name"], results[-1]["error"]))
     if not job["keep"]:
-        for name in {entry[key] for entry in job["bundles"] for key in ("samples", "golden")}:
-            if name:  # images are not left lying around, whether or not anybody comes back
-                os.unlink(os.path.join(work, name))
-    write_json(os.path.join(work, "report.json"), report)
-    write_json(os.path.join(work, "progress.json"), {"state": "done", "failures": failures})
-    return 1 if failures else 0
+        # Images are removed even if the host does not come back.
+        for path in glob.glob(os.path.join(work, "*.npz")):
+            os.unlink(path)
+    host = host_info(job["bakit"], device_info())
+    write_json(os.path.join(work, "raw.json"), {"host": host, "bundles": results})
+    write_json(os.path.join(work, "progress.json"), {"state": "done"})
+    return 1 if any("error" in result for result in results) else 0
 
 
 def why_failed(status: int, result: str) -> str:
@@ -1627,21 +1496,18 @@ def run_bundle(work: str, index: int) -> int:
     try:
         write_json(result, Measurement(work, index).run())
     except AgentError as error:
-        write_file(result + ".error", str(error).encode("utf-8"))
-        return 2
+        text = str(error)
     except MemoryError:
-        write_file(result + ".error", OUT_OF_MEMORY.encode("utf-8"))
-        return 2
+        text = OUT_OF_MEMORY
     except OSError as error:
         text = "%s: %s" % (error.filename or "the device", error.strerror or error)
-        write_file(result + ".error", text.encode("utf-8"))
-        return 2
     except Exception as error:
         log(traceback.format_exc())
         text = "the agent failed: %s: %s; see the log" % (type(error).__name__, error)
-        write_file(result + ".error", text.encode("utf-8"))
-        return 2
-    return 0
+    else:
+        return 0
+    write_file(result + ".error", text.encode("utf-8"))
+    return 2
 
 
 def start_job(work: str) -> int:

@@ -1,9 +1,8 @@
-"""The work folder that the agent measures from: bundles, prepared images, and what to do.
+"""The work folder that the agent measures from: bundles, prepared images and settings.
 
 A device without OpenCV cannot decode or preprocess. Here the reference bundle does both for every
-image: the agent gets the localizer's working image and the regressor's crop, and what the float
-model made of them. A device's localizer therefore moves no crop there: its boxes are compared for
-themselves, and drift is the regressor's own.
+image: the agent gets the localizer's working image and the regressor's crop. A device's localizer
+therefore moves no crop: its boxes are compared separately, and drift is the regressor's alone.
 """
 
 from __future__ import annotations
@@ -11,151 +10,117 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 
 import bakit
+from bakit.bench.device.agent import ENGINES, rough_box
 from bakit.bench.drift.compare import check_age
+from bakit.bench.raw import Reading
 from bakit.bundle import MANIFEST
 from bakit.hand.prepare import crop, to_bytes
 from bakit.hand.working import working_image
+from bakit.image.box import Box
 from bakit.image.read import decode
 from bakit.prediction import is_male
 from bakit.runtime import Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     import numpy.typing as npt
 
-    from bakit.bench.report.document import DataInfo
+    from bakit.bench.task import Task
     from bakit.bundle import Bundle
     from bakit.data.labels import Sample
-    from bakit.image.box import Box
-    from bakit.types import Grey
+    from bakit.types import Grey, OnProgress
 
     Row = dict[str, npt.NDArray[Any] | float | bool]
 
 AGENT = Path(__file__).with_name("agent.py")
 
-MAX_IMAGES = 32
-"""Different images in the latency run."""
-
 
 @dataclass(frozen=True)
-class AgentSettings:
-    """How a device measures.
+class AgentOptions:
+    """How a device measures, besides the task's settings.
 
     Attributes:
-        min_queries: Least queries of each bundle.
-        min_duration_s: Least time in each bundle's queries.
-        warm_up: Least predictions before the first query that counts.
-        warm_up_s: Least time in them.
-        threads: Threads of ONNX Runtime; its own choice when None.
         engine: ``auto``, ``tensorrt``, ``trtexec`` or ``onnxruntime``.
         allow_downgrade: Build INT8 bundles as FP16 where the GPU has no INT8 unit.
         workspace_mb: Memory that TensorRT's builder may use, in 2^20 bytes.
+        warm_up_s: Least time in the predictions before the first query that counts.
         energy_s: Length of the run that energy is measured in; 0: none.
         cache: Where the device keeps its engines.
-        max_images: Different images in the latency run.
     """
 
-    min_queries: int = 100
-    min_duration_s: float = 5.0
-    warm_up: int = 10
-    warm_up_s: float = 1.0
-    threads: int | None = None
     engine: str = "auto"
     allow_downgrade: bool = False
     workspace_mb: int = 256
+    warm_up_s: float = 1.0
     energy_s: float = 10.0
-    cache: str = "~/.cache/bakit/engines"
-    max_images: int = MAX_IMAGES
-
-
-class DriftSet(NamedTuple):
-    """Labelled images, and what they are measured against.
-
-    Attributes:
-        info: The labelled images.
-        samples: The same, one by one; at least one.
-        references: The float bundle of each checkpoint.
-    """
-
-    info: DataInfo
-    samples: Sequence[Sample]
-    references: Mapping[str, Bundle]
+    cache: str = ENGINES
 
 
 def write_job(
     folder: Path,
-    bundles: Sequence[Bundle],
-    settings: AgentSettings,
-    drift: DriftSet | None = None,
+    task: Task,
+    options: AgentOptions,
     *,
     keep: bool = False,
-    on_image: Callable[[], None] = lambda: None,
-) -> Path:
-    """Write a work folder.
-
-    Args:
-        folder: An empty folder.
-        bundles: What to measure.
-        settings: How.
-        drift: The labelled images; None to measure latency on the bundles' phantoms alone.
-        keep: Whether the device keeps the images.
-        on_image: Called after each image and bundle.
+    on_progress: OnProgress = lambda step, done, total: None,
+) -> dict[str, tuple[Reading, ...]]:
+    """Write a work folder into an empty one; ``keep`` leaves the images on the device.
 
     Returns:
-        ``folder``.
+        Ages by the reference of each checkpoint, which runs here, by its digest.
 
     Raises:
         BakitError: If an image cannot be used or a bundle cannot be run here.
     """
     shutil.copyfile(AGENT, folder / "agent.py")
-    sets: dict[object, str] = {}
+    keys = [_samples_key(bundle, task) for bundle in task.bundles] if task.samples else []
+    sets = {key: f"samples-{number}.npz" for number, key in enumerate(dict.fromkeys(keys))}
+    done, total = count(1), len(task.bundles) + len(sets) * len(task.samples)
+
+    def advance() -> None:
+        on_progress("prepare", next(done), total)
+
     entries = []
-    for index, bundle in enumerate(bundles):
-        name = f"bundle-{index}"
+    references: dict[str, tuple[Reading, ...]] = {}
+    for index, bundle in enumerate(task.bundles):
+        name, golden = f"bundle-{index}", f"golden-{index}.npz"
         _copy_sealed(bundle, folder / name)
-        golden = f"golden-{index}.npz"
         _write_arrays(folder / golden, _golden_rows(bundle))
-        entry: dict[str, Any] = {
-            "name": bundle.name,
-            "folder": name,
-            "golden": golden,
-            "samples": None,
-        }
-        if drift is not None:
-            manifest = bundle.manifest
-            reference = drift.references[manifest.checkpoint_sha256]
-            # Bundles that were prepared for alike share the images.
-            key = (reference.sha256, manifest.preprocessing, manifest.localizer)
-            if key not in sets:
-                sets[key] = f"samples-{len(sets)}.npz"
-                rows = _sample_rows(bundle, reference, drift.samples, on_image)
-                _write_arrays(folder / sets[key], rows)
-            entry |= {
-                "samples": sets[key],
-                "ids": [sample.id for sample in drift.samples],
-                "reference": reference.name,
-                "reference_target": reference.manifest.target,
-            }
+        entry = {"name": bundle.name, "folder": name, "golden": golden}
+        if task.samples:
+            entry["samples"] = sets[keys[index]]
+            if not (folder / entry["samples"]).exists():
+                reference = task.reference(bundle)
+                rows, readings = _sample_rows(bundle, reference, task.samples, advance)
+                _write_arrays(folder / entry["samples"], rows)
+                references[reference.manifest.checkpoint_sha256] = readings
         entries.append(entry)
-        on_image()
+        advance()
     job = {
-        "version": 1,
+        "version": 2,
         "bakit": bakit.__version__,
         "keep": keep,
-        "settings": asdict(settings),
-        "data": msgspec.to_builtins(drift.info) if drift else None,
+        "settings": msgspec.to_builtins(task.settings) | asdict(options),
+        "ids": [sample.id for sample in task.samples],
         "bundles": entries,
     }
     (folder / "job.json").write_text(json.dumps(job, indent=2), encoding="utf-8")
-    return folder
+    return references
+
+
+def _samples_key(bundle: Bundle, task: Task) -> Hashable:
+    """Return what decides the prepared images: bundles that agree in it share them."""
+    manifest = bundle.manifest
+    return task.reference(bundle).sha256, manifest.preprocessing, manifest.localizer
 
 
 def _copy_sealed(bundle: Bundle, to: Path) -> None:
@@ -175,31 +140,28 @@ def _golden_rows(bundle: Bundle) -> list[Row]:
     for golden in bundle.manifest.golden:
         grey = decode(bundle.root / golden.path)
         row = _inputs(grey, golden.box, golden.inverted, bundle, male=is_male(golden.sex))
-        rows.append(row | {"expected_months": golden.bundle_months})
+        row["bundle_months"], row["float_months"] = golden.bundle_months, golden.age_months
+        rows.append(row)
     return rows
 
 
 def _sample_rows(
     bundle: Bundle, reference: Bundle, samples: Sequence[Sample], on_image: Callable[[], None]
-) -> list[Row]:
-    """Return labelled images with all that the reference makes of them."""
+) -> tuple[list[Row], tuple[Reading, ...]]:
+    """Return labelled images as the bundle's models read them, and the reference's ages."""
     rows: list[Row] = []
+    readings = []
     with Runtime(reference) as runtime:
         for sample in samples:
             grey = decode(sample.path)
             hand = runtime.prepare(grey)
-            row = _inputs(grey, hand.box, hand.inverted, bundle, male=sample.male)
-            age = runtime.regress(hand.pixels, male=sample.male)
-            row["float_months"] = check_age(age, reference, sample)
-            row["true_months"] = sample.age_months
-            row["maps"] = (
-                np.zeros((1, 1), np.float32)
-                if hand.localizer_output is None
-                else hand.localizer_output.output
-            )
-            rows.append(row)
+            rows.append(_inputs(grey, hand.box, hand.inverted, bundle, male=sample.male))
+            age = check_age(runtime.regress(hand.pixels, male=sample.male), reference, sample)
+            found = hand.localizer_output
+            box = None if found is None else Box(*rough_box(found.output))
+            readings.append(Reading(sample.id, age, box))
             on_image()
-    return rows
+    return rows, tuple(readings)
 
 
 def _inputs(grey: Grey, box: Box | None, inverted: bool, bundle: Bundle, *, male: bool) -> Row:
@@ -215,12 +177,3 @@ def _inputs(grey: Grey, box: Box | None, inverted: bool, bundle: Bundle, *, male
 def _write_arrays(path: Path, rows: Sequence[Row]) -> None:
     arrays: dict[str, Any] = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     np.savez(path, **arrays)
-
-
-def count_steps(bundles: Sequence[Bundle], drift: DriftSet | None) -> int:
-    """Return how often ``write_job`` calls ``on_image``."""
-    if drift is None:
-        return len(bundles)
-    manifests = [bundle.manifest for bundle in bundles]
-    keys = {(item.checkpoint_sha256, item.preprocessing, item.localizer) for item in manifests}
-    return len(bundles) + len(keys) * len(drift.samples)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import subprocess
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bakit.errors import InputError, MissingProgramError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 LOST = 255
-"""What ssh itself exits with when there is no connection, or no longer one."""
+"""Exit status of ssh itself without a connection, or after losing it."""
 
 
 class ConnectionLostError(Exception):
@@ -24,7 +25,7 @@ class ConnectionLostError(Exception):
 
 @dataclass(frozen=True)
 class Remote:
-    """Where to connect to. The user's own ssh configuration holds for all that is not said.
+    """The address of a device; the user's own ssh configuration supplies the rest.
 
     Attributes:
         host: ``user@device``, or a name of the ssh configuration.
@@ -68,28 +69,22 @@ class Remote:
             words += ["-o", option]
         return [*words, "--", self.host, remote]
 
-    def run(self, words: Sequence[str], data: bytes | Path | None = None) -> str:
-        """Run a command on the device and return its output.
-
-        Args:
-            words: The command; the words are quoted for the device's shell.
-            data: What it reads, or the file of it.
+    def run(self, words: Sequence[str]) -> str:
+        """Run a command on the device and return its output; words are quoted for its shell.
 
         Raises:
             ConnectionLostError: If the connection was there and ended.
             InputError: If the device cannot be reached, or the command fails.
         """
-        remote = " ".join(shlex.quote(word) for word in words)
-        return self.shell(remote, data)
+        return self.shell(shlex.join(words))
 
-    def shell(self, remote: str, data: bytes | Path | None = None) -> str:
-        """Run a shell command on the device, as ``run`` does."""
+    def shell(self, remote: str, data: Path | None = None) -> str:
+        """Run a shell command on the device, as ``run`` does; it reads the file ``data``."""
         arguments = self.command(remote)
-        if isinstance(data, bytes) or data is None:
-            done = _run(arguments, input=data or b"")
-        else:
-            with data.open("rb") as file:
-                done = _run(arguments, stdin=file)
+        with (data or Path(os.devnull)).open("rb") as file:
+            done = subprocess.run(  # noqa: S603  # the user's own host
+                arguments, stdin=file, capture_output=True, check=False
+            )
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         if done.returncode == LOST:
             self._refuse(said[-1] if said else "no connection")
@@ -106,9 +101,8 @@ class Remote:
         Raises:
             ConnectionLostError: If the connection ended.
         """
-        remote = " ".join(shlex.quote(word) for word in words)
         with subprocess.Popen(  # noqa: S603  # the user's own host
-            self.command(remote),
+            self.command(shlex.join(words)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -137,7 +131,3 @@ class Remote:
                 message = f"{self.host}: {said.removeprefix('ssh: ')}; {remedy}"
                 raise InputError(message)
         raise ConnectionLostError(said)
-
-
-def _run(words: list[str], **how: Any) -> subprocess.CompletedProcess[bytes]:  # noqa: ANN401
-    return subprocess.run(words, capture_output=True, check=False, **how)  # noqa: S603  # as above

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from bakit.bench.report.document import BlameStep
+from bakit.bench.report.drift import BlameStep
 from bakit.types import Precision
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ SIMULATED_BY = "onnx"
 """Target whose INT8 bundles stand for the quantized model itself: plain arithmetic on a CPU."""
 
 
-def blame(
+def attribute(
     bundle: Bundle,
     reference: Bundle,
     months: Mapping[str, Floats],
@@ -34,24 +34,25 @@ def blame(
 
     Args:
         bundle: The bundle.
-        reference: What stands for its float model.
-        months: ``(N,)`` float64, the ages that each bundle says, by its name.
+        reference: The float model's bundle.
+        months: ``(N,)`` float64 ages by the name of each bundle.
         true_months: ``(N,)`` float64.
-        bundles: All bundles that were measured. Those of the same checkpoint, and for INT8 of the
-            same ranges and recipe, may stand between the two.
-
-    Returns:
-        The steps that those bundles tell apart; none for the reference itself.
+        bundles: All that were measured; those of the same checkpoint, and for INT8 of the same
+            ranges and recipe, may stand between the two. Without them there are fewer steps.
     """
     stations: list[tuple[Step, Bundle]] = [("conversion", reference)]
-    others = [other for other in bundles if other.name in months and _of_one_model(other, bundle)]
-    for other in others:
-        if other.manifest.target == bundle.manifest.target and _is(other, Precision.FP32):
-            stations.append(("conversion", other))
-            break
+    mine = bundle.manifest
+    others = [
+        other
+        for other in bundles
+        if other.name in months and other.manifest.checkpoint_sha256 == mine.checkpoint_sha256
+    ]
+    kind = (mine.target, Precision.FP32)
+    same = [b for b in others if (b.manifest.target, b.manifest.precision) == kind][:1]
+    stations += [("conversion", other) for other in same]
     simulated = [other for other in others if _simulates(other, bundle)][:1]
     stations += [("quantization", other) for other in simulated]
-    if not _is(bundle, Precision.FP32):
+    if mine.precision is not Precision.FP32:
         stations.append(("device" if simulated else "quantization", bundle))
     return tuple(
         _step(step, months[before.name], months[after.name], true_months, (before.name, after.name))
@@ -60,20 +61,11 @@ def blame(
     )
 
 
-def _of_one_model(other: Bundle, bundle: Bundle) -> bool:
-    return other.manifest.checkpoint_sha256 == bundle.manifest.checkpoint_sha256
-
-
-def _is(bundle: Bundle, precision: Precision) -> bool:
-    return bundle.manifest.precision is precision
-
-
 def _simulates(other: Bundle, bundle: Bundle) -> bool:
     """Return whether a bundle is the same quantized model, computed by plain arithmetic."""
     mine, its = bundle.manifest, other.manifest
     return (
-        _is(bundle, Precision.INT8)
-        and _is(other, Precision.INT8)
+        mine.precision is its.precision is Precision.INT8
         and its.target == SIMULATED_BY
         and (its.calibration_sha256, its.int8_recipe) == (mine.calibration_sha256, mine.int8_recipe)
     )

@@ -11,9 +11,12 @@ from bakit.bench.gate.verdict import Check
 from bakit.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bakit.bench.gate.check import Gate
     from bakit.bench.gate.verdict import Outcome
-    from bakit.bench.report.document import BundleReport, DriftReport, GroupDrift
+    from bakit.bench.report.document import BundleReport
+    from bakit.bench.report.drift import DriftReport, GroupDrift
 
 LEAST_IMAGES = 30
 """Images below which an interval is not to be trusted (``bootstrap_interval``)."""
@@ -23,14 +26,7 @@ P99_IMAGES = 368
 
 
 class Figure(NamedTuple):
-    """An estimate with its interval.
-
-    Attributes:
-        words: What it is.
-        estimate: The estimate.
-        interval: Its 95 % interval; None if there are too few images for one.
-        unit: Its unit.
-    """
+    """An estimate with its 95 % interval, which is None if there are too few images for one."""
 
     words: str
     estimate: float
@@ -39,44 +35,28 @@ class Figure(NamedTuple):
 
 
 def accuracy_checks(gate: Gate, bundle: BundleReport, notes: list[str]) -> list[Check]:
-    """Check a bundle's ages.
-
-    Args:
-        gate: The limits.
-        bundle: The bundle.
-        notes: What does not fail it and should be known is added here.
+    """Check a bundle's ages; what does not fail it is added to ``notes``.
 
     Raises:
         InputError: If a limit is set and the drift is not known, or predictions are damaged.
     """
-    groups = (gate.max_group_drift_months, gate.max_group_change_months)
-    limits = (
-        gate.max_drift_months,
-        gate.max_drift_pct,
-        gate.max_mae_months,
-        gate.max_mean_change_months,
-        gate.max_p99_change_months,
-    )
-    if all(limit is None for limit in (*limits, *groups)):
+    limits = {name: getattr(gate, name) for name in (*_FIGURES, *_GROUP_FIGURES)}
+    limits = {name: limit for name, limit in limits.items() if limit is not None}
+    if not limits:
         return []
     drift = drift_of(bundle, "the report")
     checks = []
-    for name, limit in zip(_FIGURES, limits, strict=True):
+    for name, limit in limits.items():
         # The reference is no further from itself than 0, however few images there are.
-        if limit is None or (drift.is_reference and name != "max_mae_months"):
+        if drift.is_reference and name != "max_mae_months":
             continue
-        figure = _figure(name, bundle, drift)
-        checks.append(_check(name, figure, limit, drift.samples, _where(name, drift), bundle))
+        if name in _GROUP_FIGURES:
+            figures = [(group, _GROUP_FIGURES[name](group)) for group in drift.groups]
+            checks.append(_group_check(name, figures, limit, bundle, drift))
+        else:
+            checks.append(_check(name, limit, bundle, drift))
     if drift.is_reference:
         return checks
-    if gate.max_group_drift_months is not None:
-        figures = [(g, _group_drift(g)) for g in drift.groups]
-        limit = gate.max_group_drift_months
-        checks.append(_group_check("max_group_drift_months", figures, limit, bundle, drift))
-    if gate.max_group_change_months is not None:
-        figures = [(g, _group_change(g)) for g in drift.groups]
-        limit = gate.max_group_change_months
-        checks.append(_group_check("max_group_change_months", figures, limit, bundle, drift))
     left = drift.samples - sum(group.samples for group in drift.groups)
     if left and drift.groups:
         notes.append(f"{left} images are in no group of sex and age: too few of one sex")
@@ -114,48 +94,30 @@ def drift_of(bundle: BundleReport, where: str) -> DriftReport:
     return drift
 
 
-_FIGURES = (
-    "max_drift_months",
-    "max_drift_pct",
-    "max_mae_months",
-    "max_mean_change_months",
-    "max_p99_change_months",
-)
+def _relative_drift(drift: DriftReport) -> Figure:
+    share = 100 / drift.float_mae_months if drift.float_mae_months else math.inf
+    low, high = drift.drift_ci95_months
+    words = "drift relative to the float model's MAE"
+    return Figure(words, share * drift.drift_months, (share * low, share * high), "%")
 
 
-def _figure(name: str, bundle: BundleReport, drift: DriftReport) -> Figure:
-    """Return the figure of a limit."""
-    if drift.mean_abs_change_ci95_months is None or drift.bundle_mae_ci95_months is None:
-        message = (
-            f"{bundle.name}: the report is of an older bakit and has no intervals of changes; "
-            "bench again"
-        )
-        raise InputError(message)
-    if name == "max_drift_months":
-        return Figure("drift", drift.drift_months, drift.drift_ci95_months)
-    if name == "max_drift_pct":
-        share = 100 / drift.float_mae_months if drift.float_mae_months else math.inf
-        low, high = drift.drift_ci95_months
-        words = "drift relative to the float model's MAE"
-        return Figure(words, share * drift.drift_months, (share * low, share * high), "%")
-    if name == "max_mae_months":
-        return Figure("MAE", drift.bundle_mae_months, drift.bundle_mae_ci95_months)
-    if name == "max_mean_change_months":
-        words = "mean change against the float model"
-        return Figure(words, drift.mean_abs_change_months, drift.mean_abs_change_ci95_months)
-    words = "p99 of the change against the float model"
-    return Figure(words, drift.p99_abs_change_months, drift.p99_abs_change_ci95_months)
-
-
-def _where(name: str, drift: DriftReport) -> tuple[str, ...]:
-    """Name the groups that a figure comes from."""
-    if name in {"max_mean_change_months", "max_p99_change_months"}:
-        return worst_by_change(drift.groups)
-    return worst_by_drift(drift.groups)
-
-
-def _group_drift(group: GroupDrift) -> Figure:
-    return Figure("drift", group.drift_months, group.drift_ci95_months)
+_FIGURES: dict[str, Callable[[DriftReport], Figure]] = {
+    "max_drift_months": lambda drift: Figure("drift", drift.drift_months, drift.drift_ci95_months),
+    "max_drift_pct": _relative_drift,
+    "max_mae_months": lambda drift: Figure(
+        "MAE", drift.bundle_mae_months, drift.bundle_mae_ci95_months
+    ),
+    "max_mean_change_months": lambda drift: Figure(
+        "mean change against the float model",
+        drift.mean_abs_change_months,
+        drift.mean_abs_change_ci95_months,
+    ),
+    "max_p99_change_months": lambda drift: Figure(
+        "p99 of the change against the float model",
+        drift.p99_abs_change_months,
+        drift.p99_abs_change_ci95_months,
+    ),
+}
 
 
 def _group_change(group: GroupDrift) -> Figure:
@@ -166,14 +128,18 @@ def _group_change(group: GroupDrift) -> Figure:
     return Figure("mean change to one side", abs(group.mean_change_months), (nearest, ends[1]))
 
 
-def decide(figure: Figure, limit: float, samples: int, least: int) -> tuple[Outcome, int | None]:
-    """Compare a figure with a limit.
+_GROUP_FIGURES: dict[str, Callable[[GroupDrift], Figure]] = {
+    "max_group_drift_months": lambda group: Figure(
+        "drift", group.drift_months, group.drift_ci95_months
+    ),
+    "max_group_change_months": _group_change,
+}
 
-    Args:
-        figure: The figure.
-        limit: The limit.
-        samples: Images that it was made of.
-        least: Images below which its interval is not to be trusted.
+
+def decide(figure: Figure, limit: float, samples: int, least: int) -> tuple[Outcome, int | None]:
+    """Compare a figure of so many images with a limit.
+
+    Below ``least`` images its interval is not to be trusted.
 
     Returns:
         The outcome, and the images needed where there are too few.
@@ -203,19 +169,21 @@ def _upper(figure: Figure) -> float:
     return math.inf if figure.interval is None else figure.interval[1]
 
 
-def _check(
-    name: str,
-    figure: Figure,
-    limit: float,
-    samples: int,
-    groups: tuple[str, ...],
-    bundle: BundleReport,
-) -> Check:
+def _check(name: str, limit: float, bundle: BundleReport, drift: DriftReport) -> Check:
+    if drift.mean_abs_change_ci95_months is None or drift.bundle_mae_ci95_months is None:
+        message = (
+            f"{bundle.name}: the report is of an older bakit and has no intervals of changes; "
+            "bench again"
+        )
+        raise InputError(message)
+    figure = _FIGURES[name](drift)
     least = P99_IMAGES if name == "max_p99_change_months" else LEAST_IMAGES
-    outcome, needed = decide(figure, limit, samples, least)
+    outcome, needed = decide(figure, limit, drift.samples, least)
     text = figure_text(figure, limit)
     if outcome == "pass":
         return Check(name, outcome, text)
+    changes = name in {"max_mean_change_months", "max_p99_change_months"}
+    groups = worst_by_change(drift.groups) if changes else worst_by_drift(drift.groups)
     return Check(name, outcome, text, groups, _advice(name, outcome, bundle), needed)
 
 
@@ -230,7 +198,7 @@ def figure_text(figure: Figure, limit: float) -> str:
 
 
 def _advice(name: str, outcome: Outcome, bundle: BundleReport) -> str:
-    """Say what to try."""
+    """Return a remedy, in words."""
     if outcome == "too-few-images":
         option = "--" + name.replace("_", "-")
         return f"bench more labelled images; {option} none gates without it"

@@ -1,4 +1,4 @@
-"""Where a bundle's failure comes from, and what to try."""
+"""Causes of a bundle's failure, and remedies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from bakit.types import Precision
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bakit.bench.report.document import BundleReport, DriftReport, GroupDrift, LatencyReport
+    from bakit.bench.report.document import BundleReport
+    from bakit.bench.report.drift import DriftReport, GroupDrift
+    from bakit.bench.report.latency import LatencyReport
 
 NAMED = 3
 """Groups that a failure names at most."""
@@ -48,7 +50,7 @@ def worst_by_change(groups: Sequence[GroupDrift]) -> tuple[str, ...]:
 
 
 def for_drift(bundle: BundleReport, drift: DriftReport) -> str:
-    """Say what to try when a bundle's ages are not the float model's."""
+    """Return a remedy for ages that differ from the float model's."""
     if drift.box_iou_mean < _SAME_BOXES:
         return (
             f"the hands' boxes differ (mean overlap {drift.box_iou_mean:.2f}): export bundle and "
@@ -79,7 +81,7 @@ def for_drift(bundle: BundleReport, drift: DriftReport) -> str:
 
 
 def for_latency(bundle: BundleReport, latency: LatencyReport) -> str:
-    """Say what to try when a bundle is slow."""
+    """Return a remedy for a slow bundle."""
     if latency.stability and latency.stability.warning:
         cause = "; ".join(latency.stability.causes) or "the machine was busy"
         return f"bench again on a quiet machine ({latency.stability.warning}: {cause})"

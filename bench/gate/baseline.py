@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 from bakit.bench.gate.accuracy import LEAST_IMAGES, Figure, decide, drift_of, figure_text
 from bakit.bench.gate.advice import for_drift, for_latency
 from bakit.bench.gate.verdict import Check
-from bakit.bench.report.document import LEAST_SCORE
+from bakit.bench.report.latency import LEAST_SCORE
 from bakit.errors import InputError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from bakit.bench.gate.check import Gate
-    from bakit.bench.gate.verdict import GateResult
-    from bakit.bench.report.document import BundleReport, LatencyReport, Report
+    from bakit.bench.report.document import BundleReport, Report
+    from bakit.bench.report.latency import LatencyReport
 
 IMPROVED_MONTHS = 0.05
 """An improvement counts when its interval is beyond this: below are roundings of arithmetic."""
@@ -123,16 +121,12 @@ def baseline_checks(gate: Gate, bundle: BundleReport, before: BundleReport) -> l
         message = f"{bundle.name}: the baseline has predictions of other images; bench both again"
         raise InputError(message)
     pairs = [(row, old_rows[row.id]) for row in drift.rows]
-    worse = np.array(
-        [
-            (
-                abs(new.bundle_months - new.true_months) - abs(old.bundle_months - old.true_months),
-                abs(new.bundle_months - new.float_months)
-                - abs(old.bundle_months - old.float_months),
-            )
-            for new, old in pairs
-        ]
-    ).T
+    new, old = (
+        np.array([(row.true_months, row.float_months, row.bundle_months) for row in rows]).T
+        for rows in zip(*pairs, strict=True)
+    )
+    # Distance from the truth, and from the float model.
+    worse = np.abs(new[2] - new[:2]) - np.abs(old[2] - old[:2])
     checks = []
     intervals = bootstrap_intervals(worse)
     for (name, words), values, interval in zip(COMPARED.items(), worse, intervals, strict=True):
@@ -154,24 +148,13 @@ COMPARED = {"baseline_error": "change of the MAE", "baseline_change": "growth of
 
 
 def ratio_check(
-    gate: Gate,
-    bundle: BundleReport,
-    report: Report,
-    baseline: Report | None,
-    notes: list[str],
+    gate: Gate, bundle: BundleReport, report: Report, baseline: Report | None, notes: list[str]
 ) -> list[Check]:
     """Check how much longer a bundle takes than another: an earlier one, or one of the same run.
 
     It fails when the whole 95 % interval of the ratio is above the limit. Times of one run were
-    taken in turns and are compared round by round; those of two runs only if the machine held
-    still in both.
-
-    Args:
-        gate: The limits.
-        bundle: The bundle.
-        report: Its report.
-        baseline: An earlier report of the same machine.
-        notes: What does not fail it and should be known is added here.
+    taken in turns and are compared round by round; those of two runs only if both were stable.
+    What does not fail the bundle is added to ``notes``.
 
     Raises:
         InputError: If there is nothing to compare with.
@@ -232,7 +215,7 @@ def _latency(bundle: BundleReport) -> LatencyReport:
 
 
 def _unsteady(*latencies: LatencyReport) -> str | None:
-    """Say what is wrong with the times of separate runs; None if nothing is."""
+    """Return why times of separate runs cannot be compared; None if they can."""
     for latency in latencies:
         if latency.stability is None or latency.stability.score < LEAST_SCORE:
             score = "unknown" if latency.stability is None else f"{latency.stability.score:.0f}"
@@ -241,23 +224,3 @@ def _unsteady(*latencies: LatencyReport) -> str | None:
                 f"{score}, limit {LEAST_SCORE:.0f}"
             )
     return None
-
-
-def renew(report: Report, result: GateResult, path: Path) -> bool:
-    """Make a report the baseline, if it is within all limits.
-
-    Args:
-        report: The report.
-        result: What the gate says of it without a baseline.
-        path: The baseline's file.
-
-    Returns:
-        Whether it was written.
-
-    Raises:
-        InputError: If it cannot be written.
-    """
-    if not result.passed:
-        return False
-    report.write(path)
-    return True

@@ -8,6 +8,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from bakit.bench.gate.accuracy import accuracy_checks
+from bakit.bench.gate.advice import for_latency
 from bakit.bench.gate.baseline import (
     COMPARED,
     baseline_checks,
@@ -15,7 +16,6 @@ from bakit.bench.gate.baseline import (
     find_in,
     ratio_check,
 )
-from bakit.bench.gate.cost import cost_checks
 from bakit.bench.gate.verdict import (
     Check,
     GateResult,
@@ -25,6 +25,7 @@ from bakit.bench.gate.verdict import (
     make_verdict,
 )
 from bakit.errors import InputError
+from bakit.types import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,11 +136,10 @@ class Gate:
     ) -> Verdict:
         notes: list[str] = []
         if bundle.error is not None:
-            check = Check(
-                FAILED, "fail", f"it failed: {bundle.error}", advice=f"bakit verify {bundle.name}"
-            )
+            text = f"it failed: {bundle.error}"
+            check = Check(FAILED, "fail", text, advice=f"bakit verify {bundle.name}")
             return make_verdict(bundle.name, [check], known, today)
-        checks = [*accuracy_checks(self, bundle, notes), *cost_checks(self, bundle)]
+        checks = [*accuracy_checks(self, bundle, notes), *_cost_checks(self, bundle)]
         before = None if baseline is None else find_in(baseline, bundle.name)
         if before is not None:
             checks += baseline_checks(self, bundle, before)
@@ -150,3 +150,43 @@ class Gate:
 
 LIMITS = (FAILED, *(field.name for field in fields(Gate) if field.name != "ratio_to"), *COMPARED)
 """Names of the limits, as known failures give them."""
+
+
+def _cost_checks(gate: Gate, bundle: BundleReport) -> list[Check]:
+    """Check time, size and the share of INT8.
+
+    Raises:
+        InputError: If a limit is set on times that the report does not have.
+    """
+    checks = []
+    if gate.max_p90_ms is not None:
+        if bundle.latency is None:
+            message = f"{bundle.name}: the report has no times of it; bench again"
+            raise InputError(message)
+        p90_ms = bundle.latency.stages["total"].p90_ms
+        text = f"p90 of the total time {p90_ms:.4g} ms, limit {gate.max_p90_ms:.4g} ms"
+        advice = for_latency(bundle, bundle.latency)
+        checks.append(_check("max_p90_ms", p90_ms <= gate.max_p90_ms, text, advice))
+    if gate.max_size_mb is not None:
+        size_mb = bundle.total_size_mb
+        text = f"size of the model files {size_mb:.4g} MB, limit {gate.max_size_mb:.4g} MB"
+        passed = size_mb <= gate.max_size_mb
+        checks.append(_check("max_size_mb", passed, text, _smaller(bundle)))
+    if gate.min_int8_share is not None and bundle.precision is Precision.INT8:
+        share, limit = 100 * bundle.int8_share, 100 * gate.min_int8_share
+        text = f"{share:.4g} % of the multiply-adds in INT8, limit {limit:.4g} %"
+        passed = bundle.int8_share >= gate.min_int8_share
+        advice = "bakit inspect shows what is written in INT8, which not every CPU runs"
+        checks.append(_check("min_int8_share", passed, text, advice))
+    return checks
+
+
+def _check(name: str, passed: bool, text: str, advice: str) -> Check:
+    return Check(name, "pass", text) if passed else Check(name, "fail", text, advice=advice)
+
+
+def _smaller(bundle: BundleReport) -> str:
+    largest = max(bundle.size_mb, key=bundle.size_mb.__getitem__, default="regressor")
+    if bundle.precision is Precision.INT8:
+        return f"the {largest} is largest: a smaller model (bakit train)"
+    return f"the {largest} is largest: export with --int8 or --fp16"

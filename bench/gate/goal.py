@@ -8,8 +8,7 @@ reason.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
@@ -19,7 +18,8 @@ from bakit.types import Precision
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bakit.bench.report.document import BundleReport, DriftReport, Report
+    from bakit.bench.report.document import BundleReport, Report
+    from bakit.bench.report.drift import DriftReport
     from bakit.bundle import Bundle, Manifest
 
 
@@ -59,18 +59,8 @@ class GoalResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lines: tuple[GoalLine, ...]
 
 
-@dataclass(frozen=True)
-class Goal:
-    """A limit with its source.
-
-    Attributes:
-        figure: What it limits.
-        unit: Its unit.
-        bound: Whether it is the most or the least.
-        limit: The limit.
-        source: Where it comes from.
-        value: How to read the figure.
-    """
+class Goal(NamedTuple):
+    """A limit with its source; fields as in ``GoalLine``, and a function that reads the figure."""
 
     figure: str
     unit: str
@@ -81,15 +71,10 @@ class Goal:
 
 
 def _drift(get: Callable[[DriftReport], float]) -> Callable[[BundleReport, Manifest], float | None]:
-    def read(report: BundleReport, manifest: Manifest) -> float | None:
-        del manifest
-        return None if report.drift is None else get(report.drift)
-
-    return read
+    return lambda report, _: None if report.drift is None else get(report.drift)
 
 
-def _p90_ms(report: BundleReport, manifest: Manifest) -> float | None:
-    del manifest
+def _p90_ms(report: BundleReport, _: Manifest) -> float | None:
     total = report.latency.stages.get("total") if report.latency else None
     return total.p90_ms if total else None
 
@@ -101,7 +86,7 @@ GOALS = (
         "most",
         7_606_825,
         "the paper's Table 1, which its text rounds to 7.6 million",
-        lambda report, manifest: manifest.parameters,
+        lambda _, manifest: manifest.parameters,
     ),
     Goal(
         "multiply-adds",
@@ -109,7 +94,7 @@ GOALS = (
         "most",
         219,
         "the backbone's published cost at 224 x 224: MobileNetV3-Large 1.0, Howard et al. 2019",
-        lambda report, manifest: (
+        lambda _, manifest: (
             None if manifest.multiply_adds is None else manifest.multiply_adds / 1e6
         ),
     ),
@@ -119,7 +104,7 @@ GOALS = (
         "most",
         9,
         "ours: a byte for each parameter, and less than a fifth more for scales, floats and graph",
-        lambda report, manifest: report.size_mb.get("regressor"),
+        lambda report, _: report.size_mb.get("regressor"),
     ),
     Goal(
         "multiply-adds in INT8",
@@ -127,7 +112,7 @@ GOALS = (
         "least",
         0.9,
         "ours: what is left in floats must not decide the speed",
-        lambda report, manifest: report.int8_share,
+        lambda report, _: report.int8_share,
     ),
     Goal(
         "time of a prediction, p90",
@@ -196,11 +181,7 @@ def check_candidates(bundles: Sequence[Bundle]) -> list[Bundle]:
 
 
 def check_goal(report: Report, bundles: Sequence[Bundle]) -> GoalResult:
-    """Compare the INT8 bundles of a report with ``GOALS``.
-
-    Args:
-        report: The report; with drift, or the lines on it fail.
-        bundles: The bundles that it is about.
+    """Compare the INT8 bundles of a report with ``GOALS``; without drift, lines on it fail.
 
     Raises:
         InputError: See ``check_candidates``; or a bundle is not in the report.
@@ -222,6 +203,5 @@ def _line(goal: Goal, report: BundleReport, manifest: Manifest) -> GoalLine:
     passed = value is not None and (
         value <= goal.limit if goal.bound == "most" else value >= goal.limit
     )
-    return GoalLine(
-        report.name, goal.figure, value, goal.bound, goal.limit, goal.unit, passed, goal.source
-    )
+    figure, unit, bound, limit, source, _ = goal
+    return GoalLine(report.name, figure, value, bound, limit, unit, passed, source)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import msgspec
 
 from bakit.bench.gate.check import Gate
-from bakit.bench.report.phone import PHANTOMS
+from bakit.bench.report.device import PHANTOMS
 from bakit.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ SAME_DRIFT_MONTHS = 0.01
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a bundle stands among the others of its report.
+    """The rank of a bundle among the others of its report.
 
     Attributes:
         name: The bundle.
@@ -65,7 +65,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What to ship.
+    """The bundle to ship.
 
     Attributes:
         ship: Name of the bundle; None if there is none to recommend.
@@ -82,63 +82,21 @@ class Recommendation:
     standings: tuple[Standing, ...]
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """A bundle with what it is ranked by; smaller is better in all three."""
-
-    name: str
-    label: str
-    p50_ms: float
-    size_mb: float
-    drift_months: float | None
-
-    def better_in(self, other: _Candidate, words: tuple[str, str, str]) -> list[str]:
-        """Return the words for time, size and drift in which this one is better, beyond noise."""
-        mine, theirs = self.drift_months or 0.0, other.drift_months or 0.0
-        better = (
-            self.p50_ms * SAME_TIME < other.p50_ms,
-            self.size_mb * SAME_SIZE < other.size_mb,
-            mine + SAME_DRIFT_MONTHS < theirs,
-        )
-        return [word for word, wins in zip(words, better, strict=True) if wins]
-
-    def beats(self, other: _Candidate) -> bool:
-        """Return whether this one is nowhere worse and somewhere better."""
-        words = ("time", "size", "drift")
-        return bool(self.better_in(other, words)) and not other.better_in(self, words)
-
-    @property
-    def numbers(self) -> str:
-        """Time and size in words."""
-        return f"{self.p50_ms:.3g} ms, {self.size_mb:.3g} MB"
-
-
 def recommend(report: Report) -> Recommendation:
-    """Say which bundle to ship.
+    """Recommend a bundle to ship.
 
     A bundle is a candidate if it was measured and passes the gate with its default limits. Among
     the candidates that no other beats in time, size and drift (the Pareto front) it is the
     fastest; of those that are as fast, the smallest.
-
-    Args:
-        report: The report.
     """
     labels = short_labels(report.bundles)
-    against = _gated(report)
-    candidates = [
-        _candidate(bundle, labels[bundle.name])
-        for bundle in report.bundles
-        if _not_a_candidate(bundle, against) is None
-    ]
-    front = [c for c in candidates if not any(other.beats(c) for other in candidates)]
-    front.sort(key=lambda c: (c.p50_ms, c.size_mb, c.name))
+    gated = _gated(report)
+    measured = [_measured(bundle, labels[bundle.name], gated) for bundle in report.bundles]
+    candidates = [s for s in measured if s.outcome == "option"]
+    front = [s for s in candidates if not any(_beats(other, s) for other in candidates)]
+    front.sort(key=lambda s: (_time(s), s.size_mb, s.name))
     ship = _choose(front)
-    standings = [
-        _standing(
-            bundle, labels[bundle.name], candidates, front, ship, _not_a_candidate(bundle, against)
-        )
-        for bundle in report.bundles
-    ]
+    standings = [_ranked(s, candidates, front, ship) for s in measured]
     order = get_args(Outcome)
     standings.sort(key=lambda s: (order.index(s.outcome), s.p50_ms or math.inf, s.name))
     return Recommendation(
@@ -202,94 +160,96 @@ def _gated(report: Report) -> dict[str, tuple[Literal["undecided", "refused"], s
     return found
 
 
-def _not_a_candidate(
-    bundle: BundleReport, against: Mapping[str, tuple[Outcome, str]]
-) -> tuple[Outcome, str] | None:
-    """Return why a bundle is no candidate; None if it is one."""
-    if bundle.error is not None:
-        return "unmeasured", f"failed: {bundle.error}"
-    if p50_ms(bundle) is None:
-        return "unmeasured", "its time was not measured"
-    if bundle.name in against:
-        return against[bundle.name]
-    if bundle.target == "torch":
-        return "reference", "the float model itself, to compare with"
-    return None
-
-
-def _candidate(bundle: BundleReport, label: str) -> _Candidate:
-    time = p50_ms(bundle)
-    assert time is not None  # it would not be a candidate
-    return _Candidate(bundle.name, label, time, bundle.total_size_mb, drift_upper(bundle))
-
-
-def _choose(front: Sequence[_Candidate]) -> _Candidate | None:
-    """Return the smallest of the fastest; ``front`` is sorted by time."""
-    as_fast = [c for c in front if c.p50_ms <= front[0].p50_ms * SAME_TIME]
-    return min(as_fast, key=lambda c: c.size_mb, default=None)
-
-
-def _standing(
-    bundle: BundleReport,
-    label: str,
-    candidates: Sequence[_Candidate],
-    front: Sequence[_Candidate],
-    ship: _Candidate | None,
-    excluded: tuple[Outcome, str] | None,
+def _measured(
+    bundle: BundleReport, label: str, gated: Mapping[str, tuple[Outcome, str]]
 ) -> Standing:
+    """Return a bundle's standing before it is compared: a candidate is an option."""
+    time = p50_ms(bundle)
     outcome: Outcome
-    if excluded is not None:
-        outcome, reason = excluded
-    elif ship is not None and bundle.name == ship.name:
-        outcome, reason = "ship", "the fastest" if len(candidates) > 1 else "the only one"
-        if any(c.p50_ms < ship.p50_ms for c in candidates):
-            reason = "as fast as any, and smaller"
+    if bundle.error is not None:
+        outcome, reason = "unmeasured", f"failed: {bundle.error}"
+    elif time is None:
+        outcome, reason = "unmeasured", "its time was not measured"
+    elif bundle.name in gated:
+        outcome, reason = gated[bundle.name]
+    elif bundle.target == "torch":
+        outcome, reason = "reference", "the float model itself, to compare with"
     else:
-        me = next(c for c in candidates if c.name == bundle.name)
-        winners = [c for c in front if c.beats(me)] or [c for c in candidates if c.beats(me)]
-        if winners:
-            outcome, reason = "beaten", f"{winners[0].label} {_why(winners[0], me)}"
-        else:
-            outcome, reason = "option", _merit(me, ship)
-    return Standing(
-        bundle.name,
-        label,
-        outcome,
-        reason,
-        p50_ms(bundle),
-        bundle.total_size_mb,
-        drift_upper(bundle),
+        outcome, reason = "option", ""
+    size_mb, upper = bundle.total_size_mb, drift_upper(bundle)
+    return Standing(bundle.name, label, outcome, reason, time, size_mb, upper)
+
+
+def _time(standing: Standing) -> float:
+    """Return the time of a candidate, which has one."""
+    assert standing.p50_ms is not None
+    return standing.p50_ms
+
+
+def _better_in(one: Standing, other: Standing, words: tuple[str, str, str]) -> list[str]:
+    """Return the words for time, size and drift in which one is better, beyond noise."""
+    mine, theirs = one.drift_upper_months or 0.0, other.drift_upper_months or 0.0
+    better = (
+        _time(one) * SAME_TIME < _time(other),
+        one.size_mb * SAME_SIZE < other.size_mb,
+        mine + SAME_DRIFT_MONTHS < theirs,
     )
+    return [word for word, wins in zip(words, better, strict=True) if wins]
 
 
-def _why(winner: _Candidate, loser: _Candidate) -> str:
-    """Say in what a bundle beats another."""
-    better = winner.better_in(loser, ("faster", "smaller", "nearer to the float model"))
-    return f"is {' and '.join(better)}, and nowhere worse"
+def _beats(one: Standing, other: Standing) -> bool:
+    """Return whether one is nowhere worse and somewhere better."""
+    words = ("time", "size", "drift")
+    return bool(_better_in(one, other, words)) and not _better_in(other, one, words)
 
 
-def _merit(me: _Candidate, ship: _Candidate | None) -> str:
-    """Say what speaks for and against a bundle of the front beside the recommended one."""
+def _choose(front: Sequence[Standing]) -> Standing | None:
+    """Return the smallest of the fastest; ``front`` is sorted by time."""
+    as_fast = [s for s in front if _time(s) <= _time(front[0]) * SAME_TIME]
+    return min(as_fast, key=lambda s: s.size_mb, default=None)
+
+
+def _ranked(
+    me: Standing, candidates: Sequence[Standing], front: Sequence[Standing], ship: Standing | None
+) -> Standing:
+    """Return the standing of a bundle among the candidates."""
+    if me.outcome != "option":
+        return me
+    if me is ship:
+        reason = "the fastest" if len(candidates) > 1 else "the only one"
+        if any(_time(s) < _time(me) for s in candidates):
+            reason = "as fast as any, and smaller"
+        return replace(me, outcome="ship", reason=reason)
+    winners = [s for s in front if _beats(s, me)] or [s for s in candidates if _beats(s, me)]
+    if not winners:
+        return replace(me, reason=_merit(me, ship))
+    better = _better_in(winners[0], me, ("faster", "smaller", "nearer to the float model"))
+    reason = f"{winners[0].label} is {' and '.join(better)}, and nowhere worse"
+    return replace(me, outcome="beaten", reason=reason)
+
+
+def _merit(me: Standing, ship: Standing | None) -> str:
+    """Compare a bundle of the front with the recommended one, in words."""
     if ship is None:
         return "no other is as good in everything"
-    gains = me.better_in(ship, ("faster", "smaller", "nearer to the float model"))
-    losses = ship.better_in(me, ("slower", "larger", "further from the float model"))
+    gains = _better_in(me, ship, ("faster", "smaller", "nearer to the float model"))
+    losses = _better_in(ship, me, ("slower", "larger", "further from the float model"))
     if not gains:
         return f"much like {ship.label}"
     return f"{' and '.join(gains)} than {ship.label}, but {' and '.join(losses)}"
 
 
-def _sentence(report: Report, ship: _Candidate | None, standings: Sequence[Standing]) -> str:
+def _sentence(report: Report, ship: Standing | None, standings: Sequence[Standing]) -> str:
     if ship is not None:
-        start = "Ship" if ship.drift_months is not None else "By time and size alone, take"
+        start = "Ship" if ship.drift_upper_months is not None else "By time and size alone, take"
         costs = f"{start} {ship.label}: {ship.p50_ms:.3g} ms a radiograph (median), "
-        if ship.drift_months is None:
+        if ship.drift_upper_months is None:
             return f"{costs}{ship.size_mb:.3g} MB."
         if report.bundles and _is_reference(report, ship.name):
             return f"{costs}{ship.size_mb:.3g} MB, and it is the float model itself."
         return (
             f"{costs}{ship.size_mb:.3g} MB, and an MAE at most "
-            f"{at_most(ship.drift_months)} months above the float model's "
+            f"{at_most(ship.drift_upper_months)} months above the float model's "
             f"(95 % upper bound; the limit is {MAX_DRIFT_MONTHS:g})."
         )
     undecided = [s for s in standings if s.outcome == "undecided"]
@@ -315,30 +275,34 @@ def _is_reference(report: Report, name: str) -> bool:
     return any(b.name == name and b.drift and b.drift.is_reference for b in report.bundles)
 
 
-def _others(front: Sequence[_Candidate], ship: _Candidate | None) -> tuple[str, ...]:
-    """Say when another bundle of the front would be the better choice."""
+def _others(front: Sequence[Standing], ship: Standing | None) -> tuple[str, ...]:
+    """Return when another bundle of the front would be the better choice."""
     if ship is None:
         return ()
     others = []
-    smallest = min(front, key=lambda c: (c.size_mb, c.p50_ms))
+    smallest = min(front, key=lambda c: (c.size_mb, _time(c)))
     if smallest.size_mb * SAME_SIZE < ship.size_mb:
-        others.append(f"If size matters most: {smallest.label} ({smallest.numbers}).")
-    if ship.drift_months is not None:
-        truest = min(front, key=lambda c: (_coarse(c.drift_months), c.p50_ms))
-        if (truest.drift_months or 0.0) + SAME_DRIFT_MONTHS < ship.drift_months:
+        others.append(f"If size matters most: {smallest.label} ({_numbers(smallest)}).")
+    if ship.drift_upper_months is not None:
+        truest = min(front, key=lambda c: (_coarse(c.drift_upper_months), _time(c)))
+        if (truest.drift_upper_months or 0.0) + SAME_DRIFT_MONTHS < ship.drift_upper_months:
             others.append(
                 "If every prediction must stay nearest to the float model's: "
-                f"{truest.label} ({truest.numbers})."
+                f"{truest.label} ({_numbers(truest)})."
             )
     return tuple(others)
+
+
+def _numbers(standing: Standing) -> str:
+    return f"{standing.p50_ms:.3g} ms, {standing.size_mb:.3g} MB"
 
 
 def _coarse(drift_months: float | None) -> int:
     return round((drift_months or 0.0) / SAME_DRIFT_MONTHS)
 
 
-def _caveats(report: Report, ship: _Candidate | None) -> tuple[str, ...]:
-    """Say what the recommendation does not rest on."""
+def _caveats(report: Report, ship: Standing | None) -> tuple[str, ...]:
+    """Return the reasons to doubt the recommendation."""
     caveats = []
     if report.partial:
         caveats.append("The run was interrupted: what it had not come to is missing.")
@@ -355,7 +319,7 @@ def _caveats(report: Report, ship: _Candidate | None) -> tuple[str, ...]:
     if failed:
         who = "One bundle" if failed == 1 else f"{failed} bundles"
         caveats.append(f"{who} failed and could not be compared.")
-    if report.data is None or (ship is not None and ship.drift_months is None):
+    if report.data is None or (ship is not None and ship.drift_upper_months is None):
         caveats.append(
             "Drift was not measured: whether a bundle still reads ages right is not known. "
             "Bench with --data before shipping."

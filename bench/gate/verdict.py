@@ -1,10 +1,10 @@
-"""What the gate says, and the failures that are known."""
+"""Verdicts of the gate, and known failures."""
 
 from __future__ import annotations
 
 from datetime import date
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -15,13 +15,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Outcome: TypeAlias = Literal["fail", "too-few-images", "unsteady", "improved", "known", "pass"]
-"""``too-few-images``: the estimate is within the limit and its interval is not. ``unsteady``: two
-runs' times cannot be compared, as the machine did not hold still. ``improved``: better than the
-baseline by more than noise, so the baseline is due. ``known``: a failure that is expected."""
+"""The gravest first.
 
-_GRAVEST_FIRST: tuple[Outcome, ...] = (
-    "fail", "too-few-images", "unsteady", "improved", "known", "pass",
-)  # fmt: skip
+``too-few-images``: the estimate is within the limit and its interval is not. ``unsteady``: times of
+two runs cannot be compared, as one was not stable. ``improved``: better than the baseline by more
+than noise, so the baseline is due. ``known``: a failure that is expected."""
+
 PASSING: tuple[Outcome, ...] = ("pass", "known")
 
 
@@ -62,7 +61,7 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the gate says of one bundle.
+    """The gate's verdict on one bundle.
 
     Attributes:
         name: The bundle.
@@ -82,7 +81,7 @@ class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GateResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the gate says of a report.
+    """The gate's verdict on a report.
 
     Attributes:
         passed: Whether every bundle passed.
@@ -116,11 +115,7 @@ class KnownFailure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_known_failures(path: Path, limits: Sequence[str]) -> tuple[KnownFailure, ...]:
-    """Read a JSON list of known failures.
-
-    Args:
-        path: The file.
-        limits: The names of limits that there are.
+    """Read a JSON list of known failures of some limits.
 
     Raises:
         InputError: If it cannot be read, is anything else, or names an unknown limit.
@@ -151,15 +146,7 @@ def make_verdict(
     today: date,
     notes: Sequence[str] = (),
 ) -> Verdict:
-    """Judge a bundle by its checks, after excusing what is known.
-
-    Args:
-        name: The bundle.
-        checks: Its checks.
-        known: Failures that are expected.
-        today: The day on which they are or are not any more.
-        notes: What else should be known.
-    """
+    """Judge a bundle by its checks, after excusing failures that are known today."""
     excused = tuple(_excuse(name, check, known, today) for check in checks)
     failures = tuple(str(check) for check in excused if check.outcome not in PASSING)
     notes = (*notes, *(str(check) for check in excused if check.outcome == "known"))
@@ -169,7 +156,7 @@ def make_verdict(
 
 def gravest(outcomes: Iterable[Outcome]) -> Outcome:
     """Return the gravest of some outcomes."""
-    return min(outcomes, key=_GRAVEST_FIRST.index, default="pass")
+    return min(outcomes, key=get_args(Outcome).index, default="pass")
 
 
 def make_result(verdicts: Sequence[Verdict], known: Sequence[KnownFailure]) -> GateResult:

@@ -1,50 +1,25 @@
-"""What every bundle says of every labelled image, and the drift that follows."""
+"""Ages of all labelled images by all bundles."""
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bakit.bench.drift.attribution import blame
-from bakit.bench.drift.compare import check_age, compare
+from bakit.bench.drift.compare import check_age
 from bakit.bench.local.process import WorkerError
+from bakit.bench.raw import Reading
 from bakit.bench.statistics import SEED
 from bakit.errors import VerificationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from collections.abc import Hashable, Sequence
 
-    from bakit.bench.local.protocol import Seen
-    from bakit.bench.report.document import DriftReport
+    from bakit.bench.local.process import Worker
+    from bakit.bench.local.worker import Seen
     from bakit.bundle import Bundle
     from bakit.data.labels import Sample
-    from bakit.image.box import Box
-
-
-class Reader(Protocol):
-    """What says ages: a bundle's process (``bakit.bench.local.process.Worker``).
-
-    Attributes:
-        bundle: The bundle.
-        error: Why it failed; None while it has not.
-    """
-
-    bundle: Bundle
-    error: str | None
-
-    def find_and_ask(self, sample: Sample) -> tuple[float, Seen]:
-        """Find the hand and return its age in months, and where it is."""
-        ...
-
-    def ask(self, sample: Sample, seen: Seen) -> float:
-        """Return the age in months of a hand that another bundle has seen."""
-        ...
-
-    def fail(self, reason: str) -> None:
-        """Remember why this bundle cannot be measured any further."""
-        ...
+    from bakit.types import OnProgress
 
 
 class AgeRun:
@@ -56,21 +31,12 @@ class AgeRun:
 
     Images are taken in a random order, so that those of an interrupted run are no worse a sample
     than fewer of them would be. A bundle that fails is left out from there on.
-
-    Args:
-        readers: Open bundles, the references among them.
-        references: The reference of each checkpoint (``choose_references``).
-        samples: Labelled images, at least one.
     """
 
-    def __init__(
-        self, readers: Sequence[Reader], references: Mapping[str, Bundle], samples: Sequence[Sample]
-    ) -> None:
-        self._readers = readers
-        self._references = references
+    def __init__(self, workers: Sequence[Worker], samples: Sequence[Sample]) -> None:
+        self._workers = workers
         self._samples = samples
-        self._ages: list[dict[int, float]] = [{} for _ in readers]
-        self._boxes: list[dict[int, Box]] = [{} for _ in readers]
+        self._readings: list[dict[int, Reading]] = [{} for _ in workers]
         self._done: list[int] = []
 
     @property
@@ -78,11 +44,8 @@ class AgeRun:
         """The images that every bundle that works has seen, in the order of ``samples``."""
         return [self._samples[index] for index in sorted(self._done)]
 
-    def measure(self, on_done: Callable[[], None] | None = None) -> None:
+    def measure(self, on_progress: OnProgress = lambda step, done, total: None) -> None:
         """Predict all images.
-
-        Args:
-            on_done: Called after each image.
 
         Raises:
             ImageError: If an image cannot be used; none is skipped.
@@ -90,67 +53,32 @@ class AgeRun:
         for index in np.random.default_rng(SEED).permutation(len(self._samples)).tolist():
             self._measure_one(index)
             self._done.append(index)
-            if on_done is not None:
-                on_done()
+            on_progress("drift", len(self._done), len(self._samples))
 
     def _measure_one(self, index: int) -> None:
         sample = self._samples[index]
         located: dict[Hashable, Seen] = {}
-        for row, reader in enumerate(self._readers):
-            if reader.error is not None:
+        for row, worker in enumerate(self._workers):
+            if worker.error is not None:
                 continue
-            key = localizer_key(reader.bundle)
+            key = localizer_key(worker.bundle)
             try:
-                if key in located:
-                    age = reader.ask(sample, located[key])
-                else:
-                    age, located[key] = reader.find_and_ask(sample)
-                self._ages[row][index] = check_age(age, reader.bundle, sample)
+                said = worker.ask(sample, located.get(key))
+                located[key] = said.seen
+                check_age(said.age_months, worker.bundle, sample)
             except WorkerError:
                 continue
             except VerificationError as error:
-                reader.fail(str(error))
+                worker.fail(str(error))
                 continue
-            self._boxes[row][index] = located[key].box or located[key].whole
+            box = said.seen.box or said.seen.whole
+            self._readings[row][index] = Reading(sample.id, said.age_months, box)
 
-    def reports(self) -> list[DriftReport | None]:
-        """Compute the drift of each bundle, in the order of ``readers``.
-
-        Returns:
-            None for a bundle that failed, for one whose reference did, and before the first image.
-        """
-        samples, order = self.done, sorted(self._done)
-        if not samples:
-            return [None for _ in self._readers]
-        true_months = np.array([sample.age_months for sample in samples])
-        months = {
-            reader.bundle.name: np.array([ages[index] for index in order])
-            for reader, ages in zip(self._readers, self._ages, strict=True)
-            if reader.error is None
-        }
-        boxes = {
-            reader.bundle.name: found
-            for reader, found in zip(self._readers, self._boxes, strict=True)
-        }
-        bundles = [reader.bundle for reader in self._readers]
-        reports: list[DriftReport | None] = []
-        for bundle in bundles:
-            reference = self._references[bundle.manifest.checkpoint_sha256]
-            if not {bundle.name, reference.name} <= months.keys():
-                reports.append(None)
-                continue
-            pairs = [(boxes[bundle.name][index], boxes[reference.name][index]) for index in order]
-            drift = compare(
-                samples,
-                months[reference.name],
-                months[bundle.name],
-                reference,
-                is_reference=bundle.name == reference.name,
-                box_iou_mean=math.fsum(a.iou(b) for a, b in pairs) / len(pairs),
-                blame=blame(bundle, reference, months, true_months, bundles),
-            )
-            reports.append(drift)
-        return reports
+    def readings(self, row: int) -> tuple[Reading, ...]:
+        """Return the ages of the images in ``done``; none if the bundle failed."""
+        if self._workers[row].error is not None:
+            return ()
+        return tuple(self._readings[row][index] for index in sorted(self._done))
 
 
 def localizer_key(bundle: Bundle) -> Hashable:

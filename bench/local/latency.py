@@ -1,50 +1,32 @@
-"""Single-stream latency: one prediction after the other, as on a device."""
+"""Single-stream latency: one prediction after the other, as on a device; and its energy.
+
+Energy is that of Intel's RAPL counters, which Linux shows in ``powercap``. AMD's CPUs show theirs
+at the same place. Linux lets only the administrator read them unless the file's mode is changed
+(``chmod a+r``); a counter that may not be read is as good as none.
+"""
 
 from __future__ import annotations
 
 from itertools import cycle, islice
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from bakit.bench.conditions import judge, read_conditions
-from bakit.bench.local.energy import SENSOR, EnergyMeter
+from bakit.bench.conditions import read_conditions
 from bakit.bench.local.process import WorkerError
-from bakit.bench.report.document import Energy, LatencyReport, StageTimes, SweepEntry
-from bakit.bench.report.latency import pack_samples
-from bakit.bench.statistics import block_intervals
+from bakit.bench.raw import Sweep
 from bakit.runtime import STAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    import numpy.typing as npt
+    from collections.abc import Iterable, Sequence
 
     from bakit.bench.conditions import Conditions
+    from bakit.bench.local.process import Worker
     from bakit.bench.report.document import Settings
+    from bakit.types import OnProgress
 
-BLOCK = 10
-"""Queries of one bundle in a row before the next bundle's turn."""
-
-TOTAL, REGRESS = STAGES.index("total"), STAGES.index("regress")
-
-
-class Stream(Protocol):
-    """Where queries are run: a bundle's process (``bakit.bench.local.process.Worker``).
-
-    Attributes:
-        pid: The process.
-        threads: Threads of the backend.
-        error: Why it failed; None while it has not.
-    """
-
-    pid: int
-    threads: int | None
-    error: str | None
-
-    def run(self, indices: Sequence[int]) -> list[list[int]]:
-        """Predict queries by index; return the times ``(queries, stages)`` in nanoseconds."""
-        ...
+TOTAL = STAGES.index("total")
+POWERCAP = Path("/sys/class/powercap")
+SENSOR = "intel-rapl package"
 
 
 class LatencyRun:
@@ -56,54 +38,44 @@ class LatencyRun:
     finds caches full of another bundle's weights and another library's threads still spinning.
 
     A bundle that fails is left out from there on. What was measured until an interruption is kept.
-
-    Args:
-        streams: Open bundles, at least one; the same bundle may stand there with other threads.
-        images: Images of the queries, cycled through; at least one.
-        settings: Least queries and duration of each bundle, warm-up and block length.
-        meter: What measures energy; the machine's own counters when None.
+    The same bundle may be there again with other threads.
     """
 
     def __init__(
         self,
-        streams: Sequence[Stream],
+        workers: Sequence[Worker],
         images: int,
         settings: Settings,
         meter: EnergyMeter | None = None,
     ) -> None:
-        self._streams = streams
+        self._workers = workers
         self._images = images
         self._settings = settings
         self._meter = meter or EnergyMeter()
-        self._times: list[list[list[int]]] = [[] for _ in streams]
-        self._joules = [0.0 for _ in streams]
+        self._times: list[list[list[int]]] = [[] for _ in workers]
+        self._joules = [0.0 for _ in workers]
         self._conditions: list[Conditions | None] = [None, None]
 
-    def measure(self, on_share: Callable[[float], None] | None = None) -> None:
-        """Run until every bundle that works has both enough queries and enough time.
-
-        Args:
-            on_share: Called after each round with the share that is done, 0..1.
-        """
-        for row in range(len(self._streams)):
+    def measure(self, on_progress: OnProgress = lambda step, done, total: None) -> None:
+        """Run until every bundle that works has both enough queries and enough time."""
+        for row in range(len(self._workers)):
             self._run(row, list(islice(cycle(range(self._images)), self._settings.warm_up)))
         block = min(self._settings.block, self._settings.min_queries)
         turns = cycle(range(self._images))
         self._conditions[0] = self._read_conditions()
         try:
             while (share := self._share()) < 1:
-                if on_share is not None and share > 0:
-                    on_share(share)
+                if share > 0:
+                    on_progress("latency", share, 1.0)
                 turn = list(islice(turns, block))
-                for row in range(len(self._streams)):
+                for row in range(len(self._workers)):
                     self._take_turn(row, turn)
         finally:
             self._conditions[1] = self._read_conditions()
-        if on_share is not None:
-            on_share(1.0)
+        on_progress("latency", 1.0, 1.0)
 
     def _take_turn(self, row: int, turn: Sequence[int]) -> None:
-        if len(self._streams) > 1:
+        if len(self._workers) > 1:
             self._run(row, turn[:1])
         before = self._meter.read()
         times = self._run(row, turn)
@@ -111,22 +83,22 @@ class LatencyRun:
         self._times[row] += times
 
     def _run(self, row: int, indices: Sequence[int]) -> list[list[int]]:
-        """Run queries on a stream; a stream that has failed runs none."""
-        if self._streams[row].error is not None:
+        """Run queries; a worker that has failed runs none."""
+        if self._workers[row].error is not None:
             return []
         try:
-            return self._streams[row].run(indices)
+            return self._workers[row].run(indices)
         except WorkerError:
             return []
 
     def _read_conditions(self) -> Conditions | None:
-        return read_conditions([s.pid for s in self._streams if s.error is None])
+        return read_conditions([w.pid for w in self._workers if w.error is None])
 
     def _share(self) -> float:
         """Return how much of the least queries and of the least duration is done, 0..1."""
         share = 1.0
-        for stream, rows in zip(self._streams, self._times, strict=True):
-            if stream.error is not None:
+        for worker, rows in zip(self._workers, self._times, strict=True):
+            if worker.error is not None:
                 continue
             share = min(share, len(rows) / self._settings.min_queries)
             if self._settings.min_duration_s > 0:
@@ -134,64 +106,57 @@ class LatencyRun:
                 share = min(share, duration_s / self._settings.min_duration_s)
         return share
 
-    def report(self, row: int) -> LatencyReport | None:
-        """Summarise the times of one stream; None if it has not had a turn.
+    def raw(self, row: int) -> dict[str, Any]:
+        """Return the fields of ``RawBundle`` on time and energy; empty before the first turn."""
+        if not self._times[row]:
+            return {}
+        return {
+            "warm_up": self._settings.warm_up,
+            "images": self._images,
+            "stages_ns": self._stages(row),
+            "conditions": tuple(self._conditions),
+            "sensor": SENSOR,
+            "joules": self._joules[row] if self._meter.available else None,
+        }
 
-        Args:
-            row: Which, counted as ``streams``.
-        """
-        times = np.array(self._times[row])
-        if not len(times):
-            return None
-        duration_s = float(times[:, TOTAL].sum()) / 1e9
-        energy = None
-        if self._meter.available:
-            joules = self._joules[row]
-            energy = Energy(SENSOR, joules / len(times), joules / duration_s)
-        return LatencyReport(
-            warm_up=self._settings.warm_up,
-            queries=len(times),
-            duration_s=duration_s,
-            images=min(self._images, len(times)),
-            stages=self._stages(row),
-            samples={
-                stage: pack_samples(times[:, index].tolist()) for index, stage in enumerate(STAGES)
-            },
-            stability=judge(times[:, REGRESS].astype(float), *self._conditions),
-            energy=energy,
+    def sweep(self, rows: Iterable[int]) -> tuple[Sweep, ...]:
+        """Return the times of the workers that had a turn."""
+        return tuple(
+            Sweep(self._workers[row].threads, self._stages(row)) for row in rows if self._times[row]
         )
 
-    def sweep_entry(self, row: int) -> SweepEntry | None:
-        """Summarise the times of a stream with other threads; None if it has not had a turn."""
-        if not self._times[row]:
+    def _stages(self, row: int) -> dict[str, list[int]]:
+        columns = zip(*self._times[row], strict=True)
+        return dict(zip(STAGES, map(list, columns), strict=True))
+
+
+class EnergyMeter:
+    """The counters of all packages of the machine: cores, caches and memory controllers."""
+
+    def __init__(self, root: Path = POWERCAP) -> None:
+        found = (_package(zone) for zone in sorted(root.glob("intel-rapl:*")))
+        self._packages = [package for package in found if package is not None]
+        self.available = bool(self._packages)
+
+    def read(self) -> tuple[int, ...]:
+        """Return the counters, in microjoules."""
+        return tuple(int(path.read_text()) for path, _ in self._packages)
+
+    def joules(self, before: tuple[int, ...], after: tuple[int, ...]) -> float:
+        """Return the energy between two readings; a counter that ran over began again at 0."""
+        microjoules = sum(
+            end - start if end >= start else end - start + largest
+            for (_, largest), start, end in zip(self._packages, before, after, strict=True)
+        )
+        return microjoules / 1e6
+
+
+def _package(zone: Path) -> tuple[Path, int] | None:
+    """Return a package's counter and where it runs over; None if it is no package or is closed."""
+    try:
+        if not (zone / "name").read_text().startswith("package"):
             return None
-        threads = self._streams[row].threads
-        return SweepEntry(threads, 1, len(self._times[row]), self._stages(row))
-
-    def _stages(self, row: int) -> dict[str, StageTimes]:
-        times_ms = np.array(self._times[row]) / 1e6
-        block = self._settings.block
-        return {stage: stage_times(times_ms[:, i], block) for i, stage in enumerate(STAGES)}
-
-
-def stage_times(times_ms: npt.NDArray[np.float64], block: int = BLOCK) -> StageTimes:
-    """Summarise one stage.
-
-    Args:
-        times_ms: ``(queries,)`` float64, in the order of the queries.
-        block: Queries in a block.
-    """
-    percentiles = (50, 90, 99)
-    p50, p90, p99 = (float(value) for value in np.percentile(times_ms, percentiles))
-    p50_ci95, p90_ci95, p99_ci95 = block_intervals(times_ms, block, percentiles) or (None,) * 3
-    mean = float(times_ms.mean())
-    return StageTimes(
-        p50_ms=p50,
-        p90_ms=p90,
-        p99_ms=p99,
-        mean_ms=mean,
-        p50_ci95_ms=p50_ci95,
-        p90_ci95_ms=p90_ci95,
-        p99_ci95_ms=p99_ci95,
-        cv=float(times_ms.std()) / mean if mean else None,
-    )
+        int((zone / "energy_uj").read_text())
+        return zone / "energy_uj", int((zone / "max_energy_range_uj").read_text())
+    except (OSError, ValueError):
+        return None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import msgspec
 
 from bakit import errors
-from bakit.bench.local.protocol import (
+from bakit.bench.local.worker import (
     Answer,
     Ask,
     Done,
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bakit.bench.local.protocol import Seen
-    from bakit.bench.report.document import Footprint
+    from bakit.bench.local.worker import Seen
+    from bakit.bench.report.latency import Footprint
     from bakit.bundle import Bundle
     from bakit.data.labels import Sample
     from bakit.runtime import Sex
@@ -67,18 +67,11 @@ class WorkerError(Exception):
 class Worker(Closing):
     """A bundle, open in a process of its own; a context manager.
 
-    Args:
-        bundle: The bundle.
-        threads: Threads of the backend; its own choice when None.
-
     Attributes:
-        bundle: The bundle.
-        threads: Threads of the backend.
-        pid: The process.
         error: Why it failed; None while it has not. A worker that failed answers nothing more.
         provider: What runs the regressor; empty if it failed to open.
         int8_share: Share of the regressor's multiply-adds in INT8, 0..1.
-        footprint: What opening and the first use cost; None if they failed.
+        footprint: Cost of opening and the first use; None if they failed.
 
     Raises:
         MissingBackendError: If the target's library is not installed.
@@ -127,26 +120,14 @@ class Worker(Closing):
         """
         return self._ask(Run(tuple(indices)), Times).stages_ns
 
-    def find_and_ask(self, sample: Sample) -> tuple[float, Seen]:
-        """Find the hand and return its age in months, and where it is.
+    def ask(self, sample: Sample, seen: Seen | None = None) -> Said:
+        """Predict an image; the hand is located unless another bundle with this localizer saw it.
 
         Raises:
             ImageError: If the image cannot be used.
             WorkerError: If the process failed.
         """
-        said = self._ask(Ask(str(sample.path.resolve()), sample.male, find=True), Said)
-        return said.age_months, said.seen
-
-    def ask(self, sample: Sample, seen: Seen) -> float:
-        """Return the age in months of a hand that another bundle has seen.
-
-        Raises:
-            ImageError: If the image cannot be used.
-            WorkerError: If the process failed.
-        """
-        path = str(sample.path.resolve())
-        asked = Ask(path, sample.male, find=False, box=seen.box, inverted=seen.inverted)
-        return self._ask(asked, Said).age_months
+        return self._ask(Ask(str(sample.path.resolve()), sample.male, seen), Said)
 
     def fail(self, reason: str) -> None:
         """Remember why this bundle cannot be measured any further."""

@@ -1,4 +1,4 @@
-"""What the phone reads, made on this machine: tensors of the golden images and of the drift set."""
+"""Inputs of the phone: a plan, models, and tensors of the golden images and the drift set."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bakit.bench.drift.compare import check_age
+from bakit.bench.phone.messages import BundlePlan, ModelPlan, Plan
+from bakit.bench.phone.web import runtime_module
+from bakit.bench.raw import Reading
 from bakit.hand.prepare import to_bytes
 from bakit.hand.working import working_image
 from bakit.image.box import Box
@@ -15,15 +18,24 @@ from bakit.image.read import decode
 from bakit.prediction import is_male
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
+    from pathlib import Path
 
-    import numpy.typing as npt
-
+    from bakit.bench.phone.messages import Provider
+    from bakit.bench.task import Task
     from bakit.bundle import Bundle
     from bakit.data.labels import Sample
     from bakit.runtime import Runtime
-    from bakit.types import Bytes
+    from bakit.types import Bytes, OnProgress
 
+
+MAX_QUERIES = 300
+"""Most times of each model unless more are asked for: browsers on phones have crashed after some
+500 runs on a GPU."""
+
+MAX_LOCALIZER_DIFFERENCE = 0.02
+"""Largest difference of a certainty, or share of labels that differ: both far above what adding
+float32 in another order gives (1e-5 in Chromium), and far below what moves a box."""
 
 CHUNK = 64
 """Images in one file of crops: 1 MB at 128 pixels."""
@@ -33,10 +45,8 @@ CHUNK = 64
 class GoldenInputs:
     """Inputs of a bundle's golden images, and what this machine's localizer says of them.
 
-    Attributes:
-        data: Little-endian and one after the other: all working images ``(G, h, h)`` float32, all
-            answers of the localizer ``(G, h, h)`` float32 or int32, all crops ``(G, S, S)`` uint8.
-        male: Whether the child is male, by image.
+    ``data`` is little-endian, one after the other: all working images ``(G, h, h)`` float32, all
+    answers of the localizer ``(G, h, h)`` float32 or int32, all crops ``(G, S, S)`` uint8.
     """
 
     data: bytes
@@ -51,14 +61,14 @@ class DriftInputs:
         crops: Sets of crops, ``(N, S, S)`` uint8 each; they are divided by 255 on the phone, which
             gives this machine's float32 to the bit.
         set_of: Index of each bundle's set.
-        float_months: ``(N,)`` float64 by bundle, ages of its reference on this machine.
-        box_iou_mean: By bundle, mean overlap of its boxes with its reference's.
+        boxes: By bundle, the box that its localizer finds in each image, on this machine.
+        references: By digest of the checkpoint, the answers of its reference on this machine.
     """
 
     crops: list[Bytes]
     set_of: list[int]
-    float_months: list[npt.NDArray[np.float64]]
-    box_iou_mean: list[float]
+    boxes: list[list[Box]]
+    references: dict[str, tuple[Reading, ...]]
 
 
 def golden_inputs(runtime: Runtime) -> GoldenInputs:
@@ -85,51 +95,40 @@ def drift_inputs(
     runtimes: Sequence[Runtime],
     references: Mapping[str, Runtime],
     samples: Sequence[Sample],
-    on_share: Callable[[float], None],
+    on_progress: OnProgress,
 ) -> DriftInputs:
-    """Locate and crop every image, and run the references on it.
+    """Locate and crop every image, and run the reference of each checkpoint on it.
 
     Bundles that have the same localizer and the same preprocessing share their crops.
-
-    Args:
-        runtimes: The bundles that the phone runs, open here.
-        references: The open reference of each checkpoint, by its digest.
-        samples: Labelled images, at least one.
-        on_share: Called after each image with the share that is done, 0..1.
 
     Raises:
         ImageError: If an image cannot be used.
         VerificationError: If a reference's age is not a finite number.
     """
     keys = [_crop_key(runtime.bundle) for runtime in runtimes]
+    first = dict(zip(reversed(keys), reversed(runtimes), strict=True))
     sets = list(dict.fromkeys(keys))
-    first = {key: runtimes[keys.index(key)] for key in sets}
     crops: dict[Hashable, list[Bytes]] = {key: [] for key in sets}
-    floats: dict[str, list[float]] = {digest: [] for digest in references}
-    overlaps: list[list[float]] = [[] for _ in runtimes]
-    for index, sample in enumerate(samples, start=1):
+    boxes: dict[Hashable, list[Box]] = {key: [] for key in sets}
+    readings: dict[str, list[Reading]] = {digest: [] for digest in references}
+    for done, sample in enumerate(samples, start=1):
         grey = decode(sample.path)
         whole = Box(0, 0, grey.shape[1], grey.shape[0])
-        hands = {key: runtime.prepare(grey) for key, runtime in first.items()}
-        for key, hand in hands.items():
+        for key in sets:
+            hand = first[key].prepare(grey)
             crops[key].append(to_bytes(hand.pixels))
-        reference_boxes = {}
+            boxes[key].append(hand.box or whole)
         for digest, reference in references.items():
             hand = reference.prepare(grey)
             age = reference.regress(hand.pixels, male=sample.male)
-            floats[digest].append(check_age(age, reference.bundle, sample))
-            reference_boxes[digest] = hand.box or whole
-        for row, runtime in enumerate(runtimes):
-            other = reference_boxes[runtime.bundle.manifest.checkpoint_sha256]
-            overlaps[row].append((hands[keys[row]].box or whole).iou(other))
-        on_share(index / len(samples))
+            check_age(age, reference.bundle, sample)
+            readings[digest].append(Reading(sample.id, age, hand.box or whole))
+        on_progress("prepare", done, len(samples))
     return DriftInputs(
         crops=[np.stack(crops[key]) for key in sets],
         set_of=[sets.index(key) for key in keys],
-        float_months=[
-            np.array(floats[runtime.bundle.manifest.checkpoint_sha256]) for runtime in runtimes
-        ],
-        box_iou_mean=[float(np.mean(values)) for values in overlaps],
+        boxes=[boxes[key] for key in keys],
+        references={digest: tuple(found) for digest, found in readings.items()},
     )
 
 
@@ -137,3 +136,75 @@ def _crop_key(bundle: Bundle) -> Hashable:
     """Return what decides a crop, given the image."""
     manifest = bundle.manifest
     return tuple(sorted(bundle.artifact("localizer").files.values())), manifest.preprocessing
+
+
+def make_plan(
+    task: Task, goldens: Sequence[GoldenInputs], drift: DriftInputs, provider: Provider
+) -> Plan:
+    """Return the plan of a run."""
+    settings = task.settings
+    return Plan(
+        run=0,
+        provider=provider,
+        threads=settings.threads or 1,
+        runtime=runtime_module(provider),
+        warm_up=settings.warm_up,
+        min_queries=settings.min_queries,
+        max_queries=max(settings.min_queries, MAX_QUERIES),
+        min_duration_s=settings.min_duration_s,
+        block=min(settings.block, settings.min_queries),
+        drift_male=[int(sample.male) for sample in task.samples],
+        chunk=CHUNK,
+        bundles=[
+            _bundle_plan(bundle, goldens[index], drift, index)
+            for index, bundle in enumerate(task.bundles)
+        ],
+    )
+
+
+def _bundle_plan(
+    bundle: Bundle, golden: GoldenInputs, drift: DriftInputs, index: int
+) -> BundlePlan:
+    manifest = bundle.manifest
+    (answer,) = bundle.artifact("localizer").outputs
+    reference = drift.references[manifest.checkpoint_sha256]
+    return BundlePlan(
+        name=bundle.name,
+        precision=manifest.precision.value,
+        models={
+            artifact.role: ModelPlan(
+                artifact.sha256,
+                (bundle.root / artifact.path).stat().st_size,
+                artifact.outputs[0].name,
+            )
+            for artifact in manifest.artifacts
+        },
+        working=manifest.localizer.size,
+        side=manifest.preprocessing.image_size,
+        sex=len(bundle.artifact("regressor").inputs) > 1,
+        labels=answer.dtype == "int32",
+        golden_male=[int(male) for male in golden.male],
+        golden_months=[item.bundle_months for item in manifest.golden],
+        tolerance_months=manifest.tolerance_months,
+        localizer_tolerance=MAX_LOCALIZER_DIFFERENCE,
+        crops=drift.set_of[index],
+        float_months=[reading.age_months for reading in reference],
+    )
+
+
+def model_files(bundles: Sequence[Bundle]) -> dict[str, Path]:
+    """Return the model files by their name below the token."""
+    return {
+        f"models/{index}/{artifact.role}": bundle.root / artifact.path
+        for index, bundle in enumerate(bundles)
+        for artifact in bundle.manifest.artifacts
+    }
+
+
+def tensor_files(goldens: Sequence[GoldenInputs], drift: DriftInputs) -> dict[str, bytes]:
+    """Return the tensors by their name below the token."""
+    tensors = {f"golden/{index}": golden.data for index, golden in enumerate(goldens)}
+    for index, crops in enumerate(drift.crops):
+        for start in range(0, len(crops), CHUNK):
+            tensors[f"crops/{index}/{start}"] = crops[start : start + CHUNK].tobytes()
+    return tensors

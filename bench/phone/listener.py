@@ -1,21 +1,26 @@
-"""Where the page is found: an address, a certificate for it, and the server behind them."""
+"""The page's address, over the network or through adb, and the server behind it."""
 
 from __future__ import annotations
 
+import ipaddress
+import shutil
+import socket
+import subprocess
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
-from bakit.bench.phone import address
 from bakit.bench.phone.messages import Provider
 from bakit.bench.phone.server import PhoneServer
-from bakit.errors import InputError
+from bakit.errors import InputError, MissingProgramError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bakit.bench.phone.server import Routes
+
+ADB_TIMEOUT_S = 30
 
 
 @dataclass(frozen=True)
@@ -46,13 +51,13 @@ class PhoneOptions:
         if self.provider not in get_args(Provider):
             message = f"provider {self.provider!r} is unknown; use {', '.join(get_args(Provider))}"
             raise InputError(message)
-        if self.adb and not address.is_loopback(self.bind):
+        if self.adb and not is_loopback(self.bind):
             message = f"with adb the phone uses the cable: leave out --bind {self.bind}"
             raise InputError(message)
 
 
 class PageAddress(NamedTuple):
-    """Where the page is.
+    """The address of the page.
 
     Attributes:
         url: Its address, token included.
@@ -66,7 +71,7 @@ class PageAddress(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Door:
+class Listener:
     """A bound server that does not answer yet.
 
     Attributes:
@@ -92,20 +97,20 @@ class Door:
         port = self.server.server_port
         with ExitStack() as stack:
             if self.adb:
-                stack.enter_context(address.adb_reverse(port))
+                stack.enter_context(adb_reverse(port))
             thread = threading.Thread(target=self.server.serve_forever, args=(0.1,), daemon=True)
             thread.start()
             stack.callback(thread.join)
             stack.callback(self.server.drain)
             stack.callback(self.server.shutdown)
             scheme = "http" if self.server.tls is None else "https"
-            url = address.page_url(scheme, self.host, port, routes.session.token)
+            url = page_url(scheme, self.host, port, routes.session.token)
             bound = str(self.server.server_address[0])
-            yield PageAddress(url, self.fingerprint, address.is_loopback(bound))
+            yield PageAddress(url, self.fingerprint, is_loopback(bound))
 
 
 @contextmanager
-def open_door(options: PhoneOptions) -> Iterator[Door]:
+def open_listener(options: PhoneOptions) -> Iterator[Listener]:
     """Bind the server, with a certificate unless the phone is on a cable.
 
     Raises:
@@ -115,12 +120,117 @@ def open_door(options: PhoneOptions) -> Iterator[Door]:
     """
     tls, fingerprint = None, None
     if options.adb:
-        address.find_adb()
+        find_adb()
         host = "localhost"  # the phone's own: browsers trust it without a certificate
     else:
         from bakit.bench.phone.certificate import make_context  # noqa: PLC0415  # an extra
 
-        host = address.reachable_host(options.bind)
+        host = reachable_host(options.bind)
         tls, fingerprint = make_context([host, "localhost"])
     with PhoneServer(options.bind, options.port, tls) as server:
-        yield Door(server, host, fingerprint, options.adb)
+        yield Listener(server, host, fingerprint, options.adb)
+
+
+def is_loopback(bind: str) -> bool:
+    """Return whether only this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(bind).is_loopback
+    except ValueError:
+        return bind == "localhost"
+
+
+def reachable_host(bind: str) -> str:
+    """Return the address to open for what the server listens on.
+
+    Raises:
+        InputError: If it listens everywhere, and this machine's own address cannot be told.
+    """
+    try:
+        everywhere = ipaddress.ip_address(bind).is_unspecified
+    except ValueError:
+        everywhere = False
+    if not everywhere:
+        return bind
+    found = network_address()
+    if found is None:
+        message = (
+            f"--bind {bind}: this machine's address in the network is unknown; name it instead"
+        )
+        raise InputError(message)
+    return found
+
+
+def network_address() -> str | None:
+    """Return this machine's address in its network, None if it is in none.
+
+    The route to an address that is reserved for documentation is looked up; nothing is sent.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return None
+        address: str = probe.getsockname()[0]
+    return None if ipaddress.ip_address(address).is_loopback else address
+
+
+def page_url(scheme: str, host: str, port: int, token: str) -> str:
+    """Return the address of the page."""
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/{token}/"
+
+
+@contextmanager
+def adb_reverse(port: int) -> Iterator[None]:
+    """Let the phone on the USB cable reach a port of this machine as its own ``localhost``.
+
+    Raises:
+        MissingProgramError: If adb is not installed.
+        InputError: If adb fails, such as without a phone.
+    """
+    _adb("reverse", f"tcp:{port}", f"tcp:{port}")
+    try:
+        yield
+    finally:
+        # The phone may be unplugged by now: then there is nothing to remove.
+        with suppress(InputError):
+            _adb("reverse", "--remove", f"tcp:{port}")
+
+
+def open_on_phone(url: str) -> None:
+    """Open an address in the phone's browser.
+
+    Raises:
+        InputError: If adb fails.
+    """
+    _adb("shell", "am", "start", "-a", "android.intent.action.VIEW", "-d", url)
+
+
+def find_adb() -> str:
+    """Return the path of adb.
+
+    Raises:
+        MissingProgramError: If it is not installed.
+    """
+    adb = shutil.which("adb")
+    if adb is None:
+        need = "a phone on a USB cable needs adb, of Android's platform tools"
+        raise MissingProgramError(need, "install them, such as with apt install adb")
+    return adb
+
+
+def _adb(*arguments: str) -> None:
+    command = [find_adb(), *arguments]
+    try:
+        done = subprocess.run(  # noqa: S603  # adb, found on the path
+            command, capture_output=True, text=True, check=False, timeout=ADB_TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired as error:
+        message = f"adb {arguments[0]}: no answer within {ADB_TIMEOUT_S} s; unlock the phone"
+        raise InputError(message) from error
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        message = (
+            f"adb {arguments[0]} failed ({reason}); allow USB debugging on the phone, and see "
+            "that adb devices lists it (of several, ANDROID_SERIAL names one)"
+        )
+        raise InputError(message)

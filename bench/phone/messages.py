@@ -1,15 +1,18 @@
-"""What goes over the wire: the plan that the page gets, and the numbers that it posts.
+"""Messages between this machine and the page: the plan, and the numbers that it posts.
 
 The page is not trusted: every message is decoded strictly, with limits on lengths and values.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+import re
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
 import msgspec
 
 from bakit.errors import InputError
+
+_T = TypeVar("_T")
 
 MAX_BODY = 256 * 1024
 """Largest message, in bytes: a block of times or ages is far smaller."""
@@ -26,8 +29,18 @@ Index = Annotated[int, msgspec.Meta(ge=0, le=10**6)]
 Words = Annotated[str, msgspec.Meta(max_length=400)]
 
 
-class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the browser tells of itself when a person presses the button.
+# In this order: most browsers also call themselves Safari, and many Chrome.
+_NAMES = (
+    ("Firefox", r"(?:Firefox|FxiOS)/([\d.]+)"),
+    ("Edge", r"(?:Edg|EdgA|EdgiOS)/([\d.]+)"),
+    ("Samsung Internet", r"SamsungBrowser/([\d.]+)"),
+    ("Chrome", r"(?:HeadlessChrome|Chrome|CriOS)/([\d.]+)"),
+    ("Safari", r"Version/([\d.]+).* Safari/"),
+)
+
+
+class Browser(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The browser's own description, sent when a person presses the button.
 
     Attributes:
         user_agent: Its ``navigator.userAgent``.
@@ -47,15 +60,26 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     isolated: bool
     timer_step_ms: Annotated[float, msgspec.Meta(ge=0, le=1000)]
 
+    @property
+    def name(self) -> str:
+        """Name and version: the client hints where there are any, else the user agent's."""
+        if self.brands:
+            return self.brands
+        for name, pattern in _NAMES:
+            if found := re.search(pattern, self.user_agent):
+                return f"{name} {found[1]}"
+        return "unknown browser"
+
+    @property
+    def device(self) -> str:
+        """Model and system of the device; iPhones do not tell their model."""
+        told = ", ".join(part for part in (self.model, self.system) if part)
+        found = re.search(r"\(([^)]*)\)", self.user_agent)
+        return told or (found[1] if found else "unknown device")
+
 
 class ModelPlan(msgspec.Struct, frozen=True):
-    """One model file, fetched from ``models/<bundle>/<role>``.
-
-    Attributes:
-        sha256: What its bytes must hash to.
-        bytes: Its size.
-        output: Name of its output.
-    """
+    """One model file, fetched from ``models/<bundle>/<role>``: digest, size, name of the output."""
 
     sha256: str
     bytes: int
@@ -97,7 +121,7 @@ class BundlePlan(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What the page is to do.
+    """The plan of a run.
 
     Attributes:
         run: Number of this start; messages of an earlier one are refused.
@@ -129,13 +153,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Loaded(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="loaded"):
-    """A bundle's models have the right digests and are open.
-
-    Attributes:
-        bundle: Its index.
-        load_ms: Time to open both models, downloads not included.
-        first_ms: Time of the first run of both.
-    """
+    """A bundle's models have the right digests and are open; ``load_ms`` leaves out downloads."""
 
     bundle: Index
     load_ms: Milliseconds
@@ -143,12 +161,9 @@ class Loaded(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="loade
 
 
 class GoldenAnswers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="golden"):
-    """A bundle's answers to its golden inputs.
+    """A bundle's answers to its golden inputs, one of each list an image.
 
-    Attributes:
-        bundle: Its index.
-        ages_months: One age an image.
-        localizer_difference: One number an image, see ``bakit.bench.report.phone.Phone``.
+    ``localizer_difference`` is that of ``bakit.bench.report.device.Phone``.
     """
 
     bundle: Index
@@ -157,13 +172,9 @@ class GoldenAnswers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
 
 
 class Latency(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="latency"):
-    """A block of times.
+    """A block of times of both models, as many of each.
 
-    Attributes:
-        bundle: Its index.
-        localize_ms: Times of the localizer.
-        regress_ms: Times of the regressor, as many.
-        runs_per_sample: Runs that one time is the mean of, the larger of the two models'.
+    ``runs_per_sample`` is how many runs one time is the mean of, the larger of the two models'.
     """
 
     bundle: Index
@@ -173,13 +184,7 @@ class Latency(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="late
 
 
 class Ages(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ages"):
-    """Ages of images of the drift set.
-
-    Attributes:
-        bundle: Its index.
-        start: Index of the first image.
-        ages_months: One age an image.
-    """
+    """Ages of images of the drift set, from the image ``start`` on."""
 
     bundle: Index
     start: Index
@@ -195,11 +200,7 @@ class Done(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="done"):
 
 
 class Failed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="failed"):
-    """The page cannot go on.
-
-    Attributes:
-        message: Why.
-    """
+    """The page cannot go on."""
 
     message: Words
 
@@ -221,27 +222,27 @@ class Post(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     message: Message
 
 
-def decode_device(body: bytes) -> Device:
-    """Read what the browser tells of itself.
+def decode_browser(body: bytes) -> Browser:
+    """Decode a browser's description.
 
     Raises:
         InputError: If it is not that.
     """
-    try:
-        return msgspec.json.decode(body, type=Device)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        message = f"not the description of a browser ({error})"
-        raise InputError(message) from error
+    return _decode(body, Browser, "the description of a browser")
 
 
 def decode_post(body: bytes) -> Post:
-    """Read a message.
+    """Decode a message.
 
     Raises:
         InputError: If it is none.
     """
+    return _decode(body, Post, "a message of the page")
+
+
+def _decode(body: bytes, kind: type[_T], words: str) -> _T:
     try:
-        return msgspec.json.decode(body, type=Post)  # which takes finite numbers alone
+        return msgspec.json.decode(body, type=kind)  # takes finite numbers only
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        message = f"not a message of the page ({error})"
+        message = f"not {words} ({error})"
         raise InputError(message) from error

@@ -1,42 +1,54 @@
-"""One bench on a phone, from the bundles' folders to the report."""
+"""A benchmark in a phone's browser: ``bakit bench --phone``."""
 
 from __future__ import annotations
 
 import tempfile
-from contextlib import ExitStack, contextmanager
-from datetime import datetime, timezone
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bakit.bench.drift.compare import choose_references
-from bakit.bench.local.latency import BLOCK
-from bakit.bench.phone import address
-from bakit.bench.phone.assemble import MAX_LOCALIZER_DIFFERENCE, golden_failures, join_report
-from bakit.bench.phone.inputs import CHUNK, drift_inputs, golden_inputs
-from bakit.bench.phone.listener import open_door
-from bakit.bench.phone.messages import BundlePlan, ModelPlan, Plan
+from bakit.bench.assemble import run_task
+from bakit.bench.host import read_host
+from bakit.bench.phone.inputs import (
+    MAX_LOCALIZER_DIFFERENCE,
+    drift_inputs,
+    golden_inputs,
+    make_plan,
+    model_files,
+    tensor_files,
+)
+from bakit.bench.phone.listener import open_listener, open_on_phone
 from bakit.bench.phone.server import Routes
 from bakit.bench.phone.session import Session
-from bakit.bench.phone.web import PAGE, PAGE_FILES, find_runtime, runtime_files, runtime_module
-from bakit.bench.report.document import DataInfo, Settings
-from bakit.bench.report.phone import PHANTOMS as PHANTOMS_NAME
-from bakit.bench.statistics import RESAMPLES, SEED
-from bakit.bench.task import check_settings, find_bundle, read_bundles, read_data
-from bakit.data.images import refuse_calibration_images
-from bakit.data.labels import ids_digest, read_samples
-from bakit.errors import InputError, UnsupportedTargetError
+from bakit.bench.phone.web import (
+    PACKAGE,
+    PAGE,
+    PAGE_FILES,
+    find_runtime,
+    runtime_files,
+    wanted_version,
+)
+from bakit.bench.raw import Raw, RawBundle, Reading
+from bakit.bench.report.device import PHANTOMS as PHANTOMS_NAME
+from bakit.bench.report.device import Phone
+from bakit.bench.report.latency import Footprint
+from bakit.bench.task import make_settings, read_task
+from bakit.errors import InputError, UnsupportedTargetError, VerificationError
 from bakit.phantoms import write_phantoms
 from bakit.runtime import Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
-    from bakit.bench.phone.inputs import DriftInputs, GoldenInputs
-    from bakit.bench.phone.listener import PageAddress, PhoneOptions
-    from bakit.bench.phone.messages import Provider
+    from bakit.bench.phone.inputs import DriftInputs
+    from bakit.bench.phone.listener import Listener, PageAddress, PhoneOptions
+    from bakit.bench.phone.messages import Plan
+    from bakit.bench.phone.session import BundleNumbers
     from bakit.bench.report.document import Report
+    from bakit.bench.task import Task
     from bakit.bundle import Bundle
-    from bakit.data.labels import Sample
+    from bakit.types import OnProgress
 
 TARGET = "onnx"
 """The target that onnxruntime-web runs."""
@@ -48,18 +60,9 @@ PHANTOM_HEIGHT = 320
 FIRST_PHANTOM = 7000
 """Seed of the first: golden images have others."""
 
-MAX_QUERIES = 300
-"""Most times of each model unless more are asked for: browsers on phones have crashed after some
-500 runs on a GPU."""
-
 
 class PhoneResult(NamedTuple):
-    """What came of it.
-
-    Attributes:
-        report: The report, perhaps of a part.
-        failures: What is wrong: golden answers beyond their tolerance, or why it ended early.
-    """
+    """A report, perhaps of a part, and what is wrong with the phone's answers."""
 
     report: Report
     failures: list[str]
@@ -77,9 +80,11 @@ def run_phone(
     min_duration_s: float = 5.0,
     warm_up: int = 10,
     threads: int | None = None,
-    on_stage: Callable[[str, float], None] | None = None,
+    on_progress: OnProgress = lambda step, done, total: None,
 ) -> PhoneResult:
     """Serve the page, wait for a phone, and report what it measured.
+
+    Other arguments and errors are those of ``bakit.bench.run_bench``.
 
     Args:
         bundles: Bundles of the target ``onnx`` or their folders, at least one.
@@ -88,66 +93,39 @@ def run_phone(
         options: How the phone is reached, and what runs there.
         on_address: Called with the page's address when it can be opened.
         limit: Images of the drift set.
-        min_queries: Least times of each model.
-        min_duration_s: Least time in a bundle's; at most ``MAX_QUERIES`` are taken for it.
+        min_queries: Minimum number of times of each model.
+        min_duration_s: Minimum duration of a bundle's; at most 300 are taken for it.
         warm_up: Runs of each model before the first that counts.
         threads: Threads in the browser; 1 when None.
-        on_stage: Called with ``phantoms``, ``prepare``, ``load``, ``latency`` or ``drift`` and the
-            share of it that is done, 0..1.
+        on_progress: Progress of ``phantoms``, ``prepare``, ``load``, ``latency`` and ``drift``.
 
     Raises:
-        InputError: If a value is not possible, there is no reference, or the address cannot be
-            used.
         UnsupportedTargetError: If a bundle is of another target.
-        MissingBackendError: If a library is not installed.
         MissingProgramError: If onnxruntime-web or adb is not installed.
         VerificationError: If the phone measured nothing.
     """
-    tell = on_stage or (lambda stage, share: None)
     threads = 1 if threads is None else threads
-    settings = Settings(min_queries, min_duration_s, warm_up, BLOCK, threads, RESAMPLES, SEED)
-    check_settings(settings, limit)
+    settings = make_settings(min_queries, min_duration_s, warm_up, threads)
     files = {name: PAGE / name for name in PAGE_FILES}
     files[""] = PAGE / "index.html"
     found = runtime_files(options.provider, find_runtime())
     files |= {f"ort/{name}": path for name, path in found.items()}
-    chosen = read_bundles(bundles)
-    _check_targets(chosen)
-    everything = read_bundles([*chosen, *([] if reference is None else [reference])])
-    explicit = None if reference is None else find_bundle(everything, reference)
-    references = choose_references(everything, explicit)
-    with open_door(options) as door:  # what is wrong with an address is said at once
-        with ExitStack() as stack:
-            samples, info = stack.enter_context(_drift_set(data, limit, everything, tell))
-            refuse_calibration_images([sample.path for sample in samples], everything)
-            opened = {b.root: stack.enter_context(Runtime(b, 1)) for b in everything}
-            runtimes = [opened[bundle.root] for bundle in chosen]
-            goldens = [golden_inputs(runtime) for runtime in runtimes]
-            used = {bundle.manifest.checkpoint_sha256 for bundle in chosen}
-            drift = drift_inputs(
-                runtimes,
-                {digest: opened[references[digest].root] for digest in used},
-                samples,
-                lambda share: tell("prepare", share),
-            )
-        plan = _plan(chosen, goldens, drift, samples, settings, options.provider)
-        session = Session(plan, tell)
-        with door.serve(Routes(session, files | _models(chosen), _tensors(goldens, drift))) as page:
-            began = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-            on_address(page)
-            if options.adb:
-                address.open_on_phone(page.url)
-            try:
-                session.wait(options.wait_s, options.idle_s)
-            except KeyboardInterrupt:
-                session.stop("interrupted")
-    paired = [references[bundle.manifest.checkpoint_sha256] for bundle in chosen]
-    report = join_report(
-        session, plan, chosen, paired, samples, drift, info, settings, measured_at=began
-    )
-    failures = golden_failures(report, chosen)
-    if session.problem is not None:
-        failures.append(f"the phone did not finish: {session.problem}")
+    with ExitStack() as stack:
+
+        def phantoms() -> Path:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / PHANTOMS_NAME
+            _write_phantoms(folder, limit or PHANTOMS, on_progress)
+            return folder
+
+        listener = stack.enter_context(open_listener(options))  # checks the address first
+        task = read_task(
+            bundles, data, reference, limit, settings, check=_check_targets, phantoms=phantoms
+        )
+        device = PhoneDevice(listener, files, options, on_address)
+        report = run_task(task, device, on_progress)
+    failures = _golden_failures(report, task.bundles)
+    if report.phone is not None and report.phone.problem is not None:
+        failures.append(f"the phone did not finish: {report.phone.problem}")
     return PhoneResult(report, failures)
 
 
@@ -164,97 +142,136 @@ def _check_targets(bundles: Sequence[Bundle]) -> None:
             raise InputError(message)
 
 
-@contextmanager
-def _drift_set(
-    data: str | Path | None,
-    limit: int | None,
-    bundles: Sequence[Bundle],
-    tell: Callable[[str, float], None],
-) -> Iterator[tuple[list[Sample], DataInfo]]:
-    """Give the labelled folder, or phantoms that are gone afterwards."""
-    if data is not None:
-        yield read_data(Path(data), limit, bundles)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        out, count = Path(folder) / "phantoms", limit or PHANTOMS
-        write_phantoms(
-            out,
-            count,
-            seed=FIRST_PHANTOM,
-            height=PHANTOM_HEIGHT,
-            on_progress=lambda _step, done, _total: tell("phantoms", done / count),
+def _write_phantoms(folder: Path, count: int, on_progress: OnProgress) -> None:
+    write_phantoms(
+        folder,
+        count,
+        seed=FIRST_PHANTOM,
+        height=PHANTOM_HEIGHT,
+        on_progress=lambda _step, done, total: on_progress("phantoms", done, total),
+    )
+
+
+@dataclass(frozen=True)
+class PhoneDevice:
+    """A phone that opens this machine's page (``bakit.bench.task.Device``)."""
+
+    listener: Listener
+    files: dict[str, Path]
+    options: PhoneOptions
+    on_address: Callable[[PageAddress], None]
+
+    def measure(self, task: Task, on_progress: OnProgress) -> Raw:
+        """Prepare the images, run the references here, and wait for the phone.
+
+        Raises:
+            BakitError: If an image cannot be used or a bundle cannot be run here.
+            VerificationError: If the phone measured nothing.
+        """
+        options = self.options
+        with ExitStack() as stack:
+            used = [*task.bundles, *map(task.reference, task.bundles)]
+            opened = {
+                root: stack.enter_context(Runtime(root, 1)) for root in {b.root for b in used}
+            }
+            runtimes = [opened[bundle.root] for bundle in task.bundles]
+            goldens = [golden_inputs(runtime) for runtime in runtimes]
+            references = {
+                bundle.manifest.checkpoint_sha256: opened[task.reference(bundle).root]
+                for bundle in task.bundles
+            }
+            drift = drift_inputs(runtimes, references, task.samples, on_progress)
+        plan = make_plan(task, goldens, drift, options.provider)
+        session = Session(plan, on_progress)
+        routes = Routes(
+            session, self.files | model_files(task.bundles), tensor_files(goldens, drift)
         )
-        samples = read_samples(out)
-        yield samples, DataInfo(PHANTOMS_NAME, count, "all", count, ids_digest(samples))
+        with self.listener.serve(routes) as page:
+            self.on_address(page)
+            if options.adb:
+                open_on_phone(page.url)
+            try:
+                session.wait(options.wait_s, options.idle_s)
+            except KeyboardInterrupt:
+                session.stop("interrupted")
+        return _raw(session, plan, task, drift)
 
 
-def _plan(
-    bundles: Sequence[Bundle],
-    goldens: Sequence[GoldenInputs],
+def _raw(session: Session, plan: Plan, task: Task, drift: DriftInputs) -> Raw:
+    """Return what the phone posted.
+
+    Raises:
+        VerificationError: If there are no times of any bundle.
+    """
+    browser, numbers = session.browser, session.numbers
+    if browser is None or not any(item.localize_ms for item in numbers):
+        message = f"the phone measured nothing: {session.problem}"
+        raise VerificationError(message)
+    phone = Phone(
+        device=browser.device,
+        browser=browser.name,
+        user_agent=browser.user_agent,
+        provider=plan.provider,
+        threads=plan.threads,
+        logical_cores=browser.logical_cores,
+        isolated=browser.isolated,
+        timer_step_ms=browser.timer_step_ms,
+        runs_per_sample=max(item.runs_per_sample for item in numbers),
+        runtime=f"{PACKAGE} {wanted_version()}",
+        golden_max_difference_months={},
+        golden_max_difference_localizer={},
+        problem=session.problem,
+    )
+    bundles = tuple(
+        _raw_bundle(item, index, plan, task, drift, session.problem)
+        for index, item in enumerate(numbers)
+    )
+    partial = session.problem is not None
+    return Raw(read_host(), bundles, drift.references, partial=partial, phone=phone)
+
+
+def _raw_bundle(
+    numbers: BundleNumbers,
+    index: int,
+    plan: Plan,
+    task: Task,
     drift: DriftInputs,
-    samples: Sequence[Sample],
-    settings: Settings,
-    provider: Provider,
-) -> Plan:
-    return Plan(
-        run=0,
-        provider=provider,
-        threads=settings.threads or 1,
-        runtime=runtime_module(provider),
-        warm_up=settings.warm_up,
-        min_queries=settings.min_queries,
-        max_queries=max(settings.min_queries, MAX_QUERIES),
-        min_duration_s=settings.min_duration_s,
-        block=min(settings.block, settings.min_queries),
-        drift_male=[int(sample.male) for sample in samples],
-        chunk=CHUNK,
-        bundles=[
-            _bundle_plan(bundle, goldens[index], drift, index)
-            for index, bundle in enumerate(bundles)
-        ],
+    problem: str | None,
+) -> RawBundle:
+    """Return what the phone posted of one bundle; some of the ages only are as good as none."""
+    times = (numbers.localize_ms, numbers.regress_ms)
+    localize, regress = ([round(ms * 1e6) for ms in column] for column in times)
+    total = [sum(pair) for pair in zip(localize, regress, strict=True)]
+    loaded, golden = numbers.loaded, numbers.golden
+    complete = len(numbers.ages_months) == len(task.samples)
+    answers = zip(task.samples, numbers.ages_months, drift.boxes[index], strict=complete)
+    return RawBundle(
+        provider=f"{PACKAGE} {plan.provider}",
+        warm_up=plan.warm_up,
+        images=len(task.bundles[index].manifest.golden),
+        stages_ns={"localize": localize, "regress": regress, "total": total} if total else {},
+        footprint=Footprint(loaded.load_ms, loaded.first_ms, None) if loaded else None,
+        golden_months=tuple(golden.ages_months) if golden else (),
+        golden_localizer=tuple(golden.localizer_difference) if golden else (),
+        readings=tuple(Reading(sample.id, age, box) for sample, age, box in answers),
+        error=None if complete else problem,
     )
 
 
-def _bundle_plan(
-    bundle: Bundle, golden: GoldenInputs, drift: DriftInputs, index: int
-) -> BundlePlan:
-    manifest = bundle.manifest
-    (answer,) = bundle.artifact("localizer").outputs
-    return BundlePlan(
-        name=bundle.name,
-        precision=manifest.precision.value,
-        models={
-            artifact.role: ModelPlan(
-                artifact.sha256,
-                (bundle.root / artifact.path).stat().st_size,
-                artifact.outputs[0].name,
-            )
-            for artifact in manifest.artifacts
-        },
-        working=manifest.localizer.size,
-        side=manifest.preprocessing.image_size,
-        sex=len(bundle.artifact("regressor").inputs) > 1,
-        labels=answer.dtype == "int32",
-        golden_male=[int(male) for male in golden.male],
-        golden_months=[item.bundle_months for item in manifest.golden],
-        tolerance_months=manifest.tolerance_months,
-        localizer_tolerance=MAX_LOCALIZER_DIFFERENCE,
-        crops=drift.set_of[index],
-        float_months=drift.float_months[index].tolist(),
-    )
-
-
-def _models(bundles: Sequence[Bundle]) -> dict[str, Path]:
-    return {
-        f"models/{index}/{artifact.role}": bundle.root / artifact.path
-        for index, bundle in enumerate(bundles)
-        for artifact in bundle.manifest.artifacts
-    }
-
-
-def _tensors(goldens: Sequence[GoldenInputs], drift: DriftInputs) -> dict[str, bytes]:
-    tensors = {f"golden/{index}": golden.data for index, golden in enumerate(goldens)}
-    for index, crops in enumerate(drift.crops):
-        for start in range(0, len(crops), CHUNK):
-            tensors[f"crops/{index}/{start}"] = crops[start : start + CHUNK].tobytes()
-    return tensors
+def _golden_failures(report: Report, bundles: Sequence[Bundle]) -> list[str]:
+    """Return what is wrong with the phone's golden answers; empty if nothing is."""
+    assert report.phone is not None
+    tolerance = {bundle.name: bundle.manifest.tolerance_months for bundle in bundles}
+    failures = [
+        f"{name}: a golden age is {value:.3g} months from the bundle's own, "
+        f"limit {tolerance[name]:g}"
+        for name, value in report.phone.golden_max_difference_months.items()
+        if value > tolerance[name]
+    ]
+    failures += [
+        f"{name}: the localizer's map of a golden image is off by {value:.3g}, "
+        f"limit {MAX_LOCALIZER_DIFFERENCE:g}"
+        for name, value in report.phone.golden_max_difference_localizer.items()
+        if value > MAX_LOCALIZER_DIFFERENCE
+    ]
+    return failures

@@ -7,12 +7,12 @@ import sys
 import threading
 from http import cookies
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
 
-from bakit.bench.phone.messages import MAX_BODY, decode_device, decode_post
+from bakit.bench.phone.messages import MAX_BODY, decode_browser, decode_post
 from bakit.bench.phone.session import RefusedError
 from bakit.bench.phone.web import PAGE
 from bakit.errors import BakitError, InputError
@@ -59,31 +59,21 @@ _TYPES = {
 }
 
 _BUSY_FILES = {"": "busy.html", "style.css": "style.css", "icon.svg": "icon.svg"}
-"""What a second browser is shown."""
+"""Files that a second browser gets."""
 
 
-class Routes:
-    """What can be fetched: an exact name each, so that no path leads anywhere else.
+class Routes(NamedTuple):
+    """Files and tensors by an exact name below the token: no path leads anywhere else."""
 
-    Args:
-        session: The run.
-        files: Files by the name below the token.
-        tensors: Bytes by the name below the token.
-    """
-
-    def __init__(self, session: Session, files: dict[str, Path], tensors: dict[str, bytes]) -> None:
-        self.session = session
-        self.files = files
-        self.tensors = tensors
+    session: Session
+    files: dict[str, Path]
+    tensors: dict[str, bytes]
 
 
 class PhoneServer(ThreadingHTTPServer):
     """Serves one run; ``routes`` must be set before it does.
 
-    Args:
-        bind: Address to listen on.
-        port: Port; 0 for any free one.
-        tls: TLS context; None for plain http, which browsers trust on localhost alone.
+    Without TLS it serves plain http, which browsers trust on localhost alone.
 
     Raises:
         InputError: If the address cannot be used.
@@ -212,7 +202,7 @@ class _Handler(BaseHTTPRequestHandler):
             session.receive(decode_post(body))
             self._send(204, b"", "")
             return
-        plan, key = session.start(decode_device(body), secret)
+        plan, key = session.start(decode_browser(body), secret)
         secure = "; Secure" if self.server.tls is not None else ""
         cookie = f"{COOKIE}={key}; Path=/{session.token}/; HttpOnly; SameSite=Strict{secure}"
         self._send(200, msgspec.json.encode(plan), "application/json", {"Set-Cookie": cookie})

@@ -10,21 +10,14 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from bakit.bench.phone.messages import (
-    Ages,
-    Alive,
-    Done,
-    Failed,
-    GoldenAnswers,
-    Latency,
-    Loaded,
-)
+from bakit.bench.phone.messages import Ages, Alive, Done, Failed, GoldenAnswers, Latency, Loaded
 from bakit.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bakit.bench.phone.messages import Device, Plan, Post
+    from bakit.bench.phone.messages import Browser, Plan, Post
+    from bakit.types import OnProgress
 
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 TOKEN_LENGTH = 14
@@ -37,11 +30,7 @@ def new_token() -> str:
 
 
 class RefusedError(InputError):
-    """What a client asks for is not given.
-
-    Attributes:
-        status: HTTP status.
-    """
+    """A client's request is refused with this HTTP status."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -50,16 +39,7 @@ class RefusedError(InputError):
 
 @dataclass
 class BundleNumbers:
-    """What the phone has said of one bundle.
-
-    Attributes:
-        loaded: Its start-up; None until then.
-        golden: Its golden answers; None until then.
-        localize_ms: Times of the localizer.
-        regress_ms: Times of the regressor, as many.
-        runs_per_sample: Runs in one time, the most so far.
-        ages_months: Ages of the drift set, as far as they came.
-    """
+    """Numbers of one bundle, as far as posted; ``runs_per_sample`` is the largest."""
 
     loaded: Loaded | None = None
     golden: GoldenAnswers | None = None
@@ -72,24 +52,22 @@ class BundleNumbers:
 class Session:
     """The state of one run, shared by the server's threads.
 
-    Args:
-        plan: What the page is to do.
-        on_share: Called with a stage and the share of it that is done, 0..1.
-
     Attributes:
-        token: What the address holds.
-        device: What the browser tells of itself; None until it started.
-        numbers: What it said, by bundle.
-        problem: Why it ended early; None if it did not.
+        token: The secret part of the address.
+        browser: The browser's own description; None until it started.
+        numbers: What it posted, by bundle.
+        problem: Why the run ended early; None if it did not.
     """
 
-    def __init__(self, plan: Plan, on_share: Callable[[str, float], None] | None = None) -> None:
+    def __init__(
+        self, plan: Plan, on_progress: OnProgress = lambda step, done, total: None
+    ) -> None:
         self.token = new_token()
-        self.device: Device | None = None
+        self.browser: Browser | None = None
         self.problem: str | None = None
         self.numbers = [BundleNumbers() for _ in plan.bundles]
         self._plan = plan
-        self._tell = on_share or (lambda stage, share: None)
+        self._on_progress = on_progress
         self._secret: str | None = None
         self._run = 0
         self._sequence = 0
@@ -98,11 +76,7 @@ class Session:
         self._changed = threading.Condition()
 
     def admit(self, token: str, secret: str | None) -> None:
-        """Let a client in: with the token, and as the one that started, if one did.
-
-        Args:
-            token: The token in the address that it asked for.
-            secret: The cookie that it sent.
+        """Admit a client that has the token and, after a start, the cookie of the one that started.
 
         Raises:
             RefusedError: If the token is wrong (404) or another browser has started (409).
@@ -116,15 +90,11 @@ class Session:
         ):
             raise RefusedError(409, "in use by another browser: the address is good for one")
 
-    def start(self, device: Device, secret: str | None) -> tuple[Plan, str]:
-        """Begin, or begin again after the same browser opened the page anew.
-
-        Args:
-            device: What the browser tells of itself.
-            secret: The cookie that it sent.
+    def start(self, browser: Browser, secret: str | None) -> tuple[Plan, str]:
+        """Start, or start again after the same browser opened the page anew.
 
         Returns:
-            What it is to do, and the cookie that it must send from now on.
+            The plan, and the cookie that the browser must send from now on.
 
         Raises:
             RefusedError: If another browser has started, or the run is over (409).
@@ -139,7 +109,7 @@ class Session:
             self._run += 1
             self._sequence = 0
             self._state = "running"
-            self.device = device
+            self.browser = browser
             self.numbers = [BundleNumbers() for _ in self._plan.bundles]
             self._heard = time.monotonic()
             self._changed.notify_all()
@@ -182,7 +152,7 @@ class Session:
         numbers, plan = self.numbers[message.bundle], self._plan.bundles[message.bundle]
         if isinstance(message, Loaded):
             numbers.loaded = message
-            self._tell("load", self._share(lambda n: float(n.loaded is not None)))
+            self._tell("load", lambda n: float(n.loaded is not None))
         elif isinstance(message, GoldenAnswers):
             counts = {len(message.ages_months), len(message.localizer_difference)}
             if counts != {len(plan.golden_months)}:
@@ -201,7 +171,7 @@ class Session:
         numbers.localize_ms += message.localize_ms
         numbers.regress_ms += message.regress_ms
         numbers.runs_per_sample = max(numbers.runs_per_sample, message.runs_per_sample)
-        self._tell("latency", self._share(self._latency_share))
+        self._tell("latency", self._latency_share)
 
     def _take_ages(self, numbers: BundleNumbers, message: Ages) -> None:
         images = len(self._plan.drift_male)
@@ -210,7 +180,7 @@ class Session:
         if message.start + len(message.ages_months) > images:
             raise RefusedError(400, f"there are {images} images")
         numbers.ages_months += message.ages_months
-        self._tell("drift", self._share(lambda n: len(n.ages_months) / images))
+        self._tell("drift", lambda n: len(n.ages_months) / images)
 
     def _latency_share(self, numbers: BundleNumbers) -> float:
         """Return how much of a bundle's least times is there, as the page decides it."""
@@ -219,8 +189,10 @@ class Session:
         duration = seconds / plan.min_duration_s if plan.min_duration_s else 1.0
         return min(max(min(count / plan.min_queries, duration), count / plan.max_queries), 1.0)
 
-    def _share(self, of: Callable[[BundleNumbers], float]) -> float:
-        return sum(of(numbers) for numbers in self.numbers) / len(self.numbers)
+    def _tell(self, step: str, share_of: Callable[[BundleNumbers], float]) -> None:
+        """Report the mean share of all bundles."""
+        share = sum(map(share_of, self.numbers)) / len(self.numbers)
+        self._on_progress(step, share, 1.0)
 
     def _missing(self) -> str:
         """Return what a finished run lacks, in words; empty if it lacks nothing."""
@@ -236,9 +208,7 @@ class Session:
     def wait(self, wait_s: float, idle_s: float) -> None:
         """Wait until the run is over; ``problem`` says why if it did not finish.
 
-        Args:
-            wait_s: Longest time until a browser starts.
-            idle_s: Longest silence after that.
+        It ends ``wait_s`` after now without a start, or after a silence of ``idle_s``.
         """
         with self._changed:
             self._heard = time.monotonic()

@@ -14,7 +14,7 @@ __all__ = ["check_html", "render_html", "render_markdown"]
 
 
 def check_html() -> None:
-    """Say before long work what would make ``render_html`` fail after it.
+    """Check that ``render_html`` will not fail after long work.
 
     Raises:
         MissingBackendError: If jinja2 is not installed.

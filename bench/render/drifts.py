@@ -6,9 +6,20 @@ import math
 from typing import TYPE_CHECKING
 
 from bakit.bench.gate.recommend import MAX_DRIFT_MONTHS
-from bakit.bench.render.figure import Figure, Panel, Table
-from bakit.bench.render.rows import AXIS, axis, names, x_percent
-from bakit.bench.render.svg import Scale, around, element, picture
+from bakit.bench.render.svg import (
+    AXIS,
+    Figure,
+    Panel,
+    Scale,
+    Table,
+    around,
+    axis,
+    element,
+    mark,
+    names,
+    picture,
+    x_percent,
+)
 from bakit.bench.render.words import (
     NONE,
     change_words,
@@ -25,7 +36,8 @@ if TYPE_CHECKING:
 
     from markupsafe import Markup
 
-    from bakit.bench.report.document import BundleReport, DriftReport, GroupDrift
+    from bakit.bench.report.document import BundleReport
+    from bakit.bench.report.drift import DriftReport, GroupDrift
 
 ROW = 46
 
@@ -58,9 +70,9 @@ def drift_figure(bundles: Sequence[BundleReport], labels: Mapping[str, str]) -> 
     for index, (bundle, drift) in enumerate(drifts):
         y = 8 + ROW * index
         low, high = drift.drift_ci95_months
-        mark = "good" if high <= MAX_DRIFT_MONTHS else "bad square"
+        kind = "good" if high <= MAX_DRIFT_MONTHS else "bad square"
         parts += names(labels[bundle.name], drift_words(drift), y + 13)
-        parts.append(whisker(scale, low, drift.drift_months, high, y + 28, mark))
+        parts.append(whisker(scale, low, drift.drift_months, high, y + 28, kind))
     label = "Drift of each bundle in months with its 95 % interval: " + "; ".join(
         f"{labels[bundle.name]} {drift_words(drift)}" for bundle, drift in drifts
     )
@@ -143,11 +155,11 @@ def _groups_panel(label: str, drift: DriftReport, scale: Scale) -> Panel:
         counts = sum(group.samples for group in found)
         parts += names(f"{_years(start)} to {_years(end)} years", f"{counts} images", y + 13)
         for group in found:
-            mark, offset = {"F": ("female", 23), "M": ("male square", 34), None: ("good", 28)}[
+            kind, offset = {"F": ("female", 23), "M": ("male square", 34), None: ("good", 28)}[
                 group.sex
             ]
             low, high = group.drift_ci95_months
-            parts.append(whisker(scale, low, group.drift_months, high, y + offset, mark))
+            parts.append(whisker(scale, low, group.drift_months, high, y + offset, kind))
     worst = drift.worst_group
     note = ""
     if worst is not None:
@@ -175,14 +187,8 @@ def _group_row(label: str, group: GroupDrift) -> tuple[str, ...]:
     )
 
 
-def whisker(scale: Scale, low: float, middle: float, high: float, y: float, mark: str) -> Markup:
-    """Return an interval with its middle; ``mark`` is a class: its colour and its shape."""
-    x = x_percent(scale(middle))
+def whisker(scale: Scale, low: float, middle: float, high: float, y: float, kind: str) -> Markup:
+    """Return an interval with its middle; ``kind`` is a class: its colour and its shape."""
     ends = {"x1": x_percent(scale(low)), "x2": x_percent(scale(high))}
-    if "square" in mark:
-        # A square in a place of its own: its corner cannot be a per cent and some pixels.
-        square = element("rect", x=-5.0, y=-5.0, width=10.0, height=10.0, class_=f"dot {mark}")
-        head = element("svg", square, x=x, y=y, overflow="visible")
-    else:
-        head = element("circle", cx=x, cy=y, r=5.5, class_=f"dot {mark}")
-    return element("g", element("line", **ends, y1=y, y2=y, class_=f"whisker {mark}"), head)
+    line = element("line", **ends, y1=y, y2=y, class_=f"whisker {kind}")
+    return element("g", line, mark(x_percent(scale(middle)), y, 5.5, f"dot {kind}"))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bakit.bench.gate.recommend import recommend
 from bakit.bench.render.words import (
+    STANDINGS,
     change_words,
     drift_words,
     fixed,
@@ -18,15 +19,7 @@ from bakit.bench.render.words import (
 if TYPE_CHECKING:
     from bakit.bench.report.document import Report
 
-_MARKS = {
-    "ship": "**ship**",
-    "option": "option",
-    "beaten": "beaten",
-    "undecided": "**too few images**",
-    "refused": "**beyond a limit**",
-    "reference": "reference",
-    "unmeasured": "**not measured**",
-}
+_BOLD = ("ship", "undecided", "refused", "unmeasured")
 
 
 def render_markdown(report: Report) -> str:
@@ -58,8 +51,9 @@ def render_markdown(report: Report) -> str:
             drift_words(bundle.drift),
             change_words(bundle.drift),
         )
-        name = escaped(standing.name)
-        lines.append(_line((name, _MARKS[standing.outcome], *cells)))
+        words = STANDINGS[standing.outcome]
+        words = f"**{words}**" if standing.outcome in _BOLD else words
+        lines.append(_line((escaped(standing.name), words, *cells)))
     lines.append("")
     lines += [
         f"* {escaped(s.name)}: {escaped(s.reason)}"

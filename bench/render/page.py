@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -11,12 +10,13 @@ from markupsafe import Markup
 from bakit import __version__
 from bakit.bench.gate.recommend import at_most, recommend
 from bakit.bench.render.drifts import drift_figure, groups_figure
-from bakit.bench.render.figure import Table
 from bakit.bench.render.pareto import front_figure
 from bakit.bench.render.scatters import agreement_figure, truth_figure
+from bakit.bench.render.svg import Table
 from bakit.bench.render.times import latency_figure, stages_figure
 from bakit.bench.render.words import (
     NONE,
+    STANDINGS,
     change_words,
     drift_words,
     fixed,
@@ -40,19 +40,8 @@ _UNSEEN = {
     for code in range(start, stop)
 }
 
-BADGES = {
-    "ship": "ship this",
-    "option": "an option",
-    "beaten": "beaten",
-    "undecided": "too few images",
-    "refused": "beyond a limit",
-    "reference": "reference",
-    "unmeasured": "not measured",
-}
 
-
-@dataclass(frozen=True)
-class _Tile:
+class _Tile(NamedTuple):
     """A number in large type."""
 
     value: str
@@ -60,8 +49,7 @@ class _Tile:
     name: str
 
 
-@dataclass(frozen=True)
-class _Link:
+class _Link(NamedTuple):
     """One step from checkpoint to bundle, with its digests by name."""
 
     name: str
@@ -129,8 +117,7 @@ def _tiles(bundle: BundleReport | None) -> list[_Tile]:
     return tiles
 
 
-@dataclass(frozen=True)
-class _Row:
+class _Row(NamedTuple):
     """A bundle in the table of bundles: its badge and its cells, by the names of the columns."""
 
     name: str
@@ -157,18 +144,12 @@ def _row(standing: Standing, bundle: BundleReport) -> _Row:
     what = f"{bundle.target} {bundle.precision.value.upper()}"
     if bundle.provider:
         what += f" · {bundle.provider}"
-    return _Row(
-        bundle.name,
-        what,
-        standing.outcome,
-        BADGES[standing.outcome],
-        standing.reason,
-        tuple(cells.items()),
-    )
+    outcome, badge = standing.outcome, STANDINGS[standing.outcome]
+    return _Row(bundle.name, what, outcome, badge, standing.reason, tuple(cells.items()))
 
 
 def _samples(report: Report) -> str:
-    """Say what the drift was measured on."""
+    """Return the images that drift was measured on, in words."""
     data = report.data
     if data is None:
         return ""
@@ -211,9 +192,7 @@ def _blame(bundles: list[BundleReport], labels: Mapping[str, str]) -> Table | No
 
 def _chain(bundle: BundleReport) -> list[_Link]:
     """Return the steps from the checkpoint to the bundle."""
-    links = [
-        _Link("checkpoint", bundle.checkpoint, (("", bundle.checkpoint_sha256),)),
-    ]
+    links = [_Link("checkpoint", bundle.checkpoint, (("", bundle.checkpoint_sha256),))]
     made = bundle.provenance
     if made is not None:
         if made.calibration_sha256:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bakit.bench.gate.recommend import at_most
-from bakit.bench.render.figure import Figure, Panel, Table
-from bakit.bench.render.svg import Scale, element, log_around, picture
+from bakit.bench.render.svg import Figure, Panel, Scale, Table, element, log_around, mark, picture
 from bakit.bench.render.words import drift_words, fixed, milliseconds, shortened
 
 if TYPE_CHECKING:
@@ -43,16 +42,13 @@ def front_figure(
         top = _up(y(tick), bottom)
         parts.append(element("line", x1="0", x2="100%", y1=top, y2=top, class_="grid"))
         parts.append(element("text", f"{tick:g} MB", x="0", y=top - 4, class_="tick"))
-    parts.append(
-        element(
-            "text",
-            "ms, p50, logarithmic",
-            x="100%",
-            y=bottom + 26,
-            class_="unit",
-            text_anchor="end",
-        )
-    )
+    unit: dict[str, str | float] = {
+        "x": "100%",
+        "y": bottom + 26,
+        "class_": "unit",
+        "text_anchor": "end",
+    }
+    parts.append(element("text", "ms, p50, logarithmic", **unit))
     parts += _labelled(shown, x, y, bottom)
     label = "Bundles by median time and size: " + "; ".join(
         f"{s.label}, {milliseconds(s.p50_ms)} ms, {fixed(s.size_mb, 1)} MB, {_ROLES[s.outcome][1]}"
@@ -102,32 +98,15 @@ def _labelled(shown: Sequence[Standing], x: Scale, y: Scale, bottom: float) -> l
     """Return marks with their names beside them."""
     shares = {s.name: 0.04 + 0.92 * x(s.p50_ms or x.low) for s in shown}
     tops = {s.name: _up(y(s.size_mb), bottom) for s in shown}
-    taken = [
-        (
-            _PHONE * shares[s.name] - 9,
-            tops[s.name] - 9,
-            _PHONE * shares[s.name] + 9,
-            tops[s.name] + 9,
-        )
-        for s in shown
-    ]
+    places = [(_PHONE * shares[s.name], tops[s.name]) for s in shown]
+    taken = [(left - 9, top - 9, left + 9, top + 9) for left, top in places]
     marks, names = [], []
     for s in reversed(shown):  # the best last: on top
         at, top = f"{100 * shares[s.name]:.2f}%", tops[s.name]
-        class_ = _ROLES[s.outcome][0]
-        if "square" in class_:
-            square = element("rect", x=-7.0, y=-7.0, width=14.0, height=14.0, class_=class_)
-            marks.append(element("svg", square, x=at, y=top, overflow="visible"))
-        else:
-            marks.append(element("circle", cx=at, cy=top, r=8.0, class_=class_))
+        marks.append(mark(at, top, 8.0, _ROLES[s.outcome][0]))
         words = shortened(s.label, 26)
-        side, line = _free(
-            _PHONE * shares[s.name],
-            top,
-            14 + max(7.6 * len(words), 6.4 * len(_bound(s))),
-            bottom,
-            taken,
-        )
+        width = 14 + max(7.6 * len(words), 6.4 * len(_bound(s)))
+        side, line = _free(_PHONE * shares[s.name], top, width, bottom, taken)
         if abs(line - top) > 4:
             lead = element("line", x1=0, y1=top - line, x2=12 * side, y2=-2, class_="leader")
             marks.insert(0, element("svg", lead, x=at, y=line, overflow="visible"))

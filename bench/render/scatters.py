@@ -5,23 +5,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from bakit.bench.render.figure import Figure, Panel, Table
-from bakit.bench.render.svg import Scale, around, dots, element, picture
-from bakit.bench.render.words import (
-    MINUS,
-    fixed,
-    interval,
-    is_same,
-    same_words,
-    signed,
-)
+from bakit.bench.render.svg import Figure, Panel, Scale, Table, around, dots, element, picture
+from bakit.bench.render.words import MINUS, fixed, interval, is_same, same_words, signed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from markupsafe import Markup
 
-    from bakit.bench.report.document import BundleReport, DriftReport, DriftRow
+    from bakit.bench.report.document import BundleReport
+    from bakit.bench.report.drift import DriftReport, DriftRow
 
 MAX_POINTS = 1500
 """Points of a picture; fewer where there are many bundles (``_most``)."""
@@ -33,17 +26,9 @@ _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 340.0, 38.0, 6.0, 6.0, 24.0
 
 
 def thinned(rows: Sequence[DriftRow], off: Sequence[float], most: int) -> list[int]:
-    """Choose the images to draw: those furthest off, and of the rest every so many by true age.
+    """Return the indices of the images to draw, rising and the same every time.
 
-    The choice is the same every time.
-
-    Args:
-        rows: Images.
-        off: How far off each is.
-        most: Points to draw.
-
-    Returns:
-        Indices, rising.
+    They are those furthest ``off``, and of the rest every so many by true age.
     """
     count = len(rows)
     if count <= most:
@@ -61,10 +46,20 @@ def _most(panels: int) -> int:
     return max(min(MAX_POINTS, ALL_POINTS // max(panels, 1)), EXTREMES)
 
 
-def _finite(rows: Iterable[DriftRow]) -> list[DriftRow]:
-    return [
-        r for r in rows if all(map(math.isfinite, (r.true_months, r.float_months, r.bundle_months)))
-    ]
+def _drawable(
+    bundles: Sequence[BundleReport], labels: Mapping[str, str]
+) -> list[tuple[str, DriftReport, list[DriftRow]]]:
+    """Return label, drift and finite ages of the bundles that have some."""
+    found = []
+    for bundle in bundles:
+        rows = [row for row in (bundle.drift.rows if bundle.drift else ()) if _is_finite(row)]
+        if bundle.drift and rows:
+            found.append((labels[bundle.name], bundle.drift, rows))
+    return found
+
+
+def _is_finite(row: DriftRow) -> bool:
+    return all(map(math.isfinite, (row.true_months, row.float_months, row.bundle_months)))
 
 
 class _Plot:
@@ -85,19 +80,16 @@ class _Plot:
             left, _ = self.at(tick, self.y.low)
             ends = {"x1": left, "x2": left, "y1": _TOP, "y2": self.height - _BOTTOM}
             self.parts.append(element("line", **ends, class_="grid"))
-            place: dict[str, str | float] = {
-                "x": left,
-                "y": self.height - _BOTTOM + 15,
-                "text_anchor": "middle",
-            }
-            self.parts.append(element("text", f"{tick:g}", **place, class_="tick"))
+            self._tick(tick, left, self.height - _BOTTOM + 15, "middle")
         for tick in self.y.ticks(6):
             _, top = self.at(self.x.low, tick)
             ends = {"x1": _LEFT, "x2": _WIDTH - _RIGHT, "y1": top, "y2": top}
             self.parts.append(element("line", **ends, class_="grid"))
-            place = {"x": _LEFT - 5, "y": top + 4, "text_anchor": "end"}
-            text = f"{tick:g}".replace("-", MINUS)
-            self.parts.append(element("text", text, **place, class_="tick"))
+            self._tick(tick, _LEFT - 5, top + 4, "end")
+
+    def _tick(self, tick: float, x: float, y: float, anchor: str) -> None:
+        text = f"{tick:g}".replace("-", MINUS)
+        self.parts.append(element("text", text, x=x, y=y, text_anchor=anchor, class_="tick"))
 
     def line(self, start: tuple[float, float], end: tuple[float, float], class_: str) -> None:
         (x1, y1), (x2, y2) = self.at(*start), self.at(*end)
@@ -144,8 +136,7 @@ def _thinned_words(count: int, most: int) -> str:
 
 def truth_figure(bundles: Sequence[BundleReport], labels: Mapping[str, str]) -> Figure | None:
     """Draw predicted against true ages, a panel for each bundle; None without drift."""
-    drifts = [(labels[b.name], b.drift, _finite(b.drift.rows)) for b in bundles if b.drift]
-    drifts = [item for item in drifts if item[2]]
+    drifts = _drawable(bundles, labels)
     if not drifts:
         return None
     most = _most(len(drifts))
@@ -182,12 +173,7 @@ def truth_figure(bundles: Sequence[BundleReport], labels: Mapping[str, str]) -> 
 
 def agreement_figure(bundles: Sequence[BundleReport], labels: Mapping[str, str]) -> Figure | None:
     """Draw Bland-Altman plots of bundle and float model; None without a bundle to compare."""
-    drifts = [
-        (labels[b.name], b.drift, _finite(b.drift.rows))
-        for b in bundles
-        if b.drift and not b.drift.is_reference
-    ]
-    drifts = [item for item in drifts if item[2]]
+    drifts = [item for item in _drawable(bundles, labels) if not item[1].is_reference]
     if not drifts:
         return None
     table = tuple(_agreement_row(*item) for item in drifts)

@@ -1,4 +1,4 @@
-"""SVG, element by element: every value that goes in is escaped.
+"""Figures and their SVG, element by element: every value that goes in is escaped.
 
 Pictures have no colours of their own but classes, so that the page's style sheet gives them those
 of a light or dark screen or of paper.
@@ -12,8 +12,55 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
 
+from bakit.bench.render.words import MINUS, shortened
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+
+AXIS = 32
+"""Pixels below the rows of a picture, for ticks and unit."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """The numbers of a figure; columns in ``words``, and the first, stand to the left."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    words: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture, with what stands above it."""
+
+    svg: Markup
+    title: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure.
+
+    Attributes:
+        key: Its anchor in the page.
+        title: What it shows.
+        lead: How to read it, in a sentence or two.
+        panels: Its pictures.
+        legend: Class and meaning of each colour or mark.
+        tables: Its numbers.
+        axes: What the axes of every panel are; empty where labels in the pictures say it.
+    """
+
+    key: str
+    title: str
+    lead: str
+    panels: tuple[Panel, ...]
+    legend: tuple[tuple[str, str], ...] = ()
+    tables: tuple[Table, ...] = ()
+    axes: str = ""
 
 
 def element(name: str, *children: Markup | str, **attributes: str | float | None) -> Markup:
@@ -44,14 +91,10 @@ def _value(value: str | float) -> str:
 def picture(
     children: Iterable[Markup], label: str, height: float, width: float | None = None
 ) -> Markup:
-    """Return a picture.
+    """Return a picture; ``label`` describes it for those who do not see it.
 
-    Args:
-        children: What is in it.
-        label: What it shows, for those who do not see it.
-        height: In pixels, or in units of ``width``.
-        width: If given, the picture scales as a whole. If not, it is as wide as its place,
-            positions are in per cent, and letters keep their size on any screen.
+    With a ``width`` it scales as a whole and ``height`` is in the same units. Without, it is as
+    wide as its place, positions are in per cent, and letters keep their size on any screen.
     """
     size: dict[str, str | float]
     if width is None:
@@ -71,13 +114,7 @@ def dots(points: Iterable[tuple[float, float]], class_: str) -> Markup:
 
 @dataclass(frozen=True)
 class Scale:
-    """From numbers to 0..1.
-
-    Attributes:
-        low: What is at 0.
-        high: What is at 1, more than ``low``.
-        log: Whether equal ratios have equal lengths; both ends are positive then.
-    """
+    """From numbers to 0..1; on a ``log`` scale equal ratios have equal lengths."""
 
     low: float
     high: float
@@ -132,3 +169,40 @@ def log_around(values: Iterable[float]) -> tuple[float, float]:
     low, high = min(finite), max(finite)
     room = max((high / low) ** 0.05, 1.08)
     return low / room, high * room
+
+
+def x_percent(share: float) -> str:
+    """Return a place from left to right, 0..1, as SVG has it."""
+    return f"{100 * share:.3f}%"
+
+
+def axis(scale: Scale, top: float, bottom: float, unit: str, most: int = 6) -> list[Markup]:
+    """Return grid lines and tick labels of a horizontal axis."""
+    parts = []
+    for tick in scale.ticks(most):
+        at = scale(tick)
+        anchor = "start" if at < 0.03 else "end" if at > 0.97 else "middle"
+        x = x_percent(at)
+        parts.append(element("line", x1=x, x2=x, y1=top, y2=bottom, class_="grid"))
+        text = f"{tick:g}".replace("-", MINUS)
+        parts.append(element("text", text, x=x, y=bottom + 15, class_="tick", text_anchor=anchor))
+    parts.append(element("text", unit, x="100%", y=bottom + 28, class_="unit", text_anchor="end"))
+    return parts
+
+
+def names(label: str, value: str, y: float) -> list[Markup]:
+    """Return a row's name on the left and its number on the right."""
+    return [
+        element("text", shortened(label), x="0", y=y, class_="name"),
+        element("text", value, x="100%", y=y, class_="value", text_anchor="end"),
+    ]
+
+
+def mark(x: str, y: float, size: float, class_: str) -> Markup:
+    """Return a mark at per cent and pixels: a circle, or a square if its class says so."""
+    if "square" not in class_:
+        return element("circle", cx=x, cy=y, r=size, class_=class_)
+    # A square in a place of its own: its corner cannot be a per cent and some pixels.
+    half = float(round(0.9 * size))
+    box = {"x": -half, "y": -half, "width": 2 * half, "height": 2 * half}
+    return element("svg", element("rect", **box, class_=class_), x=x, y=y, overflow="visible")

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bakit.bench.render.figure import Figure, Panel, Table
-from bakit.bench.render.rows import AXIS, axis, names, x_percent
-from bakit.bench.render.svg import Scale, element, log_around, picture
+from bakit.bench.render.svg import (
+    AXIS,
+    Figure,
+    Panel,
+    Scale,
+    Table,
+    axis,
+    element,
+    log_around,
+    names,
+    picture,
+    x_percent,
+)
 from bakit.bench.render.words import NONE, fixed, milliseconds, stage_ms
 
 if TYPE_CHECKING:
@@ -49,16 +59,7 @@ def latency_figure(bundles: Sequence[BundleReport], labels: Mapping[str, str]) -
         words = " · ".join(map(milliseconds, marks[name]))
         parts += names(labels[name], words, base - _HILL - 8)
         parts.append(_hill(times[name], scale, base))
-        parts.append(
-            element(
-                "line",
-                x1=places[0],
-                x2=places[2],
-                y1=base,
-                y2=base,
-                class_="spread",
-            )
-        )
+        parts.append(element("line", x1=places[0], x2=places[2], y1=base, y2=base, class_="spread"))
         parts += [
             element("line", x1=x, x2=x, y1=base - height, y2=base, class_=f"mark {class_}")
             for x, height, class_ in zip(places, (_HILL, 16, 9), ("p50", "p90", "p99"), strict=True)

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bakit.bench.report.document import BundleReport, DriftReport
+    from bakit.bench.report.document import BundleReport
+    from bakit.bench.report.drift import DriftReport
+
+STANDINGS = {
+    "ship": "ship this",
+    "option": "option",
+    "beaten": "beaten",
+    "undecided": "too few images",
+    "refused": "beyond a limit",
+    "reference": "reference",
+    "unmeasured": "not measured",
+}
+"""Outcomes of ``bakit.bench.gate.recommend`` in words."""
 
 NONE = "\N{EN DASH}"
 """Stands for what was not measured."""
@@ -87,7 +99,7 @@ def is_same(drift: DriftReport) -> bool:
 
 
 def same_words(labels: Sequence[str]) -> str:
-    """Say which bundles have no picture, in a sentence after others."""
+    """Return a sentence that names the bundles without a picture."""
     if not labels:
         return ""
     return (

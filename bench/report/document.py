@@ -1,7 +1,7 @@
 """The document that ``bakit bench`` writes and ``bakit gate`` reads.
 
-The documents of a benchmark import no numpy: a gate in CI starts at once. Those of time and of
-drift have modules of their own and are imported from here.
+The documents of a benchmark import no numpy: a gate in CI starts at once. Those of time, of drift
+and of the device have modules of their own.
 """
 
 from __future__ import annotations
@@ -11,18 +11,9 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from bakit.bench.host import HostInfo
-from bakit.bench.report.device import Device
-from bakit.bench.report.drift import BlameStep, DriftReport, DriftRow, GroupDrift
-from bakit.bench.report.latency import (
-    LEAST_SCORE,
-    Energy,
-    Footprint,
-    LatencyReport,
-    Stability,
-    StageTimes,
-    SweepEntry,
-)
-from bakit.bench.report.phone import Phone
+from bakit.bench.report.device import Board, Phone
+from bakit.bench.report.drift import DriftReport
+from bakit.bench.report.latency import Footprint, LatencyReport
 from bakit.documents import read_versioned
 from bakit.errors import InputError
 from bakit.files import write_file
@@ -31,34 +22,14 @@ from bakit.types import Precision
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = [
-    "LEAST_SCORE",
-    "SCHEMA_VERSION",
-    "BlameStep",
-    "BundleReport",
-    "DataInfo",
-    "DriftReport",
-    "DriftRow",
-    "Energy",
-    "Footprint",
-    "GroupDrift",
-    "LatencyReport",
-    "Provenance",
-    "Report",
-    "Settings",
-    "Stability",
-    "StageTimes",
-    "SweepEntry",
-    "read_report",
-]
-
 SCHEMA_VERSION = 2
-MAX_REPORT_BYTES = 256 * 2**20
 """Version 1 had no single times, groups, blame or provenance."""
+
+MAX_REPORT_BYTES = 256 * 2**20
 
 
 class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a bundle was made of: checkpoint, ranges, graph, engine, each by its SHA-256.
+    """Origins of a bundle: checkpoint, ranges, graph, engine, each by its SHA-256.
 
     Attributes:
         checkpoint_sha256: The float checkpoint.
@@ -118,7 +89,7 @@ class BundleReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     int8_share: float = 0.0
     provenance: Provenance | None = None
     error: str | None = None
-    device: Device | None = None
+    device: Board | None = None
 
 
 class DataInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -189,7 +160,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def machine(self) -> str:
-        """What ran the models, in words: the phone, or this machine's CPU."""
+        """The machine that ran the models, in words: the phone, or this machine's CPU."""
         here = f"{self.host.cpu}, {self.host.logical_cores} logical cores"
         return here if self.phone is None else self.phone.summary
 

@@ -50,7 +50,7 @@ class StageTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Stability(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Whether the machine held still (``bakit.bench.stability``).
+    """Whether the machine held still (``bakit.bench.conditions``).
 
     Attributes:
         score: Share of the queries whose regressor took within 10 % of its median time, in per
@@ -147,7 +147,7 @@ class LatencyReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Footprint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a bundle costs a fresh process (``bakit.bench.local.footprint``).
+    """Start-up time and memory of a bundle in a new process (``bakit.bench.local.worker``).
 
     Attributes:
         load_ms: Time to open both models.

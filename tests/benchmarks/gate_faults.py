@@ -20,8 +20,7 @@ import onnx
 from onnx import numpy_helper
 
 from bakit.backends.ort import OrtSession
-from bakit.bench.drift.compare import compare
-from bakit.bench.drift.groups import group_images
+from bakit.bench.drift.compare import compare, group_images
 from bakit.bench.gate.check import Gate
 from bakit.bench.host import read_host
 from bakit.bench.report.document import SCHEMA_VERSION, BundleReport, DataInfo, Report, Settings

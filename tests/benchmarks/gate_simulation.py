@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bakit.bench.drift.groups import group_drifts
+from bakit.bench.drift.compare import group_drifts
 from bakit.bench.gate.accuracy import Figure, decide
 from bakit.bench.statistics import bootstrap_interval
 from bakit.data.labels import Sample

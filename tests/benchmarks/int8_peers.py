@@ -33,7 +33,7 @@ from onnxruntime.quantization import CalibrationDataReader, quantize_static
 from bakit.backends.ort import OrtSession
 from bakit.bench.drift.compare import compare
 from bakit.bench.host import read_host
-from bakit.bench.local.latency import BLOCK
+from bakit.bench.task import BLOCK
 from bakit.bundle import Bundle
 from bakit.calib.dataset import CalibrationSet
 from bakit.calib.select import choose_samples

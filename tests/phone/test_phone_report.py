@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from bakit.bench.gate.check import Gate
-from bakit.bench.phone import address
-from bakit.bench.phone.browser import browser_name, device_name
-from bakit.bench.phone.messages import Device
+from bakit.bench.phone import listener
+from bakit.bench.phone.messages import Browser
 from bakit.bench.render import render_html, render_markdown
 from bakit.bench.report.document import read_report
 from bakit.cli.bench import print_report
@@ -159,17 +158,17 @@ def test_nobody_comes(start, bundles):
     ],
 )
 def test_which_addresses_a_phone_can_reach(bind, loopback):
-    assert address.is_loopback(bind) == loopback
+    assert listener.is_loopback(bind) == loopback
 
 
 def test_addresses_are_written_as_browsers_want_them(monkeypatch):
-    assert address.page_url("https", "::1", 8443, "abc") == "https://[::1]:8443/abc/"
-    assert address.reachable_host("192.168.1.9") == "192.168.1.9"
-    monkeypatch.setattr(address, "network_address", lambda: "192.168.1.9")
-    assert address.reachable_host("0.0.0.0") == "192.168.1.9"
-    monkeypatch.setattr(address, "network_address", lambda: None)
+    assert listener.page_url("https", "::1", 8443, "abc") == "https://[::1]:8443/abc/"
+    assert listener.reachable_host("192.168.1.9") == "192.168.1.9"
+    monkeypatch.setattr(listener, "network_address", lambda: "192.168.1.9")
+    assert listener.reachable_host("0.0.0.0") == "192.168.1.9"
+    monkeypatch.setattr(listener, "network_address", lambda: None)
     with pytest.raises(InputError, match="name it instead"):
-        address.reachable_host("0.0.0.0")
+        listener.reachable_host("0.0.0.0")
 
 
 SAFARI = (
@@ -192,9 +191,9 @@ SAFARI = (
     ],
 )
 def test_browsers_that_have_no_hints_are_known_by_their_agent(agent, name):
-    device = Device(agent, "", "", "", None, True, 0.02)
-    assert browser_name(device) == name
-    assert device_name(device) == (agent.partition("(")[2].partition(")")[0] or "unknown device")
+    browser = Browser(agent, "", "", "", None, True, 0.02)
+    assert browser.name == name
+    assert browser.device == (agent.partition("(")[2].partition(")")[0] or "unknown device")
 
 
 def test_times_of_a_phone_are_not_compared_with_another_machine_s(start, bundles):

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from bakit.bench.phone.messages import MAX_BODY, decode_device, decode_post
+from bakit.bench.phone.messages import MAX_BODY, decode_browser, decode_post
 from bakit.errors import InputError, VerificationError
 
 
@@ -102,7 +102,7 @@ def test_what_is_no_message_is_refused(body):
     with pytest.raises(InputError, match="not a message of the page"):
         decode_post(body)
     with pytest.raises(InputError, match="not the description of a browser"):
-        decode_device(body)
+        decode_browser(body)
 
 
 def test_messages_that_do_not_fit_are_refused_and_change_nothing(start, bundles):

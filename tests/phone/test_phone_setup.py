@@ -7,7 +7,7 @@ import ssl
 
 import pytest
 
-from bakit.bench.phone import address, web
+from bakit.bench.phone import listener, web
 from bakit.bench.phone.certificate import make_context
 from bakit.errors import InputError, MissingProgramError, VerificationError
 
@@ -40,11 +40,11 @@ def test_adb_forwards_the_port_opens_the_page_and_cleans_up(start, bundles, adb)
 def test_adb_that_fails_or_is_missing_is_said(tmp_path, adb, monkeypatch):
     program = tmp_path / "platform-tools/adb"
     program.write_text("#!/bin/sh\necho 'error: no devices' >&2\nexit 1\n", encoding="utf-8")
-    with pytest.raises(InputError, match="no devices"), address.adb_reverse(8443):
+    with pytest.raises(InputError, match="no devices"), listener.adb_reverse(8443):
         pass
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingProgramError, match="platform tools"):
-        address.find_adb()
+        listener.find_adb()
 
 
 def test_a_missing_runtime_is_named_with_the_command(tmp_path, monkeypatch, runtime_folder):

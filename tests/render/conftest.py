@@ -11,21 +11,14 @@ import pytest
 from bakit.bench.host import HostInfo
 from bakit.bench.report.document import (
     SCHEMA_VERSION,
-    BlameStep,
     BundleReport,
     DataInfo,
-    DriftReport,
-    DriftRow,
-    Footprint,
-    GroupDrift,
-    LatencyReport,
     Provenance,
     Report,
     Settings,
-    Stability,
-    StageTimes,
 )
-from bakit.bench.report.latency import pack_samples
+from bakit.bench.report.drift import BlameStep, DriftReport, DriftRow, GroupDrift
+from bakit.bench.report.latency import Footprint, LatencyReport, Stability, StageTimes, pack_samples
 from bakit.types import Precision
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ def test_the_usual_five(make_report):
         "drift [95 % interval]", "change mean / p99",
     ]  # fmt: skip
     assert lines[6] == (
-        "| model-onnx-int8 | **ship** | 5.00 | 11.0 | 8.9 | 98.0 % | 9.43 | "
+        "| model-onnx-int8 | **ship this** | 5.00 | 11.0 | 8.9 | 98.0 % | 9.43 | "
         "+0.030 [\N{MINUS SIGN}0.020, +0.080] | 0.50 / 1.00 |"
     )
     assert lines[7].endswith("| \N{EN DASH} | 9.40 | reference | \N{EN DASH} |")

@@ -13,7 +13,7 @@ import pytest
 import bakit.bench.render
 from bakit.bench.render import check_html, render_html
 from bakit.bench.render.scatters import EXTREMES, MAX_POINTS, thinned
-from bakit.bench.report.document import DriftRow
+from bakit.bench.report.drift import DriftRow
 from bakit.errors import MissingBackendError
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}

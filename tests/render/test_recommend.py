@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bakit.bench.gate.recommend import at_most, recommend, short_labels
-from bakit.bench.report.document import Stability
+from bakit.bench.report.latency import Stability
 
 NAN = float("nan")
 

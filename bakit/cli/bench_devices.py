@@ -1,0 +1,222 @@
+"""The options of ``bakit bench`` for another device: one behind ssh, or a phone."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bakit.cli.paths import all_bundles
+from bakit.cli.progress import progress
+from bakit.cli.tables import safe
+from bakit.errors import InputError, MissingBackendError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bakit.bench.phone.listener import PageAddress, PhoneOptions
+    from bakit.bench.phone.run import PhoneResult
+    from bakit.bench.report.document import Report
+
+
+def _option(switch: str, flag: str, text: str, **how: Any) -> Callable[..., Any]:  # noqa: ANN401
+    """Return an option that belongs to a switch, whose name is its prefix."""
+    name = f"{switch}_{flag.removeprefix('--').replace('-', '_')}"
+    return click.option(flag, name, help=text, **how)
+
+
+_PROVIDERS = click.Choice(["wasm", "webgpu", "webnn"])
+_ENGINES = click.Choice(["tensorrt", "trtexec", "onnxruntime"])
+_OPTIONS = (
+    click.option(
+        "--phone",
+        is_flag=True,
+        help="Measure on a phone, in its browser: serves a page. Drift is on phantoms, "
+        "unless --data sends it other images.",
+    ),
+    _option(
+        "phone", "--provider", "What runs the models in the browser; else wasm.", type=_PROVIDERS
+    ),
+    _option("phone", "--adb", "Reach an Android phone through adb and USB.", is_flag=True),
+    _option("phone", "--bind", "Listen here, 0.0.0.0 for the network.", metavar="ADDRESS"),
+    _option("phone", "--port", "Port; else any free one.", type=click.IntRange(0, 65535)),
+    click.option(
+        "--host",
+        metavar="USER@DEVICE",
+        help="Measure on this device over ssh, with an agent that needs no bakit there.",
+    ),
+    _option("host", "--ssh-port", "Port of ssh.", type=click.IntRange(1, 65535)),
+    _option(
+        "host",
+        "--ssh-option",
+        "As after ssh's -o; may be given again.",
+        multiple=True,
+        metavar="NAME=VALUE",
+    ),
+    _option("host", "--identity", "Private key.", type=click.Path(path_type=Path)),
+    _option("host", "--python", "Its Python, 3.6 or newer; else python3.", metavar="PATH"),
+    _option("host", "--engine", "What runs the bundles there; else what is there.", type=_ENGINES),
+    _option(
+        "host",
+        "--allow-downgrade",
+        "Build INT8 bundles as FP16 where the GPU has no INT8 unit.",
+        is_flag=True,
+    ),
+    _option(
+        "host",
+        "--workspace-mb",
+        "Memory for TensorRT's builder; else 256.",
+        type=click.IntRange(min=16),
+    ),
+    _option("host", "--keep", "Leave the work folder there.", is_flag=True),
+)
+
+
+def device_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options for a phone and for a device behind ssh (``take_options``)."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def take_options(given: dict[str, Any], switch: str) -> dict[str, Any] | None:
+    """Return the options that belong to ``--phone`` or ``--host``, without their prefix.
+
+    Args:
+        given: All options of ``device_options``.
+        switch: ``phone`` or ``host``.
+
+    Returns:
+        None if the switch was not given.
+
+    Raises:
+        InputError: If some options were given without it.
+    """
+    named = {name: value for name, value in given.items() if name.startswith(switch)}
+    asked = {name: value for name, value in named.items() if value not in (None, False, ())}
+    if asked and switch not in asked:
+        option = next(iter(asked)).removeprefix(f"{switch}_").replace("_", "-")
+        message = f"--{option} is of use with --{switch} only"
+        raise InputError(message)
+    return {name.removeprefix(f"{switch}_"): value for name, value in asked.items()} or None
+
+
+def check_phone(threads: tuple[int, ...] | None, batch: int, goal: object) -> None:
+    """Refuse options that a page has no use for.
+
+    Raises:
+        InputError: If one was given.
+    """
+    for option, given in (
+        ("several numbers for --threads", len(threads or ()) > 1),
+        ("--batch", batch != 1),
+        ("--goal", goal),
+    ):
+        if given:
+            message = f"--phone takes no {option}: a page has one number of threads, one image "
+            message += "at a time, and a goal is judged on radiographs, by this machine"
+            raise InputError(message)
+
+
+def bench_on_host(bundles: Sequence[Path], asked: dict[str, Any], **how: Any) -> Report:  # noqa: ANN401
+    """Measure on a device behind ssh.
+
+    Args:
+        bundles: Bundles; those in the default folder where there are none.
+        asked: The options for the device.
+        how: The options that all devices have, named as in ``run_bench``.
+    """
+    from bakit.bench.device.pack import AgentOptions
+    from bakit.bench.device.run import bench_host
+    from bakit.bench.device.ssh import Remote
+
+    names = ("engine", "allow_downgrade", "workspace_mb")
+    how["options"] = AgentOptions(**{name: asked[name] for name in names if name in asked})
+    how |= {name: asked[name] for name in ("python", "keep") if name in asked}
+    remote = Remote(
+        asked["host"], asked.get("ssh_port"), asked.get("identity"), asked.get("ssh_option", ())
+    )
+    return bench_host(remote, bundles or all_bundles(), **how)
+
+
+def bench_on_phone(bundles: Sequence[Path], asked: dict[str, Any], **how: Any) -> PhoneResult:  # noqa: ANN401
+    """Print the page's address, wait for the phone and show progress, all on stderr.
+
+    Args:
+        bundles: Bundles; those in the default folder that a browser can run where there are none.
+        asked: The options for the phone.
+        how: The options that all devices have, named as in ``run_phone``.
+    """
+    from bakit.bench.phone.listener import PhoneOptions
+    from bakit.bench.phone.run import run_phone
+
+    options = PhoneOptions(**{name: value for name, value in asked.items() if name != "phone"})
+    show = _address_printer(options)
+    chosen = bundles or _runnable()
+    with progress(log=True) as on_progress:
+        return run_phone(chosen, options=options, on_address=show, on_progress=on_progress, **how)
+
+
+def print_failures(result: PhoneResult) -> int:
+    """Print what is wrong on stderr; return the exit status."""
+    for failure in result.failures:
+        click.echo(f"bakit: {safe(failure)}", err=True)
+    return 1 if result.failures else 0
+
+
+def _runnable() -> list[Path]:
+    from bakit.bench.phone.run import TARGET
+    from bakit.bundle import Bundle
+
+    found = [path for path in all_bundles() if Bundle.read(path).manifest.target == TARGET]
+    if not found:
+        message = f"no bundle that a browser runs; write one with: bakit export --target {TARGET}"
+        raise InputError(message)
+    return found
+
+
+def _address_printer(options: PhoneOptions) -> Callable[[PageAddress], None]:
+    """Return what prints the address, as a QR code too where another device can open it.
+
+    Raises:
+        MissingBackendError: If the library that draws the code is needed and not installed.
+    """
+    from bakit.bench.phone.listener import is_loopback, network_address
+
+    if is_loopback(options.bind):
+
+        def nearby(page: PageAddress) -> None:
+            _echo_address(page)
+            if options.adb:
+                return
+            own = network_address()
+            click.echo(
+                "only this machine can open it: for a phone in the same network give --bind "
+                f"{own or 'and the address of this machine'}; for one on a USB cable give --adb",
+                err=True,
+            )
+
+        return nearby
+    try:
+        import segno
+    except ModuleNotFoundError as error:
+        need = "a QR code for a phone"
+        raise MissingBackendError(need, "phone") from error
+
+    def with_code(page: PageAddress) -> None:
+        segno.make(page.url, micro=False).terminal(sys.stderr, compact=True)
+        _echo_address(page)
+
+    return with_code
+
+
+def _echo_address(page: PageAddress) -> None:
+    click.echo(f"open on the phone: {page.url}", err=True)
+    if page.fingerprint is not None:
+        click.echo(
+            "the browser will warn, since the certificate is this run's own; its SHA-256 is\n"
+            f"{page.fingerprint}",
+            err=True,
+        )

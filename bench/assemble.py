@@ -1,0 +1,319 @@
+"""From a device's raw measurements to the report: the only place that fills its fields.
+
+What identifies a bundle (name, target, precision, digests, checkpoint, sizes) comes from the
+task's own files, never from the device.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from bakit.bench.conditions import judge
+from bakit.bench.drift.attribution import attribute
+from bakit.bench.drift.compare import check_age, compare
+from bakit.bench.report.document import SCHEMA_VERSION, BundleReport, Provenance, Report
+from bakit.bench.report.latency import Energy, LatencyReport, StageTimes, SweepEntry, pack_samples
+from bakit.bench.statistics import block_intervals
+from bakit.bench.task import BLOCK
+from bakit.data.labels import ids_digest
+from bakit.errors import VerificationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bakit.bench.raw import Raw, RawBundle, Reading
+    from bakit.bench.report.device import Board, Phone
+    from bakit.bench.report.drift import BlameStep, DriftReport
+    from bakit.bench.task import Device, Task
+    from bakit.bundle import Bundle
+    from bakit.data.labels import Sample
+    from bakit.image.box import Box
+    from bakit.types import Floats, OnProgress
+
+
+class BundleDrift(NamedTuple):
+    """The drift of one bundle; if there is none, ``error`` may say why."""
+
+    report: DriftReport | None
+    error: str | None = None
+
+
+class _Ages(NamedTuple):
+    """A model's answers: ``(N,)`` float64 ages in months, and boxes."""
+
+    months: Floats
+    boxes: list[Box | None]
+
+
+def run_task(task: Task, device: Device, on_progress: OnProgress | None = None) -> Report:
+    """Measure a task on a device and compute its report."""
+    return assemble(task, device.measure(task, on_progress or (lambda step, done, total: None)))
+
+
+def assemble(task: Task, raw: Raw) -> Report:
+    """Compute the report of a task.
+
+    Measurements of a bundle that are not usable, such as a missing age, become its ``error``.
+    """
+    drifts = compute_drifts(task, raw)
+    data, used = task.data, used_samples(task, raw)
+    if data is not None and raw.used is not None:
+        changes = {"samples": len(used), "ids_sha256": ids_digest(used)}
+        data = msgspec.structs.replace(data, **changes) if used else None
+    return Report(
+        schema_version=SCHEMA_VERSION,
+        host=raw.host,
+        settings=task.settings,
+        data=data,
+        bundles=tuple(map(_bundle_report, task.bundles, raw.bundles, drifts)),
+        partial=raw.partial,
+        measured_at=task.measured_at,
+        phone=None if raw.phone is None else _phone(raw.phone, task.bundles, raw.bundles),
+    )
+
+
+def _bundle_report(bundle: Bundle, raw: RawBundle, drift: BundleDrift) -> BundleReport:
+    manifest = bundle.manifest
+    latency, error = None, drift.error
+    try:
+        latency = latency_report(raw)
+    except VerificationError as problem:
+        error = error or str(problem)
+    return BundleReport(
+        name=bundle.name,
+        target=manifest.target,
+        precision=manifest.precision,
+        provider=raw.provider,
+        bundle_sha256=bundle.sha256,
+        checkpoint=manifest.checkpoint,
+        checkpoint_sha256=manifest.checkpoint_sha256,
+        size_mb={
+            artifact.role: sum((bundle.root / path).stat().st_size for path in artifact.files) / 1e6
+            for artifact in manifest.artifacts
+        },
+        total_size_mb=bundle.size_bytes / 1e6,
+        int8_share=_int8_share(bundle, raw),
+        latency=latency,
+        footprint=raw.footprint,
+        drift=drift.report,
+        provenance=Provenance(
+            checkpoint_sha256=manifest.checkpoint_sha256,
+            calibration_sha256=manifest.calibration_sha256,
+            calibration=manifest.calibration,
+            files_sha256={
+                path: digest for item in manifest.artifacts for path, digest in item.files.items()
+            },
+            tool_versions=manifest.tool_versions,
+            training_data=manifest.training_data,
+        ),
+        error=error,
+        device=None if raw.board is None else _board(raw.board, bundle, raw),
+    )
+
+
+def _int8_share(bundle: Bundle, raw: RawBundle) -> float:
+    """Return the share as the device's library tells it, else as the file asks for."""
+    if raw.int8_share is not None:
+        return raw.int8_share
+    if raw.board is not None and raw.board.layers and not raw.board.layers.get("int8"):
+        return 0.0  # a downgraded engine
+    return bundle.artifact("regressor").int8_share
+
+
+# Drift
+
+
+def used_samples(task: Task, raw: Raw) -> Sequence[Sample]:
+    """Return the labelled images that count: all, or those before an interruption."""
+    if raw.used is None:
+        return task.samples
+    ids = set(raw.used)
+    return [sample for sample in task.samples if sample.id in ids]
+
+
+def compute_drifts(task: Task, raw: Raw) -> list[BundleDrift]:
+    """Compute the drift of each bundle.
+
+    Returns:
+        In the order of ``task.bundles``; without a report if the bundle or its reference failed,
+        and if no image was used.
+    """
+    samples = used_samples(task, raw)
+    answers = {
+        bundle.name: _answers(item, bundle, samples)
+        for bundle, item in zip(task.bundles, raw.bundles, strict=True)
+    }
+    return [_drift(bundle, task, raw, samples, answers) for bundle in task.bundles]
+
+
+def _answers(raw: RawBundle, bundle: Bundle, samples: Sequence[Sample]) -> _Ages | str | None:
+    """Return the ages of a bundle, or why there are none; None if no image was used."""
+    if raw.error is not None:
+        return raw.error
+    try:
+        return _ages(raw.readings, bundle, samples) if samples else None
+    except VerificationError as error:
+        return str(error)
+
+
+def _ages(readings: Sequence[Reading], bundle: Bundle, samples: Sequence[Sample]) -> _Ages:
+    """Return the ages in the order of the samples.
+
+    Raises:
+        VerificationError: If the ages are not exactly one finite age for each sample.
+    """
+    by_id = {reading.id: reading for reading in readings}
+    ids = {sample.id for sample in samples}
+    problem = ""
+    if len(by_id) != len(readings):
+        problem = "repeated ages"
+    elif by_id.keys() - ids:
+        problem = "ages of images that are not in the task"
+    elif ids - by_id.keys():
+        problem = f"no age for {len(ids - by_id.keys())} of {len(ids)} images"
+    if problem:
+        message = f"the device returned {problem}; bench again"
+        raise VerificationError(message)
+    months = [check_age(by_id[sample.id].age_months, bundle, sample) for sample in samples]
+    return _Ages(np.array(months), [by_id[sample.id].box for sample in samples])
+
+
+def _drift(
+    bundle: Bundle,
+    task: Task,
+    raw: Raw,
+    samples: Sequence[Sample],
+    answers: Mapping[str, _Ages | str | None],
+) -> BundleDrift:
+    ages = answers[bundle.name]
+    if not isinstance(ages, _Ages):
+        return BundleDrift(None, ages)
+    reference = task.reference(bundle)
+    together = raw.references is None
+    steps: tuple[BlameStep, ...] = ()
+    if raw.references is None:
+        other = answers[reference.name]
+        if not isinstance(other, _Ages):
+            reason = f"its reference {reference.name} failed, so its drift is not known"
+            return BundleDrift(None, reason)
+        months = {name: item.months for name, item in answers.items() if isinstance(item, _Ages)}
+        true_months = np.array([sample.age_months for sample in samples])
+        steps = attribute(bundle, reference, months, true_months, task.bundles)
+    else:
+        readings = raw.references[reference.manifest.checkpoint_sha256]
+        other = _ages(readings, reference, samples)
+    overlaps = [
+        a.iou(b) if a is not None and b is not None else 1.0
+        for a, b in zip(ages.boxes, other.boxes, strict=True)
+    ]
+    report = compare(
+        samples,
+        other.months,
+        ages.months,
+        reference,
+        # On another machine even the reference's own file is computed by another library.
+        is_reference=together and bundle.name == reference.name,
+        box_iou_mean=math.fsum(overlaps) / len(overlaps),
+        blame=steps,
+    )
+    return BundleDrift(report)
+
+
+# Time and energy
+
+
+def latency_report(raw: RawBundle) -> LatencyReport | None:
+    """Summarize the times of a bundle; None if there are none.
+
+    Raises:
+        VerificationError: If the times of the stages do not belong together.
+    """
+    if not raw.stages_ns:
+        return None
+    times = {stage: np.array(values, float) for stage, values in raw.stages_ns.items()}
+    counts = {len(values) for values in times.values()}
+    if not {"regress", "total"} <= times.keys() or len(counts) != 1 or counts == {0}:
+        message = "the device returned times that do not belong together; bench again"
+        raise VerificationError(message)
+    total_ns = times["total"]
+    return LatencyReport(
+        warm_up=raw.warm_up,
+        queries=len(total_ns),
+        duration_s=float(total_ns.sum()) / 1e9,
+        images=min(raw.images, len(total_ns)),
+        stages=_stages(raw.stages_ns),
+        samples={stage: pack_samples(values) for stage, values in raw.stages_ns.items()},
+        stability=judge(times["regress"], *raw.conditions),
+        energy=_energy(raw, total_ns),
+        sweep=tuple(
+            SweepEntry(entry.threads, 1, len(entry.stages_ns["total"]), _stages(entry.stages_ns))
+            for entry in raw.sweep
+        ),
+    )
+
+
+def _stages(stages_ns: Mapping[str, Sequence[int]]) -> dict[str, StageTimes]:
+    return {stage: stage_times(np.array(values) / 1e6) for stage, values in stages_ns.items()}
+
+
+def stage_times(times_ms: Floats, block: int = BLOCK) -> StageTimes:
+    """Summarize one stage: ``(queries,)`` float64 in the order of the queries, in blocks."""
+    percentiles = (50, 90, 99)
+    p50, p90, p99 = (float(value) for value in np.percentile(times_ms, percentiles))
+    p50_ci95, p90_ci95, p99_ci95 = block_intervals(times_ms, block, percentiles) or (None,) * 3
+    mean = float(times_ms.mean())
+    spread = float(times_ms.std()) / mean if mean else None
+    return StageTimes(p50, p90, p99, mean, p50_ci95, p90_ci95, p99_ci95, spread)
+
+
+def _energy(raw: RawBundle, total_ns: Floats) -> Energy | None:
+    if raw.joules is not None:
+        seconds = float(total_ns.sum()) / 1e9
+        return Energy(raw.sensor, raw.joules / len(total_ns), raw.joules / seconds)
+    figures = _power(raw)
+    if not figures:
+        return None
+    return Energy(f"INA3221 {figures['power_rail']}", figures["energy_mj"] / 1e3, figures["busy_w"])
+
+
+def _power(raw: RawBundle) -> dict[str, Any]:
+    """Return the fields of ``Board`` on power: energy of a query is above that of rest."""
+    power = raw.power
+    if power is None or not (power.idle_w and power.busy_w and power.queries):
+        return {}
+    idle, busy = float(np.mean(power.idle_w)), float(np.mean(power.busy_w))
+    return {
+        "power_rail": power.rail,
+        "idle_w": idle,
+        "busy_w": busy,
+        "energy_mj": (busy - idle) * power.busy_s / power.queries * 1e3,
+        "energy_queries": power.queries,
+    }
+
+
+# Golden images
+
+
+def _golden_change(bundle: Bundle, raw: RawBundle) -> float:
+    """Return the largest change of a golden image's age since the export, in months."""
+    exported = [golden.bundle_months for golden in bundle.manifest.golden]
+    changes = zip(raw.golden_months, exported, strict=False)
+    return max((abs(age - before) for age, before in changes), default=0.0)
+
+
+def _board(board: Board, bundle: Bundle, raw: RawBundle) -> Board:
+    change = _golden_change(bundle, raw)
+    return msgspec.structs.replace(board, golden_change_months=change, **_power(raw))
+
+
+def _phone(phone: Phone, bundles: Sequence[Bundle], raw: Sequence[RawBundle]) -> Phone:
+    answered = [(b, item) for b, item in zip(bundles, raw, strict=True) if item.golden_months]
+    return msgspec.structs.replace(
+        phone,
+        golden_max_difference_months={b.name: _golden_change(b, item) for b, item in answered},
+        golden_max_difference_localizer={b.name: max(i.golden_localizer) for b, i in answered},
+    )

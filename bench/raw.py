@@ -1,0 +1,110 @@
+"""Raw measurements: times, ages and facts as a device read them, without statistics."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from bakit.bench.conditions import Conditions
+from bakit.bench.host import HostInfo
+from bakit.bench.report.device import Board, Phone
+from bakit.bench.report.latency import Footprint
+from bakit.image.box import Box
+
+Times = list[Annotated[int, msgspec.Meta(ge=0, le=10**15)]]
+"""Times in nanoseconds."""
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """One model's answer for one labelled image.
+
+    Attributes:
+        id: The image's name in ``labels.csv``.
+        age_months: The predicted age.
+        box: The hand, in pixels of the localizer's or the original image, the same for all models
+            of a run; None without a localizer.
+    """
+
+    id: str
+    age_months: float
+    box: Box | None = None
+
+
+class Power(msgspec.Struct, frozen=True):
+    """Readings of a power sensor in watts, at rest and during queries run for this alone."""
+
+    rail: str
+    idle_w: tuple[float, ...]
+    busy_w: tuple[float, ...]
+    busy_s: float
+    queries: int
+
+
+class Sweep(msgspec.Struct, frozen=True):
+    """Times of the same bundle with another number of threads; ``stages_ns`` as in RawBundle."""
+
+    threads: int | None
+    stages_ns: dict[str, Times]
+
+
+class RawBundle(msgspec.Struct, frozen=True):
+    """Measurements of one bundle; a field that was not measured keeps its default.
+
+    Attributes:
+        provider: What ran the regressor.
+        int8_share: Share of the regressor's multiply-adds in INT8 as the library executes them;
+            None where it does not tell.
+        warm_up: Predictions before the first query that counts.
+        images: Different images among the queries.
+        stages_ns: Time of each query by stage, in the order of the queries.
+        conditions: The machine's counters before and after the queries.
+        sensor: The counter of energy.
+        joules: Energy of the queries by that counter.
+        power: Readings of a power sensor.
+        sweep: Times with other numbers of threads.
+        footprint: Cost of start-up, and memory.
+        golden_months: Ages of the bundle's golden images, in their order.
+        golden_localizer: Largest difference of the localizer's output for each of them.
+        readings: Ages of the labelled images.
+        board: The board that ran the bundle.
+        error: Why the bundle failed, in a line.
+    """
+
+    provider: str = ""
+    int8_share: float | None = None
+    warm_up: int = 0
+    images: int = 0
+    stages_ns: dict[str, Times] = {}
+    conditions: tuple[Conditions | None, Conditions | None] = (None, None)
+    sensor: str = ""
+    joules: float | None = None
+    power: Power | None = None
+    sweep: tuple[Sweep, ...] = ()
+    footprint: Footprint | None = None
+    golden_months: tuple[float, ...] = ()
+    golden_localizer: tuple[float, ...] = ()
+    readings: tuple[Reading, ...] = ()
+    board: Board | None = None
+    error: str | None = None
+
+
+class Raw(msgspec.Struct, frozen=True):
+    """Measurements of one task.
+
+    Attributes:
+        host: The machine.
+        bundles: One entry for each bundle of the task, in its order.
+        references: Ages by the reference of each checkpoint, by its digest, where another machine
+            ran the references. None if they are among the bundles.
+        used: Ids of the labelled images that count; None: all of the task.
+        partial: Whether the run was interrupted.
+        phone: The phone that ran the bundles; its golden differences are left empty.
+    """
+
+    host: HostInfo
+    bundles: tuple[RawBundle, ...]
+    references: dict[str, tuple[Reading, ...]] | None = None
+    used: tuple[str, ...] | None = None
+    partial: bool = False
+    phone: Phone | None = None
