@@ -32,11 +32,13 @@ def import_path() -> list[str]:
 def python_command(module: str, *arguments: str) -> list[str]:
     """Return the command that runs a module in a new Python process.
 
-    The process imports bakit and libraries from where this one does, and nothing from its working
-    folder.
+    The process imports bakit and libraries from where this one does, then from its ``PYTHONPATH``,
+    and nothing from its working folder.
     """
+    away = ("", ".", str(Path.cwd()))
     code = (
-        f"import sys; sys.path[:] = {import_path()!r}; import runpy; "
+        f"import sys; own = [entry for entry in sys.path if entry not in {away!r}]; "
+        f"sys.path[:] = dict.fromkeys({import_path()!r} + own); import runpy; "
         f"runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
     )
     return [sys.executable, "-c", code, *arguments]

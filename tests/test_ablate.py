@@ -222,7 +222,7 @@ def test_progress_is_reported(done):
     assert told[:24] == ["checking images"] * 24
     assert told[24:] == [
         "18 training images, 4 for validation, 2 for test; up to 1 epochs a row",
-        "1/2 full-96 (full-224, full-500, full-700): to train",
+        "1/2 full-96 (full-224, full-500, full-700, no-pretrain-700): to train",
         "2/2 no-sex-96 (no-sex-700): to train",
         "1/2 full-96: epoch 1",
         f"1/2 full-96: done: test MAE {full.mae_months:.2f} months on 2 images",
