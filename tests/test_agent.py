@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from bakit import agent
 from bakit.bench.assemble import assemble
-from bakit.bench.device import agent
 from bakit.bench.device.pack import AGENT, AgentOptions, write_job
 from bakit.bench.device.run import read_raw
 from bakit.bench.host import read_host

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bakit.bench.device import agent
+from bakit import agent
 from bakit.bench.device.pack import AgentOptions, write_job
 from bakit.bench.task import make_settings, read_task
 

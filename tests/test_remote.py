@@ -17,7 +17,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from bakit.bench.device import agent
+from bakit import agent
 from bakit.bench.device.pack import AgentOptions
 from bakit.bench.device.run import bench_host
 from bakit.bench.device.ssh import Remote

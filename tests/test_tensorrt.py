@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 
-from bakit.bench.device import agent
+from bakit import agent
 from bakit.bundle import Bundle, seal
 from bakit.errors import BundleError, MissingProgramError, UnsupportedTargetError
 from bakit.export import export_bundle

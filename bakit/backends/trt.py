@@ -1,6 +1,6 @@
 """TensorRT 8.2 to 11: builds an engine on this device at first use, then runs it.
 
-TensorRT is called by the device agent (``bakit.bench.device.agent``), which has to be one file.
+TensorRT is called by the device agent (``bakit.agent``), which has to be one file.
 This module uses the agent, so that a bundle runs in an app exactly as it was measured.
 """
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bakit.bench.device import agent
+from bakit import agent
 from bakit.errors import BundleError, MissingProgramError, UnsupportedTargetError
 from bakit.session import Closing
 
@@ -30,7 +30,7 @@ class TrtSession(Closing):
     Args:
         root: The bundle's folder.
         artifact: The model.
-        info: Hardware and software of this machine (``bakit.bench.device.agent.device_info``).
+        info: Hardware and software of this machine (``bakit.agent.device_info``).
 
     Raises:
         BundleError: If the engine cannot be built or opened.

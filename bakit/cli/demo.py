@@ -26,7 +26,7 @@ def command(ctx: click.Context, out: Path) -> None:
       bakit demo
     """
     from bakit.cli.bench_tables import print_report
-    from bakit.demo import MAX_DRIFT_MONTHS, run_demo
+    from bakit.studies.demo import MAX_DRIFT_MONTHS, run_demo
 
     result = run_demo(out, lambda text: click.echo(f"- {text}"))
     label, age = result.sample.age_months, result.prediction.age_months

@@ -18,7 +18,8 @@ import msgspec
 import numpy as np
 
 import bakit
-from bakit.bench.device.agent import ENGINES, rough_box
+from bakit import agent
+from bakit.agent import ENGINES, rough_box
 from bakit.bench.drift.compare import check_age
 from bakit.bench.raw import Reading
 from bakit.bundle import MANIFEST
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
     Row = dict[str, npt.NDArray[Any] | float | bool]
 
-AGENT = Path(__file__).with_name("agent.py")
+AGENT = Path(agent.__file__)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from bakit import agent
 from bakit.bench.assemble import run_task
-from bakit.bench.device import agent
 from bakit.bench.device.pack import AGENT, AgentOptions, write_job
 from bakit.bench.device.ssh import ConnectionLostError, Remote
 from bakit.bench.host import HostInfo

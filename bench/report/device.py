@@ -9,7 +9,7 @@ PHANTOMS = "generated phantoms"
 
 
 class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A board, and how it was while a bundle ran (``bakit.bench.device.agent``).
+    """A board, and how it was while a bundle ran (``bakit.agent``).
 
     Attributes:
         board: Its name, such as ``Jetson Nano``; empty where the system has none.
