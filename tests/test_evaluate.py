@@ -199,7 +199,7 @@ def test_unreadable_images_are_named_and_not_counted(fake_bundle, labelled: Labe
     rows = f"id,boneage,male\nbad,100,True\ngood,{good.age_months},{good.male}\n"
     (folder / "labels.csv").write_text(rows)
     text = run(folder, "--bundle", fake_bundle, "--workers", 1)
-    assert "cannot be used, not counted: 1\n  bad: the file is empty\n" in text
+    assert "unusable images, not counted: 1\n  bad: the file is empty\n" in text
     document = json.loads(run(folder, "--bundle", fake_bundle, "--workers", 1, "--json"))
     assert document["samples"] == 1
     assert document["unscored"] == [{"id": "bad", "reason": "the file is empty"}]
@@ -220,7 +220,7 @@ def test_intervals_are_judged(fake_bundle, labelled: Labelled):
         assert mine["share"] == pytest.approx(np.mean(inside[sex]))
         assert mine["mean_width_months"] == pytest.approx(width)
     text = run(labelled.folder, "--bundle", fake_bundle, "--workers", 1)
-    assert "90 % intervals hold " in text
+    assert "90 % intervals cover " in text
 
 
 # Parts
@@ -258,12 +258,12 @@ def test_parts_of_the_training_folder(trained, labelled: Labelled, part, used, c
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ([], "test part: 1 of 12 images; the rest trained or chose the model"),
-        (["--part", "train"], "train part: 8 of 12 images; they trained the model"),
-        (["--part", "validation"], "validation part: 2 of 12 images; they chose the model"),
+        ([], "test split: 1 of 12 images; the others were used for training or validation"),
+        (["--part", "train"], "train split: 8 of 12 images; the model was trained on them"),
+        (["--part", "validation"], "validation split: 2 of 12 images; the model was selected on them"),
         (
             ["--part", "all", "--limit", 5],
-            "all 12 images; among them those that trained or chose the model; limited to 5",
+            "all 12 images; includes the model's training and validation images; limited to 5",
         ),
     ],
 )
