@@ -168,7 +168,7 @@ def test_several_processes_say_what_one_says(
 def test_a_process_that_dies_is_one_error(fake_bundle, labelled: Labelled, capfd):
     """The fake target is known here alone: its processes cannot open the bundle."""
     bundle = Bundle.read(fake_bundle)
-    with pytest.raises(InputError, match="a worker process ended by itself"):
+    with pytest.raises(InputError, match="a worker process crashed"):
         evaluate(bundle, choose_images(labelled.folder, bundle), workers=2)
     capfd.readouterr()
 
@@ -260,7 +260,10 @@ def test_parts_of_the_training_folder(trained, labelled: Labelled, part, used, c
     [
         ([], "test split: 1 of 12 images; the others were used for training or validation"),
         (["--part", "train"], "train split: 8 of 12 images; the model was trained on them"),
-        (["--part", "validation"], "validation split: 2 of 12 images; the model was selected on them"),
+        (
+            ["--part", "validation"],
+            "validation split: 2 of 12 images; the model was selected on them",
+        ),
         (
             ["--part", "all", "--limit", 5],
             "all 12 images; includes the model's training and validation images; limited to 5",
@@ -353,7 +356,7 @@ def test_the_same_evaluation_gives_the_same_pictures(labelled: Labelled, tmp_pat
 
 def test_no_data_folder(refused, fake_bundle):
     line = refused("evaluate", "nothing", "--bundle", fake_bundle)
-    assert line == "bakit: nothing: not a data folder: it has no labels.csv (id, boneage, male)"
+    assert line == "bakit: nothing: not a data folder: labels.csv (id, boneage, male) is missing"
 
 
 def test_no_bundle_and_no_checkpoint(refused, labelled: Labelled):
@@ -365,13 +368,13 @@ def test_no_bundle_and_no_checkpoint(refused, labelled: Labelled):
 
 def test_a_bundle_and_a_checkpoint(refused, fake_bundle, labelled: Labelled):
     line = refused("evaluate", labelled.folder, "--bundle", fake_bundle, "--checkpoint", "x")
-    assert line == "bakit: give a bundle or a checkpoint, not both"
+    assert line == "bakit: use --bundle or --checkpoint, not both"
 
 
 @pytest.mark.parametrize("part", ["train", "validation", "test"])
 def test_a_part_of_an_unknown_folder(refused, fake_bundle, labelled: Labelled, part):
     line = refused("evaluate", labelled.folder, "--bundle", fake_bundle, "--part", part)
-    assert f"so it has no {part} part; use all of it (--part all)" in line
+    assert f"so it has no {part} split; use --part all" in line
 
 
 @pytest.mark.parametrize("options", [("--limit", 0), ("--workers", 0), ("--threads", 0)])
@@ -393,7 +396,7 @@ def test_plots_into_a_file(refused, fake_bundle, labelled: Labelled, tmp_path):
     line = refused(
         "evaluate", labelled.folder, "--bundle", fake_bundle, "--plots", tmp_path / "file" / "sub"
     )
-    assert "not a folder that can be written to" in line
+    assert "not a writable folder" in line
 
 
 def test_no_matplotlib_is_said_before_the_long_work(

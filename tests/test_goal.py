@@ -175,4 +175,4 @@ def test_bench_prints_the_goal_and_exits_with_1_where_it_is_missed(
 
 def test_the_goal_needs_labelled_images(refused, bundles):
     message = refused("bench", bundles[1].root, "--goal")
-    assert "need labelled images: give --data" in message
+    assert "need labelled images: add --data" in message

@@ -271,7 +271,7 @@ def test_options_that_do_not_go_together(refused, labelled, options, reason):
 
 def test_the_search_wants_the_folder_of_the_training(refused, checkpoint, labelled):
     line = refused("calibrate", checkpoint.path, labelled.folder, "--search")
-    assert "does not say what it was trained on" in line
+    assert "has no record of its training data" in line
 
 
 def test_rounding_once_changes_ages_less_than_int8_itself(checkpoint, model, images):

@@ -166,7 +166,7 @@ def _fit(
     )
     generator = torch.Generator().manual_seed(lessons.seed)
     total, every = 0.0, 100
-    for step in track(range(1, lessons.steps + 1), "teaching", on_progress):
+    for step in track(range(1, lessons.steps + 1), "training", on_progress):
         chosen = torch.randint(len(pictures), (lessons.batch_size,), generator=generator)
         images, wanted = changed(
             pictures[chosen].float() / 255, masks[chosen].float() / 255, generator
