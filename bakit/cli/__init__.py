@@ -1,4 +1,4 @@
-"""The command line. Each command's module is imported when the command is used."""
+"""The command line; a command is imported when it is used."""
 
 from __future__ import annotations
 

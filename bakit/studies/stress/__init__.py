@@ -1,1 +1,1 @@
-"""Stress test: errors on rotated, flipped, inverted, blurred and other changed radiographs."""
+"""Stress test: errors under perturbations that leave bone age unchanged."""
