@@ -130,7 +130,6 @@ def search_file(
 
 
 def _table(outcome: Outcome) -> str:
-    """Return the sensitivity of the layers as CSV, the most sensitive first."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["layer", "mean_change_months", "precision"])

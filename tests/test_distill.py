@@ -45,7 +45,7 @@ def test_a_run_leaves_a_file_that_localizes(taught, labelled):
     again = read_localizer(out)
     assert again.sha256 == found.sha256
     assert again.settings == SMALL
-    assert "3 images" in again.origin
+    assert "3 training images" in again.origin
     assert done == {"teacher masks": 3, "drawing phantoms": 4, "training": 4}
     localizer = open_localizer(again.weights, again.settings, 1)
     find(decode(labelled.samples[0].path), localizer, Preprocessing())

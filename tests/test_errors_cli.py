@@ -141,7 +141,7 @@ def test_an_out_folder_of_something_else(refused, checkpoint, tmp_path):
     ("options", "reason"),
     [
         (["--steps", "5"], "--steps: the student localizer of this checkpoint has no SGD steps"),
-        (["--working-size", "32", "--features", "4"], "--working-size, --features: this"),
+        (["--working-size", "32", "--features", "4"], "--working-size, --features: the student"),
         (
             ["--localizer-form", "loop"],
             "--localizer-form is for the unrolled localizer; the student",

@@ -184,7 +184,6 @@ def command(
 def _hand_over(
     report: Report, json_file: str | None, html_file: Path | None, md_file: Path | None
 ) -> None:
-    """Print a report and write the requested files."""
     if json_file not in {None, "-"}:
         report.write(Path(str(json_file)))
     pages = write_pages(report, html_file, md_file)

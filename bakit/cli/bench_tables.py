@@ -88,7 +88,7 @@ def print_report(report: Report) -> None:
 
 
 def next_command(report: Report, report_file: str | None) -> str:
-    """Return the next command after a benchmark, whose report may be in ``report_file``."""
+    """Return the suggested next command after a benchmark."""
     if report.data is None:
         return "bakit bench --data DATA --json report.json   (labels.csv, images/: measures drift)"
     if report_file is None:

@@ -166,7 +166,6 @@ def command(
 
 
 def _print_search(outcome: Outcome, limits: Limits) -> None:
-    """Print every trial and the most sensitive layers."""
     console = new_console()
     columns = ("recipe", "MAE\nmonths", "mean change\nmonths", "p99\nmonths", "INT8\n%", "limits")
     table = new_table(f"Trials on {outcome.best.samples} validation images", columns)

@@ -94,7 +94,6 @@ def command(
 
 
 def _print_judged(console: Console, judged: Judged, *, show_all: bool) -> None:
-    """Print a graph's findings, grouped by rule."""
     counts = {"error": judged.errors, "warning": len(judged.findings) - judged.errors}
     words = [f"{count} {what}{'s' * (count > 1)}" for what, count in counts.items() if count]
     result = ", ".join(words) or "ok"

@@ -141,7 +141,6 @@ def _sizes_table(description: Description) -> Table:
 
 
 def _finding_lines(finding: Finding) -> list[str]:
-    """Return a finding's heading and first lines."""
     lines = [f"{finding.what} ({len(finding.lines)}): {finding.advice}"]
     lines += [f"  {line}" for line in finding.lines[:SHOWN]]
     if len(finding.lines) > SHOWN:

@@ -56,7 +56,6 @@ class _Limit(click.ParamType):  # type: ignore[type-arg]  # generic in new click
 
 
 def _limits(function: Any) -> Any:  # noqa: ANN401  # click's own type
-    """Add an option for each limit."""
     for name, words in reversed(COST.items()):
         function = click.option(_flag(name), type=_Limit(), help=words)(function)
     for name, (default, words) in reversed(ACCURACY.items()):
@@ -157,7 +156,6 @@ def command(
 
 
 def _gate(limits: dict[str, Any], *, no_drift: bool) -> Gate:
-    """Make the gate; limits that were not given have their defaults."""
     from bakit.bench import Gate
 
     chosen = dict(limits)

@@ -69,7 +69,6 @@ def progress(*, log: bool = False) -> Iterator[OnProgress]:
 
 
 def _logger() -> OnProgress:
-    """Return a callback that prints a line when a step begins."""
     seen: set[str] = set()
 
     def line(step: str, done: float, total: float | None) -> None:
@@ -82,7 +81,6 @@ def _logger() -> OnProgress:
 
 
 def _count(done: float, total: float | None) -> str:
-    """Return the progress as a percentage or a count."""
     if total == 1:
         return f"{done:.0%}"
     return f"{done:g}" if total is None else f"{done:g}/{total:g}"

@@ -40,7 +40,7 @@ def model_options(command: Command) -> Command:
 
 
 def output_options(plots: str) -> Callable[[Command], Command]:
-    """Add ``--plots``, whose help lists the files ``plots``, and ``--json``."""
+    """Add ``--plots``, with the file names ``plots`` in its help, and ``--json``."""
     plots_option = click.option("--plots", metavar="DIR", type=_PATH, help=f"Draw {plots} in DIR.")
     json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
     return lambda command: plots_option(json_option(command))

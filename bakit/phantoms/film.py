@@ -173,7 +173,7 @@ def finish(
     if "inverted" in active:
         grey = 1.0 - grey
     if "sixteen_bit" in active:
-        # Twelve bits in sixteen-bit words is what detectors deliver; some files use all sixteen.
+        # Detectors deliver 12 bits in 16-bit words; some files use all 16 bits.
         full = 4095.0 if depth < 0.5 else 65535.0
         return np.round(grey * full).astype(np.uint16)
     return np.round(grey * 255.0).astype(np.uint8)

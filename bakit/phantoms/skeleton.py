@@ -45,7 +45,7 @@ def tubular_bones(
             girth = size.width * child.slender
         else:
             base, waist, head = _GIRTH_MM[row]
-        # A child's shafts are stout beside their ends.
+        # A child's shafts are thick near their ends.
         stout = 1.0 + 0.30 * (1.0 - size.length)
         widths = (base * girth, waist * stout * girth, head * girth)
         if row == "mc" and ray > 1:

@@ -68,7 +68,6 @@ def augment(images: Tensor, rows: Tensor, recipe: Recipe) -> Tensor:
 
 
 def _move(images: Tensor, draw: dict[str, Tensor], recipe: Recipe) -> Tensor:
-    """Rotate, zoom, stretch, shift and mirror."""
     angle = _signed(draw["angle"]) * math.radians(recipe.rotation_degrees)
     low, high = (math.log(bound) for bound in recipe.zoom)
     zoom = torch.exp(low + draw["zoom"] * (high - low))
@@ -115,7 +114,6 @@ def _remove_background(images: Tensor, draw: dict[str, Tensor], share: float) ->
 
 
 def _signed(draw: Tensor) -> Tensor:
-    """Map 0..1 to -1..1."""
     return draw * 2 - 1
 
 

@@ -131,7 +131,6 @@ _localizer: OpenLocalizer
 
 
 def _start(localizer: bytes, settings: LocalizerSettings) -> None:
-    """Open the localizer once in a worker process."""
     global _localizer  # one per worker process
     _localizer = OpenLocalizer(OrtSession(localizer, threads=1), settings)
 

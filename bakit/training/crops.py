@@ -174,7 +174,6 @@ def phantom_part(
 
 
 def _phantom_crops(seed: int, settings: Preprocessing, jitter: Jitter) -> Bytes:
-    """Draw one phantom and crop it."""
     generator = np.random.default_rng([seed, 20])
     phantom = make_phantom(seed, height=int(generator.integers(*_PHANTOM_HEIGHTS)))
     grey = decode(phantom.image)

@@ -155,7 +155,6 @@ def _fit(
     on_progress: OnProgress,
     on_loss: Callable[[int, float], None],
 ) -> dict[str, Tensor]:
-    """Train on augmented images and return the weights with batch norm folded."""
     torch.manual_seed(lessons.seed)
     model = StudentInTraining(settings)
     # As in training: channels last is faster on a CPU.

@@ -197,7 +197,6 @@ def fit(
 
 
 def _fit(trainer: lightning.Trainer, module: Training, state: Path) -> None:
-    """Run lightning, from the state if there is one."""
     if not state.is_file():
         trainer.fit(module)
         return

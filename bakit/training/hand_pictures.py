@@ -146,7 +146,6 @@ def changed(pictures: Tensor, masks: Tensor, generator: torch.Generator) -> tupl
 
 
 def _grid(draw: Draw, count: int) -> Tensor:
-    """Return the sampling grid of a random affine transform."""
     angle = torch.where(draw() < UPRIGHT, draw(-0.4, 0.4), draw(-math.pi, math.pi))
     zoom = torch.exp(draw(math.log(0.55), math.log(1.25)))
     stretch = torch.exp(draw(-0.25, 0.25))
@@ -162,7 +161,7 @@ def _grid(draw: Draw, count: int) -> Tensor:
 
 
 def _second_hand(moved: Tensor, drawn: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
-    """Put the next picture of the batch beside some, each at half its width."""
+    """Add the next image of the batch as a second hand to some images, at half width."""
     half = functional.interpolate(moved, size=(SIDE, SIDE // 2), mode="area")
     half_drawn = functional.interpolate(drawn, size=(SIDE, SIDE // 2), mode="area")
     two = torch.cat([half, half.roll(1, 0)], 3)

@@ -60,7 +60,7 @@ class EpochBatches(Sampler[tuple[int, list[int]]]):
         return self.count // self.batch_size
 
     def __iter__(self) -> Iterator[tuple[int, list[int]]]:
-        """Give the batches."""
+        """Yield the batches."""
         order = np.random.default_rng([self.seed, self.epoch, 0]).permutation(self.count)
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             batch = order[start : start + self.batch_size]
@@ -68,7 +68,7 @@ class EpochBatches(Sampler[tuple[int, list[int]]]):
 
 
 class _TrainingImages(Dataset[tuple[Tensor, ...]]):
-    """Whole batches: one of the crops of each image, its labels and its random numbers."""
+    """Training batches: one crop per image, labels, random numbers."""
 
     def __init__(self, part: Part, seed: int) -> None:
         self.part = part
@@ -89,7 +89,7 @@ class _TrainingImages(Dataset[tuple[Tensor, ...]]):
 
 
 class _ValidationImages(Dataset[tuple[Tensor, ...]]):
-    """Whole batches of the localizer's crops."""
+    """Validation batches of the localizer's crops."""
 
     def __init__(self, part: Part) -> None:
         self.part = part
@@ -189,7 +189,6 @@ class Training(lightning.LightningModule):
         return loss
 
     def _divergence(self, loss: float) -> str:
-        """Return the message for a loss that is NaN or infinite."""
         clip = self.recipe.clip_norm
         lower = f"or --clip-norm (now {clip:g})" if clip else "or clip gradients with --clip-norm 5"
         return (

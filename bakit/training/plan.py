@@ -143,7 +143,6 @@ def limited(plan: TrainingPlan, parts: Split) -> Split:
 
 
 def _read(path: Path) -> _Remembered | None:
-    """Return the content of ``plan.json``; None if there is no run."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=_Remembered)
     except FileNotFoundError:
@@ -170,7 +169,6 @@ def _unreadable(
 
 
 def _check(plan: TrainingPlan, parts: Split) -> None:
-    """Raise an error for splits that cannot be trained on."""
     if len(parts.train) < plan.recipe.batch_size:
         message = (
             f"{plan.data}: {len(parts.train)} training images are fewer than a batch of "
@@ -208,13 +206,11 @@ def _settings(plan: TrainingPlan, parts: Split, left_out: list[str]) -> dict[str
 
 
 def _digest(samples: Sequence[Sample]) -> str:
-    """Return the digest of the labels and image files."""
     rows = [(s.id, s.age_months, s.male, file_sha256(s.path)) for s in samples]
     return sha256(msgspec.json.encode(sorted(rows)))
 
 
 def _check_same(old: dict[str, Any], new: dict[str, Any], out: Path) -> None:
-    """Raise an error if a run is resumed with other settings."""
     before, now = (dict(_leaves(settings)) for settings in (old, new))
     changed = [name for name in before.keys() | now.keys() if before.get(name) != now.get(name)]
     if changed:

@@ -150,7 +150,6 @@ def _read_weights(path: Path) -> Mapping[str, Tensor]:
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Tensor]:
-    """Read a bakit checkpoint or a plain state dict."""
     from safetensors import SafetensorError, safe_open  # noqa: PLC0415  # an extra
 
     from bakit.model.checkpoint import Checkpoint, is_checkpoint  # noqa: PLC0415  # only here

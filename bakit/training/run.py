@@ -188,7 +188,6 @@ def train(
 
 
 def _check_hardware(recipe: Recipe, hardware: Hardware) -> None:
-    """Check that the batch can be divided among the processes."""
     if recipe.batch_size % hardware.processes or recipe.batch_size < 2 * hardware.processes:
         message = (
             f"--batch-size {recipe.batch_size} cannot be divided among {hardware.processes} "
@@ -210,7 +209,6 @@ def _prepare(
     workers: int | None,
     on_progress: OnProgress,
 ) -> tuple[Part, Part, Part]:
-    """Localize and crop the hands of all splits."""
     places = places_by_id(
         [sample for part in parts for sample in part],
         plan.preprocessing,
@@ -236,7 +234,6 @@ def _prepare(
 
 
 def _calibration_set(samples: Sequence[Sample], part: Part) -> CalibrationSet:
-    """Choose calibration images among the prepared training images."""
     rows = {sample.id: index for index, sample in enumerate(samples)}
     pixels = part.images.numpy()
     chosen = choose_samples(samples, SAMPLES)

@@ -201,7 +201,6 @@ def _data(base: TrainingPlan, whole: Split, parts: Split, left_out: Sequence[str
 def _row(
     row: PaperRow, runs: Sequence[Run], results: dict[str, Result], blocked: dict[str, str]
 ) -> Row:
-    """Combine a row of the paper with our result."""
     run = run_of(row, runs)
     prepared = run.plan.preprocessing
     result = results.get(run.name)

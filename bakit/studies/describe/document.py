@@ -92,7 +92,7 @@ class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         images: Images in the other folder.
         unreadable: Those of them that cannot be compared.
         leaks: Images with equal pixels.
-        shared_ids: Common ids whose pixels differ: perhaps one radiograph at two sizes.
+        shared_ids: Common ids with different pixels: perhaps one radiograph at two sizes.
     """
 
     folder: str

@@ -94,7 +94,7 @@ def _images(images: Iterable[BadImage]) -> tuple[str, ...]:
 
 
 def _duplicates(duplicates: Iterable[Duplicate]) -> Iterator[Finding]:
-    """Yield duplicates whose rows differ, then those whose rows agree."""
+    """Yield duplicates with different labels, then duplicates with equal labels."""
     agree, differ = [], []
     for group in duplicates:
         names = {"age": group.ages_differ, "sex": group.sexes_differ}

@@ -81,7 +81,6 @@ def _sexes(description: Description) -> Figure:
 
 
 def _count_images(axes: Axes, title: str) -> None:
-    """Set the title and axes of a bar chart of image counts."""
     axes.set_title(title, parse_math=False)
     axes.set_ylabel("images")
     axes.locator_params(axis="y", integer=True)
@@ -138,5 +137,4 @@ def _evenly(description: Description, folder: Path) -> list[Sample]:
 
 
 def _name(description: Description) -> str:
-    """Return the folder's own name."""
     return short_text(Path(description.folder).resolve().name, 24)

@@ -114,7 +114,6 @@ def _named_images(labels: Labels) -> list[Path]:
 
 
 def _images_of(other: Path, folder: Path) -> list[Path]:
-    """Return the image files of a folder to compare with."""
     if other.resolve() == folder.resolve():
         message = f"{other}: this is DATA itself; choose another folder for --against"
         raise InputError(message)
@@ -199,7 +198,6 @@ def _compare(
     paths: Sequence[Path],
     on_progress: OnProgress,
 ) -> Comparison:
-    """Find the dataset's images in another folder."""
     theirs, bad = _look_at(paths, on_progress, f"images of {other.name}")
     by_digest = _by_digest(theirs)
     leaks = tuple(

@@ -170,7 +170,6 @@ def _worst_cases(evaluation: Evaluation, samples: Sequence[Sample]) -> Figure:
 
 
 def _by_sex(predictions: Sequence[Predicted]) -> list[tuple[str, str, list[Predicted]]]:
-    """Return name, colour and predictions of each sex with images."""
     sexes = (("female", FEMALE, False), ("male", MALE, True))
     groups = [
         (name, colour, [item for item in predictions if item.male == male])
@@ -187,7 +186,6 @@ def _scatter(axes: Axes, x: npt.ArrayLike, y: npt.ArrayLike, images: int, colour
 
 
 def _tick_years(axes: Axes, which: str) -> None:
-    """Place the ticks of ages in months at whole years."""
     from matplotlib.ticker import MultipleLocator  # noqa: PLC0415  # an extra
 
     for axis in (axes.xaxis, axes.yaxis)[: len(which)]:
@@ -196,7 +194,6 @@ def _tick_years(axes: Axes, which: str) -> None:
 
 
 def _finished(figure: Figure, axes: Axes, what: str, evaluation: Evaluation) -> Figure:
-    """Add the title and the legend."""
     numbers = f"n = {evaluation.samples}, MAE = {evaluation.mae_months:.1f} months"
     axes.set_title(f"{what}: {numbers}\n{_subject(evaluation)}", fontsize=9, parse_math=False)
     legend_below(figure, axes)
@@ -204,7 +201,6 @@ def _finished(figure: Figure, axes: Axes, what: str, evaluation: Evaluation) -> 
 
 
 def _subject(evaluation: Evaluation) -> str:
-    """Return the names of model and dataset, for a title."""
     model, data = evaluation.model, evaluation.data
     name = f"{short_text(model.checkpoint, 24)} {model.precision.value}"
     return f"{name} on {short_text(data.folder, 24)} ({data.part})"

@@ -80,7 +80,6 @@ _runtime: Runtime
 
 
 def _open(bundle: Bundle, threads: int) -> None:
-    """Open the bundle once in a worker process."""
     global _runtime  # one per worker process
     _runtime = Runtime(bundle, threads)
 

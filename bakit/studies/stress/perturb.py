@@ -137,7 +137,6 @@ def marked(grey: Grey, letter: str) -> Grey:
 
 
 def _in_range(values: npt.NDArray[Any]) -> Grey:
-    """Clip to 0..1 as float32."""
     grey: Grey = values.astype(np.float32, copy=False).clip(0, 1)
     return grey
 

@@ -185,7 +185,6 @@ def _condition(
     after: Floats,
     statuses: npt.NDArray[np.str_],
 ) -> Condition:
-    """Compute the statistics of one perturbation from ``(N,)`` arrays."""
     errors = np.abs(after - true)
     rises = errors - np.abs(before - true)
     return Condition(
