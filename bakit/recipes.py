@@ -15,8 +15,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         epochs: Maximum number of epochs.
         batch_size: Images per batch, over all processes.
-        loss: Loss on standardized ages: ``mse`` (the paper's eq. 6), ``l1`` or ``huber``, which
-            equals ``l1`` above a quarter of a standard deviation.
+        loss: Loss on standardized ages: ``mse`` (the paper's eq. 6), ``l1`` or ``huber`` (like
+            ``l1`` above a quarter of a standard deviation).
         learning_rate: Initial ("step") or highest ("one-cycle") learning rate of SGD.
         momentum: SGD momentum.
         nesterov: Nesterov momentum.
@@ -26,7 +26,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raises it, then lowers it to 0.
         step_epochs: Epochs between two steps of the ``step`` schedule.
         warm_up: Share of a one-cycle schedule with rising learning rate.
-        average: Decay of the exponential moving average of the weights; 0 switches averaging off.
+        average: Decay of the exponential moving average of the weights, which is validated and
+            stored; 0 switches averaging off.
         patience: Stop after this many epochs without a lower validation error; 0: never.
         norm_momentum: Momentum of the running statistics of batch norm.
         crops: Crops per training image: the localizer's and additional ones near it.

@@ -368,7 +368,7 @@ def test_no_bundle_and_no_checkpoint(refused, labelled: Labelled):
 
 def test_a_bundle_and_a_checkpoint(refused, fake_bundle, labelled: Labelled):
     line = refused("evaluate", labelled.folder, "--bundle", fake_bundle, "--checkpoint", "x")
-    assert line == "bakit: use --bundle or --checkpoint, not both"
+    assert line == "bakit: use a bundle or a checkpoint, not both"
 
 
 @pytest.mark.parametrize("part", ["train", "validation", "test"])

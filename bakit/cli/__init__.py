@@ -13,7 +13,7 @@ from bakit.errors import BakitError, MissingBackendError
 
 # One line a command, so that --help imports none of them.
 COMMANDS = {
-    "ablate": "Train the rows of the paper's Table 2 and compare.",
+    "ablate": "Train the rows of the paper's Table 2 and compare them.",
     "bench": "Measure latency and accuracy drift of bundles.",
     "calibrate": "Compute INT8 activation ranges from training images.",
     "check": "Find what TensorRT or a Jetson would reject in an ONNX model.",
@@ -31,7 +31,7 @@ COMMANDS = {
     "quality": "Fit the image-quality limits: accept, review or reject.",
     "report": "Show a bench report as tables, HTML or Markdown.",
     "sign": "Sign a bundle.",
-    "stress": "Measure the error on rotated, inverted, blurred and other changed images.",
+    "stress": "Measure errors under rotation, inversion, blur and other changes.",
     "targets": "List the deployment targets.",
     "train": "Train a float checkpoint on a labelled folder.",
     "verify": "Check a bundle's files and its golden outputs on this machine.",

@@ -115,7 +115,7 @@ def _named_images(labels: Labels) -> list[Path]:
 
 def _images_of(other: Path, folder: Path) -> list[Path]:
     if other.resolve() == folder.resolve():
-        message = f"{other}: this is DATA itself; choose another folder for --against"
+        message = f"{other}: the same folder as DATA; choose another folder for --against"
         raise InputError(message)
     home = other / "images" if (other / "images").is_dir() else other
     found = image_files(home) if home.is_dir() else []

@@ -66,7 +66,7 @@ def open_model(
     if bundle is None:
         return Checkpoint.read(SHIPPED if checkpoint is None else Path(checkpoint))
     if checkpoint is not None:
-        message = "use --bundle or --checkpoint, not both"
+        message = "use a bundle or a checkpoint, not both"
         raise InputError(message)
     return Bundle.read(Path(bundle))
 
