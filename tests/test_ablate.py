@@ -266,7 +266,7 @@ def test_the_figures_are_those_of_the_checkpoints(done):
 
 def test_boxes_and_crops_are_shared(done):
     cache = done[1] / "cache"
-    assert (cache / "hands.json").is_file()
+    assert (cache / "boxes.json").is_file()
     assert len(list(cache.glob("*.npy"))) == 3  # one for each part
     assert not [path for path in done[1].rglob("cache") if path != cache]
 
