@@ -122,7 +122,7 @@ def _causes(times: Floats, before: Conditions | None, after: Conditions | None) 
     if third and np.median(times[-third:]) > (1 + MUCH_SLOWER) * np.median(times[:third]):
         slower = float(np.median(times[-third:]) / np.median(times[:third])) - 1
         causes.append(
-            f"heat: latency rose by {100 * slower:.0f} % from the first third of the queries to the "
-            "last"
+            f"latency rose by {100 * slower:.0f} % from the first third of the queries to the "
+            "last; the chip may be too hot"
         )
     return causes

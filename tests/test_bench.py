@@ -23,7 +23,7 @@ from bakit.bench.host import INT8_FLAGS, cpu_model, isa_flags, read_host
 from bakit.bench.local.ages import AgeRun
 from bakit.bench.local.latency import EnergyMeter, LatencyRun
 from bakit.bench.local.process import WorkerError
-from bakit.bench.local.worker import Said, Seen
+from bakit.bench.local.worker import Predicted, Seen
 from bakit.bench.raw import Raw, RawBundle, Reading
 from bakit.bench.report.document import Settings
 from bakit.bench.report.latency import LatencyReport, pack_samples, unpack_samples
@@ -120,12 +120,12 @@ class FakeWorker:
             rows.append([round(time * 1e6) for time in times])
         return rows
 
-    def ask(self, sample: Sample, seen: Seen | None = None) -> Said:
+    def ask(self, sample: Sample, seen: Seen | None = None) -> Predicted:
         self.use()
         if seen is None:
             self.located += 1
             seen = Seen(self.box, Box(0, 0, 40, 40))
-        return Said(self.ages[int(sample.id)], seen)
+        return Predicted(self.ages[int(sample.id)], seen)
 
     def fail(self, reason: str) -> None:
         self.error = reason

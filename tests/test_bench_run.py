@@ -22,7 +22,7 @@ from bakit import targets
 from bakit.backends.fake import FAKE
 from bakit.bench import Gate, run_bench
 from bakit.bench.local.process import Query, Worker, WorkerError
-from bakit.bench.local.worker import Ask, Load, Run, Said, Seen, answer, peak_rss_mb
+from bakit.bench.local.worker import Ask, Load, Run, Predicted, Seen, answer, peak_rss_mb
 from bakit.bench.report.latency import Footprint
 from bakit.bundle import Artifact, Bundle, Golden, Manifest, write_manifest
 from bakit.cli.bench import command
@@ -135,7 +135,7 @@ class LocalWorker:
     def run(self, indices: Sequence[int]) -> list[list[int]]:
         return self.do(Run(tuple(indices))).stages_ns
 
-    def ask(self, sample: Sample, seen: Seen | None = None) -> Said:
+    def ask(self, sample: Sample, seen: Seen | None = None) -> Predicted:
         return self.do(Ask(str(sample.path), sample.male, seen))
 
     def do(self, request: Load | Run | Ask) -> Any:
@@ -413,7 +413,7 @@ def test_a_reference_that_failed_leaves_no_drift(
     bundles: list[Path], data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Failing(LocalWorker):
-        def ask(self, sample: Sample, seen: Seen | None = None) -> Said:
+        def ask(self, sample: Sample, seen: Seen | None = None) -> Predicted:
             if self.bundle.name == "fake-fp32":
                 self.fail("out of memory")
                 raise WorkerError
