@@ -88,7 +88,7 @@ def make_settings(
     for name, value, minimum in limits:
         _check_minimum(name, value, minimum)
     if not (math.isfinite(min_duration_s) and min_duration_s >= 0):
-        message = f"min_duration_s={min_duration_s} is invalid; use 0 or more"
+        message = f"min_duration_s={min_duration_s} is not possible; use 0 or more"
         raise InputError(message)
     sweep = tuple(dict.fromkeys(number for number in sweep_threads if number != threads))
     return Settings(min_queries, min_duration_s, warm_up, block, threads, RESAMPLES, SEED, sweep)
@@ -96,7 +96,7 @@ def make_settings(
 
 def _check_minimum(name: str, value: int, minimum: int) -> None:
     if value < minimum:
-        message = f"{name}={value} is invalid; use {minimum} or more"
+        message = f"{name}={value} is not possible; use {minimum} or more"
         raise InputError(message)
 
 
