@@ -446,7 +446,7 @@ def test_ctrl_c_keeps_what_was_measured(bundles: list[Path], data: Path, stage: 
 
 
 def test_models_with_static_shapes_take_one_image_at_a_time(bundles: list[Path]) -> None:
-    with pytest.raises(InputError, match=r"batch=8: fake-fp32 .* 1 image at a time"):
+    with pytest.raises(InputError, match=r"batch=8: fake-fp32 .* batch size 1;"):
         quick(bundles, batch=8)
 
 

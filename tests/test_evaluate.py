@@ -433,4 +433,4 @@ def test_a_model_that_says_no_number(refused, fake_bundle, labelled: Labelled, m
 
     monkeypatch.setattr(FakeSession, "run", run_broken)
     line = refused("evaluate", labelled.folder, "--bundle", fake_bundle, "--workers", 1, status=1)
-    assert "says nan months" in line
+    assert "predicted nan months" in line

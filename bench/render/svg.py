@@ -92,7 +92,7 @@ def _value(value: str | float) -> str:
 def picture(
     children: Iterable[Markup], label: str, height: float, width: float | None = None
 ) -> Markup:
-    """Return a picture; ``label`` describes it for those who do not see it.
+    """Return a picture; ``label`` describes it for screen readers.
 
     With a ``width`` it scales as a whole and ``height`` is in the same units. Without, it is as
     wide as its place, positions are in per cent, and letters keep their size on any screen.

@@ -165,7 +165,7 @@ def test_a_wrong_token_and_a_second_browser_see_nothing(begin_https, bundles, ph
     assert "no valid token" in phone(url[:-3] + "/").inner_text("body")
     first.click("#start")
     first.wait_for_selector("#run:not([hidden])")
-    assert phone(url).inner_text("h1") == "Another browser has this address"
+    assert phone(url).inner_text("h1") == "This address is in use by another browser"
     first.wait_for_selector("#end:not([hidden])", timeout=60_000)
     assert first.inner_text("#verdict") == "Done"
     assert run.result().failures == []

@@ -65,7 +65,7 @@ def test_a_second_client_is_refused(start, bundles):
     assert first.start().status == 200
     busy = second.get("")
     assert busy.status == 409
-    assert b"Another browser has this address" in busy.body
+    assert b"in use by another browser" in busy.body
     assert second.get("style.css").status == 200
     for name in ("app.mjs", "models/0/regressor", "golden/0", "crops/0/0"):
         assert second.get(name).status == 409
