@@ -122,6 +122,20 @@ def test_a_bundle_that_failed_in_the_baseline_has_nothing_to_compare_with() -> N
         Gate().check(make_report(), baseline)
 
 
+def test_another_bundle_under_the_name_of_the_baselines_is_refused() -> None:
+    report = make_report(make_bundle("int8", precision=Precision.FP32))
+    with pytest.raises(InputError, match="it is onnx int8 in the baseline and onnx fp32 in the"):
+        Gate().check(report, make_report(make_bundle("int8")))
+
+
+def test_a_baseline_that_nothing_is_compared_with_is_refused() -> None:
+    report = make_report(make_bundle("new"), make_bundle("old"))
+    gate = Gate(**NO_AGES, max_p90_ratio=2, ratio_to="old")
+    assert gate.check(report).passed
+    with pytest.raises(InputError, match="nothing would be compared with it"):
+        gate.check(report, report)
+
+
 # References
 
 
@@ -539,10 +553,8 @@ HOSTILE = "\x1b]0;title\x07\x1b[31m\u202eint8\n::error::\r\x9b2J"
 def test_no_name_reaches_the_terminal_raw(name: str, tmp_path_factory: Any) -> None:
     folder = tmp_path_factory.mktemp("names")
     report = make_report(make_bundle("new", high=3.0), make_bundle(f"x{name}", error=name))
-    if any("\ud800" <= letter <= "\udfff" for letter in name):
-        return  # no JSON holds it
     report.write(folder / "report.json")
-    for options in (["--github"], ["--max-p90-ratio", "1", "--ratio-to", "gone"]):
+    for options in (["--github"], ["--json"], ["--max-p90-ratio", "1", "--ratio-to", "gone"]):
         result = CliRunner().invoke(main, ["gate", str(folder / "report.json"), *options])
         assert result.exit_code in {1, 2}
         assert all(letter.isprintable() or letter == "\n" for letter in result.output)

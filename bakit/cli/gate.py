@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import secrets
@@ -171,7 +172,9 @@ def command(
     if baseline is not None and update and result.passed:
         measured.write(baseline)
     if as_json:
-        click.echo(msgspec.json.encode(result))
+        # In ASCII: a terminal obeys control characters beyond it, which names may hold.
+        document = json.loads(msgspec.json.encode(result))
+        click.echo(json.dumps(document, separators=(",", ":")))
         ctx.exit(0 if result.passed else 1)
     # Between these lines GitHub obeys nothing that a bundle's name may hold.
     token = secrets.token_hex(16)

@@ -24,13 +24,14 @@ def check_baseline(gate: Gate, report: Report, baseline: Report) -> None:
 
     Raises:
         InputError: If it is of other images, another checkpoint or an interrupted run, has no
-            drift, or lacks a bundle or could not measure it; or if latencies of two machines would
-            be compared.
+            drift, or lacks a bundle, could not measure it or has another target or precision of it;
+            if nothing would be compared; or if latencies of two machines would be.
     """
-    if gate.max_drift_months is None and gate.max_p90_ratio is None:
+    compares_times = gate.max_p90_ratio is not None and gate.ratio_to is None
+    if gate.max_drift_months is None and not compares_times:
         message = (
             "a baseline needs a drift limit, which says how much worse an error may get, or a "
-            "limit on the p90 ratio"
+            "limit on the p90 ratio without --ratio-to: nothing would be compared with it"
         )
         raise InputError(message)
     if baseline.partial:
@@ -44,6 +45,13 @@ def check_baseline(gate: Gate, report: Report, baseline: Report) -> None:
                 "compare with; make the report the baseline with --update"
             )
             raise InputError(message)
+        if (before.target, before.precision) != (bundle.target, bundle.precision):
+            message = (
+                f"{bundle.name}: it is {before.target} {before.precision.value} in the baseline "
+                f"and {bundle.target} {bundle.precision.value} in the report: rename it, or make "
+                "the report the baseline with --update"
+            )
+            raise InputError(message)
         if before.checkpoint_sha256 != bundle.checkpoint_sha256:
             message = (
                 f"{bundle.name}: the baseline is of another checkpoint ({before.checkpoint}, "
@@ -53,7 +61,7 @@ def check_baseline(gate: Gate, report: Report, baseline: Report) -> None:
             raise InputError(message)
     if gate.max_drift_months is not None:
         _check_images(report, baseline)
-    if gate.max_p90_ratio is not None and gate.ratio_to is None:
+    if compares_times:
         _check_machines(report, baseline)
 
 

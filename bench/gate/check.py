@@ -127,8 +127,9 @@ class Gate:
         Raises:
             InputError: If there is no limit; if the report has no bundles or two of one name, was
                 interrupted, has damaged predictions or no drift although a limit needs it; if the
-                baseline lacks a bundle or could not measure it, has no drift, is of other images or
-                another checkpoint; or if latencies of two machines would be compared.
+                baseline lacks a bundle or could not measure it, has no drift, or is of other
+                images, another checkpoint, target or precision; or if latencies of two machines
+                would be compared.
         """
         if not report.bundles:
             message = "the report has no bundles: nothing to gate"
