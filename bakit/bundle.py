@@ -212,7 +212,7 @@ class Bundle:
             SCHEMA_VERSION,
             BundleError,
             max_bytes=MAX_MANIFEST_BYTES,
-            missing=f"{root}: not a bundle: no {MANIFEST} in it; bakit export writes one",
+            missing=f"{root}: not a bundle: {MANIFEST} is missing; bakit export writes one",
             wrong="not a manifest of this version",
             upgrade=with_method,
         )

@@ -35,12 +35,12 @@ def read_versioned(
     Args:
         path: The file.
         kind: Type of the document.
-        version: The newest ``schema_version`` that this bakit understands.
-        error: What to raise if the document cannot be used.
-        max_bytes: Largest file to read.
-        missing: Message if there is no file; ``{reason}`` is the system's.
-        wrong: Message if it is another document, after the path.
-        upgrade: Makes a document of this version of an older one.
+        version: Newest supported ``schema_version``.
+        error: Exception to raise if the document cannot be used.
+        max_bytes: Maximum file size.
+        missing: Message for a missing file; ``{reason}`` is replaced by the system's message.
+        wrong: Message for another kind of document, without the path.
+        upgrade: Converts an older document to the newest version.
     """
     try:
         with path.open("rb") as file:
@@ -64,7 +64,7 @@ def decode_versioned(
     wrong: str,
     upgrade: Callable[[dict[str, Any]], dict[str, Any]] = dict,
 ) -> Document:
-    """Decode a JSON document that is part of a file; arguments as for ``read_versioned``."""
+    """Decode a JSON document inside a file; arguments as for ``read_versioned``."""
     try:
         content = msgspec.json.decode(data, type=dict[str, Any])
         found = content.get("schema_version")

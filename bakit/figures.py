@@ -1,4 +1,4 @@
-"""Pictures of numbers: one look for all plots, drawn without a display."""
+"""Plots in one style, drawn without a display."""
 
 from __future__ import annotations
 
@@ -34,29 +34,29 @@ STYLE: dict[Any, Any] = {
 }
 
 MALE, FEMALE, ALL = "#2b6cb0", "#c05621", "#4a5568"
-"""Colours of the sexes and of both, apart also for the colour-blind."""
+"""Colours of the sexes and of both; distinct for colour-blind readers."""
 
 
 def check_plots(out: Path) -> None:
-    """Say before long work what would make ``save_figures`` fail after it.
+    """Check before long work that ``save_figures`` can write to ``out``.
 
     Raises:
         MissingBackendError: If matplotlib is not installed.
-        InputError: If ``out`` is no folder that can be written to, nor can become one.
+        InputError: If ``out`` is not writable or cannot be made.
     """
     new_figure()
     home = next((path for path in (out, *out.parents) if path.exists()), out)
     if not home.is_dir() or not os.access(home, os.W_OK):
-        message = f"{home}: not a folder that can be written to; give another one for the plots"
+        message = f"{home}: not a writable folder; choose another folder for the plots"
         raise InputError(message)
 
 
 def save_figures(pictures: Mapping[str, Callable[[], Figure]], out: Path) -> list[Path]:
-    """Draw figures and write them into a folder, all of them or none; return the files.
+    """Draw all figures, then write them into a folder; return the files.
 
     Args:
-        pictures: Functions that draw a figure, by the file's name.
-        out: The folder; it is made if it is not there.
+        pictures: Functions that draw a figure, by file name.
+        out: The folder; made if missing.
 
     Raises:
         MissingBackendError: If matplotlib is not installed.
@@ -65,9 +65,9 @@ def save_figures(pictures: Mapping[str, Callable[[], Figure]], out: Path) -> lis
     import matplotlib as mpl  # noqa: PLC0415
 
     drawn: dict[str, bytes] = {}
-    # Axes take their style when they are made.
+    # The style applies when axes are made.
     with mpl.rc_context(STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # a name in a script that the font lacks
+        warnings.filterwarnings("ignore", "Glyph")  # a name in a script the font does not have
         for name, picture in pictures.items():
             buffer = io.BytesIO()
             # Without metadata the same numbers give the same file.
@@ -81,7 +81,7 @@ def save_figures(pictures: Mapping[str, Callable[[], Figure]], out: Path) -> lis
 def new_figure(width: float = 6.0, height: float = 4.0) -> Figure:
     """Return an empty figure in bakit's style; width and height in inches.
 
-    Draw on it through its axes (``figure.subplots()``): matplotlib's global state is left alone.
+    Draw on it through ``figure.subplots()``, so that matplotlib's global state does not change.
 
     Raises:
         MissingBackendError: If matplotlib is not installed.
@@ -97,7 +97,7 @@ def new_figure(width: float = 6.0, height: float = 4.0) -> Figure:
 
 
 def legend_below(figure: Figure, axes: Axes) -> None:
-    """Put the legend below the axes, where it hides no point."""
+    """Place the legend below the axes."""
     figure.legend(
         *axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
     )
@@ -106,16 +106,16 @@ def legend_below(figure: Figure, axes: Axes) -> None:
 def picture_grid(
     pictures: Sequence[tuple[Path, str]], columns: int, row_height: float, head: float
 ) -> tuple[Figure, list[Axes]]:
-    """Draw image files with captions, from left to right and top to bottom.
+    """Draw image files with captions in a grid.
 
     Args:
         pictures: Files and captions, at least one.
-        columns: Pictures side by side.
-        row_height: In inches.
+        columns: Images per row.
+        row_height: Height of a row, in inches.
         head: Height above the first row, in inches.
 
     Returns:
-        The figure and the axes of each picture, whose units are the image's pixels.
+        The figure and the axes of each image, in image pixels.
 
     Raises:
         ImageError: If an image cannot be used.
@@ -134,7 +134,7 @@ def picture_grid(
 
 
 def thumbnail(grey: Grey, longest: int = 300) -> Grey:
-    """Return a small image of the same shape, longest side in pixels: originals take gigabytes."""
+    """Shrink an image to a longest side in pixels; many originals would take gigabytes."""
     scale = longest / max(grey.shape)
     if scale >= 1:
         return grey
@@ -143,6 +143,6 @@ def thumbnail(grey: Grey, longest: int = 300) -> Grey:
 
 
 def short_text(text: str, length: int = 20) -> str:
-    """Return a name that fits over a picture, in one line."""
+    """Shorten a name to one line of at most ``length`` characters."""
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
     return text if len(text) <= length else f"{text[: length - 5]}...{text[-2:]}"

@@ -1,4 +1,4 @@
-"""Files and folders that are written completely or not at all."""
+"""Atomic writes of files and folders, and digests."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
-_HERE = -100  # AT_FDCWD: relative paths start in the working folder
+_HERE = -100  # AT_FDCWD: paths are relative to the working folder
 
 
 def sha256(data: ReadableBuffer) -> str:
-    """Return the hex digest of some bytes."""
+    """Return the hex SHA-256 of bytes."""
     return hashlib.sha256(data).hexdigest()
 
 
 def file_sha256(path: Path) -> str:
-    """Return the hex digest of a file; one that has not changed is read once in a process."""
+    """Return the hex SHA-256 of a file, cached in this process until the file changes."""
     state = path.stat()
     return _file_sha256(path, state.st_size, state.st_mtime_ns)
 
 
 @cache
 def _file_sha256(path: Path, size: int, mtime_ns: int) -> str:
-    del size, mtime_ns  # they tell one state of the file from another
+    del size, mtime_ns  # part of the cache key
     return sha256(path.read_bytes())
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name beside it, then rename it into place."""
+    """Write a file atomically: under a temporary name, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     temporary = Path(name)
@@ -53,10 +53,10 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Refuse a file that could not be written, before the work whose result it shall hold.
+    """Check before long work that a file can be written.
 
     Raises:
-        OSError: If the folder cannot be made or written to, or the file is a folder.
+        OSError: If the folder cannot be made or written to, or ``path`` is a folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
@@ -67,10 +67,10 @@ def check_writable(path: Path) -> None:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder beside ``path``; rename it there when the block ends well.
+    """Yield a temporary folder; rename it to ``path`` at the end of the block.
 
-    A folder already at ``path`` is replaced; it stays untouched if the block raises. Where the
-    system can swap two folders (Linux, macOS), there is no moment without one at ``path``.
+    An existing folder is replaced; it is not changed if the block raises. On Linux and macOS the
+    replacement is atomic.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -82,14 +82,13 @@ def new_folder(path: Path) -> Iterator[Path]:
                 _replace(temporary, path)
         else:
             temporary.rename(path)
-    finally:  # the old one, if they were swapped: a folder, or a link to one
+    finally:  # after a swap, this is the old folder or a link to one
         if temporary.is_symlink():
             temporary.unlink()
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _replace(temporary: Path, path: Path) -> None:
-    """Rename a folder to where another one is, in two steps."""
     old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
     path.rename(old / path.name)
     try:
@@ -102,7 +101,7 @@ def _replace(temporary: Path, path: Path) -> None:
 
 
 def _swap(first: Path, second: Path) -> bool:
-    """Swap two folders in one step; return whether the system can."""
+    """Swap two folders atomically; return False if the system cannot."""
     if os.name != "posix":
         return False
     library = ctypes.CDLL(None)

@@ -1,4 +1,4 @@
-"""CPUs that this process may use, and Python processes that it starts."""
+"""Number of available CPUs, and commands that start Python processes."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 def cpu_count() -> int:
-    """Return how many CPUs this process may use, at least 1."""
+    """Return the number of CPUs available to this process, at least 1."""
     if hasattr(os, "sched_getaffinity"):
         return max(len(os.sched_getaffinity(0)), 1)
     return os.cpu_count() or 1
 
 
 def import_path() -> list[str]:
-    """Return ``sys.path`` without the working folder: a json.py there is not Python's own.
+    """Return ``sys.path`` as absolute paths without the working folder, which may hold a json.py.
 
-    The folder that bakit was imported from stays. All entries are absolute.
+    The folder that bakit was imported from is kept.
     """
     here, home = Path.cwd(), Path(__file__).resolve().parents[1]
     entries = [Path(entry).absolute() for entry in sys.path]
@@ -32,8 +32,7 @@ def import_path() -> list[str]:
 def python_command(module: str, *arguments: str) -> list[str]:
     """Return the command that runs a module in a new Python process.
 
-    The process imports bakit and libraries from where this one does, then from its ``PYTHONPATH``,
-    and nothing from its working folder.
+    It has the import path of this process, then its ``PYTHONPATH``, without the working folder.
     """
     away = ("", ".", str(Path.cwd()))
     code = (
@@ -46,10 +45,7 @@ def python_command(module: str, *arguments: str) -> list[str]:
 
 @contextmanager
 def safe_path() -> Iterator[None]:
-    """Let Python processes that start meanwhile import nothing from the working folder.
-
-    Python 3.10 ignores it.
-    """
+    """Keep the working folder off the import path of new processes (Python 3.11 or newer)."""
     name = "PYTHONSAFEPATH"
     before = os.environ.get(name)
     os.environ[name] = "1"

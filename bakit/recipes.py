@@ -1,4 +1,4 @@
-"""Training recipes: every number of the training, by name."""
+"""Training recipes: named sets of hyperparameters."""
 
 from __future__ import annotations
 
@@ -10,39 +10,40 @@ from bakit.errors import InputError
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The numbers of one training run.
+    """The hyperparameters of one training run.
 
     Attributes:
-        epochs: Passes over the training part.
-        batch_size: Images an update, over all processes.
-        loss: On standardized ages: ``mse``, the paper's eq. 6; ``l1``; or ``huber``, which is
-            like ``l1`` beyond a quarter of a standard deviation.
+        epochs: Maximum number of epochs.
+        batch_size: Images per batch, over all processes.
+        loss: Loss on standardized ages: ``mse`` (the paper's eq. 6), ``l1`` or ``huber`` (like
+            ``l1`` above a quarter of a standard deviation).
         learning_rate: Initial ("step") or highest ("one-cycle") learning rate of SGD.
         momentum: SGD momentum.
-        nesterov: Nesterov's form of it.
+        nesterov: Nesterov momentum.
         weight_decay: L2 penalty.
-        clip_norm: Gradients with a larger norm are scaled down to it; 0 switches clipping off.
-        schedule: ``step``: divided by 10 every ``step_epochs``; ``one-cycle``: up, then down to 0.
-        step_epochs: Epochs between divisions.
-        warm_up: Share of a one-cycle schedule in which the rate goes up.
-        average: Decay an update of the average of weights that is validated and kept; 0 keeps the
-            weights themselves.
-        patience: Epochs without a better validation error after which the run stops; 0 never does.
+        clip_norm: Maximum gradient norm; 0 switches clipping off.
+        schedule: Learning rate: ``step`` divides it by 10 every ``step_epochs``; ``one-cycle``
+            raises it, then lowers it to 0.
+        step_epochs: Epochs between two steps of the ``step`` schedule.
+        warm_up: Share of a one-cycle schedule with rising learning rate.
+        average: Decay of the exponential moving average of the weights, which is validated and
+            stored; 0 switches averaging off.
+        patience: Stop after this many epochs without a lower validation error; 0: never.
         norm_momentum: Momentum of the running statistics of batch norm.
-        crops: Crops kept of each training image: the localizer's, and others near to it.
-        crop_jitter: How far a side of those others is moved at random, as a share of the box's.
-        degrade: Share of those others that are cut from a degraded copy of the radiograph:
-            smaller, fainter, compressed.
-        phantoms: Generated radiographs among the training images.
-        rotation_degrees: Random rotation, at most this much either way.
-        zoom: Lowest and highest random magnification.
-        stretch: Random change of the aspect ratio, at most this share.
-        shift: Random shift, at most this share of the side.
-        flip: Whether half of the images are mirrored: left and right hands read alike.
-        contrast: Random contrast, within 1 ± this.
-        brightness: Random brightness, within ± this (grey is 0..1).
-        blur: Random Gaussian blur of half of the images, at most this many pixels.
-        background: Share of the images whose darkest pixels are blackened at random.
+        crops: Crops per training image: the localizer's and additional ones near it.
+        crop_jitter: Maximum random shift of each side of the additional crops, as a share of the
+            box.
+        degrade: Share of the additional crops that come from a degraded copy of the radiograph.
+        phantoms: Phantoms added to the training images.
+        rotation_degrees: Maximum random rotation to either side.
+        zoom: Minimum and maximum random zoom.
+        stretch: Maximum random change of the aspect ratio, as a share.
+        shift: Maximum random shift, as a share of the side.
+        flip: Mirror half of the images.
+        contrast: Random contrast factor within 1 ± this.
+        brightness: Random brightness offset within ± this (grey is 0..1).
+        blur: Maximum sigma of a random Gaussian blur of half of the images, in pixels.
+        background: Share of images whose darkest pixels are randomly blackened.
         pretrained: ``imagenet``, ``none`` or a weights file (``bakit.training.pretrained``).
     """
 
@@ -76,7 +77,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pretrained: str = "imagenet"
 
     def __post_init__(self) -> None:
-        """Refuse numbers that no training is possible with."""
+        """Check that the numbers are within ``LIMITS``."""
         for name, (low, high) in LIMITS.items():
             value = getattr(self, name)
             option = f"--{name.replace('_', '-')}"
@@ -85,7 +86,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                     message = f"{option} {number:g} is not possible; use {low:g} to {high:g}"
                     raise ValueError(message)
         if self.zoom[0] > self.zoom[1]:
-            message = f"--zoom {self.zoom[0]:g} {self.zoom[1]:g} falls; give the lower number first"
+            message = f"--zoom {self.zoom[0]:g} {self.zoom[1]:g}: put the lower number first"
             raise ValueError(message)
 
 
@@ -114,7 +115,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "blur": (0, 1),
     "background": (0, 1),
 }
-"""What each number may be."""
+"""Minimum and maximum of each number."""
 
 
 RECIPES = {
@@ -180,22 +181,18 @@ RECIPES = {
 
 
 def default_recipe(pretrained: str | None) -> str:
-    """Return the preset to use where none is named.
-
-    Args:
-        pretrained: The pretrained weights that were asked for; None if none were named.
-    """
+    """Return the default preset for ``--pretrained`` (None if the option is missing)."""
     return "paper" if pretrained in {None, "none"} else "finetune"
 
 
 def get_recipe(name: str, **changes: object) -> Recipe:
-    """Return a preset with some numbers changed; changes that are None are ignored.
+    """Return a preset with changed fields; changes that are None are ignored.
 
     Raises:
         InputError: If there is no such preset, or a number is not possible.
     """
     if name not in RECIPES:
-        message = f"no recipe {name!r}; use one of {', '.join(RECIPES)}"
+        message = f"no recipe {name!r}; use {', '.join(RECIPES)}"
         raise InputError(message)
     given = {key: value for key, value in changes.items() if value is not None}
     try:

@@ -1,1 +1,1 @@
-"""Post-training INT8 calibration: which images, and the ranges seen on them."""
+"""Post-training INT8 calibration: calibration set, activation ranges, recipe search."""

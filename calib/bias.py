@@ -1,8 +1,7 @@
-"""Full bias correction (Nagel et al., ICCV 2019, section 4.2), one layer after the other.
+"""Empirical bias correction (Nagel et al., ICCV 2019, section 4.2), layer by layer.
 
-Rounding moves the mean of each channel. Measured on images, with all layers before already
-quantized and corrected, that shift is taken out of the layer's bias. The fast way, all layers at
-once, misses what earlier layers do to later ones.
+Quantization shifts the mean of each channel. The shift is measured on images after all earlier
+layers are corrected, and subtracted from the layer's bias.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ def correct_biases(
     feeds: Sequence[Tensors],
     on_progress: OnProgress = silent,
 ) -> Ranges:
-    """Return the ranges with the biases that undo the mean error of every INT8 layer.
+    """Return the ranges with biases that correct the mean error of every INT8 layer.
 
     Args:
         model: The float regressor.
         ranges: Ranges and recipe.
-        feeds: The regressor's inputs to measure on.
+        feeds: Inputs of the regressor to measure on.
         on_progress: Called after each layer.
     """
     layers = [name for name in layer_names(model) if name not in ranges.recipe.float_layers]
@@ -56,10 +55,7 @@ def correct_biases(
 def _channel_means(
     model: onnx.ModelProto, layers: Sequence[str], feeds: Sequence[Tensors]
 ) -> dict[str, Floats]:
-    """Return the mean of each channel of layers' outputs, over images and pixels.
-
-    The output is what the layer's node writes, before any rounding or ReLU.
-    """
+    """Return each layer's output mean per channel, before rounding and ReLU."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     tensors = {node.name: node.output[0] for node in model.graph.node if node.name in set(layers)}

@@ -1,4 +1,4 @@
-"""``bakit calibrate``: the ranges of a checkpoint, by default or by search."""
+"""``bakit calibrate``: INT8 ranges of a checkpoint, with one method or by search."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bakit.types import OnProgress
 
 VALIDATION = 600
-"""Validation images that recipes are judged on by default."""
+"""Default number of validation images for a search."""
 
 SENSITIVITY = "sensitivity.csv"
 
@@ -42,15 +42,15 @@ def calibrate(
     all_images: bool = False,
     on_progress: OnProgress = silent,
 ) -> Ranges:
-    """Choose images of a labelled folder and gather activation ranges on them.
+    """Choose calibration images of a labelled folder and compute activation ranges.
 
     Args:
         checkpoint: The float checkpoint.
-        data: As for ``calibration_samples``.
-        count: As for ``calibration_samples``.
-        seed: As for ``calibration_samples``.
-        all_images: As for ``calibration_samples``.
-        method: How ranges are made of statistics (``bakit.calib.methods``).
+        data: As for ``calibration_samples``, like ``count``, ``seed`` and ``all_images``.
+        count: Calibration images.
+        seed: Seed of the selection.
+        all_images: Use all images.
+        method: Range method (``bakit.calib.methods``).
         on_progress: Called after each image.
 
     Raises:
@@ -62,7 +62,7 @@ def calibrate(
 
 
 def ranges_of(checkpoint: Checkpoint, source: Path, on_progress: OnProgress = silent) -> Ranges:
-    """Return the INT8 ranges in a file of ``bakit calibrate``, or gathered on a labelled folder.
+    """Read INT8 ranges from a file of ``bakit calibrate``, or compute them on a labelled folder.
 
     Raises:
         BakitError: If the source cannot be used.
@@ -85,22 +85,21 @@ def search_file(
     plots: Path | None = None,
     on_progress: OnProgress = silent,
 ) -> Outcome:
-    """Search for a recipe; write its ranges if it keeps the limits, and nothing over them if not.
+    """Search for a recipe; write its ranges if it is within the limits.
 
-    Ranges come from the training part of the labelled folder, and recipes are judged on its
-    validation part. The sensitivity of the layers is written in any case, as ``sensitivity.csv`` in
-    ``work``.
+    Ranges come from the training split of the labelled folder, and recipes are compared on its
+    validation split. ``sensitivity.csv`` is always written into ``work``.
 
     Args:
         checkpoint: The float checkpoint.
-        data: The labelled folder that it was trained on.
+        data: Its training folder.
         out: File of ranges.
-        work: Folder that keeps statistics and trials: an interrupted search continues from there.
+        work: Folder for statistics and trials; an interrupted search continues from it.
         limits: Limits of the INT8 model.
         count: Calibration images.
-        validation: Validation images at most, spread evenly.
-        seed: Seed of the choice of calibration images.
-        plots: Folder for ``sensitivity.png``; none is drawn when None.
+        validation: Maximum number of validation images, spread evenly.
+        seed: Seed of the selection of calibration images.
+        plots: Folder for ``sensitivity.png``; no plot when None.
         on_progress: Called after each image, layer and trial.
 
     Raises:
@@ -111,7 +110,7 @@ def search_file(
     chosen, held_out = calibration_samples(checkpoint, data, count, seed)
     judges = thin(sorted(held_out, key=lambda sample: sample.id), validation)
     if not judges:
-        message = f"{data}: no validation image to judge a recipe on"
+        message = f"{data}: has no validation images, which a search needs"
         raise InputError(message)
     bench = Workbench(
         checkpoint,
@@ -131,7 +130,6 @@ def search_file(
 
 
 def _table(outcome: Outcome) -> str:
-    """Return the layers and what each costs, the most sensitive first, as CSV."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["layer", "mean_change_months", "precision"])

@@ -1,4 +1,4 @@
-"""The images that INT8 ranges are measured on."""
+"""The calibration set: preprocessed images."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class CalibrationSet:
     """Preprocessed training images in a fixed order.
 
     Attributes:
-        samples: Which images.
+        samples: The labelled images.
         pixels: The regressor's inputs, each ``(S, S)`` float32 in 0..1, in the same order.
-        images_sha256: Digests of the whole images (``bakit.image.read.pixel_digest``).
+        images_sha256: Digests of the original images (``bakit.image.read.pixel_digest``).
     """
 
     samples: Sequence[Sample]
@@ -39,7 +39,7 @@ class CalibrationSet:
 
     @staticmethod
     def load(samples: Sequence[Sample], prepare: Callable[[Sample], Grey]) -> CalibrationSet:
-        """Read images with ``prepare``, the preprocessing of the checkpoint."""
+        """Prepare images with ``prepare``, the checkpoint's preprocessing."""
         return CalibrationSet(
             samples,
             [prepare(sample) for sample in samples],
@@ -59,7 +59,7 @@ class CalibrationSet:
         return len(self.samples)
 
     def __iter__(self) -> Iterator[Tensors]:
-        """Yield the regressor's feeds: ``image (1, 1, S, S)`` and ``sex (1, 1)``, float32."""
+        """Yield the regressor's inputs: ``image (1, 1, S, S)`` and ``sex (1, 1)``, float32."""
         for sample, pixels in zip(self.samples, self.pixels, strict=True):
             yield {"image": pixels[None, None], "sex": np.array([[sample.male]], np.float32)}
 
@@ -70,7 +70,7 @@ def load_images(
     on_progress: OnProgress = silent,
     step: str = "calibration images",
 ) -> CalibrationSet:
-    """Prepare images as the checkpoint's bundle would.
+    """Prepare images with the localizer and preprocessing of the checkpoint.
 
     Raises:
         ImageError: If an image cannot be used.
@@ -81,7 +81,7 @@ def load_images(
     def load(sample: Sample) -> Grey:
         pixels = prepare(decode(sample.path), localizer, header.preprocessing).pixels
         if pixels.min() == pixels.max():
-            message = f"{sample.path}: the hand's crop is all one grey; not a radiograph"
+            message = f"{sample.path}: the crop has a single grey value; not a radiograph"
             raise ImageError(message)
         return pixels
 

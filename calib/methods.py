@@ -1,7 +1,7 @@
-"""From what was seen of an activation to the range that INT8 spends its 256 levels on.
+"""Methods to compute an INT8 range from the statistics of an activation.
 
-A range too wide wastes levels, one too narrow clips. Every method looks at the same statistics, so
-trying another one costs nothing.
+A range that is too wide wastes quantization levels; one that is too narrow clips values. All
+methods use the same statistics, so comparing them needs no further inference.
 """
 
 from __future__ import annotations
@@ -21,18 +21,14 @@ if TYPE_CHECKING:
 
 LEVELS: Final = 256
 TAIL_SHARE: Final = 0.04
-"""Share of the images whose extremes ``tails`` averages: a single odd image decides nothing."""
+"""Share of the images that ``tails`` averages, so that no single outlier sets the range."""
 
 _SHRINKS: Final = np.linspace(1.0, 0.2, 33)
-"""How much of the seen range ``mse`` and ``entropy`` try to keep."""
+"""Shares of the observed range that ``mse`` and ``entropy`` try."""
 
 
 def find_ranges(statistics: Statistics, method: str) -> dict[str, tuple[float, float]]:
-    """Return each tensor's range by a method.
-
-    Args:
-        statistics: What was seen.
-        method: One of ``METHODS``.
+    """Return each tensor's range; ``method`` is one of ``METHODS``.
 
     Raises:
         InputError: If there is no such method.
@@ -47,7 +43,7 @@ def find_ranges(statistics: Statistics, method: str) -> dict[str, tuple[float, f
 
 
 def _tails(seen: Statistics) -> tuple[Floats, Floats]:
-    """Average the most extreme of the images' own percentiles."""
+    """Average the most extreme per-image percentiles."""
     count = max(1, round(TAIL_SHARE * seen.tails.shape[2]))
     low = np.sort(seen.tails[:, 0], axis=1)[:, :count].mean(1)
     high = np.sort(seen.tails[:, 1], axis=1)[:, -count:].mean(1)
@@ -59,7 +55,7 @@ def _minmax(seen: Statistics) -> tuple[Floats, Floats]:
 
 
 def _percentile(share: float) -> Callable[[Statistics], tuple[Floats, Floats]]:
-    """Keep a share of all values, on each side."""
+    """Clip at a percentile of all values, on each side."""
 
     def ranges(seen: Statistics) -> tuple[Floats, Floats]:
         below = np.cumsum(seen.counts, axis=1) / seen.counts.sum(1, keepdims=True)
@@ -72,12 +68,12 @@ def _percentile(share: float) -> Callable[[Statistics], tuple[Floats, Floats]]:
 
 
 def _mse(seen: Statistics) -> tuple[Floats, Floats]:
-    """Keep what makes the expected squared error of rounding and clipping smallest."""
+    """Minimize the expected squared error of rounding and clipping."""
     return _best_shrink(seen, _squared_error)
 
 
 def _entropy(seen: Statistics) -> tuple[Floats, Floats]:
-    """Keep what loses the least information (Kullback-Leibler, as TensorRT's calibrator)."""
+    """Minimize the Kullback-Leibler divergence, as TensorRT's calibrator does."""
     return _best_shrink(seen, _divergence)
 
 
@@ -115,7 +111,7 @@ def _divergence(centres: Floats, counts: Floats, low: float, high: float) -> flo
     mass = np.bincount(level, kept, LEVELS)
     members = np.bincount(level, filled, LEVELS)
     quantized = np.where(filled, mass[level] / np.maximum(members[level], 1), 0.0)
-    # What is clipped to a bin that was empty cannot be told by the levels: a tiny mass stands in.
+    # Values clipped into an empty bin would divide by zero: use a tiny mass.
     p = clipped / clipped.sum()
     q = np.maximum(quantized / max(quantized.sum(), 1e-30), 1e-12)
     some = p > 0
@@ -130,6 +126,6 @@ METHODS: Final[dict[str, Callable[[Statistics], tuple[Floats, Floats]]]] = {
     "entropy": _entropy,
     "minmax": _minmax,
 }
-"""By name, the default first."""
+"""Range methods by name, the default first."""
 
 DEFAULT_METHOD: Final = next(iter(METHODS))

@@ -1,4 +1,4 @@
-"""The picture of a search: what each layer costs in INT8."""
+"""Plot of a search: the sensitivity of each layer to INT8."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def draw_sensitivity(outcome: Outcome, out: Path) -> Path:
 
 
 def sensitivity_figure(outcome: Outcome) -> Figure:
-    """Draw a bar for each layer, from the image down to the age."""
+    """Draw one bar per layer, from input to output."""
     kept = outcome.best.choice.recipe.float_layers
     layers = list(outcome.sensitivity)
     figure = new_figure(6.4, 1.6 + 0.15 * len(layers))

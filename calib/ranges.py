@@ -1,4 +1,4 @@
-"""INT8 ranges of a checkpoint: from the activations on calibration images, or from a file."""
+"""INT8 ranges of a checkpoint: computed on a calibration set, or read from a file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bakit.types import OnProgress
 
 DIGITS = 16
-"""Hex digits that are kept of an image's digest: enough to tell one from some thousands."""
+"""Hex digits stored per image digest; enough to identify one of thousands of images."""
 
 MAX_BYTES = 64 * 2**20
 
@@ -36,7 +36,7 @@ MAX_BYTES = 64 * 2**20
 def ranges_on(
     checkpoint: Checkpoint, calibration: CalibrationSet, method: str = DEFAULT_METHOD
 ) -> Ranges:
-    """Gather the ranges of the graph that export writes, on prepared images."""
+    """Compute the ranges of the exported graph on prepared images."""
     statistics = statistics_of(checkpoint, regressor_model(checkpoint), calibration)
     return ranges_from(checkpoint, calibration, statistics, method)
 
@@ -47,7 +47,7 @@ def statistics_of(
     calibration: CalibrationSet,
     on_progress: OnProgress = silent,
 ) -> Statistics:
-    """Look at the activations of a float graph of the checkpoint."""
+    """Collect activation statistics of a float graph of the checkpoint."""
     inputs, _ = regressor_specs(checkpoint.header.architecture, checkpoint.header.preprocessing)
     return gather(observed_model(model), [spec.name for spec in inputs], calibration, on_progress)
 
@@ -55,7 +55,7 @@ def statistics_of(
 def ranges_from(
     checkpoint: Checkpoint, calibration: CalibrationSet, statistics: Statistics, method: str
 ) -> Ranges:
-    """Return the ranges that a method makes of statistics, for the default recipe."""
+    """Compute ranges from statistics, for the default recipe."""
     return Ranges(
         method=method,
         samples=len(calibration),
@@ -67,10 +67,10 @@ def ranges_from(
 
 
 def read_ranges(path: Path) -> Ranges:
-    """Read a file of ranges that ``bakit calibrate`` wrote.
+    """Read a ``ranges.json`` of ``bakit calibrate``.
 
     Raises:
-        InputError: If it is missing or something else.
+        InputError: If it is missing or another kind of file.
     """
     ranges, _ = read_versioned(
         path,
@@ -78,12 +78,12 @@ def read_ranges(path: Path) -> Ranges:
         1,
         InputError,
         max_bytes=MAX_BYTES,
-        missing=f"{path}: no such file of ranges ({{reason}})",
-        wrong="not a file of ranges that bakit calibrate wrote",
+        missing=f"{path}: no such ranges file ({{reason}})",
+        wrong="not a ranges file of bakit calibrate",
     )
     return ranges
 
 
 def write_ranges(path: Path, ranges: Ranges) -> None:
-    """Write a file of ranges."""
+    """Write ranges as JSON."""
     write_file(path, msgspec.json.format(msgspec.json.encode(ranges), indent=1) + b"\n")

@@ -1,4 +1,4 @@
-"""Search for the INT8 recipe that keeps the ages: ``search`` decides, ``Workbench`` measures."""
+"""Search for an INT8 recipe within accuracy limits; ``Workbench`` measures the trials."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ if TYPE_CHECKING:
     from bakit.types import Floats, OnProgress
 
 ALWAYS_FLOAT: Final = ("age_months", "head/sex")
-"""The output is months, and the sex is one number: nothing to gain from 256 levels."""
+"""The output in months and the sex input; quantizing them gains nothing."""
 
 WORTH: Final = 0.99
-"""A change of the recipe is kept if it brings the mean change below this share of it."""
+"""A recipe change is kept if it reduces the mean change below this share."""
 
 _MEAN_CHANGE = attrgetter("mean_change_months")
 
 SENSITIVITY_SAMPLES: Final = 100
-"""Images that each layer's sensitivity is measured on."""
+"""Images for the sensitivity of each layer."""
 
 CORRECTION_SAMPLES = 64
-"""Calibration images that biases are corrected on."""
+"""Calibration images for the bias correction."""
 
 TRIALS = "trials.jsonl"
 
@@ -53,10 +53,10 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Limits of a search on the validation images.
 
     Attributes:
-        max_drift_months: Largest rise of the MAE.
-        max_mean_change_months: Largest mean of ``|INT8 - float|``.
-        max_p99_change_months: Its largest 99th percentile.
-        min_int8_share: Smallest share of the multiply-adds in INT8, 0..1.
+        max_drift_months: Maximum rise of the MAE.
+        max_mean_change_months: Maximum mean of ``|INT8 - float|``.
+        max_p99_change_months: Maximum 99th percentile of ``|INT8 - float|``.
+        min_int8_share: Minimum share of the multiply-adds in INT8, 0..1.
     """
 
     max_drift_months: float = 0.10
@@ -74,13 +74,13 @@ class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A choice, measured on validation images.
+    """The measured result of a choice.
 
     Attributes:
         samples: Validation images.
         drift_months: MAE of INT8 minus MAE of the float model.
         mean_change_months: Mean of ``|INT8 - float|``.
-        p99_change_months: Its 99th percentile.
+        p99_change_months: 99th percentile of ``|INT8 - float|``.
         int8_share: Share of the multiply-adds in INT8, 0..1.
     """
 
@@ -92,7 +92,7 @@ class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     int8_share: float
 
     def broken(self, limits: Limits) -> list[str]:
-        """Return the limits that it breaks, in words with numbers."""
+        """Return the exceeded limits, each as text with numbers."""
         checks = (
             ("MAE", self.drift_months, limits.max_drift_months),
             ("mean change", self.mean_change_months, limits.max_mean_change_months),
@@ -112,10 +112,10 @@ class Outcome(NamedTuple):
     """The result of a search.
 
     Attributes:
-        best: The trial that keeps the limits, or else comes closest with enough INT8.
-        trials: All trials on all validation images, in their order.
-        sensitivity: By layer, the mean change in months when it alone is INT8.
-        met: Whether the best trial keeps all limits.
+        best: The best trial within the limits, or else the closest one with enough INT8.
+        trials: All trials on all validation images, in order.
+        sensitivity: By layer, the mean change in months if only this layer is INT8.
+        met: Whether the best trial is within all limits.
     """
 
     best: Trial
@@ -127,7 +127,7 @@ class Outcome(NamedTuple):
 class Workbench:
     """Builds and measures recipes of one checkpoint.
 
-    Statistics and trials are kept in ``work``, from which an interrupted search continues.
+    Statistics and trials are stored in ``work``; an interrupted search continues from there.
 
     Attributes:
         layers: Names of the layers that can be quantized.
@@ -156,7 +156,7 @@ class Workbench:
         self.layers: Sequence[str] = layer_names(self._model)
 
     def attempt(self, choice: Choice, samples: int | None = None) -> Trial:
-        """Measure a choice on the first ``samples`` validation images, or on all."""
+        """Measure a choice on the first ``samples`` validation images; on all when None."""
         count = min(samples or len(self._validation), len(self._validation))
         key = self._key(choice, count)
         if key not in self._known:
@@ -180,7 +180,7 @@ class Workbench:
         return self._known[key]
 
     def ranges(self, choice: Choice) -> Ranges:
-        """Return the ranges of a choice, with its recipe and its biases."""
+        """Return the ranges of a choice, with recipe and biases."""
         made = ranges_from(
             self._checkpoint, self._calibration, self._seen(choice.recipe.equalize), choice.method
         )
@@ -211,7 +211,7 @@ class Workbench:
         return self._statistics[equalized]
 
     def _ages(self, model: ModelProto, count: int) -> Floats:
-        """Return the ages of the first ``count`` validation images in months."""
+        """Predict the first ``count`` validation images, in months."""
         names = [item.name for item in model.graph.input]
         with OrtSession(serialize(model), threads=1) as session:
             return np.array(
@@ -233,7 +233,7 @@ class Workbench:
         for line in path.read_bytes().splitlines():
             try:
                 key, trial = msgspec.json.decode(line, type=tuple[str, Trial])
-            except msgspec.MsgspecError:  # the last line of a search that was cut off
+            except msgspec.MsgspecError:  # the last line of an interrupted search
                 continue
             known[key] = trial
         return known
@@ -246,14 +246,14 @@ class Workbench:
 
 
 def search(bench: Workbench, limits: Limits) -> Outcome:
-    """Try range methods, changes of the recipe, and floats for the most sensitive layers.
+    """Search range methods, recipe changes and float layers.
 
-    1. Everything that can be is INT8, with each range method: the least mean change wins. Then one
-       scale a tensor, equalized layers and corrected biases: each stays if it helps.
-    2. Every layer's sensitivity, with that choice.
-    3. While a limit is broken, the most sensitive layer left returns to float, down to the least
-       share of INT8.
-    4. Methods and changes once more with those layers in float, whose noise hid the others'.
+    1. Quantize all layers with each range method and keep the one with the smallest mean change.
+       Then try one scale per tensor, equalized layers and corrected biases; keep what helps.
+    2. Measure every layer's sensitivity with that choice.
+    3. While a limit is exceeded, set the most sensitive INT8 layer to float, until the minimum
+       share of INT8 is reached.
+    4. Repeat step 1 with these float layers.
     """
     trials: list[Trial] = []
 
@@ -288,7 +288,7 @@ def search(bench: Workbench, limits: Limits) -> Outcome:
 
 
 def _refine(recipe: Int8Recipe, attempt: Callable[[Choice], Trial]) -> Trial:
-    """Find the best method for a recipe, then what else helps; floats stay."""
+    """Find the best method and recipe changes for given float layers."""
     best = min((attempt(Choice(method, recipe)) for method in METHODS), key=_MEAN_CHANGE)
     for change in ({"per_channel": False}, {"equalize": True}, {}):
         choice = msgspec.structs.replace(
@@ -303,7 +303,7 @@ def _refine(recipe: Int8Recipe, attempt: Callable[[Choice], Trial]) -> Trial:
 
 
 def _only(layer: str, choice: Choice, bench: Workbench) -> Choice:
-    """Return a choice with one layer in INT8, biases as they are."""
+    """Return a choice with one layer in INT8, without bias correction."""
     others = tuple(sorted(set(bench.layers) - {layer}))
     recipe = msgspec.structs.replace(choice.recipe, float_layers=others)
     return Choice(choice.method, recipe)

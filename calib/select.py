@@ -1,4 +1,4 @@
-"""The choice of calibration images: seeded, stratified by age and sex, never held-out ones."""
+"""Select calibration images: seeded, stratified by age and sex, never held-out images."""
 
 from __future__ import annotations
 
@@ -18,20 +18,19 @@ if TYPE_CHECKING:
     from bakit.model.checkpoint import Checkpoint
 
 SAMPLES = 256
-"""Calibration images by default."""
+"""Default number of calibration images."""
 
 MIN_SAMPLES = 32
-"""Fewer images do not show what values an activation takes."""
+"""Minimum number of calibration images; fewer do not cover the activation ranges."""
 
 AGE_BIN_MONTHS = 36
-"""Width of an age stratum; seven of them span childhood."""
+"""Width of an age stratum."""
 
 
 def choose_samples(samples: Sequence[Sample], count: int, seed: int = 0) -> list[Sample]:
-    """Choose images so that each stratum of age and sex has an equal share while it lasts.
+    """Select images with equal numbers from each stratum of age and sex, as far as possible.
 
-    Calibration needs the range of inputs rather than their distribution: rare ages count as much
-    as common ones.
+    Calibration needs the range of inputs, not their distribution, so rare ages count fully.
 
     Returns:
         ``count`` samples, or all if there are fewer, sorted by id. The choice does not depend on
@@ -41,7 +40,7 @@ def choose_samples(samples: Sequence[Sample], count: int, seed: int = 0) -> list
         InputError: If ``count`` or ``samples`` is empty.
     """
     if count < 1 or not samples:
-        message = f"{count} calibration images of {len(samples)} training images: at least 1 needed"
+        message = f"{count} calibration images of {len(samples)} training images; use at least 1"
         raise InputError(message)
     rng = np.random.default_rng(seed)
     strata: dict[tuple[int, bool], list[Sample]] = defaultdict(list)
@@ -63,33 +62,32 @@ def choose_samples(samples: Sequence[Sample], count: int, seed: int = 0) -> list
 def calibration_samples(
     checkpoint: Checkpoint, data: Path, count: int, seed: int, *, all_images: bool = False
 ) -> tuple[list[Sample], list[Sample]]:
-    """Choose the images to calibrate on, and return those to judge a recipe on.
+    """Return the calibration set and the validation images for a recipe search.
 
     Args:
         checkpoint: The float checkpoint.
-        data: The labelled folder that the checkpoint was trained on. Only the training part of
-            its 7:2:1 split is calibrated on, and the validation part is for recipes.
+        data: Its training folder; the calibration set comes from the training split.
         count: Calibration images.
-        seed: Seed of the choice.
-        all_images: Use any image of the folder, which shares none with the training data; then
-            there are none to judge on.
+        seed: Seed of the selection.
+        all_images: Use all images of a folder that shares none with the training data; then there
+            are no validation images.
 
     Raises:
-        InputError: If it is another folder than the checkpoint was trained on, or there are too
-            few images, or of one sex only.
+        InputError: If ``data`` is not the training folder, or has too few images, or images of one
+            sex only.
         LabelsError: If the folder cannot be read.
     """
     usable, held_out = _parts(checkpoint, data, all_images=all_images)
     chosen = choose_samples(usable, count, seed)
     if len(chosen) < MIN_SAMPLES:
         message = (
-            f"{data}: {len(chosen)} calibration images; at least {MIN_SAMPLES} are needed, some "
-            "hundred are better"
+            f"{data}: {len(chosen)} calibration images; at least {MIN_SAMPLES} are needed, and a "
+            "few hundred are better"
         )
         raise InputError(message)
     if checkpoint.header.architecture.sex and len({sample.male for sample in chosen}) == 1:
         sex = "boys" if chosen[0].male else "girls"
-        message = f"{data}: all calibration images are of {sex}; the model needs both sexes"
+        message = f"{data}: all calibration images show {sex}; the model needs both sexes"
         raise InputError(message)
     return chosen, held_out
 
@@ -102,14 +100,14 @@ def _parts(
     if all_images:
         return samples, []
     if record is None:
-        message = f"{checkpoint.path}: does not say what it was trained on; use --all-images"
+        message = f"{checkpoint.path}: has no record of its training data; use --all-images"
         raise InputError(message)
     parts = known_split(samples, record.split)
     if parts is None:
         message = (
-            f"{data}: not the folder that {checkpoint.name} was trained on, so its training "
-            "images cannot be told from its test images; calibrate on that folder, or with "
-            "bakit calibrate --all-images on one that shares no image with it"
+            f"{data}: not the training folder of {checkpoint.name}, so training and test images "
+            "cannot be separated; use the training folder, or bakit calibrate --all-images on a "
+            "folder that shares no image with it"
         )
         raise InputError(message)
     return list(parts.train), list(parts.validation)

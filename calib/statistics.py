@@ -1,4 +1,4 @@
-"""What the activations of the float regressor look like on the calibration images."""
+"""Activation statistics of the float regressor on the calibration set."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 BINS: Final = 2048
 TAIL: Final = 99.99
-"""Percentile of each image's values that ``tails`` keeps, and its mirror at the bottom."""
+"""Percentile per image for ``tails``; the lower one is ``100 - TAIL``."""
 
 
 class Statistics(NamedTuple):
-    """What was seen of ``T`` tensors on ``N`` images.
+    """Statistics of ``T`` tensors on ``N`` images.
 
     Attributes:
         names: Names of the tensors.
-        low: ``(T,)`` float64, lowest value.
-        high: ``(T,)`` float64, highest value.
-        tails: ``(T, 2, N)`` float64: each image's own ``TAIL`` percentiles, bottom and top.
+        low: ``(T,)`` float64, minimum.
+        high: ``(T,)`` float64, maximum.
+        tails: ``(T, 2, N)`` float64: lower and upper ``TAIL`` percentile per image.
         counts: ``(T, BINS)`` int64: histogram from ``low`` to ``high``.
     """
 
@@ -64,12 +64,12 @@ def gather(
     calibration: CalibrationSet,
     on_progress: OnProgress = silent,
 ) -> Statistics:
-    """Run the float model on every calibration image, twice: for the ends, then the histograms.
+    """Run the float model twice on the calibration set: for the extremes and the histograms.
 
     Args:
-        model: ONNX model whose outputs are the tensors to look at.
-        inputs: Names of its inputs, all of which are looked at as well.
-        calibration: The images.
+        model: ONNX model whose outputs are the observed tensors.
+        inputs: Names of its inputs, which are observed too.
+        calibration: The calibration set.
         on_progress: Called after each image of each pass.
     """
     with OrtSession(model, threads=1) as session:
@@ -84,14 +84,14 @@ def gather(
         low: dict[str, float] = {}
         high: dict[str, float] = {}
         tails: dict[str, list[tuple[float, float]]] = {}
-        for feeds in track(calibration, "looking at activations", on_progress):
+        for feeds in track(calibration, "activation ranges", on_progress):
             for name, values in observe(feeds).items():
                 low[name] = min(low.get(name, np.inf), float(values.min()))
                 high[name] = max(high.get(name, -np.inf), float(values.max()))
                 bottom, top = np.percentile(values, (100 - TAIL, TAIL))
                 tails.setdefault(name, []).append((float(bottom), float(top)))
         counts = {name: np.zeros(BINS, np.int64) for name in low}
-        for feeds in track(calibration, "counting activations", on_progress):
+        for feeds in track(calibration, "activation histograms", on_progress):
             for name, values in observe(feeds).items():
                 ends = (low[name], high[name] + (high[name] <= low[name]))
                 counts[name] += np.histogram(values, BINS, ends)[0]

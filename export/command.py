@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from bakit.settings import Ranges
 
 TAKES_NO_STEPS = (
-    "this checkpoint's localizer, the student, makes no SGD steps; --localizer unrolled does"
+    "the student localizer of this checkpoint has no SGD steps; use --localizer unrolled"
 )
 
 OPTIONS = {"size": "working-size"}
-"""Options whose name differs from the setting's."""
+"""Option names that differ from the setting's."""
 
 
 def export_all(
@@ -45,10 +45,10 @@ def export_all(
     """Export a checkpoint for each target into ``out/<checkpoint>-<target>-<precision>``.
 
     Args:
-        checkpoint: The float checkpoint's file; the shipped one when None.
-        target_names: Names of targets; unknown ones are rejected before anything is written.
+        checkpoint: File of the float checkpoint; the shipped one when None.
+        target_names: Names of targets; unknown names are rejected before files are written.
         precision: A value of ``bakit.settings.Precision``.
-        out: Folder of the bundles.
+        out: Output folder.
         find_ranges: Returns INT8 ranges for the checkpoint (``bakit.calib.command.ranges_of``);
             the checkpoint's own when None.
         localizer: A localizer's method or file (``bakit.hand.weights.get_localizer``); the
@@ -62,12 +62,12 @@ def export_all(
     for name in target_names:
         get_target(name)
     if find_ranges is not None and precision != Precision.INT8.value:
-        message = "--calibration is for --int8"
+        message = "--calibration needs --int8"
         raise InputError(message)
     loaded = Checkpoint.read(checkpoint or SHIPPED)
     loaded = with_localizer(loaded, localizer, numbers or {})
     if localizer_form is not None and isinstance(loaded.header.localizer, StudentSettings):
-        message = f"--localizer-form is for SGD steps on the image; {TAKES_NO_STEPS}"
+        message = f"--localizer-form is for the unrolled localizer; {TAKES_NO_STEPS}"
         raise InputError(message)
     ranges = find_ranges(loaded) if find_ranges else None
     return [
@@ -86,10 +86,9 @@ def export_all(
 def with_localizer(
     checkpoint: Checkpoint, source: str | None, numbers: Mapping[str, float]
 ) -> Checkpoint:
-    """Return a checkpoint with another localizer, or with other settings of its own.
+    """Return a checkpoint with the localizer ``source`` (a method or file) or other settings.
 
-    ``source`` is a method or file. If ``numbers`` changes the weights' shapes, new initial weights
-    are drawn.
+    If ``numbers`` changes the shapes of the weights, new initial weights are drawn.
 
     Raises:
         InputError: If the localizer has no such settings.

@@ -145,7 +145,7 @@ def test_the_rows_are_the_paper_s():
 def test_rows_are_found_by_name_in_the_table_s_order():
     assert [row.name for row in find_rows(["no-sex-700", "full-224"])] == ["full-224", "no-sex-700"]
     assert find_rows() == list(TABLE_2)
-    with pytest.raises(InputError, match=r"no row 'full-225'.*use some of full-224, full-500"):
+    with pytest.raises(InputError, match=r"no row 'full-225'.*use full-224, full-500"):
         find_rows(["full-224", "full-225"])
     with pytest.raises(InputError, match="no row ''"):
         find_rows([])
@@ -221,7 +221,7 @@ def test_progress_is_reported(done):
     full, no_sex = (ablation.rows[index].measured.test for index in (0, 3))
     assert told[:24] == ["checking images"] * 24
     assert told[24:] == [
-        "18 training images, 4 for validation, 2 for test; up to 1 epochs a row",
+        "18 training images, 4 for validation, 2 for test; up to 1 epochs per row",
         "1/2 full-96 (full-224, full-500, full-700, no-pretrain-700): to train",
         "2/2 no-sex-96 (no-sex-700): to train",
         "1/2 full-96: epoch 1",
@@ -266,7 +266,7 @@ def test_the_figures_are_those_of_the_checkpoints(done):
 
 def test_boxes_and_crops_are_shared(done):
     cache = done[1] / "cache"
-    assert (cache / "hands.json").is_file()
+    assert (cache / "boxes.json").is_file()
     assert len(list(cache.glob("*.npy"))) == 3  # one for each part
     assert not [path for path in done[1].rglob("cache") if path != cache]
 
@@ -476,7 +476,7 @@ def test_without_imagenet_weights_the_other_rows_run(data, tmp_path, offline, mo
 
     quiet = CliRunner().invoke(main, [*line, "--resume", "--json"])
     assert json.loads(quiet.stdout) == json.loads((out / "ablation.json").read_bytes())
-    assert "2/2 no-pretrain-96 (no-pretrain-700): done before" in quiet.stderr
+    assert "2/2 no-pretrain-96 (no-pretrain-700): already done" in quiet.stderr
 
 
 def test_no_result_at_all(data, tmp_path, monkeypatch):
@@ -494,7 +494,7 @@ def test_no_result_at_all(data, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("more", "text"),
     [
-        (["--rows", "full-96"], "no row 'full-96' in the paper's Table 2; use some of full-224"),
+        (["--rows", "full-96"], "no row 'full-96' in the paper's Table 2; use full-224"),
         (["--image-size", "100"], "image size 100 is not possible"),
         (["--pretrained", "nowhere.pth"], "nowhere.pth: no such weights file"),
         (["--rows", "full-700"], "no row can be trained: the ImageNet weights could not be"),
@@ -513,9 +513,11 @@ def test_bad_folders(refused, data, copy, tmp_path):
     (tmp_path / "file").touch()
     assert "not a folder; choose another --out" in refused(*options(data, "file", *none))
     line = refused(*options(data, copy, *none))
-    assert line.endswith("holds an ablation; go on with it by --resume, or choose another --out")
+    assert line.endswith(
+        "already holds an ablation; resume it with --resume, or choose another --out"
+    )
     line = refused(*options(data, copy, *none, "--resume", "--seed", 3))
-    assert "rows/full-96: begun with other settings: " in line
+    assert "rows/full-96: started with other settings: " in line
     assert "seed was 0 and is 3" in line
     line = refused(*options(data, copy, *none, "--resume", "--image-size", 128))
     assert "holds the row full-96, which these settings do not have" in line
@@ -602,5 +604,5 @@ def test_a_row_of_other_images_is_refused(tmp_path):
 
     shared = SplitRecord(0, ("7",), {"train": "a", "validation": "b", "test": "c"})
     check_images(tmp_path, shared, shared)
-    with pytest.raises(OtherImagesError, match="differs from that of the others"):
+    with pytest.raises(OtherImagesError, match="differs from that of the other rows"):
         check_images(tmp_path, SplitRecord(0, (), {**shared.ids_sha256, "test": "d"}), shared)

@@ -22,7 +22,7 @@ def test_hands_are_remembered(tmp_path):
     folder = write_phantoms(tmp_path / "data", 3, height=96)
     paths = sorted((folder / "images").iterdir())
     model = serialize(localizer_model(initial_weights(TINY), TINY))
-    cache = tmp_path / "hands.json"
+    cache = tmp_path / "boxes.json"
     first = find_places(paths, model, TINY, cache, workers=1)
     remembered = msgspec.json.decode(cache.read_bytes())
     # Changed on purpose: only a remembered hand can come back like this.
@@ -43,6 +43,6 @@ def test_polarity_is_found_with_the_box(tmp_path):
         cv2.imwrite(str(path), pixels)
     student = get_localizer("student")
     model = serialize(localizer_model(student.weights, student.settings))
-    found = find_places(paths, model, student.settings, tmp_path / "hands.json", workers=1)
+    found = find_places(paths, model, student.settings, tmp_path / "boxes.json", workers=1)
     assert [hand.inverted for hand in found] == [False, True]
     assert all(hand.box.iou(film.box) > 0.7 for hand in found)

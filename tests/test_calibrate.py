@@ -141,7 +141,7 @@ def test_one_sex_is_refused(refused, checkpoint, many, tmp_path):
         writer.writeheader()
         writer.writerows(girls)
     line = refused("calibrate", checkpoint.path, folder, "--all-images")
-    assert "all calibration images are of girls; the model needs both sexes" in line
+    assert "all calibration images show girls; the model needs both sexes" in line
 
 
 def test_a_constant_image_is_refused(refused, checkpoint, many, tmp_path):

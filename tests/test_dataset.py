@@ -52,17 +52,17 @@ def test_a_byte_order_mark_is_no_part_of_the_header(folder):
         ("3,100,True\n", ":2: id '3' has no image"),
         ("../1,100,True\n", ":2: id '../1' has no image"),
         (",100,True\n", ":2: id '' has no image"),
-        ("1,-1,True\n", ":2: boneage '-1' is no age in months (0 to 240)"),
-        ("1,ten,True\n", ":2: boneage 'ten' is no age in months (0 to 240)"),
-        ("1,,True\n", ":2: boneage '' is no age in months (0 to 240)"),
-        ("1,nan,True\n", ":2: boneage 'nan' is no age in months (0 to 240)"),
-        ("1,inf,True\n", ":2: boneage 'inf' is no age in months (0 to 240)"),
-        ("1,240.5,True\n", ":2: boneage '240.5' is no age in months (0 to 240)"),
+        ("1,-1,True\n", ":2: boneage '-1' is not an age in months (0 to 240)"),
+        ("1,ten,True\n", ":2: boneage 'ten' is not an age in months (0 to 240)"),
+        ("1,,True\n", ":2: boneage '' is not an age in months (0 to 240)"),
+        ("1,nan,True\n", ":2: boneage 'nan' is not an age in months (0 to 240)"),
+        ("1,inf,True\n", ":2: boneage 'inf' is not an age in months (0 to 240)"),
+        ("1,240.5,True\n", ":2: boneage '240.5' is not an age in months (0 to 240)"),
         ("1,100,boy\n", ":2: male is 'boy'; use True or False"),
         ("1,100,\n", ":2: male is ''; use True or False"),
         ("1,100\n", ":2: male is None; use True or False"),
-        ("2,100,True\n1,10,True\n2,100,True\n", ":4: id '2' stands twice"),
-        ("", ": no rows; expected the header id,boneage,male and a row an image"),
+        ("2,100,True\n1,10,True\n2,100,True\n", ":4: id '2' is repeated"),
+        ("", ": no rows; expected the header id,boneage,male and a row per image"),
     ],
 )
 def test_a_wrong_row_is_named(folder, rows, expected):
@@ -82,7 +82,9 @@ def test_bytes_that_are_no_text_are_refused(folder):
 
 
 def test_a_folder_without_labels_is_refused(folder):
-    with pytest.raises(LabelsError, match=r"it has no labels\.csv \(id, boneage, male\)"):
+    with pytest.raises(
+        LabelsError, match=r"not a data folder: labels\.csv \(id, boneage, male\) is missing"
+    ):
         read_samples(folder)
 
 

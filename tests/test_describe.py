@@ -78,7 +78,7 @@ def test_a_sound_folder(labelled):
     assert sum(size.images for size in found.sizes) == 12
     assert [(s.format, s.bits, s.channels, s.images) for s in found.storage] == [("png", 8, 1, 12)]
     assert find(found) == []
-    assert verdict([]) == "nothing wrong found"
+    assert verdict([]) == "no errors found"
 
 
 def test_a_year_begins_on_its_birthday(folder):
@@ -154,7 +154,7 @@ def test_all_problems_of_all_rows_are_listed(folder):
         (16, "98", "bad sex"),
     ]
     assert (found.rows, found.images, found.usable) == (15, 12, 10)
-    assert found.row_problems[0].reason == "boneage '241' is no age in months (0 to 240)"
+    assert found.row_problems[0].reason == "boneage '241' is not an age in months (0 to 240)"
     with pytest.raises(LabelsError, match=r"labels\.csv:4: boneage '241'"):
         read_samples(folder)
 
@@ -233,9 +233,9 @@ def test_two_files_of_one_id(folder):
     (folder / "images" / "5.jpg").write_bytes(cv2.imencode(".jpg", NOISE)[1].tobytes())
     found = describe(folder)
     assert [(image.id, image.reason) for image in found.spare] == [
-        ("5", "stands beside 5.jpg; keep one of them")
+        ("5", "same id as 5.jpg; keep one of them")
     ]
-    with pytest.raises(LabelsError, match=r"5\.png: stands beside 5\.jpg; keep one of them"):
+    with pytest.raises(LabelsError, match=r"5\.png: same id as 5\.jpg; keep one of them"):
         read_samples(folder)
 
 
@@ -256,7 +256,7 @@ def test_duplicates_under_other_names_formats_and_depths(folder):
     groups = {g.ids: (g.ages_differ, g.sexes_differ) for g in describe(folder).duplicates}
     assert groups == {("2", "deep", "colour"): (False, False), ("jpeg", "png"): (True, True)}
     lines = [line for finding in find(describe(folder)) for line in finding.lines]
-    assert lines == ["jpeg, png: not the same age and sex", "2, deep, colour"]
+    assert lines == ["jpeg, png: different age and sex", "2, deep, colour"]
 
 
 # Other folders
@@ -282,8 +282,8 @@ def test_leaks_into_another_folder(folder, tmp_path):
     assert [image.id for image in comparison.unreadable] == ["9"]
     titles = [(len(finding.lines), finding.what) for finding in find(describe(folder, [other]))]
     assert titles == [
-        (2, f"images whose pixels are also in {other}"),
-        (2, f"ids that {other} has too, with other pixels"),
+        (2, f"images that are also in {other}"),
+        (2, f"ids also in {other}, with different pixels"),
         (1, f"images of {other} that could not be compared"),
     ]
 
@@ -299,7 +299,7 @@ def test_another_folder_may_hold_images_alone(folder, tmp_path):
 @pytest.mark.parametrize("name", ["absent", "empty", "phantoms", "phantoms/../phantoms"])
 def test_another_folder_that_cannot_be_compared(folder, refused, tmp_path, name):
     (tmp_path / "empty").mkdir()
-    reason = "is the folder itself" if "phantoms" in name else "no PNG or JPEG images in it"
+    reason = "the same folder as DATA" if "phantoms" in name else "no PNG or JPEG images in it"
     assert reason in refused("describe", folder, "--against", name)
     with pytest.raises(InputError, match=reason):
         describe(folder, [tmp_path / name])
@@ -328,7 +328,7 @@ def test_json_is_the_whole_description(folder):
 def test_the_text_ends_with_what_to_do(labelled, folder):
     result = run(labelled.folder)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout.splitlines()[-1] == "nothing wrong found"
+    assert result.stdout.splitlines()[-1] == "no errors found"
     add_row(folder, *(f"{name},100,True" for name in range(50, 63)))
     replace(folder, 1, b"")
     lines = run(folder).stdout.splitlines()
@@ -337,19 +337,19 @@ def test_the_text_ends_with_what_to_do(labelled, folder):
     assert "  ... and 3 more; --json lists all" in lines
     assert not any("id '60'" in line for line in lines)
     assert f"  {folder}/images/1.png: the file is empty" in lines
-    assert lines[-1] == "14 things to mend before bakit train takes this folder"
+    assert lines[-1] == "14 errors; fix the errors before bakit train"
     shutil.copy(labelled.samples[2].path, folder / "images/2b.png")
     shutil.copy(labelled.samples[1].path, folder / "images/1.png")
     shutil.copy(labelled.folder / "labels.csv", folder / "labels.csv")
     last = run(folder).stdout.splitlines()[-1]
-    assert last == "1 thing to look into; bakit train takes this folder"
+    assert last == "1 warning; bakit train accepts this folder"
 
 
 def test_no_usable_image(folder):
     (folder / "labels.csv").write_text(HEADER + "99,100,True\n")
     result = run(folder, "--plots", folder / "plots")
     assert result.exit_code == 0, result.output
-    last = "2 things to mend before bakit train takes this folder; 12 things to look into besides"
+    last = "2 errors, 12 warnings; fix the errors before bakit train"
     assert result.stdout.splitlines()[-1] == last
     assert not (folder / "plots").exists()
     assert describe(folder).male_share is None
@@ -376,8 +376,8 @@ def test_what_the_output_cannot_encode_is_escaped(folder):
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (lambda folder: shutil.rmtree(folder), "it has no labels.csv"),
-        (lambda folder: (folder / "labels.csv").unlink(), "it has no labels.csv"),
+        (lambda folder: shutil.rmtree(folder), "not a data folder: labels.csv"),
+        (lambda folder: (folder / "labels.csv").unlink(), "not a data folder: labels.csv"),
         (lambda folder: (folder / "labels.csv").write_text(HEADER), "no rows"),
         (lambda folder: (folder / "labels.csv").write_text("a,b\n1,2\n"), "column 'id' is missing"),
         (lambda folder: (folder / "labels.csv").write_bytes(b"\xff\xfe"), "not a CSV text file"),
@@ -456,9 +456,7 @@ def test_plots_that_cannot_be_written_are_refused_before_the_work(refused, folde
     monkeypatch.setattr("bakit.studies.describe.run.describe", None)
     for name in ("file", "file/below"):
         line = refused("describe", folder, "--plots", folder / name)
-        assert line.endswith(
-            "file: not a folder that can be written to; give another one for the plots"
-        )
+        assert line.endswith("file: not a writable folder; choose another folder for the plots")
 
 
 def test_plots_that_fail_half_way_leave_nothing(refused, folder, monkeypatch):
@@ -508,7 +506,7 @@ def test_a_folder_that_teaches_nothing_is_not_called_sound(tmp_path):
     table.write_text("\n".join(",".join(row) for row in [["id", "boneage", "male"], *boys]))
     (learn,) = find(describe(folder))
     assert learn.stops
-    assert learn.lines == ("all are boys", "all have the bone age 100 months")
+    assert learn.lines == ("all images show boys", "all images have the bone age 100 months")
     table.write_text("\n".join(",".join(row) for row in [["id", "boneage", "male"], *boys[:4]]))
     learn = next(finding for finding in find(describe(folder)) if finding.stops)
     assert "4 usable images are too few" in learn.lines[0]

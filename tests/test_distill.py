@@ -45,8 +45,8 @@ def test_a_run_leaves_a_file_that_localizes(taught, labelled):
     again = read_localizer(out)
     assert again.sha256 == found.sha256
     assert again.settings == SMALL
-    assert "3 images" in again.origin
-    assert done == {"asking the teacher": 3, "drawing phantoms": 4, "teaching": 4}
+    assert "3 training images" in again.origin
+    assert done == {"teacher masks": 3, "drawing phantoms": 4, "training": 4}
     localizer = open_localizer(again.weights, again.settings, 1)
     find(decode(labelled.samples[0].path), localizer, Preprocessing())
 
@@ -105,7 +105,7 @@ def test_impossible_numbers_are_refused(labelled, tmp_path, changes, text):
 def test_a_teacher_that_knows_no_hand_is_said(labelled, tmp_path, monkeypatch):
     monkeypatch.setattr("bakit.training.distill._taught", lambda *_: iter(()))
     lessons = Lessons(images=4, phantoms=0, empties=1, steps=2, batch_size=2)
-    with pytest.raises(InputError, match="too few good hands; give more --images"):
+    with pytest.raises(InputError, match="too few hands; use more --images"):
         distill(labelled.folder, tmp_path / "a.safetensors", lessons)
     assert list(tmp_path.iterdir()) == []
 

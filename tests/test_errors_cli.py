@@ -99,15 +99,15 @@ def test_int8_without_ranges(refused, no_ranges):
 
 def test_calibration_without_int8(refused, checkpoint, labelled):
     line = refused("export", checkpoint.path, "--target", "onnx", "--calibration", labelled.folder)
-    assert line == "bakit: --calibration is for --int8"
+    assert line == "bakit: --calibration needs --int8"
 
 
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (None, "no such file of ranges (No such file or directory)"),
-        (b"{}", "not a file of ranges that bakit calibrate wrote"),
-        (b"\x89PNG", "not a file of ranges that bakit calibrate wrote"),
+        (None, "no such ranges file (No such file or directory)"),
+        (b"{}", "not a ranges file of bakit calibrate"),
+        (b"\x89PNG", "not a ranges file of bakit calibrate"),
     ],
 )
 def test_a_file_that_holds_no_ranges(refused, checkpoint, tmp_path, data, reason):
@@ -140,9 +140,12 @@ def test_an_out_folder_of_something_else(refused, checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--steps", "5"], "--steps: this checkpoint's localizer, the student, makes no SGD steps"),
-        (["--working-size", "32", "--features", "4"], "--working-size, --features: this"),
-        (["--localizer-form", "loop"], "--localizer-form is for SGD steps on the image; this"),
+        (["--steps", "5"], "--steps: the student localizer of this checkpoint has no SGD steps"),
+        (["--working-size", "32", "--features", "4"], "--working-size, --features: the student"),
+        (
+            ["--localizer-form", "loop"],
+            "--localizer-form is for the unrolled localizer; the student",
+        ),
         (["--localizer", "unrolled", "--continuity", "nan"], "--continuity: not a finite number"),
         (["--localizer", "otsu"], "no localizer 'otsu'; use student, unrolled"),
         (["--localizer", "lost.safetensors"], "lost.safetensors: the localizer cannot be read"),

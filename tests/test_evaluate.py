@@ -168,7 +168,7 @@ def test_several_processes_say_what_one_says(
 def test_a_process_that_dies_is_one_error(fake_bundle, labelled: Labelled, capfd):
     """The fake target is known here alone: its processes cannot open the bundle."""
     bundle = Bundle.read(fake_bundle)
-    with pytest.raises(InputError, match="a worker process ended by itself"):
+    with pytest.raises(InputError, match="a worker process crashed"):
         evaluate(bundle, choose_images(labelled.folder, bundle), workers=2)
     capfd.readouterr()
 
@@ -199,7 +199,7 @@ def test_unreadable_images_are_named_and_not_counted(fake_bundle, labelled: Labe
     rows = f"id,boneage,male\nbad,100,True\ngood,{good.age_months},{good.male}\n"
     (folder / "labels.csv").write_text(rows)
     text = run(folder, "--bundle", fake_bundle, "--workers", 1)
-    assert "cannot be used, not counted: 1\n  bad: the file is empty\n" in text
+    assert "unusable images, not counted: 1\n  bad: the file is empty\n" in text
     document = json.loads(run(folder, "--bundle", fake_bundle, "--workers", 1, "--json"))
     assert document["samples"] == 1
     assert document["unscored"] == [{"id": "bad", "reason": "the file is empty"}]
@@ -220,7 +220,7 @@ def test_intervals_are_judged(fake_bundle, labelled: Labelled):
         assert mine["share"] == pytest.approx(np.mean(inside[sex]))
         assert mine["mean_width_months"] == pytest.approx(width)
     text = run(labelled.folder, "--bundle", fake_bundle, "--workers", 1)
-    assert "90 % intervals hold " in text
+    assert "90 % intervals cover " in text
 
 
 # Parts
@@ -258,12 +258,15 @@ def test_parts_of_the_training_folder(trained, labelled: Labelled, part, used, c
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ([], "test part: 1 of 12 images; the rest trained or chose the model"),
-        (["--part", "train"], "train part: 8 of 12 images; they trained the model"),
-        (["--part", "validation"], "validation part: 2 of 12 images; they chose the model"),
+        ([], "test split: 1 of 12 images; the others were used for training or validation"),
+        (["--part", "train"], "train split: 8 of 12 images; the model was trained on them"),
+        (
+            ["--part", "validation"],
+            "validation split: 2 of 12 images; the model was selected on them",
+        ),
         (
             ["--part", "all", "--limit", 5],
-            "all 12 images; among them those that trained or chose the model; limited to 5",
+            "all 12 images; includes the model's training and validation images; limited to 5",
         ),
     ],
 )
@@ -353,7 +356,7 @@ def test_the_same_evaluation_gives_the_same_pictures(labelled: Labelled, tmp_pat
 
 def test_no_data_folder(refused, fake_bundle):
     line = refused("evaluate", "nothing", "--bundle", fake_bundle)
-    assert line == "bakit: nothing: not a data folder: it has no labels.csv (id, boneage, male)"
+    assert line == "bakit: nothing: not a data folder: labels.csv (id, boneage, male) is missing"
 
 
 def test_no_bundle_and_no_checkpoint(refused, labelled: Labelled):
@@ -365,13 +368,13 @@ def test_no_bundle_and_no_checkpoint(refused, labelled: Labelled):
 
 def test_a_bundle_and_a_checkpoint(refused, fake_bundle, labelled: Labelled):
     line = refused("evaluate", labelled.folder, "--bundle", fake_bundle, "--checkpoint", "x")
-    assert line == "bakit: give a bundle or a checkpoint, not both"
+    assert line == "bakit: use a bundle or a checkpoint, not both"
 
 
 @pytest.mark.parametrize("part", ["train", "validation", "test"])
 def test_a_part_of_an_unknown_folder(refused, fake_bundle, labelled: Labelled, part):
     line = refused("evaluate", labelled.folder, "--bundle", fake_bundle, "--part", part)
-    assert f"so it has no {part} part; use all of it (--part all)" in line
+    assert f"so it has no {part} split; use --part all" in line
 
 
 @pytest.mark.parametrize("options", [("--limit", 0), ("--workers", 0), ("--threads", 0)])
@@ -393,7 +396,7 @@ def test_plots_into_a_file(refused, fake_bundle, labelled: Labelled, tmp_path):
     line = refused(
         "evaluate", labelled.folder, "--bundle", fake_bundle, "--plots", tmp_path / "file" / "sub"
     )
-    assert "not a folder that can be written to" in line
+    assert "not a writable folder" in line
 
 
 def test_no_matplotlib_is_said_before_the_long_work(

@@ -169,7 +169,7 @@ def test_bench_prints_the_goal_and_exits_with_1_where_it_is_missed(
     lines = result.stdout.splitlines()
     assert any(line.startswith("pass  parameters ") for line in lines)
     assert any(line.startswith("FAIL  MAE ") for line in lines)
-    assert lines[-2].startswith("the goal is missed in ")
+    assert lines[-2].startswith("the goal is missed: ")
     document = json.loads((tmp_path / "goal.json").read_bytes())
     assert document["passed"] is False
     assert len(document["lines"]) == len(GOALS)
@@ -180,4 +180,4 @@ def test_bench_prints_the_goal_and_exits_with_1_where_it_is_missed(
 
 def test_the_goal_needs_labelled_images(refused, bundles):
     message = refused("bench", bundles[1].root, "--goal")
-    assert "need labelled images: give --data" in message
+    assert "need labelled images: add --data" in message

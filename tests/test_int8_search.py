@@ -250,18 +250,18 @@ def test_limits_that_cannot_be_kept_install_nothing(checkpoint, labelled, tmp_pa
     result = run(*words, "--work", tmp_path / "work", "--max-mean-change-months", 0)
     assert result.exit_code == 1
     first, second = result.stderr.splitlines()
-    assert first.startswith("bakit: no recipe keeps the limits; the best: ")
+    assert first.startswith("bakit: no recipe is within the limits; the best: ")
     assert "mean change +" in first
-    assert second == f"{out} was not written; allow more, or train longer"
+    assert second == f"{out} was not written; raise the limits, or train longer"
     assert out.read_text() == "what was there"
 
 
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--search", "--all-images"], "--all-images is not for --search"),
-        (["--search", "--method", "mse"], "--method is not for --search"),
-        (["--plots", "plots"], "--plots is for --search"),
+        (["--search", "--all-images"], "--all-images cannot be used with --search"),
+        (["--search", "--method", "mse"], "--method cannot be used with --search"),
+        (["--plots", "plots"], "--plots needs --search"),
         (["--search", "--min-int8-share", "1.5"], "--min-int8-share"),
     ],
 )
@@ -271,7 +271,7 @@ def test_options_that_do_not_go_together(refused, labelled, options, reason):
 
 def test_the_search_wants_the_folder_of_the_training(refused, checkpoint, labelled):
     line = refused("calibrate", checkpoint.path, labelled.folder, "--search")
-    assert "does not say what it was trained on" in line
+    assert "has no record of its training data" in line
 
 
 def test_rounding_once_changes_ages_less_than_int8_itself(checkpoint, model, images):

@@ -127,7 +127,7 @@ def test_two_images_of_one_name_have_no_picture_each(refused, pictures, tmp_path
     folder, _ = pictures
     (tmp_path / "hand.jpg").write_bytes((folder / "hand.png").read_bytes())
     line = refused("localize", folder / "hand.png", "hand.jpg", "--overlay", "out")
-    assert line == "bakit: --overlay: two images are called 'hand'; draw them into two folders"
+    assert line == "bakit: --overlay: two images are named 'hand'; use a folder for each"
 
 
 @pytest.mark.parametrize("name", [".", "link"])
@@ -135,7 +135,7 @@ def test_a_picture_does_not_replace_an_image(refused, pictures, tmp_path, name):
     (tmp_path / "hand.png").write_bytes((pictures[0] / "hand.png").read_bytes())
     (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
     line = refused("localize", "hand.png", "--overlay", name)
-    assert line == "bakit: --overlay: a picture would replace hand.png; give another folder"
+    assert line == "bakit: --overlay: would overwrite the image hand.png; choose another folder"
 
 
 def test_an_overlay_that_is_a_file_is_refused(refused, pictures, tmp_path):

@@ -178,7 +178,7 @@ def test_a_fitted_model_tells_two_kinds_apart():
     bad = [scorer.score(v)["not_a_hand"] for v in rng.normal(0.7, 2, (100, VECTOR))]
     assert np.mean(np.array(good) < 0) > 0.97
     assert np.mean(np.array(bad) > 0) > 0.97
-    with pytest.raises(InputError, match="3 pictures of hands are too few"):
+    with pytest.raises(InputError, match="3 images are too few for hands"):
         fit_hands(hands[:3], {})
 
 
@@ -222,8 +222,8 @@ def test_limits_are_learned_measured_and_kept(tmp_path, checkpoint):
 
 def test_data_of_another_model_are_refused(refused, labelled):
     line = refused("quality", labelled.folder, "--out", "out.safetensors")
-    assert "not the images that bakit-rsna100.safetensors was trained on" in line
-    assert "ends in .safetensors" in refused("quality", labelled.folder, "--out", "out.json")
+    assert "not the training folder of bakit-rsna100.safetensors" in line
+    assert "must end in .safetensors" in refused("quality", labelled.folder, "--out", "out.json")
 
 
 def test_the_shipped_checkpoint_has_limits():

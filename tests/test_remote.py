@@ -213,4 +213,4 @@ def test_the_command(sshd, exported, tmp_path):
 
 def test_options_without_a_device(refused, exported):
     line = refused("bench", exported("onnx", "fp32").root, "--keep")
-    assert "--keep is of use with --host only" in line
+    assert "--keep needs --host" in line

@@ -97,4 +97,4 @@ def test_a_damaged_state_is_said(data, plain, tmp_path):
         command(data, out, "--epochs", "1", "--resume"), capture_output=True, text=True, check=False
     )
     assert done.returncode == 2, done.stderr
-    assert "state.ckpt: a damaged state" in done.stderr
+    assert "state.ckpt: damaged" in done.stderr

@@ -53,7 +53,7 @@ def test_there_are_the_seven_kinds_and_names_are_unique():
     names = [item.name for item in perturbations()]
     assert len(set(names)) == len(names) == 31
     assert {item.kind for item in perturbations(["flip", "marker"])} == {"flip", "marker"}
-    with pytest.raises(InputError, match="unknown kind 'noise'; use some of rotation, flip"):
+    with pytest.raises(InputError, match="unknown kind 'noise'; use rotation, flip"):
         perturbations(["flip", "noise"])
 
 
@@ -140,7 +140,7 @@ def test_limits_name_what_is_over_them():
     found = result(mild, hard).failures(3.0, 0.2)
     assert found == [
         "upside down: MAE +7.00 months, upper end of its 95 % interval +8.50, limit 3",
-        "upside down: 40.0% of the images are more than 24 months off, limit 20.0%",
+        "upside down: 40.0% of the images have an error above 24 months, limit 20.0%",
     ]
     assert result(condition(upper=float("nan"))).failures(3.0), "NaN is within no limit"
 

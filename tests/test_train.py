@@ -171,7 +171,7 @@ def test_paper_recipe_is_the_papers():
         (["--pretrained", "nowhere.pth"], "no such weights file"),
         (["--learning-rate", "0"], "--learning-rate 0 is not possible"),
         (["--zoom", "1.2", "0.9"], "--zoom 1.2 0.9 falls"),
-        (["--devices", "3"], "a batch of 4 cannot be shared by 3 processes"),
+        (["--devices", "3"], "--batch-size 4 cannot be divided among 3 processes"),
     ],
 )
 def test_cli_refuses_bad_options(data, tmp_path, arguments, text):
@@ -188,7 +188,7 @@ def test_a_gpu_that_is_not_there_is_said(data, tmp_path):
     options = ["train", str(data), "--out", str(tmp_path / "run"), "--batch-size", "4"]
     result = CliRunner().invoke(main, [*options, "--accelerator", "gpu"])
     assert result.exit_code == 2, result.output
-    assert "no GPU that torch can use here" in result.output
+    assert "torch finds no GPU" in result.output
 
 
 def test_a_diverged_run_is_said_and_keeps_what_was_good(data, tmp_path):

@@ -1,4 +1,4 @@
-"""The command line. Each command's module is imported when the command is used."""
+"""The command line; a command is imported when it is used."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from bakit.errors import BakitError, MissingBackendError
 
 # One line a command, so that --help imports none of them.
 COMMANDS = {
-    "ablate": "Train the rows of the paper's Table 2 and compare.",
+    "ablate": "Train the rows of the paper's Table 2 and compare them.",
     "bench": "Measure latency and accuracy drift of bundles.",
-    "calibrate": "Gather INT8 activation ranges on training images.",
-    "check": "Judge ONNX graphs against where they are to run: TensorRT, Jetson.",
-    "demo": "Run the whole main job on generated radiographs.",
-    "describe": "Show what is in a labelled folder, and what is wrong with it.",
-    "distill": "Train the student, a small network that finds the hand.",
-    "doctor": "Show what is installed and what each target still needs.",
+    "calibrate": "Compute INT8 activation ranges from training images.",
+    "check": "Find what TensorRT or a Jetson would reject in an ONNX model.",
+    "demo": "Run export, predict, bench and gate on generated radiographs.",
+    "describe": "Summarize a labelled dataset and list its errors.",
+    "distill": "Train the student, a small hand localizer.",
+    "doctor": "List what is installed and what each target still needs.",
     "evaluate": "Measure a model's errors on labelled radiographs.",
     "export": "Turn a float checkpoint into a bundle for a target.",
     "gate": "Fail when a bench report exceeds its limits.",
-    "inspect": "Show what is in a bundle or checkpoint.",
+    "inspect": "Print the metadata of a bundle or checkpoint as JSON.",
     "localize": "Find the hand in radiographs.",
     "phantoms": "Generate labelled radiographs.",
-    "predict": "Read the bone age from one radiograph.",
-    "quality": "Learn when a prediction is accepted, reviewed or rejected.",
-    "report": "Show a bench report: tables, a page, Markdown.",
+    "predict": "Predict the bone age from one radiograph.",
+    "quality": "Fit the image-quality limits: accept, review or reject.",
+    "report": "Show a bench report as tables, HTML or Markdown.",
     "sign": "Sign a bundle.",
-    "stress": "See what turning, lighting and blurring radiographs does to their ages.",
+    "stress": "Measure errors under rotation, inversion, blur and other changes.",
     "targets": "List the deployment targets.",
     "train": "Train a float checkpoint on a labelled folder.",
-    "verify": "Check a bundle's files and its golden outputs here.",
+    "verify": "Check a bundle's files and its golden outputs on this machine.",
 }
 
 
-# What commands import themselves; a target's own libraries are named by the target.
+# The extra that installs each library. The libraries of a target are listed by the target.
 _EXTRAS = {
     "jinja2": "report",
     "lightning": "train",
@@ -97,7 +97,7 @@ class _LazyGroup(click.Group):
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="bakit")
 def main() -> None:
-    """Ship a bone-age model to edge hardware, and prove that it lost no accuracy on the way.
+    """Ship a bone-age model to phones, Jetsons and CPUs, and prove that it lost no accuracy.
 
     \b
     Example:

@@ -28,23 +28,23 @@ if TYPE_CHECKING:
     metavar="NAME,...",
     help=f"Rows to train: {', '.join(row.name for row in TABLE_2)}.  [default: all]",
 )
-@click.option("--resume", is_flag=True, help="Go on with the ablation in --out, if there is one.")
+@click.option("--resume", is_flag=True, help="Resume the ablation in --out, if there is one.")
 @click.option("--limit", type=click.IntRange(1), help="Train on this many images, spread evenly.")
-@click.option("--image-size", type=int, help="Side of all rows, in pixels.  [default: the paper's]")
+@click.option("--image-size", type=int, help="Image side in pixels.  [default: the paper's]")
 @recipe_option
-@click.option("--epochs", type=int, help="Passes over the training part.")
-@click.option("--batch-size", type=int, help="Images an update.")
+@click.option("--epochs", type=int, help="Number of epochs.")
+@click.option("--batch-size", type=int, help="Images per batch.")
 @click.option("--learning-rate", type=float, help="Initial or highest learning rate.")
-@click.option("--phantoms", type=int, help="Generated radiographs among the training images.")
+@click.option("--phantoms", type=int, help="Phantoms added to the training images.")
 @click.option(
     "--pretrained",
     default="imagenet",
     show_default=True,
-    help="What pretrained rows start from, whatever the preset says (scratch says none): imagenet, "
-    "none, or a file: of torchvision's weights, or a bakit checkpoint.",
+    help="Initial weights of the pretrained rows; overrides the preset: imagenet, none, or a file "
+    "(torchvision's weights or a bakit checkpoint).",
 )
 @training_options
-@click.option("--json", "as_json", is_flag=True, help="Print ablation.json, and nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="Print ablation.json only.")
 def command(
     data: Path,
     out: Path,
@@ -62,17 +62,17 @@ def command(
     as_json: bool,
     **options: Any,  # noqa: ANN401  # of training_options
 ) -> None:
-    """Train the rows of the paper's Table 2 on a labelled folder and compare.
+    """Train the rows of the paper's Table 2 on a labelled folder and compare them.
 
     All rows share the images, the split, the seed and the recipe. --out gets ablation.json,
-    ablation.md, ablation.png where matplotlib is installed, and in rows/ a run of bakit train for
-    each row. What was cut off goes on with --resume; rows that are done are not trained again.
+    ablation.md, ablation.png (if matplotlib is installed) and one training run per row in rows/.
+    --resume continues an interrupted ablation; finished rows are not trained again.
 
-    Rows that cannot be trained are left out: their ImageNet weights cannot be downloaded, say, or
-    the memory is too small.
+    Rows that cannot be trained are skipped, for example if the ImageNet weights cannot be
+    downloaded or the memory is too small.
 
-    Exit status 1: no row has a result. Exit status 2: nothing could be done: the images, an option
-    or --out cannot be used, or the images of rows are not the same.
+    Exit status: 0 done, 1 no row has a result, 2 wrong input: the images, an option or --out cannot
+    be used, or the rows have different images.
 
     \b
     Example:
@@ -130,7 +130,7 @@ def command(
 
 
 def print_ablation(ablation: Ablation, out: Path) -> None:
-    """Print an ablation on stdout: a table, what it does not say, and where it is."""
+    """Print an ablation on stdout: the table, its notes, and the files."""
     from rich.text import Text
 
     from bakit.studies.ablate import report

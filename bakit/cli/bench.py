@@ -44,7 +44,7 @@ class _Threads(click.ParamType):  # type: ignore[type-arg]  # generic in new cli
             return value
         words = str(value).split(",")
         if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
-            self.fail(f"{value!r} is no number of threads: 2, or 1,2,4 to try several", param, ctx)
+            self.fail(f"{value!r} is not a thread count: use 2, or 1,2,4 for several", param, ctx)
         return tuple(int(word) for word in words)
 
 
@@ -53,13 +53,13 @@ class _Threads(click.ParamType):  # type: ignore[type-arg]  # generic in new cli
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    help="Labelled folder (labels.csv, images/) to measure drift on; without it, latency only.",
+    help="Labelled folder (labels.csv, images/) for accuracy drift; without it, latency only.",
 )
 @click.option(
     "--reference",
     metavar="BUNDLE",
     type=click.Path(path_type=Path),
-    help="fp32 bundle that stands for the float model; else chosen among the bundles.",
+    help="FP32 bundle used as the float model. Default: chosen among the bundles.",
 )
 @click.option(
     "--limit",
@@ -70,8 +70,8 @@ class _Threads(click.ParamType):  # type: ignore[type-arg]  # generic in new cli
     "--threads",
     type=_Threads(),
     metavar="N[,N]...",
-    help="Threads; else the backend's choice. Of several numbers, the first is the one reported "
-    "everywhere, and the others are tried besides.",
+    help="Threads of the backend. If you give several numbers, the first is used for the report "
+    "and the others are measured in addition.",
 )
 @click.option(
     "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images in a query."
@@ -81,21 +81,21 @@ class _Threads(click.ParamType):  # type: ignore[type-arg]  # generic in new cli
     type=click.IntRange(min=1),
     default=100,
     show_default=True,
-    help="Least queries of each bundle.",
+    help="Minimum number of queries of each bundle.",
 )
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0),
     default=5.0,
     show_default=True,
-    help="Least time in each bundle's queries.",
+    help="Minimum measuring time of each bundle.",
 )
 @click.option(
     "--json",
     "json_file",
     type=click.Path(dir_okay=False, allow_dash=True),
     metavar="FILE",
-    help="Write the report here; - prints it, and nothing else, on stdout.",
+    help="Write the report to FILE; - prints only the report on stdout.",
 )
 @page_options
 @click.option("--goal", is_flag=True, help="Check INT8 bundles against the project's goal.")
@@ -103,7 +103,7 @@ class _Threads(click.ParamType):  # type: ignore[type-arg]  # generic in new cli
     "--goal-json",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Check the goal and write the result here.",
+    help="Check the goal and write the result to FILE.",
 )
 @device_options
 @click.pass_context
@@ -128,11 +128,11 @@ def command(
 ) -> None:
     """Measure bundles on this machine: latency, memory, and drift from the float model.
 
-    Without a BUNDLE, measures all of bakit-bundles/. Close other programs first. A bundle that
-    crashes is left out from there on; Ctrl-C keeps what was measured.
+    Without a BUNDLE, all bundles in bakit-bundles/ are measured. Close other programs first. A
+    bundle that crashes is skipped from then on. Ctrl-C keeps the results so far.
 
-    Exit status: 0 done, 1 a bundle failed or a line of the goal is missed (docs/report.md), 2 wrong
-    input, 130 interrupted.
+    Exit status: 0 done, 1 a bundle failed or the goal is missed (docs/report.md), 2 wrong input,
+    130 interrupted.
 
     \b
     Example:
@@ -184,7 +184,6 @@ def command(
 def _hand_over(
     report: Report, json_file: str | None, html_file: Path | None, md_file: Path | None
 ) -> None:
-    """Print a report, and write the files that were asked for."""
     if json_file not in {None, "-"}:
         report.write(Path(str(json_file)))
     pages = write_pages(report, html_file, md_file)

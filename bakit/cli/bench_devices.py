@@ -1,4 +1,4 @@
-"""The options of ``bakit bench`` for another device: one behind ssh, or a phone."""
+"""Options of ``bakit bench`` for other devices: over ssh, or a phone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def _option(switch: str, flag: str, text: str, **how: Any) -> Callable[..., Any]:  # noqa: ANN401
-    """Return an option that belongs to a switch, whose name is its prefix."""
+    """Return an option of a switch; the switch's name is the prefix of its parameter."""
     name = f"{switch}_{flag.removeprefix('--').replace('-', '_')}"
     return click.option(flag, name, help=text, **how)
 
@@ -33,49 +33,47 @@ _OPTIONS = (
     click.option(
         "--phone",
         is_flag=True,
-        help="Measure on a phone, in its browser: serves a page. Drift is on phantoms, "
-        "unless --data sends it other images.",
+        help="Measure on a phone, in its browser: serves a page. Drift is measured on phantoms, "
+        "or on the images of --data.",
     ),
-    _option(
-        "phone", "--provider", "What runs the models in the browser; else wasm.", type=_PROVIDERS
-    ),
-    _option("phone", "--adb", "Reach an Android phone through adb and USB.", is_flag=True),
-    _option("phone", "--bind", "Listen here, 0.0.0.0 for the network.", metavar="ADDRESS"),
-    _option("phone", "--port", "Port; else any free one.", type=click.IntRange(0, 65535)),
+    _option("phone", "--provider", "Backend in the browser. Default: wasm.", type=_PROVIDERS),
+    _option("phone", "--adb", "Connect to an Android phone through adb and USB.", is_flag=True),
+    _option("phone", "--bind", "Address to listen on; 0.0.0.0: all networks.", metavar="ADDRESS"),
+    _option("phone", "--port", "Port. Default: a free one.", type=click.IntRange(0, 65535)),
     click.option(
         "--host",
         metavar="USER@DEVICE",
-        help="Measure on this device over ssh, with an agent that needs no bakit there.",
+        help="Measure on this device over ssh; bakit need not be installed there.",
     ),
-    _option("host", "--ssh-port", "Port of ssh.", type=click.IntRange(1, 65535)),
+    _option("host", "--ssh-port", "SSH port.", type=click.IntRange(1, 65535)),
     _option(
         "host",
         "--ssh-option",
-        "As after ssh's -o; may be given again.",
+        "Option for ssh -o; repeatable.",
         multiple=True,
         metavar="NAME=VALUE",
     ),
-    _option("host", "--identity", "Private key.", type=click.Path(path_type=Path)),
-    _option("host", "--python", "Its Python, 3.6 or newer; else python3.", metavar="PATH"),
-    _option("host", "--engine", "What runs the bundles there; else what is there.", type=_ENGINES),
+    _option("host", "--identity", "SSH private key.", type=click.Path(path_type=Path)),
+    _option("host", "--python", "Its Python, 3.6 or newer. Default: python3.", metavar="PATH"),
+    _option("host", "--engine", "Backend on the device. Default: detected.", type=_ENGINES),
     _option(
         "host",
         "--allow-downgrade",
-        "Build INT8 bundles as FP16 where the GPU has no INT8 unit.",
+        "Build INT8 bundles as FP16 if the GPU has no INT8 unit.",
         is_flag=True,
     ),
     _option(
         "host",
         "--workspace-mb",
-        "Memory for TensorRT's builder; else 256.",
+        "Memory for TensorRT's builder. Default: 256.",
         type=click.IntRange(min=16),
     ),
-    _option("host", "--keep", "Leave the work folder there.", is_flag=True),
+    _option("host", "--keep", "Keep the work folder on the device.", is_flag=True),
 )
 
 
 def device_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options for a phone and for a device behind ssh (``take_options``)."""
+    """Add the options for a phone and for a device over ssh (``take_options``)."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -92,41 +90,37 @@ def take_options(given: dict[str, Any], switch: str) -> dict[str, Any] | None:
         None if the switch was not given.
 
     Raises:
-        InputError: If some options were given without it.
+        InputError: If options of the switch were given without it.
     """
     named = {name: value for name, value in given.items() if name.startswith(switch)}
     asked = {name: value for name, value in named.items() if value not in (None, False, ())}
     if asked and switch not in asked:
         option = next(iter(asked)).removeprefix(f"{switch}_").replace("_", "-")
-        message = f"--{option} is of use with --{switch} only"
+        message = f"--{option} needs --{switch}"
         raise InputError(message)
     return {name.removeprefix(f"{switch}_"): value for name, value in asked.items()} or None
 
 
 def check_phone(threads: tuple[int, ...] | None, batch: int, goal: object) -> None:
-    """Refuse options that a page has no use for.
-
-    Raises:
-        InputError: If one was given.
-    """
+    """Raise ``InputError`` for options that ``--phone`` does not support."""
     for option, given in (
         ("several numbers for --threads", len(threads or ()) > 1),
         ("--batch", batch != 1),
         ("--goal", goal),
     ):
         if given:
-            message = f"--phone takes no {option}: a page has one number of threads, one image "
-            message += "at a time, and a goal is judged on radiographs, by this machine"
+            message = f"--phone does not support {option}: a page runs one image at a time with "
+            message += "one number of threads, and the goal is checked on this machine only"
             raise InputError(message)
 
 
 def bench_on_host(bundles: Sequence[Path], asked: dict[str, Any], **how: Any) -> Report:  # noqa: ANN401
-    """Measure on a device behind ssh.
+    """Measure on a device over ssh.
 
     Args:
-        bundles: Bundles; those in the default folder where there are none.
+        bundles: Bundles; all in the default folder if empty.
         asked: The options for the device.
-        how: The options that all devices have, named as in ``run_bench``.
+        how: The options common to all devices, named as in ``run_bench``.
     """
     from bakit.bench.device.pack import AgentOptions
     from bakit.bench.device.run import bench_host
@@ -145,9 +139,9 @@ def bench_on_phone(bundles: Sequence[Path], asked: dict[str, Any], **how: Any) -
     """Print the page's address, wait for the phone and show progress, all on stderr.
 
     Args:
-        bundles: Bundles; those in the default folder that a browser can run where there are none.
+        bundles: Bundles; all in the default folder that a browser can run if empty.
         asked: The options for the phone.
-        how: The options that all devices have, named as in ``run_phone``.
+        how: The options common to all devices, named as in ``run_phone``.
     """
     from bakit.bench.phone.listener import PhoneOptions
     from bakit.bench.phone.run import run_phone
@@ -160,7 +154,7 @@ def bench_on_phone(bundles: Sequence[Path], asked: dict[str, Any], **how: Any) -
 
 
 def print_failures(result: PhoneResult) -> int:
-    """Print what is wrong on stderr; return the exit status."""
+    """Print the failures on stderr; return the exit status."""
     for failure in result.failures:
         click.echo(f"bakit: {safe(failure)}", err=True)
     return 1 if result.failures else 0
@@ -172,16 +166,16 @@ def _runnable() -> list[Path]:
 
     found = [path for path in all_bundles() if Bundle.read(path).manifest.target == TARGET]
     if not found:
-        message = f"no bundle that a browser runs; write one with: bakit export --target {TARGET}"
+        message = f"no bundle for a browser; write one with: bakit export --target {TARGET}"
         raise InputError(message)
     return found
 
 
 def _address_printer(options: PhoneOptions) -> Callable[[PageAddress], None]:
-    """Return what prints the address, as a QR code too where another device can open it.
+    """Return a function that prints the address, with a QR code if other devices can open it.
 
     Raises:
-        MissingBackendError: If the library that draws the code is needed and not installed.
+        MissingBackendError: If the QR code needs a library that is not installed.
     """
     from bakit.bench.phone.listener import is_loopback, network_address
 
@@ -193,8 +187,8 @@ def _address_printer(options: PhoneOptions) -> Callable[[PageAddress], None]:
                 return
             own = network_address()
             click.echo(
-                "only this machine can open it: for a phone in the same network give --bind "
-                f"{own or 'and the address of this machine'}; for one on a USB cable give --adb",
+                "only this machine can open it: for a phone in the same network add --bind "
+                f"{own or 'and the address of this machine'}; for a phone on USB add --adb",
                 err=True,
             )
 
@@ -216,7 +210,7 @@ def _echo_address(page: PageAddress) -> None:
     click.echo(f"open on the phone: {page.url}", err=True)
     if page.fingerprint is not None:
         click.echo(
-            "the browser will warn, since the certificate is this run's own; its SHA-256 is\n"
+            "the browser will warn: the certificate is self-signed; its SHA-256 is\n"
             f"{page.fingerprint}",
             err=True,
         )

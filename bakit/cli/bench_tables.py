@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 STAGES = ("decode", "localize", "preprocess", "regress", "total")
 WIDTH = 140
-"""Columns when the output is no terminal, so that a log has every number."""
+"""Columns if the output is not a terminal, so that a log has every number."""
 
 
 def page_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -35,23 +35,23 @@ def page_options(command: Callable[..., None]) -> Callable[..., None]:
         "md_file",
         type=file,
         metavar="FILE",
-        help="Write it as Markdown, short enough for a pull request.",
+        help="Write the report as Markdown, short enough for a pull request.",
     )
     html = click.option(
         "--html",
         "html_file",
         type=file,
         metavar="FILE",
-        help="Write it as one page that opens anywhere (needs the extra report).",
+        help="Write the report as one self-contained HTML page (needs the extra report).",
     )
     return html(markdown(command))
 
 
 def check_pages(html_file: Path | None, md_file: Path | None) -> None:
-    """Check that ``write_pages`` will not fail after long work.
+    """Check before the measurement that ``write_pages`` will not fail after it.
 
     Raises:
-        InputError: If both files are one.
+        InputError: If both are the same file.
         MissingBackendError: If a library is missing.
     """
     from bakit.bench.render import check_html
@@ -59,12 +59,12 @@ def check_pages(html_file: Path | None, md_file: Path | None) -> None:
     if html_file is not None:
         check_html()
         if md_file is not None and html_file.resolve() == md_file.resolve():
-            message = f"{html_file}: named by --html and by --md; give two files"
+            message = f"{html_file}: --html and --md need two different files"
             raise InputError(message)
 
 
 def write_pages(report: Report, html_file: Path | None, md_file: Path | None) -> list[Path]:
-    """Write the page and the Markdown that were asked for; return the files."""
+    """Write the requested HTML and Markdown; return the files."""
     from bakit.bench.render import render_html, render_markdown
     from bakit.files import write_file
 
@@ -76,7 +76,7 @@ def write_pages(report: Report, html_file: Path | None, md_file: Path | None) ->
 
 
 def print_report(report: Report) -> None:
-    """Print a report as tables on stdout, and what to ship."""
+    """Print a report on stdout: tables and the recommendation."""
     from bakit.bench.gate.recommend import recommend
 
     advice = recommend(report)
@@ -88,7 +88,7 @@ def print_report(report: Report) -> None:
 
 
 def next_command(report: Report, report_file: str | None) -> str:
-    """Return what to type after a benchmark whose report is in ``report_file``, if in a file."""
+    """Return the suggested next command after a benchmark."""
     if report.data is None:
         return "bakit bench --data DATA --json report.json   (labels.csv, images/: measures drift)"
     if report_file is None:
@@ -161,7 +161,7 @@ def _times_table(report: Report, advice: Recommendation) -> Table:
 
 
 def _notes(report: Report) -> list[str]:
-    """Return what the numbers were measured on, a line each."""
+    """Return the conditions of the measurement, one per line."""
     queries = min((b.latency.queries for b in report.bundles if b.latency), default=0)
     notes = [f"{report.machine}; {queries} queries of each bundle", *_phone_notes(report)]
     notes += [f"failed: {bundle.name}: {bundle.error}" for bundle in report.bundles if bundle.error]
@@ -172,12 +172,12 @@ def _notes(report: Report) -> list[str]:
     }
     if shaky:
         scores = ", ".join(f"{name} {stability.score:.0f} %" for name, stability in shaky.items())
-        notes.append(f"queries within 10 % of their median, of 80 % that are wanted: {scores}")
+        notes.append(f"stability: queries within 10 % of the median (80 % wanted): {scores}")
     causes = {cause: None for stability in shaky.values() for cause in stability.causes}
     notes += [f"likely cause: {cause}" for cause in causes]
     if report.data is None:
         return notes
-    which = "images" if report.data.part == "all" else "test images: the rest trained the model"
+    which = "images" if report.data.part == "all" else "held-out test images"
     notes.append(f"drift on {report.data.samples} of {report.data.available} {which}")
     references = {
         bundle.drift.reference: bundle.drift.reference_target
@@ -188,7 +188,7 @@ def _notes(report: Report) -> list[str]:
 
 
 def _phone_notes(report: Report) -> list[str]:
-    """Return how a phone measured, a line each; nothing without a phone."""
+    """Return the conditions of a phone's measurement, one per line; none without a phone."""
     phone, notes = report.phone, []
     if phone is None:
         return []
@@ -196,21 +196,21 @@ def _phone_notes(report: Report) -> list[str]:
         notes.append(f"coarse clock: a time is the mean of up to {phone.runs_per_sample} runs")
     if phone.golden_max_difference_months:
         worst = max(phone.golden_max_difference_months.values())
-        notes.append(f"golden ages: at most {worst:.4f} months from the bundles' own")
-    return [*notes, f"images cropped, and the reference run, on: {report.host.cpu}"]
+        notes.append(f"golden outputs: at most {worst:.4f} months from the bundles' manifests")
+    return [*notes, f"images were cropped, and the reference was run, on: {report.host.cpu}"]
 
 
 def goal_bundles(bundles: Sequence[Path], data: Path | None) -> list[Bundle]:
-    """Read the bundles that the goal is about, before anything is measured.
+    """Read the bundles to check against the goal, before the measurement.
 
     Raises:
-        InputError: If there is no labelled folder or no INT8 bundle, or one is too old.
+        InputError: If there is no labelled folder or no INT8 bundle, or a bundle is too old.
     """
     from bakit.bench.gate.goal import check_candidates
     from bakit.bundle import Bundle
 
     if data is None:
-        message = "the goal is about MAE and drift as well, which need labelled images: give --data"
+        message = "--goal also checks MAE and drift, which need labelled images: add --data"
         raise InputError(message)
     return check_candidates([Bundle.read(path) for path in bundles])
 
@@ -218,7 +218,7 @@ def goal_bundles(bundles: Sequence[Path], data: Path | None) -> list[Bundle]:
 def finish_goal(
     report: Report, bundles: Sequence[Bundle], goal_json: Path | None, *, err: bool
 ) -> bool:
-    """Check the goal, print its lines, write the result if asked; return whether it is met."""
+    """Check the goal, print and optionally write the result; return whether the goal is met."""
     import msgspec
 
     from bakit.bench.gate.goal import check_goal
@@ -234,12 +234,7 @@ def finish_goal(
 
 
 def print_goal(result: GoalResult, *, err: bool = False) -> None:
-    """Print the lines of the goal, and whether it is met.
-
-    Args:
-        result: The result.
-        err: On stderr instead of stdout.
-    """
+    """Print each criterion of the goal and whether the goal is met; on stderr if ``err``."""
     bundle = ""
     for line in result.lines:
         if line.bundle != bundle:
@@ -247,9 +242,8 @@ def print_goal(result: GoalResult, *, err: bool = False) -> None:
             click.echo(f"goal of {safe(bundle)}", err=err)
         click.echo(_goal_text(line), err=err)
     missed = sum(not line.passed for line in result.lines)
-    word = "the goal is met" if result.passed else f"the goal is missed in {missed} lines"
-    if missed == 1:
-        word = "the goal is missed in 1 line"
+    criteria = "criterion" if missed == 1 else "criteria"
+    word = "the goal is met" if result.passed else f"the goal is missed: {missed} {criteria} failed"
     click.echo(word, err=err)
 
 

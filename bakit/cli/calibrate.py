@@ -42,48 +42,48 @@ def _limit(
     help="File to write.",
 )
 @click.option(
-    "--samples", type=click.IntRange(32), default=256, show_default=True, help="Images to use."
+    "--samples", type=click.IntRange(32), default=256, show_default=True, help="Calibration images."
 )
 @click.option(
     "--all-images",
     is_flag=True,
-    help="Use any image of DATA, for a folder that shares none with the training data.",
+    help="Use all images of DATA, if it shares no image with the training data.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the choice.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the image selection.")
 @click.option(
     "--method",
     type=click.Choice(METHODS),
-    help="How ranges are computed from activations. [default: tails]",
+    help="Range method. [default: tails]",
 )
 @click.option(
     "--search",
     "searching",
     is_flag=True,
-    help="Try methods and recipes on validation images, and keep the best within the limits.",
+    help="Search methods and recipes on validation images; keep the best within the limits.",
 )
-@_limit("max-drift-months", 0.10, "largest rise of the MAE")
-@_limit("max-mean-change-months", 0.75, "largest mean change of an age")
-@_limit("max-p99-change-months", 3.0, "largest change of 99 of 100 ages")
-@_limit("min-int8-share", 0.9, "smallest share of the multiply-adds in INT8", most=1)
+@_limit("max-drift-months", 0.10, "maximum rise of the MAE")
+@_limit("max-mean-change-months", 0.75, "maximum mean absolute change of predictions")
+@_limit("max-p99-change-months", 3.0, "maximum 99th percentile of that change")
+@_limit("min-int8-share", 0.9, "minimum share of the multiply-adds in INT8", most=1)
 @click.option(
     "--validation",
     type=click.IntRange(1),
     default=600,
     show_default=True,
-    help="Search: validation images to judge on.",
+    help="Search: number of validation images.",
 )
 @click.option(
     "--work",
     type=click.Path(path_type=Path),
     default="bakit-calibration",
     show_default=True,
-    help="Search: folder of its trials; an interrupted search continues from it.",
+    help="Search: folder for the trials; an interrupted search continues from it.",
 )
 @click.option(
     "--plots",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Search: draw sensitivity.png here.",
+    help="Search: draw sensitivity.png in DIR.",
 )
 @click.pass_context
 def command(
@@ -102,10 +102,10 @@ def command(
     searching: bool,
     **numbers: Any,  # noqa: ANN401  # the numbers of Limits, by name
 ) -> None:
-    """Gather INT8 activation ranges on the training part of a labelled folder.
+    """Compute INT8 activation ranges from the training split of a labelled folder.
 
-    CHECKPOINT defaults to the one that comes with bakit. With --search, recipes are judged on the
-    validation part; if none keeps the limits, nothing is written and the exit status is 1.
+    CHECKPOINT defaults to the shipped one. --search compares recipes on the validation split; if no
+    recipe stays within the limits, nothing is written and the exit status is 1.
 
     \b
     Example:
@@ -121,11 +121,11 @@ def command(
 
     path, data = checkpoint_and_data(paths)
     if plots is not None and not searching:
-        message = "--plots is for --search"
+        message = "--plots needs --search"
         raise click.UsageError(message)
     if searching and (all_images or method is not None):
         option = "--all-images" if all_images else "--method"
-        message = f"{option} is not for --search, which tries all methods on validation images"
+        message = f"{option} cannot be used with --search, which tries all methods on DATA's split"
         raise click.UsageError(message)
     checkpoint = Checkpoint.read(path or SHIPPED)
     if not searching:
@@ -159,14 +159,13 @@ def command(
     _print_search(outcome, limits)
     if not outcome.met:
         broken = "; ".join(outcome.best.broken(limits))
-        click.echo(f"bakit: no recipe keeps the limits; the best: {broken}", err=True)
-        click.echo(f"{out} was not written; allow more, or train longer", err=True)
+        click.echo(f"bakit: no recipe is within the limits; the best: {broken}", err=True)
+        click.echo(f"{out} was not written; raise the limits, or train longer", err=True)
         context.exit(1)
     click.echo(f"{out}  {_named(outcome.best)}")
 
 
 def _print_search(outcome: Outcome, limits: Limits) -> None:
-    """Print every trial and the most sensitive layers."""
     console = new_console()
     columns = ("recipe", "MAE\nmonths", "mean change\nmonths", "p99\nmonths", "INT8\n%", "limits")
     table = new_table(f"Trials on {outcome.best.samples} validation images", columns)
@@ -189,10 +188,9 @@ def _print_search(outcome: Outcome, limits: Limits) -> None:
 
 
 def _named(trial: Trial) -> str:
-    """Return a trial's choice in words."""
     recipe = trial.choice.recipe
     words = [trial.choice.method]
-    words += [] if recipe.per_channel else ["one scale a tensor"]
+    words += [] if recipe.per_channel else ["one scale per tensor"]
     words += ["equalized"] if recipe.equalize else []
     words += ["corrected biases"] if trial.choice.corrected else []
     return f"{', '.join(words)}; float: {', '.join(recipe.float_layers) or 'nothing'}"

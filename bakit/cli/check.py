@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bakit.export.check.run import Judged
 
 SHOWN = 5
-"""Nodes shown of each rule."""
+"""Nodes shown per rule."""
 
 
 def _print_profiles(ctx: click.Context, _: click.Parameter, value: object) -> None:
@@ -25,7 +25,7 @@ def _print_profiles(ctx: click.Context, _: click.Parameter, value: object) -> No
     from bakit.export.check.profiles import PROFILES
 
     console = new_console()
-    table = new_table("", ("profile", "TensorRT", "opset", "INT8", "stands for"), left=range(5))
+    table = new_table("", ("profile", "TensorRT", "opset", "INT8", "devices"), left=range(5))
     for item in PROFILES.values():
         opsets = f"{item.opsets[0]} to {item.opsets[1]}"
         table.add_row(item.name, item.tensorrt, opsets, "yes" if item.int8 else "no", item.title)
@@ -43,7 +43,7 @@ def _print_profiles(ctx: click.Context, _: click.Parameter, value: object) -> No
     multiple=True,
     required=True,
     metavar="NAME",
-    help="jetson-nano, jetpack-5, jetpack-6, tensorrt-10 or tensorrt-11; may be given again.",
+    help="jetson-nano, jetpack-5, jetpack-6, tensorrt-10 or tensorrt-11; repeatable.",
 )
 @click.option(
     "--list",
@@ -51,10 +51,12 @@ def _print_profiles(ctx: click.Context, _: click.Parameter, value: object) -> No
     is_eager=True,
     expose_value=False,
     callback=_print_profiles,
-    help="Show the profiles and leave.",
+    help="List the profiles and exit.",
 )
-@click.option("--all", "show_all", is_flag=True, help=f"Show every node, not {SHOWN} of a rule.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a graph and profile.")
+@click.option("--all", "show_all", is_flag=True, help=f"Show all nodes, not {SHOWN} per rule.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object per graph and profile."
+)
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -64,12 +66,12 @@ def command(
     show_all: bool,
     as_json: bool,
 ) -> None:
-    """Judge ONNX graphs against where they are to run, without that hardware.
+    """Find what TensorRT or a Jetson would reject in an ONNX model, without that hardware.
 
-    FILE is an ONNX file, or a bundle's folder: of a bundle, the graphs that the profile's TensorRT
-    would build. Nothing is run. docs/check.md lists the rules, and what is not judged.
+    FILE is an ONNX file or a bundle; of a bundle, the graphs that the profile's TensorRT would
+    build are checked. No model is run. docs/check.md lists the rules and their limits.
 
-    Exit status: 0 nothing that would be refused, 1 an error was found, 2 bad input.
+    Exit status: 0 no error, 1 an error was found, 2 wrong input.
 
     \b
     Example:
@@ -92,7 +94,6 @@ def command(
 
 
 def _print_judged(console: Console, judged: Judged, *, show_all: bool) -> None:
-    """Print a graph's findings, those of one rule together."""
     counts = {"error": judged.errors, "warning": len(judged.findings) - judged.errors}
     words = [f"{count} {what}{'s' * (count > 1)}" for what, count in counts.items() if count]
     result = ", ".join(words) or "ok"

@@ -13,13 +13,13 @@ import click
     type=click.Path(path_type=Path),
     default="bakit-demo",
     show_default=True,
-    help="Folder of everything that is written.",
+    help="Output folder.",
 )
 @click.pass_context
 def command(ctx: click.Context, out: Path) -> None:
-    """Run the whole main job on generated radiographs: export, predict, bench, gate.
+    """Run export, predict, bench and gate on generated radiographs.
 
-    Needs neither torch nor real images. Exits with 1 when the gate fails.
+    Needs neither torch nor real images. The exit status is 1 if the gate fails.
 
     \b
     Example:

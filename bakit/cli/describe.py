@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from bakit.studies.describe.findings import Finding
 
 SHOWN = 10
-"""Findings of one kind that are printed; --json has them all."""
+"""Findings of each kind that are printed; --json has all of them."""
 BAR = 40
-"""Length of the longest bar."""
+"""Length of the longest bar, in characters."""
 
 
 @click.command("describe")
@@ -31,13 +31,13 @@ BAR = 40
     multiple=True,
     metavar="OTHER",
     type=click.Path(path_type=Path),
-    help="Folder that should share no image with DATA, such as a test set; may be given again.",
+    help="Folder that should share no image with DATA, such as a test set; repeatable.",
 )
 @output_options("ages.png, sexes.png, sizes.png (if they vary) and contact_sheet.png")
 def command(data: Path, against: tuple[Path, ...], plots: Path | None, *, as_json: bool) -> None:
-    """Show what is in a labelled folder (labels.csv, images/), and what is wrong with it.
+    """Summarize a labelled dataset (labels.csv, images/) and list its errors.
 
-    Every image is decoded. Two images are the same if their grey values are, whatever their names.
+    Every image is decoded. Images with equal grey values are duplicates, whatever their names.
 
     \b
     Example:
@@ -63,7 +63,7 @@ def command(data: Path, against: tuple[Path, ...], plots: Path | None, *, as_jso
 
 
 def print_description(description: Description, plots: Sequence[Path] = ()) -> None:
-    """Print a description as tables on stdout, then its plots, then what is wrong."""
+    """Print a description on stdout: tables, plot files, findings."""
     from bakit.studies.describe.findings import find, verdict
 
     console = new_console()
@@ -85,7 +85,7 @@ def print_description(description: Description, plots: Sequence[Path] = ()) -> N
 
 
 def _table(title: str, *columns: str, bars: bool = False) -> Table:
-    """Return a table: names on the left, then numbers, then bars if there are any."""
+    """Return a table: names, numbers, and optionally bars."""
     left = (0, len(columns) - 1) if bars else (0,)
     return new_table(title, columns, left=left, overflow="ellipsis")
 
@@ -96,11 +96,11 @@ def _counts_table(description: Description) -> Table:
     table = _table("Images", "", "")
     bad = len(description.unreadable) + len(description.blank)
     table.add_row("rows of labels.csv", str(description.rows))
-    table.add_row("images that a row names", str(description.images))
+    table.add_row("images named by a row", str(description.images))
     table.add_row("of these unreadable or blank", str(bad))
     table.add_row("usable", str(description.usable))
     for other in description.against:
-        table.add_row(Text(safe(f"to compare with, in {other.folder}")), str(other.images))
+        table.add_row(Text(safe(f"compared with {other.folder}")), str(other.images))
     return table
 
 
@@ -116,7 +116,7 @@ def _ages_table(description: Description) -> Table:
 
 
 def _years_table(description: Description) -> Table:
-    table = _table("Bone age by sex, images a year", "years", "female", "male", "", bars=True)
+    table = _table("Bone age by sex, images per year", "years", "female", "male", "", bars=True)
     most = max((count.female + count.male for count in description.ages_by_year), default=1)
     for count in description.ages_by_year:
         bar = "#" * round(BAR * (count.female + count.male) / max(most, 1))
@@ -141,7 +141,6 @@ def _sizes_table(description: Description) -> Table:
 
 
 def _finding_lines(finding: Finding) -> list[str]:
-    """Return a finding as text: a heading and its first lines."""
     lines = [f"{finding.what} ({len(finding.lines)}): {finding.advice}"]
     lines += [f"  {line}" for line in finding.lines[:SHOWN]]
     if len(finding.lines) > SHOWN:

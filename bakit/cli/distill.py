@@ -15,13 +15,16 @@ from bakit.cli.training_options import exclude_option, split_seed_option, worker
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="File to write, .safetensors."
 )
-@click.option("--images", default=4000, show_default=True, help="Images to learn from.")
-@click.option("--phantoms", default=2500, show_default=True, help="Phantoms to learn from.")
-@click.option("--empties", default=600, show_default=True, help="Pictures without a hand.")
-@click.option("--steps", default=3000, show_default=True, help="Updates.")
-@click.option("--batch-size", default=48, show_default=True, help="Pictures an update.")
+@click.option("--images", default=4000, show_default=True, help="Radiographs to train on.")
+@click.option("--phantoms", default=2500, show_default=True, help="Phantoms to train on.")
+@click.option("--empties", default=600, show_default=True, help="Generated images without a hand.")
+@click.option("--steps", default=3000, show_default=True, help="Training steps.")
+@click.option("--batch-size", default=48, show_default=True, help="Images per batch.")
 @click.option(
-    "--learning-rate", default=3e-3, show_default=True, help="AdamW's highest, one-cycle."
+    "--learning-rate",
+    default=3e-3,
+    show_default=True,
+    help="Peak learning rate (AdamW, one-cycle).",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @exclude_option
@@ -35,10 +38,10 @@ def command(
     workers: int | None,
     **numbers: Any,  # noqa: ANN401  # the numbers of Lessons, by name
 ) -> None:
-    """Train the student, a small network that finds the hand.
+    """Train the student, a small hand localizer.
 
-    Only the training part of DATA is used, without its labels. The file is for --localizer of
-    bakit train and --method of bakit localize.
+    Only the training split of DATA is used, without its labels. Use the file with bakit train
+    --localizer and bakit localize --method.
 
     \b
     Example:

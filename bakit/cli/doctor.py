@@ -7,7 +7,7 @@ import click
 
 @click.command("doctor")
 def command() -> None:
-    """Show what is installed and what each target still needs.
+    """List what is installed and what each target still needs.
 
     \b
     Example:

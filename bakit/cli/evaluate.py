@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bakit.studies.evaluate.document import Evaluation
 
 SHOWN = 5
-"""Worst images and unreadable ones that are printed; --json has more."""
+"""Worst and unreadable images that are printed; --json has more."""
 
 
 @click.command("evaluate")
@@ -27,7 +27,7 @@ SHOWN = 5
     type=click.Choice(["auto", "all", "train", "validation", "test"]),
     default="auto",
     show_default=True,
-    help="auto: the test part of the folder that the model was trained on; all of another one.",
+    help="auto: the test split if DATA is the training folder, else all images.",
 )
 @output_options("predicted_true.png, bland_altman.png, error_by_age.png and worst_cases.png")
 @limit_option()
@@ -52,8 +52,8 @@ def command(
 ) -> None:
     """Measure a model's errors on a labelled folder (labels.csv, images/).
 
-    The whole path is run: finding the hand, the crop, the age. Of the folder that a model was
-    trained on, the test part is used; a subset of that folder cannot be recognised.
+    Runs the whole pipeline: localizer, crop, regressor. If DATA is the training folder, only its
+    held-out test split is used. A subset of the training folder cannot be recognized.
 
     \b
     Example:
@@ -104,14 +104,14 @@ def _summary(evaluation: Evaluation) -> list[str]:
             f"median absolute error {evaluation.median_abs_error_months:.2f}"
         ),
         (
-            f"at most 12 months off: {evaluation.within_12_months:.1%}, "
-            f"at most 24: {evaluation.within_24_months:.1%}, "
+            f"within 12 months: {evaluation.within_12_months:.1%}, "
+            f"within 24 months: {evaluation.within_24_months:.1%}, "
             f"correlation {'not defined' if correlation is None else f'{correlation:.3f}'}"
         ),
     ]
     if covered is not None:
         lines.append(
-            f"{100 * covered.level:g} % intervals hold {covered.overall.share:.1%} of the true "
+            f"{100 * covered.level:g} % intervals cover {covered.overall.share:.1%} of the true "
             f"ages, mean width {covered.overall.mean_width_months:.1f} months"
         )
     if evaluation.no_hand_found:
@@ -119,22 +119,22 @@ def _summary(evaluation: Evaluation) -> list[str]:
     bad = [status for status in ("review", "reject") if status in evaluation.quality]
     lines += [f"quality {status}: {evaluation.quality[status]}" for status in bad]
     if evaluation.unscored:
-        lines.append(f"images that cannot be used, not counted: {len(evaluation.unscored)}")
+        lines.append(f"unusable images, not counted: {len(evaluation.unscored)}")
         lines += [f"  {item.id}: {item.reason}" for item in evaluation.unscored[:SHOWN]]
     return lines
 
 
 def _images(evaluation: Evaluation) -> str:
-    """Return which images were used, and whether they trained or chose the model."""
+    """Return which images were used, and whether the model was trained or selected on them."""
     data, used = evaluation.data, evaluation.samples + len(evaluation.unscored)
-    text = f"{data.part} part: {data.available} of {data.images} images"
+    text = f"{data.part} split: {data.available} of {data.images} images"
     if data.part == "all":
         text = f"all {data.images} images"
     note = {
-        "all": "; among them those that trained or chose the model" if data.trained_on else "",
-        "train": "; they trained the model",
-        "validation": "; they chose the model",
-        "test": "; the rest trained or chose the model",
+        "all": "; includes the model's training and validation images" if data.trained_on else "",
+        "train": "; the model was trained on them",
+        "validation": "; the model was selected on them",
+        "test": "; the others were used for training or validation",
     }[data.part]
     return text + note + (f"; limited to {used}" if used < data.available else "")
 

@@ -16,35 +16,32 @@ if TYPE_CHECKING:
 
 @click.command("export")
 @click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "--target", "targets", multiple=True, required=True, help="A target; may be given again."
-)
+@click.option("--target", "targets", multiple=True, required=True, help="A target; repeatable.")
 @click.option("--fp32", "precision", flag_value="fp32", default=True, help="float32 (default).")
 @click.option("--fp16", "precision", flag_value="fp16", help="float16.")
-@click.option("--int8", "precision", flag_value="int8", help="INT8 wherever it costs little.")
+@click.option("--int8", "precision", flag_value="int8", help="INT8; sensitive layers stay float.")
 @click.option(
     "--int8-weights",
     "precision",
     flag_value="int8-weights",
-    help="Weights in 8 bits, computed in float16; needs no ranges (Core ML).",
+    help="8-bit weights with float16 arithmetic; needs no ranges (Core ML).",
 )
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),
-    help="Labelled folder whose training part gives the INT8 ranges, or a ranges.json of "
-    "bakit calibrate. Default: the ranges that the checkpoint carries.",
+    help="INT8 ranges: a ranges.json of bakit calibrate, or a labelled folder, whose training "
+    "split is used. Default: the ranges stored in the checkpoint.",
 )
 @click.option(
     "--localizer",
     metavar="METHOD|FILE",
-    help="Find the hand by student, unrolled or a file of bakit distill. "
-    "Default: as the checkpoint does.",
+    help="Localizer: student, unrolled, or a file of bakit distill. Default: the checkpoint's.",
 )
 @click.option(
     "--localizer-form",
     type=click.Choice(["loop", "unrolled", "winograd"]),
-    help="The unrolled localizer's SGD steps as one Loop, each spelled out, or as a Loop of fewer "
-    "products. Default: winograd, the fastest.",
+    help="SGD steps of the unrolled localizer: an ONNX Loop, unrolled, or a Loop with Winograd "
+    "convolutions. Default: winograd, the fastest.",
 )
 @click.option("--steps", type=click.IntRange(0, 1000), help="SGD steps of the unrolled localizer.")
 @click.option("--working-size", "size", type=click.IntRange(16, 1024), help="Its image, in pixels.")
@@ -57,7 +54,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     default=BUNDLES,
     show_default=True,
-    help="Folder that gets one bundle a target.",
+    help="Output folder, with one bundle per target.",
 )
 def command(
     checkpoint: Path | None,
@@ -71,7 +68,7 @@ def command(
 ) -> None:
     """Turn a float checkpoint into a bundle for a target.
 
-    CHECKPOINT defaults to the one that comes with bakit.
+    CHECKPOINT defaults to the shipped one.
 
     \b
     Example:

@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from bakit.bench import Gate, GateResult, Report
 
 ACCURACY = {
-    "max_drift_months": (0.25, "Largest drift: MAE of the bundle minus MAE of the float model."),
-    "max_drift_pct": (None, "The same in per cent of the float model's MAE."),
-    "max_mae_months": (None, "Largest mean absolute error."),
-    "max_mean_change_months": (0.75, "Largest mean change against the float model."),
-    "max_p99_change_months": (5.0, "Largest 99th percentile of the change."),
-    "max_group_drift_months": (1.5, "Largest drift in a group of one sex and age."),
-    "max_group_change_months": (1.5, "Largest mean change to one side in such a group."),
+    "max_drift_months": (0.25, "Maximum drift: MAE of the bundle minus MAE of the float model."),
+    "max_drift_pct": (None, "The same in percent of the float model's MAE."),
+    "max_mae_months": (None, "Maximum mean absolute error."),
+    "max_mean_change_months": (0.75, "Maximum mean absolute change from the float model."),
+    "max_p99_change_months": (5.0, "Maximum 99th percentile of that change."),
+    "max_group_drift_months": (1.5, "Maximum drift in any group of one sex and age range."),
+    "max_group_change_months": (1.5, "Maximum mean signed change in such a group."),
 }
-"""Limits on ages: default, and what it limits."""
+"""Limits on accuracy: default and help text."""
 
 COST = {
-    "max_p90_ms": "Largest 90th percentile of the total time.",
-    "max_p90_ratio": "Largest ratio of it to the baseline's, --ratio-to's or the reference's.",
-    "max_size_mb": "Largest size of the model files together.",
-    "min_int8_share": "Smallest share of an INT8 bundle's multiply-adds that run in INT8, 0..1.",
+    "max_p90_ms": "Maximum 90th percentile of the total latency.",
+    "max_p90_ratio": "Maximum ratio of that to the baseline's, --ratio-to's or the reference's.",
+    "max_size_mb": "Maximum total size of the model files.",
+    "min_int8_share": "Minimum share of an INT8 bundle's multiply-adds in INT8, 0..1.",
 }
 
 
@@ -55,12 +55,11 @@ class _Limit(click.ParamType):  # type: ignore[type-arg]  # generic in new click
         except ValueError:
             number = math.nan
         if not (math.isfinite(number) and number >= 0):
-            self.fail(f"{value!r} is no limit: a number from 0 up, or none", param, ctx)
+            self.fail(f"{value!r} is not a limit: use a number from 0 up, or none", param, ctx)
         return number
 
 
 def _limits(function: Any) -> Any:  # noqa: ANN401  # click's own type
-    """Add an option for each limit."""
     for name, words in reversed(COST.items()):
         function = click.option(_flag(name), type=_Limit(), help=words)(function)
     for name, (default, words) in reversed(ACCURACY.items()):
@@ -80,12 +79,14 @@ def _flag(name: str) -> str:
     "--baseline",
     type=click.Path(path_type=Path),
     help="Earlier report of the same checkpoint on the same images: errors and changes may be "
-    "worse than in it by --max-drift-months, and better only with --update.",
+    "worse by up to --max-drift-months; if they are better, run with --update.",
 )
-@click.option("--update", is_flag=True, help="Make REPORT the --baseline if it is within limits.")
+@click.option("--update", is_flag=True, help="Replace --baseline by REPORT if the gate passes.")
 @_limits
-@click.option("--ratio-to", metavar="BUNDLE", help="Bundle of REPORT that --max-p90-ratio is of.")
-@click.option("--no-drift", is_flag=True, help="Set no limit on ages that is not given.")
+@click.option(
+    "--ratio-to", metavar="BUNDLE", help="Bundle of REPORT to divide by: --max-p90-ratio."
+)
+@click.option("--no-drift", is_flag=True, help="Switch off the default limits on accuracy.")
 @click.option(
     "--require",
     multiple=True,
@@ -108,7 +109,7 @@ def _flag(name: str) -> str:
 @click.option(
     "--github/--no-github",
     default=None,
-    help="Print GitHub annotations and add the table to the job's summary.  [default: where "
+    help="Print GitHub annotations and add the table to the job summary.  [default: if "
     "GITHUB_ACTIONS is true]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
@@ -129,14 +130,13 @@ def command(
     as_json: bool,
     **limits: Any,  # noqa: ANN401  # click's own type
 ) -> None:
-    """Pass or fail every bundle of a REPORT that bakit bench --json wrote.
+    """Pass or fail every bundle of a REPORT written by bakit bench --json.
 
-    What images were drawn for passes when the upper end of its 95 % interval is within the limit.
-    A limit of "none" limits nothing.
+    A figure that is estimated from images passes if the upper end of its 95 % interval is within
+    the limit. "none" switches a limit off.
 
-    Nothing passes that was not measured: a bundle of --baseline or --require that is missing in
-    REPORT fails, and so do a given limit that applies to no bundle and a REPORT of references
-    alone.
+    Nothing passes that was not measured. The gate fails if REPORT lacks a bundle of --baseline or
+    --require, if a limit given here applies to no bundle, or if REPORT has only references.
 
     Exit status: 0 all checks pass; 1 one fails, was not measured, has too few images to decide, or
     is better than the baseline by more than noise; 2 the report or a limit cannot be used.
@@ -155,7 +155,7 @@ def command(
     from bakit.bench.render.markdown import render_checks
 
     if update and baseline is None:
-        message = "--update needs --baseline FILE: where to write it"
+        message = "--update needs --baseline FILE, the file to replace"
         raise click.UsageError(message)
     gate = _gate(limits, no_drift=no_drift)
     given = {name for name, limit in limits.items() if limit is not None}
@@ -182,7 +182,7 @@ def command(
         click.echo(f"::stop-commands::{token}")
     _print(result)
     if update:
-        kept = f"{baseline} stays as it is"
+        kept = f"{baseline} was not changed"
         click.echo(safe(f"baseline: {baseline}" if result.passed else kept))
         for name in dropped if result.passed else ():
             click.echo(f"note: {safe(name)}: no longer in the baseline")
@@ -194,7 +194,6 @@ def command(
 
 
 def _gate(limits: dict[str, Any], *, no_drift: bool) -> Gate:
-    """Make the gate: a limit that was not given has its default, and none is none."""
     from bakit.bench import Gate
 
     chosen = dict(limits)

@@ -10,7 +10,7 @@ import click
 @click.command("inspect")
 @click.argument("path", type=click.Path(path_type=Path))
 def command(path: Path) -> None:
-    """Show what is in a bundle or a checkpoint, as JSON.
+    """Print the metadata of a bundle or checkpoint as JSON.
 
     \b
     Example:

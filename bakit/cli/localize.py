@@ -13,20 +13,20 @@ import click
     "--method",
     default="student",
     show_default=True,
-    help="student, unrolled (the paper's steps on the image), or a file of bakit "
-    "distill. Needs the extra export.",
+    help="student, unrolled (the paper's SGD steps), or a file of bakit distill. Needs the extra "
+    "export.",
 )
 @click.option(
-    "--bundle", type=click.Path(path_type=Path), help="A bundle whose localizer runs instead."
+    "--bundle", type=click.Path(path_type=Path), help="Use the localizer of this bundle instead."
 )
 @click.option(
     "--overlay",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder for a picture of each image: original, what the localizer saw, candidates and "
-    "box, final crop.",
+    help="Output folder for overlays: original, localizer input, candidate regions with the box, "
+    "final crop.",
 )
 @click.option("--threads", type=click.IntRange(1), help="Threads of the backend.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object an image.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per image.")
 def command(
     images: tuple[Path, ...],
     method: str,

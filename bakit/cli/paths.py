@@ -1,4 +1,4 @@
-"""How commands take paths, and where they look when none is named."""
+"""Path arguments of the commands and their default folders."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import click
 from bakit.errors import InputError
 
 BUNDLES = "bakit-bundles"
-"""Folder that ``bakit export`` writes to and other commands look into."""
+"""Output folder of ``bakit export``, from which other commands read bundles."""
 
 paths_argument = click.argument(
     "paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="[CHECKPOINT] DATA"
 )
-"""Argument of commands on a checkpoint and its labelled folder."""
+"""Argument of commands that take a checkpoint and its labelled folder."""
 
 
 def checkpoint_and_data(paths: tuple[Path, ...]) -> tuple[Path | None, Path]:
-    """Return what ``paths_argument`` took: the checkpoint, None if it was left out, and the folder.
+    """Return the checkpoint (None if omitted) and the folder of ``paths_argument``.
 
     Raises:
-        click.UsageError: If there are more.
+        click.UsageError: If there are more than two paths.
     """
     if len(paths) > 2:
         message = f"unexpected argument {str(paths[2])!r}"
@@ -47,7 +47,7 @@ def only_bundle() -> Path:
     """Return the one bundle in the default folder, or its only float32 ONNX one.
 
     Raises:
-        InputError: If the choice is not clear.
+        InputError: If there are none, or several.
     """
     found = all_bundles()
     if len(found) > 1:

@@ -8,15 +8,15 @@ import click
 
 
 @click.command("phantoms")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make.")
-@click.option("-n", "count", type=click.IntRange(1), required=True, help="How many.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the set.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Output folder.")
+@click.option("-n", "count", type=click.IntRange(1), required=True, help="Number of radiographs.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Random seed.")
 @click.option(
     "--height",
     type=click.IntRange(96, 4000),
     default=640,
     show_default=True,
-    help="Image height, in pixels.",
+    help="Image height in pixels.",
 )
 def command(out: Path, count: int, seed: int, height: int) -> None:
     """Generate labelled radiographs: a folder with labels.csv and images/.

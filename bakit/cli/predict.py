@@ -18,29 +18,29 @@ if TYPE_CHECKING:
 @click.option(
     "--sex",
     type=click.Choice(["M", "F"]),
-    help="The child's sex: bone age is read against it, so there is no default. A DICOM file may "
-    "say it instead.",
+    help="Sex of the child; required (girls and boys mature at different ages), unless the DICOM "
+    "file states it.",
 )
 @click.option(
     "--bundle",
     type=click.Path(path_type=Path),
-    help=f"The bundle to run. Default: the only one in {BUNDLES}/, or its float32 ONNX one.",
+    help=f"Bundle to run. Default: the only one in {BUNDLES}/, or its only float32 ONNX bundle.",
 )
 @click.option("--threads", type=click.IntRange(1), help="Threads of the backend.")
-@click.option("--allow-rejected", is_flag=True, help="Give the number of a rejected image as well.")
-@click.option("--thorough", is_flag=True, help="Say if the age changes when the hand is turned.")
+@click.option("--allow-rejected", is_flag=True, help="Print the age of a rejected image as well.")
+@click.option("--thorough", is_flag=True, help="Check whether rotating the hand changes the age.")
 @click.option(
     "--reference",
     type=click.Path(path_type=Path),
     metavar="TABLE",
-    help="CSV with the columns sex, age_months, mean and sd: print the SDS against it. Needs a "
-    "DICOM file with the dates of birth and study.",
+    help="Reference CSV (sex, age_months, mean, sd): print the SDS. Needs a DICOM file with the "
+    "dates of birth and study.",
 )
 @click.option(
-    "--sr", type=click.Path(path_type=Path), help="DICOM file: write a structured report here."
+    "--sr", type=click.Path(path_type=Path), help="Write a DICOM structured report to this file."
 )
 @click.option(
-    "--fhir", type=click.Path(path_type=Path), help="Write a FHIR Observation (JSON) here."
+    "--fhir", type=click.Path(path_type=Path), help="Write a FHIR Observation (JSON) to this file."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
@@ -58,9 +58,9 @@ def command(
     thorough: bool,
     as_json: bool,
 ) -> None:
-    """Read the bone age from one radiograph.
+    """Predict the bone age from one radiograph.
 
-    A rejected image has no age, and the exit status is 1; --allow-rejected gives it all the same.
+    If the image is rejected, no age is printed and the exit status is 1; see --allow-rejected.
 
     \b
     Example:
@@ -93,7 +93,7 @@ def command(
 
 
 def _sds(prediction: Prediction, table: Path) -> str:
-    """Return the SDS in words, to be put behind the age."""
+    """Return the SDS as text to append to the age."""
     from bakit.errors import InputError
     from bakit.report.text import read_reference
 
@@ -101,7 +101,7 @@ def _sds(prediction: Prediction, table: Path) -> str:
     if prediction.age_months is None:
         return ""
     if prediction.chronological_months is None:
-        message = "--reference needs the chronological age: a DICOM file with birth and study date"
+        message = "--reference needs a DICOM file with the dates of birth and study"
         raise InputError(message)
     sds = reference.sds(prediction.age_months, prediction.chronological_months, prediction.sex)
-    return f"; SDS {sds:+.1f}" if sds is not None else "; no SDS: outside of the table"
+    return f"; SDS {sds:+.1f}" if sds is not None else "; no SDS: age outside the reference table"

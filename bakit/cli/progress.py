@@ -1,4 +1,4 @@
-"""Progress bars on stderr: on a terminal only."""
+"""Progress bars on stderr, if it is a terminal."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ if TYPE_CHECKING:
     from bakit.types import OnProgress
 
 INTERVAL_S = 0.1
-"""Time between two drawings of a bar."""
+"""Minimum time between two redraws."""
 
 
 @contextmanager
 def progress(*, log: bool = False) -> Iterator[OnProgress]:
-    """Give a callback that draws one bar, that of the current step, until the step is done.
+    """Yield a callback that draws one bar, for the current step, until the step is done.
 
-    It draws when it is called and in no thread of its own, which would disturb a benchmark. After
-    a step is done, other lines can be printed.
+    It draws without a thread, because a thread would disturb a benchmark.
 
     Args:
-        log: Print a line for each step where stderr is no terminal; else nothing.
+        log: If stderr is not a terminal, print a line for each step.
     """
     if not sys.stderr.isatty():
         yield _logger() if log else silent
@@ -70,7 +69,6 @@ def progress(*, log: bool = False) -> Iterator[OnProgress]:
 
 
 def _logger() -> OnProgress:
-    """Return a callback that prints a line when a step begins."""
     seen: set[str] = set()
 
     def line(step: str, done: float, total: float | None) -> None:
@@ -83,7 +81,6 @@ def _logger() -> OnProgress:
 
 
 def _count(done: float, total: float | None) -> str:
-    """Return how much is done: a share, or a number of things."""
     if total == 1:
         return f"{done:.0%}"
     return f"{done:g}" if total is None else f"{done:g}/{total:g}"

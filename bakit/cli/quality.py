@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     "--out",
     type=click.Path(path_type=Path),
     required=True,
-    help="Checkpoint to write, with its limits; may be CHECKPOINT itself.",
+    help="Checkpoint to write, with the limits; may be CHECKPOINT itself.",
 )
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print limits and rates as one JSON object.")
 def command(paths: tuple[Path, ...], out: Path, threads: int, *, as_json: bool) -> None:
-    """Learn when a prediction is accepted, reviewed or rejected, and write it into a checkpoint.
+    """Fit the image-quality limits (accept, review, reject) and write them into a checkpoint.
 
-    DATA is the labelled folder that CHECKPOINT was trained on: limits are learned on its training
-    and validation parts and on pictures without a hand, and measured on its test part and on kinds
-    of pictures that were not learned from. CHECKPOINT defaults to the one that comes with bakit.
+    DATA is the training folder of CHECKPOINT. The limits are fitted on its training and validation
+    splits and on images without a hand. They are tested on its test split and on held-out kinds of
+    images. CHECKPOINT defaults to the shipped one.
 
     \b
     Example:
@@ -52,11 +52,11 @@ def command(paths: tuple[Path, ...], out: Path, threads: int, *, as_json: bool) 
 
 
 def print_limits(limits: QualityLimits) -> None:
-    """Print each limit with its rates, and all of them together."""
+    """Print the rates of each limit and of all limits together."""
     from bakit.cli.tables import new_console, new_table
 
     console = new_console()
-    columns = ("reason", "measure", "review", "reject", "good ones\nreviewed", "rejected")
+    columns = ("reason", "measure", "review", "reject", "good images\nreviewed", "rejected")
     table = new_table("Limits", columns)
     for item in limits.limits:
         sign = ">" if item.worse == "above" else "<"
@@ -69,7 +69,7 @@ def print_limits(limits: QualityLimits) -> None:
             f"{item.good.rejected} of {item.good.samples}",
         )
     console.print(table)
-    table = new_table("All limits together", ("pictures", "rejected", "reviewed", "of"))
+    table = new_table("All limits together", ("images", "rejected", "reviewed", "of"))
     for kind, rate in {"good radiographs": limits.good, **limits.caught}.items():
         table.add_row(kind, str(rate.rejected), str(rate.reviewed), str(rate.samples))
     console.print(table)

@@ -13,9 +13,9 @@ from bakit.cli.bench_tables import page_options
 @click.argument("report", type=click.Path(path_type=Path))
 @page_options
 def command(report: Path, html_file: Path | None, md_file: Path | None) -> None:
-    """Show a REPORT that bakit bench --json wrote: tables, a page, Markdown.
+    """Show a REPORT written by bakit bench --json as tables, HTML or Markdown.
 
-    Nothing is measured, and no bundle is needed: it may come from another machine.
+    The bundles are not needed, so the report may come from another machine.
 
     \b
     Example:

@@ -17,7 +17,7 @@ import click
     help="Ed25519 private key: openssl genpkey -algorithm ed25519 -out private.pem",
 )
 def command(bundle: Path, key: Path) -> None:
-    """Sign a bundle, so that others can tell who made it (bakit verify --public-key).
+    """Sign a bundle; bakit verify --public-key checks the signature.
 
     \b
     Example:
@@ -29,5 +29,5 @@ def command(bundle: Path, key: Path) -> None:
     from bakit.bundle import MANIFEST, Bundle
     from bakit.signature import sign
 
-    Bundle.read(bundle)  # nobody should sign what is damaged
+    Bundle.read(bundle)  # refuses a damaged bundle
     click.echo(sign(bundle / MANIFEST, key))

@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     "kinds",
     multiple=True,
     metavar="KIND",
-    help="rotation, flip, brightness, contrast, inversion, resolution or marker; may be given "
-    "several times. Default: all.",
+    help="rotation, flip, brightness, contrast, inversion, resolution or marker; repeatable. "
+    "Default: all.",
 )
-@limit_option(200, "; each is read 32 times")
+@limit_option(200, "; each runs 32 times")
 @click.option(
     "--max-mae-rise-months",
     type=click.FloatRange(min=0),
-    help="Fail if a change may raise the MAE by more: upper end of the 95 % interval.",
+    help="Fail if a change raises the MAE by more (upper end of the 95 % interval).",
 )
 @click.option(
     "--max-over-24-percent",
     type=click.FloatRange(0, 100),
-    help="Fail if a change leaves more images than this more than 24 months off.",
+    help="Fail if a change leaves a larger share of images with an error above 24 months.",
 )
 @output_options("stress.png")
 @click.pass_context
@@ -52,9 +52,9 @@ def command(
     *,
     as_json: bool,
 ) -> None:
-    """Turn, mirror, light, invert, blur and mark radiographs, and see what their ages do.
+    """Measure a model's error on rotated, flipped, inverted, blurred and other changed images.
 
-    Exit status: 0 measured and within the limits, 1 over a limit, 2 bad input.
+    Exit status: 0 within the limits, 1 over a limit, 2 wrong input.
 
     \b
     Example:
@@ -94,8 +94,8 @@ def print_stress(result: Stress) -> None:
     what = f"{model.checkpoint} as {model.target} {model.precision.value}"
     print_line(console, f"{what} on {result.untouched.samples} images of {result.data.folder}")
     if result.unreadable:
-        print_line(console, f"images that cannot be used, not counted: {result.unreadable}")
-    columns = ("change", "MAE", "rise [95 %]", "ages moved", "> 12", "> 24", "review", "reject")
+        print_line(console, f"unusable images, not counted: {result.unreadable}")
+    columns = ("change", "MAE", "rise [95 %]", "mean shift", "> 12", "> 24", "review", "reject")
     table = new_table("Months; shares of the images", columns)
     for item in (result.untouched, *result.conditions):
         low, high = item.mae_rise_ci95_months

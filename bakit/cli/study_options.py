@@ -1,4 +1,4 @@
-"""Options that the commands on labelled images have in common."""
+"""Common options of the commands on labelled images."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ _MODEL_OPTIONS = (
         "--checkpoint",
         metavar="FILE",
         type=_PATH,
-        help="The float checkpoint to judge. Default: the shipped one.",
+        help="Float checkpoint to test. Default: the shipped one.",
     ),
-    click.option("--bundle", metavar="DIR", type=_PATH, help="The bundle to judge instead."),
-    click.option("--workers", type=click.IntRange(1), help="Processes. Default: one a CPU."),
+    click.option("--bundle", metavar="DIR", type=_PATH, help="Bundle to test instead."),
+    click.option("--workers", type=click.IntRange(1), help="Processes. Default: one per CPU."),
 )
 
 
 def model_options(command: Command) -> Command:
-    """Add the labelled folder, the model to judge, and the processes that run it."""
+    """Add the labelled folder, the model to test, and the number of processes."""
     for option in reversed(_MODEL_OPTIONS):
         command = option(command)
     return command
 
 
 def output_options(plots: str) -> Callable[[Command], Command]:
-    """Add the folder for plots, of which ``plots`` names the files, and JSON instead of tables."""
-    plots_option = click.option("--plots", metavar="DIR", type=_PATH, help=f"Draw {plots} here.")
+    """Add ``--plots``, with the file names ``plots`` in its help, and ``--json``."""
+    plots_option = click.option("--plots", metavar="DIR", type=_PATH, help=f"Draw {plots} in DIR.")
     json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
     return lambda command: plots_option(json_option(command))
 
 
 def limit_option(default: int | None = None, text: str = "") -> Callable[[Command], Command]:
-    """Add the largest number of images."""
+    """Add ``--limit``, the maximum number of images."""
     return click.option(
         "--limit",
         type=click.IntRange(min=1),
@@ -65,7 +65,7 @@ def open_study(
     limit: int | None,
     part: Literal["auto", "all", "train", "validation", "test"] = "auto",
 ) -> tuple[Bundle | Checkpoint, Images]:
-    """Check the folder for plots, and read the model and the labels of its images.
+    """Check the plot folder; return the model and the chosen images.
 
     Raises:
         BakitError: If one of them cannot be used.

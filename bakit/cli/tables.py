@@ -1,4 +1,4 @@
-"""What commands print for people: tables and lines, on a terminal and in a log."""
+"""Tables and lines that the commands print, on a terminal or in a log."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 WIDTH = 120
-"""Columns when the output is no terminal, so that a log has every number."""
+"""Columns if the output is not a terminal, so that a log has every number."""
 
 
 def new_console(width: int = WIDTH) -> Console:
-    """Return stdout, as wide as the terminal, or of ``width`` columns where it is none."""
+    """Return a console on stdout, as wide as the terminal; ``width`` columns if it is none."""
     from rich.console import Console
 
     return Console(file=sys.stdout, width=None if sys.stdout.isatty() else width)
@@ -30,14 +30,14 @@ def new_table(
     overflow: Literal["fold", "ellipsis"] = "fold",
     wrap: bool = False,
 ) -> Table:
-    """Return an empty table; its header is left out where no column has a name.
+    """Return an empty table; it has no header if no column has a name.
 
     Args:
         title: Printed above it.
-        columns: Their names.
-        left: Columns that hold names or bars; the others hold numbers and stand to the right.
-        overflow: What becomes of a word that is wider than its column.
-        wrap: Whether numbers may break. Otherwise only the first column does in a narrow terminal.
+        columns: Column names.
+        left: Left-aligned columns; the others are right-aligned.
+        overflow: How to shorten a word that is wider than its column.
+        wrap: Whether all columns may wrap, not only the first.
     """
     from rich import box
     from rich.table import Table
@@ -58,16 +58,16 @@ def new_table(
 
 
 def print_line(console: Console, line: str) -> None:
-    """Print a line as it is, in as many columns as it takes."""
+    """Print a line without markup and without wrapping."""
     console.print(safe(line), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def safe(text: str, *, short: bool = False) -> str:
-    """Escape what a terminal would obey or the output cannot encode: names may hold anything.
+    """Escape control characters and characters that the output cannot encode.
 
     Args:
-        text: What to print.
-        short: Put a question mark instead, where cells are narrow.
+        text: Text that may contain any character, such as a file name.
+        short: Replace each by a question mark instead.
     """
     seen = "".join(
         letter if letter.isprintable() else "?" if short else repr(letter)[1:-1] for letter in text

@@ -10,9 +10,9 @@ from bakit.targets import find_targets
 
 
 @click.command("targets")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per target.")
 def command(*, as_json: bool) -> None:
-    """List the deployment targets, those of installed plug-ins included.
+    """List the deployment targets, including those of installed plug-ins.
 
     \b
     Example:

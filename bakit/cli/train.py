@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 def _recipe_options(command: Command) -> Command:
-    """Add an option for every number of a recipe; its text is the recipe's own."""
+    """Add an option for every field of ``Recipe``; its help is the field's docstring."""
     texts = dict(re.findall(r"^ {8}(\w+): ((?:.|\n(?! {8}\w+: |\n))+)", Recipe.__doc__ or "", re.M))
     for field in reversed(msgspec.structs.fields(Recipe)):
         text = " ".join(texts[field.name].replace("``", "").split())
         name = field.name.replace("_", "-")
         if field.name == "pretrained":
-            text = "imagenet, none, or a file: of torchvision's weights, or a bakit checkpoint."
+            text = "imagenet, none, or a file (torchvision's weights or a bakit checkpoint)."
         presets = "; ".join(f"{p} {_shown(getattr(r, field.name))}" for p, r in RECIPES.items())
         text = f"{text}  [{presets}]"
         kind: Any = field.type
@@ -43,7 +43,7 @@ def _recipe_options(command: Command) -> Command:
 
 
 def _shown(value: object) -> str:
-    """Return a preset's value as it would be typed."""
+    """Return a preset's value as the user would type it."""
     if isinstance(value, tuple):
         return " ".join(map(_shown, value))
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else f"{value}"
@@ -52,9 +52,9 @@ def _shown(value: object) -> str:
 @click.command("train")
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
-@click.option("--resume", is_flag=True, help="Go on with the run in --out, if there is one.")
+@click.option("--resume", is_flag=True, help="Resume the run in --out, if there is one.")
 @recipe_option
-@click.option("--image-size", type=int, default=96, show_default=True, help="Side, in pixels.")
+@click.option("--image-size", type=int, default=96, show_default=True, help="Side in pixels.")
 @click.option("--head-layers", type=click.IntRange(1, 4), default=2, show_default=True)
 @click.option("--sex/--no-sex", default=True, show_default=True, help="Sex as an input.")
 @click.option(
@@ -63,7 +63,7 @@ def _shown(value: object) -> str:
 @click.option(
     "--equalize/--no-equalize", default=True, show_default=True, help="Equalize the histogram."
 )
-@click.option("--deterministic", is_flag=True, help="Refuse operations that vary from run to run.")
+@click.option("--deterministic", is_flag=True, help="Fail on nondeterministic operations.")
 @click.option(
     "--devices",
     type=click.IntRange(1),
@@ -73,8 +73,8 @@ def _shown(value: object) -> str:
 )
 @click.option("--nodes", type=click.IntRange(1), default=1, show_default=True, help="Machines.")
 @training_options
-@click.option("--describe", default="not described", help="What the images are, for the record.")
-@click.option("--terms", default="not stated", help="Terms of use of the weights, for the record.")
+@click.option("--describe", default="not described", help="Description of the data to store.")
+@click.option("--terms", default="not stated", help="Terms of use of the weights to store.")
 @_recipe_options
 def command(
     data: Path,
@@ -97,9 +97,8 @@ def command(
 ) -> None:
     """Train a float checkpoint on a labelled folder, split 7:2:1.
 
-    The run's folder gets best.safetensors, last.safetensors, metrics.csv, progress.json,
-    curve.png and TensorBoard's logs.
-    A run that was cut off goes on with --resume, to the result that it would have had.
+    The run's folder gets best.safetensors, last.safetensors, metrics.csv, progress.json, curve.png
+    and TensorBoard logs. --resume continues an interrupted run; the result is the same.
 
     \b
     Example:
@@ -137,11 +136,11 @@ def command(
             workers=options["workers"],
             progress=make_progress(on_progress, say, chosen.epochs),
         )
-    if checkpoint is None:  # a process of many, which wrote nothing
+    if checkpoint is None:  # not the main process
         return
     click.echo(f"{checkpoint.path}")
     record = checkpoint.header.training
     for part, metrics in record.metrics.items() if record else ():
         held = metrics.interval_coverage
-        text = "" if held is None else f", {100 * held:.1f} % inside their interval"
+        text = "" if held is None else f", interval coverage {100 * held:.1f} %"
         click.echo(f"{part}: MAE {metrics.mae_months:.2f} months on {metrics.samples} images{text}")

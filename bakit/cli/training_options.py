@@ -1,4 +1,4 @@
-"""What the commands that train have in common: options, the plan they make, lines of progress."""
+"""Common parts of the training commands: options, plan, progress lines."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ exclude_option = click.option(
     "--exclude",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Labelled folder whose ids are left out of all parts; may be given again.",
+    help="Labelled folder whose ids are excluded from all splits; repeatable.",
 )
 
 
@@ -55,7 +55,7 @@ _SHARED = (
         help="Localizer: student, unrolled, or a file of bakit distill.",
     ),
     exclude_option,
-    click.option("--skip-unreadable", is_flag=True, help="Leave out images that cannot be used."),
+    click.option("--skip-unreadable", is_flag=True, help="Skip images that cannot be used."),
     split_seed_option,
     _seed_option("--seed", "training"),
     click.option(
@@ -63,7 +63,7 @@ _SHARED = (
         type=click.Choice(["auto", "cpu", "gpu"]),
         default="auto",
         show_default=True,
-        help="auto takes a GPU where there is one.",
+        help="auto: a GPU if there is one.",
     ),
     click.option(
         "--precision",
@@ -76,14 +76,14 @@ _SHARED = (
     click.option(
         "--cache",
         type=click.Path(path_type=Path),
-        help="Folder for boxes and prepared images, which runs may share.  [default: OUT/cache]",
+        help="Folder for boxes and prepared images; runs may share it.  [default: OUT/cache]",
     ),
     workers_option,
 )
 
 
 def training_options(command: Command) -> Command:
-    """Add what chooses images, the localizer, the hardware and the preparation of images."""
+    """Add the options for image selection, localizer, hardware and image preparation."""
     for option in reversed(_SHARED):
         command = option(command)
     return command
@@ -97,7 +97,7 @@ def make_plan(
     options: Mapping[str, Any],
     **more: Any,  # noqa: ANN401  # fields of the plan
 ) -> TrainingPlan:
-    """Return a plan with the values of ``training_options``.
+    """Return a plan from ``training_options``.
 
     Raises:
         BakitError: If the localizer cannot be read.
@@ -112,13 +112,13 @@ def make_plan(
 
 
 def make_progress(on_progress: OnProgress, say: Callable[[str], None], epochs: int) -> Progress:
-    """Return the callbacks of a training: bars, and lines of progress."""
+    """Return the progress callbacks of a training."""
     from bakit.training.run import Progress
 
     def on_epoch(epoch: Epoch, best: bool) -> None:
         say(
             f"epoch {epoch.epoch}/{epochs}: training MAE {epoch.train_mae_months:.2f}, "
-            f"validation MAE {epoch.val_mae_months:.2f} months{', the best so far' * best} "
+            f"validation MAE {epoch.val_mae_months:.2f} months{', best so far' * best} "
             f"({epoch.seconds:.0f} s)"
         )
 

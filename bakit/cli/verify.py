@@ -13,15 +13,15 @@ import click
     "--public-key",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Check too that the key's owner signed the bundle (bakit sign).",
+    help="Also check the signature with this key (bakit sign).",
 )
 @click.option("--threads", type=click.IntRange(1), help="Threads of the backend.")
 @click.option(
     "--on-device",
     is_flag=True,
-    help="Only by what the bundle is for: refuses where it cannot run, such as Core ML off a Mac.",
+    help="Use the target's own runtime only; fail if it cannot run here, such as Core ML on Linux.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object an image.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per image.")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -34,8 +34,8 @@ def command(
 ) -> None:
     """Check a bundle's files against its manifest, and its golden outputs on this machine.
 
-    A bundle that cannot run on this system is checked by its reference runtime, which is said;
-    --on-device refuses that. Exits with 1 when an output is off by more than the bundle allows.
+    A bundle that cannot run here is checked with its reference runtime, and a message is printed;
+    --on-device fails instead. The exit status is 1 if an output exceeds the bundle's tolerance.
 
     \b
     Example:
@@ -53,8 +53,8 @@ def command(
     if target.reference and not (on_device or target.runs_here):
         backend = target.load_checker()
         click.echo(
-            f"{target.name} cannot run here: checked by {target.reference}, which is not the "
-            "device; run this command with --on-device where it can",
+            f"{target.name} cannot run here: checked with {target.reference} instead; run this "
+            "command with --on-device on the device",
             err=True,
         )
     checks = check_golden(opened, threads, backend)

@@ -1,1 +1,1 @@
-"""Labelled folders: labels, images, and work spread over threads and processes."""
+"""Labelled datasets: labels, images, and parallel processing."""

@@ -1,4 +1,4 @@
-"""Many image files: which they are, and a look at each of them."""
+"""List, decode and process many image files."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm")
 
 
 class Unreadable(NamedTuple):
-    """Why an image cannot be used."""
+    """The reason why an image cannot be used."""
 
     reason: str
 
 
 def unreadable(path: Path, error: ImageError) -> Unreadable:
-    """Return an image's error without the path, with which its message begins."""
+    """Return the reason of an image's error, without the path."""
     return Unreadable(str(error).removeprefix(f"{path}: "))
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Return the files of a folder that are images by their suffix, sorted by name."""
+    """Return the files of a folder with an image suffix, sorted by name."""
     return [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES]
 
 
@@ -43,16 +43,16 @@ def look_at_images(
     on_progress: OnProgress = silent,
     step: str = "images",
 ) -> list[T | Unreadable]:
-    """Decode images, several at a time, and pass each to a function.
+    """Decode images in several threads and pass each to a function.
 
     Args:
         paths: Image files.
-        look: Takes a file and its grey values ``(H, W)`` in 0..1; runs in several threads.
+        look: Called with a file and its grey values ``(H, W)`` in 0..1, in several threads.
         on_progress: Called after each image.
         step: Name of the step.
 
     Returns:
-        The function's results, or why an image cannot be used.
+        For each image, the function's result or the reason why the image cannot be used.
     """
 
     def one(path: Path) -> T | Unreadable:
@@ -65,12 +65,12 @@ def look_at_images(
 
 
 def refuse_calibration_images(paths: Sequence[Path], bundles: Sequence[Bundle]) -> None:
-    """Refuse to measure a bundle on the images that its INT8 ranges were gathered on.
+    """Check that no image is in the calibration set of a bundle.
 
-    Images are compared by pixels. Those that cannot be read are ignored here.
+    Images are compared by pixels; unreadable images are ignored.
 
     Raises:
-        InputError: If an image is one of them.
+        InputError: If an image is in a calibration set.
     """
     seen = {digest: bundle for bundle in bundles for digest in bundle.manifest.calibration_images}
     if not seen:
@@ -81,7 +81,7 @@ def refuse_calibration_images(paths: Sequence[Path], bundles: Sequence[Bundle]) 
         bundle = None if isinstance(digest, Unreadable) else seen.get(digest[:length])
         if bundle is not None:
             message = (
-                f"{path}: {bundle.name} was calibrated on this image and would look better than "
-                "it is; leave it out, or calibrate on others"
+                f"{path}: {bundle.name} was calibrated on this image, so its error would be too "
+                "low; remove the image, or calibrate on other images"
             )
             raise InputError(message)

@@ -1,4 +1,4 @@
-"""A labelled folder: ``labels.csv`` (id, boneage in months, male) and ``images/<id>.<suffix>``."""
+"""A labelled dataset: ``labels.csv`` (id, boneage in months, male) and ``images/<id>.<suffix>``."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ PartName: TypeAlias = Literal["train", "validation", "test"]
 TABLE = "labels.csv"
 MAX_AGE_MONTHS = 240.0
 LEAST_IMAGES = 10
-"""Images that a 7:2:1 split needs."""
+"""Minimum number of images for a 7:2:1 split."""
 COLUMNS = ("id", "boneage", "male")
 
 
 class Sample(NamedTuple):
-    """One labelled radiograph; ``id`` is its name in ``labels.csv``."""
+    """One labelled radiograph; ``id`` as in ``labels.csv``."""
 
     id: str
     path: Path
@@ -40,7 +40,7 @@ class Sample(NamedTuple):
 
 
 class Split(NamedTuple):
-    """Three disjoint parts of a data set."""
+    """The training, validation and test splits of a dataset, which are disjoint."""
 
     train: list[Sample]
     validation: list[Sample]
@@ -48,7 +48,7 @@ class Split(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """A broken rule of ``labels.csv``: what is wrong with a row and how to fix it."""
+    """An error in a row of ``labels.csv``."""
 
     kind: Literal["no image", "bad age", "bad sex", "duplicate id"]
     text: str
@@ -59,9 +59,9 @@ class Row(NamedTuple):
 
     Attributes:
         number: Line number; the header is row 1.
-        id: Its id, which may have no image.
-        sample: The labelled image; None where there is a problem.
-        problems: All that is wrong with it.
+        id: The id; there may be no image with it.
+        sample: The labelled image; None if the row has errors.
+        problems: All errors of the row.
     """
 
     number: int
@@ -71,12 +71,12 @@ class Row(NamedTuple):
 
 
 class Labels(NamedTuple):
-    """The content of a labelled folder, good or bad.
+    """The content of a labelled folder, valid or not.
 
     Attributes:
         rows: Every row, in the order of ``labels.csv``.
-        images: The image files by id, those without a row included.
-        spare: Image files whose id another file has already, and what is wrong with each.
+        images: The image files by id, including those without a row.
+        spare: Image files with the id of another file, and the error message of each.
     """
 
     rows: list[Row]
@@ -88,8 +88,8 @@ def read_samples(folder: Path) -> list[Sample]:
     """Read a labelled folder, in the order of its ``labels.csv``.
 
     Raises:
-        LabelsError: If a file or column is missing, an id has no image or stands twice, or a value
-            is no age in 0..240 months or no True/False. The message names the row.
+        LabelsError: If a file or column is missing, an id has no image or is repeated, an age is
+            not in 0..240 months, or a sex is not True or False. The message names the row.
     """
     labels = read_labels(folder)
     for path, text in labels.spare:
@@ -105,7 +105,7 @@ def read_samples(folder: Path) -> list[Sample]:
 
 
 def read_labels(folder: Path) -> Labels:
-    """Read a labelled folder, with the rows that ``read_samples`` refuses.
+    """Read a labelled folder, including the rows that ``read_samples`` rejects.
 
     Raises:
         LabelsError: If a file, a column or the folder of images is missing, or there are no rows.
@@ -116,7 +116,7 @@ def read_labels(folder: Path) -> Labels:
     seen: set[str] = set()
     for number, fields in table:
         row = _row(number, fields, images, seen)
-        if row.id:  # of a row without one, that it has none is enough
+        if row.id:  # an empty id is reported once, not as a duplicate
             seen.add(row.id)
         rows.append(row)
     return Labels(rows, images, spare)
@@ -125,17 +125,16 @@ def read_labels(folder: Path) -> Labels:
 def find_unreadable(
     samples: Sequence[Sample], on_progress: OnProgress = silent
 ) -> list[tuple[Sample, str]]:
-    """Decode the images of samples and return those that cannot be used, and why."""
-    # Nothing is kept of an image that can be used.
+    """Decode the images of samples; return the unusable ones with the reason."""
     paths = [sample.path for sample in samples]
     outcomes = look_at_images(paths, lambda _path, _grey: None, on_progress, "checking images")
     return [(s, why.reason) for s, why in zip(samples, outcomes, strict=True) if why is not None]
 
 
 def _read_table(table: Path) -> list[tuple[int, dict[str, str]]]:
-    """Return the rows as text with their line's number, at least one, each with all columns."""
+    """Return at least one row as text with its line number and all columns."""
     if not table.is_file():
-        message = f"{table.parent}: not a data folder: it has no {TABLE} ({', '.join(COLUMNS)})"
+        message = f"{table.parent}: not a data folder: {TABLE} ({', '.join(COLUMNS)}) is missing"
         raise LabelsError(message)
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
@@ -145,7 +144,7 @@ def _read_table(table: Path) -> list[tuple[int, dict[str, str]]]:
         message = f"{table}: not a CSV text file ({error})"
         raise LabelsError(message) from error
     if not rows:
-        message = f"{table}: no rows; expected the header {','.join(COLUMNS)} and a row an image"
+        message = f"{table}: no rows; expected the header {','.join(COLUMNS)} and a row per image"
         raise LabelsError(message)
     missing = [column for column in COLUMNS if column not in rows[0][1]]
     if missing:
@@ -155,7 +154,7 @@ def _read_table(table: Path) -> list[tuple[int, dict[str, str]]]:
 
 
 def _images(folder: Path) -> tuple[dict[str, Path], list[tuple[Path, str]]]:
-    """Return the image files by stem, and those that share a stem with another."""
+    """Return the image files by stem, and the files whose stem is already used."""
     if not folder.is_dir():
         message = f"{folder}: no such folder; images belong in images/<id>{SUFFIXES[0]}"
         raise LabelsError(message)
@@ -163,7 +162,7 @@ def _images(folder: Path) -> tuple[dict[str, Path], list[tuple[Path, str]]]:
     spare: list[tuple[Path, str]] = []
     for path in image_files(folder):
         if path.stem in images:
-            text = f"stands beside {images[path.stem].name}; keep one of them"
+            text = f"same id as {images[path.stem].name}; keep one of them"
             spare.append((path, text))
         else:
             images[path.stem] = path
@@ -173,7 +172,7 @@ def _images(folder: Path) -> tuple[dict[str, Path], list[tuple[Path, str]]]:
 def _row(
     number: int, fields: dict[str, str], images: dict[str, Path], seen: Collection[str]
 ) -> Row:
-    """Apply the rules of ``labels.csv`` to one row; ``seen`` holds the ids above it."""
+    """Check one row of ``labels.csv``; ``seen`` holds the ids of the rows above."""
     name, text, word = ((fields[column] or "").strip() for column in COLUMNS)
     problems: list[Problem] = []
     if name not in images:
@@ -184,28 +183,28 @@ def _row(
     except ValueError:
         age = math.nan
     if not 0 <= age <= MAX_AGE_MONTHS:
-        message = f"boneage {text!r} is no age in months (0 to {MAX_AGE_MONTHS:.0f})"
+        message = f"boneage {text!r} is not an age in months (0 to {MAX_AGE_MONTHS:.0f})"
         problems.append(Problem("bad age", message))
     male = {"true": True, "false": False}.get(word.lower())
     if male is None:
         problems.append(Problem("bad sex", f"male is {fields['male']!r}; use True or False"))
     if name in seen:
-        problems.append(Problem("duplicate id", f"id {name!r} stands twice"))
+        problems.append(Problem("duplicate id", f"id {name!r} is repeated"))
     if problems or male is None:
         return Row(number, name, None, tuple(problems))
     return Row(number, name, Sample(name, images[name], age, male), ())
 
 
 def split(samples: Sequence[Sample], seed: int = 0, exclude: Collection[str] = ()) -> Split:
-    """Split 7:2:1 into training, validation and test parts (the paper, "Dataset").
+    """Split 7:2:1 into training, validation and test (the paper, "Dataset").
 
     Args:
         samples: All samples; the result does not depend on their order.
         seed: Seed of the shuffle.
-        exclude: Ids to leave out of all three parts.
+        exclude: Ids to exclude from all three splits.
 
     Raises:
-        InputError: If a part would be empty.
+        InputError: If there are too few samples.
     """
     ordered = sorted((sample for sample in samples if sample.id not in exclude), key=lambda s: s.id)
     order = np.random.default_rng(seed).permutation(len(ordered))
@@ -214,25 +213,25 @@ def split(samples: Sequence[Sample], seed: int = 0, exclude: Collection[str] = (
     if len(shuffled) < LEAST_IMAGES:
         message = (
             f"{len(shuffled)} labelled images are too few for a 7:2:1 split; "
-            f"at least {LEAST_IMAGES}"
+            f"at least {LEAST_IMAGES} are needed"
         )
         raise InputError(message)
     return Split(shuffled[test + validation :], shuffled[test : test + validation], shuffled[:test])
 
 
 def ids_in(folders: Iterable[Path]) -> set[str]:
-    """Return the ids of labelled folders, which are to be left out of a training."""
+    """Return the ids of labelled folders."""
     return {sample.id for folder in folders for sample in read_samples(folder)}
 
 
 def split_record(parts: Split, seed: int, excluded_ids: Collection[str]) -> SplitRecord:
-    """Return what a checkpoint remembers of a split."""
+    """Return the record of a split that a checkpoint stores."""
     digests = {name: ids_digest(getattr(parts, name)) for name in Split._fields}
     return SplitRecord(seed, tuple(sorted(excluded_ids)), digests)
 
 
 def known_split(samples: Sequence[Sample], record: SplitRecord) -> Split | None:
-    """Return the split that a record describes, or None if these are other images."""
+    """Return the split of a record, or None if these are other images."""
     try:
         parts = split(samples, record.seed, record.excluded_ids)
     except InputError:  # too few images for a split at all
@@ -244,16 +243,16 @@ def known_split(samples: Sequence[Sample], record: SplitRecord) -> Split | None:
 def take_part(
     samples: Sequence[Sample], records: Iterable[SplitRecord], part: PartName = "test"
 ) -> list[Sample] | None:
-    """Return the images that are in one part of every model that was trained on them, perhaps none.
+    """Return the images that are in the same split of all models trained on them.
 
     Args:
         samples: A labelled folder; its order is kept.
-        records: The splits of the models; those of other images are ignored.
-        part: Which part; models are judged on ``test`` alone.
+        records: The split records of the models; records of other images are ignored.
+        part: The split; models are measured on ``test``.
 
     Returns:
         None if no model was trained on exactly these images. A subset of a model's training images
-        cannot be recognised.
+        cannot be recognized.
     """
     known = [parts for record in records if (parts := known_split(samples, record))]
     if not known:
@@ -264,12 +263,12 @@ def take_part(
 
 
 def thin(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
-    """Return at most ``limit`` samples, spread evenly: of sorted ones, all kinds are kept."""
+    """Return at most ``limit`` samples, spread evenly."""
     wanted = min(limit or len(samples), len(samples))
     return [samples[index * len(samples) // wanted] for index in range(wanted)]
 
 
 def ids_digest(samples: Iterable[Sample]) -> str:
-    """Return the SHA-256 of the sorted ids: the identity of a part without its pixels."""
+    """Return the SHA-256 of the sorted ids, which identifies a split."""
     text = "\n".join(sorted(sample.id for sample in samples))
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""One function on many items: in threads or in processes, in order."""
+"""Ordered map over many items, in threads or processes."""
 
 from __future__ import annotations
 
@@ -24,16 +24,15 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MAX_THREADS = 8
-"""Threads by default at most: an image at its largest takes some 60 MB."""
+"""Default maximum of threads; one large image takes about 60 MB."""
 
 
 def in_threads(
     function: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None
 ) -> Iterator[Result]:
-    """Map in threads, by default one a CPU but at most ``MAX_THREADS``.
+    """Map in threads, by default one per CPU and at most ``MAX_THREADS``.
 
-    Threads are enough where OpenCV or a backend does the work. Items are taken as they are needed,
-    no more than two for each thread ahead.
+    Use it if OpenCV or a backend does the work. Items are read lazily, two per thread ahead.
 
     Raises:
         InputError: If ``threads`` is below 1.
@@ -51,7 +50,7 @@ def in_threads(
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
-        finally:  # who stops listening, or Ctrl-C, does not wait for the rest
+        finally:  # after a break or Ctrl-C, cancel the other items
             pool.shutdown(wait=True, cancel_futures=True)
 
     return results()
@@ -64,18 +63,17 @@ def in_processes(
     start: Callable[[], None] | None = None,
     chunk: int = 4,
 ) -> Iterator[Result]:
-    """Map in processes; with one worker in this process, since starting one takes long.
+    """Map in processes; one worker runs in this process, because starting another is slow.
 
     Args:
-        function: Takes an item; a function of a module, as processes need it.
-        items: What it is called with.
-        workers: Processes; one a CPU when None.
-        start: Called once in each process, in which OpenCV has one thread: the processes are the
-            parallelism.
-        chunk: Items that a process takes at once.
+        function: A module-level function.
+        items: Its arguments.
+        workers: Processes; one per CPU when None. Each has one OpenCV thread.
+        start: Called once in each process.
+        chunk: Items per task.
 
     Raises:
-        InputError: If ``workers`` is below 1, or a process ended by itself.
+        InputError: If ``workers`` is below 1, or a process crashed.
     """
     processes = worker_count(workers, len(items))
     if processes == 1:
@@ -94,16 +92,14 @@ def in_processes(
             results = pool.map(function, items, chunksize=chunk)
         yield from results
     except BrokenProcessPool as error:
-        message = (
-            "a worker process ended by itself, perhaps for lack of memory; use fewer (--workers)"
-        )
+        message = "a worker process crashed, perhaps out of memory; use fewer processes (--workers)"
         raise InputError(message) from error
     finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C waits for the items in work, not for the rest
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C, wait for running items only
 
 
 def worker_count(workers: int | None, items: int) -> int:
-    """Return how many processes to start: one a CPU when None, and no more than items.
+    """Return the number of processes: one per CPU when None, at most ``items``.
 
     Raises:
         InputError: If ``workers`` is below 1.
@@ -113,10 +109,10 @@ def worker_count(workers: int | None, items: int) -> int:
 
 
 def check_count(name: str, value: int | None) -> None:
-    """Refuse a number of workers or threads below 1.
+    """Check a number of workers, threads or images.
 
     Raises:
-        InputError: If it is one.
+        InputError: If it is below 1.
     """
     if value is not None and value < 1:
         message = f"{name}={value} is not possible; use 1 or more"
@@ -125,7 +121,7 @@ def check_count(name: str, value: int | None) -> None:
 
 def _begin(start: Callable[[], None] | None, *, interrupts: bool = False) -> None:
     if not interrupts:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers to Ctrl-C
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     cv2.setNumThreads(1)
     if start:
         start()
@@ -133,10 +129,7 @@ def _begin(start: Callable[[], None] | None, *, interrupts: bool = False) -> Non
 
 @contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """Ignore Ctrl-C: processes that start meanwhile do so from their first moment.
-
-    Otherwise each would print a traceback if it came while they import.
-    """
+    """Ignore Ctrl-C, so that processes started meanwhile print no traceback while they import."""
     if threading.current_thread() is not threading.main_thread():  # Python allows it only there
         yield
         return

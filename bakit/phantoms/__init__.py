@@ -1,7 +1,7 @@
 """Procedural hand radiographs of known age, sex, box and mask.
 
-They are made from numbers alone, so they carry nobody's data and no licence: the tests' and the
-demo's images, golden inputs, and free training data. The same seed gives the same bytes.
+They contain no patient data and need no licence. They serve as test and demo images, golden inputs
+and additional training data. The same seed gives the same bytes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Age and sex to skeletal maturity: ossification tables, growth curves, bone measurements.
+"""Skeletal maturity by age and sex: ossification tables, growth curves, bone measurements.
 
-Pure data and arithmetic, no pixels. Ages are *skeletal* ages in months, relative to the child's own
-sex as in the Greulich-Pyle atlas: at the same age a girl's tables run ahead of a boy's. Lengths are
-millimetres of a full-grown man unless a function scales them.
+Ages are *skeletal* ages in months, relative to the child's own sex as in the Greulich-Pyle atlas:
+at the same age, girls are more mature than boys. Lengths are in millimetres of an adult man unless
+a function scales them.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ ULNA_LENGTH_MM: Final = 235.0
 
 @dataclass(frozen=True)
 class Individual:
-    """What makes one child differ from the table at the same skeletal age.
+    """Individual deviations of one child from the tables.
 
     Attributes:
         timing: Factor on the appearance and fusion ages of each centre, by name (around 1).
@@ -127,7 +127,7 @@ class Individual:
 
 @dataclass(frozen=True)
 class Maturity:
-    """How far one epiphysis has come.
+    """The maturity of one epiphysis.
 
     Attributes:
         visible: Whether the centre is ossified.
@@ -166,7 +166,7 @@ class Growth:
 
 
 def draw_individual(rng: np.random.Generator) -> Individual:
-    """Draw one child's deviations; how many numbers are drawn depends on nothing."""
+    """Draw one child's deviations; the number of draws is constant."""
     timing = 1.0 + 0.035 * np.clip(rng.standard_normal(len(APPEAR_MONTHS)), -2.0, 2.0)
     slender, flesh = np.clip(rng.standard_normal(2), -2.0, 2.0)
     proportion = 1.0 + 0.018 * np.clip(rng.standard_normal(len(RAYS)), -2.0, 2.0)
@@ -179,7 +179,7 @@ def draw_individual(rng: np.random.Generator) -> Individual:
 
 
 def boy_equivalent_months(age_months: float, male: bool) -> float:
-    """Age of a boy whose bones have grown as far as this child's."""
+    """Age of a boy with the same bone growth as this child."""
     if male:
         return age_months
     return age_months + float(np.interp(age_months, _LEAD_AGE, _LEAD_MONTHS))

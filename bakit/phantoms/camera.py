@@ -1,4 +1,4 @@
-"""From millimetres of the hand's frame to pixels."""
+"""Map millimetres of the hand's frame to pixels."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Camera:
 
 
 def coarse_blur(image: FloatArray, sigma: float) -> FloatArray:
-    """A wide blur, done on a small copy."""
+    """Blur with a wide Gaussian, computed on a small copy."""
     rows, columns = image.shape
     factor = max(1, int(sigma / 3.0))
     size = (max(columns // factor, 4), max(rows // factor, 4))

@@ -1,4 +1,4 @@
-"""A folder of phantoms in the layout that training reads."""
+"""Write phantoms as a labelled folder."""
 
 from __future__ import annotations
 
@@ -28,13 +28,11 @@ def write_phantoms(
     height: int = 640,
     on_progress: OnProgress = silent,
 ) -> Path:
-    """Write a data folder of phantoms: `images/<id>.png` and `labels.csv`.
-
-    The folder appears whole or not at all.
+    """Write phantoms atomically as a labelled folder: `images/<id>.png` and `labels.csv`.
 
     Args:
-        out: Folder to make; may exist when it is empty.
-        count: How many phantoms; their seeds are `seed` to `seed + count - 1` and their ids too.
+        out: Output folder; missing or empty.
+        count: Number of phantoms; seeds and ids are `seed` to `seed + count - 1`.
         seed: First seed.
         height: Rows of every image, pixels.
         on_progress: Called after each phantom.

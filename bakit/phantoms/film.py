@@ -1,4 +1,4 @@
-"""Thickness maps to a film: attenuation, scatter, noise, tone curve, nuisances."""
+"""Make a film from thickness maps: attenuation, scatter, noise, tone curve, nuisances."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Exposure:
         scatter: Scattered share of the light, 0 to 0.3.
         noise: Quantum noise of an unattenuated millimetre, in attenuation.
         enhance: Strength of the edge enhancement.
-        flatten: How much of the coarse shading the processing removes, 0 to 1.
+        flatten: Share of the coarse shading that the processing removes, 0 to 1.
         gamma: Exponent of the tone curve.
         black: Grey of bare film, 0 to 1.
         white: Grey of the densest bone, 0 to 1.
@@ -49,7 +49,7 @@ class Exposure:
 
 
 def draw_exposure(rng: np.random.Generator) -> Exposure:
-    """Draw an exposure; how much is drawn depends on nothing."""
+    """Draw an exposure; the number of draws is constant."""
     values = [float(value) for value in rng.random(8)]
     bright = values[5] < 0.3
     return Exposure(
@@ -66,13 +66,13 @@ def draw_exposure(rng: np.random.Generator) -> Exposure:
 def attenuate(
     flesh_mm: FloatArray, bone_mm: FloatArray, extra: FloatArray, exposure: Exposure, scale: float
 ) -> FloatArray:
-    """Attenuation as the detector sees it: focal blur and scatter included.
+    """Attenuation at the detector, including focal blur and scatter.
 
     Args:
         flesh_mm: Soft tissue, mm, (H, W).
         bone_mm: Compact bone, mm, (H, W).
         extra: Attenuation of markers and the plate, (H, W).
-        exposure: How the film is taken.
+        exposure: Exposure and processing.
         scale: Pixels per millimetre.
 
     Returns:
@@ -91,7 +91,7 @@ def attenuate(
 def add_noise(
     image: FloatArray, exposure: Exposure, scale: float, grainy: bool, rng: np.random.Generator
 ) -> None:
-    """Add quantum noise in place: more where less light arrives and in smaller pixels."""
+    """Add quantum noise in place; it is stronger in dark areas and in smaller pixels."""
     noise = rng.standard_normal(image.shape, dtype=np.float32)
     strength = exposure.noise * (min(scale, 9.0) / 3.0) ** 0.5
     if grainy:
@@ -128,7 +128,7 @@ def develop(
 
 
 def vignette(shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
-    """Uneven beam: attenuation that grows to the corners and along the heel of the anode."""
+    """Attenuation of an uneven beam: it rises to the corners and along the anode heel."""
     rows, columns = shape
     cx, cy, round_off, heel, angle = (float(value) for value in rng.random(5))
     xs = (np.arange(columns, dtype=np.float32) + 0.5) / columns - 0.35 - 0.3 * cx
@@ -142,7 +142,7 @@ def vignette(shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
 def frame(
     grey: FloatArray, field: FloatArray, tilted: bool, scale: float, rng: np.random.Generator
 ) -> FloatArray:
-    """Replace what lies outside the field by what a plate shows there."""
+    """Fill the area outside the exposed field."""
     style, level, line, strength = (float(value) for value in rng.random(4))
     if tilted:  # a scanned film on a black or white bed
         outside = 1.0 if style < 0.35 else 0.03 * level
@@ -164,7 +164,7 @@ def frame(
 def finish(
     grey: FloatArray, active: Collection[str], rng: np.random.Generator
 ) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
-    """Grey levels to the pixels of a file."""
+    """Convert grey levels to the pixels of a file."""
     contrast, base, depth = (float(value) for value in rng.random(3))
     if "low_contrast" in active:
         share = 0.22 + 0.22 * contrast
@@ -173,7 +173,7 @@ def finish(
     if "inverted" in active:
         grey = 1.0 - grey
     if "sixteen_bit" in active:
-        # Twelve bits in sixteen-bit words is what detectors deliver; some files use all sixteen.
+        # Detectors deliver 12 bits in 16-bit words; some files use all 16 bits.
         full = 4095.0 if depth < 0.5 else 65535.0
         return np.round(grey * full).astype(np.uint16)
     return np.round(grey * 255.0).astype(np.uint8)

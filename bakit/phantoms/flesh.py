@@ -1,4 +1,4 @@
-"""Soft tissue: the hand's silhouette and how thick it is, in millimetres."""
+"""Soft tissue: the silhouette of the hand and its thickness, in millimetres."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FOLDS_MM: Final = (1.5, 0.7)  # rise of the thumb's ball and of the pads below 
 def flesh_map(
     flesh: Flesh, camera: Camera, seed: tuple[int, ...]
 ) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-    """Millimetres of soft tissue under every pixel, and where there is any; both (H, W)."""
+    """Soft tissue per pixel in millimetres, and its mask; both (H, W)."""
     rows, columns = camera.shape
     factor = min(1.0, _ROWS / rows)
     shape = (max(round(rows * factor), 8), max(round(columns * factor), 8))

@@ -1,4 +1,4 @@
-"""Lead letters on a plastic tag, laid beside the hand."""
+"""Side markers: lead letters on a plastic tag next to the hand."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def add_marker(
     field: FloatArray,
     rng: np.random.Generator,
 ) -> None:
-    """Add a side marker's attenuation in place, where it hides no bone if there is room.
+    """Add a side marker's attenuation in place; it avoids the hand if there is room.
 
     Args:
-        extra: Attenuation to add to, (H, W).
-        hand: Where the hand is, (H, W).
+        extra: Attenuation to change, (H, W).
+        hand: Mask of the hand, (H, W).
         field: Exposed share of each pixel, (H, W).
-        rng: Source of shape, letters and place; how much is drawn depends on nothing else.
+        rng: Random generator; the number of draws is constant.
     """
     rows, columns = hand.shape
     tall, wide, turn, ink, plastic, kind = (float(value) for value in rng.random(6))

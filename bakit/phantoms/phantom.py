@@ -1,4 +1,4 @@
-"""One phantom: a child is drawn, posed, put on a plate, exposed and developed."""
+"""Generate one phantom: anatomy, pose, layout, exposure, development."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _FREQUENCY: Final[dict[str, float]] = {
 }
 
 NUISANCES: Final[tuple[str, ...]] = tuple(_FREQUENCY)
-"""Names of everything that can be wrong with a phantom."""
+"""Names of the nuisances of phantoms."""
 
 MIN_HEIGHT: Final = 96
 MAX_HEIGHT: Final = 2000
@@ -49,15 +49,15 @@ _AGE_MONTHS: Final = (1.0, 21.0, 46.0, 82.0, 108.0, 132.0, 154.0, 166.0, 184.0, 
 
 @dataclass(frozen=True)
 class Phantom:
-    """A made-up radiograph and everything that is known about it.
+    """A generated radiograph and its ground truth.
 
     Attributes:
         image: Grey pixels, (H, W), 8 or 16 bit.
         age_months: Skeletal age.
         male: Sex.
-        box: Hand and visible forearm inside the field, pixels.
-        mask: Where hand and visible forearm are, (H, W).
-        nuisances: What disturbs the image, in the order of `NUISANCES`.
+        box: Box of hand and visible forearm inside the field, pixels.
+        mask: Mask of hand and visible forearm, (H, W).
+        nuisances: Its nuisances, in the order of `NUISANCES`.
     """
 
     image: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
@@ -83,16 +83,16 @@ def make_phantom(
 ) -> Phantom:
     """Make one phantom.
 
-    The child's looks, the pose, the layout and the exposure follow from the seed alone, so the
-    same seed at two ages shows the same child growing up, and at two heights the same picture.
+    Anatomy, pose, layout and exposure depend only on the seed: the same seed at two ages shows the
+    same child, and at two heights the same image.
 
     Args:
         seed: Any integer from 0 on.
         age_months: Skeletal age, 1 to 228; drawn like the RSNA set's when None.
         male: Sex; drawn (54 % boys) when None.
         height: Rows of the image, 96 to 2000.
-        nuisances: What to disturb the image with, see `NUISANCES`; () for a clean one, drawn with
-            the frequencies of real archives when None.
+        nuisances: Nuisances from `NUISANCES`; () for a clean image, drawn with the frequencies of
+            real archives when None.
 
     Returns:
         The phantom.
@@ -123,7 +123,7 @@ def make_phantom(
 
 
 def draw_labels(seed: int) -> tuple[float, bool, tuple[str, ...]]:
-    """Age in months, sex (True for a boy) and nuisances that a seed stands for."""
+    """Age in months, sex (True for a boy) and nuisances of a seed."""
     rng = np.random.default_rng((seed, 0))
     age, sex = (float(value) for value in rng.random(2))
     chances = zip(_FREQUENCY.items(), rng.random(len(NUISANCES)), strict=True)
@@ -132,7 +132,7 @@ def draw_labels(seed: int) -> tuple[float, bool, tuple[str, ...]]:
 
 
 def make_hand(seed: int, age_months: float, male: bool) -> Hand:
-    """The hand of one child at one age, before it is laid on a plate."""
+    """The hand of one child at one age, before the layout."""
     rng = np.random.default_rng((seed, 1))
     child = anatomy.draw_individual(rng)
     size = anatomy.growth(age_months, male)

@@ -1,4 +1,4 @@
-"""Where the bones of a hand lie: finger spread, bends, and the soft tissue around them."""
+"""Pose of a hand: finger spread, bends, and the soft tissue."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FINGER_MM: Final = (9.4, 8.9, 9.1, 8.5, 7.4)
 
 @dataclass(frozen=True)
 class PosedBone:
-    """A metacarpal or phalanx: where its growth end is and where it points.
+    """Position and direction of a metacarpal or phalanx.
 
     Attributes:
         ray: 1 for the thumb to 5 for the little finger.
@@ -47,7 +47,7 @@ class PosedBone:
 
 @dataclass(frozen=True)
 class Pose:
-    """A hand laid out in its own frame.
+    """The pose of a hand in its own frame.
 
     Attributes:
         bones: Metacarpals and phalanges.
@@ -87,7 +87,7 @@ def draw_pose(rng: np.random.Generator, size: Growth, child: Individual, baby: f
     """Draw a pose for a hand of this size.
 
     Args:
-        rng: Source of the pose; how much is drawn from it depends on nothing else.
+        rng: Random generator; the number of draws is constant.
         size: Size factors of the bones.
         child: This child's proportions.
         baby: 1 for a plump infant, 0 from about four years on.

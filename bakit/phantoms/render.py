@@ -1,4 +1,4 @@
-"""Bones to a thickness map: how much compact bone every ray passes, in millimetres."""
+"""Render bones to a thickness map: millimetres of compact bone per ray."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _OVERLAP: Final = 0.45  # share of the thinner carpal that counts where two over
 
 
 def bone_map(hand: Hand, camera: Camera, seed: tuple[int, ...]) -> FloatArray:
-    """Millimetres of compact bone under every pixel, (H, W)."""
+    """Compact bone per pixel in millimetres, (H, W)."""
     out = np.zeros(camera.shape, dtype=np.float32)
     # Meshes finer than a pixel average out, so the texture is blurred to the pixel's size first.
     octave = max(0, math.ceil(2.0 * math.log2(max(8.0 / camera.scale, 1.0))))
@@ -161,7 +161,7 @@ def _bone_axes(
 def _texture(
     first: FloatArray, second: FloatArray, tile: FloatArray, shift: FloatArray
 ) -> FloatArray:
-    """Look the spongy net up at two coordinates in mm, (H, W) both."""
+    """Sample the spongy texture at two coordinates in mm, both (H, W)."""
     cell = _TILE_SIZE / _TILE_MM
     map_x = first * np.float32(cell) + np.float32(shift[0] * _TILE_SIZE)
     map_y = second * np.float32(cell) + np.float32(shift[1] * _TILE_SIZE)

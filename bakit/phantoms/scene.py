@@ -1,4 +1,4 @@
-"""Where the hand lies on the plate, what is collimated away, and how large a millimetre is."""
+"""Layout of the image: position of the hand, collimation, scale."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _ASPECTS: Final = (0.66, 0.72, 0.74, 0.74, 0.77, 0.79, 0.80, 0.83, 0.87, 0.90, 1
 
 @dataclass(frozen=True)
 class Frame:
-    """How the field lies in the image.
+    """Position of the exposed field in the image.
 
     Attributes:
-        tilted: The plate is turned in the image.
-        collimated: The field is smaller than the image.
+        tilted: Whether the plate is rotated in the image.
+        collimated: Whether the field is smaller than the image.
     """
 
     tilted: bool
@@ -61,11 +61,11 @@ def lay_out(rng: np.random.Generator, hand: Hand, rows: int, step: int, frame: F
     """Place a hand in an image.
 
     Args:
-        rng: Source of the layout; how much is drawn from it depends on nothing else.
+        rng: Random generator; the number of draws is constant.
         hand: The hand, forearm leaving downwards.
         rows: Rows of the rendered image.
         step: The image's columns are a multiple of this.
-        frame: Which kind of field.
+        frame: Position of the field.
 
     Returns:
         The scene; the hand's fingers are inside the field and the forearm leaves it below.

@@ -1,7 +1,7 @@
-"""Shapes a hand is built from: tubes, pebbles and flesh, in millimetres.
+"""Shapes of a hand: tubes, pebbles and flesh, in millimetres.
 
-The hand's own frame has its origin in the middle of the radius' joint surface, x to the thumb's
-side and y down the forearm, so that it maps to an upright image by scale and rotation alone.
+The origin of the hand's frame is the middle of the radius' joint surface; x points to the thumb's
+side and y down the forearm. Scale and rotation map it to an upright image.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _REPLICATE: Final = cv2.BORDER_REPLICATE
 
 @dataclass(frozen=True)
 class End:
-    """One end of a tube: a curve across the bone, and what closes it.
+    """One end of a tube: a curve across the bone.
 
     The curve's distance along the axis is `at_mm + linear v + square v^2 + rim v^6 + notch g(v)`,
     where v runs from -1 to 1 across the bone and g is a narrow bell at `notch_at`.
@@ -142,7 +142,7 @@ class Flesh:
 
 @dataclass(frozen=True)
 class Hand:
-    """Everything that is in the beam, in the hand's own frame.
+    """All parts of a hand, in its own frame.
 
     Attributes:
         tubes: Tubular bones and their epiphyses.

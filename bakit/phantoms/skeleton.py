@@ -1,4 +1,4 @@
-"""Anatomy to shapes: every bone of the left hand and wrist at one age, in one pose."""
+"""Shapes of all bones of the left hand and wrist at one age, in one pose."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def tubular_bones(
             girth = size.width * child.slender
         else:
             base, waist, head = _GIRTH_MM[row]
-        # A child's shafts are stout beside their ends.
+        # A child's shafts are thick near their ends.
         stout = 1.0 + 0.30 * (1.0 - size.length)
         widths = (base * girth, waist * stout * girth, head * girth)
         if row == "mc" and ray > 1:
@@ -131,7 +131,7 @@ def _grow(
     tube_from: float = 0.18,
     bow_mm: float = 0.0,
 ) -> list[Tube]:
-    """Split a mature bone at its growth plate, as far as the plate is open."""
+    """Split a mature bone at its growth plate if the plate is open."""
     length = far.at_mm
     span = (0.0, length)
     scaled = tuple((at * length, value) for at, value in knots)

@@ -1,1 +1,1 @@
-"""Studies over many images: evaluate, describe, stress, ablate, learn quality limits."""
+"""Studies on labelled datasets: evaluate, describe, stress, ablate, fit quality limits."""

@@ -1,4 +1,4 @@
-"""The whole main job on generated radiographs: export, predict, bench, gate."""
+"""``bakit demo``: export, predict, bench and gate on generated radiographs."""
 
 from __future__ import annotations
 
@@ -27,14 +27,13 @@ if TYPE_CHECKING:
 PHANTOMS = 100
 MARKER = "MADE_BY_BAKIT_DEMO"
 MAX_DRIFT_MONTHS = 2.0
-"""Limit of the demo's gate, on changes and groups too. A hundred images cannot show a drift below a
-quarter of a month, the gate's default, nor anything of one in a hundred; and the shipped model's
-INT8 ranges are those of real radiographs, not phantoms."""
+"""Limit of the demo's gate, above the default: 100 images are too few to show a drift below 0.25
+months, and the shipped INT8 ranges come from real radiographs, not phantoms."""
 
 
 @dataclass(frozen=True)
 class DemoResult:
-    """The prediction of the INT8 bundle on one radiograph, the benchmark and the gate's verdict."""
+    """The INT8 bundle's prediction for one radiograph, the bench report and the gate's result."""
 
     sample: Sample
     prediction: Prediction
@@ -44,11 +43,11 @@ class DemoResult:
 
 
 def run_demo(out: Path, say: Callable[[str], None]) -> DemoResult:
-    """Write everything into a folder, where an earlier demo's is replaced.
+    """Run the demo and write its files.
 
     Args:
-        out: The folder.
-        say: Called before each step with its name.
+        out: Output folder; replaced if it is an earlier demo's.
+        say: Called with the name of each step before it starts.
 
     Raises:
         BakitError: If a step fails.
@@ -56,7 +55,7 @@ def run_demo(out: Path, say: Callable[[str], None]) -> DemoResult:
     data, bundles, report_path = out / "phantoms", out / "bundles", out / "report.json"
     marker = out / MARKER
     if out.exists() and any(out.iterdir()) and not marker.is_file():
-        message = f"{out}: not empty and not an earlier demo's; give another --out"
+        message = f"{out}: not empty and not from an earlier demo; choose another --out"
         raise InputError(message)
     shutil.rmtree(out, ignore_errors=True)
     write_file(marker, b"Made by bakit demo, which replaces this folder.\n")
@@ -73,7 +72,7 @@ def run_demo(out: Path, say: Callable[[str], None]) -> DemoResult:
     say(f"predicting {sample.path}")
     with Runtime(paths[1]) as runtime:
         prediction = runtime.predict(sample.path, "M" if sample.male else "F", allow_rejected=True)
-    say("benching both bundles: latency, memory, drift")
+    say("measuring both bundles: latency, memory, drift")
     report = run_bench(paths, data, min_queries=30, min_duration_s=2.0)
     report.write(report_path)
     gate = Gate(

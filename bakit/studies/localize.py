@@ -1,4 +1,4 @@
-"""Where the hand is in image files: by a bundle's localizer, or by one that comes along."""
+"""Localize the hand in image files, with a bundle's localizer or a shipped one."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ def localize_files(
     overlay: Path | None = None,
     threads: int | None = None,
 ) -> Iterator[tuple[Path, Localization]]:
-    """Find the hand in each image.
+    """Localize the hand in each image.
 
     Args:
         images: Image files.
         method: ``student``, ``unrolled``, or a file of ``bakit distill``.
-        bundle: A bundle whose localizer runs instead.
-        overlay: Folder for a picture of each image, ``<stem>.png``.
+        bundle: Bundle whose localizer to use instead.
+        overlay: Output folder for the overlays, ``<stem>.png``.
         threads: Threads of the backend.
 
     Raises:
-        BakitError: If the localizer cannot be opened, an image cannot be used, two images would
-            have the same picture, or a picture would replace an image.
+        BakitError: If the localizer cannot be opened, an image cannot be used, two overlays would
+            have the same name, or an overlay would overwrite an image.
     """
     stems = [image.stem for image in images]
     twice = next((stem for stem in stems if overlay and stems.count(stem) > 1), None)
     if twice is not None:
-        message = f"--overlay: two images are called {twice!r}; draw them into two folders"
+        message = f"--overlay: two images are named {twice!r}; use a folder for each"
         raise InputError(message)
     pictures = {(overlay / f"{stem}.png").resolve() for stem in stems} if overlay else set()
     lost = next((image for image in images if image.resolve() in pictures), None)
     if lost is not None:
-        message = f"--overlay: a picture would replace {lost}; give another folder"
+        message = f"--overlay: would overwrite the image {lost}; choose another folder"
         raise InputError(message)
     with ExitStack() as stack:
         preprocessing = Preprocessing()

@@ -1,4 +1,4 @@
 """Training: labelled radiographs to a float checkpoint."""
 
-# lightning imports torchvision, which this module makes importable beside a CPU build of torch.
+# Must come before lightning: it makes torchvision importable with a CPU build of torch.
 from bakit.model import regressor as regressor

@@ -1,7 +1,7 @@
-"""Random changes of training images, each a function of seed, epoch and image alone.
+"""Data augmentation that depends only on seed, epoch and image.
 
-The random numbers of an epoch are one table with a row an image. A run that is resumed, or shared
-among processes, therefore sees the very images that an uninterrupted one sees.
+The random numbers of an epoch are a table with one row per image. A resumed or distributed run
+therefore trains on the same images as an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -32,36 +32,27 @@ DRAWS = (
     "is_removed",
     "crop",
 )
-"""What a row of random numbers decides, in order."""
+"""The columns of the random numbers, in order."""
 
 _TRUNCATE = 2  # blur kernels reach this many pixels: sigma is at most about 1
 
 
 def random_rows(count: int, seed: int, epoch: int) -> Tensor:
-    """Return an epoch's random numbers.
-
-    Args:
-        count: Images.
-        seed: Seed of the training.
-        epoch: Number of the epoch.
-
-    Returns:
-        ``(count, len(DRAWS))`` float32, uniform in 0..1.
-    """
+    """Return an epoch's random numbers: ``(count, len(DRAWS))`` float32, uniform in 0..1."""
     generator = np.random.default_rng([seed, epoch, 1])
     return torch.from_numpy(generator.random((count, len(DRAWS)), np.float32))
 
 
 def augment(images: Tensor, rows: Tensor, recipe: Recipe) -> Tensor:
-    """Move, mirror, blur, cut the background out of, and change the grey values of images.
+    """Augment a batch: affine transform, mirror, blur, background removal, contrast, brightness.
 
     Args:
         images: ``(N, 1, S, S)`` float32 in 0..1, histogram-equalized.
-        rows: ``(N, len(DRAWS))`` float32 in 0..1, the images' random numbers.
+        rows: ``(N, len(DRAWS))`` float32 in 0..1 (``random_rows``).
         recipe: Strengths.
 
     Returns:
-        The same shape and dtype; what comes from outside an image is black.
+        The same shape and dtype; pixels from outside an image are black.
     """
     draw = dict(zip(DRAWS, rows.to(images.device).unbind(1), strict=True))
     changed = _move(images, draw, recipe)
@@ -77,7 +68,6 @@ def augment(images: Tensor, rows: Tensor, recipe: Recipe) -> Tensor:
 
 
 def _move(images: Tensor, draw: dict[str, Tensor], recipe: Recipe) -> Tensor:
-    """Rotate, magnify, stretch, shift and mirror."""
     angle = _signed(draw["angle"]) * math.radians(recipe.rotation_degrees)
     low, high = (math.log(bound) for bound in recipe.zoom)
     zoom = torch.exp(low + draw["zoom"] * (high - low))
@@ -98,8 +88,7 @@ def _move(images: Tensor, draw: dict[str, Tensor], recipe: Recipe) -> Tensor:
 def _blur(images: Tensor, draw: dict[str, Tensor], strength: float) -> Tensor:
     """Blur half of the images by a Gaussian of at most ``strength`` pixels.
 
-    Large radiographs are averaged when they shrink; images that were shrunk by picking pixels are
-    noisier than any device's. A model that has seen both reads both.
+    It covers both ways of downscaling: averaging, and picking pixels (noisier, as in public sets).
     """
     # A sigma of 0 would divide by zero; at 0.1 the kernel is a single pixel.
     sigma = torch.where(draw["is_blurred"] < 0.5, draw["blur"] * strength, 0.0).clamp(min=0.1)
@@ -107,17 +96,17 @@ def _blur(images: Tensor, draw: dict[str, Tensor], strength: float) -> Tensor:
     kernel = torch.exp(-(reach**2) / (2 * sigma[:, None] ** 2))
     kernel = (kernel / kernel.sum(1, keepdim=True))[:, None]
     count = len(images)
-    flat = images.transpose(0, 1)  # one group an image
+    flat = images.transpose(0, 1)  # one group per image
     padded = functional.pad(flat, [_TRUNCATE] * 4, mode="replicate")
     rows = functional.conv2d(padded, kernel[:, :, None, :], groups=count)
     return functional.conv2d(rows, kernel[:, :, :, None], groups=count).transpose(0, 1)
 
 
 def _remove_background(images: Tensor, draw: dict[str, Tensor], share: float) -> Tensor:
-    """Blacken the darkest part of some images, and spread the rest over all greys again.
+    """Blacken the darkest part of some images, at most half, and stretch the other grey values.
 
-    After equalization a grey value is the share of darker pixels, so this is what equalizing an
-    image with a removed background gives. At most half of an image goes.
+    In an equalized image, a grey value is the share of darker pixels. The result therefore equals
+    the equalization of an image with a removed background.
     """
     half = 0.5
     dark = torch.where(draw["is_removed"] < share, draw["background"] * half, 0.0)
@@ -125,10 +114,9 @@ def _remove_background(images: Tensor, draw: dict[str, Tensor], share: float) ->
 
 
 def _signed(draw: Tensor) -> Tensor:
-    """Return -1..1 for 0..1."""
     return draw * 2 - 1
 
 
 def wide(values: Tensor) -> Tensor:
-    """Return ``(N,)``, a value an image, as ``(N, 1, 1, 1)``."""
+    """Reshape ``(N,)`` to ``(N, 1, 1, 1)``."""
     return values[:, None, None, None]

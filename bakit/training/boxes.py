@@ -1,4 +1,4 @@
-"""The hand in many images: in parallel, remembered between runs."""
+"""Localize hands in many images: in parallel, with a cache."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Places: TypeAlias = dict[str, Place]
 
 _SAVE_EVERY = 200
-"""Images between two writes of the file of boxes: little is lost when a run is killed."""
+"""Images between two writes of the cache, so that a killed run loses little."""
 
 BOXES = "boxes.json"
 
@@ -45,13 +45,13 @@ def places_by_id(
     workers: int | None = None,
     on_progress: OnProgress = silent,
 ) -> Places:
-    """Return the hand by sample id; the whole image for all where hands are not localized.
+    """Return the place of the hand by sample id, or the whole image without localization.
 
     Args:
-        samples: Whose images.
-        preprocessing: Whether hands are localized at all.
-        localizer: Finds the hand.
-        cache: Folder that remembers boxes.
+        samples: The labelled images.
+        preprocessing: Says whether hands are localized.
+        localizer: The localizer.
+        cache: Folder for the cached boxes.
         workers: As for ``find_places``.
         on_progress: As for ``find_places``.
 
@@ -86,12 +86,12 @@ def find_places(
         paths: Image files.
         localizer: The localizer as an ONNX model.
         settings: Its settings.
-        cache: File of places by digest of image, localizer and code; read, added to and written.
-        workers: Processes; one a CPU when None.
+        cache: File of places by digest of image, localizer and code; read and extended.
+        workers: Processes; one per CPU when None.
         on_progress: Called after each image.
 
     Returns:
-        Box and polarity in each image; no box where no hand was found.
+        Box and polarity of each image; no box if no hand was found.
 
     Raises:
         ImageError: If an image cannot be used.
@@ -116,7 +116,7 @@ def find_places(
 
 
 def _read(cache: Path) -> Places:
-    """Return the places of an earlier run; a file that cannot be read is made again."""
+    """Return the cached places; none if the file is missing or damaged."""
     try:
         return msgspec.json.decode(cache.read_bytes(), type=dict[str, Place])
     except (OSError, UnicodeDecodeError, msgspec.MsgspecError):
@@ -131,8 +131,7 @@ _localizer: OpenLocalizer
 
 
 def _start(localizer: bytes, settings: LocalizerSettings) -> None:
-    """Open the localizer once in a worker process."""
-    global _localizer  # a worker's own
+    global _localizer  # one per worker process
     _localizer = OpenLocalizer(OrtSession(localizer, threads=1), settings)
 
 

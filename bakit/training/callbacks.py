@@ -1,4 +1,4 @@
-"""What happens at the end of an epoch: the history, the best weights, and the state to resume."""
+"""Lightning callbacks: training history, best weights, early stopping, state to resume from."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 
 class Epoch(msgspec.Struct, frozen=True):
-    """One line of a run's history.
+    """One row of ``metrics.csv``.
 
     Attributes:
-        epoch: Its number, from 1.
+        epoch: Number of the epoch, from 1.
         train_loss: Mean loss, without a unit.
         train_mae_months: Mean absolute error on the augmented training images.
-        val_mae_months: Mean absolute error on the validation part.
-        learning_rate: Of the last update.
-        seconds: How long it took.
+        val_mae_months: Mean absolute error on the validation split.
+        learning_rate: Learning rate of the last update.
+        seconds: Duration of the epoch.
     """
 
     epoch: int
@@ -47,11 +47,11 @@ class Epoch(msgspec.Struct, frozen=True):
 
 
 class History(Callback):
-    """Collects the epochs, writes them to a table, and hands out weights.
+    """Collects the metrics of each epoch and writes them to a table.
 
     Args:
-        table: CSV file with a row an epoch.
-        on_epoch: Given each epoch, the weights, and whether they are the best so far.
+        table: CSV file with one row per epoch.
+        on_epoch: Called with each epoch, its weights, and whether they are the best so far.
     """
 
     def __init__(self, table: Path, on_epoch: Callable[[Epoch, Weights, bool], object]) -> None:
@@ -66,7 +66,7 @@ class History(Callback):
     def on_train_epoch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Start the clock."""
+        """Start the timer."""
         del trainer, pl_module
         self.started = time.perf_counter()
 
@@ -77,14 +77,14 @@ class History(Callback):
         batch: object,
         batch_idx: int,
     ) -> None:
-        """Remember the learning rate: the schedule moves on before the epoch ends."""
+        """Store the learning rate; the scheduler changes it before the epoch ends."""
         del pl_module, batch, batch_idx
         self.learning_rate = float(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_epoch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Take the epoch down."""
+        """Add the epoch to the history; stop if the training diverged."""
         assert isinstance(pl_module, Training)
         metrics = trainer.callback_metrics
         epoch = Epoch(
@@ -97,7 +97,7 @@ class History(Callback):
         )
         weights = module_weights(pl_module.best_guess)
         if not (math.isfinite(epoch.val_mae_months) and _fits_half(weights)):
-            trainer.should_stop = True  # nothing of such an epoch is kept
+            trainer.should_stop = True  # the epoch is discarded
             self.diverged = True
             return
         self.epochs.append(epoch)
@@ -110,36 +110,36 @@ class History(Callback):
             write_file(self.table, _table(self.epochs))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs; lightning calls this."""
+        """Return the state for ``--resume``; lightning calls this."""
         return {"epochs": msgspec.to_builtins(self.epochs), "best": msgspec.to_builtins(self.best)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what ``state_dict`` gave; lightning calls this."""
+        """Restore the state of ``state_dict``; lightning calls this."""
         self.epochs = msgspec.convert(state_dict["epochs"], list[Epoch])
         self.best = msgspec.convert(state_dict["best"], Epoch | None)
 
 
 class StopEarly(EarlyStopping):
-    """Early stopping that a resumed run remembers: lightning's own goes on after a stop."""
+    """Early stopping that also holds for a resumed run, unlike lightning's own."""
 
     def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """End a run that was cut off after it had stopped."""
+        """End a resumed run that had already stopped early."""
         del pl_module
         if self.wait_count >= self.patience:
             trainer.should_stop = True
 
 
 class KeepState(Checkpoint):
-    """Writes the state of the run after every epoch; it appears whole or not at all.
+    """Writes the training state atomically after every epoch, unless the training diverged.
 
-    A run that is killed goes on from the last whole epoch. The random numbers of an epoch do not
-    depend on those before, so that the epoch is then the same.
+    A killed run resumes from its last complete epoch. The random numbers of an epoch do not depend
+    on earlier epochs, so the result is the same.
 
     Args:
         path: The file.
-        history: Of the same run: a diverged epoch is not gone on from.
+        history: History of the same run.
     """
 
     def __init__(self, path: Path, history: History) -> None:
@@ -149,7 +149,7 @@ class KeepState(Checkpoint):
     def on_train_epoch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Write the state; every process must take part."""
+        """Write the state; all processes must call this."""
         del pl_module
         if self.history.diverged:
             return
@@ -169,7 +169,7 @@ def module_weights(model: nn.Module) -> dict[str, npt.NDArray[np.float32]]:
 
 
 def _fits_half(weights: Weights) -> bool:
-    """Return whether weights are finite also as a checkpoint stores them."""
+    """Return whether weights stay finite in float16, the format of a checkpoint."""
     largest = float(np.finfo(np.float16).max)
     return all(bool((np.abs(value) <= largest).all()) for value in weights.values())
 

@@ -1,4 +1,4 @@
-"""A digest of all code that decides a crop: what was cached by other code is not used."""
+"""Digest of the code that makes crops, so that caches of other code versions are not used."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import bakit
 from bakit.files import sha256
 
 ROOMS = ("hand", "image", "phantoms", "training")
-"""Folders of the package whose code decides boxes and crops; settings are keys of their own."""
+"""Folders of the package whose code computes boxes and crops."""
 
 
 @cache
 def code_digest() -> str:
-    """Return the digest of the rooms' sources and of the versions of the libraries they call."""
+    """Return the digest of these sources and of the versions of NumPy and OpenCV."""
     root = Path(bakit.__file__).parent
     sources = [path.read_bytes() for room in ROOMS for path in sorted((root / room).glob("*.py"))]
     versions = f"{cv2.__version__} {np.__version__}".encode()

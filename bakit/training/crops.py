@@ -1,4 +1,4 @@
-"""Crops of the training images, made once by the runtime's own preprocessing and kept on disk."""
+"""Crops of the training images, made with the runtime's preprocessing and cached on disk."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ if TYPE_CHECKING:
     from bakit.types import Bytes, Grey, OnProgress
 
 PHANTOM_SEEDS = 1_000_000
-"""The first seed of training phantoms: far from those of golden, demo and test phantoms."""
+"""First seed of the training phantoms; golden, demo and test phantoms have other seeds."""
 
 _PHANTOM_HEIGHTS = (100, 420)
-"""Phantoms are drawn at a random height: small ones are grainy, large ones are smooth."""
+"""Range of the random height of phantoms: small ones are grainy, large ones are smooth."""
 
 _EVALUATION_PIXELS = 256 * 96 * 96
-"""Bytes of a batch without gradients; the network needs about 800 bytes for each."""
+"""Pixels of an evaluation batch; the network needs about 800 bytes per pixel."""
 
 _SQUASHED = 100
-"""Side of the phantoms that are shrunk to a square by picking pixels, as public sets are."""
+"""Side of phantoms that are shrunk to a square by picking pixels, as in some public sets."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Preprocessed images of one part of the data.
+    """Preprocessed images of one split.
 
     Attributes:
-        images: ``(N, K, S, S)`` uint8, 255 times the regressor's input: K crops of each image, the
-            first of which is the localizer's.
+        images: ``(N, K, S, S)`` uint8, 255 times the regressor's input: K crops of each image; the
+            first is the localizer's.
         sexes: ``(N, 1)`` float32, male 1.
         ages_months: ``(N, 1)`` float32.
     """
@@ -63,7 +63,7 @@ class Part:
     ages_months: Tensor
 
     def __add__(self, other: Part) -> Part:
-        """Return both, one after the other."""
+        """Concatenate two parts."""
         return Part(
             torch.cat([self.images, other.images]),
             torch.cat([self.sexes, other.sexes]),
@@ -71,19 +71,19 @@ class Part:
         )
 
     def windows(self) -> list[slice]:
-        """Return batches for a look at all images, of as many as fit into about 2 GB."""
+        """Return slices for evaluation batches that fit into about 2 GB."""
         size = max(_EVALUATION_PIXELS // self.images.shape[-1] ** 2, 1)
         return [slice(start, start + size) for start in range(0, len(self.images), size)]
 
 
 class Jitter(NamedTuple):
-    """How a training image's other crops differ from the localizer's.
+    """Settings of the additional crops of a training image.
 
     Attributes:
-        crops: Crops of each image.
-        share: How far a side of the box is moved at random, as a share of the box's.
-        seed: Seed of the moves and of the degraded copies.
-        degrade: Share of the other crops that are cut from a degraded copy (``degrade``).
+        crops: Crops per image, including the localizer's.
+        share: Maximum random shift of each side of the box, as a share of the box.
+        seed: Seed of the shifts and of the degraded copies.
+        degrade: Share of the additional crops that come from a degraded copy (``degrade``).
     """
 
     crops: int = 1
@@ -104,15 +104,14 @@ def load_part(
     *,
     on_progress: OnProgress = silent,
 ) -> Part:
-    """Read and preprocess images, or take them from the cache.
+    """Read and preprocess images, or load them from the cache.
 
     Args:
-        samples: What to read.
-        places: The hand by sample id.
+        samples: The labelled images.
+        places: Place of the hand by sample id.
         settings: Preprocessing.
-        cache: Folder for prepared images, by digest of all that they were made from; they are kept
-            in memory alone when None.
-        jitter: What other crops to make.
+        cache: Folder for prepared images, by the digest of their inputs; no cache when None.
+        jitter: Additional crops.
         on_progress: Called after each image.
 
     Raises:
@@ -147,15 +146,15 @@ def phantom_part(
     workers: int | None = None,
     on_progress: OnProgress = silent,
 ) -> Part:
-    """Generate and preprocess phantoms, cropped to their true boxes if hands are localized.
+    """Generate and preprocess phantoms, cropped to their ground-truth boxes with localization.
 
     Args:
-        count: How many.
+        count: Number of phantoms.
         settings: Preprocessing.
         cache: As for ``load_part``.
-        jitter: As for ``load_part``; the first crop is that of the true box.
+        jitter: As for ``load_part``; the first crop has the ground-truth box.
         first: Seed of the first phantom.
-        workers: Processes; one a core when None.
+        workers: Processes; one per CPU when None.
         on_progress: As for ``load_part``.
     """
     seeds = range(first, first + count)
@@ -175,7 +174,6 @@ def phantom_part(
 
 
 def _phantom_crops(seed: int, settings: Preprocessing, jitter: Jitter) -> Bytes:
-    """Draw one phantom and crop it."""
     generator = np.random.default_rng([seed, 20])
     phantom = make_phantom(seed, height=int(generator.integers(*_PHANTOM_HEIGHTS)))
     grey = decode(phantom.image)
@@ -188,7 +186,7 @@ def _phantom_crops(seed: int, settings: Preprocessing, jitter: Jitter) -> Bytes:
 
 
 def _crops(grey: Grey, place: Place, settings: Preprocessing, jitter: Jitter, index: int) -> Bytes:
-    """Return ``(K, S, S)`` uint8: the box's crop, then those of boxes near to it."""
+    """Return ``(K, S, S)`` uint8: the crop of the box, then those of shifted boxes."""
     generator = np.random.default_rng([jitter.seed, index, 3])
     height, width = grey.shape
     whole = place.box or Box(0, 0, width, height)
@@ -204,7 +202,7 @@ def _crops(grey: Grey, place: Place, settings: Preprocessing, jitter: Jitter, in
         )
         films.append((grey, moved))
     if jitter.degrade:
-        draws = np.random.default_rng([jitter.seed, index, 4])  # its own: boxes do not depend on it
+        draws = np.random.default_rng([jitter.seed, index, 4])  # separate, so boxes stay the same
         films[1:] = [_degraded(*film, jitter.degrade, draws) for film in films[1:]]
     return np.stack([to_bytes(crop(film, box, place.inverted, settings)) for film, box in films])
 
@@ -228,9 +226,9 @@ def _cached(
     step: str,
     on_progress: OnProgress,
 ) -> Bytes:
-    """Return images from the cache, made first where they are not there.
+    """Return images from the cache, making the file if it is missing.
 
-    The file is mapped into memory: processes share it, and it may be larger than the memory.
+    The file is memory-mapped: processes share it, and it may exceed the memory.
     """
     digest = sha256(msgspec.json.encode([*key, code_digest()]))
     path = cache / f"{digest[:32]}.npy"
@@ -240,7 +238,7 @@ def _cached(
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
-                # On a full disk this is an error with a name; a write to the map would be a crash.
+                # On a full disk this raises OSError; a write to the map would crash the process.
                 os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)) + 4096)
             images = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
             for index, crops in enumerate(track(rows(), step, on_progress, shape[0])):
@@ -251,6 +249,6 @@ def _cached(
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-    # Copy on write, as torch takes no array that it must not change; nothing changes it.
+    # Copy on write, because torch rejects read-only arrays; the array is never changed.
     mapped: Bytes = np.load(path, mmap_mode="c")
     return mapped

@@ -1,4 +1,4 @@
-"""The learning curve of a run as a picture."""
+"""Plot of the learning curve."""
 
 from __future__ import annotations
 
@@ -18,12 +18,7 @@ CURVE = "curve.png"
 
 
 def draw_curve(history: Sequence[Epoch], best: Epoch, out: Path) -> None:
-    """Write ``curve.png``: the error by epoch, on training and validation images.
-
-    Args:
-        history: The epochs of a run.
-        best: The one that was kept.
-        out: Folder for the picture.
+    """Write ``curve.png`` into ``out``: training and validation error by epoch.
 
     Raises:
         MissingBackendError: If matplotlib is not installed.

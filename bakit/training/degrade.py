@@ -1,7 +1,7 @@
-"""Worse copies of radiographs: smaller, fainter, compressed.
+"""Degraded copies of radiographs: low resolution, low contrast, JPEG compression.
 
-A radiograph is degraded before it is cropped and equalized, as in practice: an equalized image of
-forty grey levels cannot be imitated from an equalized image of 256.
+Radiographs are degraded before cropping and equalization, as in practice: an equalized image with
+40 grey levels cannot be made from an equalized image with 256.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ if TYPE_CHECKING:
     from bakit.types import Bytes, Grey
 
 _SIDES = (100, 300)
-"""Longest side of a small radiograph, in pixels."""
+"""Range of the longest side of a small radiograph, in pixels."""
 
 _LEVELS = (15, 120)
-"""Grey levels of a faint radiograph from its 2nd to its 98th percentile; drawn log-uniformly."""
+"""Range of grey levels of a faint radiograph, 2nd to 98th percentile; drawn log-uniformly."""
 
 _GAMMA = 1.3
-"""Strongest exponent of the tone curve, or its inverse."""
+"""Maximum exponent of the tone curve; the minimum is its inverse."""
 
 _QUALITIES = (40, 96)
-"""JPEG qualities, the upper end excluded."""
+"""Range of JPEG qualities, upper end excluded."""
 
 _FAINT_QUALITY = 75
-"""Lowest JPEG quality of a faint radiograph: lower ones would erase its few levels."""
+"""Minimum JPEG quality of a faint radiograph; less would erase its few grey levels."""
 
 
 def degrade(grey: Grey, generator: np.random.Generator) -> Grey:
-    """Return a worse copy of a radiograph.
+    """Return a degraded copy of a radiograph.
 
-    The tone curve always changes a little. Half of the copies are smaller, half are faint, half
-    went through JPEG.
+    The tone curve always changes slightly. Half of the copies are smaller, half are faint, half are
+    JPEG-compressed.
 
     Args:
         grey: ``(H, W)`` float32 in 0..1.
-        generator: Draws the changes; the same state gives the same copy.
+        generator: Source of the changes.
 
     Returns:
-        ``(H', W')`` float32 in 0..1, multiples of 1/255; smaller than the original or of its size.
+        ``(H', W')`` float32 in 0..1, multiples of 1/255; not larger than the original.
     """
-    # Picking pixels without averaging is how some public sets were shrunk.
+    # Some public sets were shrunk by picking pixels without averaging.
     is_small, is_faint, is_compressed, is_picked = generator.random(4) < (0.5, 0.5, 0.5, 0.25)
     side, quality = (int(generator.integers(*bounds)) for bounds in (_SIDES, _QUALITIES))
     levels = math.exp(generator.uniform(math.log(_LEVELS[0]), math.log(_LEVELS[1])))
@@ -69,7 +69,7 @@ def degrade(grey: Grey, generator: np.random.Generator) -> Grey:
 
 
 def _shrink(grey: Grey, side: int, method: int) -> Grey:
-    """Shrink to that longest side; a smaller image is returned unchanged."""
+    """Shrink to the longest side ``side``; return a smaller image unchanged."""
     height, width = grey.shape
     scale = side / max(height, width)
     if scale >= 1:

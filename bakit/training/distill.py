@@ -1,4 +1,4 @@
-"""Teach the student localizer from the unrolled one's good boxes and from phantoms: no labels."""
+"""Train the student localizer without labels: from the unrolled localizer and from phantoms."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from bakit.types import OnProgress
 
 GOOD = 0.2
-"""Score from which on the teacher's hand is believed (``bakit.hand.regions``)."""
+"""Minimum score of a teacher mask to train on it (``bakit.hand.regions``)."""
 
 _DICE_WEIGHT = 0.5
 _DICE_PIXELS = 8  # keeps the overlap of two empty masks defined
@@ -44,16 +44,16 @@ _DICE_PIXELS = 8  # keeps the overlap of two empty masks defined
 
 @dataclass(frozen=True)
 class Lessons:
-    """How the student is taught.
+    """Training settings of the student.
 
     Attributes:
-        images: Training images that the teacher is asked about.
+        images: Training images for which the teacher makes masks.
         phantoms: Generated radiographs.
-        empties: Generated pictures without a hand.
-        steps: Updates.
-        batch_size: Pictures an update.
-        learning_rate: Highest learning rate of AdamW, one-cycle.
-        seed: Seed of everything that is random.
+        empties: Generated images without a hand.
+        steps: Training steps.
+        batch_size: Images per batch.
+        learning_rate: Peak learning rate (AdamW, one-cycle).
+        seed: Random seed.
     """
 
     images: int = 4000
@@ -65,7 +65,7 @@ class Lessons:
     seed: int = 0
 
     def check(self) -> None:
-        """Refuse numbers that nothing can be taught with.
+        """Check the numbers.
 
         Raises:
             InputError: If a number is not possible.
@@ -97,18 +97,16 @@ def distill(
     on_progress: OnProgress = silent,
     on_loss: Callable[[int, float], None] = lambda _step, _loss: None,
 ) -> Localizer:
-    """Teach a student and write it.
-
-    Only the training part of the data's split is looked at, and none of its labels.
+    """Train a student on the training split, without its labels, and write it.
 
     Args:
         data: Labelled folder.
         out: File to write, ``.safetensors``.
-        lessons: How it is taught.
-        exclude: Labelled folders whose ids are left out.
+        lessons: Training settings.
+        exclude: Labelled folders whose ids are excluded.
         split_seed: Seed of the split, as for ``bakit train``.
-        settings: The student's shape; the default one when None.
-        workers: Processes that prepare pictures; one a core when None.
+        settings: The student's architecture; the default one when None.
+        workers: Processes that prepare images; one per CPU when None.
         on_progress: Called after each image, phantom and step.
         on_loss: Called every 100 steps with the step and the mean loss since the last call.
 
@@ -132,17 +130,17 @@ def distill(
         *(empty_picture(seed) for seed in range(lessons.empties)),
     ]
     if len(pairs) < lessons.batch_size:
-        message = f"{data}: the teacher found too few good hands; give more --images"
+        message = f"{data}: the unrolled localizer found too few hands; use more --images"
         raise InputError(message)
     pictures, masks = (
         torch.from_numpy(np.stack(part))[:, None] for part in zip(*pairs, strict=True)
     )
     weights = _fit(settings, pictures, masks, lessons, on_progress, on_loss)
     origin = (
-        f"bakit distill: {len(paths)} images asked about, {lessons.phantoms} phantoms, "
-        f"{lessons.empties} pictures without a hand, {lessons.steps} steps, seed {lessons.seed}"
+        f"bakit distill: {len(paths)} training images, {lessons.phantoms} phantoms, "
+        f"{lessons.empties} images without a hand, {lessons.steps} steps, seed {lessons.seed}"
     )
-    # Matrices as a checkpoint stores them, so that its boxes are those of this file.
+    # Matrices in float16, as in a checkpoint, so that both give the same boxes.
     arrays = {n: (v.half().float() if v.ndim > 1 else v).numpy() for n, v in weights.items()}
     student = Localizer(settings, arrays, origin)
     write_localizer(out, student)
@@ -157,7 +155,6 @@ def _fit(
     on_progress: OnProgress,
     on_loss: Callable[[int, float], None],
 ) -> dict[str, Tensor]:
-    """Train on random changes of the pictures and return the folded weights."""
     torch.manual_seed(lessons.seed)
     model = StudentInTraining(settings)
     # As in training: channels last is faster on a CPU.
@@ -168,7 +165,7 @@ def _fit(
     )
     generator = torch.Generator().manual_seed(lessons.seed)
     total, every = 0.0, 100
-    for step in track(range(1, lessons.steps + 1), "teaching", on_progress):
+    for step in track(range(1, lessons.steps + 1), "training", on_progress):
         chosen = torch.randint(len(pictures), (lessons.batch_size,), generator=generator)
         images, wanted = changed(
             pictures[chosen].float() / 255, masks[chosen].float() / 255, generator
@@ -187,7 +184,7 @@ def _fit(
 
 
 def _loss(output: Tensor, wanted: Tensor) -> Tensor:
-    """Return cross-entropy a pixel plus the lack of overlap a picture."""
+    """Return the cross-entropy per pixel plus the Dice loss per image."""
     drawn = output.sigmoid()
     axes = (1, 2, 3)
     shared = 2 * (drawn * wanted).sum(axes) + _DICE_PIXELS
@@ -199,13 +196,13 @@ def _loss(output: Tensor, wanted: Tensor) -> Tensor:
 def _taught(
     paths: list[Path], workers: int | None, on_progress: OnProgress
 ) -> Iterator[tuple[Pixels, Pixels]]:
-    """Give the images whose hand the teacher is sure of, with the mask it draws."""
-    asked = track(in_processes(_ask, paths, workers), "asking the teacher", on_progress, len(paths))
+    """Yield the images with a good teacher mask, and the mask."""
+    asked = track(in_processes(_ask, paths, workers), "teacher masks", on_progress, len(paths))
     return (pair for pair in asked if pair is not None)
 
 
 def _ask(path: Path) -> tuple[Pixels, Pixels] | None:
-    """Return an image and the hand that the teacher draws, None if it is not sure."""
+    """Return an image and its teacher mask; None if the mask's score is low."""
     grey = decode(path)
     seen, _ = find(grey, shipped_localizer("unrolled"), Preprocessing())
     regions = seen.regions if seen else []

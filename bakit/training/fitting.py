@@ -1,4 +1,4 @@
-"""One training run by lightning: where it runs, what it logs, and how it is resumed."""
+"""Run the training with lightning: hardware, logging, resuming."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ if TYPE_CHECKING:
     from bakit.types import Weights
 
 STATE = "state.ckpt"
-"""What ``--resume`` goes on from."""
+"""Training state for ``--resume``."""
 
 HISTORY = "metrics.csv"
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """What to train on.
+    """Training hardware.
 
     Attributes:
-        accelerator: ``auto`` takes a GPU where there is one.
+        accelerator: ``auto``: a GPU if there is one.
         devices: Processes (CPU) or GPUs on each machine.
         nodes: Machines.
         precision: ``auto``: bfloat16 mixed precision on a GPU, float32 on a CPU.
-        deterministic: Refuse operations whose result varies from run to run.
+        deterministic: Fail on nondeterministic operations.
         threads: Threads of each process on a CPU; torch's choice when None.
     """
 
@@ -67,20 +67,19 @@ class Hardware:
         return self.accelerator != "cpu" and torch.cuda.is_available()
 
     def check(self) -> None:
-        """Refuse what this machine does not have.
+        """Check that this machine has the hardware.
 
         Raises:
-            InputError: If a GPU is wanted and there are none, or not as many.
+            InputError: If GPUs are missing, or ``nodes`` needs environment variables.
         """
         gpus = torch.cuda.device_count()
         if self.accelerator == "gpu" and not gpus:
             message = (
-                "no GPU that torch can use here; take --accelerator cpu, or install a build of "
-                "torch with CUDA"
+                "torch finds no GPU; use --accelerator cpu, or install a build of torch with CUDA"
             )
             raise InputError(message)
         if self.on_gpu and self.devices > gpus:
-            message = f"--devices {self.devices}, but there are {gpus} GPUs here"
+            message = f"--devices {self.devices}: this machine has {gpus} GPUs"
             raise InputError(message)
         if self.precision == "16" and not self.on_gpu:
             message = "--precision 16 needs a GPU; use 32 or bf16 on a CPU"
@@ -95,11 +94,11 @@ class Hardware:
 
 
 THIS_MACHINE = Hardware()
-"""A GPU where there is one, else the CPU."""
+"""A GPU if there is one, else the CPU."""
 
 
 def is_first_process() -> bool:
-    """Return whether this process begins the run, of all that take part in it."""
+    """Return whether this is the first process of the run (rank 0)."""
     names = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
     return all(os.environ.get(name, "0") == "0" for name in names)
 
@@ -111,7 +110,7 @@ class Fitted:
     Attributes:
         best: The epoch with the lowest validation error.
         history: All epochs.
-        is_main: Whether this process is the one that writes files.
+        is_main: Whether this process writes the files.
     """
 
     best: Epoch
@@ -131,28 +130,28 @@ def fit(
     progress: bool = True,
     on_epoch: Callable[[Epoch, Weights, bool], object] = lambda *_: None,
 ) -> Fitted:
-    """Train a regressor, from the state in ``folder`` where there is one.
+    """Train a regressor; resume from the state in ``folder`` if there is one.
 
     Args:
         model: Trained in place; its mean and SD are those of the training ages.
-        train: The training part.
-        validation: The validation part.
-        recipe: Numbers of the training.
+        train: The training split.
+        validation: The validation split.
+        recipe: Hyperparameters.
         folder: For ``metrics.csv``, ``progress.json``, ``state.ckpt`` and TensorBoard's ``logs``.
         seed: Seed of the order and the augmentation.
-        hardware: What to train on.
+        hardware: Training hardware.
         progress: Whether to show a progress bar.
-        on_epoch: Given each epoch, its weights, and whether they are the best so far.
+        on_epoch: Called with each epoch, its weights, and whether they are the best so far.
 
     Raises:
-        InputError: If the training diverged, or the hardware is not there.
+        InputError: If the training diverged, or the state is damaged.
     """
     on_gpu = hardware.on_gpu
     if hardware.processes > 1 and not on_gpu:
         SharedBatchNorm.convert(model)
     if hardware.threads is not None:
         torch.set_num_threads(hardware.threads)
-        # lightning sets its own number in a run of several processes, unless this is there.
+        # Without this variable, lightning sets its own number in runs of several processes.
         os.environ["OMP_NUM_THREADS"] = str(hardware.threads)
     folder.mkdir(parents=True, exist_ok=True)
     history = History(folder / HISTORY, on_epoch)
@@ -162,7 +161,7 @@ def fit(
         callbacks.append(StopEarly("val_mae_months", patience=recipe.patience))
     if progress:
         callbacks.append(TQDMProgressBar())
-    # lightning advertises at level INFO.
+    # lightning logs advertisements at level INFO.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     mixed = {"bf16": "bf16-mixed", "16": "16-mixed", "32": "32-true"}
     wanted = ("bf16" if on_gpu else "32") if hardware.precision == "auto" else hardware.precision
@@ -198,23 +197,22 @@ def fit(
 
 
 def _fit(trainer: lightning.Trainer, module: Training, state: Path) -> None:
-    """Run lightning, from the state if it is there."""
     if not state.is_file():
         trainer.fit(module)
         return
     try:
         torch.load(state, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        message = f"{state}: a damaged state ({error}); train again into a new folder"
+        message = f"{state}: damaged ({error}); train again with a new --out"
         raise InputError(message) from error
     trainer.fit(module, ckpt_path=state, weights_only=True)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence remarks of lightning that do not hold here."""
+    """Silence warnings of lightning that do not apply here."""
     with warnings.catch_warnings():
-        # The images are in memory: worker processes would only cost.
+        # The images are in memory: worker processes would be slower.
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", ".*LeafSpec.*")
         warnings.filterwarnings("ignore", ".*exists and is not empty.*")  # a run has one folder

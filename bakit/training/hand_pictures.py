@@ -1,7 +1,7 @@
-"""Pictures that the student learns from: hands with known masks, changed in every way at random.
+"""Training images of the student localizer, with masks and random augmentation.
 
-A picture is a square of grey values with the hand's mask. Real ones have the mask that the unrolled
-localizer drew; phantoms have the exact one; some have no hand at all.
+Radiographs have the mask of the unrolled localizer, phantoms the ground-truth mask; some images
+have no hand.
 """
 
 from __future__ import annotations
@@ -29,32 +29,32 @@ if TYPE_CHECKING:
     Pixels = npt.NDArray[np.uint8]
 
 SIDE = 128
-"""Side of a stored picture, in pixels: twice the working image's, so that it can be averaged."""
+"""Side of a stored image, in pixels: twice the working image's, so that it can be averaged."""
 
 PICTURE_SEEDS = 2_000_000
-"""First seed of the phantoms that the student learns from."""
+"""First seed of the student's training phantoms."""
 
 _PHANTOM_HEIGHTS = (100, 300)
 
 INVERTED, UPRIGHT, FRAMED, TWO, MARKED = 0.15, 0.65, 0.25, 0.04, 0.3
-"""Shares of pictures that are inverted, nearly upright, framed, with a second hand, and marked."""
+"""Shares of images that are inverted, nearly upright, framed, with a second hand, and marked."""
 
 
 def square(pixels: npt.NDArray[np.float32]) -> Pixels:
-    """Return values in 0..1 as a square picture."""
+    """Resize values in 0..1 to a square uint8 image."""
     picture: Pixels = np.rint(resize(pixels, SIDE) * 255).astype(np.uint8)
     return picture
 
 
 def phantom_picture(seed: int) -> tuple[Pixels, Pixels]:
-    """Return the picture and the mask of one phantom."""
+    """Return the image and the mask of one phantom."""
     generator = np.random.default_rng([seed, 30])
     phantom = make_phantom(seed, height=int(generator.integers(*_PHANTOM_HEIGHTS)))
     return square(decode(phantom.image)), square(phantom.mask.astype(np.float32))
 
 
 def empty_picture(seed: int) -> tuple[Pixels, Pixels]:
-    """Return a picture without a hand: noise, shades, text, plates, a foot."""
+    """Return an image without a hand (noise, gradients, text, plates or a foot) and its mask."""
     generator = np.random.default_rng([seed, 31])
     base = generator.uniform(0, 0.4) + generator.uniform(0, 0.4) * np.linspace(0, 1, SIDE)
     picture = np.tile(base.astype(np.float32), (SIDE, 1))
@@ -71,7 +71,7 @@ def empty_picture(seed: int) -> tuple[Pixels, Pixels]:
 
 def _text(picture: npt.NDArray[np.float32], generator: np.random.Generator) -> None:
     step = int(generator.integers(6, 14))
-    page = np.zeros((SIDE, SIDE), np.uint8)  # letters are drawn on bytes only
+    page = np.zeros((SIDE, SIDE), np.uint8)  # OpenCV draws text on uint8 only
     for y in range(step, SIDE, step):
         word = "".join(chr(c) for c in generator.integers(65, 123, 24))
         at = (int(generator.integers(0, 12)), y)
@@ -106,16 +106,16 @@ def _foot(picture: npt.NDArray[np.float32], generator: np.random.Generator) -> N
 
 
 def changed(pictures: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Move, frame, invert, mark and roughen pictures, and make working images of them.
+    """Augment images (position, frame, inversion, markers, noise) and make working images.
 
     Args:
         pictures: ``(N, 1, 128, 128)`` float32 in 0..1.
-        masks: The same, the hand's share of each pixel.
-        generator: Of the random numbers.
+        masks: The same shape: the hand's share of each pixel.
+        generator: Random generator.
 
     Returns:
-        Working images and masks, each ``(N, 1, 64, 64)`` in 0..1, the greys stretched as
-        ``bakit.hand.working.working_image`` does.
+        Working images and masks, each ``(N, 1, 64, 64)`` in 0..1, with grey values stretched as in
+        ``bakit.hand.working.working_image``.
     """
     count = len(pictures)
 
@@ -125,13 +125,13 @@ def changed(pictures: Tensor, masks: Tensor, generator: torch.Generator) -> tupl
     stack = torch.cat([pictures, masks, torch.ones_like(masks)], 1)
     stack = functional.grid_sample(stack, _grid(draw, count), align_corners=False)
     moved, drawn, inside = stack[:, :1], stack[:, 1:2], stack[:, 2:]
-    # What lies outside the picture is black, white or some grey.
+    # Pixels outside the image are black, white or grey.
     surround = wide(torch.where(draw() < 0.6, 0.0, draw()))
     moved = moved + surround * (1 - inside)
     moved, drawn = _second_hand(moved, drawn, draw() < TWO)
     moved, drawn = _frame(moved, drawn, draw)
     moved = _mark(moved, drawn, draw)
-    # Contrast from a tenth up, then noise: some hands are ten greys above their field.
+    # Contrast from 0.1 up, then noise: some hands are only ten grey levels above the background.
     low = wide(torch.where(draw() < 0.3, draw(0.1, 0.4), draw(0.4, 1.0)))
     moved = moved.clamp(0, 1) ** wide(torch.exp(draw(-0.7, 0.7))) * low
     noise = torch.randn(moved.shape, generator=generator)
@@ -146,7 +146,6 @@ def changed(pictures: Tensor, masks: Tensor, generator: torch.Generator) -> tupl
 
 
 def _grid(draw: Draw, count: int) -> Tensor:
-    """Return where each pixel of the moved picture lies in the picture."""
     angle = torch.where(draw() < UPRIGHT, draw(-0.4, 0.4), draw(-math.pi, math.pi))
     zoom = torch.exp(draw(math.log(0.55), math.log(1.25)))
     stretch = torch.exp(draw(-0.25, 0.25))
@@ -162,7 +161,7 @@ def _grid(draw: Draw, count: int) -> Tensor:
 
 
 def _second_hand(moved: Tensor, drawn: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
-    """Put the next picture of the batch beside some, each at half its width."""
+    """Add the next image of the batch as a second hand to some images, at half width."""
     half = functional.interpolate(moved, size=(SIDE, SIDE // 2), mode="area")
     half_drawn = functional.interpolate(drawn, size=(SIDE, SIDE // 2), mode="area")
     two = torch.cat([half, half.roll(1, 0)], 3)
@@ -172,7 +171,7 @@ def _second_hand(moved: Tensor, drawn: Tensor, which: Tensor) -> tuple[Tensor, T
 
 
 def _frame(moved: Tensor, drawn: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
-    """Cover the outside of a tilted rectangle: a collimator, or a bright frame, thin or wide."""
+    """Cover the outside of a tilted rectangle, like a collimator or a bright frame."""
     axis = torch.linspace(-1, 1, SIDE)
     y, x = axis[:, None], axis[None, :]
     angle = torch.where(draw() < 0.6, 0.0, draw(-0.25, 0.25))[:, None, None]
@@ -187,7 +186,7 @@ def _frame(moved: Tensor, drawn: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
 
 
 def _mark(moved: Tensor, drawn: Tensor, draw: Draw) -> Tensor:
-    """Put bright strips and boxes, as lead letters are, beside the hand."""
+    """Draw bright strips and boxes outside the hand, like lead letters."""
     axis = torch.linspace(-1, 1, SIDE)
     for _ in range(2):
         x, y, w, h = (

@@ -1,4 +1,4 @@
-"""What lightning trains: batches, loss, schedule and the average of weights."""
+"""The lightning module: batches, loss, schedule and weight averaging."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 class EpochBatches(Sampler[tuple[int, list[int]]]):
-    """Batches of an epoch as (epoch, indices): a function of seed and epoch alone.
+    """Batches of an epoch as (epoch, indices); they depend only on seed and epoch.
 
     Args:
-        count: Images.
-        batch_size: Images of a batch, over all processes; the last, smaller batch is left out.
+        count: Number of images.
+        batch_size: Images per batch, over all processes; the last, smaller batch is dropped.
         seed: Seed of the order.
-        rank: Number of this process; it gets its share of every batch.
-        processes: How many there are; ``batch_size`` is a multiple of it.
+        rank: Rank of this process; it gets its share of every batch.
+        processes: Number of processes; ``batch_size`` is a multiple of it.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class EpochBatches(Sampler[tuple[int, list[int]]]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; lightning calls this."""
+        """Set the epoch; lightning calls this."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -60,7 +60,7 @@ class EpochBatches(Sampler[tuple[int, list[int]]]):
         return self.count // self.batch_size
 
     def __iter__(self) -> Iterator[tuple[int, list[int]]]:
-        """Give the batches."""
+        """Yield the batches."""
         order = np.random.default_rng([self.seed, self.epoch, 0]).permutation(self.count)
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             batch = order[start : start + self.batch_size]
@@ -68,7 +68,7 @@ class EpochBatches(Sampler[tuple[int, list[int]]]):
 
 
 class _TrainingImages(Dataset[tuple[Tensor, ...]]):
-    """Whole batches: one of the crops of each image, its labels and its random numbers."""
+    """Training batches: one crop per image, labels, random numbers."""
 
     def __init__(self, part: Part, seed: int) -> None:
         self.part = part
@@ -89,7 +89,7 @@ class _TrainingImages(Dataset[tuple[Tensor, ...]]):
 
 
 class _ValidationImages(Dataset[tuple[Tensor, ...]]):
-    """Whole batches of the localizer's crops."""
+    """Validation batches of the localizer's crops."""
 
     def __init__(self, part: Part) -> None:
         self.part = part
@@ -136,15 +136,15 @@ class Training(lightning.LightningModule):
     def _average(
         self, kept: Sequence[Tensor], new: Sequence[Tensor], updates: Tensor | int
     ) -> None:
-        """Move the average; at first more quickly, as it starts from weights that know nothing."""
+        """Update the average; faster at first, because it starts from untrained weights."""
         decay = min(self.recipe.average, (1 + int(updates)) / (10 + int(updates)))
         floats = [pair for pair in zip(kept, new, strict=True) if pair[0].is_floating_point()]
-        if floats:  # batch norm's counters come apart from the rest
+        if floats:  # batch norm's counters come in a separate call
             torch._foreach_lerp_([k for k, _ in floats], [n for _, n in floats], 1 - decay)
 
     @property
     def best_guess(self) -> Regressor:
-        """The model that is validated and kept."""
+        """The model that is validated and stored."""
         kept = self.kept.module if isinstance(self.kept, AveragedModel) else self.kept
         assert isinstance(kept, Regressor)
         return kept
@@ -154,21 +154,21 @@ class Training(lightning.LightningModule):
         return self.train_loader(self.trainer.global_rank, self.trainer.world_size)
 
     def train_loader(self, rank: int, processes: int) -> DataLoader[tuple[Tensor, ...]]:
-        """Return the share of one of several processes."""
+        """Return the training batches of one of several processes."""
         part = self.parts[0]
         count, size = len(part.ages_months), self.recipe.batch_size
         batches = EpochBatches(count, size, self.seed, rank, processes)
         return DataLoader(_TrainingImages(part, self.seed), sampler=batches, batch_size=None)
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        """Return the validation images: all of them in every process, which agree on the best."""
+        """Return all validation images in every process, so that all choose the same epoch."""
         return DataLoader(_ValidationImages(self.parts[1]), batch_size=None)
 
     def training_step(self, batch: Sequence[Tensor], index: int) -> Tensor:
         """Return the loss of one batch."""
         del index
         images, sexes, ages, rows = batch
-        with torch.autocast(self.device.type, enabled=False):  # positions need all their digits
+        with torch.autocast(self.device.type, enabled=False):  # positions need float32
             pixels = augment(images.float() / 255, rows, self.recipe)
         target = (ages - self.model.mean_months) / self.model.sd_months
         output = self.model.standardized(_channels_last(pixels), sexes)
@@ -189,7 +189,6 @@ class Training(lightning.LightningModule):
         return loss
 
     def _divergence(self, loss: float) -> str:
-        """Return the message for a loss that is NaN or infinite."""
         clip = self.recipe.clip_norm
         lower = f"or --clip-norm (now {clip:g})" if clip else "or clip gradients with --clip-norm 5"
         return (
@@ -199,20 +198,20 @@ class Training(lightning.LightningModule):
         )
 
     def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
-        """Move the average after every update."""
+        """Update the weight average after every batch."""
         del outputs, batch, batch_idx
         if isinstance(self.kept, AveragedModel):
             self.kept.update_parameters(self.model)
 
     def validation_step(self, batch: Sequence[Tensor], index: int) -> None:
-        """Remember the errors of one batch."""
+        """Collect the errors of one batch."""
         del index
         images, sexes, ages = batch
         predicted = self.best_guess(_channels_last(images.float() / 255), sexes)
         self.absolute_errors.append((predicted - ages).abs())
 
     def on_validation_epoch_end(self) -> None:
-        """Log the error on the validation part."""
+        """Log the MAE on the validation split."""
         mae = torch.cat(self.absolute_errors).mean()
         self.absolute_errors.clear()
         self.log("val_mae_months", mae, prog_bar=True, sync_dist=True)

@@ -1,4 +1,4 @@
-"""What is trained on what, remembered beside the run so that it is only resumed as it was begun."""
+"""The plan of a training run, stored in its folder: a run is resumed only with equal settings."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ if TYPE_CHECKING:
 PLAN = "plan.json"
 
 _LISTED = 10
-"""Unreadable images that an error names."""
+"""Maximum number of unreadable images in an error message."""
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What to train and on what.
+    """All settings of a training run.
 
     Attributes:
         data: Labelled folder.
-        recipe: Numbers of the training.
-        architecture: Shape of the regressor.
-        preprocessing: How images are prepared.
-        localizer: How hands are found.
-        exclude: Labelled folders whose ids are left out of all parts.
-        skip_unreadable: Leave out images that cannot be used, instead of refusing.
-        limit: Train on at most this many images (``limited``).
+        recipe: Hyperparameters.
+        architecture: Architecture of the regressor.
+        preprocessing: Preprocessing of the images.
+        localizer: Hand localizer.
+        exclude: Labelled folders whose ids are excluded from all splits.
+        skip_unreadable: Skip images that cannot be used instead of raising an error.
+        limit: Maximum number of training images (``limited``).
         split_seed: Seed of the 7:2:1 split.
         seed: Seed of the training.
-        description: What the images are, in words.
-        terms: Terms of use of the weights, in words.
+        description: Description of the data, as text.
+        terms: Terms of use of the weights, as text.
     """
 
     data: Path
@@ -64,11 +64,11 @@ class TrainingPlan:
 
 
 class _Remembered(msgspec.Struct, frozen=True):
-    """What a run's folder remembers.
+    """The content of ``plan.json``.
 
     Attributes:
-        settings: All that decides the result, by name.
-        unreadable: Ids of images that were left out.
+        settings: All settings that affect the result, by name.
+        unreadable: Ids of skipped images.
     """
 
     settings: dict[str, Any]
@@ -82,24 +82,23 @@ def read_parts(
     resume: bool,
     on_progress: OnProgress = silent,
 ) -> tuple[Split, list[str]]:
-    """Read the data folder, check it, and write the plan where a run begins.
+    """Read and check the data folder; write the plan of a new run.
 
     Args:
-        plan: What to train.
+        plan: Settings of the run.
         out: Folder of the run.
-        resume: Whether a run that is there already is to be gone on with.
-        on_progress: Called after each image that is checked.
+        resume: Whether to resume an existing run.
+        on_progress: Called after each checked image.
 
     Returns:
-        The whole parts, to which ``limited`` is yet to be applied, and the ids that are left out of
-        them.
+        The splits, before ``limited`` is applied, and the excluded ids.
 
     Raises:
         InputError: If the data cannot be trained on, or ``out`` holds another run.
     """
     remembered = _read(out / PLAN)
     if remembered is not None and not resume:
-        message = f"{out}: holds a run already; go on with it by --resume, or choose another --out"
+        message = f"{out}: already holds a run; resume it with --resume, or choose another --out"
         raise InputError(message)
     excluded = ids_in(plan.exclude)
     samples = [sample for sample in read_samples(plan.data) if sample.id not in excluded]
@@ -121,10 +120,10 @@ def read_parts(
 
 
 def limited(plan: TrainingPlan, parts: Split) -> Split:
-    """Return the parts with as many training images as the plan allows.
+    """Return the splits with at most ``plan.limit`` training images.
 
-    Those that are kept are spread over sex and age as all are. Validation and test stay whole, so
-    that errors can be compared whatever the limit.
+    The selection is stratified by sex and age. The validation and test splits stay complete, so
+    that errors are comparable for every limit.
 
     Raises:
         InputError: If the limit is not possible.
@@ -136,7 +135,7 @@ def limited(plan: TrainingPlan, parts: Split) -> Split:
         message = f"limit={count} is not possible; use 1 or more"
         raise InputError(message)
     ordered = sorted(parts.train, key=lambda s: (s.male, s.age_months, s.id))
-    # One at random out of each of so many slices.
+    # One random image from each of ``count`` slices.
     edges = [index * len(ordered) // count for index in range(count + 1)]
     generator = np.random.default_rng(plan.split_seed)
     kept = {ordered[generator.integers(low, high)].id for low, high in pairwise(edges)}
@@ -144,34 +143,32 @@ def limited(plan: TrainingPlan, parts: Split) -> Split:
 
 
 def _read(path: Path) -> _Remembered | None:
-    """Return what a run's folder remembers, None where no run began."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=_Remembered)
     except FileNotFoundError:
         return None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        message = f"{path}: not the plan of a run ({error}); train into a new folder"
+        message = f"{path}: not the plan of a run ({error}); train with a new --out"
         raise InputError(message) from error
 
 
 def _unreadable(
     plan: TrainingPlan, samples: list[Sample], on_progress: OnProgress
 ) -> tuple[str, ...]:
-    """Return the ids of images that cannot be used, if the plan allows any."""
+    """Return the ids of unusable images; raise an error unless they are to be skipped."""
     found = find_unreadable(samples, on_progress)
     if found and not plan.skip_unreadable:
         listed = "; ".join(f"{sample.path}: {reason}" for sample, reason in found[:_LISTED])
         more = f"; and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
         message = (
             f"{plan.data}: {len(found)} of {len(samples)} images cannot be used: {listed}{more}. "
-            "Mend or remove them, or leave them out with --skip-unreadable"
+            "Repair or remove them, or skip them with --skip-unreadable"
         )
         raise ImageError(message)
     return tuple(sorted(sample.id for sample, _ in found))
 
 
 def _check(plan: TrainingPlan, parts: Split) -> None:
-    """Refuse parts that nothing can be learned from."""
     if len(parts.train) < plan.recipe.batch_size:
         message = (
             f"{plan.data}: {len(parts.train)} training images are fewer than a batch of "
@@ -181,17 +178,17 @@ def _check(plan: TrainingPlan, parts: Split) -> None:
     if plan.architecture.sex and len({sample.male for sample in parts.train}) == 1:
         sex = "boys" if parts.train[0].male else "girls"
         message = (
-            f"{plan.data}: all {len(parts.train)} training images are of {sex}: a model with the "
-            "sex as an input needs both; add images, or train with --no-sex"
+            f"{plan.data}: all {len(parts.train)} training images show {sex}; add images of the "
+            "other sex, or train with --no-sex"
         )
         raise InputError(message)
     if len({sample.age_months for sample in parts.train}) == 1:
-        message = f"{plan.data}: all training images have one age; there is nothing to learn"
+        message = f"{plan.data}: all training images have the same age; add images of other ages"
         raise InputError(message)
 
 
 def _settings(plan: TrainingPlan, parts: Split, left_out: list[str]) -> dict[str, Any]:
-    """Return all that decides the result of a run."""
+    """Return all settings that affect the result of a run."""
     document = {
         "recipe": plan.recipe,
         "architecture": plan.architecture,
@@ -209,22 +206,20 @@ def _settings(plan: TrainingPlan, parts: Split, left_out: list[str]) -> dict[str
 
 
 def _digest(samples: Sequence[Sample]) -> str:
-    """Return the digest of labels and image files."""
     rows = [(s.id, s.age_months, s.male, file_sha256(s.path)) for s in samples]
     return sha256(msgspec.json.encode(sorted(rows)))
 
 
 def _check_same(old: dict[str, Any], new: dict[str, Any], out: Path) -> None:
-    """Refuse to go on with a run under other settings."""
     before, now = (dict(_leaves(settings)) for settings in (old, new))
     changed = [name for name in before.keys() | now.keys() if before.get(name) != now.get(name)]
     if changed:
         listed = ", ".join(
-            f"{name} was {before.get(name)} and is {now.get(name)}" for name in sorted(changed)
+            f"{name} was {before.get(name)}, now {now.get(name)}" for name in sorted(changed)
         )
         message = (
-            f"{out}: begun with other settings: {listed}; give the old ones to resume, or choose "
-            "another --out"
+            f"{out}: started with other settings: {listed}; resume with the old settings, or "
+            "choose another --out"
         )
         raise InputError(message)
 

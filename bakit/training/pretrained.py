@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bakit.model.regressor import Regressor
 
 _RENAMED = {"classifier.0.": "project."}
-"""torchvision's names of layers that the regressor has under another name."""
+"""torchvision's layer names and the regressor's."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Pretrained:
 
     Attributes:
         loaded: Layers of the model filled from the file.
-        skipped: Layers of the file that the model lacks or has in another shape.
-        initialized: Layers of the model left at their random values.
+        skipped: Layers of the file that the model lacks or that have another shape.
+        initialized: Layers of the model that keep their random values.
     """
 
     loaded: tuple[str, ...]
@@ -41,16 +41,13 @@ class Pretrained:
 
 
 def load_backbone(model: Regressor, source: str) -> Pretrained:
-    """Fill the backbone, or the whole model, with trained weights.
+    """Load pretrained weights into the backbone or the whole model.
 
     Args:
         model: Changed in place.
         source: ``"none"``; ``"imagenet"`` for torchvision's weights (downloaded by torchvision); or
             a file: a state dict of torchvision's ``mobilenet_v3_large`` (``.pth`` or
-            ``.safetensors``), or a bakit checkpoint, whose head is taken too where its shape fits.
-
-    Returns:
-        The layers that were loaded, skipped and left at random values.
+            ``.safetensors``), or a bakit checkpoint, whose head is loaded too if its shape fits.
 
     Raises:
         InputError: If the file is missing, holds another network or NaN, or the download failed.
@@ -77,7 +74,7 @@ def load_backbone(model: Regressor, source: str) -> Pretrained:
 
 
 def _is_weight(name: str) -> bool:
-    """Tell weights and running statistics from counters and the statistics of the ages."""
+    """Return whether this is a weight or running statistic, not a counter or age statistic."""
     return not name.endswith(("num_batches_tracked", "_months"))
 
 
@@ -98,7 +95,7 @@ def _layers(names: Mapping[str, Tensor] | list[str]) -> tuple[str, ...]:
 
 
 def _check_backbone(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], source: str) -> None:
-    """Refuse any other backbone than MobileNetV3-Large, naming the first difference."""
+    """Raise an error that names the first difference from a MobileNetV3-Large backbone."""
     expected = {name: value.shape for name, value in own.items() if name.startswith("features.")}
     found = {
         name: value.shape
@@ -114,7 +111,7 @@ def _check_backbone(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], so
             reason = f"{name!r} has shape {(*found[name],)}, not {(*expected[name],)}"
         else:
             continue
-        message = f"{source}: these are not the weights of a MobileNetV3-Large backbone: {reason}"
+        message = f"{source}: not the weights of a MobileNetV3-Large backbone: {reason}"
         raise InputError(message)
 
 
@@ -124,8 +121,8 @@ def _imagenet() -> Mapping[str, Tensor]:
         found: Mapping[str, Tensor] = weights.get_state_dict(progress=True)
     except OSError as error:
         message = (
-            f"the ImageNet weights could not be downloaded ({error}); fetch the .pth file of "
-            "torchvision's mobilenet_v3_large elsewhere and give its path instead"
+            f"the ImageNet weights could not be downloaded ({error}); download the .pth file of "
+            "torchvision's mobilenet_v3_large on another machine and pass its path"
         )
         raise InputError(message) from error
     return found
@@ -139,7 +136,7 @@ def _read_weights(path: Path) -> Mapping[str, Tensor]:
         return _read_safetensors(path)
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever the pickle reader meets
+    except Exception as error:  # torch passes on any exception of the pickle reader
         message = f"{path}: not a torch state dict ({type(error).__name__})"
         raise InputError(message) from error
     if not isinstance(weights, Mapping):
@@ -153,7 +150,6 @@ def _read_weights(path: Path) -> Mapping[str, Tensor]:
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Tensor]:
-    """Read a bakit checkpoint or a plain state dict."""
     from safetensors import SafetensorError, safe_open  # noqa: PLC0415  # an extra
 
     from bakit.model.checkpoint import Checkpoint, is_checkpoint  # noqa: PLC0415  # only here

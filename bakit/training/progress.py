@@ -1,4 +1,4 @@
-"""Progress of a run as a file, to be read while the run goes on."""
+"""``progress.json``: the progress of a running training."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ class RunProgress(msgspec.Struct, frozen=True):
     """The content of ``progress.json``.
 
     Attributes:
-        epoch: The epoch that is being trained or was trained last, from 1.
-        epochs: Of the whole run.
+        epoch: Current or last epoch, from 1.
+        epochs: Epochs of the whole run.
         update: Updates done, over all epochs.
-        updates: Of the whole run.
-        images_per_s: Training images a second since the last write.
-        eta_s: Seconds until the last epoch ends, validation included; 0 at the end.
-        learning_rate: Of the next update.
-        best_epoch: The epoch with the lowest validation error so far; None before the first.
+        updates: Updates of the whole run.
+        images_per_s: Training images per second since the last write.
+        eta_s: Seconds until the last epoch ends, including validation; 0 at the end.
+        learning_rate: Learning rate of the next update.
+        best_epoch: Epoch with the lowest validation error so far; None before the first.
         best_val_mae_months: That error.
-        time: When this was written, in seconds since 1970.
+        time: Time of writing, in seconds since 1970.
     """
 
     epoch: int
@@ -52,12 +52,12 @@ class RunProgress(msgspec.Struct, frozen=True):
 
 
 class ProgressFile(Callback):
-    """Writes ``progress.json``, whole or not at all.
+    """Writes ``progress.json`` atomically.
 
     Args:
         path: The file.
-        history: Of the same run; called before this one.
-        batch_size: Images an update, over all processes.
+        history: History of the same run; it must run before this callback.
+        batch_size: Images per update, over all processes.
     """
 
     def __init__(self, path: Path, history: History, batch_size: int) -> None:
@@ -73,7 +73,7 @@ class ProgressFile(Callback):
     def on_train_epoch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Start the clock."""
+        """Start the timer."""
         del pl_module
         self._mark(trainer.global_step)
 
@@ -85,7 +85,7 @@ class ProgressFile(Callback):
         batch: object,
         batch_idx: int,
     ) -> None:
-        """Write, if the last write was long enough ago."""
+        """Write the progress if the last write was long enough ago."""
         del pl_module, outputs, batch, batch_idx
         if time.perf_counter() - self.marked > _EVERY_S:
             self._measure(trainer.global_step)
@@ -94,7 +94,7 @@ class ProgressFile(Callback):
     def on_validation_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Start the clock of the validation."""
+        """Start the timer of the validation."""
         del pl_module
         self._measure(trainer.global_step)
         self.validation_started = time.perf_counter()
@@ -102,14 +102,14 @@ class ProgressFile(Callback):
     def on_validation_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Remember how long the validation took."""
+        """Store the duration of the validation."""
         del trainer, pl_module
         self.validation_s = time.perf_counter() - self.validation_started
 
     def on_train_epoch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Write, with the epoch's validation error."""
+        """Write the progress with the epoch's validation error."""
         del pl_module
         self._write(trainer)
 
@@ -117,7 +117,7 @@ class ProgressFile(Callback):
         self.marked, self.marked_update = time.perf_counter(), update
 
     def _measure(self, update: int) -> None:
-        """Measure the seconds an update since the last mark."""
+        """Measure the seconds per update since the last mark."""
         if update > self.marked_update:
             self.update_s = (time.perf_counter() - self.marked) / (update - self.marked_update)
         self._mark(update)

@@ -1,4 +1,4 @@
-"""Labelled radiographs to a float checkpoint, with all that an export needs from it."""
+"""Train a float checkpoint from labelled radiographs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 BEST = "best.safetensors"
 LAST = "last.safetensors"
 UNFINISHED = "unfinished.safetensors"
-"""The best epoch so far, for ``--pretrained`` after a run that was given up."""
+"""Best epoch so far; usable as ``--pretrained`` if the run is abandoned."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Progress:
     Attributes:
         on_progress: Called with each step of the preparation.
         on_epoch: Called with each epoch and whether it is the best so far.
-        on_pretrained: Called with the layers that pretrained weights filled, where there are any.
-        bar: Whether to show the trainer's own progress bar.
+        on_pretrained: Called with the layers that pretrained weights filled.
+        bar: Whether to show lightning's progress bar.
     """
 
     on_progress: OnProgress = silent
@@ -79,30 +79,29 @@ def train(
 ) -> Checkpoint | None:
     """Train and write ``best.safetensors`` into ``out``.
 
-    The checkpoint is the epoch with the lowest validation MAE. Its metrics are those of the
-    weights as they are stored; the test part is looked at once, for them.
+    The checkpoint is the epoch with the lowest validation MAE. Its metrics are measured with the
+    stored float16 weights. The test split is used once, for the metrics.
 
     Args:
-        plan: What to train.
+        plan: Settings of the run.
         out: Folder of the run: best and last checkpoint, ``metrics.csv``, ``progress.json``,
-            ``curve.png``, TensorBoard's ``logs``, the plan, and the state that ``resume`` goes on
-            from.
-        resume: Go on with the run in ``out`` if there is one: the result is that of a run that was
-            never cut off.
-        hardware: What to train on.
-        cache: Folder for boxes and prepared images, which runs may share; ``out/cache`` when None.
-        workers: Processes that prepare images; one a core when None.
+            ``curve.png``, TensorBoard's ``logs``, the plan and the state for ``resume``.
+        resume: Resume the run in ``out`` if there is one; the result is that of an uninterrupted
+            run.
+        hardware: Training hardware.
+        cache: Folder for boxes and prepared images; runs may share it. ``out/cache`` when None.
+        workers: Processes that prepare images; one per CPU when None.
         progress: Progress callbacks.
 
     Returns:
-        The checkpoint; None in the processes of a run on many devices that write nothing.
+        The checkpoint; None in processes other than the main one.
 
     Raises:
         BakitError: If the data, the pretrained weights or the hardware cannot be used, or ``out``
-            holds a run that is not to be resumed or is of another plan.
+            holds another run, or a run and ``resume`` is False.
     """
     _check_hardware(plan.recipe, hardware)
-    # Wrong labels are said before a download, and a failed one before anything is written.
+    # Report wrong labels before the download, and a failed download before writing files.
     read_samples(plan.data)
     torch.manual_seed(plan.seed)
     model = Regressor(plan.architecture)
@@ -112,12 +111,12 @@ def train(
     whole, excluded = read_parts(
         plan,
         out,
-        # The first process has begun the run that the others join.
+        # The first process has created the run; the others join it.
         resume=resume or (hardware.processes > 1 and not is_first_process()),
         on_progress=progress.on_progress,
     )
     if resume and (out / BEST).is_file() and not (out / UNFINISHED).is_file():
-        return Checkpoint.read(out / BEST)  # finished before
+        return Checkpoint.read(out / BEST)  # already finished
     parts = limited(plan, whole)
     ages = np.array([sample.age_months for sample in parts.train])
     mean, sd = float(ages.mean()), float(ages.std(ddof=1))
@@ -159,7 +158,7 @@ def train(
     )
     if not fitted.is_main:
         return None
-    # Read back before anything is measured: the weights are stored as float16.
+    # Measure the weights as stored, in float16.
     stored = Checkpoint.read(out / UNFINISHED)
     draw_curve(fitted.history, fitted.best, out)
     intervals = intervals_from(stored, validation)
@@ -167,10 +166,10 @@ def train(
         data=plan.description,
         terms=plan.terms,
         recipe=_flat(plan.recipe),
-        # Of the whole parts: by them a folder is known again, and its test part found.
+        # Of the complete splits, from which a folder and its test split are recognized later.
         split=split_record(whole, plan.split_seed, excluded),
         metrics={
-            "validation": score(stored, validation),  # the intervals rest on these very images
+            "validation": score(stored, validation),  # the intervals were fitted on these images
             "test": score(stored, test, intervals),
         },
         best_epoch=fitted.best.epoch,
@@ -189,11 +188,10 @@ def train(
 
 
 def _check_hardware(recipe: Recipe, hardware: Hardware) -> None:
-    """Refuse a batch that cannot be shared, before the long work."""
     if recipe.batch_size % hardware.processes or recipe.batch_size < 2 * hardware.processes:
         message = (
-            f"a batch of {recipe.batch_size} cannot be shared by {hardware.processes} processes; "
-            f"use a --batch-size that is a multiple of {hardware.processes} and at least twice it"
+            f"--batch-size {recipe.batch_size} cannot be divided among {hardware.processes} "
+            f"processes; use a multiple of {hardware.processes}, at least {2 * hardware.processes}"
         )
         raise InputError(message)
     hardware.check()
@@ -211,7 +209,6 @@ def _prepare(
     workers: int | None,
     on_progress: OnProgress,
 ) -> tuple[Part, Part, Part]:
-    """Find the hands and crop them."""
     places = places_by_id(
         [sample for part in parts for sample in part],
         plan.preprocessing,
@@ -237,7 +234,6 @@ def _prepare(
 
 
 def _calibration_set(samples: Sequence[Sample], part: Part) -> CalibrationSet:
-    """Choose calibration images among the training images, prepared already."""
     rows = {sample.id: index for index, sample in enumerate(samples)}
     pixels = part.images.numpy()
     chosen = choose_samples(samples, SAMPLES)
@@ -247,7 +243,7 @@ def _calibration_set(samples: Sequence[Sample], part: Part) -> CalibrationSet:
 
 
 def _flat(recipe: Recipe) -> dict[str, str | int | float | bool | None]:
-    """Return the recipe's numbers by name, pairs as text, and a file as its name and digest."""
+    """Return the recipe by field name: pairs as text, a weights file as name and digest."""
     fields = msgspec.to_builtins(recipe)
     if recipe.pretrained not in {"none", "imagenet"}:
         file = Path(recipe.pretrained)

@@ -1,4 +1,4 @@
-"""What a trained model says: scores, intervals, and reference answers for exports."""
+"""Metrics, prediction intervals and reference outputs of a trained model."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 REFERENCE_SEEDS = range(100, 108)
-"""Phantoms whose answers a checkpoint carries, so that an export can be checked without torch."""
+"""Phantoms whose predictions are stored in a checkpoint, to check an export without torch."""
 
 
 def score(checkpoint: Checkpoint, part: Part, intervals: Intervals | None = None) -> Metrics:
-    """Return the float model's errors on preprocessed images, and how often intervals hold."""
+    """Return the float model's errors on preprocessed images, and the interval coverage."""
     predicted, true = predicted_and_true(checkpoint, part)
     errors = predicted - true
     held = None
@@ -38,7 +38,7 @@ def score(checkpoint: Checkpoint, part: Part, intervals: Intervals | None = None
 
 
 def intervals_from(checkpoint: Checkpoint, validation: Part) -> Intervals | None:
-    """Return intervals fitted on the validation part; None if it is too small for any."""
+    """Return intervals fitted on the validation split; None if it is too small."""
     if len(validation.ages_months) < fewest():
         return None
     predicted, true = predicted_and_true(checkpoint, validation)
@@ -46,13 +46,13 @@ def intervals_from(checkpoint: Checkpoint, validation: Part) -> Intervals | None
 
 
 def predicted_and_true(checkpoint: Checkpoint, part: Part) -> tuple[Floats, Floats]:
-    """Return the float model's ages and the labels in months, each ``(N,)`` float64."""
+    """Return the float model's predictions and the labels in months, each ``(N,)`` float64."""
     true: Floats = part.ages_months.numpy()[:, 0].astype(np.float64)
     return predict_part(checkpoint, part).astype(np.float64), true
 
 
 def predict_part(checkpoint: Checkpoint, part: Part) -> npt.NDArray[np.float32]:
-    """Return the float model's ages in months, ``(N,)`` float32, on the localizer's crops."""
+    """Return the predictions in months, ``(N,)`` float32, for the localizer's crops."""
     weights = {name: torch.from_numpy(value) for name, value in checkpoint.regressor.items()}
     model = regressor_from_weights(checkpoint.header.architecture, weights)
     with torch.inference_mode():
@@ -65,7 +65,7 @@ def predict_part(checkpoint: Checkpoint, part: Part) -> npt.NDArray[np.float32]:
 
 
 def reference_answers(checkpoint: Checkpoint) -> FloatReference:
-    """Run the float model on a few phantoms."""
+    """Return the float model's predictions for a few phantoms."""
     phantoms = [make_phantom(seed, height=320) for seed in REFERENCE_SEEDS]
     settings = checkpoint.header.preprocessing
     boxes = [phantom.box if settings.localize else None for phantom in phantoms]
@@ -84,7 +84,7 @@ def reference_answers(checkpoint: Checkpoint) -> FloatReference:
 
 
 def _sexes(checkpoint: Checkpoint, part: Part) -> npt.NDArray[np.bool_] | None:
-    """Return who is male; None where the model is not told."""
+    """Return the sexes as ``_males``; None if the sex is not an input of the model."""
     return _males(part) if checkpoint.header.architecture.sex else None
 
 

@@ -1,4 +1,4 @@
-"""Batch norm over the images of all processes, so that two of them learn what one would."""
+"""Batch norm over all processes, so that the number of processes does not change the result."""
 
 from __future__ import annotations
 
@@ -8,23 +8,20 @@ from torch.distributed.nn.functional import all_reduce
 
 
 class SharedBatchNorm(nn.BatchNorm2d):
-    """Batch norm whose statistics are those of the whole batch, wherever its images are.
-
-    ``torch.nn.SyncBatchNorm`` does the same on GPUs only.
-    """
+    """Batch norm with statistics over all processes; ``torch.nn.SyncBatchNorm`` needs GPUs."""
 
     @staticmethod
     def convert(module: nn.Module) -> None:
-        """Turn every ``BatchNorm2d`` inside ``module`` into one that shares its statistics."""
+        """Convert every ``BatchNorm2d`` in ``module``, in place."""
         for layer in module.modules():
             if type(layer) is nn.BatchNorm2d:
                 layer.__class__ = SharedBatchNorm
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Normalize ``(N, C, H, W)``; every process has the same N."""
+        """Normalize ``(N, C, H, W)``; N is the same in all processes."""
         if not (self.training and distributed.is_available() and distributed.is_initialized()):
             return super().forward(maps)
-        dtype, maps = maps.dtype, maps.float()  # squares cancel below; half precision would not do
+        dtype, maps = maps.dtype, maps.float()  # the variance below needs float32
         sums = torch.stack([maps.mean((0, 2, 3)), maps.square().mean((0, 2, 3))])
         mean, square = all_reduce(sums) / distributed.get_world_size()  # type: ignore[no-untyped-call]
         variance = square - mean.square()

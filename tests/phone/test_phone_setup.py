@@ -91,7 +91,7 @@ def test_wrong_input_is_said_before_a_page_is_served(
     refused, runtime_folder, bundles, exported, tmp_path, monkeypatch
 ):
     int8, floats = str(bundles[1].root), str(bundles[0].root)
-    assert "--adb is of use with --phone only" in refused("bench", floats, "--adb")
+    assert "--adb needs --phone" in refused("bench", floats, "--adb")
     assert "no float reference" in refused("bench", int8, "--phone")
     assert "the phone uses the cable" in refused(
         "bench", floats, "--phone", "--adb", "--bind", "0.0.0.0"

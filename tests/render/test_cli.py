@@ -44,7 +44,7 @@ def test_a_page_and_markdown_are_written(run, report_file, tmp_path):
 
 def test_one_file_for_both_is_refused(refused, report_file):
     message = refused("report", report_file, "--html", "a", "--md", "./a")
-    assert "a: named by --html and by --md; give two files" in message
+    assert "a: --html and --md need two different files" in message
 
 
 def test_what_is_no_report_is_refused(refused, tmp_path):

@@ -1,1 +1,1 @@
-"""The paper's Table 2: one training for each of its rows, and the comparison."""
+"""Train the rows of the paper's Table 2 and compare them."""

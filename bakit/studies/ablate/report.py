@@ -1,4 +1,4 @@
-"""The files of an ablation: ``ablation.json``, a Markdown table, and a picture."""
+"""The files of an ablation: JSON, a Markdown table and a plot."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ COLUMNS = (
     *(f"Ours: {name}" for name in ("size [px]", "weights from", "test MAE", "validation MAE")),
     *(f"Ours: {name}" for name in ("change", "epochs (best)", "time")),
 )
-"""Of the Markdown table."""
+"""Columns of the Markdown table."""
 
 EXPLANATION = (
-    "All errors are mean absolute errors in months, with 95 % intervals (bootstrap over the "
-    "images, too narrow below some 30). A change is the row's error minus that of the row of the "
-    "same size with nothing left out: the paper's on the RSNA set, ours paired on the test images. "
-    "One whose interval holds 0 cannot be told from none."
+    "All errors are mean absolute errors in months, with 95 % bootstrap intervals over the images "
+    "(too narrow below about 30 images). A change is the row's error minus that of the full row of "
+    "the same size: the paper's on the RSNA set, ours paired on the test images. A change whose "
+    "interval contains 0 is not significant."
 )
 
 
 PAPER, OURS = MALE, FEMALE
-"""Colours that the colour-blind can tell apart."""
+"""Colours that are distinct for colour-blind readers."""
 
 APART = 0.2
-"""Between the paper's line and ours in one row, as a share of the distance of rows."""
+"""Distance between the paper's line and ours, as a share of the row distance."""
 
 
 def write_report(ablation: Ablation, out: Path) -> None:
-    """Write an ablation into a folder, and draw it where matplotlib is installed."""
+    """Write an ablation into a folder; draw it if matplotlib is installed."""
     document = msgspec.json.format(msgspec.json.encode(ablation), indent=1)
     write_file(out / JSON, document + b"\n")
     write_file(out / MARKDOWN, markdown(ablation).encode())
     try:
         save_figures({PLOT: lambda: table_figure(ablation)}, out)
     except MissingBackendError:
-        (out / PLOT).unlink(missing_ok=True)  # one of an earlier report, beside newer numbers
+        (out / PLOT).unlink(missing_ok=True)  # a plot of an earlier report
 
 
 def markdown(ablation: Ablation) -> str:
@@ -67,7 +67,7 @@ def markdown(ablation: Ablation) -> str:
 
 
 def described(ablation: Ablation) -> str:
-    """Say what was trained on and how."""
+    """Return one sentence on the data and the training settings."""
     data, recipe = ablation.data, ablation.recipe
     images = f"{data.train}" + f" of {data.available}" * (data.train < data.available)
     return (
@@ -78,12 +78,12 @@ def described(ablation: Ablation) -> str:
 
 
 def notes(ablation: Ablation) -> list[str]:
-    """Say which rows are one training, and why others have no result."""
+    """Return notes: rows that share one training, and reasons for missing results."""
     found: dict[str, list[str]] = {}
     for row in ablation.rows:
         found.setdefault(row.run, []).append(row.name)
     lines = [
-        f"{', '.join(names)}: one training ({run}), as their settings are the same here"
+        f"{', '.join(names)}: one training ({run}), because their settings are the same"
         for run, names in found.items()
         if len(names) > 1
     ]
@@ -95,7 +95,7 @@ def notes(ablation: Ablation) -> list[str]:
 
 
 def with_interval(months: float, interval: Sequence[float] | None, sign: str = "") -> str:
-    """Return an error, or with the sign ``+`` a change, and its interval."""
+    """Format an error, or a change with ``sign="+"``, and its interval."""
     form = f"{sign}.2f"
     text = f"{round(months, 2) + 0.0:{form}}"  # no -0.00
     if interval is None:
@@ -105,12 +105,12 @@ def with_interval(months: float, interval: Sequence[float] | None, sign: str = "
 
 
 def start_name(source: str) -> str:
-    """Return what weights came from, short: a file by its name."""
+    """Return ``imagenet``, ``none`` or the name of the weights file."""
     return source if source in {"imagenet", "none"} else Path(source).name
 
 
 def duration(seconds: float) -> str:
-    """Return a time in the unit that suits it."""
+    """Format a time in h, min or s."""
     for unit, length in (("h", 3600), ("min", 60)):
         if seconds >= length:
             return f"{seconds / length:.1f} {unit}"
@@ -145,7 +145,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def table_figure(ablation: Ablation) -> Figure:
-    """Draw a line of dots for each row; errors rise to the right, rows go down as in the table."""
+    """Draw the paper's errors and ours, one line per row."""
     rows = ablation.rows
     figure = new_figure(7.4, 1.9 + 0.55 * len(rows))
     axes = figure.subplots()
@@ -179,7 +179,7 @@ def table_figure(ablation: Ablation) -> Figure:
 
 
 def _label(row: Row) -> str:
-    """Return a row's name, and what its name does not say of ours."""
+    """Return a row's name, with our status or image size if it differs."""
     if row.measured is None:
         return f"{row.name}\nours: {row.status}"
     size = row.settings.image_size

@@ -1,4 +1,4 @@
-"""The paper's Table 2, trained again: the same images, split, seed and recipe for all rows."""
+"""``bakit ablate``: train the rows of Table 2 with the same images, split, seed and recipe."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "allocate memory", "alloc_failed")
-"""Torch's messages; its own class of error is only for some devices."""
+"""Substrings of torch's out-of-memory messages; not all devices raise its own error class."""
 
 
 def ablate(
@@ -66,36 +66,34 @@ def ablate(
     on_progress: OnProgress = silent,
     progress_of: Callable[[str], Progress] = lambda _: SILENT,
 ) -> Ablation:
-    """Train rows of the paper's Table 2 and compare.
+    """Train rows of the paper's Table 2 and compare them.
 
-    ``ablation.json`` and ``ablation.md`` are written whenever a row has ended, and
-    ``ablation.png`` where matplotlib is installed. A row that cannot be trained, or for which the
-    memory is too small, costs none of the others.
+    ``ablation.json``, ``ablation.md`` and, if matplotlib is installed, ``ablation.png`` are written
+    after each row. Rows that cannot be trained, or that run out of memory, are skipped.
 
     Args:
-        base: What all rows share. Each row sets the sex, the preprocessing, the image size and
-            whether the backbone is pretrained; what pretrained rows start from is the recipe's.
+        base: Common settings. Each row sets the sex, the preprocessing, the image size and whether
+            the backbone is pretrained; the recipe names the pretrained weights.
         out: Folder of the ablation.
-        rows: Names of the rows; all when None. Those that are done already are reported too.
-        image_size: Side in pixels for all rows, instead of the paper's. Rows that are the same but
-            for their size are then one run.
-        resume: Continue the ablation in ``out``; a row that is done is not trained again.
-        hardware: What to train on; one process.
+        rows: Names of the rows; all when None. Finished rows are always reported.
+        image_size: Image side in pixels for all rows, instead of the paper's. Rows that differ only
+            in their size then share one run.
+        resume: Continue the ablation in ``out``; finished rows are not trained again.
+        hardware: Training hardware; one process.
         cache: Folder for boxes and prepared images; ``out/cache`` when None.
-        workers: Processes that prepare images; one a CPU when None.
+        workers: Processes that prepare images; one per CPU when None.
         say: Called with a line of text for each run, before the first and after each training.
-        on_progress: Called after each image that is checked.
-        progress_of: Called before a training with its name; returns its callbacks.
+        on_progress: Called after each checked image.
+        progress_of: Called with the name of each training; returns its callbacks.
 
     Raises:
         BakitError: If the data, the hardware or an option cannot be used, ``out`` holds an ablation
-            that is not to be resumed or has other settings, images changed since its first row was
-            begun, or no row can be trained at all.
+            and ``resume`` is False, its settings or images differ, or no row can be trained.
     """
     names = {row.name for row in find_rows(rows)}
     runs = plan_runs(base, image_size)
     if hardware.processes > 1:
-        message = f"an ablation runs in one process, not in {hardware.processes}"
+        message = f"an ablation needs one process; {hardware.processes} were requested"
         raise InputError(message)
     hardware.check()
     results, begun = read_results(runs, out, resume=resume)
@@ -108,7 +106,7 @@ def ablate(
     if begun:
         whole, left_out = next(iter(begun.values()))
     else:
-        # Checks the images: nothing is written if they cannot be used.
+        # Check the images first: nothing is written if they cannot be used.
         first = possible[0]
         whole, left_out = read_parts(
             first.plan, out / ROWS / first.name, resume=True, on_progress=on_progress
@@ -120,11 +118,11 @@ def ablate(
     data = _data(base, whole, parts, left_out)
     say(
         f"{data.train} training images, {data.validation} for validation, {data.test} for test; "
-        f"up to {base.recipe.epochs} epochs a row"
+        f"up to {base.recipe.epochs} epochs per row"
     )
     places = {run.name: f"{n}/{len(asked)} {run.name}" for n, run in enumerate(asked, start=1)}
     for run in asked:
-        state = "done before" if run.name in results else "to train"
+        state = "already done" if run.name in results else "to train"
         if run.name in blocked:
             state = f"not run: {blocked[run.name]}"
         say(f"{places[run.name]} ({', '.join(row.name for row in run.rows)}): {state}")
@@ -157,8 +155,8 @@ def ablate(
                 progress=progress_of(place),
             )
         except (ImageError, OtherImagesError):
-            raise  # the images are those of all rows that are yet to begin
-        except (BakitError, MemoryError, RuntimeError) as error:  # the training diverged, say
+            raise  # all other rows have the same images
+        except (BakitError, MemoryError, RuntimeError) as error:  # for example, it diverged
             reason = _why_not_run(error)
             if reason is None:
                 raise
@@ -173,10 +171,10 @@ def ablate(
 
 
 def _why_not_run(error: Exception) -> str | None:
-    """Return in a line what a row failed of, None if it should not have: a bug is not hidden."""
+    """Return the reason for a failed row in one line; None if it is a bug, to be raised."""
     if isinstance(error, BakitError):
         return _decodable(str(error))
-    lines = str(error).splitlines() or ["out of memory"]  # torch may add where it was in C++
+    lines = str(error).splitlines() or ["out of memory"]  # torch may append a C++ traceback
     text = str(error).lower()
     if isinstance(error, MemoryError) or any(phrase in text for phrase in OUT_OF_MEMORY):
         return lines[0]
@@ -184,7 +182,7 @@ def _why_not_run(error: Exception) -> str | None:
 
 
 def _decodable(text: str) -> str:
-    """Return text that JSON can hold: names of files are bytes, perhaps no UTF-8."""
+    """Return valid UTF-8 text for JSON; file names may contain other bytes."""
     return text.encode(errors="replace").decode()
 
 
@@ -203,7 +201,6 @@ def _data(base: TrainingPlan, whole: Split, parts: Split, left_out: Sequence[str
 def _row(
     row: PaperRow, runs: Sequence[Run], results: dict[str, Result], blocked: dict[str, str]
 ) -> Row:
-    """Put a row of the paper beside ours."""
     run = run_of(row, runs)
     prepared = run.plan.preprocessing
     result = results.get(run.name)
@@ -226,7 +223,7 @@ def _row(
 
 
 def _change(row: PaperRow, runs: Sequence[Run], results: dict[str, Result]) -> Change | None:
-    """Compare a row with its full row; None if it is one."""
+    """Compare a row with its full row; return None for a full row."""
     full = full_row(row)
     if row == full:
         return None

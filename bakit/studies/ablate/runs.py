@@ -1,4 +1,4 @@
-"""The trainings behind the rows of Table 2, each in a folder that it can be gone on with."""
+"""The training runs of Table 2, each in its own resumable folder."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ if TYPE_CHECKING:
 
 
 ROWS = "rows"
-"""Folder of the runs, each of which is one of ``bakit train``."""
+"""Folder of the training runs."""
 
 RESULT = "result.json"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training, and the rows of the table that it stands for.
+    """One training run and the rows of the table that share it.
 
     Attributes:
-        name: Kind of the rows and our image size: the name of its folder.
+        name: Kind of the rows and our image size; also the name of its folder.
     """
 
     name: str
@@ -58,11 +58,11 @@ class Run:
 
 
 class OtherImagesError(InputError):
-    """A row has another split than the rows that it is to be compared with."""
+    """A row has another split than the other rows."""
 
 
 class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The result in a finished run's folder.
+    """The content of ``result.json`` of a finished run.
 
     Attributes:
         test_errors: Absolute error of each test image in months, in the order of the split.
@@ -73,7 +73,7 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def plan_runs(base: TrainingPlan, image_size: int | None = None) -> list[Run]:
-    """Return the trainings that the whole table takes; arguments as in ``ablate``.
+    """Return the training runs for the whole table; arguments as for ``ablate``.
 
     Raises:
         InputError: If the image size is not possible.
@@ -91,7 +91,7 @@ def plan_runs(base: TrainingPlan, image_size: int | None = None) -> list[Run]:
 
 
 def run_of(row: PaperRow, runs: Sequence[Run]) -> Run:
-    """Return the training of a row."""
+    """Return the training run of a row."""
     return next(run for run in runs if row in run.rows)
 
 
@@ -118,14 +118,13 @@ def _plan(base: TrainingPlan, row: PaperRow, image_size: int) -> TrainingPlan:
 def read_results(
     runs: Sequence[Run], out: Path, *, resume: bool
 ) -> tuple[dict[str, Result], dict[str, tuple[Split, list[str]]]]:
-    """Return the results in the folder of an ablation.
+    """Read the folder of an ablation.
 
     Returns:
-        The results of the runs that are done, and of all that were begun the whole parts of the
-        data and the ids that are in none of them; both by run.
+        By run: the results of finished runs; and for all started runs, the splits and excluded ids.
 
     Raises:
-        InputError: If it holds an ablation that is not to be resumed or has other settings.
+        InputError: If it holds an ablation and ``resume`` is False, or with other settings.
     """
     if out.exists() and not out.is_dir():
         message = f"{out}: not a folder; choose another --out"
@@ -134,13 +133,15 @@ def read_results(
     entries = folder.iterdir() if folder.is_dir() else ()
     there = sorted(path.name for path in entries if path.is_dir())  # file managers leave files
     if there and not resume:
-        message = f"{out}: holds an ablation; go on with it by --resume, or choose another --out"
+        message = (
+            f"{out}: already holds an ablation; resume it with --resume, or choose another --out"
+        )
         raise InputError(message)
     strange = sorted(set(there).difference(run.name for run in runs))
     if strange:
         message = (
-            f"{out}: holds the row {strange[0]}, which these settings do not have; give those that "
-            "it was begun with, or choose another --out"
+            f"{out}: holds the row {strange[0]}, which these settings do not have; resume with the "
+            "old settings, or choose another --out"
         )
         raise InputError(message)
     results: dict[str, Result] = {}
@@ -148,40 +149,39 @@ def read_results(
     for run in runs:
         mine = folder / run.name
         if (mine / PLAN).is_file():
-            begun[run.name] = read_parts(run.plan, mine, resume=True)  # refuses other settings
+            begun[run.name] = read_parts(run.plan, mine, resume=True)  # rejects other settings
             try:
                 results[run.name] = msgspec.json.decode((mine / RESULT).read_bytes(), type=Result)
             except (FileNotFoundError, UnicodeDecodeError, msgspec.MsgspecError):
-                continue  # not finished; one that is damaged is made again from the checkpoint
+                continue  # not finished; a damaged file is made again from the checkpoint
     return results, begun
 
 
 def check_images(folder: Path, found: SplitRecord, shared: SplitRecord) -> None:
-    """Refuse a row of other images: it would be compared on some that another was trained on.
+    """Check that a row has the split of the ablation, so that no test image is a training image.
 
     Raises:
-        OtherImagesError: If the row's split differs from the ablation's.
+        OtherImagesError: If the splits differ.
     """
     if found != shared:
         message = (
-            f"{folder}: the split of this row differs from that of the others, as images were "
-            f"mended or damaged since they were begun ({len(found.excluded_ids)} are left out, not "
-            f"{len(shared.excluded_ids)} or not the same); put the images back as they were, or "
-            "choose another --out"
+            f"{folder}: the split of this row differs from that of the other rows, because images "
+            f"changed since they were started ({len(found.excluded_ids)} images excluded here, "
+            f"{len(shared.excluded_ids)} there); restore the images, or choose another --out"
         )
         raise OtherImagesError(message)
 
 
 def without_weights(runs: Sequence[Run]) -> dict[str, str]:
-    """Return why runs cannot start, by name: ImageNet's weights may be out of reach.
+    """Return the runs whose ImageNet weights cannot be downloaded, with the reason.
 
     Raises:
-        InputError: If a file of weights was given that cannot be used.
+        InputError: If a weights file cannot be used.
     """
     pretrained = [run for run in runs if run.plan.recipe.pretrained != "none"]
     if not pretrained:
         return {}
-    source = pretrained[0].plan.recipe.pretrained  # one for all
+    source = pretrained[0].plan.recipe.pretrained  # the same for all
     try:
         load_backbone(Regressor(Architecture()), source)
     except InputError as error:
@@ -202,10 +202,9 @@ def train_run(
     workers: int | None,
     progress: Progress,
 ) -> Result:
-    """Train one run, or take it as it is if it is finished, and keep its result.
+    """Train one run, unless it is finished, and store its result.
 
-    ``shared`` is the split of the ablation; the other arguments are those of
-    ``bakit.training.run.train``.
+    ``shared`` is the split of the ablation; other arguments as for ``bakit.training.run.train``.
 
     Raises:
         OtherImagesError: If the row has another split.
@@ -213,11 +212,11 @@ def train_run(
     """
     new = not (folder / PLAN).is_file()
     whole, left_out = read_parts(run.plan, folder, resume=True, on_progress=progress.on_progress)
-    try:  # before the hours of a training: a row that is begun now checks the images anew
+    try:  # before the training: a new row reads the images again
         check_images(folder, split_record(whole, run.plan.split_seed, left_out), shared)
     except OtherImagesError:
         if new:
-            (folder / PLAN).unlink()  # or it would be refused when the images are back
+            (folder / PLAN).unlink()  # so that it can start when the images are restored
         raise
     checkpoint = train(
         run.plan,
@@ -228,7 +227,7 @@ def train_run(
         workers=workers,
         progress=progress,
     )
-    assert checkpoint is not None  # this process writes
+    assert checkpoint is not None  # there is one process
     record = checkpoint.header.training
     assert record is not None
     check_images(folder, record.split, shared)
@@ -248,7 +247,7 @@ def train_run(
 def _test_errors(
     checkpoint: Checkpoint, samples: list[Sample], cache: Path, workers: int | None
 ) -> Floats:
-    """Return the absolute error of each image in months, ``(N,)``, from what training cached."""
+    """Return the absolute error of each image in months, ``(N,)``, from the training cache."""
     header = checkpoint.header
     places = places_by_id(
         samples,

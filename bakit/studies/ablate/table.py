@@ -1,4 +1,4 @@
-"""The paper's Table 2 as data, and the document that ``bakit ablate`` gives beside it."""
+"""The paper's Table 2 as data, and the document of ``bakit ablate``."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ CITATION = (
 
 
 class PaperRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One condition of Table 2, with the paper's MAE on each of its two data sets.
+    """One row of Table 2, with the paper's MAE on its two datasets.
 
     Attributes:
-        name: Name of the row here; the paper numbers none.
-        preprocess: Whether the hand is cropped out and equalized, or the original image is used.
+        name: Our name of the row.
+        preprocess: Whether the hand is cropped and equalized.
         pretrained: Whether the backbone starts from ImageNet weights.
         image_size: Side of the square input, in pixels.
-        rsna_mae_months: MAE on the RSNA set of 12,611 radiographs.
-        additional_mae_months: MAE on the additional set, private, of 1,709 radiographs.
+        rsna_mae_months: MAE on the RSNA dataset of 12,611 radiographs.
+        additional_mae_months: MAE on the private dataset of 1,709 radiographs.
     """
 
     name: str
@@ -58,7 +58,7 @@ TABLE_2 = (
 
 
 def find_rows(names: Iterable[str] | None = None) -> list[PaperRow]:
-    """Return rows of Table 2, in its order; all of them when no names are given.
+    """Return rows of Table 2 in its order; all when ``names`` is None.
 
     Raises:
         InputError: If there is no such row.
@@ -70,13 +70,13 @@ def find_rows(names: Iterable[str] | None = None) -> list[PaperRow]:
     unknown = sorted(wanted.difference(known))
     if unknown or not wanted:
         name = unknown[0] if unknown else ""
-        message = f"no row {name!r} in the paper's Table 2; use some of {', '.join(known)}"
+        message = f"no row {name!r} in the paper's Table 2; use {', '.join(known)}"
         raise InputError(message)
     return [row for row in TABLE_2 if row.name in wanted]
 
 
 def full_row(row: PaperRow) -> PaperRow:
-    """Return the row of the same image size with nothing left out."""
+    """Return the full row of the same image size."""
     return next(r for r in TABLE_2 if r.kind == "full" and r.image_size == row.image_size)
 
 
@@ -84,7 +84,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Our settings for a row.
 
     Attributes:
-        pretrained: Weights that the backbone starts from: ``imagenet``, ``none`` or a file.
+        pretrained: Initial weights of the backbone: ``imagenet``, ``none`` or a file.
         image_size: Side of the square input, in pixels.
     """
 
@@ -96,7 +96,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """MAE on one part of the data, with its 95 % interval where it was computed (bootstrap)."""
+    """MAE on one split, with its 95 % bootstrap interval if it was computed."""
 
     samples: int
     mae_months: float
@@ -104,15 +104,15 @@ class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Effect of leaving something out: this row's error minus that of its full row.
+    """Effect of the ablation: this row's error minus that of its full row.
 
     Attributes:
         full: Name of the full row.
-        paper_months: Change of the paper's MAE on the RSNA set.
-        months: Change of the MAE on our test images; None while one of the two is missing, or
-            where one training stands for both.
-        ci95_months: Its 95 % interval: paired bootstrap over the images; it does not cover the
-            variation between seeds.
+        paper_months: Change of the paper's MAE on the RSNA dataset.
+        months: Change of the MAE on our test images; None if one result is missing, or if both
+            rows share one training.
+        ci95_months: Its 95 % interval: paired bootstrap over the images, without the variation
+            between seeds.
     """
 
     full: str
@@ -125,9 +125,9 @@ class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Scores of a trained model.
 
     Attributes:
-        validation: On the images that chose the best epoch: slightly optimistic.
-        best_epoch: The one that was kept, from 1.
-        seconds: Time of the epochs, without the preparation of images.
+        validation: On the images that selected the best epoch; slightly optimistic.
+        best_epoch: The stored epoch, from 1.
+        seconds: Duration of the epochs, without image preparation.
     """
 
     validation: Score
@@ -138,11 +138,11 @@ class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A row of the paper beside ours.
+    """A row of the paper and our result.
 
     Attributes:
-        run: The training of the row; rows with the same settings share one.
-        reason: Why there is no result.
+        run: The training run; rows with the same settings share one.
+        reason: Reason for a missing result.
         change: The comparison with the full row; None for a full row.
     """
 
@@ -161,9 +161,9 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         folder: Name of the folder.
-        available: Images of the whole training part, of which a limit may have left some out.
-        left_out: Ids that are in no part.
-        ids_sha256: Digest of the ids of each part, as used.
+        available: Images of the training split, before ``--limit``.
+        left_out: Number of excluded ids.
+        ids_sha256: Digest of the used ids of each split.
     """
 
     folder: str
@@ -176,11 +176,11 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Ablation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Rows of the paper's Table 2, trained again under one split and one seed.
+    """Rows of the paper's Table 2, trained with one split and one seed.
 
     Attributes:
-        paper: Where the paper's figures are from.
-        recipe: ``pretrained`` is what the pretrained rows start from.
+        paper: Citation of the paper.
+        recipe: Hyperparameters; ``pretrained`` holds for the pretrained rows.
         rows: In the order of the table.
     """
 

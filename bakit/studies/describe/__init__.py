@@ -1,1 +1,1 @@
-"""What is in a labelled folder, and what is wrong with it."""
+"""Summarize a labelled dataset and list its errors."""

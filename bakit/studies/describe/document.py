@@ -1,4 +1,4 @@
-"""The description of a labelled folder, as data."""
+"""The document of ``bakit describe``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SCHEMA_VERSION = 1
 
 
 class Ages(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Bone ages of some images, at least one, in months; SD as training takes it (``ddof=1``)."""
+    """Statistics of bone ages in months, of at least one image; the SD has ``ddof=1``."""
 
     images: int
     mean: float
@@ -21,7 +21,7 @@ class Ages(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class YearCount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Usable images with a bone age of ``year`` to just under ``year + 1`` years."""
+    """Number of usable images with a bone age from ``year`` to below ``year + 1`` years."""
 
     year: int
     female: int
@@ -37,7 +37,7 @@ class Side(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SizeCount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Images of one size, in pixels."""
+    """Number of images of one size, in pixels."""
 
     width: int
     height: int
@@ -45,7 +45,7 @@ class SizeCount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StorageCount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Images that store their pixels in one way (``image_header.Storage``)."""
+    """Number of images with one pixel format (``image_header.Storage``)."""
 
     format: str
     bits: int
@@ -54,7 +54,7 @@ class StorageCount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RowProblem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One thing that is wrong with one row of ``labels.csv``; the header is row 1."""
+    """An error in a row of ``labels.csv``; the header is row 1."""
 
     row: int
     id: str
@@ -63,7 +63,7 @@ class RowProblem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BadImage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An image file that cannot be used, and why."""
+    """An unusable image file and the reason."""
 
     id: str
     path: str
@@ -71,7 +71,7 @@ class BadImage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Duplicate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Images of the set, two or more, whose pixels are the same; whether their labels differ."""
+    """Two or more images of the dataset with equal pixels, and whether their labels differ."""
 
     ids: tuple[str, ...]
     ages_differ: bool
@@ -79,20 +79,20 @@ class Duplicate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Leak(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An image of the set whose pixels are also in another folder, and its ids there."""
+    """An image of the dataset that is also in another folder, and its ids there."""
 
     id: str
     other_ids: tuple[str, ...]
 
 
 class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Images that a set has in common with another folder.
+    """Overlap between the dataset and another folder.
 
     Attributes:
         images: Images in the other folder.
         unreadable: Those of them that cannot be compared.
-        leaks: Images with the same pixels.
-        shared_ids: Ids of both whose pixels are not the same: perhaps one radiograph at two sizes.
+        leaks: Images with equal pixels.
+        shared_ids: Common ids with different pixels: perhaps one radiograph at two sizes.
     """
 
     folder: str
@@ -107,19 +107,19 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         rows: Rows of ``labels.csv``.
-        images: Image files that a row names.
-        usable: Images that can be trained on: a row without problems and pixels that can be read.
-        male_share: Boys' share of the usable, 0..1; None of no images.
-        ages: Ages of the usable by ``all``, ``female`` and ``male``; None of no images.
-        ages_by_year: The usable by year of bone age, from 0 to the last that occurs.
-        widths: Of all images that can be read, like ``heights``; None of no images.
-        sizes: Every size of the images that can be read, the most common first.
-        storage: How they are stored, the most common first.
-        unreadable: Image files that cannot be used, blank ones aside.
-        blank: Images whose pixels all have the same grey.
-        spare: Image files whose id another file has already: a row cannot say which it means.
+        images: Image files named by a row.
+        usable: Images that can be used for training: readable, with a valid row.
+        male_share: Share of boys among the usable images, 0..1; None without images.
+        ages: Ages of usable images by ``all``, ``female`` and ``male``; None without images.
+        ages_by_year: Usable images by year of bone age, from 0 to the highest.
+        widths: Widths of all readable images, like ``heights``; None without images.
+        sizes: Sizes of the readable images, the most common first.
+        storage: Pixel formats of the readable images, the most common first.
+        unreadable: Image files that cannot be used, except blank ones.
+        blank: Images with a single grey value.
+        spare: Image files with the id of another file.
         unlabelled: Ids of image files without a row; they are not read.
-        against: Images in common with other folders.
+        against: Overlap with other folders.
     """
 
     schema_version: int

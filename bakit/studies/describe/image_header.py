@@ -1,4 +1,4 @@
-"""How an image file stores its pixels, read from its first bytes."""
+"""Read the pixel format of an image file from its header."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-# Colour type to channels; a palette (3) stands for three.
+# Channels by colour type; a palette (3) has three.
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
-# The frame headers of JPEG; C4, C8 and CC between them are something else.
+# Frame headers of JPEG; C4, C8 and CC are other segments.
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # JPEG markers without a length: TEM and the restart markers.
 _JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD8)})
 
 
 class Storage(NamedTuple):
-    """How pixels are stored.
+    """The pixel format of a file.
 
     Attributes:
         format: ``png``, ``jpeg`` or ``other``, by content and not by name.
-        bits: Bits of a channel; 0 where the format is another.
-        channels: 1 is grey, 2 grey with alpha, 3 colour, 4 colour with alpha (or four inks); 0
-            where the format is another.
+        bits: Bits per channel; 0 for other formats.
+        channels: 1 grey, 2 grey with alpha, 3 colour, 4 colour with alpha or CMYK; 0 for other
+            formats.
     """
 
     format: str
@@ -49,9 +49,9 @@ def read_storage(path: Path) -> Storage:
 
 
 def _read_jpeg(file: BinaryIO) -> Storage:
-    """Walk the segments to the frame header."""
+    """Skip the segments before the frame header, and read it."""
     while (byte := file.read(1)) == b"\xff":
-        while byte == b"\xff":  # any number of them may fill up
+        while byte == b"\xff":  # fill bytes
             byte = file.read(1)
         if not byte or byte[0] in _JPEG_BARE:
             continue

@@ -1,4 +1,4 @@
-"""Pictures of a labelled folder: ages, sexes, sizes, and some of its images."""
+"""Plots of a labelled dataset: ages, sexes, sizes and a contact sheet."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ SHEET_SIDE = 5
 
 
 def draw_plots(description: Description, folder: Path, out: Path) -> list[Path]:
-    """Draw a described folder and return the files; none where no image is usable.
+    """Draw the plots and return the files; none if no image is usable.
 
     Args:
         description: The result of ``bakit.studies.describe.run.describe``.
         folder: The labelled folder, for the contact sheet.
-        out: Folder of ``ages.png``, ``sexes.png``, ``sizes.png`` (only if sizes vary) and
-            ``contact_sheet.png``, all of them or none.
+        out: Output folder for ``ages.png``, ``sexes.png``, ``sizes.png`` (only if sizes vary) and
+            ``contact_sheet.png``.
 
     Raises:
         MissingBackendError: If matplotlib is not installed.
@@ -81,7 +81,6 @@ def _sexes(description: Description) -> Figure:
 
 
 def _count_images(axes: Axes, title: str) -> None:
-    """Finish a bar chart of numbers of images."""
     axes.set_title(title, parse_math=False)
     axes.set_ylabel("images")
     axes.locator_params(axis="y", integer=True)
@@ -95,7 +94,7 @@ def _sizes(description: Description) -> Figure:
     sizes = description.sizes
     images = np.array([size.images for size in sizes])
     widths, heights = [size.width for size in sizes], [size.height for size in sizes]
-    # A dot's area goes with its images, so that one common size is seen among many rare ones.
+    # The area of a dot is proportional to its images, so that a common size is visible.
     areas = 12 + 288 * images / images.max() if images.max() > 1 else 12 + 0 * images
     axes.scatter(widths, heights, areas, color=ALL, alpha=0.6, linewidths=0)
     axes.axline((0, 0), slope=1, color="black", linewidth=0.8, linestyle=":", zorder=0)
@@ -128,7 +127,7 @@ def _contact_sheet(samples: Sequence[Sample], description: Description) -> Figur
 
 
 def _evenly(description: Description, folder: Path) -> list[Sample]:
-    """Choose usable images spread evenly over the ages, the lowest and highest included."""
+    """Choose usable images spread evenly over the ages, including the lowest and highest."""
     bad = {image.id for image in (*description.unreadable, *description.blank)}
     usable = [row.sample for row in read_labels(folder).rows if row.sample]
     usable = [sample for sample in usable if sample.id not in bad]
@@ -138,5 +137,4 @@ def _evenly(description: Description, folder: Path) -> list[Sample]:
 
 
 def _name(description: Description) -> str:
-    """Return the folder's own name."""
     return short_text(Path(description.folder).resolve().name, 24)

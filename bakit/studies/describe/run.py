@@ -1,4 +1,4 @@
-"""What is in a labelled folder, and what is wrong with it, before anyone trains on it."""
+"""``bakit describe``: read a labelled dataset and find its errors before training."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class _Look(NamedTuple):
-    """Facts about one image; its pixels are not kept."""
+    """Properties of one image."""
 
     digest: str
     size: tuple[int, int]
@@ -47,18 +47,18 @@ class _Look(NamedTuple):
 def describe(
     folder: Path, against: Sequence[Path] = (), on_progress: OnProgress = silent
 ) -> Description:
-    """Read every row and image of a labelled folder, good or bad.
+    """Read every row and image of a labelled folder, valid or not.
 
-    Images are the same where their grey values are, whatever their names and formats.
+    Images with equal grey values are duplicates, whatever their names and formats.
 
     Args:
         folder: The labelled folder.
-        against: Folders that should share no image with it: labelled ones, or just images.
-        on_progress: Called after each image; each folder is a step of its own.
+        against: Folders that should share no image with it: labelled folders, or only images.
+        on_progress: Called after each image; each folder is a separate step.
 
     Raises:
-        LabelsError: If ``labels.csv`` or the folder of images cannot be read at all.
-        InputError: If a folder to compare with holds no images or is the folder itself.
+        LabelsError: If ``labels.csv`` or the folder of images cannot be read.
+        InputError: If a folder in ``against`` has no images or is ``folder``.
     """
     others = {other: _images_of(other, folder) for other in against}
     labels = read_labels(folder)
@@ -103,20 +103,19 @@ def describe(
 
 
 def printable(name: str | Path) -> str:
-    """Return a file's name as text that can be printed and stored, whatever its bytes are."""
+    """Return a file name as valid UTF-8 text; invalid bytes are replaced."""
     return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _named_images(labels: Labels) -> list[Path]:
-    """Return the images that a row names, of rows with a problem too."""
+    """Return the images named by rows, including invalid rows."""
     names = dict.fromkeys(row.id for row in labels.rows)
     return [labels.images[name] for name in names if name in labels.images]
 
 
 def _images_of(other: Path, folder: Path) -> list[Path]:
-    """Return the image files of a folder to compare with."""
     if other.resolve() == folder.resolve():
-        message = f"{other}: is the folder itself; give another one to compare with"
+        message = f"{other}: the same folder as DATA; choose another folder for --against"
         raise InputError(message)
     home = other / "images" if (other / "images").is_dir() else other
     found = image_files(home) if home.is_dir() else []
@@ -129,7 +128,7 @@ def _images_of(other: Path, folder: Path) -> list[Path]:
 def _look_at(
     paths: Sequence[Path], on_progress: OnProgress, step: str
 ) -> tuple[dict[Path, _Look], list[BadImage]]:
-    """Look at images once: those that can be read, and those that cannot."""
+    """Read images; return the properties of the readable ones and the unreadable ones."""
     looks: dict[Path, _Look] = {}
     bad: list[BadImage] = []
     for path, look in zip(paths, look_at_images(paths, _look, on_progress, step), strict=True):
@@ -180,7 +179,7 @@ def _by_digest(looks: Mapping[Path, _Look]) -> dict[str, list[Path]]:
 
 
 def _duplicates(looks: Mapping[Path, _Look], samples: Iterable[Sample]) -> tuple[Duplicate, ...]:
-    """Group images by their pixels; rows with a problem have no say about age and sex."""
+    """Group images by their pixels; invalid rows do not count for age and sex."""
     by_path = {sample.path: sample for sample in samples}
     found: list[Duplicate] = []
     for paths in _by_digest(looks).values():
@@ -199,7 +198,6 @@ def _compare(
     paths: Sequence[Path],
     on_progress: OnProgress,
 ) -> Comparison:
-    """Look for the set's images in another folder."""
     theirs, bad = _look_at(paths, on_progress, f"images of {other.name}")
     by_digest = _by_digest(theirs)
     leaks = tuple(

@@ -1,1 +1,1 @@
-"""How large a model's errors are on labelled radiographs."""
+"""Measure a model's errors on labelled radiographs."""

@@ -1,4 +1,4 @@
-"""The document of ``bakit evaluate``: a model's errors on labelled images."""
+"""The document of ``bakit evaluate``."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Part: TypeAlias = Literal["all", "train", "validation", "test"]
 
 
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The model that was measured.
+    """The measured model.
 
     Attributes:
-        source: ``bundle``, or ``checkpoint``: a float32 ONNX bundle was made of it.
-        precision: Number format of the regressor.
-        provider: What ran the regressor.
+        source: ``bundle``, or ``checkpoint``, which was exported to a float32 ONNX bundle.
+        precision: Precision of the regressor.
+        provider: Backend and device that ran the regressor.
     """
 
     source: Literal["bundle", "checkpoint"]
@@ -45,10 +45,10 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         folder: Name of the folder.
-        images: All its images.
-        part: The part that was used.
-        available: Images in that part, of which a limit may have left some out.
-        trained_on: Whether the model was trained on this folder; a subset is not recognised.
+        images: Images in the folder.
+        part: The split that was used.
+        available: Images in that split, before ``--limit``.
+        trained_on: Whether the model was trained on this folder; a subset is not recognized.
         ids_sha256: Digest of the used ids (``bakit.data.labels.ids_digest``).
     """
 
@@ -67,8 +67,8 @@ class Predicted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         id: The image's name in ``labels.csv``.
         age_months: The label.
         error_months: Predicted minus true age.
-        interval_months: Lower and upper bound of the true age; None if the model gives none.
-        box: The hand, in pixels of the image; the whole image if none was found.
+        interval_months: Prediction interval; None if the model has none.
+        box: Box of the hand in image pixels; the whole image if no hand was found.
     """
 
     id: str
@@ -82,14 +82,14 @@ class Predicted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Unscored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An image that cannot be used, and why."""
+    """An unusable image and the reason."""
 
     id: str
     reason: str
 
 
 class Errors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Errors on a group of images, at least one; the bias is the mean of predicted minus true."""
+    """Errors on at least one image; the bias is the mean of predicted minus true age."""
 
     samples: int
     mae_months: float
@@ -97,7 +97,7 @@ class Errors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AgeErrors(Errors, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Errors on the images whose true age is in one bin; the last bin includes its end."""
+    """Errors on the images with a true age in one bin; the last bin includes its end."""
 
     from_months: float
     to_months: float
@@ -107,19 +107,19 @@ class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A model's errors on labelled images; an error is predicted minus true age.
 
     Attributes:
-        samples: Images that have a predicted age: all numbers below are about these.
-        mae_ci95_months: 95 % interval of the mean absolute error: bootstrap over the images
-            (``bakit.bench.statistics.bootstrap_interval``), too narrow below some 30.
-        within_12_months: Share of the images that are at most 12 months off, 0..1.
-        within_24_months: Share of the images that are at most 24 months off, 0..1.
-        correlation: Pearson's, of true and predicted age; None where either is constant.
-        by_sex: By ``F`` and ``M``; a sex without images is left out.
-        by_age: By two years of the true age, rising; bins without images are left out.
-        coverage: How often the true age was inside the model's intervals; None if it has none.
-        quality: Number of images by status: ``accept``, ``review`` or ``reject``; all count above.
-        no_hand_found: Images that were used whole because no hand was found.
+        samples: Images with a predicted age, on which all figures are computed.
+        mae_ci95_months: 95 % bootstrap interval of the mean absolute error
+            (``bakit.bench.statistics.bootstrap_interval``); too narrow below about 30 images.
+        within_12_months: Share of images with an error of at most 12 months, 0..1.
+        within_24_months: Share of images with an error of at most 24 months, 0..1.
+        correlation: Pearson correlation of true and predicted age; None if either is constant.
+        by_sex: By ``F`` and ``M``, without empty groups.
+        by_age: By two years of the true age, ascending, without empty bins.
+        coverage: Interval coverage; None if the model has no intervals.
+        quality: Number of images by status ``accept``, ``review`` and ``reject``.
+        no_hand_found: Images used whole because no hand was found.
         worst: The images with the largest errors, the largest first.
-        predictions: All images that have a predicted age, in the order of ``labels.csv``.
+        predictions: All images with a predicted age, in the order of ``labels.csv``.
     """
 
     schema_version: int
@@ -145,7 +145,7 @@ class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def age_bin(age_months: float) -> float:
-    """Return where the bin of a true age starts, in months; the last bin holds the oldest age."""
+    """Return the start of the bin of a true age, in months; the last bin includes its end."""
     return min(age_months // BIN_MONTHS * BIN_MONTHS, MAX_AGE_MONTHS - BIN_MONTHS)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a model's errors on labelled images."""
+"""Plots of a model's errors on labelled images."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ if TYPE_CHECKING:
 
 WORST_COLUMNS, WORST_ROWS = 4, 3
 BOX = "#ecc94b"
-"""Colour of the hand's box: seen on black and on white."""
+"""Colour of the hand's box, visible on black and on white."""
 
 LEAST_FOR_BOX = 5
-"""Images that a bin must have for quartiles; fewer are shown as points alone."""
+"""Minimum images in a bin to draw quartiles."""
 
 ERROR = "predicted - true age [months]"
 
 
 def draw_plots(evaluation: Evaluation, samples: Sequence[Sample], out: Path) -> list[Path]:
-    """Draw an evaluation and return the files, all of them or none.
+    """Draw the plots of an evaluation and return the files.
 
     Args:
         evaluation: The result of ``bakit.studies.evaluate.run.evaluate``.
-        samples: Its images, for the worst cases: that picture shows radiographs.
-        out: Folder of ``predicted_true.png``, ``bland_altman.png``, ``error_by_age.png`` and
-            ``worst_cases.png``.
+        samples: Its images, for ``worst_cases.png``, which shows radiographs.
+        out: Output folder for ``predicted_true.png``, ``bland_altman.png``, ``error_by_age.png``
+            and ``worst_cases.png``.
 
     Raises:
         MissingBackendError: If matplotlib is not installed.
-        ImageError: If one of the worst images has changed since.
+        ImageError: If one of the worst images has changed since the evaluation.
     """
     pictures = {
         "predicted_true.png": lambda: _predicted_true(evaluation),
@@ -72,7 +72,7 @@ def _predicted_true(evaluation: Evaluation) -> Figure:
         _scatter(axes, ages, predicted, len(everyone), colour)
         axes.scatter([], [], color=colour, label=f"{name} (n = {len(mine)})")
         bounds = [item.interval_months for item in mine if item.interval_months is not None]
-        if len(bounds) == len(mine):  # of the true age, hence from left to right
+        if len(bounds) == len(mine):  # intervals of the true age, which is the x axis
             lower, upper = np.array(bounds).T
             axes.fill_betweenx(predicted, lower, upper, color=colour, alpha=0.1, linewidth=0)
     if evaluation.coverage is not None:
@@ -170,7 +170,6 @@ def _worst_cases(evaluation: Evaluation, samples: Sequence[Sample]) -> Figure:
 
 
 def _by_sex(predictions: Sequence[Predicted]) -> list[tuple[str, str, list[Predicted]]]:
-    """Return the name, the colour and the predictions of each sex that has any."""
     sexes = (("female", FEMALE, False), ("male", MALE, True))
     groups = [
         (name, colour, [item for item in predictions if item.male == male])
@@ -180,14 +179,13 @@ def _by_sex(predictions: Sequence[Predicted]) -> list[tuple[str, str, list[Predi
 
 
 def _scatter(axes: Axes, x: npt.ArrayLike, y: npt.ArrayLike, images: int, colour: str) -> None:
-    """Draw points: the more images there are in all, the smaller and fainter."""
+    """Draw points, smaller and fainter for more images."""
     many = min(images / 1000, 1.0)
     size, alpha = 26 - 18 * many, 0.85 - 0.45 * many
     axes.scatter(x, y, size, color=colour, alpha=alpha, linewidths=0)
 
 
 def _tick_years(axes: Axes, which: str) -> None:
-    """Put the ticks of ages in months on whole years."""
     from matplotlib.ticker import MultipleLocator  # noqa: PLC0415  # an extra
 
     for axis in (axes.xaxis, axes.yaxis)[: len(which)]:
@@ -196,7 +194,6 @@ def _tick_years(axes: Axes, which: str) -> None:
 
 
 def _finished(figure: Figure, axes: Axes, what: str, evaluation: Evaluation) -> Figure:
-    """Return a figure with its title and legend."""
     numbers = f"n = {evaluation.samples}, MAE = {evaluation.mae_months:.1f} months"
     axes.set_title(f"{what}: {numbers}\n{_subject(evaluation)}", fontsize=9, parse_math=False)
     legend_below(figure, axes)
@@ -204,7 +201,6 @@ def _finished(figure: Figure, axes: Axes, what: str, evaluation: Evaluation) -> 
 
 
 def _subject(evaluation: Evaluation) -> str:
-    """Return which model on which images, short enough for a title."""
     model, data = evaluation.model, evaluation.data
     name = f"{short_text(model.checkpoint, 24)} {model.precision.value}"
     return f"{name} on {short_text(data.folder, 24)} ({data.part})"

@@ -1,4 +1,4 @@
-"""How good a model is on labelled images: the whole path, from the image file to the age."""
+"""``bakit evaluate``: run the whole pipeline on labelled images and compute the errors."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ WORST = 10
 
 
 class Images(NamedTuple):
-    """The labelled images to use, at least one, and what they are."""
+    """The labelled images to use, at least one, and their description."""
 
     samples: list[Sample]
     data: Data
@@ -57,16 +57,16 @@ class Images(NamedTuple):
 def open_model(
     bundle: Path | str | None = None, checkpoint: Path | str | None = None
 ) -> Bundle | Checkpoint:
-    """Read a bundle or a checkpoint; the shipped checkpoint when neither is named.
+    """Read a bundle or a checkpoint; the shipped checkpoint when both are None.
 
     Raises:
-        InputError: If both are named.
-        BundleError, CheckpointError: If it is damaged or something else.
+        InputError: If both are given.
+        BundleError, CheckpointError: If it is damaged or another kind of file.
     """
     if bundle is None:
         return Checkpoint.read(SHIPPED if checkpoint is None else Path(checkpoint))
     if checkpoint is not None:
-        message = "give a bundle or a checkpoint, not both"
+        message = "use a bundle or a checkpoint, not both"
         raise InputError(message)
     return Bundle.read(Path(bundle))
 
@@ -77,18 +77,18 @@ def choose_images(
     part: Part | Literal["auto"] = "auto",
     limit: int | None = None,
 ) -> Images:
-    """Read the labelled images that a model is to be judged on.
+    """Choose the labelled images to evaluate a model on.
 
     Args:
         folder: A labelled folder.
-        model: Whose training images are to be told apart.
-        part: ``auto``: of the folder that the model was trained on, the test part; of another,
-            all. Images that the split left out are in no part.
-        limit: Use at most this many, spread evenly over ``labels.csv``.
+        model: The model; its stored split separates training and test images.
+        part: ``auto``: the test split if ``folder`` is the training folder, else all images.
+            Images that training excluded are in no split.
+        limit: Maximum number of images, spread evenly over ``labels.csv``.
 
     Raises:
         LabelsError: If the labels cannot be used.
-        InputError: If a part is asked for that only the training folder has, or the limit is
+        InputError: If ``part`` needs the training folder and this is another one, or the limit is
             below 1.
     """
     check_count("limit", limit)
@@ -101,8 +101,7 @@ def choose_images(
     usable = everything if part == "all" else take_part(everything, records, part)
     if usable is None:
         message = (
-            f"{folder}: not the folder that the model was trained on, so it has no {part} part; "
-            "use all of it (--part all)"
+            f"{folder}: not the model's training folder, so it has no {part} split; use --part all"
         )
         raise InputError(message)
     samples = thin(usable, limit)
@@ -125,14 +124,13 @@ def evaluate(
     threads: int = 1,
     on_progress: OnProgress = silent,
 ) -> Evaluation:
-    """Predict labelled images and compare with their labels.
+    """Predict labelled images and compare the predictions with the labels.
 
-    A checkpoint is run as a temporary float32 ONNX bundle: the figures are those of the whole path,
-    localizer and crop included.
+    A checkpoint runs as a temporary float32 ONNX bundle, so the figures include localizer and crop.
 
     Args:
-        model: What to judge.
-        images: What to judge it on (``choose_images``).
+        model: The model to evaluate.
+        images: The images to evaluate it on (``choose_images``).
         workers: As for ``run_all``.
         threads: As for ``run_all``.
         on_progress: Called after each image.
@@ -160,12 +158,12 @@ def evaluate(
 
 
 def _predict(runtime: Runtime, sample: Sample) -> Prediction:
-    # The error of what would be rejected is part of the model's; its quality says so.
+    # Rejected images count too; the quality status is reported separately.
     return runtime.predict(sample.path, "M" if sample.male else "F", allow_rejected=True)
 
 
 def describe_model(model: Bundle | Checkpoint, bundle: Bundle, provider: str) -> Model:
-    """Describe a model, the bundle that stood for it (``as_bundle``), and what ran the bundle."""
+    """Describe a model, the bundle that was run (``as_bundle``) and its provider."""
     manifest = bundle.manifest
     return Model(
         source="bundle" if isinstance(model, Bundle) else "checkpoint",
@@ -186,10 +184,7 @@ def score(
     unscored: Sequence[Unscored] = (),
     intervals: Intervals | None = None,
 ) -> Evaluation:
-    """Compute all statistics of predicted ages, at least one.
-
-    ``intervals`` are those of the model, by which the predictions have theirs.
-    """
+    """Compute all statistics of at least one prediction; ``intervals`` are those of the model."""
     ages = np.array([item.age_months for item in predictions])
     predicted = np.array([item.predicted_months for item in predictions])
     male = np.array([item.male for item in predictions])
@@ -237,7 +232,7 @@ def _errors(errors: Floats) -> tuple[int, float, float]:
 
 
 def _predicted(sample: Sample, prediction: Prediction, bundle: Bundle) -> Predicted:
-    assert prediction.age_months is not None  # asked for, rejected or not
+    assert prediction.age_months is not None  # because of allow_rejected
     age_months = check_age(prediction.age_months, bundle, sample)
     return Predicted(
         id=sample.id,
@@ -262,7 +257,7 @@ def _split_records(model: Bundle | Checkpoint) -> list[SplitRecord]:
 
 @contextmanager
 def as_bundle(model: Bundle | Checkpoint) -> Iterator[Bundle]:
-    """Give the bundle itself, or a temporary one of the checkpoint."""
+    """Yield the bundle itself, or a temporary export of the checkpoint."""
     if isinstance(model, Bundle):
         yield model
         return

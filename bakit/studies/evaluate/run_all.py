@@ -1,4 +1,4 @@
-"""Run a bundle on many labelled images: in this process, or in several."""
+"""Run a bundle on many labelled images, in one or several processes."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ def run_all(
     """Run a bundle on labelled images; the results do not depend on the number of workers.
 
     Args:
-        bundle: What to run.
-        samples: Whose images; at least one.
-        work: What to do with each; other processes must be able to import it and to pickle its
+        bundle: The bundle.
+        samples: The images, at least one.
+        work: Called with the open runtime and each sample; a module-level function with picklable
             results.
-        workers: Processes, one a CPU when None; 1 works in this one. A script that uses more
-            needs Python's usual ``if __name__ == "__main__":``.
-        threads: Threads of each process's backend.
+        workers: Processes; one per CPU when None, no extra process when 1. A script that uses more
+            needs ``if __name__ == "__main__":``.
+        threads: Threads of the backend in each process.
         on_progress: Called after each image.
 
     Returns:
-        The samples with their results, and those whose image cannot be used with the reason.
+        The samples with their results, and the unusable samples with the reason.
 
     Raises:
-        InputError: If a value is not possible, no image can be used, a process ended by itself, or
-            the bundle's INT8 ranges were gathered on one of the images.
+        InputError: If a value is not possible, no image can be used, a process crashed, or the
+            bundle was calibrated on one of the images.
         BundleError: If the bundle is damaged or fails to run.
         MissingBackendError: If the target's library is not installed.
     """
@@ -55,7 +55,7 @@ def run_all(
     processes = worker_count(workers, len(samples))
     refuse_calibration_images([sample.path for sample in samples], [bundle])
     outcomes: Iterable[Result | Unreadable]
-    # Opened here in any case: errors are reported before processes start.
+    # Open the bundle here first, so that errors are reported before processes start.
     with Runtime(bundle, threads) as runtime:
         if processes == 1:
             outcomes = [_work(work, runtime, s) for s in track(samples, "images", on_progress)]
@@ -80,8 +80,7 @@ _runtime: Runtime
 
 
 def _open(bundle: Bundle, threads: int) -> None:
-    """Open the bundle once in a worker process."""
-    global _runtime  # a worker's own
+    global _runtime  # one per worker process
     _runtime = Runtime(bundle, threads)
 
 

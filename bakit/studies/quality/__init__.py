@@ -1,1 +1,1 @@
-"""Learn and measure the limits of quality control (``bakit.quality.limits``)."""
+"""Fit and test the limits of quality control (``bakit.quality.limits``)."""

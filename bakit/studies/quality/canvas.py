@@ -1,4 +1,4 @@
-"""How things that are no hand are drawn: flesh and bones as a film shows them, noise and shades."""
+"""Drawing tools for images without a hand: flesh, bones, noise, film exposure."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ Random: TypeAlias = np.random.Generator
 
 
 def blank(rng: Random) -> Picture:
-    """Return a black picture of a random shape, 160 to 360 pixels a side."""
+    """Return a black image of a random shape, 160 to 360 pixels per side."""
     height, width = (int(n) for n in rng.integers(160, 360, 2))
     return np.zeros((height, width), np.float32)
 
 
 def limb(picture: Picture, points: Points, widths: Sequence[float], thickness: float) -> None:
-    """Add a limb of flesh along a line: thick in the middle and round at its ends.
+    """Add a limb along a line: bright in the middle, with round ends.
 
     Args:
         picture: ``(H, W)``, changed in place.
         points: The line, as shares of width and height.
         widths: Half width at each point, as a share of the smaller side.
-        thickness: Brightness of its middle.
+        thickness: Brightness of the middle.
     """
     mask = np.zeros(picture.shape, np.uint8)
     height, width = picture.shape
@@ -49,7 +49,7 @@ def limb(picture: Picture, points: Points, widths: Sequence[float], thickness: f
 
 
 def bone(picture: Picture, points: Points, widths: Sequence[float], density: float) -> None:
-    """Add a bone along a line: its rim is brighter than its marrow. Arguments as for ``limb``."""
+    """Add a bone with a bright rim along a line. Arguments as for ``limb``."""
     solid = np.zeros_like(picture)
     limb(solid, points, widths, 1.0)
     rim = solid - 0.55 * cv2.GaussianBlur(solid, (0, 0), max(min(picture.shape) / 90, 0.6))
@@ -59,7 +59,7 @@ def bone(picture: Picture, points: Points, widths: Sequence[float], density: flo
 def oval(
     picture: Picture, at: tuple[float, float], axes: tuple[float, float], angle: float, grey: float
 ) -> None:
-    """Add a filled oval; place and half axes as shares of width and height."""
+    """Add a filled ellipse; centre and half axes are shares of width and height."""
     height, width = picture.shape
     shape = np.zeros(picture.shape, np.float32)
     middle = (round(at[0] * width), round(at[1] * height))
@@ -69,7 +69,7 @@ def oval(
 
 
 def clouds(shape: tuple[int, int], rng: Random, steepness: float) -> Picture:
-    """Return noise whose power falls with frequency, 0..1: smoother the steeper."""
+    """Return noise in 0..1 whose power falls with frequency; a higher steepness is smoother."""
     spectrum = np.fft.rfft2(rng.normal(size=shape))
     across = np.fft.rfftfreq(shape[1])[None, :]
     down = np.fft.fftfreq(shape[0])[:, None]
@@ -82,13 +82,13 @@ def clouds(shape: tuple[int, int], rng: Random, steepness: float) -> Picture:
 
 
 def in_bytes(picture: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.uint8]:
-    """Return values in 0..1 as bytes; what lies outside is cut."""
+    """Return values, clipped to 0..1, as uint8."""
     whole: npt.NDArray[np.uint8] = np.rint(picture.clip(0, 1) * 255).astype(np.uint8)
     return whole
 
 
 def film(picture: Picture, rng: Random) -> npt.NDArray[np.uint8]:
-    """Return a picture as a film that was exposed and developed at random, 8 bits."""
+    """Return the image as a film with random exposure and development, uint8."""
     top = max(float(picture.max()), 1e-6)
     developed = (picture / top).clip(0, 1) ** rng.uniform(0.6, 1.5)
     base, span = rng.uniform(0, 0.25), rng.uniform(0.35, 0.75)

@@ -1,4 +1,4 @@
-"""Changed radiographs: varied as other places make them, or spoiled on purpose."""
+"""Change radiographs: vary their appearance, or degrade them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from bakit.types import Grey, Mask
 
 CUT_SHARES = (0.25, 0.55)
-"""How much of a hand's box is left of one that is heavily cropped."""
+"""Range of the visible share of a hand's box in a heavily cropped image."""
 
 SMALL = 100
-"""Side of a picture that was shrunk to a square by picking pixels, as public sets are."""
+"""Side of images that are shrunk to a square by picking pixels, as in some public sets."""
 
 
 def film_like(grey: Grey, rng: Random) -> Grey:
-    """Return a picture at another sharpness and grain: large films are smooth, small ones rough."""
+    """Vary sharpness and grain at random."""
     if max(grey.shape) > SMALL and rng.random() < 0.5:
         grey = cv2.resize(grey, (SMALL, SMALL), interpolation=cv2.INTER_NEAREST)  # type: ignore[assignment]
     if rng.random() < 0.6:
@@ -35,22 +35,22 @@ def film_like(grey: Grey, rng: Random) -> Grey:
 
 
 def any_angle(rng: Random) -> float:
-    """Return degrees near upright half of the time, else near a side or upside down."""
+    """Return a random angle in degrees: half near upright, else near 90, 180 or 270."""
     return float(rng.choice([0, 0, 0, 90, 180, 270]) + rng.normal(0, 12))
 
 
 def far_from_upright(rng: Random) -> float:
-    """Return degrees from 45 on, to either side."""
+    """Return a random angle of at least 45 degrees to either side."""
     return float(rng.uniform(45, 315))
 
 
 def exactly(degrees: float) -> Callable[[Random], float]:
-    """Return what always gives that angle."""
+    """Return a function that always returns this angle."""
     return lambda _: degrees
 
 
 def turned_about(grey: Grey, degrees: float, rng: Random) -> Grey:
-    """Return a radiograph turned by an angle, perhaps mirrored or inverted."""
+    """Rotate a radiograph; mirror or invert some at random."""
     if rng.random() < 0.15:
         grey = 1 - grey
     if rng.random() < 0.5:
@@ -65,12 +65,12 @@ def turned_about(grey: Grey, degrees: float, rng: Random) -> Grey:
 
 
 def without_background(grey: Grey, mask: Mask, rng: Random) -> Grey:
-    """Return a radiograph whose background was removed, perhaps cut close to the hand.
+    """Remove the background; crop some close to the hand at random.
 
     Args:
         grey: ``(H, W)`` in 0..1.
         mask: The hand in a square working image.
-        rng: How close.
+        rng: Random generator.
     """
     height, width = grey.shape
     size = int(rng.integers(1, 4))
@@ -82,7 +82,7 @@ def without_background(grey: Grey, mask: Mask, rng: Random) -> Grey:
     if rng.random() < 0.6:
         rows, columns = np.flatnonzero(whole.any(1)), np.flatnonzero(whole.any(0))
         pad = rng.integers(0, max(height // 12, 1), 3)
-        # The forearm's end stays at the border; elsewhere a little air may be left.
+        # The end of the forearm stays at the border; the other sides may keep a margin.
         top, bottom = max(rows[0] - pad[0], 0), rows[-1] + 1
         left, right = max(columns[0] - pad[1], 0), min(columns[-1] + 1 + pad[2], width)
         cut = cut[top:bottom, left:right]
@@ -90,18 +90,18 @@ def without_background(grey: Grey, mask: Mask, rng: Random) -> Grey:
 
 
 def cropped(grey: Grey, box: Box, rng: Random) -> Grey:
-    """Return a window that shows a quarter to just over half of the hand's box.
+    """Crop to a random window with ``CUT_SHARES`` of the hand's box.
 
     Args:
         grey: ``(H, W)`` in 0..1.
-        box: The hand.
-        rng: Where the window lies.
+        box: Box of the hand.
+        rng: Random generator.
     """
     share = rng.uniform(*CUT_SHARES)
     across = rng.uniform(max(share, 0.4), 1.0)
     width = max(round(box.width * across), 16)
     height = max(round(box.height * share / across), 16)
-    # What the window leaves out is at the box's border, not air around it.
+    # The window stays inside the box, so that it cuts the hand and not the margin.
     x0 = box.x0 + round((box.width - width) * rng.random())
     y0 = box.y0 + round((box.height - height) * rng.random())
     x0, y0 = (max(min(v, n - 16), 0) for v, n in ((x0, grey.shape[1]), (y0, grey.shape[0])))
@@ -109,7 +109,7 @@ def cropped(grey: Grey, box: Box, rng: Random) -> Grey:
 
 
 def side_by_side(first: Grey, second: Grey, rng: Random) -> Grey:
-    """Return two radiographs as one, at the height of the first; the second may be mirrored."""
+    """Join two radiographs at the height of the first; mirror the second at random."""
     height = first.shape[0]
     width = max(round(second.shape[1] * height / second.shape[0]), 1)
     other = cv2.resize(second, (width, height), interpolation=cv2.INTER_AREA)
@@ -120,7 +120,7 @@ def side_by_side(first: Grey, second: Grey, rng: Random) -> Grey:
 
 
 def shrunk(grey: Grey, box: Box, side: int) -> Grey:
-    """Return the radiograph with the shorter side of the hand's box at ``side`` pixels."""
+    """Shrink a radiograph until the shorter side of the hand's box has ``side`` pixels."""
     factor = side / min(box.width, box.height)
     size = tuple(max(round(n * factor), 16) for n in (grey.shape[1], grey.shape[0]))
     small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
@@ -129,7 +129,7 @@ def shrunk(grey: Grey, box: Box, side: int) -> Grey:
 
 
 def flattened(grey: Grey, levels: int) -> Grey:
-    """Return the radiograph as a film of low contrast: so many of 256 greys are left."""
+    """Reduce a radiograph to ``levels`` of 256 grey levels."""
     low, high = float(grey.min()), float(grey.max())
     few = np.rint((grey - low) / max(high - low, 1e-6) * (levels - 1))
     flat: Grey = (few.astype(np.float32) + 100) / np.float32(255)
@@ -137,7 +137,7 @@ def flattened(grey: Grey, levels: int) -> Grey:
 
 
 def overexposed(grey: Grey, box: Box, share: float) -> Grey:
-    """Return the radiograph with the brightest ``share`` of the hand's box burnt out."""
+    """Saturate the brightest ``share`` of the hand's box."""
     inside = grey[box.y0 : box.y1, box.x0 : box.x1]
     top = max(float(np.quantile(inside, 1 - share)), 1 / 255)
     burnt: Grey = np.minimum(grey / np.float32(top), 1).astype(np.float32)

@@ -1,6 +1,6 @@
-"""Pictures without a hand, in two groups: those that limits are learned on and measured on.
+"""Generated images without a hand: kinds to fit the limits on, and held-out kinds to test them.
 
-The two groups share no drawing. Each picture follows from its kind and seed alone.
+An image depends only on its kind and seed.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from bakit.types import Bytes, Mask
 
     Drawing: TypeAlias = Callable[[Picture, Random], npt.NDArray[Any] | None]
-    """Draws on a black picture; returns another one, a developed one, or None."""
+    """Draws on a black image, or returns a new float image or a finished uint8 image."""
 
 
 def draw(kind: str, seed: int) -> Bytes:
-    """Return one picture ``(H, W)`` of a kind in ``LEARNED`` or ``MET``."""
+    """Return one image ``(H, W)`` of a kind in ``LEARNED`` or ``MET``."""
     rng = np.random.default_rng([seed, *kind.encode()])
     picture = blank(rng)
     drawn = (LEARNED | MET)[kind](picture, rng)
@@ -35,11 +35,10 @@ def draw(kind: str, seed: int) -> Bytes:
     return film(picture if drawn is None else drawn, rng)
 
 
-# Learned on
+# Kinds to fit on
 
 
 def _foot_from_above(picture: Picture, rng: Random) -> None:
-    """Draw heel, ball and five toes in a row, with bones."""
     lean = rng.uniform(-0.06, 0.06)
     spine = [(0.5, 0.92), (0.5 + lean, 0.6), (0.5, 0.38)]
     limb(picture, spine, [0.16, rng.uniform(0.13, 0.18), rng.uniform(0.2, 0.27)], 0.5)
@@ -69,7 +68,6 @@ def _chest(picture: Picture, rng: Random) -> None:
 
 
 def _forearm(picture: Picture, rng: Random) -> None:
-    """Draw two long bones side by side in flesh that crosses the picture."""
     tilt = rng.uniform(-0.25, 0.25)
     ends = [(0.5 - tilt, -0.05), (0.5 + tilt, 1.05)]
     limb(picture, ends, [rng.uniform(0.14, 0.22), rng.uniform(0.14, 0.25)], 0.5)
@@ -87,7 +85,6 @@ def _skull(picture: Picture, rng: Random) -> None:
 
 
 def _letter(picture: Picture, rng: Random) -> Picture:
-    """Draw lines of text on paper, dark on bright or bright on dark."""
     page = np.zeros(picture.shape[:2], np.uint8)
     step = int(rng.integers(8, 18))
     for y in range(2 * step, picture.shape[0] - step, step):
@@ -98,7 +95,6 @@ def _letter(picture: Picture, rng: Random) -> Picture:
 
 
 def _noise(picture: Picture, rng: Random) -> Bytes:
-    """Draw grain, coarse or fine, with or without a shade."""
     shape = picture.shape
     grain = rng.normal(0.5, rng.uniform(0.02, 0.3), shape).astype(np.float32)
     if rng.random() < 0.6:
@@ -108,7 +104,7 @@ def _noise(picture: Picture, rng: Random) -> Bytes:
 
 
 def _nearly_blank(picture: Picture, rng: Random) -> Bytes:
-    """Draw one grey with a little grain and, at times, a shade or a label in a corner."""
+    """Draw one grey with weak noise, a gradient and sometimes a label."""
     picture += np.float32(rng.uniform(0.02, 0.9))
     picture += np.float32(rng.uniform(0, 0.15)) * np.linspace(0, 1, picture.shape[1])[None, :]
     picture += rng.normal(0, rng.uniform(0.002, 0.02), picture.shape).astype(np.float32)
@@ -139,8 +135,6 @@ def _clouds(picture: Picture, rng: Random) -> Picture:
 
 
 def _branches(picture: Picture, rng: Random) -> None:
-    """Draw a bush: limbs that fork, as fingers do, but without order."""
-
     def grow(x: float, y: float, angle: float, length: float, width: float) -> None:
         end = (x + length * math.sin(angle), y - length * math.cos(angle))
         limb(picture, [(x, y), end], [width, width * 0.75], 0.4)
@@ -153,7 +147,6 @@ def _branches(picture: Picture, rng: Random) -> None:
 
 
 def _star(picture: Picture, rng: Random) -> None:
-    """Draw spikes around a middle."""
     spikes = int(rng.integers(3, 12))
     for spike in range(spikes):
         angle = 2 * math.pi * (spike + rng.uniform(-0.2, 0.2)) / spikes
@@ -174,11 +167,10 @@ def _stripes(picture: Picture, rng: Random) -> Picture:
     return bright.astype(np.float32)
 
 
-# Met later
+# Held-out kinds
 
 
 def _foot_from_the_side(picture: Picture, rng: Random) -> None:
-    """Draw a foot from its side: leg, heel and sole."""
     limb(picture, [(0.35, -0.05), (0.36, 0.6)], [0.14, 0.13], 0.5)
     limb(picture, [(0.25, 0.72), (0.55, 0.72), (0.88, 0.8)], [0.14, 0.15, 0.06], 0.5)
     bone(picture, [(0.33, 0.0), (0.34, 0.58)], [0.045, 0.06], 0.7)
@@ -215,7 +207,6 @@ def _pelvis(picture: Picture, rng: Random) -> None:
 
 
 def _jaw(picture: Picture, rng: Random) -> None:
-    """Draw a panoramic picture of teeth."""
     for row, y0 in ((0, 0.42), (1, 0.58)):
         for tooth in range(14):
             x = 0.1 + 0.8 * tooth / 13
@@ -226,7 +217,6 @@ def _jaw(picture: Picture, rng: Random) -> None:
 
 
 def _tools(picture: Picture, rng: Random) -> None:
-    """Draw scissors, pens and rings on a table."""
     height, width = picture.shape
     for _ in range(int(rng.integers(1, 6))):
         a, b = rng.uniform(0.05, 0.95, (2, 2)) * (width, height)
@@ -238,7 +228,6 @@ def _tools(picture: Picture, rng: Random) -> None:
 
 
 def _screen(picture: Picture, rng: Random) -> Bytes:
-    """Draw windows with titles, lines of text and a chart."""
     picture += np.float32(rng.uniform(0, 0.9))
     height, width = picture.shape
     for _ in range(int(rng.integers(2, 7))):
@@ -267,7 +256,6 @@ def _barcode(picture: Picture, rng: Random) -> None:
 
 
 def _cells(picture: Picture, rng: Random) -> Picture:
-    """Draw cells around random middles, as under a microscope or in dry earth."""
     y, x = np.mgrid[: picture.shape[0], : picture.shape[1]].astype(np.float32)
     count = int(rng.integers(6, 60))
     middles = rng.uniform(0, 1, (count, 2)) * picture.shape
@@ -278,7 +266,6 @@ def _cells(picture: Picture, rng: Random) -> Picture:
 
 
 def _landscape(picture: Picture, rng: Random) -> Picture:
-    """Draw a landscape: sky, hills with a texture, a sun and a house."""
     height, width = picture.shape
     picture += np.linspace(rng.uniform(0.5, 1), rng.uniform(0.2, 0.7), height)[:, None].astype("f4")
     for layer in range(3):
@@ -306,7 +293,6 @@ def _face(picture: Picture, rng: Random) -> None:
 
 
 def _test_plate(picture: Picture, rng: Random) -> None:
-    """Draw the wedge and bars of a test plate."""
     height, width = picture.shape
     count = int(rng.integers(4, 14))
     for step in range(count):
@@ -324,10 +310,10 @@ LEARNED = _by_kind(
     _foot_from_above, _chest, _forearm, _skull, _letter, _noise, _nearly_blank, _blobs, _plates,
     _clouds, _branches, _star, _stripes,
 )  # fmt: skip
-"""Kinds that the limits are learned on."""
+"""Kinds to fit the limits on."""
 
 MET = _by_kind(
     _foot_from_the_side, _knee, _pelvis, _jaw, _tools, _screen, _barcode, _cells, _landscape,
     _face, _test_plate,
 )  # fmt: skip
-"""Kinds that they are measured on, besides new pictures of noise and of nearly nothing."""
+"""Held-out kinds to test the limits on, in addition to new ``noise`` and ``nearly blank``."""

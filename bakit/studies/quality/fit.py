@@ -1,7 +1,7 @@
-"""Fit the model of hands, and choose each limit.
+"""Fit the model of hands and choose each limit.
 
-The model is the middle of all hands and logistic regressions. A limit lies where good and spoiled
-pictures part, or where the error starts to rise.
+The model consists of the mean of all hands and logistic regressions. A limit separates good from
+bad images, or lies where the error starts to rise.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from bakit.types import Floats
 
 DIRECTIONS = 40
-"""Main directions that the distance is measured along."""
+"""Principal components used for the distance."""
 
 LEAST = 20
-"""Fewest pictures of a kind."""
+"""Minimum number of images of a kind."""
 
 RIDGE = 30.0
-"""Weight of the squared weights: without it, a separable set has no solution."""
+"""L2 penalty; without it, a separable dataset has no solution."""
 
 _STEPS = 50
 
@@ -34,37 +34,36 @@ FALSE_REJECTS = 0.002
 """Share of good radiographs that one limit may reject."""
 
 FALSE_REVIEWS = 0.01
-"""Share of good radiographs that one limit may send to a person."""
+"""Share of good radiographs that one limit may send to review."""
 
 MISSED = 0.02
-"""Share of spoiled pictures that may lie on the good side where the two part."""
+"""Share of bad images that a limit may miss."""
 
 REVIEW_RISE_MONTHS, REJECT_RISE_MONTHS = 1.0, 4.0
-"""Rise of the mean error from which a person should look, and from which there is no answer."""
+"""Rise of the mean error from which an image is reviewed or rejected."""
 
 FEW_IMAGES, NEAR_MONTHS = 30, 6.0
-"""Ages with fewer training images than this within so many months are hardly known to the model."""
+"""Ages with fewer training images than ``FEW_IMAGES`` within ``NEAR_MONTHS`` are reviewed."""
 
 Side: TypeAlias = Literal["above", "below"]
 
 
 def fit_hands(hands: Floats, kinds: Mapping[str, tuple[Floats, Floats]]) -> HandModel:
-    """Fit a model of hands, with a detector of each kind of other pictures.
+    """Fit a model of hands and one detector for each kind of bad images.
 
     Args:
         hands: ``(M, N)``, vectors of hands.
-        kinds: By the detector's name, ``(L, N)`` vectors of good pictures and of those that it is
-            to find.
+        kinds: By detector, the ``(L, N)`` vectors of good and of bad images.
 
     Raises:
-        InputError: If there are too few pictures of a kind.
+        InputError: If there are too few images of a kind.
     """
     groups = {"hands": (hands, DIRECTIONS)}
     for name, (good, bad) in kinds.items():
-        groups |= {f"good ones beside {name}": (good, LEAST), name: (bad, LEAST)}
+        groups |= {f"good images for {name}": (good, LEAST), name: (bad, LEAST)}
     for name, (vectors, least) in groups.items():
         if len(vectors) < least:
-            message = f"{len(vectors)} pictures of {name} are too few; at least {least}"
+            message = f"{len(vectors)} images are too few for {name}; at least {least} are needed"
             raise InputError(message)
     mean, scale = hands.mean(0), np.maximum(hands.std(0), 1e-6)
     entries = (hands - mean) / scale
@@ -72,7 +71,7 @@ def fit_hands(hands: Floats, kinds: Mapping[str, tuple[Floats, Floats]]) -> Hand
     sds = spreads[:DIRECTIONS] / np.sqrt(len(hands))
     basis = rows[:DIRECTIONS] / np.maximum(sds, 1e-6)[:, None]
 
-    stored = basis.astype("<f2")  # it travels as text; the detectors are fitted to what is kept
+    stored = basis.astype("<f2")  # stored as float16; the detectors are fitted to these values
 
     def table(vectors: Floats) -> Floats:
         scaled = (vectors - mean) / scale
@@ -90,7 +89,7 @@ def fit_hands(hands: Floats, kinds: Mapping[str, tuple[Floats, Floats]]) -> Hand
 
 
 def _logistic(good: Floats, bad: Floats) -> Floats:
-    """Return weights and constant by Newton's method, both groups of equal weight."""
+    """Fit a logistic regression with equal group weights by Newton's method."""
     rows = np.vstack([good, bad])
     wanted = np.r_[np.zeros(len(good)), np.ones(len(bad))]
     share = np.r_[np.full(len(good), 0.5 / len(good)), np.full(len(bad), 0.5 / len(bad))]
@@ -112,12 +111,12 @@ def _logistic(good: Floats, bad: Floats) -> Floats:
 
 
 def _short(values: Floats) -> tuple[float, ...]:
-    """Return values with the digits that matter: they travel as text."""
+    """Round to five significant digits, for JSON."""
     return tuple(float(f"{value:.5g}") for value in values)
 
 
 class Chosen(NamedTuple):
-    """Where a measure stops being good."""
+    """The limits of one measure."""
 
     measure: str
     code: str
@@ -127,10 +126,10 @@ class Chosen(NamedTuple):
 
 
 def between(measure: str, code: str, good: Floats, bad: Floats) -> Chosen:
-    """Part good from bad, which is above: halfway, or where few good ones are lost if they overlap.
+    """Set limits between good images and bad ones, which have higher values.
 
-    A person is asked from where few more good ones are lost, or, the farther the two lie apart the
-    more so, from where none is.
+    The limit for rejection is halfway, or at ``FALSE_REJECTS`` of the good images if the groups
+    overlap. The limit for review is lower.
     """
     top = float(np.quantile(good, 1 - FALSE_REJECTS))
     few = float(np.quantile(good, 1 - FALSE_REVIEWS))
@@ -148,7 +147,7 @@ def rare(
     review: float | None = None,
     reject: float | None = None,
 ) -> Chosen:
-    """Set limits that the given shares of good radiographs break."""
+    """Set limits that the given shares of good radiographs exceed."""
     sign = 1.0 if worse == "above" else -1.0
 
     def at(share: float | None) -> float | None:
@@ -158,7 +157,7 @@ def rare(
 
 
 class Rung(NamedTuple):
-    """One degree of spoiling: the median of a measure, and the rise of the mean absolute error."""
+    """One degree of degradation: the median of a measure, and the rise of the MAE."""
 
     value: float
     rise_months: float
@@ -167,10 +166,10 @@ class Rung(NamedTuple):
 def from_ladder(
     measure: str, code: str, worse: Side, rungs: Sequence[Rung], good: Floats
 ) -> Chosen:
-    """Set limits where the error of ever more spoiled images, the ``rungs``, rises too far.
+    """Set limits where the error of increasingly degraded images (``rungs``) rises too far.
 
-    A limit lies between the last degree that is good enough and the first that is not; there is
-    none if all are good enough. It never costs more good radiographs than other limits may.
+    A limit lies between the last acceptable degree and the first unacceptable one; it is None if
+    all are acceptable. ``FALSE_REVIEWS`` and ``FALSE_REJECTS`` hold for good radiographs.
     """
     sign = 1.0 if worse == "above" else -1.0
 
@@ -186,7 +185,7 @@ def from_ladder(
 
 
 def trained_ages(ages_months: Floats) -> tuple[Chosen, Chosen]:
-    """Set limits on the age: reject what no image had, review what few had."""
+    """Set limits on the age: reject ages without training images, review ages with few."""
     ages = np.sort(ages_months)
     grid = np.arange(np.floor(ages[0]), np.ceil(ages[-1]) + 1)
     near = np.searchsorted(ages, grid + NEAR_MONTHS, "right") - np.searchsorted(

@@ -1,4 +1,4 @@
-"""Learn what is accepted, reviewed and rejected, and measure it on images that taught nothing."""
+"""Fit the quality limits (accept, review, reject) and test them on held-out images."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ if TYPE_CHECKING:
 
 
 LEAST = 10
-"""Fewest images of a part."""
+"""Minimum number of images in a split."""
 
 MET_SEEDS = 100_000
-"""First seed of the pictures without a hand that limits are measured on."""
+"""First seed of the held-out images without a hand."""
 
 TURNS = (45.0, 90.0, 180.0, 270.0)
-"""Degrees by which hands are turned to see whether that is noticed."""
+"""Rotations, in degrees, that the limits are tested on."""
 
 _PLAIN = ("noise", "nearly blank")
-"""Kinds that are met again, with other seeds."""
+"""Kinds used for fitting and, with other seeds, for testing."""
 
 
 class Amounts(NamedTuple):
-    """How many pictures to learn from and to measure on.
+    """Numbers of images for fitting and testing.
 
     Attributes:
-        hands: Radiographs of the training part, upright.
-        turned: More of them, turned by any angle.
-        phantoms: Phantoms of hands.
-        others: Pictures of each kind without a hand.
-        spoiled: Cropped hands, and as many pairs.
-        ladder: Radiographs for each degree of spoiling.
+        hands: Upright radiographs of the training split.
+        turned: More radiographs of the training split, rotated by any angle.
+        phantoms: Phantoms.
+        others: Images without a hand, per kind.
+        spoiled: Cropped hands; also the number of pairs of hands.
+        ladder: Radiographs per degree of degradation.
     """
 
     hands: int = 3000
@@ -73,26 +73,26 @@ def qualify_file(
     threads: int = 1,
     on_progress: OnProgress = silent,
 ) -> Checkpoint:
-    """Learn a checkpoint's limits and write it again with them; its weights stay as they are.
+    """Fit a checkpoint's limits and write the checkpoint with them.
 
     Args:
         checkpoint: The checkpoint; the shipped one when None.
-        data: The labelled folder that it was trained on.
+        data: Its training folder.
         out: File to write, ``.safetensors``; may be the checkpoint itself.
-        amounts: How many pictures to learn from and to measure on.
+        amounts: Numbers of images.
         threads: Threads of the backend.
-        on_progress: Called after each picture.
+        on_progress: Called after each image.
 
     Returns:
-        The checkpoint as it was written.
+        The written checkpoint.
 
     Raises:
         CheckpointError: If the checkpoint cannot be read.
-        InputError: If ``data`` is not what it was trained on, or too small.
+        InputError: If ``data`` is not its training folder, or too small.
         ImageError: If an image cannot be used.
     """
     if out.suffix != ".safetensors":
-        message = f"{out}: a checkpoint ends in .safetensors"
+        message = f"{out}: the name of a checkpoint must end in .safetensors"
         raise InputError(message)
     loaded = Checkpoint.read(SHIPPED if checkpoint is None else checkpoint)
     samples = read_samples(data)
@@ -100,8 +100,8 @@ def qualify_file(
     parts = known_split(samples, training.split) if training else split(samples)
     if parts is None:
         message = (
-            f"{data}: not the images that {loaded.path.name} was trained on; limits are learned "
-            "on its training and validation parts"
+            f"{data}: not the training folder of {loaded.path.name}; the limits are fitted on its "
+            "training and validation splits"
         )
         raise InputError(message)
     with as_bundle(loaded.with_header(quality=None)) as bundle, Runtime(bundle, threads) as runtime:
@@ -116,25 +116,25 @@ def learn_quality(
     amounts: Amounts = Amounts(),  # noqa: B008  # cannot be changed
     on_progress: OnProgress = silent,
 ) -> QualityLimits:
-    """Learn a model's limits on its training and validation parts, measure them on the test part.
+    """Fit a model's limits on its training and validation splits; test them on the test split.
 
     Args:
-        runtime: A float32 bundle of the checkpoint, open; one that looks for the hand.
-        parts: The parts that the model was trained on.
-        mean_months: Mean age of its training set.
-        amounts: How many pictures.
-        on_progress: Called after each picture.
+        runtime: An open float32 bundle of the checkpoint, with a localizer.
+        parts: The model's splits.
+        mean_months: Mean age of its training split.
+        amounts: Numbers of images.
+        on_progress: Called after each image.
 
     Raises:
-        InputError: If a part has too few images, or hands are not looked for.
+        InputError: If a split has too few images, or the model does not localize hands.
         ImageError: If an image cannot be used.
     """
     if not runtime.bundle.manifest.preprocessing.localize:
-        message = f"{runtime.bundle.name}: does not look for the hand; there is nothing to judge"
+        message = f"{runtime.bundle.name}: trained with --no-localize; quality limits need a hand"
         raise InputError(message)
     small = next((name for name in parts._fields if len(getattr(parts, name)) < LEAST), None)
     if small is not None:
-        message = f"the {small} part has fewer than {LEAST} images; limits need more"
+        message = f"the {small} split has fewer than {LEAST} images; add images"
         raise InputError(message)
     eye = Eye(runtime, mean_months, on_progress)
     train, validation = parts.train, parts.validation
@@ -184,7 +184,7 @@ _LADDERS: tuple[tuple[str, str, Literal["above", "below"]], ...] = (
 def _choose(
     eye: Eye, good: Sequence[Looked], varied: Sequence[Looked], bad: dict[str, list[Looked]]
 ) -> list[Chosen]:
-    """Set the limits that tell hands from other things, and answers from guesses."""
+    """Set the limits that detect images without a usable hand, and unreliable predictions."""
     scores = {name: [eye.measures(item) for item in items] for name, items in bad.items()}
     fine = [eye.measures(item) for item in varied]
     plain = [eye.measures(item) for item in good]
@@ -213,7 +213,7 @@ _RARE: tuple[tuple[str, str, Literal["above", "below"], float | None, float | No
     ("from_blank_months", "collapsed_to_mean", "below", None, 0.001),
     ("spread_months", "unstable", "above", 0.02, None),
 )
-"""Measure, reason, worse side, and the shares of good radiographs to review and to reject."""
+"""Measure, reason code, worse side, and the shares of good radiographs to review and reject."""
 
 
 def _measured(
@@ -224,7 +224,7 @@ def _measured(
     test: Sequence[Sample],
     amounts: Amounts,
 ) -> QualityLimits:
-    """Count false alarms and catches on the test part and on kinds of pictures not met before."""
+    """Measure false alarms and detection rates on the test split and on held-out kinds."""
     worst = {
         measure: next((c.reject for c in chosen if c.measure == measure and c.reject), None)
         for measure in streams.SPOILING
@@ -274,7 +274,7 @@ def _measured(
 
 
 def _rate(limits: Sequence[Limit], items: Sequence[dict[str, float]], lost: Status) -> Rate:
-    """Count what limits say; pictures without measures have no hand that was found."""
+    """Count the statuses; images without measures, where no hand was found, count as ``lost``."""
     said = []
     for item in items:
         words = {limit.status(item[limit.measure]) for limit in limits if limit.measure in item}

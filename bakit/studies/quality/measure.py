@@ -1,4 +1,4 @@
-"""Measure pictures, good or bad, with an open bundle."""
+"""Compute the quality measures of images with an open bundle."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Looked(NamedTuple):
-    """Measures of one picture; none where no hand was found.
+    """Measures of one image; empty if no hand was found.
 
     Attributes:
         vector: ``bakit.quality.measures.hand_vector``.
@@ -37,15 +37,15 @@ class Looked(NamedTuple):
 
 
 class Eye:
-    """Looks at pictures with one bundle, whose own limits do not matter.
+    """Measures images with one bundle; the bundle's own limits are not used.
 
     Args:
         runtime: The bundle.
-        mean_months: Mean age of the training set.
-        on_progress: Called after each picture.
+        mean_months: Mean age of the training split.
+        on_progress: Called after each image.
 
     Attributes:
-        scorer: The detectors; None while they are not learned.
+        scorer: The detectors; None until they are fitted.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Eye:
         self.scorer: HandScorer | None = None
 
     def find(self, grey: Grey) -> tuple[Box, LocalizerOutput] | None:
-        """Return the hand's box and the localizer's output, None without a hand."""
+        """Return the hand's box and the localizer's output; None without a hand."""
         hand = self._runtime.prepare(grey)
         return (
             None
@@ -67,7 +67,7 @@ class Eye:
         )
 
     def look(self, step: str, pictures: Iterable[Shown], *, thorough: bool = False) -> list[Looked]:
-        """Measure pictures; the spread of the age too if ``thorough``."""
+        """Measure images, including the spread of the age if ``thorough``."""
         looked = []
         for shown in pictures:
             looked.append(self._look(shown, thorough=thorough))
@@ -98,10 +98,7 @@ class Eye:
     def error(
         self, step: str, pictures: Iterable[Shown], measure: str | None = None
     ) -> tuple[float, float]:
-        """Return the mean absolute error in months, and the median of a measure.
-
-        Where no hand is found, the model has no answer and the picture no part in the error.
-        """
+        """Return the MAE in months and the median of a measure, over images with a hand."""
         errors, values = [], []
         for shown in pictures:
             (item,) = self.look(step, [shown])
@@ -113,7 +110,7 @@ class Eye:
         return float(np.mean(errors)), float(np.median(values))
 
     def measures(self, item: Looked) -> dict[str, float]:
-        """Return all measures, those of the detectors included; none without a hand."""
+        """Return all measures, including the detectors'; none without a hand."""
         if item.vector is None:
             return {}
         assert self.scorer is not None

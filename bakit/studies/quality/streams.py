@@ -1,4 +1,4 @@
-"""Streams of pictures to learn limits from and to measure them on, one at a time."""
+"""Generators of the images that quality limits are fitted and tested on."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
     Find = Callable[[Grey], tuple[Box, LocalizerOutput] | None]
 
 PHANTOM_SEEDS = 3_000_000
-"""First seed of the phantoms that limits are learned on: far from those of other uses."""
+"""First seed of these phantoms; other uses have other seeds."""
 
 _WITHOUT_BACKGROUND = 5
 """Every n-th hand is used with its background removed."""
 
 
 class Shown(NamedTuple):
-    """A picture.
+    """An image.
 
     Attributes:
         grey: ``(H, W)`` float32 in 0..1.
-        male: Whether the child is male; any answer where there is none.
-        age_months: The label; None where there is no child.
+        male: Sex; arbitrary for images without a hand.
+        age_months: The label; None for images without a hand.
     """
 
     grey: Grey
@@ -60,13 +60,13 @@ def _shown(sample: Sample, grey: Grey | None = None) -> Shown:
 
 
 def radiographs(samples: Iterable[Sample]) -> Iterator[Shown]:
-    """Yield radiographs as they are."""
+    """Yield unchanged radiographs."""
     for sample in samples:
         yield _shown(sample)
 
 
 def varied(samples: Sequence[Sample], find: Find) -> Iterator[Shown]:
-    """Yield radiographs as other places make them: smooth, grainy, without background."""
+    """Yield radiographs with varied sharpness and grain, some without background."""
     for index, sample in enumerate(samples):
         rng, grey = _random(sample, 1), decode(sample.path)
         if index % _WITHOUT_BACKGROUND == 0 and (found := find(grey)):
@@ -77,7 +77,7 @@ def varied(samples: Sequence[Sample], find: Find) -> Iterator[Shown]:
 def turned(
     samples: Iterable[Sample], angle: Callable[[np.random.Generator], float]
 ) -> Iterator[Shown]:
-    """Yield radiographs turned by an angle in degrees, some mirrored and some inverted."""
+    """Yield rotated radiographs (``angle`` in degrees), some mirrored or inverted."""
     for sample in samples:
         rng = _random(sample, 2)
         degrees = angle(rng)
@@ -85,7 +85,7 @@ def turned(
 
 
 def phantoms(count: int) -> Iterator[Shown]:
-    """Yield phantoms of hands."""
+    """Yield phantoms."""
     for seed in range(PHANTOM_SEEDS, PHANTOM_SEEDS + count):
         rng = np.random.default_rng([3, seed])
         phantom = make_phantom(seed, height=int(rng.integers(120, 420)))
@@ -93,7 +93,7 @@ def phantoms(count: int) -> Iterator[Shown]:
 
 
 def no_hands(kinds: Iterable[str], count: int, first: int, *, vary: bool) -> Iterator[Shown]:
-    """Yield so many pictures of each kind without a hand."""
+    """Yield ``count`` images of each kind without a hand."""
     for kind in kinds:
         for seed in range(first, first + count):
             grey = decode(draw(kind, seed))
@@ -101,7 +101,7 @@ def no_hands(kinds: Iterable[str], count: int, first: int, *, vary: bool) -> Ite
 
 
 def cropped_hands(samples: Iterable[Sample], find: Find, *, vary: bool) -> Iterator[Shown]:
-    """Yield windows that show a part of a hand."""
+    """Yield crops that show only a part of the hand."""
     for sample in samples:
         rng, grey = _random(sample, 5), decode(sample.path)
         if found := find(grey):
@@ -127,11 +127,11 @@ SPOILING: dict[str, tuple[Callable[[Grey, Box, float], Grey], tuple[float, ...]]
     ),
     "saturated": (overexposed, (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)),
 }
-"""By the measure that is to notice it: how a radiograph is spoiled, and ever worse degrees."""
+"""By the measure that detects it: a degradation and its degrees, from weak to strong."""
 
 
 def spoiled(samples: Iterable[Sample], find: Find, measure: str, degree: float) -> Iterator[Shown]:
-    """Yield radiographs that were spoiled to one degree."""
+    """Yield radiographs degraded to one degree."""
     spoil, _ = SPOILING[measure]
     for sample in samples:
         grey = decode(sample.path)

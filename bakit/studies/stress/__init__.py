@@ -1,1 +1,1 @@
-"""What turning, mirroring, lighting and blurring a radiograph does to its age."""
+"""Stress test: errors under perturbations that leave bone age unchanged."""

@@ -1,9 +1,8 @@
-"""The seven kinds of change that radiographs are put through.
+"""Seven kinds of perturbation that leave bone age unchanged.
 
-Rotation, flip, brightness, contrast, inversion, resolution and a side marker: the kinds of
-Santomartino et al., *Evaluating the Robustness of a Deep Learning Bone Age Algorithm to Clinical
-Image Variation Using Computational Stress Testing* (2024). None of them changes a bone's age. The
-amounts are ours.
+The kinds are those of Santomartino et al., *Evaluating the Robustness of a Deep Learning Bone Age
+Algorithm to Clinical Image Variation Using Computational Stress Testing* (2024). The strengths are
+our choice.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ if TYPE_CHECKING:
     from bakit.types import Grey
 
 SMALLEST = 8
-"""Side below which an image is not made smaller, in pixels."""
+"""Minimum side of a shrunk image, in pixels."""
 
 
 class Perturbation(NamedTuple):
-    """One change of an image.
+    """One perturbation.
 
     Attributes:
         kind: One of ``KINDS``.
-        name: What is done, in words.
-        apply: ``(H, W)`` float32 in 0..1 to the same; a rotation may change H and W.
+        name: Its name in tables and documents.
+        apply: Maps ``(H, W)`` float32 in 0..1 to the same; a rotation may change H and W.
     """
 
     kind: str
@@ -42,14 +41,14 @@ class Perturbation(NamedTuple):
 
 
 def perturbations(kinds: Sequence[str] = ()) -> list[Perturbation]:
-    """Return the perturbations of some kinds, all of them by default.
+    """Return the perturbations of the given kinds, or all.
 
     Raises:
         InputError: If a kind is unknown.
     """
     unknown = sorted(set(kinds) - set(KINDS))
     if unknown:
-        message = f"unknown kind {unknown[0]!r}; use some of {', '.join(KINDS)}"
+        message = f"unknown kind {unknown[0]!r}; use {', '.join(KINDS)}"
         raise InputError(message)
     return [item for item in _all() if not kinds or item.kind in kinds]
 
@@ -74,11 +73,8 @@ def _all() -> list[Perturbation]:
 
 
 def rotated(grey: Grey, degrees: float) -> Grey:
-    """Turn counter-clockwise; the image grows so that nothing is cut off.
-
-    What was outside is as dark as the image's border is in the median.
-    """
-    if degrees % 90 == 0:  # exactly, and without new pixels
+    """Rotate counter-clockwise; the image grows, and is filled with the median of its border."""
+    if degrees % 90 == 0:  # exact, without interpolation
         return np.ascontiguousarray(np.rot90(grey, int(degrees // 90)))
     height, width = grey.shape
     matrix = cv2.getRotationMatrix2D((width / 2 - 0.5, height / 2 - 0.5), degrees, 1.0)
@@ -99,17 +95,17 @@ def rotated(grey: Grey, degrees: float) -> Grey:
 
 
 def flipped(grey: Grey, axis: int) -> Grey:
-    """Mirror along an axis."""
+    """Mirror an image along an axis."""
     return np.ascontiguousarray(np.flip(grey, axis))
 
 
 def lit(grey: Grey, by: float) -> Grey:
-    """Add to every pixel; what leaves 0..1 is lost, as it is on a display."""
+    """Add ``by`` to every pixel and clip to 0..1."""
     return _in_range(grey + np.float32(by))
 
 
 def contrasted(grey: Grey, factor: float) -> Grey:
-    """Stretch grey values around the image's mean; what leaves 0..1 is lost."""
+    """Scale grey values around the image's mean and clip to 0..1."""
     mean = grey.mean(dtype=np.float64).astype(np.float32)
     return _in_range(mean + (grey - mean) * np.float32(factor))
 
@@ -120,7 +116,7 @@ def inverted(grey: Grey) -> Grey:
 
 
 def coarse(grey: Grey, factor: float) -> Grey:
-    """Make an image smaller, and then as large as before again."""
+    """Shrink an image and enlarge it again."""
     height, width = grey.shape
     size = max(SMALLEST, round(width / factor)), max(SMALLEST, round(height / factor))
     small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
@@ -128,7 +124,7 @@ def coarse(grey: Grey, factor: float) -> Grey:
 
 
 def marked(grey: Grey, letter: str) -> Grey:
-    """Put a white lead letter into the upper corner on its side, a tenth of the image high."""
+    """Draw a white side marker, L or R, in its upper corner, a tenth of the image high."""
     height, width = grey.shape
     tall = max(8, min(height, width) // 10)
     font, thickness = cv2.FONT_HERSHEY_SIMPLEX, max(1, tall // 8)
@@ -141,10 +137,9 @@ def marked(grey: Grey, letter: str) -> Grey:
 
 
 def _in_range(values: npt.NDArray[Any]) -> Grey:
-    """Return grey values within 0..1."""
     grey: Grey = values.astype(np.float32, copy=False).clip(0, 1)
     return grey
 
 
 KINDS = tuple(dict.fromkeys(item.kind for item in _all()))
-"""The seven kinds."""
+"""The kinds of perturbation."""

@@ -1,4 +1,4 @@
-"""Measure a model's errors on radiographs that were changed without changing a bone's age."""
+"""``bakit stress``: errors under perturbations that leave bone age unchanged."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ SCHEMA_VERSION = 1
 
 
 class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A model's errors on images that were changed in one way.
+    """A model's errors under one perturbation.
 
     Attributes:
-        kind: The kind of change (``perturb.KINDS``); ``none`` for untouched images.
-        mae_rise_months: MAE minus that of the same images untouched.
+        kind: The kind of perturbation (``perturb.KINDS``); ``none`` for unchanged images.
+        mae_rise_months: MAE minus that of the unchanged images.
         mae_rise_ci95_months: 95 % interval of the rise, paired bootstrap.
-        mean_abs_change_months: Mean of how far an age moved.
-        over_12_months: Share of images more than 12 months off, 0..1.
-        over_24_months: Share of images more than 24 months off, 0..1.
-        reviewed: Share whose quality is ``review``, 0..1.
-        rejected: Share whose quality is ``reject``, 0..1; their ages count all the same.
+        mean_abs_change_months: Mean absolute change of the predictions.
+        over_12_months: Share of images with an error above 12 months, 0..1.
+        over_24_months: Share of images with an error above 24 months, 0..1.
+        reviewed: Share of images with quality ``review``, 0..1.
+        rejected: Share of images with quality ``reject``, 0..1; they count in the errors.
     """
 
     kind: str
@@ -66,7 +66,7 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Stress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The document of ``bakit stress``: errors on untouched and on changed images."""
+    """The document of ``bakit stress``: errors on unchanged and on perturbed images."""
 
     schema_version: int
     model: Model
@@ -78,11 +78,11 @@ class Stress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def failures(
         self, max_mae_rise_months: float | None = None, max_over_24: float | None = None
     ) -> list[str]:
-        """Return what is over a limit, a line each.
+        """Return the exceeded limits, one per line.
 
         Args:
-            max_mae_rise_months: Largest upper end of the rise's interval.
-            max_over_24: Largest share of images more than 24 months off, 0..1.
+            max_mae_rise_months: Maximum upper end of the interval of the MAE rise.
+            max_over_24: Maximum share of images with an error above 24 months, 0..1.
         """
         found = []
         for item in self.conditions:
@@ -94,14 +94,14 @@ class Stress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 )
             if max_over_24 is not None and not share <= max_over_24:
                 found.append(
-                    f"{item.name}: {share:.1%} of the images are more than 24 months off, "
+                    f"{item.name}: {share:.1%} of the images have an error above 24 months, "
                     f"limit {max_over_24:.1%}"
                 )
         return found
 
 
 class _Answers(NamedTuple):
-    """Answers to one image: untouched first, then changed in every way."""
+    """Predictions for one image: unchanged, then under each perturbation."""
 
     ages_months: list[float]
     statuses: list[str]
@@ -117,12 +117,12 @@ def stress(
     threads: int = 1,
     on_progress: OnProgress = silent,
 ) -> Stress:
-    """Measure a model's errors on images that are changed.
+    """Measure a model's errors under perturbations.
 
     Args:
-        model: What to judge; a checkpoint is run as a float32 ONNX bundle.
-        images: What to judge it on (``bakit.studies.evaluate.run.choose_images``).
-        kinds: Kinds of change, see ``bakit.studies.stress.perturb``; all of them by default.
+        model: The model to test; a checkpoint runs as a float32 ONNX bundle.
+        images: The images to test it on (``bakit.studies.evaluate.run.choose_images``).
+        kinds: Kinds of perturbation (``bakit.studies.stress.perturb``); all by default.
         workers: As for ``bakit.studies.evaluate.run_all``.
         threads: As for ``bakit.studies.evaluate.run_all``.
         on_progress: Called after each image.
@@ -164,14 +164,14 @@ def stress(
 
 
 def _predict(runtime: Runtime, sample: Sample, kinds: tuple[str, ...]) -> _Answers:
-    """Predict an image and all its changes; processes get the kinds, not the functions."""
+    """Predict an image and its perturbations; worker processes get the kinds, not functions."""
     grey = decode(sample.path)
     images = chain([grey], (change.apply(grey) for change in perturbations(kinds)))
     sex: Sex = "M" if sample.male else "F"
     predictions = [runtime.predict(image, sex, allow_rejected=True) for image in images]
     ages = [item.age_months for item in predictions]
     return _Answers(
-        [math.nan if age is None else age for age in ages],  # refused by check_age
+        [math.nan if age is None else age for age in ages],  # check_age rejects NaN
         [item.quality.status for item in predictions],
         predictions[0].provider,
     )
@@ -185,7 +185,6 @@ def _condition(
     after: Floats,
     statuses: npt.NDArray[np.str_],
 ) -> Condition:
-    """Compute the statistics of one change of all images, ``(N,)`` each."""
     errors = np.abs(after - true)
     rises = errors - np.abs(before - true)
     return Condition(
@@ -213,7 +212,7 @@ def draw_stress(result: Stress, out: Path) -> Path:
 
 
 def stress_figure(result: Stress) -> Figure:
-    """Draw the MAE under each change with the interval of its rise, and shares far off."""
+    """Draw the MAE under each perturbation with the interval of its rise, and large errors."""
     conditions = (result.untouched, *result.conditions)
     figure = new_figure(8.4, 1.3 + 0.2 * len(conditions))
     left, right = figure.subplots(1, 2, sharey=True)
@@ -226,8 +225,8 @@ def stress_figure(result: Stress) -> Figure:
     left.axvline(base, color=ALL, linewidth=0.8)
     left.set_xlabel("MAE [months], 95 % interval of its rise")
     for share, label, colour in (
-        ("over_12_months", "more than 12 months off", MALE),
-        ("over_24_months", "more than 24 months off", FEMALE),
+        ("over_12_months", "error above 12 months", MALE),
+        ("over_24_months", "error above 24 months", FEMALE),
     ):
         right.plot([100 * getattr(c, share) for c in conditions], rows, "o", ms=3, color=colour,
                    label=label)  # fmt: skip
