@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from bakit import __version__
+from bakit.cli.tables import safe
 from bakit.errors import BakitError, MissingBackendError
 
 # One line a command, so that --help imports none of them.
@@ -74,7 +75,8 @@ class _LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except BakitError as error:
-            click.echo(f"bakit: {error}", err=True)
+            lines = map(safe, str(error).split("\n"))
+            click.echo("bakit: " + "\n".join(lines), err=True)
             ctx.exit(error.exit_status)
         except ModuleNotFoundError as error:
             extra = _EXTRAS.get((error.name or "").partition(".")[0])
@@ -85,7 +87,7 @@ class _LazyGroup(click.Group):
             ctx.exit(missing.exit_status)
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            click.echo(f"bakit: {where}{error.strerror or error}", err=True)
+            click.echo(safe(f"bakit: {where}{error.strerror or error}"), err=True)
             ctx.exit(2)
         except KeyboardInterrupt:
             click.echo("bakit: interrupted", err=True)
