@@ -6,17 +6,18 @@ import ctypes
 import errno
 import hashlib
 import os
+import platform
 import secrets
 import shutil
 import stat
 import tempfile
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from _typeshed import ReadableBuffer
 
@@ -78,7 +79,39 @@ def _is_stream(path: Path) -> bool:
 
 def _beside(path: Path) -> Path:
     """Return a new hidden name in the folder of ``path``, of a length that every system takes."""
-    return path.parent / f".bakit-{secrets.token_hex(8)}"
+    _sweep(path.parent)
+    return path.parent / f"{_prefix()}{os.getpid()}-{secrets.token_hex(4)}"
+
+
+@cache
+def _prefix() -> str:
+    """Return the start of temporary names: of this machine and its process numbers alone."""
+    numbers = Path("/proc/self/ns/pid")
+    space = numbers.readlink() if numbers.is_symlink() else ""
+    return f".bakit-{sha256(f'{platform.node()} {space}'.encode())[:8]}-"
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes of this machine have left in a folder."""
+    if os.name != "posix":  # elsewhere, asking for a process can end it
+        return
+    for left in folder.glob(f"{_prefix()}*-*"):
+        process = left.name.removeprefix(_prefix()).partition("-")[0]
+        if process.isdecimal() and not _is_running(int(process)):
+            if left.is_file():
+                left.unlink(missing_ok=True)
+            else:
+                _remove(left)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def check_writable(path: Path) -> None:

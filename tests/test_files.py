@@ -213,3 +213,19 @@ def test_new_folder_that_cannot_be_moved_keeps_the_old_one(tmp_path, monkeypatch
         fail()
     assert names(tmp_path / "out") == ["old"]
     assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX can be asked for a process")
+def test_the_next_write_removes_what_a_killed_process_left(tmp_path):
+    code = (
+        "import os; from pathlib import Path; from bakit.files import new_file, new_folder;"
+        f"here = Path({str(tmp_path)!r});"
+        "file = new_file(here / 'a'); file.__enter__();"
+        "folder = new_folder(here / 'b'); (folder.__enter__() / 'x').write_bytes(b'1');"
+        "os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=False)
+    assert len(names(tmp_path)) == 2
+    with new_folder(tmp_path / "c"), new_folder(tmp_path / "d"):  # those of the living stay
+        write_file(tmp_path / "e", b"")
+    assert names(tmp_path) == ["c", "d", "e"]
