@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class _Threads(click.ParamType):  # type: ignore[type-arg]  # generic in new clicks only
-    """Numbers of threads with commas between."""
+    """Comma-separated thread counts."""
 
     name = "threads"
 

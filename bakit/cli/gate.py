@@ -38,7 +38,7 @@ COST = {
 
 
 class _Limit(click.ParamType):  # type: ignore[type-arg]  # generic in new clicks only
-    """A number from 0 up, or ``none``."""
+    """A number of at least 0, or ``none``."""
 
     name = "number|none"
 
@@ -84,7 +84,7 @@ def _flag(name: str) -> str:
 @click.option("--update", is_flag=True, help="Replace --baseline by REPORT if the gate passes.")
 @_limits
 @click.option(
-    "--ratio-to", metavar="BUNDLE", help="Bundle of REPORT to divide by: --max-p90-ratio."
+    "--ratio-to", metavar="BUNDLE", help="Bundle of REPORT that --max-p90-ratio divides by."
 )
 @click.option("--no-drift", is_flag=True, help="Switch off the default limits on accuracy.")
 @click.option(

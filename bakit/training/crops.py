@@ -145,7 +145,7 @@ def phantom_part(
     workers: int | None = None,
     on_progress: OnProgress = silent,
 ) -> Part:
-    """Generate and preprocess phantoms, cropped to their ground-truth boxes with localization.
+    """Generate phantoms, crop them to their ground-truth boxes (if ``localize``), preprocess them.
 
     Args:
         count: Number of phantoms.
