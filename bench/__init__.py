@@ -1,6 +1,6 @@
-"""Numbers about bundles: latency, footprint, drift from the float model, and the gate on them.
+"""Benchmark bundles: latency, memory, drift from the float model, and the gate on a report.
 
-``run_bench`` is imported when it is first used: reading reports and gating them need no numpy.
+``run_bench`` is imported on first use, because reports and the gate need no numpy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Gate", "GateResult", "Report", "read_report", "run_bench"]
 
 
 def __getattr__(name: str) -> object:
-    """Import what measures, on demand."""
+    """Import ``run_bench`` on first use."""
     if name == "run_bench":
         from bakit.bench.local.run import run_bench  # noqa: PLC0415  # brings numpy and OpenCV
 

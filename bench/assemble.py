@@ -1,7 +1,7 @@
-"""From a device's raw measurements to the report: the only place that fills its fields.
+"""Compute the report from a device's raw measurements.
 
-What identifies a bundle (name, target, precision, digests, checkpoint, sizes) comes from the
-task's own files, never from the device.
+Name, target, precision, digests, checkpoint and sizes are read from the bundle's files, never
+from the device.
 """
 
 from __future__ import annotations
@@ -36,28 +36,28 @@ if TYPE_CHECKING:
 
 
 class BundleDrift(NamedTuple):
-    """The drift of one bundle; if there is none, ``error`` may say why."""
+    """The drift of one bundle; if it is None, ``error`` may hold the reason."""
 
     report: DriftReport | None
     error: str | None = None
 
 
 class _Ages(NamedTuple):
-    """A model's answers: ``(N,)`` float64 ages in months, and boxes."""
+    """A model's predictions: ``(N,)`` float64 ages in months, and boxes."""
 
     months: Floats
     boxes: list[Box | None]
 
 
 def run_task(task: Task, device: Device, on_progress: OnProgress | None = None) -> Report:
-    """Measure a task on a device and compute its report."""
+    """Measure a task on a device and return its report."""
     return assemble(task, device.measure(task, on_progress or (lambda step, done, total: None)))
 
 
 def assemble(task: Task, raw: Raw) -> Report:
     """Compute the report of a task.
 
-    Measurements of a bundle that are not usable, such as a missing age, become its ``error``.
+    Unusable measurements of a bundle, such as a missing age, become its ``error``.
     """
     drifts = compute_drifts(task, raw)
     data, used = task.data, used_samples(task, raw)
@@ -116,7 +116,7 @@ def _bundle_report(bundle: Bundle, raw: RawBundle, drift: BundleDrift) -> Bundle
 
 
 def _int8_share(bundle: Bundle, raw: RawBundle) -> float:
-    """Return the share as the device's library tells it, else as the file asks for."""
+    """Return the share reported by the device's library, or else the share in the model file."""
     if raw.int8_share is not None:
         return raw.int8_share
     if raw.board is not None and raw.board.layers and not raw.board.layers.get("int8"):
@@ -128,7 +128,7 @@ def _int8_share(bundle: Bundle, raw: RawBundle) -> float:
 
 
 def used_samples(task: Task, raw: Raw) -> Sequence[Sample]:
-    """Return the labelled images that count: all, or those before an interruption."""
+    """Return the labelled images to evaluate: all, or those measured before an interruption."""
     if raw.used is None:
         return task.samples
     ids = set(raw.used)
@@ -136,11 +136,9 @@ def used_samples(task: Task, raw: Raw) -> Sequence[Sample]:
 
 
 def compute_drifts(task: Task, raw: Raw) -> list[BundleDrift]:
-    """Compute the drift of each bundle.
+    """Return the drift of each bundle, in the order of ``task.bundles``.
 
-    Returns:
-        In the order of ``task.bundles``; without a report if the bundle or its reference failed,
-        and if no image was used.
+    A bundle has no report if it or its reference failed, or if no image was used.
     """
     samples = used_samples(task, raw)
     answers = {
@@ -151,7 +149,7 @@ def compute_drifts(task: Task, raw: Raw) -> list[BundleDrift]:
 
 
 def _answers(raw: RawBundle, bundle: Bundle, samples: Sequence[Sample]) -> _Ages | str | None:
-    """Return the ages of a bundle, or why there are none; None if no image was used."""
+    """Return the ages of a bundle, or the reason why it failed; None if no image was used."""
     if raw.error is not None:
         return raw.error
     try:
@@ -198,7 +196,7 @@ def _drift(
     if raw.references is None:
         other = answers[reference.name]
         if not isinstance(other, _Ages):
-            reason = f"its reference {reference.name} failed, so its drift is not known"
+            reason = f"its reference {reference.name} failed, so its drift cannot be computed"
             return BundleDrift(None, reason)
         months = {name: item.months for name, item in answers.items() if isinstance(item, _Ages)}
         true_months = np.array([sample.age_months for sample in samples])
@@ -215,7 +213,7 @@ def _drift(
         other.months,
         ages.months,
         reference,
-        # On another machine even the reference's own file is computed by another library.
+        # On another machine a different library runs even the reference's own file.
         is_reference=together and bundle.name == reference.name,
         box_iou_mean=math.fsum(overlaps) / len(overlaps),
         blame=steps,
@@ -227,17 +225,17 @@ def _drift(
 
 
 def latency_report(raw: RawBundle) -> LatencyReport | None:
-    """Summarize the times of a bundle; None if there are none.
+    """Summarize the latency of a bundle; None if it was not measured.
 
     Raises:
-        VerificationError: If the times of the stages do not belong together.
+        VerificationError: If a stage is missing or the stages have different numbers of queries.
     """
     if not raw.stages_ns:
         return None
     times = {stage: np.array(values, float) for stage, values in raw.stages_ns.items()}
     counts = {len(values) for values in times.values()}
     if not {"regress", "total"} <= times.keys() or len(counts) != 1 or counts == {0}:
-        message = "the device returned times that do not belong together; bench again"
+        message = "the device returned incomplete times: stages or queries are missing; bench again"
         raise VerificationError(message)
     total_ns = times["total"]
     return LatencyReport(
@@ -261,7 +259,7 @@ def _stages(stages_ns: Mapping[str, Sequence[int]]) -> dict[str, StageTimes]:
 
 
 def stage_times(times_ms: Floats, block: int = BLOCK) -> StageTimes:
-    """Summarize one stage: ``(queries,)`` float64 in the order of the queries, in blocks."""
+    """Summarize the latency of one stage: ``(queries,)`` float64, in the order of the queries."""
     percentiles = (50, 90, 99)
     p50, p90, p99 = (float(value) for value in np.percentile(times_ms, percentiles))
     p50_ci95, p90_ci95, p99_ci95 = block_intervals(times_ms, block, percentiles) or (None,) * 3
@@ -281,7 +279,7 @@ def _energy(raw: RawBundle, total_ns: Floats) -> Energy | None:
 
 
 def _power(raw: RawBundle) -> dict[str, Any]:
-    """Return the fields of ``Board`` on power: energy of a query is above that of rest."""
+    """Return the power fields of ``Board``; the energy of a query excludes the idle power."""
     power = raw.power
     if power is None or not (power.idle_w and power.busy_w and power.queries):
         return {}
@@ -299,7 +297,7 @@ def _power(raw: RawBundle) -> dict[str, Any]:
 
 
 def _golden_change(bundle: Bundle, raw: RawBundle) -> float:
-    """Return the largest change of a golden image's age since the export, in months."""
+    """Return the largest change of a golden image's age since export, in months."""
     exported = [golden.bundle_months for golden in bundle.manifest.golden]
     changes = zip(raw.golden_months, exported, strict=False)
     return max((abs(age - before) for age, before in changes), default=0.0)

@@ -1,4 +1,4 @@
-"""Counters of the machine during a measurement, and the stability of the times."""
+"""The machine's load during a measurement, and the stability of the latencies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 NEAR = 0.10
-"""A time counts as steady within this share of the median."""
+"""A latency within this share of the median counts as stable."""
 
 MUCH_LOAD = 0.05
 MUCH_STEAL = 0.01
@@ -28,14 +28,14 @@ _SLOW_GOVERNORS = ("powersave", "ondemand", "conservative", "schedutil")
 
 
 class Conditions(NamedTuple):
-    """Counters of the machine at one moment, in ticks of the system's clock since it started.
+    """The CPU's counters at one moment, in clock ticks since the system started.
 
     Attributes:
         total: Time of all cores.
-        busy: Of that, work of any process.
-        stolen: Of that, what the hypervisor gave to other machines.
-        throttled: How often cores slowed down because they were too hot.
-        own: Work of the processes that are measured, and of this one, by process.
+        busy: Part of ``total`` in which any process ran.
+        stolen: Part of ``total`` that the hypervisor gave to other virtual machines.
+        throttled: Number of times that a core slowed down because it was too hot.
+        own: CPU time of the measured processes and of this process, by process id.
         governor: The CPU's frequency governor; None where the system has none.
     """
 
@@ -51,8 +51,8 @@ def read_conditions(pids: Iterable[int], root: Path = Path("/")) -> Conditions |
     """Read the counters; None where the system has none.
 
     Args:
-        pids: The processes that are measured.
-        root: Where ``proc`` and ``sys`` are.
+        pids: Ids of the measured processes.
+        root: The folder that contains ``proc`` and ``sys``.
     """
     try:
         line = (root / "proc/stat").read_text().splitlines()[0]
@@ -68,22 +68,26 @@ def read_conditions(pids: Iterable[int], root: Path = Path("/")) -> Conditions |
 
 
 def _ticks(stat: Path) -> int:
-    """Return a process's own user and system time; its name may hold blanks, so count behind it."""
+    """Return a process's user and system time; its name, in parentheses, may contain blanks."""
     fields = stat.read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
 
 
 def judge(times: Floats, before: Conditions | None, after: Conditions | None) -> Stability:
-    """Judge how stable the times of equal work are, and find likely causes if they are not.
+    """Rate the stability of the latencies, and find likely causes if it is low.
 
-    ``times`` are ``(queries,)`` float64; the counters were read before and after the queries.
+    Args:
+        times: ``(queries,)`` float64, the latencies of queries with the same amount of work.
+        before: Counters before the queries.
+        after: Counters after the queries.
     """
     median = float(np.median(times))
     score = 100 * float((np.abs(times - median) <= NEAR * median).mean())
     if score >= LEAST_SCORE:
         return Stability(score)
     warning = (
-        f"unsteady: only {score:.0f} % of the queries took within {100 * NEAR:.0f} % of the median"
+        f"noisy timings: only {score:.0f} % of the queries are within {100 * NEAR:.0f} % of the "
+        "median"
     )
     return Stability(score, warning, tuple(_causes(times, before, after)))
 
@@ -94,19 +98,19 @@ def _causes(times: Floats, before: Conditions | None, after: Conditions | None) 
     if before is not None and after is not None and after.total > before.total:
         total, stolen = after.total - before.total, after.stolen - before.stolen
         throttled = after.throttled - before.throttled
-        # Of a process that ended meanwhile, the work is not known: it may count as others'.
+        # The CPU time of a process that has ended is unknown: it may count as other load.
         own = sum(ticks - before.own.get(pid, ticks) for pid, ticks in after.own.items())
         others = after.busy - before.busy - own
         if throttled:
-            causes.append(f"heat: the CPU slowed itself down {throttled} times; cool it, or wait")
+            causes.append(f"heat: the CPU was throttled {throttled} times; cool it, or wait")
         if stolen / total >= MUCH_STEAL:
             causes.append(
                 f"other virtual machines: the hypervisor took {100 * stolen / total:.0f} % of the "
-                "CPUs' time; use a machine of one's own"
+                "CPU time; use a dedicated machine"
             )
         if others / total >= MUCH_LOAD:
             causes.append(
-                f"other load: other programs took {100 * others / total:.0f} % of the CPUs' time; "
+                f"other load: other programs took {100 * others / total:.0f} % of the CPU time; "
                 "close them"
             )
     governor = before.governor if before else None
@@ -118,7 +122,7 @@ def _causes(times: Floats, before: Conditions | None, after: Conditions | None) 
     if third and np.median(times[-third:]) > (1 + MUCH_SLOWER) * np.median(times[:third]):
         slower = float(np.median(times[-third:]) / np.median(times[:third])) - 1
         causes.append(
-            f"times rose by {100 * slower:.0f} % from the first third to the last, as on a chip "
-            "that gets hot"
+            f"latency rose by {100 * slower:.0f} % from the first third of the queries to the "
+            "last; the chip may be too hot"
         )
     return causes

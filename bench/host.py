@@ -1,4 +1,4 @@
-"""Description of the machine that a benchmark ran on."""
+"""Describe the machine that runs a benchmark."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ INT8_FLAGS = (
     "avx2",
     "avx512_vnni",
     "avx_vnni",
-    "amx_int8",  # x86: what multiplies 8-bit integers
+    "amx_int8",  # x86: 8-bit integer multiplication
     "asimddp",
-    "i8mm",  # Arm's dot product and matrix instructions
+    "i8mm",  # Arm: dot product and matrix instructions
 )
-"""CPU features that decide how fast, and on x86 how exactly, INT8 models run."""
+"""CPU features that affect the speed of INT8 models, and on x86 their accuracy."""
 
 LIBRARIES = (
     "numpy",
@@ -34,7 +34,7 @@ LIBRARIES = (
     "tensorrt",
     "torch",
 )
-"""Packages whose versions change the numbers; the ones that are not installed are left out."""
+"""Packages whose versions affect the results."""
 
 
 class HostInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,15 +45,14 @@ class HostInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         machine: Instruction set, such as ``x86_64``.
         cpu: Model of the CPU, or of the board where the CPU has no name.
         logical_cores: Logical cores that this process may use.
-        isa: Those of ``INT8_FLAGS`` that the CPU has; empty where the system does not tell.
-        memory_mb: Memory in 10^6 bytes; None where the system does not tell.
+        isa: The ``INT8_FLAGS`` that the CPU has; empty if unknown.
+        memory_mb: Memory in 10^6 bytes; None if unknown.
         python: Version of Python.
         versions: Versions of bakit and of the libraries, by package name.
-        governor: The CPU's frequency governor, such as ``performance``; None where the system does
-            not tell, as in most virtual machines.
-        machine_id: Digest by which two reports of one machine are known: of the name of the host
-            and the identity that the system gave it. Neither can be read from it. None in reports
-            that do not tell.
+        governor: The CPU's frequency governor, such as ``performance``; None if unknown, as in
+            most virtual machines.
+        machine_id: Digest of the host's name and ``/etc/machine-id``: equal in two reports of
+            the same machine. None in older reports.
     """
 
     system: str
@@ -69,9 +68,9 @@ class HostInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def fingerprint(self) -> tuple[object, ...]:
-        """Facts that must be equal before two reports' latencies are compared.
+        """Facts that must be equal before the latencies of two reports are compared.
 
-        Versions of libraries are not in it: they are what one may want to compare.
+        Library versions are not included, so that two versions can be compared.
         """
         memory_gb = None if self.memory_mb is None else round(self.memory_mb / 1000)
         known = (self.machine, self.cpu, self.logical_cores, self.isa, memory_gb)
@@ -96,13 +95,13 @@ def read_host() -> HostInfo:
 
 
 def read_governor(root: Path = Path("/")) -> str | None:
-    """Return the first core's frequency governor; None where the system does not tell."""
+    """Return the first core's frequency governor; None if unknown."""
     file = root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
     return _read_text(file).strip() or None
 
 
 def _machine_id() -> str:
-    """Return a digest of what tells this machine from its twins."""
+    """Return a digest that identifies this machine."""
     identity = _read_text(Path("/etc/machine-id")).strip()
     return sha256(f"bakit\0{platform.node()}\0{identity}".encode())[:16]
 
@@ -119,7 +118,7 @@ def isa_flags(cpuinfo: str) -> tuple[str, ...]:
 
 
 def _field(cpuinfo: str, name: str) -> str:
-    """Return the first value of a field; cores of one machine are taken to be alike."""
+    """Return the first value of a field; all cores are assumed to be equal."""
     for line in cpuinfo.splitlines():
         key, _, value = line.partition(":")
         if key.strip() == name:
@@ -128,7 +127,7 @@ def _field(cpuinfo: str, name: str) -> str:
 
 
 def _board() -> str:
-    """Return the board's name: Arm's ``/proc/cpuinfo`` has no model of the CPU."""
+    """Return the board's name: on Arm, ``/proc/cpuinfo`` does not name the CPU."""
     return _read_text(Path("/proc/device-tree/model")).rstrip("\0").strip()
 
 

@@ -1,4 +1,4 @@
-"""Raw measurements: times, ages and facts as a device read them, without statistics."""
+"""Raw measurements of a device: times, ages and hardware facts, without statistics."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Times = list[Annotated[int, msgspec.Meta(ge=0, le=10**15)]]
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """One model's answer for one labelled image.
+    """One model's prediction for one labelled image.
 
     Attributes:
         id: The image's name in ``labels.csv``.
         age_months: The predicted age.
-        box: The hand, in pixels of the localizer's or the original image, the same for all models
-            of a run; None without a localizer.
+        box: The hand's box, in pixels of the localizer's image or of the original, the same for
+            all models of a run; None without a localizer.
     """
 
     id: str
@@ -32,7 +32,7 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 class Power(msgspec.Struct, frozen=True):
-    """Readings of a power sensor in watts, at rest and during queries run for this alone."""
+    """Readings of a power sensor in watts, idle and during separate queries."""
 
     rail: str
     idle_w: tuple[float, ...]
@@ -52,23 +52,23 @@ class RawBundle(msgspec.Struct, frozen=True):
     """Measurements of one bundle; a field that was not measured keeps its default.
 
     Attributes:
-        provider: What ran the regressor.
-        int8_share: Share of the regressor's multiply-adds in INT8 as the library executes them;
-            None where it does not tell.
-        warm_up: Predictions before the first query that counts.
-        images: Different images among the queries.
-        stages_ns: Time of each query by stage, in the order of the queries.
+        provider: Library and device that ran the regressor.
+        int8_share: Share of the regressor's multiply-adds that the library runs in INT8; None if
+            the library does not report it.
+        warm_up: Predictions before the first timed query.
+        images: Number of different images among the queries.
+        stages_ns: Latency of each query by stage, in the order of the queries.
         conditions: The machine's counters before and after the queries.
-        sensor: The counter of energy.
-        joules: Energy of the queries by that counter.
+        sensor: Name of the energy counter.
+        joules: Energy of all queries, from that counter.
         power: Readings of a power sensor.
-        sweep: Times with other numbers of threads.
-        footprint: Cost of start-up, and memory.
+        sweep: Latencies with other numbers of threads.
+        footprint: Start-up time and memory.
         golden_months: Ages of the bundle's golden images, in their order.
-        golden_localizer: Largest difference of the localizer's output for each of them.
+        golden_localizer: Largest difference of the localizer's output for each golden image.
         readings: Ages of the labelled images.
         board: The board that ran the bundle.
-        error: Why the bundle failed, in a line.
+        error: Reason of the bundle's failure, in one line.
     """
 
     provider: str = ""
@@ -95,11 +95,11 @@ class Raw(msgspec.Struct, frozen=True):
     Attributes:
         host: The machine.
         bundles: One entry for each bundle of the task, in its order.
-        references: Ages by the reference of each checkpoint, by its digest, where another machine
-            ran the references. None if they are among the bundles.
-        used: Ids of the labelled images that count; None: all of the task.
+        references: Ages predicted by each checkpoint's reference, by the checkpoint's digest, if
+            another machine ran the references. None if the references are among the bundles.
+        used: Ids of the evaluated images; None for all images of the task.
         partial: Whether the run was interrupted.
-        phone: The phone that ran the bundles; its golden differences are left empty.
+        phone: The phone that ran the bundles, without its golden differences.
     """
 
     host: HostInfo

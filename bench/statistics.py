@@ -1,8 +1,8 @@
-"""Intervals for means, quantiles and groups, in NumPy alone.
+"""Confidence intervals for means, quantiles and groups, in NumPy.
 
-A device's install has no scipy, which weighs more than all the rest of it; the tests hold these
-functions to scipy's. All intervals are two-sided; a gate that looks at the upper end alone is
-wrong in half of ``1 - LEVEL`` of the cases.
+SciPy is not used because it is larger than the rest of a device's install; the tests compare
+these functions with SciPy's. All intervals are two-sided: a gate that uses only the upper end has
+an error rate of ``(1 - LEVEL) / 2``.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ RESAMPLES = 2000
 SEED = 0
 LEVEL = 0.95
 
-LEAST_BLOCKS = 5
-"""Blocks of queries below which their bootstrap says nothing."""
+MIN_BLOCKS = 5
+"""Minimum number of blocks of queries for a bootstrap."""
 
 _NORMAL = NormalDist()
-_CHUNK = 2_000_000  # values drawn at a time: 16 MB
+_CHUNK = 2_000_000  # values per draw: 16 MB
 _BLOCK_RESAMPLES = 1000
 _BLOCK_CHUNK = 50
 
@@ -37,15 +37,15 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Return the 95 % interval of a mean: bootstrap, bias-corrected and accelerated (BCa).
 
-    Images are drawn with replacement. Give differences of two models' errors by image and the
-    interval is paired: what makes an image hard for both cancels out. BCa moves the percentiles of
-    the resampled means by their bias and by the skewness of the values (Efron 1987, "Better
-    bootstrap confidence intervals"). Below some 30 images it is too narrow, as every bootstrap.
+    Images are drawn with replacement. For a paired interval, pass the difference of two models'
+    errors for each image. BCa corrects the percentiles of the resampled means for bias and
+    skewness (Efron 1987, "Better bootstrap confidence intervals"). Like every bootstrap, it is too
+    narrow below about 30 images.
 
     Args:
         values: ``(N,)`` float64, one for each image.
-        resamples: Resamples.
-        seed: Seed of the draws; the same seed gives the same interval.
+        resamples: Number of resamples.
+        seed: Seed of the draws.
     """
     return bootstrap_intervals(values[None], resamples, seed)[0]
 
@@ -53,13 +53,7 @@ def bootstrap_interval(
 def bootstrap_intervals(
     values: Floats, resamples: int = RESAMPLES, seed: int = SEED
 ) -> list[tuple[float, float]]:
-    """Return ``bootstrap_interval`` of several figures of the same images.
-
-    Args:
-        values: ``(K, N)`` float64.
-        resamples: Resamples, the same ones for all figures.
-        seed: Seed of the draws.
-    """
+    """Return ``bootstrap_interval`` of several figures, ``(K, N)``, with the same resamples."""
     count = values.shape[1]
     generator = np.random.default_rng(seed)
     means = np.empty((len(values), resamples))
@@ -73,11 +67,11 @@ def bootstrap_intervals(
 
 
 def _bca(values: Floats, means: Floats) -> tuple[float, float]:
-    """Choose the percentiles of the resampled means of ``values``."""
+    """Return the corrected percentiles of the resampled means of ``values``."""
     mean = float(values.mean())
     centred = values - mean
     spread = float((centred**2).sum())
-    if spread <= 1e-24 * max(1.0, mean**2) * len(values):  # equal but for rounding
+    if spread <= 1e-24 * max(1.0, mean**2) * len(values):  # equal except for rounding
         return mean, mean
     below = (np.count_nonzero(means < mean) + np.count_nonzero(means == mean) / 2) / len(means)
     bias = _NORMAL.inv_cdf(min(max(below, 1 / len(means)), 1 - 1 / len(means)))
@@ -92,18 +86,17 @@ def _bca(values: Floats, means: Floats) -> tuple[float, float]:
 
 
 def quantile_interval(values: Floats, share: float) -> tuple[float, float] | None:
-    """Return the 95 % interval of a quantile by order statistics: no assumption on the values.
+    """Return the 95 % interval of a quantile from order statistics, for any distribution.
 
-    How many of N values lie below the true quantile is binomial, so two of the sorted values
-    enclose it (David and Nagaraja, "Order Statistics", 7.1).
+    The number of values below the true quantile is binomial, so two of the sorted values enclose
+    the quantile (David and Nagaraja, "Order Statistics", 7.1).
 
     Args:
         values: ``(N,)`` float64.
-        share: Which quantile, 0..1.
+        share: The quantile, 0..1.
 
     Returns:
-        The two values; None if there are too few for an upper one: below 368 for the 99th
-        percentile.
+        None if there are too few values for an upper end: below 368 for the 99th percentile.
     """
     ordered, count = np.sort(values), len(values)
     logs = [
@@ -111,7 +104,7 @@ def quantile_interval(values: Floats, share: float) -> tuple[float, float] | Non
         + k * math.log(share) + (count - k) * math.log1p(-share)
         for k in range(count + 1)
     ]  # fmt: skip
-    below = np.cumsum(np.exp(logs))  # below[k]: at most k of the values are under the quantile
+    below = np.cumsum(np.exp(logs))  # below[k]: P(at most k values are below the quantile)
     upper = int(np.searchsorted(below, (1 + LEVEL) / 2))
     if upper >= count:
         return None
@@ -120,16 +113,15 @@ def quantile_interval(values: Floats, share: float) -> tuple[float, float] | Non
 
 
 def images_for_quantile(share: float) -> int:
-    """Return the fewest images for which ``quantile_interval`` has an upper end."""
+    """Return the minimum number of images for which ``quantile_interval`` has an upper end."""
     return math.ceil(math.log((1 - LEVEL) / 2) / math.log(share))
 
 
 def simultaneous_intervals(groups: Sequence[Floats]) -> list[tuple[float, float]]:
-    """Return intervals of the groups' means that hold for all of them at once with 95 %.
+    """Return simultaneous 95 % intervals of the means of several groups.
 
-    Groups are of different children, so their means are independent and Šidák's correction of
-    Student's intervals is exact; it says of the worst group what is true of it, and not what
-    chance adds to the worst of many.
+    The groups have no image in common, so their means are independent, and Šidák's correction of
+    Student's intervals is exact.
 
     Args:
         groups: ``(n,)`` float64 each, of at least two values.
@@ -144,10 +136,10 @@ def simultaneous_intervals(groups: Sequence[Floats]) -> list[tuple[float, float]
 
 
 def student_quantile(share: float, freedom: int) -> float:
-    """Return a quantile of Student's t: Cornish and Fisher's expansion in 1 / ``freedom``.
+    """Return a quantile of Student's t by the Cornish-Fisher expansion in 1 / ``freedom``.
 
-    Within 0.1 % from 15 degrees of freedom up, for shares up to 0.9999 (Abramowitz and Stegun,
-    26.7.5).
+    The error is below 0.1 % for at least 15 degrees of freedom and shares up to 0.9999
+    (Abramowitz and Stegun, 26.7.5).
     """
     z = _NORMAL.inv_cdf(share)
     terms = (
@@ -163,22 +155,21 @@ def student_quantile(share: float, freedom: int) -> float:
 def block_intervals(
     times: Floats, block: int, percentiles: Sequence[float], seed: int = SEED
 ) -> list[tuple[float, float]] | None:
-    """Return 95 % intervals of percentiles (0..100) of times that follow each other.
+    """Return 95 % intervals of percentiles of consecutive latencies: a block bootstrap.
 
-    Neighbours are alike, since a machine is slow or fast for a while. So whole blocks are drawn
-    with replacement, and the percentiles are those of all their times.
+    Consecutive latencies are correlated, so whole blocks are drawn with replacement.
 
     Args:
-        times: ``(N,)`` float64, in the order in which they were taken.
-        block: Times in a block; what is left at the end is left out.
-        percentiles: Which, 0..100.
+        times: ``(N,)`` float64, in the order of the queries.
+        block: Queries in a block; an incomplete last block is ignored.
+        percentiles: The percentiles, 0..100.
         seed: Seed of the draws.
 
     Returns:
-        None if there are fewer than ``LEAST_BLOCKS`` blocks.
+        None if there are fewer than ``MIN_BLOCKS`` blocks.
     """
     blocks = times[: len(times) // block * block].reshape(-1, block)
-    if len(blocks) < LEAST_BLOCKS:
+    if len(blocks) < MIN_BLOCKS:
         return None
     draws = _draw_blocks([blocks], seed)
     resampled = [np.percentile(drawn, percentiles, axis=1) for (drawn,) in draws]
@@ -192,19 +183,19 @@ def ratio_interval(
     """Return the 95 % interval of the ratio of two series' percentiles.
 
     Args:
-        times: ``(N,)`` float64, the numerator's times in order.
-        other: ``(M,)`` float64, the denominator's.
-        block: Times in a block.
-        percentile: Which, 0..100.
-        paired: Whether block ``i`` of both was measured in one round: then blocks are drawn in
-            pairs, and what slowed a round down cancels out.
+        times: ``(N,)`` float64, the numerator's latencies in order.
+        other: ``(M,)`` float64, the denominator's latencies in order.
+        block: Queries in a block.
+        percentile: The percentile, 0..100.
+        paired: Whether block ``i`` of both was measured in the same round. Blocks are then drawn
+            in pairs, so that a slow round cancels out.
         seed: Seed of the draws.
 
     Returns:
-        The interval; None if either has fewer than ``LEAST_BLOCKS`` blocks.
+        None if either series has fewer than ``MIN_BLOCKS`` blocks.
     """
     above, below = (t[: len(t) // block * block].reshape(-1, block) for t in (times, other))
-    if min(len(above), len(below)) < LEAST_BLOCKS:
+    if min(len(above), len(below)) < MIN_BLOCKS:
         return None
     if paired:
         rounds = min(len(above), len(below))
@@ -218,7 +209,7 @@ def ratio_interval(
 
 
 def _draw_blocks(series: Sequence[Floats], seed: int) -> Iterator[list[Floats]]:
-    """Draw the same blocks ``(B, block)`` of each series: times ``(C, N)``, some resamples each."""
+    """Yield resamples ``(C, N)`` of each series ``(B, block)``; all series use the same draws."""
     generator = np.random.default_rng(seed)
     count = len(series[0])
     for _ in range(_BLOCK_RESAMPLES // _BLOCK_CHUNK):

@@ -1,4 +1,4 @@
-"""The input of a benchmark: bundles, images and settings, all checked before it starts."""
+"""The input of a benchmark: bundles, images and settings, checked before the run starts."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from bakit.types import OnProgress
 
 MAX_IMAGES = 32
-"""Different images in the latency run; all of them are kept in memory."""
+"""Maximum number of images in the latency run; they are kept in memory."""
 
 BLOCK = 10
-"""Queries of one bundle in a row before the next bundle's turn."""
+"""Consecutive queries of one bundle before the next bundle runs."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Task:
     """The input of one benchmark.
 
     Attributes:
-        bundles: The bundles, at least one; their names differ.
-        settings: How to measure.
-        samples: Labelled images for drift; empty: measure latency only.
-        data: The same, described; None without.
-        references: The bundle that stands for the float model, by the digest of the checkpoint;
-            empty without labelled images.
-        measured_at: When the run began, in UTC.
+        bundles: The bundles, at least one, with different names.
+        settings: Number of queries, duration, warm-up and threads.
+        samples: Labelled images for drift; if empty, only latency is measured.
+        data: Description of the labelled images; None without them.
+        references: The bundle used as the float model, by the digest of its checkpoint; empty
+            without labelled images.
+        measured_at: Start of the run, in UTC.
     """
 
     bundles: Sequence[Bundle]
@@ -57,7 +57,7 @@ class Task:
 
 
 class Device(Protocol):
-    """A place where bundles run: this machine, one behind ssh, or a phone."""
+    """A device that runs bundles: this machine, a device over ssh, or a phone."""
 
     def measure(self, task: Task, on_progress: OnProgress) -> Raw:
         """Measure a task.
@@ -77,16 +77,16 @@ def make_settings(
     block: int = BLOCK,
     sweep_threads: Sequence[int] = (),
 ) -> Settings:
-    """Return settings under which a run ends and measures something.
+    """Check and return the settings of a run.
 
     Raises:
         InputError: If a value is not possible.
     """
-    least = [("min_queries", min_queries, 1), ("warm_up", warm_up, 0)]
-    least += [("threads", number, 1) for number in (threads,) if number is not None]
-    least += [("sweep_threads", number, 1) for number in sweep_threads]
-    for name, value, minimum in least:
-        _check_least(name, value, minimum)
+    limits = [("min_queries", min_queries, 1), ("warm_up", warm_up, 0)]
+    limits += [("threads", number, 1) for number in (threads,) if number is not None]
+    limits += [("sweep_threads", number, 1) for number in sweep_threads]
+    for name, value, minimum in limits:
+        _check_minimum(name, value, minimum)
     if not (math.isfinite(min_duration_s) and min_duration_s >= 0):
         message = f"min_duration_s={min_duration_s} is not possible; use 0 or more"
         raise InputError(message)
@@ -94,7 +94,7 @@ def make_settings(
     return Settings(min_queries, min_duration_s, warm_up, block, threads, RESAMPLES, SEED, sweep)
 
 
-def _check_least(name: str, value: int, minimum: int) -> None:
+def _check_minimum(name: str, value: int, minimum: int) -> None:
     if value < minimum:
         message = f"{name}={value} is not possible; use {minimum} or more"
         raise InputError(message)
@@ -111,31 +111,31 @@ def read_task(
     check: Callable[[Sequence[Bundle]], None] = lambda _: None,
     phantoms: Callable[[], Path] | None = None,
 ) -> Task:
-    """Read and check what to measure.
+    """Read and check the bundles and the labelled images.
 
     Args:
         bundles: Bundles or their folders.
         data: A labelled folder, for drift.
-        reference: A bundle that stands for the float model of its checkpoint; chosen among the
-            bundles when None (``bakit.bench.drift.compare``).
-        limit: Use this many of the labelled images, spread evenly over ``labels.csv``.
-        settings: How to measure.
-        with_reference: Measure ``reference`` with the others, as the last one.
-        check: Called with the bundles before images are read; refuses what cannot run.
-        phantoms: Makes a labelled folder where ``data`` is None.
+        reference: A bundle used as the float model of its checkpoint. Default: chosen among the
+            bundles (``bakit.bench.drift.compare``).
+        limit: Use this many labelled images, spread evenly over ``labels.csv``.
+        settings: Settings of the run.
+        with_reference: Whether to measure ``reference`` too, after the other bundles.
+        check: Called with the bundles before images are read; raises if a bundle cannot run.
+        phantoms: Writes a labelled folder, used if ``data`` is None.
 
     Raises:
-        InputError: If there is no bundle, two bundles have one name, a checkpoint has no
+        InputError: If there is no bundle, two bundles have the same name, a checkpoint has no
             reference, ``reference`` or ``limit`` is given without labelled images, no image is
-            left, or INT8 ranges are of some of them.
+            left, or a bundle was calibrated on some of the images.
         BundleError: If a bundle is damaged.
         LabelsError: If the labels cannot be used.
     """
     if limit is not None:
-        _check_least("limit", limit, 1)
+        _check_minimum("limit", limit, 1)
     folder = phantoms if data is None else lambda: Path(data)
     if folder is None and (reference is not None or limit is not None):
-        message = "reference and limit are for drift, which needs labelled images: give --data"
+        message = "reference and limit apply to drift, which needs labelled images: add --data"
         raise InputError(message)
     chosen = read_bundles(bundles)
     everything = chosen if reference is None else read_bundles([*chosen, reference])
@@ -154,11 +154,11 @@ def read_task(
 
 
 def read_bundles(bundles: Sequence[Bundle | str | Path]) -> list[Bundle]:
-    """Read each bundle, once where it is named twice.
+    """Read the bundles; a repeated bundle is read once.
 
     Raises:
         BundleError: If a bundle is damaged.
-        InputError: If there is none, or two have one name.
+        InputError: If there is no bundle, or two have the same name.
     """
     found: dict[Path, Bundle] = {}
     names: dict[str, Path] = {}
@@ -169,8 +169,8 @@ def read_bundles(bundles: Sequence[Bundle | str | Path]) -> list[Bundle]:
         bundle = given if isinstance(given, Bundle) else Bundle.read(Path(given))
         if bundle.name in names:
             message = (
-                f"two bundles are called {bundle.name!r}: {names[bundle.name]} and {root}; "
-                "reports tell bundles apart by name, so rename one"
+                f"two bundles have the name {bundle.name!r}: {names[bundle.name]} and {root}; "
+                "names must be unique in a report, so rename one"
             )
             raise InputError(message)
         found[root] = bundle
@@ -193,7 +193,7 @@ def _find(bundles: Sequence[Bundle], wanted: Bundle | str | Path) -> Bundle:
 def read_data(
     folder: Path, limit: int | None, bundles: Sequence[Bundle]
 ) -> tuple[list[Sample], DataInfo]:
-    """Read the labelled folder, thinned evenly: a sorted ``labels.csv`` stays representative.
+    """Read the labelled images; ``limit`` selects rows spread evenly over ``labels.csv``.
 
     If a bundle's model was trained on the folder, only its held-out test split is used.
 
@@ -207,7 +207,7 @@ def read_data(
     part: Literal["all", "test"] = "all" if held_out is None else "test"
     usable = everything if held_out is None else held_out
     if not usable:
-        message = f"{folder}: no image that all bundles' models were not trained on"
+        message = f"{folder}: all images were used to train one of the models; use other images"
         raise InputError(message)
     samples = thin(usable, limit)
     name = folder.resolve().name

@@ -286,7 +286,7 @@ def test_only_measurements_are_taken_from_a_device(exported, labelled, tmp_path)
     assert (first.name, first.bundle_sha256) == (bundles[0].name, bundles[0].sha256)
     assert first.latency.stages["total"].p50_ms == 2
     assert (first.drift, second.drift, second.latency) == (None, None, None)
-    assert "says nan months" in first.error
+    assert "predicted nan months" in first.error
     assert "the agent's measurements cannot be read" in second.error
     (work / "raw.json").write_text(json.dumps({"host": host, "bundles": [fine]}))
     with pytest.raises(ValueError, match="1 bundles instead of 2"):

@@ -23,7 +23,7 @@ from bakit.bench.host import INT8_FLAGS, cpu_model, isa_flags, read_host
 from bakit.bench.local.ages import AgeRun
 from bakit.bench.local.latency import EnergyMeter, LatencyRun
 from bakit.bench.local.process import WorkerError
-from bakit.bench.local.worker import Said, Seen
+from bakit.bench.local.worker import Predicted, Seen
 from bakit.bench.raw import Raw, RawBundle, Reading
 from bakit.bench.report.document import Settings
 from bakit.bench.report.latency import LatencyReport, pack_samples, unpack_samples
@@ -120,12 +120,12 @@ class FakeWorker:
             rows.append([round(time * 1e6) for time in times])
         return rows
 
-    def ask(self, sample: Sample, seen: Seen | None = None) -> Said:
+    def ask(self, sample: Sample, seen: Seen | None = None) -> Predicted:
         self.use()
         if seen is None:
             self.located += 1
             seen = Seen(self.box, Box(0, 0, 40, 40))
-        return Said(self.ages[int(sample.id)], seen)
+        return Predicted(self.ages[int(sample.id)], seen)
 
     def fail(self, reason: str) -> None:
         self.error = reason
@@ -266,7 +266,7 @@ def test_a_reference_that_is_no_float_model_of_the_bundles_is_refused() -> None:
     bundle = make_bundle("one")
     with pytest.raises(InputError, match="must be fp32, not int8"):
         choose_references([bundle], make_bundle("int8", precision=INT8))
-    with pytest.raises(InputError, match="none of the other bundles"):
+    with pytest.raises(InputError, match="no other bundle was exported from it"):
         choose_references([bundle], make_bundle("two", checkpoint="c2"))
 
 
@@ -327,7 +327,7 @@ def test_an_age_that_is_no_number_is_not_averaged(samples: list[Sample], age: fl
     assert itself is not None
     assert itself.samples == 3
     assert drift is None
-    assert re.search(r"int8: says (nan|inf) months for .*1\.png", broken.error or "")
+    assert re.search(r"int8: predicted (nan|inf) months for .*1\.png", broken.error or "")
     assert error == broken.error
 
 
@@ -357,7 +357,7 @@ def test_without_its_reference_a_bundle_has_no_drift(samples: list[Sample]) -> N
     other = FakeWorker(make_bundle("int8", precision=INT8), ages=(1, 2, 3))
     assert measure_drift([reference, other], reference.bundle, samples) == [
         (None, "its process ended with SIGSEGV"),
-        (None, "its reference float failed, so its drift is not known"),
+        (None, "its reference float failed, so its drift cannot be computed"),
     ]
     assert other.located == 2  # the reference located the first image, and then no more
 
@@ -397,7 +397,7 @@ def measured(ages: dict[str, float]) -> RawBundle:
     [
         (measured({"0": 100, "1": 60}), "no age for 1 of 3 images"),
         (measured({"0": 100, "1": 60, "9": 20}), "images that are not in the task"),
-        (measured({"0": 100, "1": float("nan"), "2": 20}), "says nan months"),
+        (measured({"0": 100, "1": float("nan"), "2": 20}), "predicted nan months"),
         (
             RawBundle(readings=(*measured({"0": 100, "1": 60, "2": 20}).readings, Reading("2", 9))),
             "repeated ages",
@@ -424,7 +424,7 @@ def test_ages_that_are_not_usable_cost_their_bundle_an_error(
 
 @pytest.mark.parametrize("stages", [{"total": [1]}, {"regress": [1], "total": [1, 2]}])
 def test_times_that_do_not_belong_together_are_refused(stages: dict[str, list[int]]) -> None:
-    with pytest.raises(VerificationError, match="do not belong together"):
+    with pytest.raises(VerificationError, match="returned incomplete times"):
         latency_report(RawBundle(stages_ns=stages))
 
 
@@ -522,7 +522,7 @@ def test_every_time_is_kept_and_comes_back_to_the_nanosecond() -> None:
     (report,) = measure_latency([FakeWorker(make_bundle("A"), 12.345678)], 3, make_settings())
     assert list(report.samples_ns()) == [12_345_678] * 20
     assert list(report.samples_ns("decode")) == [1_000_000] * 20
-    with pytest.raises(InputError, match="no single times of stage 'polish'"):
+    with pytest.raises(InputError, match="no samples of stage 'polish'"):
         report.samples_ns("polish")
     times = [0, 1, 2**40, 7]
     assert list(unpack_samples(pack_samples(times))) == times
@@ -555,9 +555,9 @@ def test_steady_times_are_not_warned_about() -> None:
 @pytest.mark.parametrize(
     ("after", "words"),
     [
-        ({"throttled": 3}, "heat: the CPU slowed itself down 3 times"),
-        ({"stolen": 100}, "the hypervisor took 10 % of the CPUs"),
-        ({"busy": 900}, "other programs took 30 % of the CPUs"),
+        ({"throttled": 3}, "heat: the CPU was throttled 3 times"),
+        ({"stolen": 100}, "the hypervisor took 10 % of the CPU time"),
+        ({"busy": 900}, "other programs took 30 % of the CPU time"),
     ],
 )
 def test_unsteady_times_come_with_their_likely_cause(after: dict[str, int], words: str) -> None:
@@ -572,7 +572,7 @@ def test_unsteady_times_come_with_their_likely_cause(after: dict[str, int], word
 
 def test_times_that_rise_are_named_as_such() -> None:
     stability = judge(np.linspace(10, 20, 60), None, None)
-    assert any("times rose by" in cause for cause in stability.causes)
+    assert any("latency rose by" in cause for cause in stability.causes)
 
 
 def test_the_governor_is_named() -> None:

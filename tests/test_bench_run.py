@@ -22,7 +22,7 @@ from bakit import targets
 from bakit.backends.fake import FAKE
 from bakit.bench import Gate, run_bench
 from bakit.bench.local.process import Query, Worker, WorkerError
-from bakit.bench.local.worker import Ask, Load, Run, Said, Seen, answer, peak_rss_mb
+from bakit.bench.local.worker import Ask, Load, Predicted, Run, Seen, answer, peak_rss_mb
 from bakit.bench.report.latency import Footprint
 from bakit.bundle import Artifact, Bundle, Golden, Manifest, write_manifest
 from bakit.cli.bench import command
@@ -135,7 +135,7 @@ class LocalWorker:
     def run(self, indices: Sequence[int]) -> list[list[int]]:
         return self.do(Run(tuple(indices))).stages_ns
 
-    def ask(self, sample: Sample, seen: Seen | None = None) -> Said:
+    def ask(self, sample: Sample, seen: Seen | None = None) -> Predicted:
         return self.do(Ask(str(sample.path), sample.male, seen))
 
     def do(self, request: Load | Run | Ask) -> Any:
@@ -312,7 +312,7 @@ def test_wrong_input_is_said_before_anything_is_measured(
         pytest.fail("measured")
 
     monkeypatch.setattr("bakit.bench.local.run.Worker", measure)
-    with pytest.raises(InputError, match="give --data"):
+    with pytest.raises(InputError, match="add --data"):
         quick(bundles, reference=bundles[0])
     with pytest.raises(InputError, match="no float reference"):
         quick([bundles[1]], data)
@@ -326,7 +326,7 @@ def test_wrong_input_is_said_before_anything_is_measured(
         with pytest.raises(InputError, match=name):
             run_bench(bundles, **{name: value})  # type: ignore[arg-type]
     twin = write_bundle(tmp_path / "elsewhere" / "fake-fp32")
-    with pytest.raises(InputError, match="two bundles are called 'fake-fp32'"):
+    with pytest.raises(InputError, match="two bundles have the name 'fake-fp32'"):
         quick([*bundles, twin])
     with pytest.raises(InputError, match="no golden images"):
         quick([write_bundle(tmp_path / "bare", golden=False)])
@@ -413,7 +413,7 @@ def test_a_reference_that_failed_leaves_no_drift(
     bundles: list[Path], data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Failing(LocalWorker):
-        def ask(self, sample: Sample, seen: Seen | None = None) -> Said:
+        def ask(self, sample: Sample, seen: Seen | None = None) -> Predicted:
             if self.bundle.name == "fake-fp32":
                 self.fail("out of memory")
                 raise WorkerError
@@ -422,7 +422,7 @@ def test_a_reference_that_failed_leaves_no_drift(
     monkeypatch.setattr("bakit.bench.local.run.Worker", Failing)
     reference, int8 = quick(bundles, data, reference=bundles[0]).bundles
     assert (reference.error, reference.drift, int8.drift) == ("out of memory", None, None)
-    assert int8.error == "its reference fake-fp32 failed, so its drift is not known"
+    assert int8.error == "its reference fake-fp32 failed, so its drift cannot be computed"
 
 
 @pytest.mark.parametrize("stage", ["footprint", "latency", "drift"])

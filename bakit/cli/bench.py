@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class _Threads(click.ParamType):  # type: ignore[type-arg]  # generic in new clicks only
-    """Comma-separated thread counts."""
+    """Numbers of threads, separated by commas."""
 
     name = "threads"
 
@@ -161,7 +161,7 @@ def command(
     if phone is not None:
         check_phone(threads, batch, goal or goal_json)
         result = bench_on_phone(bundles, phone, **how)
-        _hand_over(result.report, json_file, html_file, md_file)
+        _write_results(result.report, json_file, html_file, md_file)
         ctx.exit(print_failures(result))
     chosen = bundles or tuple(all_bundles())
     goal_of = goal_bundles(chosen, data) if goal or goal_json else []
@@ -173,7 +173,7 @@ def command(
             report = run_bench(
                 chosen, on_progress=on_progress, sweep_threads=sweep, batch=batch, **how
             )
-    _hand_over(report, json_file, html_file, md_file)
+    _write_results(report, json_file, html_file, md_file)
     status = _exit_status(report)
     if goal_of and not report.partial:
         met = finish_goal(report, goal_of, goal_json, err=json_file == "-")
@@ -181,7 +181,7 @@ def command(
     ctx.exit(status)
 
 
-def _hand_over(
+def _write_results(
     report: Report, json_file: str | None, html_file: Path | None, md_file: Path | None
 ) -> None:
     if json_file not in {None, "-"}:

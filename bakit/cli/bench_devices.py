@@ -1,4 +1,4 @@
-"""Options of ``bakit bench`` for other devices: over ssh, or a phone."""
+"""Options of ``bakit bench`` for devices over ssh and for phones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def _option(switch: str, flag: str, text: str, **how: Any) -> Callable[..., Any]:  # noqa: ANN401
-    """Return an option of a switch; the switch's name is the prefix of its parameter."""
+    """Return an option whose parameter name starts with ``switch``."""
     name = f"{switch}_{flag.removeprefix('--').replace('-', '_')}"
     return click.option(flag, name, help=text, **how)
 
@@ -33,13 +33,13 @@ _OPTIONS = (
     click.option(
         "--phone",
         is_flag=True,
-        help="Measure on a phone, in its browser: serves a page. Drift is measured on phantoms, "
-        "or on the images of --data.",
+        help="Measure in a phone's browser: serve a page for it. Drift is measured on phantoms, or "
+        "on the images of --data.",
     ),
     _option("phone", "--provider", "Backend in the browser. Default: wasm.", type=_PROVIDERS),
     _option("phone", "--adb", "Connect to an Android phone through adb and USB.", is_flag=True),
-    _option("phone", "--bind", "Address to listen on; 0.0.0.0: all networks.", metavar="ADDRESS"),
-    _option("phone", "--port", "Port. Default: a free one.", type=click.IntRange(0, 65535)),
+    _option("phone", "--bind", "Address to listen on; 0.0.0.0 for all.", metavar="ADDRESS"),
+    _option("phone", "--port", "Port. Default: a free port.", type=click.IntRange(0, 65535)),
     click.option(
         "--host",
         metavar="USER@DEVICE",
@@ -54,7 +54,9 @@ _OPTIONS = (
         metavar="NAME=VALUE",
     ),
     _option("host", "--identity", "SSH private key.", type=click.Path(path_type=Path)),
-    _option("host", "--python", "Its Python, 3.6 or newer. Default: python3.", metavar="PATH"),
+    _option(
+        "host", "--python", "Python of the device, 3.6 or newer. Default: python3.", metavar="PATH"
+    ),
     _option("host", "--engine", "Backend on the device. Default: detected.", type=_ENGINES),
     _option(
         "host",
@@ -110,7 +112,7 @@ def check_phone(threads: tuple[int, ...] | None, batch: int, goal: object) -> No
     ):
         if given:
             message = f"--phone does not support {option}: a page runs one image at a time with "
-            message += "one number of threads, and the goal is checked on this machine only"
+            message += "one number of threads, and the goal is checked only on this machine"
             raise InputError(message)
 
 
@@ -187,8 +189,8 @@ def _address_printer(options: PhoneOptions) -> Callable[[PageAddress], None]:
                 return
             own = network_address()
             click.echo(
-                "only this machine can open it: for a phone in the same network add --bind "
-                f"{own or 'and the address of this machine'}; for a phone on USB add --adb",
+                "only this machine can open this address: for a phone in the same network add "
+                f"--bind {own or 'ADDRESS (of this machine)'}; for a phone on USB add --adb",
                 err=True,
             )
 
@@ -196,7 +198,7 @@ def _address_printer(options: PhoneOptions) -> Callable[[PageAddress], None]:
     try:
         import segno
     except ModuleNotFoundError as error:
-        need = "a QR code for a phone"
+        need = "the QR code for a phone"
         raise MissingBackendError(need, "phone") from error
 
     def with_code(page: PageAddress) -> None:
@@ -210,7 +212,7 @@ def _echo_address(page: PageAddress) -> None:
     click.echo(f"open on the phone: {page.url}", err=True)
     if page.fingerprint is not None:
         click.echo(
-            "the browser will warn: the certificate is self-signed; its SHA-256 is\n"
+            "the browser shows a warning, because the certificate is self-signed; its SHA-256:\n"
             f"{page.fingerprint}",
             err=True,
         )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 STAGES = ("decode", "localize", "preprocess", "regress", "total")
 WIDTH = 140
-"""Columns if the output is not a terminal, so that a log has every number."""
+"""Width in columns if the output is not a terminal, so that a log contains all numbers."""
 
 
 def page_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -48,11 +48,11 @@ def page_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def check_pages(html_file: Path | None, md_file: Path | None) -> None:
-    """Check before the measurement that ``write_pages`` will not fail after it.
+    """Check the arguments of ``write_pages`` before the measurement.
 
     Raises:
         InputError: If both are the same file.
-        MissingBackendError: If a library is missing.
+        MissingBackendError: If jinja2 is not installed.
     """
     from bakit.bench.render import check_html
 
@@ -76,7 +76,7 @@ def write_pages(report: Report, html_file: Path | None, md_file: Path | None) ->
 
 
 def print_report(report: Report) -> None:
-    """Print a report on stdout: tables and the recommendation."""
+    """Print tables and the recommendation on stdout."""
     from bakit.bench.gate.recommend import recommend
 
     advice = recommend(report)
@@ -149,7 +149,7 @@ def _times_table(report: Report, advice: Recommendation) -> Table:
         "total\np90 ms",
         "total\np99 ms",
     )
-    table = new_table("Times of one query", columns)
+    table = new_table("Latency of one query", columns)
     for _, bundle in _ranked(report, advice):
         stages = bundle.latency.stages if bundle.latency else {}
         times = [stages[stage].p50_ms if stage in stages else None for stage in STAGES]
@@ -163,7 +163,7 @@ def _times_table(report: Report, advice: Recommendation) -> Table:
 def _notes(report: Report) -> list[str]:
     """Return the conditions of the measurement, one per line."""
     queries = min((b.latency.queries for b in report.bundles if b.latency), default=0)
-    notes = [f"{report.machine}; {queries} queries of each bundle", *_phone_notes(report)]
+    notes = [f"{report.machine}; {queries} queries per bundle", *_phone_notes(report)]
     notes += [f"failed: {bundle.name}: {bundle.error}" for bundle in report.bundles if bundle.error]
     shaky = {
         bundle.name: bundle.latency.stability
@@ -193,11 +193,11 @@ def _phone_notes(report: Report) -> list[str]:
     if phone is None:
         return []
     if phone.runs_per_sample > 1:
-        notes.append(f"coarse clock: a time is the mean of up to {phone.runs_per_sample} runs")
+        notes.append(f"coarse clock: each time is the mean of up to {phone.runs_per_sample} runs")
     if phone.golden_max_difference_months:
         worst = max(phone.golden_max_difference_months.values())
-        notes.append(f"golden outputs: at most {worst:.4f} months from the bundles' manifests")
-    return [*notes, f"images were cropped, and the reference was run, on: {report.host.cpu}"]
+        notes.append(f"golden predictions: within {worst:.4f} months of the bundles' manifests")
+    return [*notes, f"images were cropped and the reference ran on: {report.host.cpu}"]
 
 
 def goal_bundles(bundles: Sequence[Path], data: Path | None) -> list[Bundle]:

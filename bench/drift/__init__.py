@@ -1,1 +1,1 @@
-"""Changes of predicted ages against the float model."""
+"""Drift: a bundle's change of accuracy against the float model."""

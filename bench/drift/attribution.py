@@ -1,4 +1,4 @@
-"""Which step from the float model to a bundle changes its ages."""
+"""Attribute a bundle's drift to conversion, quantization or the device."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Step: TypeAlias = Literal["conversion", "quantization", "device"]
 
 SIMULATED_BY = "onnx"
-"""Target whose INT8 bundles stand for the quantized model itself: plain arithmetic on a CPU."""
+"""Target whose INT8 bundles are the reference for quantization: ONNX Runtime on a CPU."""
 
 
 def attribute(
@@ -35,10 +35,10 @@ def attribute(
     Args:
         bundle: The bundle.
         reference: The float model's bundle.
-        months: ``(N,)`` float64 ages by the name of each bundle.
-        true_months: ``(N,)`` float64.
-        bundles: All that were measured; those of the same checkpoint, and for INT8 of the same
-            ranges and recipe, may stand between the two. Without them there are fewer steps.
+        months: ``(N,)`` float64 ages by bundle name.
+        true_months: ``(N,)`` float64 ground truth.
+        bundles: All measured bundles. Intermediate steps need a bundle of the same checkpoint,
+            and for INT8 of the same calibration and recipe.
     """
     stations: list[tuple[Step, Bundle]] = [("conversion", reference)]
     mine = bundle.manifest
@@ -62,7 +62,7 @@ def attribute(
 
 
 def _simulates(other: Bundle, bundle: Bundle) -> bool:
-    """Return whether a bundle is the same quantized model, computed by plain arithmetic."""
+    """Return whether ``other`` is the same quantized model, run by ONNX Runtime on a CPU."""
     mine, its = bundle.manifest, other.manifest
     return (
         mine.precision is its.precision is Precision.INT8

@@ -1,4 +1,4 @@
-"""Paired predictions of bundles and of the float model on the same labelled images."""
+"""Compare a bundle's predictions with the float model's on the same labelled images."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
 
 
 REFERENCE_TARGETS = ("torch", "onnx")
-"""Targets whose fp32 stands for the float model, best first: torch runs the model itself. Other
-libraries may compute in less than float32 where the chip offers it."""
+"""Targets whose FP32 bundle can be the float model, best first. Other libraries may compute with
+less than 32 bits."""
 
 BIN_MONTHS = 36
-"""Groups hold three years of the true age, or more where those are too few images."""
+"""Width of an age group; groups with too few images are merged."""
 
-LEAST_IMAGES = 20
-"""Images below which a group is joined to its neighbour: Student's interval needs some."""
+MIN_GROUP_IMAGES = 20
+"""Minimum number of images in a group, for Student's interval."""
 
 
 def choose_references(
     bundles: Sequence[Bundle], explicit: Bundle | None = None
 ) -> dict[str, Bundle]:
-    """Return the bundle that stands for the float model, by the digest of each checkpoint.
+    """Return the bundle used as the float model, by the digest of each checkpoint.
 
-    It is the checkpoint's own fp32 bundle, of target ``torch`` before ``onnx``, then by name;
-    ``explicit`` wins for its own checkpoint, whatever its target.
+    It is ``explicit`` for its own checkpoint, else the checkpoint's FP32 bundle of target
+    ``torch`` or, without one, ``onnx``; the first by name.
 
     Raises:
-        InputError: If a checkpoint has none, or ``explicit`` is not fp32 or of another checkpoint
-            than all the other bundles.
+        InputError: If a checkpoint has no such bundle, ``explicit`` is not FP32, or no other bundle
+            has the checkpoint of ``explicit``.
     """
     if explicit is not None:
         _check_explicit(bundles, explicit)
@@ -66,7 +66,7 @@ def choose_references(
         if not candidates:
             message = (
                 f"{bundle.name}: no float reference of its checkpoint "
-                f"{bundle.manifest.checkpoint!r} among the bundles: name one (--reference), or "
+                f"{bundle.manifest.checkpoint!r} among the bundles: add --reference, or "
                 "export one first with bakit export --target onnx (or --target torch)"
             )
             raise InputError(message)
@@ -79,7 +79,7 @@ def _preference(bundle: Bundle) -> tuple[int, str]:
 
 
 def _check_explicit(bundles: Sequence[Bundle], explicit: Bundle) -> None:
-    """Refuse a reference that is not the float model of anything here."""
+    """Raise ``InputError`` if the reference is not the float model of any other bundle."""
     manifest = explicit.manifest
     if manifest.precision is not Precision.FP32:
         message = (
@@ -90,22 +90,22 @@ def _check_explicit(bundles: Sequence[Bundle], explicit: Bundle) -> None:
     others = [bundle.manifest.checkpoint_sha256 for bundle in bundles if bundle != explicit]
     if others and manifest.checkpoint_sha256 not in others:
         message = (
-            f"{explicit.name}: the reference is of checkpoint {manifest.checkpoint!r}, which none "
-            "of the other bundles was exported from"
+            f"{explicit.name}: the reference has checkpoint {manifest.checkpoint!r}, but no other "
+            "bundle was exported from it"
         )
         raise InputError(message)
 
 
 def check_age(age_months: float, bundle: Bundle, sample: Sample) -> float:
-    """Return an age that statistics can be made of.
+    """Return the age, if it is a finite number.
 
     Raises:
-        VerificationError: If it is not a finite number.
+        VerificationError: If it is not.
     """
     if math.isfinite(age_months):
         return age_months
     message = (
-        f"{bundle.name}: says {age_months} months for {sample.path}: the exported model "
+        f"{bundle.name}: predicted {age_months} months for {sample.path}: the exported model "
         "is broken; check it with bakit verify"
     )
     raise VerificationError(message)
@@ -121,9 +121,9 @@ def compare(
     box_iou_mean: float,
     blame: tuple[BlameStep, ...] = (),
 ) -> DriftReport:
-    """Compute the statistics of paired ages, ``(N,)`` float64 months.
+    """Compute the drift from paired ages, ``(N,)`` float64 months.
 
-    ``blame`` are the steps from the reference to the bundle (``bakit.bench.drift.attribution``).
+    ``blame`` are the steps of ``bakit.bench.drift.attribution``.
     """
     true_months = np.array([sample.age_months for sample in samples])
     float_errors = np.abs(float_months - true_months)
@@ -169,7 +169,7 @@ def compare(
 
 
 class Group(NamedTuple):
-    """Images of children of one sex and age; the last group of a sex holds the oldest age."""
+    """Row numbers of the images of one sex and age group; the last group includes its end."""
 
     sex: Literal["F", "M"]
     from_months: float
@@ -178,32 +178,32 @@ class Group(NamedTuple):
 
 
 def group_images(samples: Sequence[Sample]) -> list[Group]:
-    """Group images by sex and three years of age, first girls, then boys, each rising.
+    """Group images by sex and three years of age: girls first, then boys, by rising age.
 
-    A bin of fewer than 20 images is joined to its smaller neighbour, the smallest first. A sex
-    with fewer than that in all has no group.
+    Bins with fewer than 20 images are merged with their smaller neighbour, the smallest first. A
+    sex with fewer than 20 images has no group.
     """
     ages = np.array([sample.age_months for sample in samples])
     males = np.array([sample.male for sample in samples], bool)
     groups = []
     for sex in ("F", "M"):
         of_sex = males == (sex == "M")
-        if np.count_nonzero(of_sex) < LEAST_IMAGES:
+        if np.count_nonzero(of_sex) < MIN_GROUP_IMAGES:
             continue
         edges = _edges(ages[of_sex])
         for start, stop in pairwise(edges):
-            # Ages above the last edge, which the labels refuse but other sources may hold, count.
+            # The last group includes ages above its end, which only labels.csv refuses.
             inside = (ages >= start) & ((ages < stop) | (stop == edges[-1]))
             groups.append(Group(sex, start, stop, np.flatnonzero(of_sex & inside)))
     return groups
 
 
 def _edges(ages: Floats) -> list[float]:
-    """Return the edges of the bins of one sex, after small ones were joined to others."""
+    """Return the bin edges of one sex, with small bins merged."""
     edges = [float(edge) for edge in range(0, int(MAX_AGE_MONTHS), BIN_MONTHS)]
     places = np.clip(np.searchsorted(edges, ages, side="right") - 1, 0, None)
     counts = [int(count) for count in np.bincount(places, minlength=len(edges))]
-    while len(counts) > 1 and min(counts) < LEAST_IMAGES:
+    while len(counts) > 1 and min(counts) < MIN_GROUP_IMAGES:
         small = counts.index(min(counts))
         neighbours = [place for place in (small - 1, small + 1) if 0 <= place < len(counts)]
         other = min(neighbours, key=counts.__getitem__)
@@ -216,10 +216,7 @@ def _edges(ages: Floats) -> list[float]:
 def group_drifts(
     samples: Sequence[Sample], true_months: Floats, float_months: Floats, bundle_months: Floats
 ) -> tuple[GroupDrift, ...]:
-    """Compute the drift of every group, with intervals that hold for all of them at once.
-
-    Ages are ``(N,)`` float64 months.
-    """
+    """Return the drift of every group with simultaneous intervals; ages are ``(N,)`` months."""
     groups = group_images(samples)
     drifts = np.abs(bundle_months - true_months) - np.abs(float_months - true_months)
     signed = bundle_months - float_months

@@ -333,7 +333,6 @@ def _caveats(report: Report, ship: Standing | None) -> tuple[str, ...]:
     warned = [b for b in shaky if b.latency and b.latency.stability and b.latency.stability.warning]
     if warned:
         caveats.append(
-            f"The machine did not hold still while {len(warned)} of {len(shaky)} bundles were "
-            "timed: times and their order may change in another run."
+            f"Timings were noisy for {len(warned)} of {len(shaky)} bundles; the ranking may change."
         )
     return tuple(caveats)

@@ -1,4 +1,4 @@
-"""Ages of all labelled images by all bundles."""
+"""Predict all labelled images with all bundles."""
 
 from __future__ import annotations
 
@@ -25,12 +25,11 @@ if TYPE_CHECKING:
 class AgeRun:
     """Predicts every image with every bundle.
 
-    Localizing costs far more than the rest and is the same in bundles that differ only in the
-    regressor. Bundles with the same localizer file and target therefore share each image's box:
-    it is located once. The numbers do not change by it, as a localizer is deterministic.
+    Localization is the slowest stage and is deterministic, so bundles with the same localizer
+    file and target share the box of each image.
 
-    Images are taken in a random order, so that those of an interrupted run are no worse a sample
-    than fewer of them would be. A bundle that fails is left out from there on.
+    The order of the images is random, so that an interrupted run has a representative sample. A
+    bundle that fails is skipped from then on.
     """
 
     def __init__(self, workers: Sequence[Worker], samples: Sequence[Sample]) -> None:
@@ -41,7 +40,7 @@ class AgeRun:
 
     @property
     def done(self) -> list[Sample]:
-        """The images that every bundle that works has seen, in the order of ``samples``."""
+        """The images predicted by all working bundles, in the order of ``samples``."""
         return [self._samples[index] for index in sorted(self._done)]
 
     def measure(self, on_progress: OnProgress = lambda step, done, total: None) -> None:
@@ -63,16 +62,16 @@ class AgeRun:
                 continue
             key = localizer_key(worker.bundle)
             try:
-                said = worker.ask(sample, located.get(key))
-                located[key] = said.seen
-                check_age(said.age_months, worker.bundle, sample)
+                predicted = worker.ask(sample, located.get(key))
+                located[key] = predicted.seen
+                check_age(predicted.age_months, worker.bundle, sample)
             except WorkerError:
                 continue
             except VerificationError as error:
                 worker.fail(str(error))
                 continue
-            box = said.seen.box or said.seen.whole
-            self._readings[row][index] = Reading(sample.id, said.age_months, box)
+            box = predicted.seen.box or predicted.seen.whole
+            self._readings[row][index] = Reading(sample.id, predicted.age_months, box)
 
     def readings(self, row: int) -> tuple[Reading, ...]:
         """Return the ages of the images in ``done``; none if the bundle failed."""
@@ -82,7 +81,7 @@ class AgeRun:
 
 
 def localizer_key(bundle: Bundle) -> Hashable:
-    """Return what decides a box, given the image."""
+    """Return a key that is equal for bundles that locate the same box in every image."""
     manifest = bundle.manifest
     return (
         manifest.target,

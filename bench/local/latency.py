@@ -1,8 +1,7 @@
-"""Single-stream latency: one prediction after the other, as on a device; and its energy.
+"""Measure single-stream latency, one prediction after the other, and its energy.
 
-Energy is that of Intel's RAPL counters, which Linux shows in ``powercap``. AMD's CPUs show theirs
-at the same place. Linux lets only the administrator read them unless the file's mode is changed
-(``chmod a+r``); a counter that may not be read is as good as none.
+Energy is read from the RAPL counters of Intel's and AMD's CPUs, in Linux's ``powercap``. By
+default only root can read them (``chmod a+r`` changes this); unreadable counters are ignored.
 """
 
 from __future__ import annotations
@@ -30,15 +29,15 @@ SENSOR = "intel-rapl package"
 
 
 class LatencyRun:
-    """Measures several open bundles in turns.
+    """Measures several open bundles alternately.
 
-    Machines get slower and faster by the minute, so the bundles take turns in small blocks of
-    queries (A B A B ...) of the same images: ratios between them hold even where the times
-    themselves do not. With several bundles, the first prediction of a block is not counted: it
-    finds caches full of another bundle's weights and another library's threads still spinning.
+    A machine's speed changes over minutes, so the bundles run alternately in small blocks of
+    queries (A B A B ...) of the same images: ratios between bundles stay valid. With several
+    bundles, the first prediction of a block is not timed, because the caches hold another
+    bundle's weights and another library's threads may still run.
 
-    A bundle that fails is left out from there on. What was measured until an interruption is kept.
-    The same bundle may be there again with other threads.
+    A bundle that fails is skipped from then on. An interruption keeps the results so far. A
+    bundle may occur several times with different numbers of threads.
     """
 
     def __init__(
@@ -57,7 +56,7 @@ class LatencyRun:
         self._conditions: list[Conditions | None] = [None, None]
 
     def measure(self, on_progress: OnProgress = lambda step, done, total: None) -> None:
-        """Run until every bundle that works has both enough queries and enough time."""
+        """Run until every working bundle has reached both minimums: queries and duration."""
         for row in range(len(self._workers)):
             self._run(row, list(islice(cycle(range(self._images)), self._settings.warm_up)))
         block = min(self._settings.block, self._settings.min_queries)
@@ -83,7 +82,7 @@ class LatencyRun:
         self._times[row] += times
 
     def _run(self, row: int, indices: Sequence[int]) -> list[list[int]]:
-        """Run queries; a worker that has failed runs none."""
+        """Run queries; return no times if the worker failed."""
         if self._workers[row].error is not None:
             return []
         try:
@@ -95,7 +94,7 @@ class LatencyRun:
         return read_conditions([w.pid for w in self._workers if w.error is None])
 
     def _share(self) -> float:
-        """Return how much of the least queries and of the least duration is done, 0..1."""
+        """Return the progress to the minimum queries and duration, 0..1."""
         share = 1.0
         for worker, rows in zip(self._workers, self._times, strict=True):
             if worker.error is not None:
@@ -107,7 +106,7 @@ class LatencyRun:
         return share
 
     def raw(self, row: int) -> dict[str, Any]:
-        """Return the fields of ``RawBundle`` on time and energy; empty before the first turn."""
+        """Return the latency and energy fields of ``RawBundle``; empty before the first block."""
         if not self._times[row]:
             return {}
         return {
@@ -120,7 +119,7 @@ class LatencyRun:
         }
 
     def sweep(self, rows: Iterable[int]) -> tuple[Sweep, ...]:
-        """Return the times of the workers that had a turn."""
+        """Return the latencies of the workers that ran at least one block."""
         return tuple(
             Sweep(self._workers[row].threads, self._stages(row)) for row in rows if self._times[row]
         )
@@ -131,7 +130,7 @@ class LatencyRun:
 
 
 class EnergyMeter:
-    """The counters of all packages of the machine: cores, caches and memory controllers."""
+    """Energy counters of all CPU packages: cores, caches and memory controllers."""
 
     def __init__(self, root: Path = POWERCAP) -> None:
         found = (_package(zone) for zone in sorted(root.glob("intel-rapl:*")))
@@ -143,7 +142,7 @@ class EnergyMeter:
         return tuple(int(path.read_text()) for path, _ in self._packages)
 
     def joules(self, before: tuple[int, ...], after: tuple[int, ...]) -> float:
-        """Return the energy between two readings; a counter that ran over began again at 0."""
+        """Return the energy between two readings; counters may wrap around to 0."""
         microjoules = sum(
             end - start if end >= start else end - start + largest
             for (_, largest), start, end in zip(self._packages, before, after, strict=True)
@@ -152,7 +151,7 @@ class EnergyMeter:
 
 
 def _package(zone: Path) -> tuple[Path, int] | None:
-    """Return a package's counter and where it runs over; None if it is no package or is closed."""
+    """Return a package's counter and its maximum; None if unreadable or not a package."""
     try:
         if not (zone / "name").read_text().startswith("package"):
             return None

@@ -1,8 +1,6 @@
-"""A process of its own for each bundle: what crashes takes nothing else down.
+"""Start one process for each bundle (``bakit.bench.local.worker``), so that a crash ends only one.
 
-Bundles still take turns: the side that measures, which is here, gives each worker a block of
-queries, and the others wait on their pipes meanwhile. ``bakit.bench.local.worker`` is the other
-side.
+The bundles run alternately: one worker at a time gets a block of queries, and the others wait.
 """
 
 from __future__ import annotations
@@ -24,9 +22,9 @@ from bakit.bench.local.worker import (
     Failed,
     Load,
     Opened,
+    Predicted,
     Request,
     Run,
-    Said,
     Times,
     read_document,
     write_document,
@@ -45,33 +43,29 @@ if TYPE_CHECKING:
     from bakit.data.labels import Sample
     from bakit.runtime import Sex
 
-_A = TypeVar("_A", Done, Opened, Said, Times)
+_A = TypeVar("_A", Done, Opened, Predicted, Times)
 
 
 class Query(NamedTuple):
-    """One image to predict.
-
-    Attributes:
-        path: The image file. It is read before the first query, so that none waits for a disk.
-        sex: ``M`` or ``F``.
-    """
+    """One image to predict; the file is read before the first query."""
 
     path: Path
     sex: Sex
 
 
 class WorkerError(Exception):
-    """A bundle's process failed; ``Worker.error`` says why."""
+    """A bundle's process failed; ``Worker.error`` is the reason."""
 
 
 class Worker(Closing):
-    """A bundle, open in a process of its own; a context manager.
+    """A bundle, open in a separate process; a context manager.
 
     Attributes:
-        error: Why it failed; None while it has not. A worker that failed answers nothing more.
-        provider: What runs the regressor; empty if it failed to open.
+        error: Reason of the failure; None if it has not failed. A failed worker answers no
+            further requests.
+        provider: Library and device that run the regressor; empty if the bundle did not open.
         int8_share: Share of the regressor's multiply-adds in INT8, 0..1.
-        footprint: Cost of opening and the first use; None if they failed.
+        footprint: Start-up time and memory; None if the bundle did not open.
 
     Raises:
         MissingBackendError: If the target's library is not installed.
@@ -105,7 +99,7 @@ class Worker(Closing):
         self.footprint = msgspec.structs.replace(opened.footprint, cold_start_ms=cold_ms)
 
     def load(self, queries: Sequence[Query]) -> None:
-        """Read the images of the queries into its memory.
+        """Load the images of the queries into the worker's memory.
 
         Raises:
             WorkerError: If the process failed.
@@ -113,31 +107,31 @@ class Worker(Closing):
         self._ask(Load(tuple((str(q.path.resolve()), q.sex) for q in queries)), Done)
 
     def run(self, indices: Sequence[int]) -> list[list[int]]:
-        """Predict queries by their index; return the times ``(queries, stages)`` in nanoseconds.
+        """Predict queries by their index; return latencies ``(queries, stages)`` in nanoseconds.
 
         Raises:
             WorkerError: If the process failed.
         """
         return self._ask(Run(tuple(indices)), Times).stages_ns
 
-    def ask(self, sample: Sample, seen: Seen | None = None) -> Said:
-        """Predict an image; the hand is located unless another bundle with this localizer saw it.
+    def ask(self, sample: Sample, seen: Seen | None = None) -> Predicted:
+        """Predict an image; the hand is located first unless ``seen`` is given.
 
         Raises:
             ImageError: If the image cannot be used.
             WorkerError: If the process failed.
         """
-        return self._ask(Ask(str(sample.path.resolve()), sample.male, seen), Said)
+        return self._ask(Ask(str(sample.path.resolve()), sample.male, seen), Predicted)
 
     def fail(self, reason: str) -> None:
-        """Remember why this bundle cannot be measured any further."""
+        """Mark this bundle as failed; the first reason is kept."""
         self.error = self.error or reason
 
     def close(self) -> None:
         """End the process."""
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
-                with contextlib.suppress(OSError):  # it may have ended with a request unread
+                with contextlib.suppress(OSError):  # it may have ended before reading a request
                     stream.close()
         self._process.kill()
         self._process.wait()
@@ -147,7 +141,7 @@ class Worker(Closing):
         if self.error is not None:
             raise WorkerError(self.error)
         assert self._process.stdin is not None
-        with contextlib.suppress(OSError):  # it has ended: the answer says why
+        with contextlib.suppress(OSError):  # it has ended: the answer has the reason
             write_document(self._process.stdin, request)
         return self._answer(kind)
 
@@ -155,7 +149,7 @@ class Worker(Closing):
         assert self._process.stdout is not None
         data = read_document(self._process.stdout)
         if data is None:
-            self.fail(self._last_words())
+            self.fail(self._exit_reason())
             raise WorkerError(self.error)
         answer: Answer = msgspec.msgpack.decode(data, type=Answer)
         if isinstance(answer, Failed):
@@ -164,7 +158,7 @@ class Worker(Closing):
         return answer
 
     def _raise(self, failed: Failed) -> None:
-        """Raise what is wrong with the input or the installation; all else is the bundle's."""
+        """Raise errors of the input or the installation; any other error is the bundle's."""
         for cause in (ImageError, MissingBackendError):
             if failed.kind == cause.__name__:
                 error = cause.__new__(cause)
@@ -174,13 +168,13 @@ class Worker(Closing):
         self.fail(failed.message if ours else f"{failed.kind}: {failed.message}")
         raise WorkerError(self.error)
 
-    def _last_words(self) -> str:
+    def _exit_reason(self) -> str:
         status = self._process.wait()
         self._stderr.seek(0)
-        said = self._stderr.read().decode(errors="replace").strip().splitlines()
+        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
         how = f"exit status {status}"
         if status < 0:
             known = {int(number): number.name for number in signal.Signals}
             how = known.get(-status, f"signal {-status}")
-        words = f": {said[-1].strip()}" if said else ""
-        return f"its process ended with {how}{words}"
+        last = f": {lines[-1].strip()}" if lines else ""
+        return f"its process ended with {how}{last}"

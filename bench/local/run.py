@@ -1,4 +1,4 @@
-"""A benchmark on this machine: ``bakit bench``."""
+"""Run a benchmark on this machine: ``bakit bench``."""
 
 from __future__ import annotations
 
@@ -41,30 +41,29 @@ def run_bench(
     sweep_threads: Sequence[int] = (),
     batch: int = 1,
 ) -> Report:
-    """Measure bundles on this machine.
+    """Measure bundles on this machine: first footprint, then latency, then drift.
 
-    Footprint first, while the machine is quiet, then latency of all bundles in turns, then drift.
-    Each bundle runs in a process of its own: one that fails is left out from there on, and the
-    report gives the reason. Ctrl-C ends the run, and the report has what was measured until then.
+    Each bundle runs in a separate process. A bundle that fails is skipped from then on, and the
+    report gives the reason. Ctrl-C ends the run; the report contains the results so far.
 
     Args:
         bundles: Bundles or their folders, at least one.
-        data: A labelled folder, for drift; latency then runs on its first 32 images. Without it,
-            latency runs on the bundles' golden images and drift is not measured.
-        reference: A bundle that stands for the float model of its checkpoint. It is measured with
-            the others. Chosen among the bundles when None (``bakit.bench.drift.compare``).
-        limit: Use this many of the labelled images, spread evenly over ``labels.csv``.
+        data: A labelled folder, for drift; latency is measured on its first 32 images. Without
+            it, latency is measured on the bundles' golden images, and drift is not measured.
+        reference: A bundle used as the float model of its checkpoint, measured like the others.
+            Default: chosen among the bundles (``bakit.bench.drift.compare``).
+        limit: Use this many labelled images, spread evenly over ``labels.csv``.
         min_queries: Minimum number of queries of each bundle.
         min_duration_s: Minimum time spent in each bundle's queries; both minimums are reached.
-        warm_up: Predictions of each bundle before its first query.
-        threads: Threads of the backends; their own choice when None.
-        on_progress: Called with the step (``footprint``, ``latency`` or ``drift``), how much of it
-            is done, and its total; never while a query runs.
-        sweep_threads: Other numbers of threads to measure latency with, in the same turns.
-        batch: Images in a query; models with static shapes take the number of their export only.
+        warm_up: Warm-up predictions of each bundle.
+        threads: Threads of the backends. Default: chosen by each backend.
+        on_progress: Called between queries with the step (``footprint``, ``latency`` or
+            ``drift``), the work done, and the total.
+        sweep_threads: Other numbers of threads to measure latency with, in the same rounds.
+        batch: Images in a query; it must be the batch size of the export.
 
     Raises:
-        InputError: If a value is not possible, there is no bundle, two bundles have one name, or
+        InputError: If a value is invalid, there is no bundle, two bundles have the same name, or
             there is no reference.
         ImageError: If an image cannot be used.
         LabelsError: If the labels cannot be used.
@@ -90,26 +89,26 @@ def run_bench(
 
 
 def _check_batch(batch: int, bundles: Sequence[Bundle]) -> None:
-    """Refuse a number of images that the models do not take at once."""
+    """Raise ``InputError`` if a model was exported with another batch size."""
     for bundle in bundles:
         exported = bundle.artifact("regressor").inputs[0].shape[0]
         if batch != exported:
             message = (
-                f"batch={batch}: {bundle.name} was exported with static shapes for {exported} "
-                "image at a time, as a device sees them; bench it without --batch"
+                f"batch={batch}: {bundle.name} was exported with batch size {exported}; "
+                "bench it without --batch"
             )
             raise InputError(message)
 
 
 class ThisMachine:
-    """The machine that measures (``bakit.bench.task.Device``)."""
+    """This machine, as a ``bakit.bench.task.Device``."""
 
     def measure(self, task: Task, on_progress: OnProgress) -> Raw:
-        """Measure footprint, latency and ages, one after the other; Ctrl-C ends it early.
+        """Measure footprint, latency and ages; Ctrl-C ends the run early.
 
         Raises:
             ImageError: If an image cannot be used.
-            InputError: If there are neither labelled images nor golden ones.
+            InputError: If there are neither labelled images nor golden images.
         """
         queries, settings = _make_queries(task.bundles, task.samples), task.settings
         numbers = (settings.threads, *settings.sweep_threads)
@@ -122,7 +121,7 @@ class ThisMachine:
             try:
                 for bundle, threads in wanted:
                     workers.append(stack.enter_context(Worker(bundle, threads)))
-                    with contextlib.suppress(WorkerError):  # the worker remembers why
+                    with contextlib.suppress(WorkerError):  # the worker stores the reason
                         workers[-1].load(queries)
                     on_progress("footprint", len(workers), len(wanted))
                 latency = LatencyRun(workers, len(queries), settings)
@@ -144,7 +143,7 @@ class ThisMachine:
 def _raw_bundle(
     worker: Worker, row: int, latency: LatencyRun | None, ages: AgeRun | None, same: range
 ) -> RawBundle:
-    """Return what was measured of a bundle; ``same`` are its rows, the others' threads differ."""
+    """Return a bundle's measurements; ``same`` are its rows, one for each number of threads."""
     times = latency.raw(row) if latency else {}
     return RawBundle(
         provider=worker.provider,
@@ -158,15 +157,10 @@ def _raw_bundle(
 
 
 def _make_queries(bundles: Sequence[Bundle], samples: Sequence[Sample]) -> list[Query]:
-    """Choose the images of the latency run, the same for every bundle.
-
-    Raises:
-        ImageError: If an image cannot be used.
-        InputError: If there are neither labelled images nor golden ones.
-    """
+    """Return the images of the latency run, the same for every bundle."""
     if samples:
         for sample in samples[:MAX_IMAGES]:
-            decode(sample.path)  # an error here names the file; in a worker there are only bytes
+            decode(sample.path)  # an error here names the file; a worker has only the bytes
         return [Query(sample.path, "M" if sample.male else "F") for sample in samples[:MAX_IMAGES]]
     golden = {
         (item.sha256, item.sex): Query(bundle.root / item.path, item.sex)
@@ -174,6 +168,6 @@ def _make_queries(bundles: Sequence[Bundle], samples: Sequence[Sample]) -> list[
         for item in bundle.manifest.golden
     }
     if not golden:
-        message = f"{bundles[0].name}: no golden images in the bundle; give --data"
+        message = f"{bundles[0].name}: no golden images in the bundle; add --data"
         raise InputError(message)
     return list(golden.values())

@@ -1,20 +1,17 @@
-"""A bundle in a process of its own, which answers requests (``bakit.bench.local.process`` asks).
+"""Run a bundle in a separate process, on requests from ``bakit.bench.local.process``.
 
-``python -m bakit.bench.local.worker BUNDLE [THREADS]`` opens the bundle, uses it once, and answers
-the requests on stdin on stdout, until they end.
+``python -m bakit.bench.local.worker BUNDLE [THREADS]`` opens the bundle, predicts once, then reads
+requests from stdin and writes answers to stdout until stdin ends.
 
-Messages are MessagePack documents after their length in four bytes. JSON has no NaN, which a broken
-model may predict. The first answer holds the footprint:
+A message is its length in four bytes, then a MessagePack document (JSON has no NaN, which a broken
+model may predict). The first answer contains the footprint:
 
-* ``load_ms``: opening both models. Starting Python, importing libraries and checking the
-  bundle's digests come before it and are not in it.
-* ``first_prediction_ms``: the first prediction after that, on the bundle's first golden image.
-  What a backend puts off until then (memory, kernels, threads) is in it.
-* ``peak_rss_mb``: the process's largest resident memory, in 10^6 bytes, up to then: Python, numpy,
-  OpenCV, bakit, the backend's library, both models and their buffers, and the image. Memory on a
-  GPU is not in it.
-* ``cold_start_ms``: from starting the process to its first answer, all of the above included.
-  ``bakit.bench.local.process``, which starts it, measures it.
+* ``load_ms``: time to open both models, without starting Python, imports and the digest check.
+* ``first_prediction_ms``: time of the first prediction, on the bundle's first golden image. It
+  includes work that a backend does lazily (memory, kernels, threads).
+* ``peak_rss_mb``: the process's peak resident memory until then, in 10^6 bytes, without GPU memory.
+* ``cold_start_ms``: time from starting the process to its first answer, measured by
+  ``bakit.bench.local.process``.
 """
 
 from __future__ import annotations
@@ -36,24 +33,24 @@ from bakit.runtime import STAGES, Runtime, Sex
 
 
 class Load(msgspec.Struct, tag=True, frozen=True):
-    """Read the images of the queries, as ``(path, sex)``."""
+    """Load the images of the queries, as ``(path, sex)``."""
 
     queries: tuple[tuple[str, Literal["M", "F"]], ...]
 
 
 class Run(msgspec.Struct, tag=True, frozen=True):
-    """Predict these queries, one after the other."""
+    """Predict queries by their index, one after the other."""
 
     indices: tuple[int, ...]
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """The place of a hand in an image.
+    """The location of a hand in an image.
 
     Attributes:
-        box: The hand, in pixels of the image; None if none was found or looked for.
-        whole: The whole image.
-        inverted: Whether the hand is dark, so that greys are inverted.
+        box: The hand's box, in pixels of the image; None without a localizer or a found hand.
+        whole: The box of the whole image.
+        inverted: Whether the hand is dark, so that its grey values must be inverted.
     """
 
     box: Box | None
@@ -62,7 +59,7 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 class Ask(msgspec.Struct, tag=True, frozen=True):
-    """Predict the age of an image; locate the hand first unless ``seen`` is given."""
+    """Predict the age of an image; the hand is located first unless ``seen`` is given."""
 
     path: str
     male: bool
@@ -70,7 +67,7 @@ class Ask(msgspec.Struct, tag=True, frozen=True):
 
 
 class Opened(msgspec.Struct, tag=True, frozen=True):
-    """The first answer: the bundle is open and was used once."""
+    """The first answer, after the bundle was opened and predicted once."""
 
     provider: str
     int8_share: float
@@ -78,42 +75,42 @@ class Opened(msgspec.Struct, tag=True, frozen=True):
 
 
 class Done(msgspec.Struct, tag=True, frozen=True):
-    """The images are read."""
+    """The images were loaded."""
 
 
 class Times(msgspec.Struct, tag=True, frozen=True):
-    """Time of each query by stage, ``(queries, stages)``, in nanoseconds."""
+    """Latency of each query by stage, ``(queries, stages)``, in nanoseconds."""
 
     stages_ns: list[list[int]]
 
 
-class Said(msgspec.Struct, tag=True, frozen=True):
-    """An image's age, and where the hand was seen."""
+class Predicted(msgspec.Struct, tag=True, frozen=True):
+    """The predicted age of an image, and the location of its hand."""
 
     age_months: float
     seen: Seen
 
 
 class Failed(msgspec.Struct, tag=True, frozen=True):
-    """The request could not be met: the error's class and what it says."""
+    """The request failed: class and message of the error."""
 
     kind: str
     message: str
 
 
 Request: TypeAlias = Load | Run | Ask
-Answer: TypeAlias = Opened | Done | Times | Said | Failed
+Answer: TypeAlias = Opened | Done | Times | Predicted | Failed
 
 
 def write_document(stream: IO[bytes], document: Request | Answer) -> None:
-    """Write a document; an ``OSError`` means that the other side has ended."""
+    """Write a document; an ``OSError`` means that the other process has ended."""
     data = msgspec.msgpack.encode(document)
     stream.write(len(data).to_bytes(4, "little") + data)
     stream.flush()
 
 
 def read_document(stream: IO[bytes]) -> bytes | None:
-    """Return the next document, None if there is none."""
+    """Return the next document; None at the end of the stream."""
     head = stream.read(4)
     size = int.from_bytes(head, "little")
     data = stream.read(size) if len(head) == 4 else b""
@@ -121,7 +118,7 @@ def read_document(stream: IO[bytes]) -> bytes | None:
 
 
 def serve(root: Path, requests: IO[bytes], answers: IO[bytes], threads: int | None = None) -> None:
-    """Open a bundle and answer requests until they end, or an error: then with ``Failed``."""
+    """Open a bundle and answer requests until they end; after an error, answer ``Failed``."""
     try:
         with Runtime(root, threads) as runtime:
             footprint = first_use(runtime)
@@ -130,13 +127,13 @@ def serve(root: Path, requests: IO[bytes], answers: IO[bytes], threads: int | No
             while (data := read_document(requests)) is not None:
                 request: Request = msgspec.msgpack.decode(data, type=Request)
                 write_document(answers, answer(runtime, queries, request))
-    except Exception as error:  # whatever a library raises, the other side is told
-        lines = str(error).strip().splitlines() or ["it does not say why"]
+    except Exception as error:  # libraries may raise anything
+        lines = str(error).strip().splitlines() or ["no error message"]
         write_document(answers, Failed(type(error).__name__, lines[0]))
 
 
 def first_use(runtime: Runtime) -> Footprint:
-    """Predict the first golden image of a bundle that was just opened; return the footprint.
+    """Predict the first golden image of a newly opened bundle; return the footprint.
 
     Raises:
         BundleError: If the bundle has no golden image.
@@ -153,10 +150,9 @@ def first_use(runtime: Runtime) -> Footprint:
 
 
 def peak_rss_mb() -> float | None:
-    """Return this process's largest resident memory so far, in 10^6 bytes.
+    """Return this process's peak resident memory, in 10^6 bytes; None if unknown.
 
-    Linux's ``ru_maxrss`` starts from the peak of the process that started this one, however large
-    that was, and says nothing about a small child of a large parent. ``VmHWM`` starts anew.
+    On Linux it is read from ``VmHWM``, because ``ru_maxrss`` includes the parent's peak.
     """
     status = Path("/proc/self/status")
     if status.is_file():
@@ -172,13 +168,13 @@ def peak_rss_mb() -> float | None:
 
 
 def answer(runtime: Runtime, queries: list[tuple[bytes, Sex]], request: Request) -> Answer:
-    """Do what is asked; ``queries`` are those that were loaded."""
+    """Answer a request; ``queries`` are the loaded images."""
     match request:
         case Load():
             queries[:] = [(Path(path).read_bytes(), sex) for path, sex in request.queries]
             return Done()
         case Run():
-            # What is asked for is the time of everything, of rejected images too.
+            # Rejected images are timed too.
             chosen = [queries[index] for index in request.indices]
             times = [runtime.predict(*query, allow_rejected=True).stages_ms for query in chosen]
             return Times([[round(row[stage] * 1e6) for stage in STAGES] for row in times])
@@ -190,14 +186,14 @@ def answer(runtime: Runtime, queries: list[tuple[bytes, Sex]], request: Request)
                 seen, pixels = Seen(hand.box, whole, hand.inverted), hand.pixels
             else:
                 pixels = runtime.preprocess(grey, seen.box, inverted=seen.inverted)
-            return Said(runtime.regress(pixels, male=request.male), seen)
+            return Predicted(runtime.regress(pixels, male=request.male), seen)
 
 
 def main(arguments: list[str]) -> int:
-    """Serve the bundle that the arguments name; return the exit status."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that measures
+    """Serve the bundle named by the arguments; return the exit status."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the measuring process handles Ctrl-C
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # libraries may print
+    os.dup2(2, 1)  # libraries may print to stdout
     serve(Path(arguments[0]), sys.stdin.buffer, answers, *map(int, arguments[1:]))
     return 0
 

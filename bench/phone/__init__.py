@@ -1,8 +1,7 @@
-"""A bench in a phone's browser: onnxruntime-web runs the networks, this machine does the rest.
+"""Benchmark in a phone's browser: onnxruntime-web runs the two networks.
 
-Images are decoded, located and cropped here, so the phone's numbers are those of the two networks
-alone: times of the localizer and of the regressor, and ages for crops that are the same as this
-machine's. The phone gets models and tensors, and sends back numbers.
+This machine decodes, locates and crops the images. The phone gets models and tensors, and returns
+the latency of localizer and regressor and the predicted ages.
 
-Nothing is imported here: ``bakit doctor`` asks for ``web`` alone.
+Nothing is imported here, because ``bakit doctor`` needs only ``web``.
 """

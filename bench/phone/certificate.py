@@ -1,4 +1,4 @@
-"""A certificate for one run: browsers give threads, digests and GPUs to https pages alone."""
+"""A certificate for one run: browsers allow threads, digests and GPUs only on https pages."""
 
 from __future__ import annotations
 
@@ -23,10 +23,7 @@ VALID_HOURS = 24
 
 
 def make_context(hosts: list[str]) -> tuple[ssl.SSLContext, str]:
-    """Make a key and a self-signed certificate that live as long as the process.
-
-    Args:
-        hosts: Names and addresses that the page is opened under.
+    """Create a key and a self-signed certificate for host names and addresses of the page.
 
     Returns:
         A server's TLS context, and the certificate's SHA-256 fingerprint as browsers show it.
@@ -49,7 +46,7 @@ def make_context(hosts: list[str]) -> tuple[ssl.SSLContext, str]:
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # ssl reads keys from files alone; this one is private to the user and gone at once.
+    # ssl reads keys only from files; this one is private to the user and deleted after reading.
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bakit.pem"
         path.touch(mode=0o600)

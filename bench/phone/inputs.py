@@ -1,4 +1,4 @@
-"""Inputs of the phone: a plan, models, and tensors of the golden images and the drift set."""
+"""Prepare the phone's inputs: plan, models, and tensors of golden images and drift set."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 
 MAX_QUERIES = 300
-"""Most times of each model unless more are asked for: browsers on phones have crashed after some
-500 runs on a GPU."""
+"""Maximum number of queries of each model, unless ``--queries`` is larger: browsers on phones have
+crashed after about 500 runs on a GPU."""
 
 MAX_LOCALIZER_DIFFERENCE = 0.02
-"""Largest difference of a certainty, or share of labels that differ: both far above what adding
-float32 in another order gives (1e-5 in Chromium), and far below what moves a box."""
+"""Maximum difference of a certainty, or share of different labels. Rounding of float32 gives 1e-5
+in Chromium; differences that change a box are far larger than this limit."""
 
 CHUNK = 64
 """Images in one file of crops: 1 MB at 128 pixels."""
@@ -43,10 +43,10 @@ CHUNK = 64
 
 @dataclass(frozen=True)
 class GoldenInputs:
-    """Inputs of a bundle's golden images, and what this machine's localizer says of them.
+    """Inputs of a bundle's golden images, and the outputs of the localizer on this machine.
 
-    ``data`` is little-endian, one after the other: all working images ``(G, h, h)`` float32, all
-    answers of the localizer ``(G, h, h)`` float32 or int32, all crops ``(G, S, S)`` uint8.
+    ``data`` is little-endian: all working images ``(G, h, h)`` float32, then all outputs of the
+    localizer ``(G, h, h)`` float32 or int32, then all crops ``(G, S, S)`` uint8.
     """
 
     data: bytes
@@ -55,14 +55,14 @@ class GoldenInputs:
 
 @dataclass(frozen=True)
 class DriftInputs:
-    """The drift set as the phone reads it.
+    """The drift set, prepared for the phone.
 
     Attributes:
-        crops: Sets of crops, ``(N, S, S)`` uint8 each; they are divided by 255 on the phone, which
-            gives this machine's float32 to the bit.
+        crops: Sets of crops, ``(N, S, S)`` uint8 each. The phone divides them by 255, which gives
+            the same float32 values as on this machine.
         set_of: Index of each bundle's set.
-        boxes: By bundle, the box that its localizer finds in each image, on this machine.
-        references: By digest of the checkpoint, the answers of its reference on this machine.
+        boxes: By bundle, the box of each image, located on this machine.
+        references: By digest of the checkpoint, the reference's predictions on this machine.
     """
 
     crops: list[Bytes]
@@ -72,7 +72,7 @@ class DriftInputs:
 
 
 def golden_inputs(runtime: Runtime) -> GoldenInputs:
-    """Prepare a bundle's golden images: the crop is the one of the export, as in ``bakit verify``.
+    """Prepare a bundle's golden images, with the crops of the export, as in ``bakit verify``.
 
     Raises:
         BakitError: If an image cannot be used.
@@ -97,9 +97,9 @@ def drift_inputs(
     samples: Sequence[Sample],
     on_progress: OnProgress,
 ) -> DriftInputs:
-    """Locate and crop every image, and run the reference of each checkpoint on it.
+    """Locate and crop every image, and predict it with the reference of each checkpoint.
 
-    Bundles that have the same localizer and the same preprocessing share their crops.
+    Bundles with the same localizer and preprocessing share their crops.
 
     Raises:
         ImageError: If an image cannot be used.
@@ -133,7 +133,7 @@ def drift_inputs(
 
 
 def _crop_key(bundle: Bundle) -> Hashable:
-    """Return what decides a crop, given the image."""
+    """Return a key that is equal for bundles that crop every image in the same way."""
     manifest = bundle.manifest
     return tuple(sorted(bundle.artifact("localizer").files.values())), manifest.preprocessing
 
@@ -193,7 +193,7 @@ def _bundle_plan(
 
 
 def model_files(bundles: Sequence[Bundle]) -> dict[str, Path]:
-    """Return the model files by their name below the token."""
+    """Return the model files by their path below the token."""
     return {
         f"models/{index}/{artifact.role}": bundle.root / artifact.path
         for index, bundle in enumerate(bundles)
@@ -202,7 +202,7 @@ def model_files(bundles: Sequence[Bundle]) -> dict[str, Path]:
 
 
 def tensor_files(goldens: Sequence[GoldenInputs], drift: DriftInputs) -> dict[str, bytes]:
-    """Return the tensors by their name below the token."""
+    """Return the tensors by their path below the token."""
     tensors = {f"golden/{index}": golden.data for index, golden in enumerate(goldens)}
     for index, crops in enumerate(drift.crops):
         for start in range(0, len(crops), CHUNK):

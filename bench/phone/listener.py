@@ -1,4 +1,4 @@
-"""The page's address, over the network or through adb, and the server behind it."""
+"""Serve the page, over the network or through adb."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ ADB_TIMEOUT_S = 30
 
 @dataclass(frozen=True)
 class PhoneOptions:
-    """How a phone is reached, and what runs there.
+    """Connection to the phone, and the backend in its browser.
 
     Attributes:
         provider: ``wasm``, ``webgpu`` or ``webnn``.
         bind: Address to listen on.
-        port: Port; 0 for any free one.
-        adb: Reach the phone through adb instead of the network.
-        wait_s: Longest time until a person presses the page's button.
-        idle_s: Longest silence after that.
+        port: Port; 0 for a free port.
+        adb: Whether to connect through adb instead of the network.
+        wait_s: Timeout until the user presses Start.
+        idle_s: Timeout between messages after that.
 
     Raises:
-        InputError: If a value is not possible.
+        InputError: If a value is invalid.
     """
 
     provider: Provider = "wasm"
@@ -47,12 +47,12 @@ class PhoneOptions:
     idle_s: float = 120.0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work before anything is prepared."""
+        """Check the values."""
         if self.provider not in get_args(Provider):
             message = f"provider {self.provider!r} is unknown; use {', '.join(get_args(Provider))}"
             raise InputError(message)
         if self.adb and not is_loopback(self.bind):
-            message = f"with adb the phone uses the cable: leave out --bind {self.bind}"
+            message = f"--adb uses the USB cable: remove --bind {self.bind}"
             raise InputError(message)
 
 
@@ -60,8 +60,8 @@ class PageAddress(NamedTuple):
     """The address of the page.
 
     Attributes:
-        url: Its address, token included.
-        fingerprint: SHA-256 of the certificate; None without one.
+        url: Address with the token.
+        fingerprint: SHA-256 of the certificate; None without a certificate.
         loopback: Whether only this machine, or a phone through adb, can open it.
     """
 
@@ -72,13 +72,13 @@ class PageAddress(NamedTuple):
 
 @dataclass(frozen=True)
 class Listener:
-    """A bound server that does not answer yet.
+    """A bound server that does not serve yet.
 
     Attributes:
         server: The server.
-        host: Name or address by which the phone knows it.
-        fingerprint: SHA-256 of the certificate; None without one.
-        adb: Whether the phone is on a cable.
+        host: Name or address of the server for the phone.
+        fingerprint: SHA-256 of the certificate; None without a certificate.
+        adb: Whether the phone is connected by USB.
     """
 
     server: PhoneServer
@@ -88,7 +88,7 @@ class Listener:
 
     @contextmanager
     def serve(self, routes: Routes) -> Iterator[PageAddress]:
-        """Answer, from a thread, while the block runs.
+        """Serve from a thread while the ``with`` block runs.
 
         Raises:
             InputError: If adb fails.
@@ -111,17 +111,17 @@ class Listener:
 
 @contextmanager
 def open_listener(options: PhoneOptions) -> Iterator[Listener]:
-    """Bind the server, with a certificate unless the phone is on a cable.
+    """Bind the server, with a certificate unless the phone is connected by USB.
 
     Raises:
         InputError: If the address cannot be used.
-        MissingBackendError: If what makes certificates is not installed.
+        MissingBackendError: If the library for certificates is not installed.
         MissingProgramError: If adb is needed and not installed.
     """
     tls, fingerprint = None, None
     if options.adb:
         find_adb()
-        host = "localhost"  # the phone's own: browsers trust it without a certificate
+        host = "localhost"  # on the phone; browsers trust it without a certificate
     else:
         from bakit.bench.phone.certificate import make_context  # noqa: PLC0415  # an extra
 
@@ -140,10 +140,10 @@ def is_loopback(bind: str) -> bool:
 
 
 def reachable_host(bind: str) -> str:
-    """Return the address to open for what the server listens on.
+    """Return the address that a phone must open, given the address that the server listens on.
 
     Raises:
-        InputError: If it listens everywhere, and this machine's own address cannot be told.
+        InputError: If the server listens on all addresses and this machine's address is unknown.
     """
     try:
         everywhere = ipaddress.ip_address(bind).is_unspecified
@@ -153,17 +153,15 @@ def reachable_host(bind: str) -> str:
         return bind
     found = network_address()
     if found is None:
-        message = (
-            f"--bind {bind}: this machine's address in the network is unknown; name it instead"
-        )
+        message = f"--bind {bind}: this machine's network address is unknown; pass it to --bind"
         raise InputError(message)
     return found
 
 
 def network_address() -> str | None:
-    """Return this machine's address in its network, None if it is in none.
+    """Return this machine's network address; None without a network.
 
-    The route to an address that is reserved for documentation is looked up; nothing is sent.
+    It is the source address of the route to a reserved address; nothing is sent.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
@@ -181,17 +179,17 @@ def page_url(scheme: str, host: str, port: int, token: str) -> str:
 
 @contextmanager
 def adb_reverse(port: int) -> Iterator[None]:
-    """Let the phone on the USB cable reach a port of this machine as its own ``localhost``.
+    """Forward a port of the phone's ``localhost`` to this machine over USB.
 
     Raises:
         MissingProgramError: If adb is not installed.
-        InputError: If adb fails, such as without a phone.
+        InputError: If adb fails, for example without a phone.
     """
     _adb("reverse", f"tcp:{port}", f"tcp:{port}")
     try:
         yield
     finally:
-        # The phone may be unplugged by now: then there is nothing to remove.
+        # This fails if the phone was unplugged: there is nothing to remove then.
         with suppress(InputError):
             _adb("reverse", "--remove", f"tcp:{port}")
 
@@ -213,7 +211,7 @@ def find_adb() -> str:
     """
     adb = shutil.which("adb")
     if adb is None:
-        need = "a phone on a USB cable needs adb, of Android's platform tools"
+        need = "a phone on USB needs adb, from Android's platform tools"
         raise MissingProgramError(need, "install them, such as with apt install adb")
     return adb
 
@@ -228,9 +226,9 @@ def _adb(*arguments: str) -> None:
         message = f"adb {arguments[0]}: no answer within {ADB_TIMEOUT_S} s; unlock the phone"
         raise InputError(message) from error
     if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        reason = (done.stderr.strip().splitlines() or ["no error message"])[-1]
         message = (
-            f"adb {arguments[0]} failed ({reason}); allow USB debugging on the phone, and see "
-            "that adb devices lists it (of several, ANDROID_SERIAL names one)"
+            f"adb {arguments[0]} failed ({reason}); allow USB debugging on the phone, and check "
+            "that adb devices lists it (with several phones, set ANDROID_SERIAL)"
         )
         raise InputError(message)

@@ -1,6 +1,6 @@
-"""Messages between this machine and the page: the plan, and the numbers that it posts.
+"""Messages between the server and the page: the plan, and the posted measurements.
 
-The page is not trusted: every message is decoded strictly, with limits on lengths and values.
+The page is not trusted: messages are decoded strictly, with limits on lengths and values.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from bakit.errors import InputError
 _T = TypeVar("_T")
 
 MAX_BODY = 256 * 1024
-"""Largest message, in bytes: a block of times or ages is far smaller."""
+"""Maximum size of a message, in bytes."""
 
 MAX_VALUES = 512
-"""Most numbers in one list."""
+"""Maximum number of values in one list."""
 
 Provider: TypeAlias = Literal["wasm", "webgpu", "webnn"]
 Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=3.6e6)]
@@ -29,7 +29,7 @@ Index = Annotated[int, msgspec.Meta(ge=0, le=10**6)]
 Words = Annotated[str, msgspec.Meta(max_length=400)]
 
 
-# In this order: most browsers also call themselves Safari, and many Chrome.
+# The order matters: most user agents also contain Safari, and many contain Chrome.
 _NAMES = (
     ("Firefox", r"(?:Firefox|FxiOS)/([\d.]+)"),
     ("Edge", r"(?:Edg|EdgA|EdgiOS)/([\d.]+)"),
@@ -40,16 +40,16 @@ _NAMES = (
 
 
 class Browser(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The browser's own description, sent when a person presses the button.
+    """Description of the browser, sent when the user presses Start.
 
     Attributes:
-        user_agent: Its ``navigator.userAgent``.
-        brands: Names and versions, where it has client hints; empty elsewhere.
-        model: Model of the device; empty where it does not tell.
-        system: System and its version; empty where it does not tell.
+        user_agent: ``navigator.userAgent``.
+        brands: Names and versions from client hints; empty without client hints.
+        model: Model of the device; empty if unknown.
+        system: System and version; empty if unknown.
         logical_cores: ``navigator.hardwareConcurrency``.
         isolated: ``crossOriginIsolated``.
-        timer_step_ms: Smallest step of ``performance.now()`` seen.
+        timer_step_ms: Measured resolution of ``performance.now()``.
     """
 
     user_agent: Words
@@ -62,7 +62,7 @@ class Browser(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def name(self) -> str:
-        """Name and version: the client hints where there are any, else the user agent's."""
+        """Name and version, from client hints or else from the user agent."""
         if self.brands:
             return self.brands
         for name, pattern in _NAMES:
@@ -72,14 +72,14 @@ class Browser(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def device(self) -> str:
-        """Model and system of the device; iPhones do not tell their model."""
-        told = ", ".join(part for part in (self.model, self.system) if part)
+        """Model and system of the device; iPhones do not report their model."""
+        hints = ", ".join(part for part in (self.model, self.system) if part)
         found = re.search(r"\(([^)]*)\)", self.user_agent)
-        return told or (found[1] if found else "unknown device")
+        return hints or (found[1] if found else "unknown device")
 
 
 class ModelPlan(msgspec.Struct, frozen=True):
-    """One model file, fetched from ``models/<bundle>/<role>``: digest, size, name of the output."""
+    """One model file at ``models/<bundle>/<role>``: digest, size and name of its output."""
 
     sha256: str
     bytes: int
@@ -90,19 +90,19 @@ class BundlePlan(msgspec.Struct, frozen=True):
     """One bundle.
 
     Attributes:
-        name: Its name.
+        name: Name of the bundle.
         precision: Number format of the regressor.
-        models: By role.
-        working: Side of the localizer's input.
-        side: Side of the regressor's input.
-        sex: Whether the regressor reads the sex.
-        labels: Whether the localizer answers with labels (int32), else certainty (float32).
+        models: Model files by role.
+        working: Side of the localizer's input, in pixels.
+        side: Side of the regressor's input, in pixels.
+        sex: Whether the regressor has the sex as an input.
+        labels: Whether the localizer returns labels (int32) or certainties (float32).
         golden_male: Sex of each golden image: 1 male, 0 female.
-        golden_months: The bundle's own ages at its export.
-        tolerance_months: How far an age may be from those.
-        localizer_tolerance: How far the localizer's answer may be, see ``GoldenAnswers``.
-        crops: Which set of crops it reads, in ``crops/<set>/<start>``.
-        float_months: Ages of its reference for the drift set, to show how far off it is.
+        golden_months: Ages of the golden images at export.
+        tolerance_months: Maximum difference from ``golden_months``.
+        localizer_tolerance: Maximum difference of the localizer, see ``GoldenAnswers``.
+        crops: Index of the bundle's set of crops, in ``crops/<set>/<start>``.
+        float_months: Ages of the drift set predicted by the reference.
     """
 
     name: str
@@ -124,16 +124,16 @@ class Plan(msgspec.Struct, frozen=True):
     """The plan of a run.
 
     Attributes:
-        run: Number of this start; messages of an earlier one are refused.
-        provider: What runs the networks.
+        run: Number of this start; messages of earlier starts are refused.
+        provider: Backend of onnxruntime-web.
         threads: Threads of WASM.
         runtime: Module of onnxruntime-web, below ``ort/``.
-        warm_up: Runs of each model before the first that counts.
-        min_queries: Least times of each model.
-        max_queries: Most times of each model.
-        min_duration_s: Least time in them.
-        block: Times of one bundle in a row.
-        drift_male: Sex of each image of the drift set.
+        warm_up: Warm-up runs of each model.
+        min_queries: Minimum number of queries of each model.
+        max_queries: Maximum number of queries of each model.
+        min_duration_s: Minimum duration of the queries.
+        block: Consecutive queries of one bundle.
+        drift_male: Sex of each image of the drift set: 1 male, 0 female.
         chunk: Images in one file of crops.
         bundles: The bundles.
     """
@@ -153,7 +153,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Loaded(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="loaded"):
-    """A bundle's models have the right digests and are open; ``load_ms`` leaves out downloads."""
+    """A bundle's digests are correct and its models are open; ``load_ms`` excludes downloads."""
 
     bundle: Index
     load_ms: Milliseconds
@@ -161,9 +161,9 @@ class Loaded(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="loade
 
 
 class GoldenAnswers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="golden"):
-    """A bundle's answers to its golden inputs, one of each list an image.
+    """A bundle's predictions for its golden images, one value per image in each list.
 
-    ``localizer_difference`` is that of ``bakit.bench.report.device.Phone``.
+    ``localizer_difference`` is defined in ``bakit.bench.report.device.Phone``.
     """
 
     bundle: Index
@@ -172,9 +172,9 @@ class GoldenAnswers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
 
 
 class Latency(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="latency"):
-    """A block of times of both models, as many of each.
+    """A block of latencies of both models, the same number of each.
 
-    ``runs_per_sample`` is how many runs one time is the mean of, the larger of the two models'.
+    A sample is the mean of ``runs_per_sample`` runs; the value is the larger of both models'.
     """
 
     bundle: Index
@@ -184,7 +184,7 @@ class Latency(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="late
 
 
 class Ages(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ages"):
-    """Ages of images of the drift set, from the image ``start`` on."""
+    """Ages of consecutive images of the drift set, starting at the image ``start``."""
 
     bundle: Index
     start: Index
@@ -192,15 +192,15 @@ class Ages(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="ages"):
 
 
 class Alive(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="alive"):
-    """Nothing new, but the page is still there."""
+    """Heartbeat: the page is still open."""
 
 
 class Done(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="done"):
-    """Everything was posted."""
+    """All measurements were posted."""
 
 
 class Failed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="failed"):
-    """The page cannot go on."""
+    """The page stopped with an error."""
 
     message: Words
 
@@ -209,11 +209,11 @@ Message: TypeAlias = Loaded | GoldenAnswers | Latency | Ages | Alive | Done | Fa
 
 
 class Post(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One message in its envelope.
+    """A message with its run and sequence number.
 
     Attributes:
-        run: Number of the start that it belongs to.
-        sequence: Place among the messages of that start: a repeated one is not counted twice.
+        run: Number of the start.
+        sequence: Number of the message within that start; repeated messages are ignored.
         message: The message.
     """
 
@@ -226,7 +226,7 @@ def decode_browser(body: bytes) -> Browser:
     """Decode a browser's description.
 
     Raises:
-        InputError: If it is not that.
+        InputError: If the body is invalid.
     """
     return _decode(body, Browser, "the description of a browser")
 
@@ -235,7 +235,7 @@ def decode_post(body: bytes) -> Post:
     """Decode a message.
 
     Raises:
-        InputError: If it is none.
+        InputError: If the body is invalid.
     """
     return _decode(body, Post, "a message of the page")
 

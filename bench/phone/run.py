@@ -1,4 +1,4 @@
-"""A benchmark in a phone's browser: ``bakit bench --phone``."""
+"""Run a benchmark in a phone's browser: ``bakit bench --phone``."""
 
 from __future__ import annotations
 
@@ -54,15 +54,15 @@ TARGET = "onnx"
 """The target that onnxruntime-web runs."""
 
 PHANTOMS = 32
-"""Images of the drift set where no folder is given."""
+"""Number of phantoms in the default drift set."""
 
 PHANTOM_HEIGHT = 320
 FIRST_PHANTOM = 7000
-"""Seed of the first: golden images have others."""
+"""Seed of the first phantom; golden images have other seeds."""
 
 
 class PhoneResult(NamedTuple):
-    """A report, perhaps of a part, and what is wrong with the phone's answers."""
+    """A report, and the failures of the phone: wrong golden predictions, or an early end."""
 
     report: Report
     failures: list[str]
@@ -82,25 +82,25 @@ def run_phone(
     threads: int | None = None,
     on_progress: OnProgress = lambda step, done, total: None,
 ) -> PhoneResult:
-    """Serve the page, wait for a phone, and report what it measured.
+    """Serve the page, wait for a phone, and return its report.
 
-    Other arguments and errors are those of ``bakit.bench.run_bench``.
+    Other errors are those of ``bakit.bench.run_bench``.
 
     Args:
         bundles: Bundles of the target ``onnx`` or their folders, at least one.
-        data: A labelled folder for the drift, whose crops go to the phone; phantoms when None.
-        reference: fp32 bundle that stands for the float model; it runs on this machine.
-        options: How the phone is reached, and what runs there.
-        on_address: Called with the page's address when it can be opened.
-        limit: Images of the drift set.
-        min_queries: Minimum number of times of each model.
-        min_duration_s: Minimum duration of a bundle's; at most 300 are taken for it.
-        warm_up: Runs of each model before the first that counts.
+        data: A labelled folder for drift; its crops are sent to the phone. Default: phantoms.
+        reference: FP32 bundle used as the float model; it runs on this machine.
+        options: Connection to the phone, and the backend in its browser.
+        on_address: Called with the page's address when the page is served.
+        limit: Number of images in the drift set.
+        min_queries: Minimum number of queries of each model.
+        min_duration_s: Minimum duration of a bundle's queries, limited to 300 queries.
+        warm_up: Warm-up runs of each model.
         threads: Threads in the browser; 1 when None.
         on_progress: Progress of ``phantoms``, ``prepare``, ``load``, ``latency`` and ``drift``.
 
     Raises:
-        UnsupportedTargetError: If a bundle is of another target.
+        UnsupportedTargetError: If a bundle has another target.
         MissingProgramError: If onnxruntime-web or adb is not installed.
         VerificationError: If the phone measured nothing.
     """
@@ -133,7 +133,7 @@ def _check_targets(bundles: Sequence[Bundle]) -> None:
     for bundle in bundles:
         if bundle.manifest.target != TARGET:
             message = (
-                f"{bundle.name}: of target {bundle.manifest.target!r}, which no browser runs; use "
+                f"{bundle.name}: browsers cannot run the target {bundle.manifest.target!r}; use "
                 f"bundles of target {TARGET!r}: bakit export --target {TARGET}"
             )
             raise UnsupportedTargetError(message)
@@ -154,7 +154,7 @@ def _write_phantoms(folder: Path, count: int, on_progress: OnProgress) -> None:
 
 @dataclass(frozen=True)
 class PhoneDevice:
-    """A phone that opens this machine's page (``bakit.bench.task.Device``)."""
+    """A phone's browser, as a ``bakit.bench.task.Device``."""
 
     listener: Listener
     files: dict[str, Path]
@@ -162,10 +162,10 @@ class PhoneDevice:
     on_address: Callable[[PageAddress], None]
 
     def measure(self, task: Task, on_progress: OnProgress) -> Raw:
-        """Prepare the images, run the references here, and wait for the phone.
+        """Prepare the images, run the references on this machine, and wait for the phone.
 
         Raises:
-            BakitError: If an image cannot be used or a bundle cannot be run here.
+            BakitError: If an image cannot be used or a bundle cannot run on this machine.
             VerificationError: If the phone measured nothing.
         """
         options = self.options
@@ -198,10 +198,10 @@ class PhoneDevice:
 
 
 def _raw(session: Session, plan: Plan, task: Task, drift: DriftInputs) -> Raw:
-    """Return what the phone posted.
+    """Return the phone's measurements.
 
     Raises:
-        VerificationError: If there are no times of any bundle.
+        VerificationError: If no bundle was timed.
     """
     browser, numbers = session.browser, session.numbers
     if browser is None or not any(item.localize_ms for item in numbers):
@@ -238,7 +238,7 @@ def _raw_bundle(
     drift: DriftInputs,
     problem: str | None,
 ) -> RawBundle:
-    """Return what the phone posted of one bundle; some of the ages only are as good as none."""
+    """Return the phone's measurements of one bundle; missing ages are an error."""
     times = (numbers.localize_ms, numbers.regress_ms)
     localize, regress = ([round(ms * 1e6) for ms in column] for column in times)
     total = [sum(pair) for pair in zip(localize, regress, strict=True)]
@@ -259,17 +259,17 @@ def _raw_bundle(
 
 
 def _golden_failures(report: Report, bundles: Sequence[Bundle]) -> list[str]:
-    """Return what is wrong with the phone's golden answers; empty if nothing is."""
+    """Return a message for each golden prediction that is out of tolerance."""
     assert report.phone is not None
     tolerance = {bundle.name: bundle.manifest.tolerance_months for bundle in bundles}
     failures = [
-        f"{name}: a golden age is {value:.3g} months from the bundle's own, "
+        f"{name}: a golden age differs by {value:.3g} months from the age at export, "
         f"limit {tolerance[name]:g}"
         for name, value in report.phone.golden_max_difference_months.items()
         if value > tolerance[name]
     ]
     failures += [
-        f"{name}: the localizer's map of a golden image is off by {value:.3g}, "
+        f"{name}: the localizer's output for a golden image differs by {value:.3g}, "
         f"limit {MAX_LOCALIZER_DIFFERENCE:g}"
         for name, value in report.phone.golden_max_difference_localizer.items()
         if value > MAX_LOCALIZER_DIFFERENCE

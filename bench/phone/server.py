@@ -1,4 +1,4 @@
-"""The server of the page: few routes, one client, nothing without the token."""
+"""The HTTP server of the page: one client, and no access without the token."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 COOKIE = "bakit"
 TIMEOUT_S = 30
-"""Longest wait for a client in the middle of a request."""
+"""Timeout of a request."""
 
 DRAIN_S = 2.0
-"""Longest wait for answers on their way when the run is over."""
+"""Timeout for open responses at the end of the run."""
 
 MAX_THREADS = 64
-"""Threads of this process from which on nobody else is served."""
+"""Number of threads of this process from which new connections are refused."""
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -40,7 +40,7 @@ HEADERS = {
         "style-src 'self'; img-src 'self'; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
-    # These two make the page cross-origin isolated: threads, and a finer clock.
+    # These two make the page cross-origin isolated, for threads and a fine clock.
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -59,11 +59,11 @@ _TYPES = {
 }
 
 _BUSY_FILES = {"": "busy.html", "style.css": "style.css", "icon.svg": "icon.svg"}
-"""Files that a second browser gets."""
+"""Files for a second browser."""
 
 
 class Routes(NamedTuple):
-    """Files and tensors by an exact name below the token: no path leads anywhere else."""
+    """Files and tensors by their exact path below the token; other paths are not served."""
 
     session: Session
     files: dict[str, Path]
@@ -71,9 +71,9 @@ class Routes(NamedTuple):
 
 
 class PhoneServer(ThreadingHTTPServer):
-    """Serves one run; ``routes`` must be set before it does.
+    """Serves one run; ``routes`` must be set before serving.
 
-    Without TLS it serves plain http, which browsers trust on localhost alone.
+    Without TLS it serves http, which browsers trust only on localhost.
 
     Raises:
         InputError: If the address cannot be used.
@@ -94,13 +94,13 @@ class PhoneServer(ThreadingHTTPServer):
         except (OSError, OverflowError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or error
             message = (
-                f"cannot listen on {bind} port {port} ({reason}); --bind takes an address of this "
-                "machine, --port a free port"
+                f"cannot listen on {bind} port {port} ({reason}); use an address of this machine "
+                "for --bind and a free port for --port"
             )
             raise InputError(message) from error
 
     def server_bind(self) -> None:
-        """Bind without looking the host's name up, which may take seconds."""
+        """Bind without the host name lookup, which may take seconds."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
@@ -108,7 +108,7 @@ class PhoneServer(ThreadingHTTPServer):
         self.server_name = str(host)
 
     def get_request(self) -> tuple[socket.socket, object]:
-        """Accept a connection; its TLS handshake is left to the thread that serves it."""
+        """Accept a connection; the TLS handshake runs in the connection's own thread."""
         connection, address = super().get_request()
         connection.settimeout(TIMEOUT_S)
         if self.tls is not None:
@@ -118,17 +118,17 @@ class PhoneServer(ThreadingHTTPServer):
         return connection, address
 
     def verify_request(self, request: object, client_address: object) -> bool:
-        """Hang up where too many are talked to already: a browser needs a handful."""
+        """Refuse connections above ``MAX_THREADS``; a browser needs few."""
         del request, client_address
         return threading.active_count() < MAX_THREADS
 
     def drain(self) -> None:
-        """Let the answers go out that are being sent, the last one's above all."""
+        """Wait until open responses are sent."""
         with self.quiet:
             self.quiet.wait_for(lambda: self.in_flight == 0, DRAIN_S)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Let go of a client that went away, or that took the certificate for a wrong one."""
+        """Ignore clients that disconnected or rejected the certificate."""
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):  # ssl's errors and timeouts are OSErrors
             super().handle_error(request, client_address)  # type: ignore[arg-type]
@@ -148,11 +148,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(self._get)
 
     def do_POST(self) -> None:
-        """Take in what the page says."""
+        """Handle a message of the page."""
         self._answer(self._post)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base's name
-        """Print nothing: addresses hold the token."""
+        """Print nothing, because addresses contain the token."""
 
     def _answer(self, method: Callable[[str, str | None], None]) -> None:
         server = self.server
@@ -208,12 +208,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, msgspec.json.encode(plan), "application/json", {"Set-Cookie": cookie})
 
     def _body(self) -> bytes:
-        """Read what was posted; what is too large is refused before it is read."""
+        """Read the body; a body that is too large is refused before it is read."""
         length = self.headers.get("Content-Length", "")
         if not (length.isascii() and length.isdigit()):
-            raise RefusedError(411, "the length of the message is not said")
+            raise RefusedError(411, "Content-Length is missing or invalid")
         if len(length) > 12 or int(length) > MAX_BODY:
-            raise RefusedError(413, f"a message has at most {MAX_BODY} bytes")
+            raise RefusedError(413, f"the message is larger than {MAX_BODY} bytes")
         return self.rfile.read(int(length))
 
     def _cookie(self) -> str | None:
@@ -224,7 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
         return found.value if found else None
 
     def _refuse(self, status: int, reason: str) -> None:
-        # What is left of a refused body is not read, so the connection cannot go on.
+        # The rest of a refused body is not read, so the connection must be closed.
         self._send(status, reason.encode(), "text/plain; charset=utf-8", {"Connection": "close"})
 
     def _send(

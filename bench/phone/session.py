@@ -1,4 +1,4 @@
-"""One phone's run: who may talk, what it is to do, and what it has said so far."""
+"""The state of one phone's run: access, plan, and the measurements so far."""
 
 from __future__ import annotations
 
@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 TOKEN_LENGTH = 14
-"""Letters of a token that a person can type: 69 bits."""
+"""Length of the token: 69 bits, and short enough to type."""
+
+
+IN_USE = "in use by another browser: an address works in only one browser"
 
 
 def new_token() -> str:
-    """Return a token for one run, without letters that look alike."""
+    """Return a random token for one run, without similar letters."""
     return "".join(secrets.choice(_LETTERS) for _ in range(TOKEN_LENGTH))
 
 
@@ -39,7 +42,7 @@ class RefusedError(InputError):
 
 @dataclass
 class BundleNumbers:
-    """Numbers of one bundle, as far as posted; ``runs_per_sample`` is the largest."""
+    """The posted measurements of one bundle; ``runs_per_sample`` is the maximum."""
 
     loaded: Loaded | None = None
     golden: GoldenAnswers | None = None
@@ -54,9 +57,9 @@ class Session:
 
     Attributes:
         token: The secret part of the address.
-        browser: The browser's own description; None until it started.
-        numbers: What it posted, by bundle.
-        problem: Why the run ended early; None if it did not.
+        browser: Description of the browser; None before the start.
+        numbers: Posted measurements of each bundle.
+        problem: Reason why the run ended early; None if it finished.
     """
 
     def __init__(
@@ -76,7 +79,7 @@ class Session:
         self._changed = threading.Condition()
 
     def admit(self, token: str, secret: str | None) -> None:
-        """Admit a client that has the token and, after a start, the cookie of the one that started.
+        """Check the client's token and, after a start, its cookie.
 
         Raises:
             RefusedError: If the token is wrong (404) or another browser has started (409).
@@ -88,10 +91,10 @@ class Session:
         if known is not None and not secrets.compare_digest(
             (secret or "").encode(), known.encode()
         ):
-            raise RefusedError(409, "in use by another browser: the address is good for one")
+            raise RefusedError(409, IN_USE)
 
     def start(self, browser: Browser, secret: str | None) -> tuple[Plan, str]:
-        """Start, or start again after the same browser opened the page anew.
+        """Start the run, or start it again if the same browser reloaded the page.
 
         Returns:
             The plan, and the cookie that the browser must send from now on.
@@ -102,8 +105,8 @@ class Session:
         with self._changed:
             if self._secret is None:
                 self._secret = secrets.token_urlsafe(24)
-            elif secret != self._secret:  # admitted before the other one started
-                raise RefusedError(409, "in use by another browser: the address is good for one")
+            elif secret != self._secret:  # admitted before the other browser started
+                raise RefusedError(409, IN_USE)
             if self._state in {"done", "failed"}:
                 raise RefusedError(409, "this run is over; start bakit bench --phone again")
             self._run += 1
@@ -116,20 +119,20 @@ class Session:
             return msgspec.structs.replace(self._plan, run=self._run), self._secret
 
     def receive(self, post: Post) -> None:
-        """Take in a message; one that came before is not counted twice.
+        """Store a message; repeated messages are ignored.
 
         Raises:
-            RefusedError: If it belongs to no running start, skips one (409), or does not fit the
-                plan (400).
+            RefusedError: If the message belongs to another start, a message before it is missing
+                (409), or it does not match the plan (400).
         """
         with self._changed:
             if self._state != "running" or post.run != self._run:
-                raise RefusedError(409, "this page's run is over: another page took its place")
+                raise RefusedError(409, "this page's run is over: another page was started")
             if post.sequence > self._sequence:
                 raise RefusedError(409, f"message {self._sequence} is missing")
             self._heard = time.monotonic()
             if post.sequence < self._sequence:
-                return  # its answer got lost, so it was sent again
+                return  # the response was lost, so the page sent the message again
             self._take(post)
             self._sequence += 1
             self._changed.notify_all()
@@ -144,11 +147,11 @@ class Session:
         if isinstance(message, Done):
             missing = self._missing()
             if missing:
-                raise RefusedError(400, f"done, but without {missing}")
+                raise RefusedError(400, f"incomplete: {missing} missing")
             self._state = "done"
             return
         if message.bundle >= len(self.numbers):
-            raise RefusedError(400, f"there is no bundle {message.bundle}")
+            raise RefusedError(400, f"unknown bundle {message.bundle}")
         numbers, plan = self.numbers[message.bundle], self._plan.bundles[message.bundle]
         if isinstance(message, Loaded):
             numbers.loaded = message
@@ -156,7 +159,7 @@ class Session:
         elif isinstance(message, GoldenAnswers):
             counts = {len(message.ages_months), len(message.localizer_difference)}
             if counts != {len(plan.golden_months)}:
-                raise RefusedError(400, "not as many golden answers as golden images")
+                raise RefusedError(400, "the numbers of golden predictions and images differ")
             numbers.golden = message
         elif isinstance(message, Latency):
             self._take_latency(numbers, message)
@@ -165,7 +168,7 @@ class Session:
 
     def _take_latency(self, numbers: BundleNumbers, message: Latency) -> None:
         if len(message.localize_ms) != len(message.regress_ms) or numbers.loaded is None:
-            raise RefusedError(400, "times that do not belong together")
+            raise RefusedError(400, "the numbers of localizer and regressor times differ")
         if len(numbers.localize_ms) + len(message.localize_ms) > self._plan.max_queries:
             raise RefusedError(400, f"more than {self._plan.max_queries} times")
         numbers.localize_ms += message.localize_ms
@@ -176,14 +179,14 @@ class Session:
     def _take_ages(self, numbers: BundleNumbers, message: Ages) -> None:
         images = len(self._plan.drift_male)
         if message.start != len(numbers.ages_months):
-            raise RefusedError(400, f"ages from image {len(numbers.ages_months)} on are due")
+            raise RefusedError(400, f"expected ages from image {len(numbers.ages_months)} on")
         if message.start + len(message.ages_months) > images:
-            raise RefusedError(400, f"there are {images} images")
+            raise RefusedError(400, f"more than {images} ages")
         numbers.ages_months += message.ages_months
         self._tell("drift", lambda n: len(n.ages_months) / images)
 
     def _latency_share(self, numbers: BundleNumbers) -> float:
-        """Return how much of a bundle's least times is there, as the page decides it."""
+        """Return a bundle's progress to the minimum queries and duration, as the page does."""
         count, plan = len(numbers.localize_ms), self._plan
         seconds = sum(numbers.localize_ms + numbers.regress_ms) * numbers.runs_per_sample / 1000
         duration = seconds / plan.min_duration_s if plan.min_duration_s else 1.0
@@ -195,20 +198,20 @@ class Session:
         self._on_progress(step, share, 1.0)
 
     def _missing(self) -> str:
-        """Return what a finished run lacks, in words; empty if it lacks nothing."""
+        """Return a description of missing measurements; empty if the run is complete."""
         for numbers in self.numbers:
             if numbers.golden is None:
-                return "golden answers"
+                return "golden predictions"
             if len(numbers.localize_ms) < self._plan.min_queries:
-                return "enough times"
+                return "times"
             if len(numbers.ages_months) < len(self._plan.drift_male):
-                return "ages of all images"
+                return "ages of images"
         return ""
 
     def wait(self, wait_s: float, idle_s: float) -> None:
-        """Wait until the run is over; ``problem`` says why if it did not finish.
+        """Wait until the run is over; sets ``problem`` if it did not finish.
 
-        It ends ``wait_s`` after now without a start, or after a silence of ``idle_s``.
+        The timeout is ``wait_s`` until the start, then ``idle_s`` between messages.
         """
         with self._changed:
             self._heard = time.monotonic()
@@ -219,15 +222,15 @@ class Session:
                     self.problem = (
                         f"no browser pressed Start within {wait_s:g} s"
                         if self._state == "waiting"
-                        else f"nothing came from the phone for {idle_s:g} s"
+                        else f"no message from the phone for {idle_s:g} s"
                     )
                     self._state = "failed"
                     return
-                # In short steps: Ctrl-C must come through, on Windows too.
+                # Short steps, because Ctrl-C does not interrupt a long wait on Windows.
                 self._changed.wait(min(left, 0.5))
 
     def stop(self, problem: str) -> None:
-        """End the run from this side."""
+        """End the run."""
         with self._changed:
             if self._state in {"waiting", "running"}:
                 self._state, self.problem = "failed", problem

@@ -1,4 +1,4 @@
-"""Files of the page: ours, and onnxruntime-web, which npm installs outside of Python."""
+"""Files of the page: bakit's own, and onnxruntime-web's, which npm installs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VARIABLE = "BAKIT_WEB_RUNTIME"
 PACKAGE = "onnxruntime-web"
 
 PAGE = Path(__file__).parents[1] / "web"
-"""Our own files: the page, and what npm installs from."""
+"""bakit's own files: the page, and the package files for npm."""
 
 PAGE_FILES = ("index.html", "style.css", "icon.svg", "clock.mjs", "app.mjs", "worker.mjs")
 
@@ -31,14 +31,14 @@ _MODULES = {
 
 
 def wanted_version() -> str:
-    """Return the version of onnxruntime-web that ``package.json`` asks for."""
+    """Return the version of onnxruntime-web in ``package.json``."""
     package = json.loads((PAGE / "package.json").read_text(encoding="utf-8"))
     version: str = package["dependencies"][PACKAGE]
     return version
 
 
 def cache_folder() -> Path:
-    """Return the user's folder for what npm installs, where Python packages must not be touched."""
+    """Return the user's folder for npm packages, outside of Python's packages."""
     base = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "bakit" / "web"
 
@@ -46,11 +46,11 @@ def cache_folder() -> Path:
 def find_runtime() -> Path:
     """Return the folder with onnxruntime-web's files.
 
-    Looked for in ``$BAKIT_WEB_RUNTIME`` alone where that is set, else beside the page (a checkout)
-    and in the user's cache.
+    If ``$BAKIT_WEB_RUNTIME`` is set, only that folder is searched; otherwise the folder of the
+    page (in a checkout), then the user's cache.
 
     Raises:
-        MissingProgramError: If it is not installed, or in another version.
+        MissingProgramError: If it is not installed, or has another version.
     """
     chosen = os.environ.get(VARIABLE)
     folders = [Path(chosen)] if chosen else [PAGE, cache_folder()]
@@ -80,7 +80,7 @@ def install_command(folder: Path) -> str:
 
 
 def runtime_module(provider: Provider) -> str:
-    """Return the module that the page imports."""
+    """Return the name of the module that the page imports."""
     return _MODULES[provider][0]
 
 
@@ -88,7 +88,7 @@ def runtime_files(provider: Provider, dist: Path) -> dict[str, Path]:
     """Return the files of onnxruntime-web that a provider needs, by their name below ``ort/``.
 
     Raises:
-        MissingProgramError: If one is missing: npm was interrupted.
+        MissingProgramError: If a file is missing, such as after an interrupted install.
     """
     module, binary = _MODULES[provider]
     files = {name: dist / name for name in (module, f"{binary}.mjs", f"{binary}.wasm")}

@@ -1,4 +1,4 @@
-"""A report as one page that opens anywhere, and as Markdown for a pull request."""
+"""Render a report as a self-contained HTML page, or as Markdown for a pull request."""
 
 from __future__ import annotations
 
@@ -14,11 +14,7 @@ __all__ = ["check_html", "render_html", "render_markdown"]
 
 
 def check_html() -> None:
-    """Check that ``render_html`` will not fail after long work.
-
-    Raises:
-        MissingBackendError: If jinja2 is not installed.
-    """
+    """Raise ``MissingBackendError`` if jinja2 is not installed."""
     try:
         import bakit.bench.render.page  # noqa: F401, PLC0415  # jinja2 is an extra
     except ModuleNotFoundError as error:
@@ -29,11 +25,11 @@ def check_html() -> None:
 
 
 def render_html(report: Report) -> str:
-    """Return a report as one HTML page: no scripts, nothing from the network, light and dark.
+    """Return a report as one HTML page without scripts or network requests, light and dark.
 
     Raises:
         MissingBackendError: If jinja2 is not installed.
-        InputError: If the report's single times are damaged.
+        InputError: If the report's samples are damaged.
     """
     check_html()
     from bakit.bench.render.page import page  # noqa: PLC0415

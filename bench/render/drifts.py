@@ -1,4 +1,4 @@
-"""Drift of each bundle with its interval, and that of each group of sex and age."""
+"""Figures: drift of each bundle, and by sex and age."""
 
 from __future__ import annotations
 
@@ -80,10 +80,10 @@ def drift_figure(bundles: Sequence[BundleReport], labels: Mapping[str, str]) -> 
     return Figure(
         "drift",
         "Drift from the float model",
-        "MAE of the bundle minus that of the float model on the same images: right of zero is "
-        f"worse. A bundle passes when its whole interval is left of {MAX_DRIFT_MONTHS:g} months.",
+        "MAE of the bundle minus MAE of the float model on the same images. Right of zero is "
+        f"worse. A bundle passes if its whole interval is below {MAX_DRIFT_MONTHS:g} months.",
         (Panel(picture(parts, label, bottom + AXIS)),),
-        (("dot good", "within the limit"), ("dot bad square", "may be beyond it")),
+        (("dot good", "within the limit"), ("dot bad square", "may be over the limit")),
         (Table(head, tuple(_drift_row(bundle, labels[bundle.name]) for bundle in bundles)),),
     )
 
@@ -103,7 +103,7 @@ def _drift_row(bundle: BundleReport, label: str) -> tuple[str, ...]:
 
 
 def _is_finite(drift: DriftReport | GroupDrift) -> bool:
-    """Return whether a drift can be drawn."""
+    """Return whether all values of a drift are finite."""
     return all(map(math.isfinite, (drift.drift_months, *drift.drift_ci95_months)))
 
 
@@ -112,7 +112,7 @@ def _finite_groups(drift: DriftReport) -> list[GroupDrift]:
 
 
 def groups_figure(bundles: Sequence[BundleReport], labels: Mapping[str, str]) -> Figure | None:
-    """Draw the drift by age and sex, a panel for each bundle; None without groups."""
+    """Draw the drift by age and sex, one panel for each bundle; None without groups."""
     drifts = [
         (labels[bundle.name], bundle.drift)
         for bundle in bundles
@@ -133,8 +133,8 @@ def groups_figure(bundles: Sequence[BundleReport], labels: Mapping[str, str]) ->
     return Figure(
         "groups",
         "Drift by age and sex",
-        "The same by true age. The intervals hold for all groups at once with 95 %: one that is "
-        "wholly right of zero did get worse." + same_words(same),
+        "Drift of each age group. The 95 % intervals are simultaneous: if an interval is "
+        "completely right of zero, the group got worse." + same_words(same),
         panels,
         (("dot female", "girls"), ("dot male square", "boys")),
         (Table(head, rows, words=(1,)),),
@@ -188,7 +188,7 @@ def _group_row(label: str, group: GroupDrift) -> tuple[str, ...]:
 
 
 def whisker(scale: Scale, low: float, middle: float, high: float, y: float, kind: str) -> Markup:
-    """Return an interval with its middle; ``kind`` is a class: its colour and its shape."""
+    """Draw an interval with its mean; ``kind`` is the CSS class of colour and shape."""
     ends = {"x1": x_percent(scale(low)), "x2": x_percent(scale(high))}
     line = element("line", **ends, y1=y, y2=y, class_=f"whisker {kind}")
     return element("g", line, mark(x_percent(scale(middle)), y, 5.5, f"dot {kind}"))

@@ -1,4 +1,4 @@
-"""A report as Markdown, short enough for a pull request."""
+"""Render a report as Markdown, short enough for a pull request."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BOLD = ("ship", "undecided", "refused", "unmeasured")
 
 
 def render_markdown(report: Report) -> str:
-    """Return what to ship, a table of the bundles, best first, and what it was measured on."""
+    """Return the recommendation, a table of the bundles, best first, and the machine."""
     advice = recommend(report)
     bundles = {bundle.name: bundle for bundle in report.bundles}
     head = (
@@ -84,10 +84,10 @@ def render_checks(result: GateResult) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return text that Markdown shows as it is, in one line: names may hold anything."""
+    """Escape text for Markdown, in one line: names in a report are not trusted."""
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    # An entity where Markdown, or GitHub's mentions and links, would see more than a letter.
+    # Entities for the characters of Markdown's syntax and of GitHub's mentions and links.
     text = re.sub(r"[\\`*_\[\]#|~@]", lambda found: f"&#{ord(found[0])};", text)
     return text.replace("://", "&#58;//")
 
@@ -100,9 +100,9 @@ def _measured_on(report: Report) -> str:
     host = report.host
     threads = report.settings.threads
     words = [report.machine]
-    words.append("threads: each backend's choice" if threads is None else f"threads: {threads}")
+    words.append("threads: backend default" if threads is None else f"threads: {threads}")
     if report.data is not None:
-        part = "images of the test part" if report.data.part == "test" else "images"
+        part = "held-out test images" if report.data.part == "test" else "images"
         words.append(f"{report.data.samples:,} {part} of {report.data.folder}")
     words.append(f"bakit {host.versions.get('bakit', '?')}")
     return "; ".join(words)

@@ -1,4 +1,4 @@
-"""A report as one HTML page. The template escapes whatever comes from a report."""
+"""Render a report as one HTML page. The template escapes all text of the report."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from bakit.bench.gate.recommend import Standing
     from bakit.bench.report.document import BundleReport, Report
 
-# Control characters and those that turn the direction of the text: a name may hold them.
+# Control characters and characters that change the direction of the text.
 _UNSEEN_RANGES = ((0, 9), (11, 13), (14, 32), (127, 160), (0x202A, 0x202F), (0x2066, 0x206A))
 _UNSEEN = {
     code: "\N{REPLACEMENT CHARACTER}"
@@ -58,7 +58,7 @@ class _Link(NamedTuple):
 
 
 def page(report: Report) -> str:
-    """Return the page. ``bakit.bench.render.render_html`` is the way in."""
+    """Return the page; call ``bakit.bench.render.render_html`` instead."""
     environment = Environment(
         loader=PackageLoader("bakit.bench.render", ""),
         autoescape=True,
@@ -118,7 +118,7 @@ def _tiles(bundle: BundleReport | None) -> list[_Tile]:
 
 
 class _Row(NamedTuple):
-    """A bundle in the table of bundles: its badge and its cells, by the names of the columns."""
+    """A row of the table of bundles; ``cells`` are (column, text)."""
 
     name: str
     what: str
@@ -149,11 +149,11 @@ def _row(standing: Standing, bundle: BundleReport) -> _Row:
 
 
 def _samples(report: Report) -> str:
-    """Return the images that drift was measured on, in words."""
+    """Return a description of the labelled images."""
     data = report.data
     if data is None:
         return ""
-    which = "images" if data.part == "all" else "images of the test part"
+    which = "images" if data.part == "all" else "held-out test images"
     used = f"{data.samples:,}"
     if data.samples != data.available:
         used += f" of {data.available:,}"
@@ -161,18 +161,18 @@ def _samples(report: Report) -> str:
 
 
 def _warnings(report: Report, labels: Mapping[str, str]) -> list[str]:
-    """Return what went wrong: bundles that failed, times that cannot be relied on."""
+    """Return warnings about failed bundles and noisy timings."""
     lines = [f"{labels[b.name]} failed: {b.error}" for b in report.bundles if b.error]
     for bundle in report.bundles:
         stability = bundle.latency.stability if bundle.latency else None
         if stability is not None and stability.warning:
-            causes = f" Likely: {'; '.join(stability.causes)}." if stability.causes else ""
+            causes = f" Likely cause: {'; '.join(stability.causes)}." if stability.causes else ""
             lines.append(f"{labels[bundle.name]}: {stability.warning.rstrip('.')}.{causes}")
     return lines
 
 
 def _blame(bundles: list[BundleReport], labels: Mapping[str, str]) -> Table | None:
-    """Return which step from the float model to each bundle changed its ages."""
+    """Return the drift of each step from the float model to each bundle."""
     rows = tuple(
         (
             labels[bundle.name],
@@ -197,15 +197,15 @@ def _chain(bundle: BundleReport) -> list[_Link]:
     if made is not None:
         if made.calibration_sha256:
             images = (("images", made.calibration_sha256),)
-            links.append(_Link("INT8 ranges", made.calibration or "", images))
+            links.append(_Link("calibration", made.calibration or "", images))
         else:
-            links.append(_Link("INT8 ranges", "none: floating point", ()))
+            links.append(_Link("calibration", "none: floating point", ()))
         tools = ", ".join(f"{name} {version}" for name, version in made.tool_versions.items())
         links.append(_Link("graph", tools, tuple(made.files_sha256.items())))
         if made.engine_sha256:
-            links.append(_Link("engine", "made on this device", tuple(made.engine_sha256.items())))
+            links.append(_Link("engine", "built on the device", tuple(made.engine_sha256.items())))
     links.append(_Link("bundle", bundle.name, (("", bundle.bundle_sha256),)))
-    links.append(_Link("runs on", bundle.provider or "nothing: it failed", ()))
+    links.append(_Link("runs on", bundle.provider or "nothing: the bundle failed", ()))
     return links
 
 
@@ -216,20 +216,20 @@ def _digests(bundles: list[BundleReport], labels: Mapping[str, str]) -> Table:
         for link in _chain(bundle)
         for name, digest in link.digests
     )
-    return Table(("bundle", "of", "SHA-256"), rows, words=(1, 2))
+    return Table(("bundle", "file", "SHA-256"), rows, words=(1, 2))
 
 
 def _training_data(bundles: list[BundleReport]) -> list[str]:
-    """Return what the checkpoints were trained on, each once."""
+    """Return the training data of the checkpoints, without duplicates."""
     made = [bundle.provenance.training_data for bundle in bundles if bundle.provenance]
     return [text.rstrip(".") for text in dict.fromkeys(made) if text]
 
 
 def _host(report: Report) -> list[tuple[str, str]]:
-    """Return machine, libraries and settings, a line each."""
+    """Return machine, libraries and settings as (name, text)."""
     host, settings = report.host, report.settings
-    memory = "not told" if host.memory_mb is None else f"{fixed(host.memory_mb / 1000, 1)} GB"
-    threads = "each backend's choice" if settings.threads is None else str(settings.threads)
+    memory = "unknown" if host.memory_mb is None else f"{fixed(host.memory_mb / 1000, 1)} GB"
+    threads = "backend default" if settings.threads is None else str(settings.threads)
     return [
         ("CPU", f"{host.cpu}, {host.logical_cores} logical cores"),
         ("instruction set", ", ".join((host.machine, *host.isa))),
@@ -240,8 +240,8 @@ def _host(report: Report) -> list[tuple[str, str]]:
         (
             "queries",
             (
-                f"at least {settings.min_queries} and {settings.min_duration_s:g} s of each "
-                f"bundle, after {settings.warm_up} to warm up; bundles take turns of "
+                f"at least {settings.min_queries} and {settings.min_duration_s:g} s per bundle, "
+                f"after {settings.warm_up} warm-up predictions; bundles alternate in blocks of "
                 f"{settings.block}"
             ),
         ),

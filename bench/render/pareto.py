@@ -1,4 +1,4 @@
-"""Bundles by time and size, with the Pareto front."""
+"""Figure: latency and size of the bundles, with the Pareto front."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from bakit.bench.gate.recommend import Recommendation, Standing
     from bakit.bench.report.document import BundleReport
 
-_LABEL = 31.0  # pixels of a name with its drift
-_PHONE = 320.0  # pixels of a narrow screen that a picture may have
+_LABEL = 31.0  # height of a name with its drift, in pixels
+_PHONE = 320.0  # width of the narrowest picture, in pixels
 
 
 def front_figure(
     recommendation: Recommendation, bundles: Mapping[str, BundleReport]
 ) -> Figure | None:
-    """Draw bundles by time and size; None where fewer than two were timed."""
+    """Draw bundles by latency and size; None if fewer than two were measured."""
     shown = [s for s in recommendation.standings if s.p50_ms is not None]
     if len(shown) < 2:
         return None
@@ -50,11 +50,11 @@ def front_figure(
     }
     parts.append(element("text", "ms, p50, logarithmic", **unit))
     parts += _labelled(shown, x, y, bottom)
-    label = "Bundles by median time and size: " + "; ".join(
+    label = "Bundles by median latency and size: " + "; ".join(
         f"{s.label}, {milliseconds(s.p50_ms)} ms, {fixed(s.size_mb, 1)} MB, {_ROLES[s.outcome][1]}"
         for s in shown
     )
-    head = ("bundle", "p50, ms", "size, MB", "drift [95 % interval], months", "standing", "why")
+    head = ("bundle", "p50, ms", "size, MB", "drift [95 % interval], months", "standing", "reason")
     table = tuple(
         (
             s.label,
@@ -69,10 +69,10 @@ def front_figure(
     used = {s.outcome for s in shown}
     return Figure(
         "front",
-        "Time, size and drift",
-        "Further left is faster, further down is smaller; under each name is the upper "
-        "end of its drift. The Pareto front: no other bundle is as good in all three and better in "
-        "one.",
+        "Latency, size and drift",
+        "Further left is faster, further down is smaller. The number below each name is the upper "
+        "bound of the drift. A bundle is on the Pareto front if no other bundle is at least as "
+        "good in all three and better in one.",
         (Panel(picture(parts, label, height + 6)),),
         tuple(role for outcome, role in _ROLES.items() if outcome in used),
         (Table(head, table, words=(4, 5)),),
@@ -82,9 +82,9 @@ def front_figure(
 _ROLES = {
     "ship": ("dot ship", "recommended"),
     "option": ("dot option", "on the Pareto front"),
-    "beaten": ("dot beaten", "beaten by another"),
+    "beaten": ("dot beaten", "dominated by another bundle"),
     "undecided": ("dot beaten square", "too few images to decide"),
-    "refused": ("dot bad square", "beyond a limit"),
+    "refused": ("dot bad square", "over a limit"),
     "reference": ("dot beaten", "float model in torch"),
     "unmeasured": ("dot beaten", "not measured"),
 }
@@ -95,13 +95,13 @@ def _up(share: float, bottom: float) -> float:
 
 
 def _labelled(shown: Sequence[Standing], x: Scale, y: Scale, bottom: float) -> list[Markup]:
-    """Return marks with their names beside them."""
+    """Return marks with their names next to them."""
     shares = {s.name: 0.04 + 0.92 * x(s.p50_ms or x.low) for s in shown}
     tops = {s.name: _up(y(s.size_mb), bottom) for s in shown}
     places = [(_PHONE * shares[s.name], tops[s.name]) for s in shown]
     taken = [(left - 9, top - 9, left + 9, top + 9) for left, top in places]
     marks, names = [], []
-    for s in reversed(shown):  # the best last: on top
+    for s in reversed(shown):  # the best last, so that it is on top
         at, top = f"{100 * shares[s.name]:.2f}%", tops[s.name]
         marks.append(mark(at, top, 8.0, _ROLES[s.outcome][0]))
         words = shortened(s.label, 26)
@@ -120,9 +120,9 @@ def _labelled(shown: Sequence[Standing], x: Scale, y: Scale, bottom: float) -> l
 def _free(
     x: float, y: float, width: float, bottom: float, taken: list[tuple[float, float, float, float]]
 ) -> tuple[float, float]:
-    """Find a side and a height for a name where it covers nothing; remember its place.
+    """Find a free side and height for a name and add its box to ``taken``.
 
-    Places are judged on a narrow screen: on a wide one they are only further apart.
+    Boxes are computed for a narrow screen; on a wide one the distances are larger.
     """
     first = 1.0 if x < _PHONE / 2 else -1.0
     found = (first, y)
@@ -139,7 +139,7 @@ def _free(
 
 
 def _bound(standing: Standing) -> str:
-    """Return the largest likely drift of a bundle."""
+    """Return the upper bound of a bundle's drift as text."""
     upper = standing.drift_upper_months
     if upper is None:
         return "drift not measured"

@@ -1,4 +1,4 @@
-"""Figures with a point for each image: against the truth, and against the float model."""
+"""Scatter plots of the ages: against the ground truth, and against the float model."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from bakit.bench.report.drift import DriftReport, DriftRow
 
 MAX_POINTS = 1500
-"""Points of a picture; fewer where there are many bundles (``_most``)."""
+"""Maximum number of points in a picture; less with many bundles (``_most``)."""
 ALL_POINTS = 30_000
 EXTREMES = 100
-"""Points that are always drawn: those furthest off, which matter most."""
+"""Number of points with the largest differences, which are always drawn."""
 
 _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 340.0, 38.0, 6.0, 6.0, 24.0
 
 
 def thinned(rows: Sequence[DriftRow], off: Sequence[float], most: int) -> list[int]:
-    """Return the indices of the images to draw, rising and the same every time.
+    """Return the sorted indices of the images to draw; the selection is deterministic.
 
-    They are those furthest ``off``, and of the rest every so many by true age.
+    It contains the images with the largest ``off``, and every n-th other image by true age.
     """
     count = len(rows)
     if count <= most:
@@ -49,7 +49,7 @@ def _most(panels: int) -> int:
 def _drawable(
     bundles: Sequence[BundleReport], labels: Mapping[str, str]
 ) -> list[tuple[str, DriftReport, list[DriftRow]]]:
-    """Return label, drift and finite ages of the bundles that have some."""
+    """Return label, drift and finite ages of the bundles with finite ages."""
     found = []
     for bundle in bundles:
         rows = [row for row in (bundle.drift.rows if bundle.drift else ()) if _is_finite(row)]
@@ -63,19 +63,19 @@ def _is_finite(row: DriftRow) -> bool:
 
 
 class _Plot:
-    """A square-ish plot with axes of its own, which scales as a whole."""
+    """A plot with its own axes and a fixed aspect ratio."""
 
     def __init__(self, x: Scale, y: Scale, height: float) -> None:
         self.x, self.y, self.height = x, y, height
         self.parts: list[Markup] = []
 
     def at(self, x: float, y: float) -> tuple[float, float]:
-        """Return where a point is in the picture."""
+        """Return the position of a point in pixels."""
         left = _LEFT + self.x(x) * (_WIDTH - _LEFT - _RIGHT)
         return left, self.height - _BOTTOM - self.y(y) * (self.height - _TOP - _BOTTOM)
 
     def axes(self, x_ticks: Sequence[float] | None = None) -> None:
-        """Draw grid and tick labels."""
+        """Draw the grid and the tick labels."""
         for tick in x_ticks or self.x.ticks(6):
             left, _ = self.at(tick, self.y.low)
             ends = {"x1": left, "x2": left, "y1": _TOP, "y2": self.height - _BOTTOM}
@@ -96,7 +96,7 @@ class _Plot:
         self.parts.append(element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_))
 
     def level(self, y: float, class_: str) -> None:
-        """Draw a horizontal line over the whole plot."""
+        """Draw a horizontal line across the plot."""
         self.line((self.x.low, y), (self.x.high, y), class_)
 
     def scatter(self, points: Sequence[tuple[float, float, bool | None]]) -> None:
@@ -127,15 +127,15 @@ def _sexes(drifts: Iterable[DriftReport]) -> tuple[tuple[str, str], ...]:
 
 def _thinned_words(count: int, most: int) -> str:
     if count <= most:
-        return f"All {count:,} images are drawn."
+        return f"All {count:,} images are shown."
     return (
-        f"{most:,} of {count:,} images are drawn: the {min(EXTREMES, most)} furthest off, and of "
-        "the others every so many by age. All are in the numbers."
+        f"{most:,} of {count:,} images are shown: the {min(EXTREMES, most)} with the largest "
+        "differences, and every n-th other by age. The statistics use all images."
     )
 
 
 def truth_figure(bundles: Sequence[BundleReport], labels: Mapping[str, str]) -> Figure | None:
-    """Draw predicted against true ages, a panel for each bundle; None without drift."""
+    """Draw predicted against true ages, one panel for each bundle; None without drift."""
     drifts = _drawable(bundles, labels)
     if not drifts:
         return None
@@ -162,12 +162,12 @@ def truth_figure(bundles: Sequence[BundleReport], labels: Mapping[str, str]) -> 
     return Figure(
         "truth",
         "Predicted against true age",
-        "On the line a prediction is right; above it is too old. "
+        "Predictions on the line are correct; above the line, the predicted age is too high. "
         + _thinned_words(max(len(rows) for _, _, rows in drifts), most),
         tuple(panels),
         _sexes(drift for _, drift, _ in drifts),
         (Table(head, table),),
-        "across: true age, months · up: predicted age, months",
+        "x: true age, months · y: predicted age, months",
     )
 
 
@@ -205,8 +205,8 @@ def agreement_figure(bundles: Sequence[BundleReport], labels: Mapping[str, str])
     return Figure(
         "agreement",
         "Agreement with the float model (Bland-Altman)",
-        "What the bundle changes in each prediction. An MAE can stay the same while predictions "
-        "move; here they cannot hide. "
+        "The change of each prediction. The MAE can stay the same while predictions change; this "
+        "plot shows the changes. "
         + _thinned_words(max(len(rows) for _, _, rows in drifts), most)
         + same_words([label for label in same if label not in {item[0] for item in drifts}]),
         tuple(panels),
@@ -216,7 +216,7 @@ def agreement_figure(bundles: Sequence[BundleReport], labels: Mapping[str, str])
             ("line limits", "limits of agreement (mean ± 1.96 SD)"),
         ),
         (Table(head, table),),
-        "across: mean of both ages, months · up: bundle minus float model, months",
+        "x: mean of both ages, months · y: bundle minus float model, months",
     )
 
 
@@ -232,7 +232,7 @@ def _agreement_row(label: str, drift: DriftReport, rows: Sequence[DriftRow]) -> 
 
 
 def _agreement(drift: DriftReport, changes: Sequence[float]) -> tuple[float, tuple[float, float]]:
-    """Return bias and limits of agreement; computed where an older report lacks them."""
+    """Return bias and limits of agreement; they are computed if an older report lacks them."""
     if drift.mean_change_months is not None and drift.limits_of_agreement_months is not None:
         return drift.mean_change_months, drift.limits_of_agreement_months
     mean = math.fsum(changes) / len(changes)

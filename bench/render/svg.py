@@ -1,7 +1,7 @@
-"""Figures and their SVG, element by element: every value that goes in is escaped.
+"""Figures and their SVG elements; all values are escaped.
 
-Pictures have no colours of their own but classes, so that the page's style sheet gives them those
-of a light or dark screen or of paper.
+Elements have CSS classes instead of colours, so that the style sheet can set the colours for light
+screens, dark screens and paper.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 AXIS = 32
-"""Pixels below the rows of a picture, for ticks and unit."""
+"""Height of the axis below a picture, in pixels."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """The numbers of a figure; columns in ``words``, and the first, stand to the left."""
+    """The numbers of a figure; the first column and those in ``words`` are left-aligned."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -33,7 +33,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture, with what stands above it."""
+    """One picture, with the title and note above it."""
 
     svg: Markup
     title: str = ""
@@ -45,13 +45,13 @@ class Figure:
     """One figure.
 
     Attributes:
-        key: Its anchor in the page.
-        title: What it shows.
-        lead: How to read it, in a sentence or two.
-        panels: Its pictures.
-        legend: Class and meaning of each colour or mark.
-        tables: Its numbers.
-        axes: What the axes of every panel are; empty where labels in the pictures say it.
+        key: Anchor in the page.
+        title: Title.
+        lead: Explanation, in one or two sentences.
+        panels: Pictures.
+        legend: CSS class and meaning of each colour or mark.
+        tables: The numbers.
+        axes: Description of the axes of all panels; empty if the pictures have labels.
     """
 
     key: str
@@ -64,12 +64,13 @@ class Figure:
 
 
 def element(name: str, *children: Markup | str, **attributes: str | float | None) -> Markup:
-    """Return an element; text among the children is escaped, attributes that are None left out.
+    """Return an element.
 
     Args:
         name: Name of the element.
-        children: Elements and text.
-        attributes: ``class_`` stands for ``class``, other underscores for hyphens.
+        children: Elements, and text to escape.
+        attributes: ``class_`` becomes ``class``, other underscores become hyphens; attributes
+            that are None are omitted.
     """
     written = Markup("").join(
         Markup(' {}="{}"').format(_attribute(key), _value(value))
@@ -114,33 +115,33 @@ def dots(points: Iterable[tuple[float, float]], class_: str) -> Markup:
 
 @dataclass(frozen=True)
 class Scale:
-    """From numbers to 0..1; on a ``log`` scale equal ratios have equal lengths."""
+    """Maps numbers to 0..1, linearly or logarithmically."""
 
     low: float
     high: float
     log: bool = False
 
     def __call__(self, value: float) -> float:
-        """Return where a number is, 0..1; what is outside is put at the end."""
+        """Return the position of a number, clipped to 0..1."""
         value = min(max(value, self.low), self.high)
         if self.log:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
 
     def ticks(self, most: int = 6) -> list[float]:
-        """Return round numbers within the scale, at least two where that is possible."""
+        """Return round numbers within the scale, at least two if possible."""
         if self.log and self.high / self.low > 4:
             return _log_ticks(self.low, self.high, most)
-        # A short logarithmic axis is nearly a linear one.
+        # A short logarithmic axis is almost linear.
         step = _step((self.high - self.low) / max(most - 1, 1))
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [round(index * step, 10) + 0.0 for index in range(first, last + 1)]
 
 
-def _step(least: float) -> float:
-    """Return the smallest of 1, 2, 2.5, 5 times a power of ten that is not below ``least``."""
-    power = 10.0 ** math.floor(math.log10(least))
-    return next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= least * (1 - 1e-9))
+def _step(minimum: float) -> float:
+    """Return the smallest step of 1, 2, 2.5 or 5 times a power of ten from ``minimum`` up."""
+    power = 10.0 ** math.floor(math.log10(minimum))
+    return next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= minimum * (1 - 1e-9))
 
 
 def _log_ticks(low: float, high: float, most: int) -> list[float]:
@@ -156,7 +157,7 @@ def _log_ticks(low: float, high: float, most: int) -> list[float]:
 def around(
     values: Iterable[float], include: Sequence[float] = (), share: float = 0.06
 ) -> tuple[float, float]:
-    """Return ends that hold all finite values with some room, however few or equal they are."""
+    """Return the ends of a linear scale for all finite values, with a margin."""
     finite = [value for value in (*values, *include) if math.isfinite(value)] or [0.0, 1.0]
     low, high = min(finite), max(finite)
     room = (high - low) * share or max(abs(high) * 0.1, 0.5)
@@ -164,7 +165,7 @@ def around(
 
 
 def log_around(values: Iterable[float]) -> tuple[float, float]:
-    """Return positive ends that hold all positive finite values with some room."""
+    """Return the ends of a logarithmic scale for all positive finite values, with a margin."""
     finite = [value for value in values if math.isfinite(value) and value > 0] or [1.0, 10.0]
     low, high = min(finite), max(finite)
     room = max((high / low) ** 0.05, 1.08)
@@ -172,12 +173,12 @@ def log_around(values: Iterable[float]) -> tuple[float, float]:
 
 
 def x_percent(share: float) -> str:
-    """Return a place from left to right, 0..1, as SVG has it."""
+    """Return a horizontal position, 0..1, as a percentage for SVG."""
     return f"{100 * share:.3f}%"
 
 
 def axis(scale: Scale, top: float, bottom: float, unit: str, most: int = 6) -> list[Markup]:
-    """Return grid lines and tick labels of a horizontal axis."""
+    """Draw grid lines and tick labels of a horizontal axis."""
     parts = []
     for tick in scale.ticks(most):
         at = scale(tick)
@@ -191,7 +192,7 @@ def axis(scale: Scale, top: float, bottom: float, unit: str, most: int = 6) -> l
 
 
 def names(label: str, value: str, y: float) -> list[Markup]:
-    """Return a row's name on the left and its number on the right."""
+    """Draw a row's name on the left and its number on the right."""
     return [
         element("text", shortened(label), x="0", y=y, class_="name"),
         element("text", value, x="100%", y=y, class_="value", text_anchor="end"),
@@ -199,10 +200,10 @@ def names(label: str, value: str, y: float) -> list[Markup]:
 
 
 def mark(x: str, y: float, size: float, class_: str) -> Markup:
-    """Return a mark at per cent and pixels: a circle, or a square if its class says so."""
+    """Draw a circle, or a square if the class contains ``square``; ``x`` is a percentage."""
     if "square" not in class_:
         return element("circle", cx=x, cy=y, r=size, class_=class_)
-    # A square in a place of its own: its corner cannot be a per cent and some pixels.
+    # SVG cannot add pixels to a percentage, so the square is in a nested SVG element.
     half = float(round(0.9 * size))
     box = {"x": -half, "y": -half, "width": 2 * half, "height": 2 * half}
     return element("svg", element("rect", **box, class_=class_), x=x, y=y, overflow="visible")

@@ -1,4 +1,4 @@
-"""How the times of each bundle are spread, and which stage takes them."""
+"""Figures: latency distribution of each bundle, and latency by stage."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
 STAGES = ("decode", "localize", "preprocess", "regress")
 BINS = 72
-"""Bins of a distribution of times, equally wide on the logarithmic axis."""
+"""Bins of a histogram, equally wide on the logarithmic axis."""
 
-_HILL = 34  # pixels of a distribution's highest bin
+_HILL = 34  # height of a histogram, in pixels
 _LATENCY = (
-    *("bundle", "p50", "p90", "p99", "mean", "queries", "held still", "cold start", "load"),
+    *("bundle", "p50", "p90", "p99", "mean", "queries", "stability", "cold start", "load"),
     *("first", "peak RSS, MB", "energy, J"),
 )
 
 
 def latency_figure(bundles: Sequence[BundleReport], labels: Mapping[str, str]) -> Figure | None:
-    """Draw how the times of whole predictions are spread; None where none was measured."""
+    """Draw the latency distribution of each bundle; None if none was measured."""
     timed = [bundle for bundle in bundles if stage_ms(bundle, "total", "p50_ms") is not None]
     if not timed:
         return None
@@ -64,17 +64,17 @@ def latency_figure(bundles: Sequence[BundleReport], labels: Mapping[str, str]) -
             element("line", x1=x, x2=x, y1=base - height, y2=base, class_=f"mark {class_}")
             for x, height, class_ in zip(places, (_HILL, 16, 9), ("p50", "p90", "p99"), strict=True)
         ]
-    label = "Times of whole predictions in ms, as p50, p90, p99: " + "; ".join(
+    label = "Latency in ms, as p50, p90, p99: " + "; ".join(
         f"{labels[b.name]} " + ", ".join(milliseconds(v) for v in marks[b.name]) for b in timed
     )
     queries = sorted({bundle.latency.queries for bundle in timed if bundle.latency})
     count = f"{queries[0]:,}" if len(queries) == 1 else f"{queries[0]:,} to {queries[-1]:,}"
     lead = (
-        f"Times of whole predictions, from the bytes of an image file to the age: {count} queries "
-        "of each bundle, one after the other. Right of each name: p50 · p90 · p99."
+        f"Latency from the bytes of an image file to the age: {count} queries of each bundle, one "
+        "after the other. Right of each name: p50 · p90 · p99."
     )
     if not all(times.values()):
-        lead += " A report without single times shows only the span from p50 to p99."
+        lead += " Without samples in the report, only the range from p50 to p99 is shown."
     tables = [Table(_LATENCY, tuple(_latency_row(b, labels[b.name]) for b in bundles))]
     sweep = tuple(row for bundle in bundles for row in _sweep_rows(bundle, labels[bundle.name]))
     if sweep:
@@ -90,14 +90,14 @@ def latency_figure(bundles: Sequence[BundleReport], labels: Mapping[str, str]) -
 
 
 def _times_ms(bundle: BundleReport) -> list[float]:
-    """Return the single times of whole predictions; empty where the report keeps none."""
+    """Return the latency of every query; empty if the report has no samples."""
     if bundle.latency is None or "total" not in bundle.latency.samples:
         return []
     return [time / 1e6 for time in bundle.latency.samples_ns("total") if time > 0]
 
 
 def _hill(times: Sequence[float], scale: Scale, base: float) -> Markup:
-    """Return a distribution of times as a step line over its own width."""
+    """Draw a histogram as a step line."""
     counts = [0] * BINS
     for time in times:
         counts[min(int(scale(time) * BINS), BINS - 1)] += 1
@@ -139,18 +139,18 @@ def _latency_row(bundle: BundleReport, label: str) -> tuple[str, ...]:
 
 
 def _sweep_rows(bundle: BundleReport, label: str) -> list[tuple[str, ...]]:
-    """Return the times with other numbers of threads or images."""
+    """Return the latencies with other numbers of threads or images."""
     rows = []
     for entry in bundle.latency.sweep if bundle.latency else ():
         total = entry.stages.get("total")
         times = (total.p50_ms, total.p90_ms, total.p99_ms) if total else (None, None, None)
-        threads = "its own choice" if entry.threads is None else str(entry.threads)
+        threads = "default" if entry.threads is None else str(entry.threads)
         rows.append((label, threads, str(entry.batch), *map(milliseconds, times)))
     return rows
 
 
 def stages_figure(bundles: Sequence[BundleReport], labels: Mapping[str, str]) -> Figure | None:
-    """Draw the mean time of each stage as one bar a bundle; None where none was measured."""
+    """Draw the mean latency of each stage, one bar per bundle; None if none was measured."""
     spent = {bundle.name: _stage_means(bundle) for bundle in bundles}
     rows = [bundle for bundle in bundles if sum(spent[bundle.name].values()) > 0]
     if not rows:
@@ -183,8 +183,8 @@ def stages_figure(bundles: Sequence[BundleReport], labels: Mapping[str, str]) ->
     )
     return Figure(
         "stages",
-        "Where the time goes",
-        "Mean time of each stage; means add up to the whole, percentiles do not.",
+        "Latency by stage",
+        "Mean latency of each stage. Means add up to the total; percentiles do not.",
         (Panel(picture(parts, label, bottom + AXIS)),),
         tuple((f"stage {stage}", stage) for stage in (*STAGES, "other")),
         (Table(head, table),),
@@ -198,7 +198,7 @@ def _stage_means(bundle: BundleReport) -> dict[str, float]:
 
 
 def _segment(stage: str, start: float, end: float, value: float, y: float) -> list[Markup]:
-    """Return one stage of a bar, with its number where there is room for it."""
+    """Draw one stage of a bar, with its number if there is room."""
     if end <= start:
         return []
     title = element("title", f"{stage}: {milliseconds(value)} ms")

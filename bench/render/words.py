@@ -1,4 +1,4 @@
-"""Numbers and names as people read them."""
+"""Format numbers and names for reports."""
 
 from __future__ import annotations
 
@@ -14,52 +14,52 @@ if TYPE_CHECKING:
 STANDINGS = {
     "ship": "ship this",
     "option": "option",
-    "beaten": "beaten",
+    "beaten": "dominated",
     "undecided": "too few images",
-    "refused": "beyond a limit",
+    "refused": "over a limit",
     "reference": "reference",
     "unmeasured": "not measured",
 }
-"""Outcomes of ``bakit.bench.gate.recommend`` in words."""
+"""Display text for the outcomes of ``bakit.bench.gate.recommend``."""
 
 NONE = "\N{EN DASH}"
-"""Stands for what was not measured."""
+"""Text for a missing value."""
 MINUS = "\N{MINUS SIGN}"
 
 
 def fixed(number: float | None, digits: int = 2) -> str:
-    """Return a number with so many decimals, a dash for none."""
+    """Format a number with ``digits`` decimals; a dash for a missing value."""
     if number is None or not math.isfinite(number):
         return NONE
     return f"{round(number, digits) + 0.0:,.{digits}f}".replace("-", MINUS)  # + 0.0: no -0.00
 
 
 def signed(number: float | None, digits: int = 3) -> str:
-    """Return a number with its sign, also a plus; a dash for none."""
+    """Format a number with its sign, plus or minus; a dash for a missing value."""
     if number is None or not math.isfinite(number):
         return NONE
     return f"{round(number, digits) + 0.0:+.{digits}f}".replace("-", MINUS)
 
 
 def milliseconds(number: float | None) -> str:
-    """Return a time in milliseconds with as many decimals as mean something."""
+    """Format milliseconds with 0 to 2 decimals; a dash for a missing value."""
     if number is None or not math.isfinite(number):
         return NONE
     return fixed(number, 0 if number >= 100 else 1 if number >= 10 else 2)
 
 
 def interval(low: float, high: float, digits: int = 3) -> str:
-    """Return ``[low, high]`` with signs."""
+    """Format an interval as ``[low, high]`` with signs."""
     return f"[{signed(low, digits)}, {signed(high, digits)}]"
 
 
 def percent(share: float | None) -> str:
-    """Return a share of 0..1 in per cent; a dash for nothing."""
+    """Format a share of 0..1 as a percentage; a dash for 0 or a missing value."""
     return f"{100 * share:.1f} %" if share and math.isfinite(share) else NONE
 
 
 def drift_words(drift: DriftReport | None) -> str:
-    """Return a drift with its interval, in months."""
+    """Format a drift with its interval, in months."""
     if drift is None:
         return "not measured"
     if drift.is_reference:
@@ -68,7 +68,7 @@ def drift_words(drift: DriftReport | None) -> str:
 
 
 def change_words(drift: DriftReport | None) -> str:
-    """Return the mean and the 99th percentile of the change of a prediction, in months."""
+    """Format the mean and the 99th percentile of the changes, in months."""
     if drift is None or drift.is_reference:
         return NONE
     return f"{fixed(drift.mean_abs_change_months)} / {fixed(drift.p99_abs_change_months)}"
@@ -84,25 +84,25 @@ def stage_ms(bundle: BundleReport, stage: str, figure: str) -> float | None:
 
 
 def shortened(text: str, length: int = 34) -> str:
-    """Return a name that fits into a picture, without what is not printable."""
+    """Shorten a name to fit into a picture; unprintable characters become ``?``."""
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
     return text if len(text) <= length else f"{text[: length - 9]}…{text[-8:]}"
 
 
 SAME_MONTHS = 0.05
-"""A bundle that moves no prediction by more than this has no pictures of what it moves."""
+"""Bundles whose largest change is at most this have no plot of their changes."""
 
 
 def is_same(drift: DriftReport) -> bool:
-    """Return whether a bundle says what the float model says, to a twentieth of a month."""
+    """Return whether all predictions are within ``SAME_MONTHS`` of the float model's."""
     return drift.max_abs_change_months <= SAME_MONTHS
 
 
 def same_words(labels: Sequence[str]) -> str:
-    """Return a sentence that names the bundles without a picture."""
+    """Return a sentence that names the bundles without a plot."""
     if not labels:
         return ""
     return (
-        f" Not drawn, since no prediction of theirs moves by more than {SAME_MONTHS:g} months: "
+        f" Not shown, because no prediction changes by more than {SAME_MONTHS:g} months: "
         f"{', '.join(labels)}."
     )

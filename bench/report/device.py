@@ -1,32 +1,32 @@
-"""The part of a report that describes the board or phone that ran the models; imports no numpy."""
+"""The board or phone in a report; imports no numpy."""
 
 from __future__ import annotations
 
 import msgspec
 
 PHANTOMS = "generated phantoms"
-"""Name of the data set that was generated for the run."""
+"""Name of the generated data set."""
 
 
 class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A board, and how it was while a bundle ran (``bakit.agent``).
+    """A board and its state while a bundle ran (``bakit.agent``).
 
     Attributes:
-        board: Its name, such as ``Jetson Nano``; empty where the system has none.
-        system: NVIDIA's release of the system, such as ``L4T 32.7.1``; empty elsewhere.
-        gpu: Name of the GPU; None without one.
-        power_mode: Name of the power mode; None where there are none.
-        clocks_mhz: Clocks right after the queries, by name.
-        temperature_before_c: Highest temperature before; None where it cannot be read.
-        temperature_after_c: Highest temperature after; None likewise.
-        build_s: Time to build the engines; None if they were in the cache, or none are built.
-        layers: Layers of the built regressor by precision, as the engine itself says.
-        golden_change_months: Largest change of a golden phantom's age since the export.
-        power_rail: What power was read from; None without a sensor.
-        idle_w: Power at rest; None likewise.
-        busy_w: Power at work; None likewise.
-        energy_mj: Energy of one query, less that of rest; None likewise.
-        energy_queries: Queries that energy was measured on.
+        board: Name, such as ``Jetson Nano``; empty if unknown.
+        system: NVIDIA's system release, such as ``L4T 32.7.1``; empty on other systems.
+        gpu: Name of the GPU; None without a GPU.
+        power_mode: Name of the power mode; None if the board has none.
+        clocks_mhz: Clocks directly after the queries, by name.
+        temperature_before_c: Highest temperature before the queries; None if unreadable.
+        temperature_after_c: Highest temperature after the queries; None if unreadable.
+        build_s: Time to build the engines; None if they were cached or none is needed.
+        layers: Number of the engine's layers by precision, as reported by the engine.
+        golden_change_months: Largest change of a golden phantom's age since export.
+        power_rail: The measured power rail; None without a sensor.
+        idle_w: Idle power; None without a sensor.
+        busy_w: Power during the queries; None without a sensor.
+        energy_mj: Energy of one query without idle power; None without a sensor.
+        energy_queries: Number of queries of the energy measurement.
     """
 
     board: str
@@ -47,29 +47,29 @@ class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Phone(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The browser in which ``bakit bench --phone`` ran the two networks.
+    """The phone and browser that ran the two networks (``bakit bench --phone``).
 
     The report's ``host`` is then the machine that served the page, prepared the images and ran
-    the float reference of the drift.
+    the float reference.
 
     Attributes:
-        device: Model and system, as far as the browser tells.
+        device: Model and system, as reported by the browser.
         browser: Name and version.
-        user_agent: What the browser calls itself.
+        user_agent: ``navigator.userAgent``.
         provider: ``wasm``, ``webgpu`` or ``webnn``.
-        threads: Threads of the WASM part; fixed for one page.
-        logical_cores: Logical cores, as far as the browser tells.
-        isolated: Whether the page was cross-origin isolated: without it there are no threads and
-            clocks are coarse.
-        timer_step_ms: Smallest step of the browser's clock.
-        runs_per_sample: Runs in one time, the most of any model: more than 1 where the clock is
-            too coarse for one run. Percentiles are then those of means.
-        runtime: Library and its version.
+        threads: Threads of WASM.
+        logical_cores: Logical cores, as reported by the browser.
+        isolated: Whether the page was cross-origin isolated. Without isolation, the browser has
+            no threads and a coarse clock.
+        timer_step_ms: Resolution of the browser's clock.
+        runs_per_sample: Maximum number of runs in one time sample: more than 1 if the clock is
+            too coarse for one run. Percentiles are then of means.
+        runtime: Name and version of the library.
         golden_max_difference_months: By bundle, the largest difference of a golden image's age
-            from the bundle's own at its export.
+            from its age at export.
         golden_max_difference_localizer: By bundle, the largest difference of a pixel of the
-            localizer's map from this machine's; of labels, the share that differs.
-        problem: Why the run ended early, which makes the report partial; None if it did not.
+            localizer's output from the host's; for labels, the share of different pixels.
+        problem: Reason why the run ended early; None if it finished.
     """
 
     device: str
@@ -88,14 +88,14 @@ class Phone(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def summary(self) -> str:
-        """The phone with its runtime, in words."""
+        """Description of the phone and its runtime."""
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         return f"{self.device}; {self.browser}; {self.runtime}, {self.provider}, {threads}"
 
     @property
     def fingerprint(self) -> tuple[object, ...]:
-        """Facts that must be equal before two reports' times are compared.
+        """Facts that must be equal before the latencies of two reports are compared.
 
-        Versions of browser and library are not in it: they are what one may want to compare.
+        Versions of browser and library are not included, so that two versions can be compared.
         """
         return self.device, self.logical_cores, self.provider, self.browser.split(" ")[0]

@@ -1,7 +1,6 @@
-"""The document that ``bakit bench`` writes and ``bakit gate`` reads.
+"""The report that ``bakit bench`` writes and ``bakit gate`` reads.
 
-The documents of a benchmark import no numpy: a gate in CI starts at once. Those of time, of drift
-and of the device have modules of their own.
+The modules of ``bakit.bench.report`` import no numpy, so that a gate in CI starts fast.
 """
 
 from __future__ import annotations
@@ -23,22 +22,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEMA_VERSION = 2
-"""Version 1 had no single times, groups, blame or provenance."""
+"""Version 1 had no samples, groups, blame or provenance."""
 
 MAX_REPORT_BYTES = 256 * 2**20
 
 
 class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Origins of a bundle: checkpoint, ranges, graph, engine, each by its SHA-256.
+    """Origins of a bundle, with the SHA-256 of each file.
 
     Attributes:
         checkpoint_sha256: The float checkpoint.
-        calibration_sha256: The images that the INT8 ranges were seen on; None for floats.
-        calibration: The same in words.
-        files_sha256: The model files as they were exported, by their paths in the bundle.
-        engine_sha256: Files that the device made of them, such as a TensorRT engine, by name.
-        tool_versions: Libraries that wrote the files.
-        training_data: What the checkpoint was trained on, and its terms.
+        calibration_sha256: The calibration images; None without INT8.
+        calibration: Description of the calibration images.
+        files_sha256: The exported model files, by path in the bundle.
+        engine_sha256: Files built on the device, such as a TensorRT engine, by name.
+        tool_versions: Versions of the libraries that wrote the files.
+        training_data: The checkpoint's training data and its license.
     """
 
     checkpoint_sha256: str
@@ -57,21 +56,21 @@ class BundleReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         name: Name of its folder.
         target: Name of the target.
         precision: Number format of the regressor.
-        provider: What ran the regressor.
+        provider: Library and device that ran the regressor.
         bundle_sha256: Digest of the bundle.
         checkpoint: Name of the float checkpoint.
         checkpoint_sha256: Digest of the float checkpoint.
         size_mb: Size of the model file by role, in 10^6 bytes.
-        total_size_mb: Size of all model files; a file that does both roles counts once.
-        int8_share: Share of the regressor's multiply-adds in INT8, 0..1, as the library executes
-            them where it tells, else as the file asks for.
-        latency: Times of predictions; None if the bundle failed or the run ended before.
-        footprint: Cost of start-up, and memory; None likewise.
-        drift: Distance from the float model; None likewise, and without a labelled folder.
-        provenance: What the bundle was made of.
-        error: Why the bundle failed, in a line; None if it did not. Its other numbers are those
-            from before.
-        device: The board that it ran on, as its agent saw it; None for what this machine ran.
+        total_size_mb: Size of all model files; a file with both roles counts once.
+        int8_share: Share of the regressor's multiply-adds in INT8, 0..1, as reported by the
+            library, or else as stated in the model file.
+        latency: Latency of predictions; None if the bundle failed or the run ended before.
+        footprint: Start-up time and memory; None if the bundle failed or the run ended before.
+        drift: Difference from the float model; None also without labelled images.
+        provenance: Origins of the bundle.
+        error: Reason of the bundle's failure, in one line; None without a failure. Numbers
+            measured before the failure are kept.
+        device: The board that ran the bundle; None if this machine ran it.
     """
 
     name: str
@@ -97,10 +96,10 @@ class DataInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         folder: Name of the folder.
-        samples: Images used.
-        part: ``test`` if the bundles were trained on this very folder: only its test part was
-            used then. Otherwise ``all``.
-        available: Images in that part.
+        samples: Number of images used.
+        part: ``test`` if the models were trained on this folder, so that only its held-out test
+            split was used; otherwise ``all``.
+        available: Number of images in that part.
         ids_sha256: Digest of the used ids (``bakit.data.labels.ids_digest``).
     """
 
@@ -112,17 +111,17 @@ class DataInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the numbers were measured.
+    """Settings of the measurement.
 
     Attributes:
-        min_queries: Least number of queries of each bundle.
-        min_duration_s: Least time spent in each bundle's queries.
-        warm_up: Predictions of each bundle before its first query.
-        block: Queries of one bundle in a row before the next bundle's turn.
-        threads: Threads of the backend; its own choice when None.
+        min_queries: Minimum number of queries of each bundle.
+        min_duration_s: Minimum time spent in each bundle's queries.
+        warm_up: Warm-up predictions of each bundle.
+        block: Consecutive queries of one bundle before the next bundle runs.
+        threads: Threads of the backend; None if the backend chooses.
         resamples: Resamples of the bootstrap.
         seed: Seed of the bootstrap.
-        sweep_threads: Numbers of threads that were tried besides.
+        sweep_threads: Other numbers of threads that were measured.
     """
 
     min_queries: int
@@ -141,12 +140,12 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         schema_version: Version of this document.
         host: The machine.
-        settings: How the numbers were measured.
+        settings: Settings of the measurement.
         data: The labelled images; None if drift was not measured.
         bundles: One report for each bundle.
-        partial: Whether the run was interrupted: what it had not come to is None.
-        measured_at: When the run began, in UTC, such as ``2026-11-26T11:50:00Z``.
-        phone: The phone that ran them in its browser; None if this machine did.
+        partial: Whether the run was interrupted; missing measurements are None.
+        measured_at: Start of the run in UTC, such as ``2026-11-26T11:50:00Z``.
+        phone: The phone that ran the bundles in its browser; None otherwise.
     """
 
     schema_version: int
@@ -160,18 +159,18 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def machine(self) -> str:
-        """The machine that ran the models, in words: the phone, or this machine's CPU."""
+        """Description of the machine that ran the models: the phone, or the host's CPU."""
         here = f"{self.host.cpu}, {self.host.logical_cores} logical cores"
         return here if self.phone is None else self.phone.summary
 
     def encode(self) -> bytes:
-        """Return the document as indented JSON, the same bytes for the same numbers."""
+        """Return the document as indented JSON; equal reports give equal bytes."""
         return (
             msgspec.json.format(msgspec.json.encode(self, order="deterministic"), indent=2) + b"\n"
         )
 
     def write(self, path: Path) -> None:
-        """Write the document; the file appears whole or not at all.
+        """Write the document atomically.
 
         Raises:
             InputError: If it cannot be written.
@@ -187,8 +186,7 @@ def read_report(path: Path) -> Report:
     """Read a report.
 
     Raises:
-        InputError: If the file is missing, is no report, or is newer than this version
-            understands.
+        InputError: If the file is missing, is not a report, or needs a newer version of bakit.
     """
     report, _ = read_versioned(
         path,

@@ -1,4 +1,4 @@
-"""The part of a report with the distance from the float model."""
+"""Drift in a report: the change of accuracy against the float model."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import msgspec
 
 
 class DriftRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One image's ages.
+    """The ages of one image.
 
     Attributes:
         id: The image's name in ``labels.csv``.
-        true_months: Its label.
-        float_months: What the reference says.
-        bundle_months: What the bundle says.
-        male: Whether the child is male; None where it is not known.
+        true_months: Ground truth.
+        float_months: Prediction of the reference.
+        bundle_months: Prediction of the bundle.
+        male: Whether the child is male; None if unknown.
     """
 
     id: str
@@ -26,23 +26,23 @@ class DriftRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GroupDrift(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Drift among the children of one sex and age.
+    """Drift of one sex and age group.
 
-    The intervals hold for all groups of a report at once with 95 %: the worst group is not the one
-    that chance made the worst (``bakit.bench.statistics.simultaneous_intervals``).
+    The intervals are simultaneous: all groups of a report lie within theirs with 95 % confidence
+    (``bakit.bench.statistics.simultaneous_intervals``).
 
     Attributes:
         sex: ``F`` or ``M``; None for both together.
-        from_months: Youngest true age, inclusive.
-        to_months: Oldest, exclusive; but the last group holds the oldest age.
-        samples: Images.
-        drift_months: MAE of the bundle minus that of the reference.
-        drift_ci95_months: Its interval.
-        mean_change_months: Mean of ``bundle - reference``: signed, so a group that is shifted as a
-            whole shows it where its MAE does not.
-        mean_change_ci95_months: Its interval.
+        from_months: Minimum true age, inclusive.
+        to_months: Maximum true age, exclusive except in the last group.
+        samples: Number of images.
+        drift_months: MAE of the bundle minus MAE of the reference.
+        drift_ci95_months: Interval of ``drift_months``.
+        mean_change_months: Mean of ``bundle - reference``, signed: it shows a shift of the whole
+            group, which MAE may not show.
+        mean_change_ci95_months: Interval of ``mean_change_months``.
         mean_abs_change_months: Mean of ``|bundle - reference|``.
-        max_abs_change_months: Its maximum.
+        max_abs_change_months: Maximum of ``|bundle - reference|``.
     """
 
     sex: Literal["F", "M"] | None
@@ -58,26 +58,26 @@ class GroupDrift(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def name(self) -> str:
-        """The group in words, such as ``girls of 36 to 72 months``."""
-        who = {"F": "girls", "M": "boys", None: "children"}[self.sex]
-        return f"{who} of {self.from_months:g} to {self.to_months:g} months"
+        """Description of the group, such as ``girls of 36 to 72 months``."""
+        children = {"F": "girls", "M": "boys", None: "children"}[self.sex]
+        return f"{children} of {self.from_months:g} to {self.to_months:g} months"
 
 
 class BlameStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one step on the way from the float model to the bundle changes.
+    """Changes of the predictions by one step from the float model to the bundle.
 
     Attributes:
-        step: ``conversion``: from the reference to the float bundle of the same target.
-            ``quantization``: from there to fewer bits, in INT8 as ONNX Runtime computes it on a
-            CPU. ``device``: from there to what the bundle's own library and hardware make of it.
-            Without an ``onnx`` bundle to tell them apart, ``quantization`` holds both.
+        step: ``conversion``: from the reference to the FP32 bundle of the same target.
+            ``quantization``: from there to fewer bits; for INT8, run by ONNX Runtime on a CPU.
+            ``device``: from there to the bundle's own library and hardware. Without an INT8
+            ``onnx`` bundle, ``quantization`` includes ``device``.
         before: Name of the bundle before the step.
-        after: Name of the bundle after it.
+        after: Name of the bundle after the step.
         drift_months: MAE after minus MAE before.
         mean_change_months: Mean of ``after - before``, signed.
         mean_abs_change_months: Mean of ``|after - before|``.
-        p99_abs_change_months: Its 99th percentile.
-        max_abs_change_months: Its maximum.
+        p99_abs_change_months: 99th percentile of ``|after - before|``.
+        max_abs_change_months: Maximum of ``|after - before|``.
     """
 
     step: Literal["conversion", "quantization", "device"]
@@ -91,40 +91,39 @@ class BlameStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DriftReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How far a bundle is from the float model, image by image.
+    """A bundle's accuracy and its difference from the float model.
 
-    Intervals hold with 95 %. Fields that are None or empty were not measured: an older bakit or a
-    report from another device may lack them.
+    Intervals have 95 % confidence. Fields that are None or empty were not measured; reports of
+    older versions or of other devices may lack them.
 
     Attributes:
-        samples: Labelled images.
-        reference: Name of the bundle that stands for the float model.
-        reference_target: What ran it: ``torch`` is the float model itself.
-        is_reference: Whether this bundle is the reference: then its drift is 0 by construction.
+        samples: Number of labelled images.
+        reference: Name of the bundle used as the float model.
+        reference_target: Target of the reference; ``torch`` is the float model itself.
+        is_reference: Whether this bundle is the reference; its drift is then 0.
         float_mae_months: Mean absolute error of the reference.
         bundle_mae_months: Mean absolute error of the bundle.
         drift_months: ``bundle_mae_months - float_mae_months``; positive is worse.
-        drift_ci95_months: Its interval: bootstrap over images, BCa
+        drift_ci95_months: Interval of ``drift_months``: BCa bootstrap over images
             (``bakit.bench.statistics.bootstrap_interval``).
-        bias_months: Mean of the bundle's age minus the true age.
-        mean_abs_change_months: Mean of ``|bundle - reference|``: MAE alone hides errors that
-            cancel out.
-        p99_abs_change_months: Its 99th percentile.
-        max_abs_change_months: Its maximum.
-        box_iou_mean: Mean overlap of the two pipelines' boxes, 0..1; the whole image where there
-            is no box.
+        bias_months: Mean of the predicted age minus the true age.
+        mean_abs_change_months: Mean of ``|bundle - reference|``; it includes errors that cancel
+            out in the MAE.
+        p99_abs_change_months: 99th percentile of ``|bundle - reference|``.
+        max_abs_change_months: Maximum of ``|bundle - reference|``.
+        box_iou_mean: Mean IoU of the two pipelines' boxes, 0..1; without a box, the whole image
+            is used.
         rows: The ages, in the order of ``labels.csv``.
         bundle_mae_ci95_months: Interval of ``bundle_mae_months``.
-        mean_change_months: Mean of ``bundle - reference``, signed: the bias that the bundle adds.
-        mean_change_ci95_months: Its interval.
-        limits_of_agreement_months: Bland and Altman's: mean ± 1.96 standard deviations of
+        mean_change_months: Mean of ``bundle - reference``, signed: the bias added by the bundle.
+        mean_change_ci95_months: Interval of ``mean_change_months``.
+        limits_of_agreement_months: Bland-Altman limits: mean ± 1.96 standard deviations of
             ``bundle - reference``.
         mean_abs_change_ci95_months: Interval of ``mean_abs_change_months``.
-        p99_abs_change_ci95_months: Interval of ``p99_abs_change_months``, by order statistics
-            (``bakit.bench.statistics.quantile_interval``); None below 368 images, where even the
-            largest change of all is no upper end.
-        groups: By sex and age, first girls, then boys, each rising.
-        blame: The steps from the reference to this bundle, as far as the bundles that each step
+        p99_abs_change_ci95_months: Interval of ``p99_abs_change_months``, from order statistics
+            (``bakit.bench.statistics.quantile_interval``); None below 368 images.
+        groups: Drift by sex and age: girls first, then boys, by rising age.
+        blame: Steps from the reference to this bundle. A step is listed if the bundles that it
             needs were measured in the same run.
     """
 
@@ -153,5 +152,5 @@ class DriftReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def worst_group(self) -> GroupDrift | None:
-        """The group whose drift may be largest: the one with the highest upper end."""
+        """The group whose interval has the highest upper end."""
         return max(self.groups, key=lambda group: group.drift_ci95_months[1], default=None)

@@ -1,4 +1,4 @@
-"""The part of a report with time, memory and energy; imports no numpy."""
+"""Latency, memory and energy in a report; imports no numpy."""
 
 from __future__ import annotations
 
@@ -17,16 +17,14 @@ if TYPE_CHECKING:
 
 
 LEAST_SCORE = 80.0
-"""Stability below which a report warns, and the gate compares no times of separate runs."""
+"""Minimum stability. Below it, a report warns and the gate compares no latencies of two runs."""
 
 
 class StageTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Times of one stage over all queries.
+    """Latency of one stage over all queries.
 
-    Percentiles interpolate linearly between queries, so with fewer than 100 of them the 99th is
-    close to the slowest. The intervals are a bootstrap over blocks of neighbouring queries
-    (``bakit.bench.statistics.block_intervals``), since neighbours share a machine's mood; None
-    where only the summary is known.
+    Percentiles interpolate linearly between queries. The intervals are a bootstrap over blocks of
+    consecutive queries (``bakit.bench.statistics.block_intervals``); None if unknown.
 
     Attributes:
         p50_ms: Median.
@@ -50,13 +48,13 @@ class StageTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Stability(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Whether the machine held still (``bakit.bench.conditions``).
+    """Stability of the latencies (``bakit.bench.conditions``).
 
     Attributes:
-        score: Share of the queries whose regressor took within 10 % of its median time, in per
-            cent, 0..100. The regressor does the same work for every image.
-        warning: What is wrong with the times, in a sentence; None from ``LEAST_SCORE`` up.
-        causes: What is likely behind it, in words; empty where nothing was found.
+        score: Percentage of queries whose regressor latency is within 10 % of its median. The
+            regressor does the same work for every image.
+        warning: Warning about noisy timings; None from ``LEAST_SCORE`` up.
+        causes: Likely causes; empty if none was found.
     """
 
     score: float
@@ -68,8 +66,8 @@ class Energy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Energy of the queries, from a sensor of the machine.
 
     Attributes:
-        sensor: What was read, such as ``intel-rapl package`` or ``INA3221 VDD_IN``. It sees all
-            that the chip or board does, other programs included.
+        sensor: The sensor, such as ``intel-rapl package`` or ``INA3221 VDD_IN``. It measures the
+            whole chip or board, including other programs.
         joules_per_query: Energy of one query.
         watts: Mean power during the queries.
     """
@@ -80,13 +78,13 @@ class Energy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SweepEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One setting of a sweep.
+    """Latency with one number of threads.
 
     Attributes:
-        threads: Threads of the backend; its own choice when None.
+        threads: Threads of the backend; None if the backend chooses.
         batch: Images in a query.
-        queries: Queries that count.
-        stages: Times of a query by stage.
+        queries: Number of timed queries.
+        stages: Latency by stage.
     """
 
     threads: int | None
@@ -96,19 +94,19 @@ class SweepEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LatencyReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How long one query takes when one comes after the other (single stream).
+    """Single-stream latency: one query after the other.
 
     Attributes:
-        warm_up: Predictions before the first query that counts.
-        queries: Predictions that count.
-        duration_s: Time spent in them.
-        images: Different images among the queries; they are decoded from memory, not from disk.
-        stages: Times by stage: decode, localize, preprocess, regress, total.
-        samples: Every query's time by stage, in the order of the queries, packed
-            (``pack_samples``; ``samples_ns`` unpacks). Empty where only the summary is known.
-        stability: Whether the machine held still; None if that was not judged.
-        energy: Energy of the queries; None without a sensor that may be read.
-        sweep: Times with other numbers of threads, if asked for.
+        warm_up: Predictions before the first timed query.
+        queries: Number of timed queries.
+        duration_s: Total time of the timed queries.
+        images: Number of different images among the queries; they are decoded from memory.
+        stages: Latency by stage: decode, localize, preprocess, regress, total.
+        samples: Latency of every query by stage, in order, packed by ``pack_samples``
+            (``samples_ns`` unpacks it). Empty if only the summary is known.
+        stability: Stability of the latencies; None if it was not computed.
+        energy: Energy of the queries; None without a readable sensor.
+        sweep: Latency with other numbers of threads.
     """
 
     warm_up: int
@@ -122,26 +120,23 @@ class LatencyReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sweep: tuple[SweepEntry, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse times without their sum, by which bundles are ranked and gated."""
+        """Raise ``ValueError`` if the total, used by the ranking and the gate, is missing."""
         if "total" not in self.stages:
             message = "latency without the stage total"
             raise ValueError(message)
 
     def samples_ns(self, stage: str = "total") -> array[int]:
-        """Return every query's time in nanoseconds, in the order of the queries.
+        """Return the latency of every query of a stage in nanoseconds, in order.
 
-        Query ``i`` was of image ``i % images``, and of round ``i // settings.block`` when several
-        bundles took turns.
-
-        Args:
-            stage: One of ``stages``.
+        Query ``i`` used image ``i % images``; with several bundles it belongs to round
+        ``i // settings.block``.
 
         Raises:
-            InputError: If the report keeps no samples of that stage, or they are damaged.
+            InputError: If the report has no samples of that stage, or they are damaged.
         """
         packed = self.samples.get(stage)
         if packed is None:
-            message = f"the report keeps no single times of stage {stage!r}; bench again"
+            message = f"the report has no samples of stage {stage!r}; bench again"
             raise InputError(message)
         return unpack_samples(packed)
 
@@ -152,9 +147,9 @@ class Footprint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         load_ms: Time to open both models.
         first_prediction_ms: Time of the first prediction after that.
-        peak_rss_mb: Largest resident memory, in 10^6 bytes; None where the system does not tell.
-        cold_start_ms: From starting the process to its first answer: Python, libraries, digests,
-            models and the first prediction. None where it was not measured.
+        peak_rss_mb: Peak resident memory, in 10^6 bytes; None if unknown.
+        cold_start_ms: Time from starting the process to its first answer: Python, libraries,
+            digests, models and the first prediction. None if it was not measured.
     """
 
     load_ms: float
@@ -164,23 +159,23 @@ class Footprint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def pack_samples(times_ns: Sequence[int]) -> str:
-    """Pack times for a report: base64 of zlib of little-endian int64 nanoseconds."""
+    """Pack latencies for a report: base64 of zlib of little-endian int64 nanoseconds."""
     return base64.b64encode(
         zlib.compress(_little_endian(array("q", times_ns)).tobytes(), 9)
     ).decode()
 
 
 def unpack_samples(packed: str) -> array[int]:
-    """Return the times that ``pack_samples`` packed, in nanoseconds.
+    """Unpack the latencies packed by ``pack_samples``, in nanoseconds.
 
     Raises:
-        InputError: If it is anything else.
+        InputError: If they are damaged.
     """
     try:
         times = array("q")
         times.frombytes(zlib.decompress(base64.b64decode(packed, validate=True)))
     except (ValueError, zlib.error) as error:
-        message = f"the report's single times are damaged ({error}); bench again"
+        message = f"the report's samples are damaged ({error}); bench again"
         raise InputError(message) from error
     return _little_endian(times)
 

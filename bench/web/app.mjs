@@ -1,5 +1,5 @@
-// The page: one button, then progress and results. Numbers come from the worker and are posted
-// one after the other; what does not get through is tried again.
+// The page: a Start button, then progress and results. It posts the worker's measurements one after
+// the other and repeats failed requests.
 
 import { timerStep } from "./clock.mjs";
 
@@ -16,7 +16,7 @@ let queue = Promise.resolve();
 let heartbeat;
 let over = false;
 
-// Talking to the server.
+// Requests to the server.
 
 async function post(path, body) {
   for (let attempt = 1; ; attempt++) {
@@ -26,7 +26,7 @@ async function post(path, body) {
         method: "POST", body: JSON.stringify(body), credentials: "same-origin",
       });
     } catch (error) {
-      if (attempt === TRIES) throw new Error("the computer does not answer any more");
+      if (attempt === TRIES) throw new Error("the computer does not respond");
       await new Promise((resolve) => setTimeout(resolve, 500 * 2 ** attempt));
       continue;
     }
@@ -78,7 +78,7 @@ async function start() {
   }
   $("intro").hidden = true;
   $("start").hidden = true;
-  $("hint").textContent = "Keep this page in front.";
+  $("hint").textContent = "Keep this page open and visible.";
   $("run").hidden = false;
   $("results").hidden = false;
   cards = plan.bundles.map(newCard);
@@ -128,14 +128,14 @@ async function keepAwake() {
   try {
     lock = await navigator.wakeLock?.request("screen");
   } catch {
-    // A low battery may forbid it; the page says to keep it in front.
+    // Not allowed at low battery; the page asks the user to keep it visible.
   }
 }
 document.addEventListener("visibilitychange", () => {
   if (document.visibilityState === "visible" && plan && !over) keepAwake();
 });
 
-// Showing.
+// Display.
 
 function show(message) {
   const card = cards[message.bundle];
@@ -147,14 +147,14 @@ function show(message) {
     const map = Math.max(...message.localizer_difference);
     const right = worst <= tolerance;
     card.good = right && map <= card.plan.localizer_tolerance;
-    const wrong = right ? "another hand" : `off by ${months(worst)}`;
+    const wrong = right ? "localizer differs" : `differ by ${months(worst)}`;
     card.field("golden", card.good ? "match" : wrong, card.good ? "good" : "bad");
   } else if (message.type === "latency") {
     card.localize.push(...message.localize_ms);
     card.regress.push(...message.regress_ms);
     card.draw();
     stage("latency");
-    $("detail").textContent = `${Math.min(...cards.map((c) => c.localize.length))} times each`;
+    $("detail").textContent = `${Math.min(...cards.map((c) => c.localize.length))} queries each`;
   } else if (message.type === "ages") {
     card.ages.push(...message.ages_months);
     card.showDrift();
@@ -166,7 +166,7 @@ function show(message) {
 
 function stage(name, share) {
   const names = Object.keys(STAGES);
-  const titles = { load: "Loading models", latency: "Taking times", drift: "Checking ages" };
+  const titles = { load: "Loading models", latency: "Measuring latency", drift: "Measuring drift" };
   const before = names.slice(0, names.indexOf(name)).reduce((sum, key) => sum + STAGES[key], 0);
   if (share !== undefined) {
     const percent = Math.round(100 * (before + STAGES[name] * share));
@@ -194,11 +194,11 @@ function finish(good, reason) {
   $("run").hidden = true;
   $("start").hidden = true;
   $("end").hidden = false;
-  const title = good ? "Done" : reason ? "Stopped" : "Done, but answers differ";
+  const title = good ? "Done" : reason ? "Stopped" : "Done, but golden predictions differ";
   $("verdict").textContent = title;
   $("verdict").className = good ? "good" : "bad";
   $("reason").textContent =
-    (reason ? `${reason.replace(/\.$/, "")}. The computer has what was measured until now.` : "")
+    (reason ? `${reason.replace(/\.$/, "")}. The computer has the results so far.` : "")
     || "The computer has the report. You can close this page.";
   document.querySelector("footer").hidden = true;
   $("spoken").textContent = title;
@@ -250,7 +250,7 @@ function sparkline(svg, times) {
   const path = document.createElementNS(svg.namespaceURI, "path");
   path.setAttribute("d", `M${points.join("L")}`);
   svg.replaceChildren(line, path);
-  svg.setAttribute("aria-label", `Times in order, ${times.length} of them, from 0 to `
+  svg.setAttribute("aria-label", `Latency of ${times.length} queries in order, from 0 to `
     + `${milliseconds(top)} ms`);
 }
 

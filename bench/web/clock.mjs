@@ -1,4 +1,4 @@
-// How fine this browser's clock is, in milliseconds: coarser where the page is not isolated.
+// Measure the resolution of this browser's clock in milliseconds; it is coarser without isolation.
 
 export function timerStep() {
   let step = Infinity;

@@ -1,10 +1,10 @@
-// Measures in a thread of its own, so that the page stays alive and drawing does not disturb times.
-// Everything it finds out is handed to the page, which posts it; the next block waits for that.
+// Measure in a separate thread, so that the page stays responsive and drawing does not disturb the
+// timings. The page posts the measurements; the next block waits until they are posted.
 
 import { timerStep } from "./clock.mjs";
 
-let say; // message for the server -> resolves when it has it
-let tell; // something for the page alone
+let send; // sends a message to the server; resolves when it was received
+let show; // sends progress to the page
 
 let answered = 0;
 const waiting = new Map();
@@ -15,18 +15,18 @@ self.onmessage = async ({ data }) => {
     waiting.delete(data.id);
     return;
   }
-  say = (message) =>
+  send = (message) =>
     new Promise((resolve) => {
       waiting.set(++answered, resolve);
       self.postMessage({ kind: "post", id: answered, message });
     });
-  tell = (event) => self.postMessage({ kind: "show", ...event });
+  show = (event) => self.postMessage({ kind: "show", ...event });
   try {
     await bench(data.plan);
-    await say({ type: "done" });
+    await send({ type: "done" });
   } catch (error) {
     const message = String(error?.message ?? error).slice(0, 300) || "unknown error";
-    await say({ type: "failed", message });
+    await send({ type: "failed", message });
   }
 };
 
@@ -43,13 +43,13 @@ async function bench(plan) {
 }
 
 async function checkProvider(plan) {
-  if (!self.isSecureContext) throw new Error("this browser takes the page for insecure");
+  if (!self.isSecureContext) throw new Error("this browser treats the page as insecure");
   if (plan.threads > 1 && !self.crossOriginIsolated)
-    throw new Error("this browser gives the page no threads; use --threads 1");
+    throw new Error("this browser does not allow threads; use --threads 1");
   if (plan.provider === "webgpu" && !(await navigator.gpu?.requestAdapter()))
-    throw new Error("this browser offers no WebGPU; use --provider wasm");
+    throw new Error("this browser does not support WebGPU; use --provider wasm");
   if (plan.provider === "webnn" && !navigator.ml)
-    throw new Error("this browser offers no WebNN; use --provider wasm");
+    throw new Error("this browser does not support WebNN; use --provider wasm");
 }
 
 // Files.
@@ -64,12 +64,12 @@ async function fetchBytes(path, size, onShare) {
   for (;;) {
     const { done, value } = await reader.read();
     if (done) break;
-    if (filled + value.length > size) throw new Error(`${path}: larger than the manifest says`);
+    if (filled + value.length > size) throw new Error(`${path}: larger than in the manifest`);
     bytes.set(value, filled);
     filled += value.length;
     onShare(filled / size);
   }
-  if (filled !== size) throw new Error(`${path}: cut short`);
+  if (filled !== size) throw new Error(`${path}: truncated`);
   return bytes;
 }
 
@@ -87,17 +87,17 @@ async function open(ort, plan, index) {
   for (const role of roles) {
     const { bytes: size, sha256: expected } = models[role];
     const onShare = (share) =>
-      tell({ stage: "load", index, share: (before + size * share) / total });
+      show({ stage: "load", index, share: (before + size * share) / total });
     files[role] = await fetchBytes(`models/${index}/${role}`, size, onShare);
     before += size;
     if ((await sha256(files[role])) !== expected)
-      throw new Error(`${name}: the ${role} was changed since its export (SHA-256 differs)`);
+      throw new Error(`${name}: the ${role} has changed since export (SHA-256 differs)`);
   }
   const golden = await goldenInputs(ort, plan.bundles[index], index);
   const options = { executionProviders: [plan.provider] };
   const sessions = {};
   if (index === 0) {
-    // The library compiles itself with its first session: that is no cost of this bundle.
+    // The first session compiles the library; this time must not count for the bundle.
     await (await ort.InferenceSession.create(files.localizer, options)).release();
   }
   const start = performance.now();
@@ -109,7 +109,7 @@ async function open(ort, plan, index) {
   await sessions.localizer.run(golden.working[0]);
   await sessions.regressor.run(golden.crops[0]);
   const first = performance.now();
-  await say({
+  await send({
     type: "loaded", bundle: index, load_ms: loaded - start, first_ms: first - loaded,
   });
   const bundle = { index, plan: plan.bundles[index], sessions, golden, localize: [], regress: [] };
@@ -151,7 +151,7 @@ function regressorFeeds(ort, plan, crops, index, male) {
 async function ageOf(bundle, feeds) {
   const outputs = await bundle.sessions.regressor.run(feeds);
   const age = outputs[bundle.plan.models.regressor.output].data[0];
-  if (!Number.isFinite(age)) throw new Error(`${bundle.plan.name}: an age is not a number`);
+  if (!Number.isFinite(age)) throw new Error(`${bundle.plan.name}: a predicted age is not finite`);
   return age;
 }
 
@@ -170,12 +170,12 @@ async function checkGolden(bundle) {
     differences.push(bundle.plan.labels ? changed / answer.length : worst);
     ages.push(await ageOf(bundle, bundle.golden.crops[i]));
   }
-  await say({
+  await send({
     type: "golden", bundle: bundle.index, ages_months: ages, localizer_difference: differences,
   });
 }
 
-// Times.
+// Latency.
 
 async function takeTime(session, feeds, runs) {
   const start = performance.now();
@@ -183,7 +183,7 @@ async function takeTime(session, feeds, runs) {
   return (performance.now() - start) / runs;
 }
 
-// Runs in one time, so that the clock's step is at most 2 % of it.
+// Number of runs in one sample, so that the clock's resolution is at most 2 % of the sample.
 async function runsPerTime(session, inputs, warmUp, step) {
   const runs = Math.max(warmUp, 1);
   const start = performance.now();
@@ -192,7 +192,7 @@ async function runsPerTime(session, inputs, warmUp, step) {
   return Math.max(1, Math.ceil((50 * step) / each));
 }
 
-// Bundles take turns, as the phone gets hotter and slower: ratios hold, even where times do not.
+// Bundles run alternately, because the phone gets hotter and slower: ratios stay valid.
 async function takeTimes(plan, bundles) {
   const step = timerStep();
   for (const bundle of bundles) {
@@ -209,7 +209,7 @@ async function takeTimes(plan, bundles) {
     for (const bundle of bundles) await takeBlock(bundle, query, size, bundles.length > 1);
     query += size;
     const share = Math.min(...bundles.map((bundle) => doneShare(plan, bundle)));
-    tell({ stage: "latency", share });
+    show({ stage: "latency", share });
     if (share >= 1) return;
   }
 }
@@ -230,7 +230,7 @@ async function takeBlock(bundle, first, size, coldStart) {
   const localize = [];
   const regress = [];
   if (coldStart) {
-    // Not counted: caches are full of another bundle's weights.
+    // Not timed: the caches hold another bundle's weights.
     await sessions.localizer.run(golden.working[first % images]);
     await sessions.regressor.run(golden.crops[first % images]);
   }
@@ -240,7 +240,7 @@ async function takeBlock(bundle, first, size, coldStart) {
   }
   bundle.localize.push(...localize);
   bundle.regress.push(...regress);
-  await say({
+  await send({
     type: "latency",
     bundle: bundle.index,
     localize_ms: localize,
@@ -261,7 +261,7 @@ async function runDrift(ort, plan, bundle) {
       const male = plan.drift_male[i];
       ages.push(await ageOf(bundle, regressorFeeds(ort, bundle.plan, crops, i - first, male)));
       if (ages.length === 16 || i === images - 1) {
-        await say({ type: "ages", bundle: bundle.index, start, ages_months: ages });
+        await send({ type: "ages", bundle: bundle.index, start, ages_months: ages });
         start = i + 1;
         ages = [];
       }

@@ -57,7 +57,7 @@ def test_the_report_is_printed_and_written(typed, connect, tmp_path):
     client.say("done")
     out, err = rest(process)
     assert process.returncode == 0, err
-    assert "only this machine can open it" in err
+    assert "only this machine can open this address" in err
     assert re.search(r"^([0-9A-F]{2}:){31}[0-9A-F]{2}$", err, re.MULTILINE)
     assert [line for line in err.splitlines() if line.endswith(" ...")] == [
         "load ...",

@@ -111,7 +111,7 @@ def test_a_phone_that_goes_silent_leaves_a_part(start, bundles):
     assert (floats.error, floats.latency.queries) == (None, 2)
     assert (ints.error, ints.latency) == (report.phone.problem, None)
     assert report.partial
-    assert failures == ["the phone did not finish: nothing came from the phone for 0.6 s"]
+    assert failures == ["the phone did not finish: no message from the phone for 0.6 s"]
 
 
 def test_ages_of_some_images_are_no_drift(start, bundles):
@@ -139,7 +139,7 @@ def test_golden_answers_beyond_their_tolerance_are_failures(start, bundles):
     client.measure(1, golden_change=0.06)  # an INT8 bundle may be 1 month off
     client.say("done")
     (failure,) = run.result().failures
-    assert "a golden age is 0.06 months" in failure
+    assert "a golden age differs by 0.06 months" in failure
 
 
 def test_nobody_comes(start, bundles):
@@ -167,7 +167,7 @@ def test_addresses_are_written_as_browsers_want_them(monkeypatch):
     monkeypatch.setattr(listener, "network_address", lambda: "192.168.1.9")
     assert listener.reachable_host("0.0.0.0") == "192.168.1.9"
     monkeypatch.setattr(listener, "network_address", lambda: None)
-    with pytest.raises(InputError, match="name it instead"):
+    with pytest.raises(InputError, match="pass it to --bind"):
         listener.reachable_host("0.0.0.0")
 
 

@@ -93,13 +93,13 @@ def test_wrong_input_is_said_before_a_page_is_served(
     int8, floats = str(bundles[1].root), str(bundles[0].root)
     assert "--adb needs --phone" in refused("bench", floats, "--adb")
     assert "no float reference" in refused("bench", int8, "--phone")
-    assert "the phone uses the cable" in refused(
+    assert "--adb uses the USB cable" in refused(
         "bench", floats, "--phone", "--adb", "--bind", "0.0.0.0"
     )
     assert "cannot listen on 192.0.2.1" in refused(
         "bench", floats, "--phone", "--bind", "192.0.2.1", "--limit", 1
     )
     torch = exported("torch", "fp32")
-    assert "which no browser runs" in refused("bench", torch.root, "--phone")
+    assert "browsers cannot run the target" in refused("bench", torch.root, "--phone")
     monkeypatch.setenv(web.VARIABLE, str(tmp_path))
     assert "npm ci --ignore-scripts" in refused("bench", floats, "--phone", status=3)

@@ -31,7 +31,7 @@ def test_the_usual_five(make_report):
 def test_it_ends_with_what_was_measured(make_report):
     lines = render_markdown(make_report()).splitlines()
     assert lines[-1] == (
-        "<sub>A CPU, 2 logical cores; threads: 1; 400 images of the test part of radiographs; "
+        "<sub>A CPU, 2 logical cores; threads: 1; 400 held-out test images of radiographs; "
         "bakit 0.1.0</sub>"
     )
     assert "* model-openvino-int8: onnx INT8 is smaller, and nowhere worse" in lines

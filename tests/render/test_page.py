@@ -106,14 +106,14 @@ def test_ten_thousand_images_of_ten_bundles_stay_a_small_page(make_bundle, make_
     bundles = [make_bundle(name=f"b{index}", images=10_000) for index in range(10)]
     html = render_html(make_report(*bundles))
     assert len(html) < 2_000_000
-    assert f"{MAX_POINTS:,} of 10,000 images are drawn: the {EXTREMES} furthest off" in html
+    assert f"{MAX_POINTS:,} of 10,000 images are shown: the {EXTREMES} with the largest" in html
     panel = re.search(r'id="truth".*?</svg>\s*</div>', html, re.DOTALL)[0]
     assert panel.count("h0") == MAX_POINTS
 
 
 def test_a_few_images_are_all_drawn(make_report):
     html = render_html(make_report())
-    assert "All 400 images are drawn." in html
+    assert "All 400 images are shown." in html
 
 
 def test_the_furthest_off_are_always_among_the_drawn():
@@ -196,7 +196,7 @@ def test_a_report_of_schema_1_is_shown_as_far_as_it_goes(make_bundle, make_repor
     assert "groups" not in page.ids
     # 1.96 standard deviations of a wave of height 1.
     assert "limits of agreement [\N{MINUS SIGN}1.38, +1.39]" in page.text
-    assert "A report without single times" in page.text
+    assert "Without samples in the report" in page.text
     assert 'class="points anyone"' in html
 
 
@@ -207,7 +207,7 @@ def test_the_group_that_may_be_worst_is_named(make_report):
 
 def test_a_bundle_that_changes_nothing_has_no_empty_picture(make_report):
     assert (
-        "Not drawn, since no prediction of theirs moves by more than 0.05 months: openvino FP32."
+        "Not shown, because no prediction changes by more than 0.05 months: openvino FP32."
         in read(render_html(make_report())).text
     )
 
