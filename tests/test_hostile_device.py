@@ -140,7 +140,8 @@ HOSTILE = {
     "a negative length": ("info", "frame(doc, size=-5)", "is missing"),
     "a huge length": ("info", "frame(doc, size=10**11)", "has 100000000000 bytes; at most 65536"),
     "a huge document": ("info", "frame(b'[' + b'1,' * 50000 + b'1]')", "bytes; at most 65536"),
-    "an answer given twice": ("info", "frame(doc); frame(doc)", "answered 'info' 2 times"),
+    "an answer given twice": ("info", "frame(doc); frame(doc)", "answered 'info' more than once"),
+    "an answer without end": ("info", "while True: frame(doc)", "answered 'info' more than once"),
     # Documents
     "half JSON": ("info", "frame(json.dumps(doc).encode()[:-9])", "is not what an agent writes"),
     "empty document": ("info", "frame(b' ')", "is not what an agent writes"),

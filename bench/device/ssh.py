@@ -9,7 +9,9 @@ import shlex
 import shutil
 import subprocess
 import time
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -118,9 +120,10 @@ class Remote:
         limit: Limit,
     ) -> Answer:
         """Return the agent's answer to a question; the arguments and errors are ``follow``'s."""
-        first, *others = self.follow(agent, question, read, limit)
+        with closing(self.follow(agent, question, read, limit)) as answers:
+            first, *others = islice(answers, 2)
         if others:
-            message = f"{self.host}: the agent answered {question[0]!r} {1 + len(others)} times"
+            message = f"{self.host}: the agent answered {question[0]!r} more than once"
             raise InputError(message)
         return first
 
@@ -198,6 +201,9 @@ class Remote:
                             heard = time.monotonic()
                             yield chunk
             finally:
+                process.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(2)
                 process.kill()
         self._check_end(process.wait(), errors.decode("utf-8", "backslashreplace"), name)
 
@@ -212,7 +218,7 @@ class Remote:
     def _check_end(self, status: int, errors: str, name: str) -> None:
         """Raise what an exit status means."""
         lines = [shown(line) for line in errors.splitlines() if line.strip()]
-        if status == LOST:
+        if status == LOST or status < 0:  # ssh itself was killed
             self._refuse(lines[-1] if lines else "no connection")
         if status:
             message = f"{self.host}: {lines[-1] if lines else f'{shown(name, 120)} failed'}"
