@@ -2,14 +2,18 @@
 
 One file for Python 3.6 and newer, with numpy and what the device has: TensorRT's Python module,
 ``trtexec``, or ONNX Runtime. ``bakit bench --host`` copies it there with a work folder
-(``bakit.bench.device.pack``) and reads the ``raw.json`` that it writes: times, ages, boxes and
+(``bakit.bench.device.pack``) and fetches the ``raw.json`` that it writes: times, ages, boxes and
 sensor readings. The host computes all statistics (``bakit.bench.assemble``)::
 
-    python3 agent.py info            what the device has, as JSON
+    python3 agent.py info            print what the device has
     python3 agent.py start WORK      measure in the background; survives a lost connection
-    python3 agent.py watch WORK      print progress as JSON lines until the end
+    python3 agent.py watch WORK      print the progress until the end
+    python3 agent.py fetch WORK      print the measurements
     python3 agent.py stop WORK       end what runs, and remove the work folder
     python3 agent.py run WORK        measure in the foreground
+
+Answers are JSON. With ``--frame TOKEN`` each comes after a line with the token, its length in bytes
+and its SHA-256, so that the host cannot mistake a login shell's text for an answer.
 
 Decoding, preprocessing and the choice of the hand need OpenCV and are done by the host. Measured
 here are the two models, each with the copies to and from its memory: ``localize`` and ``regress``;
@@ -48,6 +52,10 @@ MAX_IMAGES = 32
 """Different images in the latency run."""
 IDLE_S = 3.0
 """Seconds of rest before the power of a run is measured."""
+WATCH_S = 3600.0
+"""Longest ``watch``; the host then starts another."""
+MAX_MONTHS = 1e6
+"""A model that predicts more is broken."""
 
 NO_INT8 = "%s has no INT8 unit: use --fp16, or --allow-downgrade"
 OUT_OF_MEMORY = (
@@ -84,8 +92,12 @@ def write_file(path: str, data: bytes) -> None:
 
 
 def write_json(path: str, value: Any) -> None:
-    """Write a JSON file that appears whole or not at all."""
-    write_file(path, json.dumps(value, indent=2).encode("utf-8"))
+    """Write a JSON file that appears whole or not at all.
+
+    Raises:
+        ValueError: If a number is not finite.
+    """
+    write_file(path, json.dumps(value, allow_nan=False).encode("ascii"))
 
 
 def read_text(path: str) -> str:
@@ -101,6 +113,15 @@ def read_bytes(path: str) -> bytes:
     """Return a file's bytes."""
     with open(path, "rb") as file:
         return file.read()
+
+
+def clean(value: Any) -> Any:
+    """Return a value whose texts fit into one line of a terminal; lists are left as they are."""
+    if isinstance(value, str):
+        return "".join(letter if letter.isprintable() else " " for letter in value).strip()[:500]
+    if isinstance(value, dict):
+        return {clean(key): clean(item) for key, item in value.items()}
+    return value
 
 
 def sha256(data: bytes) -> str:
@@ -222,10 +243,14 @@ def choose_build(artifact: Json, version: str) -> Json:
 
 # ------------------------------------------------------------------ the device
 
-_MODULE_PROBE = "import %s as m, sys; sys.stdout.write(m.__version__)"
+# Probes import nothing from the folder that they are started in.
+_SAFE_PATH = "import sys; sys.path[:] = [entry for entry in sys.path if entry]\n"
+_MODULE_PROBE = _SAFE_PATH + "import %s as m; sys.stdout.write(m.__version__)"
 
-_CUDA_PROBE = """
-import ctypes, json, sys
+_CUDA_PROBE = (
+    _SAFE_PATH
+    + """
+import ctypes, json
 cuda = ctypes.CDLL("libcuda.so.1")
 code = cuda.cuInit(0)
 if code:
@@ -245,6 +270,7 @@ for attribute in (75, 76):  # compute capability, major and minor
     parts.append(value.value)
 print(json.dumps({"gpu": name.value.decode(), "sm": parts, "driver": driver.value}))
 """
+)
 # In a process of its own: without a driver TensorRT returns objects that crash when used.
 
 _SM_OF_CHIP = {"tegra210": (5, 3), "tegra186": (6, 2), "tegra194": (7, 2), "tegra234": (8, 7)}
@@ -260,7 +286,10 @@ def probe_cuda() -> Json:
     """Return ``gpu``, ``sm`` and ``driver``, or ``error``; a crash stays in its own process."""
     status, out, err = capture([sys.executable, "-c", _CUDA_PROBE])
     if status == 0:
-        return dict(json.loads(out.strip().splitlines()[-1]))
+        try:
+            return dict(json.loads(out.strip().splitlines()[-1]))
+        except (ValueError, IndexError, TypeError):
+            return {"error": "the probe of the GPU printed no result"}
     return {"error": (err.strip().splitlines() or ["it crashed"])[-1]}
 
 
@@ -294,15 +323,33 @@ def l4t_release(root: str = "/") -> str:
     return "L4T %s.%s" % found.groups() if found else ""
 
 
+def expand_home(path: str) -> str:
+    """Return the absolute path of one that may begin with ``~``.
+
+    Raises:
+        AgentError: If this user has no home folder.
+    """
+    found = os.path.expanduser(path)
+    if found.startswith("~"):
+        raise AgentError(
+            "user %d has no home folder: HOME is not set and the user has no account; set HOME"
+            % os.getuid()
+        )
+    return os.path.abspath(found)
+
+
 def device_info(root: str = "/") -> Json:
-    """Return what the device has."""
+    """Return what the device has.
+
+    Raises:
+        AgentError: If this user has no home folder.
+    """
+    cache = place = expand_home(os.path.dirname(ENGINES))
+    while not os.path.isdir(place):  # ends at the root at the latest
+        place = os.path.dirname(place)
     cuda = probe_cuda()
     sm = cuda.get("sm") or chip_sm(root)
-    cache = os.path.expanduser(os.path.dirname(ENGINES))
-    place = cache
-    while not os.path.isdir(place):
-        place = os.path.dirname(place)
-    return {
+    info = {
         "python": platform.python_version(),
         "numpy": module_version("numpy"),
         "onnxruntime": module_version("onnxruntime"),
@@ -315,10 +362,11 @@ def device_info(root: str = "/") -> Json:
         "int8": has_int8(sm),
         "driver_error": cuda.get("error"),
         "power_mode": power_mode(root),
-        "power_rail": (rails(root) or [("", lambda: 0.0)])[0][0] or None,
+        "power_rail": rail_name(name for name, _ in rails(root)),
         "cache": cache,
         "free_mb": shutil.disk_usage(place).free / 1e6,
     }
+    return dict(clean(info))
 
 
 def choose_engine(manifest: Json, info: Json, wanted: str) -> str:
@@ -387,46 +435,49 @@ def refusal(manifest: Json, info: Json, wanted: str, allow_downgrade: bool) -> O
 
 # ------------------------------------------------------------------ power, clocks, temperature
 
-TOTALS = ("POM_5V_IN", "VDD_IN")
-"""Rails that hold all others: these must not be added to them."""
+TOTALS = ("VIN", "VDD_IN", "POM_5V_IN")
+"""Rails that hold all others, so that nothing is added to them: Thor, Orin Nano and NX, Nano."""
+CONTAINED = {"VDDQ_VDD2_1V8AO": "VIN_SYS_5V0"}
+"""Rails that another rail holds already: on AGX Orin the memory's is fed from the 5 V rail."""
 
 
 def rails(root: str = "/") -> List[Tuple[str, Callable[[], float]]]:
-    """Return the INA3221's rails with what reads their power in watts, the total first.
+    """Return the power sensors' rails with what reads their power in watts, the total first.
 
-    JetPack 4 has the vendor's driver (power in mW), JetPack 5 and newer the kernel's hwmon (mV and
-    mA), whose channel 7 is a sum and whose unused channels are called NC.
+    JetPack 4 has the vendor's driver of the INA3221 (mW), JetPack 5 and newer the kernel's hwmon
+    (mV and mA), whose channel 7 is a sum and whose unused channels are called NC. Thor's INA238
+    (uW) has no label: it measures the input of the carrier board.
     """
     found = []  # type: List[Tuple[str, Callable[[], float]]]
     devices = os.path.join(root, "sys/bus/i2c/devices/*")
     for path in sorted(glob.glob(os.path.join(devices, "iio:device*/rail_name_*"))):
         power = os.path.join(os.path.dirname(path), "in_power%s_input" % path.rsplit("_", 1)[1])
-        if os.path.isfile(power):
-            found.append((read_text(path), functools.partial(_milliwatts, power)))
-    for path in sorted(glob.glob(os.path.join(devices, "hwmon/hwmon*/in*_label"))):
-        channel = os.path.basename(path)[2:-6]
-        volts = os.path.join(os.path.dirname(path), "in%s_input" % channel)
-        amperes = os.path.join(os.path.dirname(path), "curr%s_input" % channel)
-        if read_text(path) == "NC" or channel == "7" or not os.path.isfile(amperes):
-            continue
-
-        def watts(volts: str = volts, amperes: str = amperes) -> float:
-            return float(read_text(volts)) * float(read_text(amperes)) / 1e6
-
-        found.append((read_text(path), watts))
+        found.append((read_text(path), functools.partial(_product, 1e3, power)))
+    for chip in sorted(glob.glob(os.path.join(devices, "hwmon/hwmon*"))):
+        for path in sorted(glob.glob(os.path.join(chip, "in*_label"))):
+            channel = os.path.basename(path)[2:-6]
+            if read_text(path) != "NC" and channel != "7":
+                files = ["%s/%s%s_input" % (chip, kind, channel) for kind in ("in", "curr")]
+                found.append((read_text(path), functools.partial(_product, 1e6, *files)))
+        if read_text(os.path.join(chip, "name")) == "ina238":
+            power = os.path.join(chip, "power1_input")
+            found.append(("VIN", functools.partial(_product, 1e6, power)))
     readable = [rail for rail in found if _reads(rail[1])]
     return sorted(readable, key=lambda rail: rail[0] not in TOTALS)
 
 
-def _milliwatts(path: str) -> float:
-    """Return a file's milliwatts in watts."""
-    return float(read_text(path)) / 1e3
+def _product(scale: float, *paths: str) -> float:
+    """Return the product of the numbers in some files, divided by a scale."""
+    value = 1.0
+    for path in paths:
+        value *= int(read_text(path))
+    return value / scale
 
 
 def _reads(sensor: Callable[[], float]) -> bool:
     try:
         sensor()
-    except ValueError:  # the file is there but may not be read, or holds no number
+    except ValueError:  # the file is not there, may not be read, or holds no number
         return False
     return True
 
@@ -434,22 +485,44 @@ def _reads(sensor: Callable[[], float]) -> bool:
 def parse_tegrastats(line: str) -> Dict[str, float]:
     """Return the power of each rail in watts.
 
-    JetPack 4 prints ``POM_5V_IN 2003/2003``, JetPack 5 and newer ``VDD_IN 5064mW/5064mW``.
+    JetPack 4 prints ``POM_5V_IN 2003/2003``, JetPack 5 and newer ``VDD_IN 5064mW/5064mW``, Thor
+    a third number. NC is connected to nothing.
     """
-    power = re.findall(r"(\w+) (\d+)(?:mW)?/\d+(?:mW)?(?=\s|$)", line)
-    return {name: int(mw) / 1e3 for name, mw in power}
+    power = re.findall(r"(\w+) (-?\d+)(?:mW)?(?:/-?\d+(?:mW)?)+(?=\s|$)", line)
+    return {name: int(mw) / 1e3 for name, mw in power if name != "NC"}
 
 
-def total_power(by_rail: Dict[str, float]) -> Tuple[str, float]:
-    """Return the name and the watts of the total rail, or the sum of all where none is a total."""
+def parse_temperatures(line: str) -> Dict[str, float]:
+    """Return the temperatures in degrees Celsius from a line of ``tegrastats``.
+
+    Older systems print ``cpu@52.9C``, newer ones may add a second number: ``cpu@52.9C/52.9C``.
+    """
+    return _likely(re.findall(r"(\w+)@(-?\d+(?:\.\d+)?)C(?=[/\s]|$)", line))
+
+
+def _likely(zones: Iterable[Tuple[str, Any]]) -> Dict[str, float]:
+    """Return temperatures without those that are made up: the PMIC's, and of sensors at rest."""
+    found = {name: float(value) for name, value in zones if "PMIC" not in name.upper()}
+    return {name: value for name, value in found.items() if -50 < value < 200}
+
+
+def total_rails(names: Iterable[str]) -> List[str]:
+    """Return the rails whose sum is the board's power: a total, or all that no other holds."""
+    known = sorted(set(names))
     for name in TOTALS:
-        if name in by_rail:
-            return name, by_rail[name]
-    return "sum of %s" % ", ".join(sorted(by_rail)), sum(by_rail.values())
+        if name in known:
+            return [name]
+    return [name for name in known if CONTAINED.get(name) not in known]
+
+
+def rail_name(names: Iterable[str]) -> Optional[str]:
+    """Return what a figure of power is made of; None without a rail."""
+    used = total_rails(names)
+    return "sum of %s" % ", ".join(used) if len(used) > 1 else used[0] if used else None
 
 
 class PowerMeter:
-    """Samples the board's power in a thread: INA3221 at 20 Hz, else ``tegrastats`` at 10 Hz."""
+    """Samples the board's power in a thread: its sensors at 20 Hz, else ``tegrastats`` at 10 Hz."""
 
     def __init__(self, root: str = "/") -> None:
         self._rails = rails(root)
@@ -474,12 +547,12 @@ class PowerMeter:
 
     def _add(self, by_rail: Dict[str, float]) -> None:
         if by_rail:
-            self.rail, watts = total_power(by_rail)
-            self._samples.append(watts)
+            self.rail = str(rail_name(by_rail))
+            self._samples.append(sum(by_rail[name] for name in total_rails(by_rail)))
 
     def _read_rails(self, done: threading.Event) -> None:
-        total = self._rails[0][0] in TOTALS
-        wanted = self._rails[:1] if total else self._rails
+        used = total_rails(name for name, _ in self._rails)
+        wanted = [rail for rail in self._rails if rail[0] in used]
         while not done.wait(0.05):
             try:
                 self._add({name: sensor() for name, sensor in wanted})
@@ -503,13 +576,27 @@ class PowerMeter:
 
 
 def temperatures(root: str = "/") -> Dict[str, float]:
-    """Return the thermal zones in degrees Celsius, without the PMIC, whose value is made up."""
-    found = {}
+    """Return the thermal zones in degrees Celsius; those of ``tegrastats`` if none can be read."""
+    zones = []
     for zone in sorted(glob.glob(os.path.join(root, "sys/class/thermal/thermal_zone*"))):
         name, text = (read_text(os.path.join(zone, key)) for key in ("type", "temp"))
-        if re.match(r"^-?\d+$", text) and "PMIC" not in name.upper():
-            found[name] = int(text) / 1e3
-    return found
+        if re.match(r"^-?\d+$", text):
+            zones.append((name, int(text) / 1e3))
+    tegrastats = None if zones else shutil.which("tegrastats")
+    return _likely(zones) if tegrastats is None else parse_temperatures(first_line(tegrastats))
+
+
+def first_line(*command: str) -> str:
+    """Return the first line that an endless command prints within 5 seconds."""
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        timer = threading.Timer(5, process.kill)
+        timer.start()
+        line = process.stdout.readline() if process.stdout else b""
+        timer.cancel()
+        process.kill()
+    return line.decode("utf-8", "replace")
 
 
 def clocks(root: str = "/") -> Dict[str, float]:
@@ -668,7 +755,7 @@ class Engines:
     """Built engines on disk, by all that decides what is in one."""
 
     def __init__(self, folder: str) -> None:
-        self._folder = os.path.expanduser(folder)
+        self._folder = expand_home(folder)
         os.makedirs(self._folder, exist_ok=True)
 
     def path(self, key: Json) -> str:
@@ -1128,7 +1215,10 @@ class TrtexecModel:
         least = ["--iterations=%d" % queries, "--duration=%d" % -int(-seconds // 1)]
         least += ["--warmUp=%d" % warm_up_ms, "--exportTimes=" + file]
         self._call(self._load(feeds) + least)
-        return parse_export_times(read_text(file))
+        times = parse_export_times(read_text(file))
+        if len(times) < queries:
+            raise AgentError("trtexec timed %d of %d queries" % (len(times), queries))
+        return times
 
     def close(self) -> None:
         """Remove what was written for trtexec."""
@@ -1193,7 +1283,7 @@ class Measurement:
         }
         for model in models.values():
             model.close()
-        return result
+        return dict(clean(result))
 
     def tell(self, stage: str, share: float) -> None:
         """Write the progress, at most twice a second."""
@@ -1202,8 +1292,8 @@ class Measurement:
             return
         self._told = now
         count = len(self._job["bundles"])
-        state = {"state": "running", "bundle": self._entry["name"], "stage": stage}
-        state.update(share=share, number=self._index + 1, bundles=count)
+        state = {"state": "running", "stage": stage, "share": share}  # type: Json
+        state.update(number=self._index + 1, bundles=count)
         write_json(os.path.join(self._work, "progress.json"), state)
 
     def _arrays(self, name: str) -> Dict[str, Array]:
@@ -1261,8 +1351,8 @@ class Measurement:
 
     def _age(self, models: Dict[str, Any], feeds: Feeds) -> float:
         age = float(models["regressor"].run(feeds)["age_months"].item())
-        if age - age != 0:
-            raise AgentError("the model says %r months: it is broken on this device" % age)
+        if not abs(age) < MAX_MONTHS:  # neither is NaN
+            raise AgentError("the model predicts %r months: it is broken on this device" % age)
         return age
 
     def _check_golden(self, models: Dict[str, Any], golden: Dict[str, Array]) -> List[float]:
@@ -1441,7 +1531,7 @@ def host_info(bakit: str, info: Json) -> Json:
     for name in ("numpy", "onnxruntime", "tensorrt", "trtexec"):
         if info[name]:
             versions[name] = info[name]
-    return {
+    host = {
         "system": "%s %s" % (platform.system(), platform.release()),
         "machine": platform.machine(),
         "cpu": fields.get("model name") or info["board"] or platform.machine(),
@@ -1451,6 +1541,7 @@ def host_info(bakit: str, info: Json) -> Json:
         "python": platform.python_version(),
         "versions": versions,
     }
+    return dict(clean(host))
 
 
 def run_job(work: str) -> int:
@@ -1466,7 +1557,7 @@ def run_job(work: str) -> int:
         if status == 0:
             results.append(read_json(result))
         else:
-            results.append({"error": why_failed(status, result)})
+            results.append({"error": clean(why_failed(status, result))})
             log("%s: %s" % (entry["name"], results[-1]["error"]))
     if not job["keep"]:
         # Images are removed even if the host does not come back.
@@ -1533,25 +1624,25 @@ def is_running(work: str) -> Optional[int]:
     return int(text) if work in command else None
 
 
-def watch_job(work: str, seconds: float = 5.0) -> int:
-    """Print the progress as JSON lines: what is new at once, else a sign of life now and then."""
+def watch_job(work: str, token: str, seconds: float = 5.0) -> int:
+    """Print the progress: what is new at once, else a sign of life now and then."""
     path = os.path.join(work, "progress.json")
-    last, told = "", time.monotonic()
-    while True:
+    last, told, until = None, 0.0, time.monotonic() + WATCH_S
+    while time.monotonic() < until:
         running = is_running(work)
-        text = " ".join(read_text(path).split())
-        if text != last or time.monotonic() - told > seconds:
-            last, told = text, time.monotonic()
-            if text:
-                emit(text)
-        if '"state": "done"' in text:
+        state = read_json(path) if os.path.isfile(path) else {"state": "starting"}
+        if state != last or time.monotonic() - told > seconds:
+            last, told = state, time.monotonic()
+            emit(state, token)
+        if state["state"] == "done":
             return 0
         if running is None:
             tail = read_text(os.path.join(work, "log.txt")).splitlines()[-1:]
-            said = tail[0] if tail else "it said nothing"
-            emit(json.dumps({"state": "died", "error": "the agent died: %s" % said}))
+            said = clean(tail[0]) if tail else "its log is empty"
+            emit({"state": "died", "error": "the agent died: %s" % said}, token)
             return 1
         time.sleep(0.5)
+    return 0
 
 
 def stop_job(work: str) -> int:
@@ -1574,10 +1665,19 @@ def stop_job(work: str) -> int:
     return 0
 
 
-def emit(text: str) -> None:
-    """Print a line at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+def emit(value: Any, token: str) -> None:
+    """Print a value as JSON."""
+    send(json.dumps(value, allow_nan=False).encode("ascii"), token)
+
+
+def send(data: bytes, token: str) -> None:
+    """Print a document at once: in a frame if there is a token, else as a line."""
+    if token:
+        # The empty line ends whatever a login shell has left open.
+        head = "\nbakit-frame %s %d %s\n" % (token, len(data), sha256(data))
+        data = head.encode("ascii") + data
+    sys.stdout.buffer.write(data + b"\n")
+    sys.stdout.buffer.flush()
 
 
 def log(text: str) -> None:
@@ -1589,21 +1689,32 @@ def log(text: str) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Run a command; return the exit status."""
     parser = argparse.ArgumentParser(prog="agent.py", description="Measures bundles of bakit.")
+    parser.add_argument("--frame", default="", metavar="TOKEN", help="frame the answers with it")
     commands = parser.add_subparsers(dest="command")
     commands.required = True
     commands.add_parser("info", help="print what this device has, as JSON")
-    for name in ("run", "start", "watch", "stop", "bundle"):
+    for name in ("run", "start", "watch", "fetch", "stop", "bundle"):
         command = commands.add_parser(name)
         command.add_argument("work", type=os.path.abspath)
         if name == "bundle":
             command.add_argument("index", type=int)
     given = parser.parse_args(arguments)
-    if given.command == "info":
-        emit(json.dumps(device_info()))
-        return 0
+    os.umask(0o077)  # images of patients: readable by nobody else
+    try:
+        if given.command == "info":
+            emit(device_info(), given.frame)
+            return 0
+        if given.command == "fetch":
+            send(read_bytes(os.path.join(given.work, "raw.json")), given.frame)
+            return 0
+    except (AgentError, OSError) as error:
+        log("agent.py: %s" % error)
+        return 2
+    if given.command == "watch":
+        return watch_job(given.work, given.frame)
     if given.command == "bundle":
         return run_bundle(given.work, given.index)
-    jobs = {"run": run_job, "start": start_job, "watch": watch_job, "stop": stop_job}
+    jobs = {"run": run_job, "start": start_job, "stop": stop_job}
     return jobs[given.command](given.work)
 
 

@@ -6,7 +6,10 @@ import ctypes
 import errno
 import hashlib
 import os
+import platform
+import secrets
 import shutil
+import stat
 import tempfile
 from contextlib import contextmanager
 from functools import cache
@@ -39,17 +42,76 @@ def _file_sha256(path: Path, size: int, mtime_ns: int) -> str:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file atomically: under a temporary name, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
+    """Write a file atomically; a pipe or a device gets the bytes directly."""
+    if _is_stream(path):
+        with path.open("wb") as file:
             file.write(data)
-        temporary.chmod(0o644)  # mkstemp makes it private
+        return
+    with new_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary file; rename it to ``path`` at the end of the block.
+
+    Links are followed. An existing file keeps its mode; a new one has the mode of the umask.
+    """
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _beside(path)
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    try:
+        if path.is_file():
+            temporary.chmod(stat.S_IMODE(path.stat().st_mode))
+        yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _is_stream(path: Path) -> bool:
+    """Return whether a file must not be replaced: a pipe, a device, or a name of an open file."""
+    if path.parts[:2] in {("/", "dev"), ("/", "proc")}:
+        return True
+    return path.exists() and not (path.is_file() or path.is_dir())
+
+
+def _beside(path: Path) -> Path:
+    """Return a new hidden name in the folder of ``path``, of a length that every system takes."""
+    _sweep(path.parent)
+    return path.parent / f"{_prefix()}{os.getpid()}-{secrets.token_hex(4)}"
+
+
+@cache
+def _prefix() -> str:
+    """Return the start of temporary names: of this machine and its process numbers alone."""
+    numbers = Path("/proc/self/ns/pid")
+    space = numbers.readlink() if numbers.is_symlink() else ""
+    return f".bakit-{sha256(f'{platform.node()} {space}'.encode())[:8]}-"
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes of this machine have left in a folder."""
+    if os.name != "posix":  # elsewhere, asking for a process can end it
+        return
+    for left in folder.glob(f"{_prefix()}*-*"):
+        process = left.name.removeprefix(_prefix()).partition("-")[0]
+        if process.isdecimal() and not _is_running(int(process)):
+            if left.is_file():
+                left.unlink(missing_ok=True)
+            else:
+                _remove(left)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def check_writable(path: Path) -> None:
@@ -58,6 +120,8 @@ def check_writable(path: Path) -> None:
     Raises:
         OSError: If the folder cannot be made or written to, or ``path`` is a folder.
     """
+    if _is_stream(path):
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -73,8 +137,8 @@ def new_folder(path: Path) -> Iterator[Path]:
     replacement is atomic.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    temporary.chmod(0o755)  # mkdtemp makes it private
+    temporary = _beside(path)
+    temporary.mkdir()
     try:
         yield temporary
         if path.exists():
@@ -83,21 +147,25 @@ def new_folder(path: Path) -> Iterator[Path]:
         else:
             temporary.rename(path)
     finally:  # after a swap, this is the old folder or a link to one
-        if temporary.is_symlink():
-            temporary.unlink()
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
 
 
 def _replace(temporary: Path, path: Path) -> None:
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-    path.rename(old / path.name)
+    old = _beside(path)
+    path.rename(old)
     try:
         temporary.rename(path)
     except BaseException:
-        (old / path.name).rename(path)
-        old.rmdir()
+        old.rename(path)
         raise
-    shutil.rmtree(old)
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, or the link to one, if it is there."""
+    if path.is_symlink():
+        path.unlink()
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _swap(first: Path, second: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from contextlib import contextmanager
@@ -13,10 +14,52 @@ if TYPE_CHECKING:
 
 
 def cpu_count() -> int:
-    """Return the number of CPUs available to this process, at least 1."""
+    """Return the number of CPUs that this process may use, at least 1.
+
+    The smallest of the machine's CPUs, the affinity mask and the quota of the control group.
+    """
+    count = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
-        return max(len(os.sched_getaffinity(0)), 1)
-    return os.cpu_count() or 1
+        count = len(os.sched_getaffinity(0))
+    quota = cpu_quota()
+    return max(count if quota is None else min(count, math.ceil(quota)), 1)
+
+
+def cpu_quota(root: Path = Path("/")) -> float | None:
+    """Return the CPUs that Linux control groups (v1 and v2) grant this process; None: no limit.
+
+    Args:
+        root: Root of the file system.
+    """
+    try:
+        groups = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    quotas = []
+    for line in groups:
+        _, controllers, group = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
+        folder = top / group.lstrip("/")
+        # In a container, the group's path is that of the host: only its top is mounted.
+        for place in {folder, *folder.parents} if folder.is_dir() else {top}:
+            if place.is_relative_to(top):
+                quotas += _quota_of(place)
+    return min(quotas, default=None)
+
+
+def _quota_of(folder: Path) -> list[float]:
+    """Return the quota that one control group sets, if it sets one."""
+    try:
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota = (folder / "cpu.cfs_quota_us").read_text()
+            period = (folder / "cpu.cfs_period_us").read_text()
+        return [int(quota) / int(period)] if int(quota) > 0 else []
+    except (OSError, ValueError, ZeroDivisionError):  # "max", or no file
+        return []
 
 
 def import_path() -> list[str]:

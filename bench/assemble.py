@@ -275,7 +275,9 @@ def _energy(raw: RawBundle, total_ns: Floats) -> Energy | None:
     figures = _power(raw)
     if not figures:
         return None
-    return Energy(f"INA3221 {figures['power_rail']}", figures["energy_mj"] / 1e3, figures["busy_w"])
+    return Energy(
+        f"board sensor {figures['power_rail']}", figures["energy_mj"] / 1e3, figures["busy_w"]
+    )
 
 
 def _power(raw: RawBundle) -> dict[str, Any]:

@@ -389,7 +389,9 @@ def test_a_row_begun_after_an_image_was_mended_is_refused(half, trained):
     """It would have a split of its own, and one row's test images would train another."""
     base, out, image = half
     plan = out / "rows/no-sex-96/plan.json"
-    with pytest.raises(InputError, match=r"rows/no-sex-96: the split of this row differs.*0 are"):
+    with pytest.raises(
+        InputError, match=r"rows/no-sex-96: the split of this row differs.*0 images excluded"
+    ):
         run(base, out, resume=True)
     assert trained == ["full-96"]
     assert not plan.exists()
@@ -518,7 +520,7 @@ def test_bad_folders(refused, data, copy, tmp_path):
     )
     line = refused(*options(data, copy, *none, "--resume", "--seed", 3))
     assert "rows/full-96: started with other settings: " in line
-    assert "seed was 0 and is 3" in line
+    assert "seed was 0, now 3" in line
     line = refused(*options(data, copy, *none, "--resume", "--image-size", 128))
     assert "holds the row full-96, which these settings do not have" in line
 

@@ -9,14 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import msgspec
+import numpy as np
 import pytest
 
 from bakit import agent
 from bakit.bench.assemble import assemble
+from bakit.bench.device.answers import read_raw
+from bakit.bench.device.frames import AnswerError
 from bakit.bench.device.pack import AGENT, AgentOptions, write_job
-from bakit.bench.device.run import read_raw
-from bakit.bench.host import read_host
 from bakit.bench.task import make_settings, read_task
 from bakit.bundle import seal
 from bakit.export.bundle import ON_DEVICE_MONTHS, export_bundle
@@ -43,9 +43,17 @@ TEGRASTATS = {
         "0%@[1300,1300] gpu@44.9C VDD_IN 6001mW/6000mW"),
         {"VDD_IN": 6.001},
     ),
+    "JetPack 6, AGX Orin": (
+        ("05-02-2026 09:00:00 RAM 9000/62800MB (lfb 7x4MB) CPU [2%@1190] GR3D_FREQ 0%@[305,305] "
+        "cpu@52.9C/52.9C tj@53.1C VDD_GPU_SOC 3200mW/3200mW VDD_CPU_CV 800mW/800mW "
+        "VIN_SYS_5V0 4500mW/4480mW NC 0mW/0mW VDDQ_VDD2_1V8AO 900mW/890mW"),
+        {"VDD_GPU_SOC": 3.2, "VDD_CPU_CV": 0.8, "VIN_SYS_5V0": 4.5, "VDDQ_VDD2_1V8AO": 0.9},
+    ),
     "JetPack 7, Thor": (
-        "RAM 900/125000MB CPU [1%@972] GR3D_FREQ @[1000,1000,1000] gpu@40.0C VIN 21000mW/20500mW",
-        {"VIN": 21.0},
+        ("RAM 900/125000MB CPU [1%@972] GR3D_FREQ @[1000,1000,1000] gpu@40.0C "
+        "VDD_GPU -39mW/100mW/5000mW VDD_CPU_SOC_MSS 6500mW/6500mW/7000mW "
+        "VIN_SYS_5V0 6520mW/6500mW/7000mW VIN 21000mW/20500mW/22000mW"),
+        {"VDD_GPU": -0.039, "VDD_CPU_SOC_MSS": 6.5, "VIN_SYS_5V0": 6.52, "VIN": 21.0},
     ),
 }  # fmt: skip
 
@@ -54,6 +62,41 @@ TEGRASTATS = {
 def test_tegrastats_of_every_generation(name):
     line, rails = TEGRASTATS[name]
     assert agent.parse_tegrastats(line) == rails
+
+
+@pytest.mark.parametrize(
+    ("rails", "named"),
+    [
+        (["POM_5V_GPU", "POM_5V_IN", "POM_5V_CPU"], "POM_5V_IN"),
+        (["VDD_IN", "VDD_CPU_GPU_CV", "VDD_SOC"], "VDD_IN"),
+        (["VDD_GPU", "VDD_CPU_SOC_MSS", "VIN_SYS_5V0", "VIN"], "VIN"),
+        (
+            ["VDD_GPU", "VDD_CPU_SOC_MSS", "VIN_SYS_5V0"],
+            "sum of VDD_CPU_SOC_MSS, VDD_GPU, VIN_SYS_5V0",
+        ),
+        (
+            ["VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0", "VDDQ_VDD2_1V8AO"],
+            "sum of VDD_CPU_CV, VDD_GPU_SOC, VIN_SYS_5V0",
+        ),
+        (["VDDQ_VDD2_1V8AO", "VDD_CPU_CV"], "sum of VDDQ_VDD2_1V8AO, VDD_CPU_CV"),
+        (["GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"], "sum of CPU, CV, GPU, SOC, SYS5V, VDDRQ"),
+        (["VDD_X"], "VDD_X"),
+        ([], None),
+    ],
+)
+def test_power_is_the_total_or_the_sum_of_what_no_other_rail_holds(rails, named):
+    assert agent.rail_name(rails) == named
+
+
+def test_temperatures_of_tegrastats():
+    line = TEGRASTATS["JetPack 6, AGX Orin"][0]
+    assert agent.parse_temperatures(line) == {"cpu": 52.9, "tj": 53.1}
+    nano = agent.parse_temperatures(TEGRASTATS["JetPack 4, Nano"][0])
+    assert nano == {"PLL": 33.5, "CPU": 36, "GPU": 34.5, "AO": 41.5, "thermal": 35.25}
+    assert agent.parse_temperatures("gpu@-256C cpu@60.406C/ x@yC CPU [31%@1479,off]") == {
+        "cpu": 60.406
+    }
+    assert agent.parse_temperatures("GR3D_FREQ 0%@[624] no temperature") == {}
 
 
 def write_tree(root, files):
@@ -91,6 +134,50 @@ def test_power_of_the_kernel_s_driver(tmp_path):
         }
     rails = agent.rails(write_tree(tmp_path, files))
     assert [(name, read()) for name, read in rails] == [("VDD_IN", 5.0), ("VDD_SOC", 1.0)]
+
+
+def test_power_of_an_agx_orin_counts_the_memory_once(tmp_path):
+    chips = "sys/bus/i2c/devices/1-004{}/hwmon/hwmon{}"
+    files = {}
+    rails = [
+        ("0", "1", "VDD_GPU_SOC", 3),
+        ("0", "2", "VDD_CPU_CV", 1),
+        ("0", "3", "VIN_SYS_5V0", 4),
+    ]
+    for chip, channel, label, watts in [*rails, ("1", "2", "VDDQ_VDD2_1V8AO", 2)]:
+        place = chips.format(chip, chip)
+        files |= {f"{place}/in{channel}_label": label, f"{place}/in{channel}_input": 1000}
+        files[f"{place}/curr{channel}_input"] = 1000 * watts
+    meter = agent.PowerMeter(write_tree(tmp_path, files))
+    assert set(meter.watts(lambda: agent.time.sleep(0.3))) == {8.0}
+    assert meter.rail == "sum of VDD_CPU_CV, VDD_GPU_SOC, VIN_SYS_5V0"
+
+
+def test_power_of_a_thor_is_that_of_its_input(tmp_path):
+    module, board = (f"sys/bus/i2c/devices/{n}/hwmon/hwmon{n[0]}" for n in ("2-0040", "5-0044"))
+    root = write_tree(
+        tmp_path,
+        {
+            f"{module}/name": "ina3221", f"{module}/in1_label": "VDD_GPU",
+            f"{module}/in1_input": 10000, f"{module}/curr1_input": 900,
+            f"{board}/name": "ina238", f"{board}/in1_input": 20000, f"{board}/curr1_input": 2000,
+            f"{board}/power1_input": 40125000,
+        },
+    )  # fmt: skip
+    assert [(name, read()) for name, read in agent.rails(root)] == [
+        ("VIN", 40.125), ("VDD_GPU", 9.0),
+    ]  # fmt: skip
+    meter = agent.PowerMeter(root)
+    assert set(meter.watts(lambda: agent.time.sleep(0.3))) == {40.125}
+    assert meter.rail == "VIN"
+
+
+def test_temperatures_come_from_tegrastats_where_no_zone_can_be_read(tmp_path, monkeypatch):
+    tool = tmp_path / "tegrastats"
+    tool.write_text("#!/bin/sh\nwhile :; do echo 'cpu@52.9C/52.9C gpu@-256C'; sleep 0.05; done\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert agent.temperatures(str(tmp_path)) == {"cpu": 52.9}
 
 
 def test_power_modes_go_by_name_since_numbers_differ(tmp_path):
@@ -186,7 +273,7 @@ def prepare(folder, bundles, labelled, **how):
     references = write_job(folder, task, AgentOptions(warm_up_s=0, energy_s=0, **how))
 
     def report():
-        return assemble(task, read_raw((folder / "raw.json").read_text(), task, references))
+        return assemble(task, read_raw((folder / "raw.json").read_bytes(), task, references))
 
     return folder, report
 
@@ -272,26 +359,78 @@ def test_an_int8_bundle_of_tensorrt_on_a_nano(
 
 
 def test_only_measurements_are_taken_from_a_device(exported, labelled, tmp_path):
-    """What identifies a bundle is this machine's; what cannot be read costs its bundle alone."""
+    """What identifies a bundle is this machine's; one that claims another name is refused."""
     bundles = [exported("onnx", "fp32"), exported("onnx", "int8")]
     work, report = prepare(tmp_path / "work", bundles, labelled)
-    ages = [{"id": sample.id, "age_months": 99} for sample in labelled.samples]
-    ages[0]["age_months"] = float("nan")
-    times = {"regress": [10**6], "total": [2 * 10**6]}
-    host = msgspec.to_builtins(read_host())
-    fine = {"stages_ns": times, "readings": ages, "name": "other", "bundle_sha256": "0", "mae": 0}
-    broken = {"stages_ns": {"total": "soon"}}
-    (work / "raw.json").write_text(json.dumps({"host": host, "bundles": [fine, broken]}))
-    first, second = report().bundles
-    assert (first.name, first.bundle_sha256) == (bundles[0].name, bundles[0].sha256)
-    assert first.latency.stages["total"].p50_ms == 2
-    assert (first.drift, second.drift, second.latency) == (None, None, None)
-    assert "predicted nan months" in first.error
-    assert "the agent's measurements cannot be read" in second.error
-    (work / "raw.json").write_text(json.dumps({"host": host, "bundles": [fine]}))
-    with pytest.raises(ValueError, match="1 bundles instead of 2"):
-        report()
+    assert run_agent(sys.executable, work).returncode == 0
+    raw = json.loads((work / "raw.json").read_text())
+    raw["bundles"][1] = {"error": "no memory"}
+    (work / "raw.json").write_text(json.dumps(raw))
+    for item, bundle in zip(report().bundles, bundles, strict=True):
+        assert (item.name, item.bundle_sha256) == (bundle.name, bundle.sha256)
+        assert (item.target, item.precision) == ("onnx", bundle.manifest.precision)
+    assert [item.error for item in report().bundles] == [None, "no memory"]
+    for claim in ("name", "target", "precision", "bundle_sha256", "checkpoint_sha256"):
+        other = raw["bundles"][0] | {claim: "other"}
+        (work / "raw.json").write_text(json.dumps(raw | {"bundles": [other, raw["bundles"][1]]}))
+        with pytest.raises(AnswerError, match=f"unknown field `{claim}`"):
+            report()
     assert "age" not in (work / "job.json").read_text(), "labels stay here"
+
+
+@pytest.mark.parametrize("age", ["nan", "inf", "-1e7"])
+def test_a_model_that_predicts_no_age_is_broken(age):
+    class Broken:
+        def run(self, feeds):
+            return {"age_months": np.array([float(age)])}
+
+    measurement = object.__new__(agent.Measurement)
+    with pytest.raises(agent.AgentError, match="broken on this device"):
+        measurement._age({"regressor": Broken()}, {})
+
+
+def test_a_user_without_a_home_gets_one_line(monkeypatch, capfd):
+    def nobody(uid):
+        raise KeyError(uid)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    assert agent.main(["info"]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "has no home folder" in line
+    assert "set HOME" in line
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become a user without an account")
+def test_a_user_without_an_account_gets_one_line(tmp_path):
+    copy = shutil.copy(AGENT, tmp_path / "agent.py")
+    python = "/usr/bin/python3"
+    if not os.access(python, os.X_OK):
+        pytest.skip("no Python outside of this environment")
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    done = subprocess.run(
+        [python, copy, "info"], env={}, user=54321, cwd="/", timeout=30,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "agent.py: user 54321 has no home folder" in done.stderr
+
+
+def test_a_home_that_is_not_there_ends_too(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "not" / "there"))
+    monkeypatch.setattr(agent, "capture", lambda *_: (-1, "", ""))
+    assert agent.device_info(str(tmp_path))["cache"].startswith(str(tmp_path / "not" / "there"))
+
+
+def test_probes_import_nothing_from_the_folder_they_start_in(tmp_path, monkeypatch):
+    for name in ("numpy", "json", "ctypes", "tensorrt", "onnxruntime"):
+        (tmp_path / f"{name}.py").write_text("open('ran', 'w'); __version__ = 'planted'\n")
+    monkeypatch.chdir(tmp_path)
+    info = agent.device_info()
+    assert info["numpy"] == np.__version__
+    assert info["tensorrt"] != "planted"
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_damaged_bundle_is_refused_there_too(exported, labelled, tmp_path):

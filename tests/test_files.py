@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import pytest
 
@@ -26,9 +29,74 @@ def test_write_file_makes_its_folder_and_replaces(tmp_path):
     assert names(path.parent) == ["b.bin"]
 
 
-def test_write_file_is_readable_by_others(tmp_path):
-    write_file(tmp_path / "a", b"")
-    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_a_new_file_and_folder_have_the_mode_of_the_umask(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        write_file(tmp_path / "a", b"")
+        with new_folder(tmp_path / "b") as folder:
+            (folder / "x").write_bytes(b"")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o666 & ~umask
+    assert (tmp_path / "b").stat().st_mode & 0o777 == 0o777 & ~umask
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o666])
+def test_a_replaced_file_keeps_its_mode(tmp_path, mode):
+    path = tmp_path / "report.json"
+    path.write_bytes(b"old")
+    path.chmod(mode)
+    write_file(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == mode
+
+
+def test_links_are_followed(tmp_path):
+    (tmp_path / "there").mkdir()
+    link = tmp_path / "link.json"
+    link.symlink_to(tmp_path / "there" / "report.json")
+    for data in (b"first", b"second"):  # the first through a link that points nowhere yet
+        write_file(link, data)
+        assert link.is_symlink()
+        assert (tmp_path / "there" / "report.json").read_bytes() == data
+    assert names(tmp_path / "there") == ["report.json"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_gets_the_bytes_and_stays_a_pipe(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    found = []
+    reader = threading.Thread(target=lambda: found.append(pipe.read_bytes()))
+    reader.start()
+    write_file(pipe, b"report")
+    reader.join(10)
+    assert found == [b"report"]
+    assert pipe.is_fifo()
+    assert names(tmp_path) == ["pipe"]
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="no /dev here")
+@pytest.mark.parametrize("device", ["/dev/null", "/dev/stdout", "/proc/self/fd/1"])
+def test_devices_and_open_files_are_written_to(tmp_path, device):
+    out = tmp_path / "out"
+    code = (
+        "from pathlib import Path; from bakit.files import check_writable, write_file;"
+        f"path = Path({device!r}); check_writable(path); write_file(path, b'report')"
+    )
+    with out.open("wb") as stdout:
+        subprocess.run([sys.executable, "-c", code], check=True, stdout=stdout)
+    assert out.read_bytes() == (b"" if device == "/dev/null" else b"report")
+    assert names(tmp_path) == ["out"]
+
+
+def test_the_longest_names_work(tmp_path):
+    name = "a" * 255
+    write_file(tmp_path / name, b"x")
+    assert names(tmp_path) == [name]
 
 
 def test_write_file_that_fails_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch):
@@ -145,3 +213,19 @@ def test_new_folder_that_cannot_be_moved_keeps_the_old_one(tmp_path, monkeypatch
         fail()
     assert names(tmp_path / "out") == ["old"]
     assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX can be asked for a process")
+def test_the_next_write_removes_what_a_killed_process_left(tmp_path):
+    code = (
+        "import os; from pathlib import Path; from bakit.files import new_file, new_folder;"
+        f"here = Path({str(tmp_path)!r});"
+        "file = new_file(here / 'a'); file.__enter__();"
+        "folder = new_folder(here / 'b'); (folder.__enter__() / 'x').write_bytes(b'1');"
+        "os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=False)
+    assert len(names(tmp_path)) == 2
+    with new_folder(tmp_path / "c"), new_folder(tmp_path / "d"):  # those of the living stay
+        write_file(tmp_path / "e", b"")
+    assert names(tmp_path) == ["c", "d", "e"]

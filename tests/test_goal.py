@@ -76,6 +76,11 @@ def test_the_goal_is_met_line_by_line(report, bundles):
     assert 7.6 < values["size of the regressor"] < 9
 
 
+def test_a_bundle_that_failed_meets_no_line_of_the_goal(report, bundles):
+    result = check_goal(with_int8(good(report), error="SIGSEGV"), bundles)
+    assert failed(result) == FIGURES
+
+
 @pytest.mark.parametrize(
     ("fields", "figure"),
     [

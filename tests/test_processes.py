@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bakit.data.parallel import in_processes
-from bakit.processes import cpu_count, import_path, python_command
+from bakit.processes import cpu_count, cpu_quota, import_path, python_command
 
 ROOT = Path(__file__).resolve().parents[1]
 PLANTED = ("numpy", "json", "onnx", "cv2", "msgspec", "pickle", "socket", "click", "typing")
@@ -109,3 +109,44 @@ def test_cpus_are_those_that_this_process_may_use():
     if hasattr(os, "sched_getaffinity"):
         assert cpu_count() == len(os.sched_getaffinity(0))
     assert cpu_count() >= 1
+
+
+V2 = "0::/app/job\n"
+V1 = "4:memory:/x\n3:cpu,cpuacct:/app\n"
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "files", "expected"),
+    [
+        (V2, {"app/job/cpu.max": "150000 100000"}, 1.5),
+        (V2, {"app/job/cpu.max": "max 100000"}, None),
+        (V2, {"app/job/cpu.max": "max 100000", "app/cpu.max": "200000 100000"}, 2.0),
+        (V2, {"app/job/cpu.max": "400000 100000", "app/cpu.max": "50000 100000"}, 0.5),
+        (V2, {"cpu.max": "300000 100000"}, 3.0),  # a container: only the top is mounted
+        (V2, {"app/job/cpu.max": "damaged"}, None),
+        (V2, {}, None),
+        (V1, {"cpu/app/cpu.cfs_quota_us": "250000", "cpu/app/cpu.cfs_period_us": "100000"}, 2.5),
+        (V1, {"cpu/app/cpu.cfs_quota_us": "-1", "cpu/app/cpu.cfs_period_us": "100000"}, None),
+        (V1, {"cpu/app/cpu.cfs_quota_us": "1000", "cpu/app/cpu.cfs_period_us": "0"}, None),
+    ],
+)
+def test_the_quota_of_control_groups_is_read(tmp_path, cgroup, files, expected):
+    for name, text in ({"proc/self/cgroup": cgroup} | _below(files)).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert cpu_quota(tmp_path) == expected
+
+
+def _below(files):
+    return {f"sys/fs/cgroup/{name}": text for name, text in files.items()}
+
+
+def test_without_control_groups_there_is_no_quota(tmp_path):
+    assert cpu_quota(tmp_path) is None
+
+
+@pytest.mark.parametrize(("quota", "expected"), [(None, 6), (2.5, 3), (0.2, 1), (64.0, 6)])
+def test_the_smallest_limit_counts(monkeypatch, quota, expected):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(6)), raising=False)
+    monkeypatch.setattr("bakit.processes.cpu_quota", lambda: quota)
+    assert cpu_count() == expected

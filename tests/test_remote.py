@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -18,9 +19,10 @@ import pytest
 from click.testing import CliRunner
 
 from bakit import agent
+from bakit.bench.device import run
 from bakit.bench.device.pack import AgentOptions
 from bakit.bench.device.run import bench_host
-from bakit.bench.device.ssh import Remote
+from bakit.bench.device.ssh import Limit, Remote
 from bakit.bench.report.document import Report
 from bakit.cli import main
 from bakit.errors import InputError
@@ -128,6 +130,11 @@ def test_the_report_is_like_any_other(sshd, exported, labelled):
 def test_the_work_folder_stays_where_it_is_asked_to(sshd, exported):
     bench(sshd, exported("onnx", "fp32"), keep=True)
     assert any(name.endswith("raw.json") for name in sshd.left())
+    jobs = sshd.home / ".cache/bakit/jobs"
+    for path in (jobs, *jobs.rglob("*")):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        assert mode == (0o700 if path.is_dir() else 0o600), path
+        assert path.stat().st_uid == os.geteuid()
     shutil.rmtree(sshd.home / ".cache")
 
 
@@ -169,12 +176,39 @@ def test_a_refused_connection_says_what_to_do(sshd, exported, change, said):
         bench_host(sshd.remote(**change), [exported("onnx", "fp32")], **QUICK)
 
 
-def test_a_closed_port_and_a_strange_host(exported):
+def test_a_closed_port(exported):
     with pytest.raises(InputError, match=r"Connection refused; start sshd"):
         bench_host(Remote("127.0.0.1", 1), [exported("onnx", "fp32")], **QUICK)
-    for host in ("-oProxyCommand=evil", "", "a b"):
-        with pytest.raises(InputError, match="is no host; use user@device"):
-            Remote(host)
+
+
+def test_a_login_shell_that_talks(sshd, exported, monkeypatch):
+    """A banner before every answer, a line after it, warnings on stderr: a real connection."""
+    script = sshd.folder / "run.sh"
+    text = script.read_text()
+    talking = text.replace("eval", "echo Welcome; echo warning >&2; eval") + "code=$?\necho bye\n"
+    script.write_text(talking + "exit $code\n")
+    try:
+        assert bench(sshd, exported("onnx", "fp32")).bundles[0].error is None
+    finally:
+        script.write_text(text)
+    assert sshd.left() == []
+
+
+def test_a_device_that_hangs_is_given_up(sshd, exported, monkeypatch):
+    script = sshd.folder / "run.sh"
+    text = script.read_text()
+    monkeypatch.setattr(run, "INFO", Limit(seconds=2))
+    script.write_text(
+        text.replace("eval", "case $SSH_ORIGINAL_COMMAND in *info) sleep 60;; esac; eval")
+    )
+    began = time.monotonic()
+    try:
+        with pytest.raises(InputError, match=r"agent.py info: was not done after 2 seconds"):
+            bench(sshd, exported("onnx", "fp32"))
+    finally:
+        script.write_text(text)
+    assert time.monotonic() - began < 50
+    assert sshd.left() == []
 
 
 def test_a_python_that_is_not_there(sshd, exported):

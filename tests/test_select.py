@@ -54,5 +54,5 @@ def test_another_seed_chooses_others():
 
 @pytest.mark.parametrize(("rows", "count"), [([], 1), ([Sample("1", Path(), 1.0, True)], 0)])
 def test_nothing_to_choose_is_refused(rows, count):
-    with pytest.raises(InputError, match="at least 1 needed"):
+    with pytest.raises(InputError, match="use at least 1"):
         choose_samples(rows, count)

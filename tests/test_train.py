@@ -170,7 +170,7 @@ def test_paper_recipe_is_the_papers():
         (["--image-size", "100"], "multiple of 32"),
         (["--pretrained", "nowhere.pth"], "no such weights file"),
         (["--learning-rate", "0"], "--learning-rate 0 is not possible"),
-        (["--zoom", "1.2", "0.9"], "--zoom 1.2 0.9 falls"),
+        (["--zoom", "1.2", "0.9"], "--zoom 1.2 0.9: put the lower number first"),
         (["--devices", "3"], "--batch-size 4 cannot be divided among 3 processes"),
     ],
 )
@@ -260,5 +260,5 @@ def test_one_sex_only_is_refused(tmp_path):
     folder = write_phantoms(tmp_path / "data", 12, height=96)
     table = folder / "labels.csv"
     table.write_text(table.read_text().replace("False", "True"))
-    with pytest.raises(InputError, match="of boys"):
+    with pytest.raises(InputError, match="training images show boys"):
         train(make_plan(folder), tmp_path / "run")

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
-from typing import Any
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bakit import __version__
+from bakit.cli.tables import safe
 from bakit.errors import BakitError, MissingBackendError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # One line a command, so that --help imports none of them.
 COMMANDS = {
@@ -71,10 +78,23 @@ class _LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  # click's own type
+        with _interrupts() as received:
+            try:
+                return self._invoke(ctx)
+            except KeyboardInterrupt:
+                click.echo("bakit: interrupted", err=True)
+                sys.exit(128 + (received or [signal.SIGINT])[0])
+            except click.exceptions.Exit as end:
+                if end.exit_code == 128 + signal.SIGINT and received:  # ended with a result
+                    ctx.exit(128 + received[0])
+                raise
+
+    def _invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  # click's own type
         try:
             return super().invoke(ctx)
         except BakitError as error:
-            click.echo(f"bakit: {error}", err=True)
+            lines = map(safe, str(error).split("\n"))
+            click.echo("bakit: " + "\n".join(lines), err=True)
             ctx.exit(error.exit_status)
         except ModuleNotFoundError as error:
             extra = _EXTRAS.get((error.name or "").partition(".")[0])
@@ -85,11 +105,40 @@ class _LazyGroup(click.Group):
             ctx.exit(missing.exit_status)
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            click.echo(f"bakit: {where}{error.strerror or error}", err=True)
+            click.echo(safe(f"bakit: {where}{error.strerror or error}"), err=True)
             ctx.exit(2)
-        except KeyboardInterrupt:
-            click.echo("bakit: interrupted", err=True)
-            sys.exit(130)
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Treat SIGTERM and SIGHUP as Ctrl-C, so that temporary files go and results are kept.
+
+    Yields:
+        The signals that were received: one at most, since further ones are ignored.
+    """
+    received: list[int] = []
+
+    def interrupt(number: int, _frame: object) -> None:
+        received.append(number)
+        for name in replaced:
+            signal.signal(name, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    names = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]
+    in_main = threading.current_thread() is threading.main_thread()  # Python allows it only there
+    replaced = {
+        name: handler
+        for name in names
+        # nohup ignores SIGHUP on purpose.
+        if in_main and name and (handler := signal.getsignal(name)) == signal.SIG_DFL
+    }
+    for name in replaced:
+        signal.signal(name, interrupt)
+    try:
+        yield received
+    finally:
+        for name, handler in replaced.items():
+            signal.signal(name, handler)
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakit.cli.tables import safe
+from bakit.cli.tables import new_console, new_table, safe
+from bakit.errors import InputError
+from bakit.files import write_file
 
 if TYPE_CHECKING:
-    from bakit.bench import Gate, GateResult
+    from bakit.bench import Gate, GateResult, Report
 
 ACCURACY = {
     "max_drift_months": (0.25, "Maximum drift: MAE of the bundle minus MAE of the float model."),
@@ -34,7 +38,7 @@ COST = {
 
 
 class _Limit(click.ParamType):  # type: ignore[type-arg]  # generic in new clicks only
-    """A number from 0 up, or ``none``."""
+    """A number of at least 0, or ``none``."""
 
     name = "number|none"
 
@@ -80,9 +84,15 @@ def _flag(name: str) -> str:
 @click.option("--update", is_flag=True, help="Replace --baseline by REPORT if the gate passes.")
 @_limits
 @click.option(
-    "--ratio-to", metavar="BUNDLE", help="Bundle of REPORT to divide by: --max-p90-ratio."
+    "--ratio-to", metavar="BUNDLE", help="Bundle of REPORT that --max-p90-ratio divides by."
 )
 @click.option("--no-drift", is_flag=True, help="Switch off the default limits on accuracy.")
+@click.option(
+    "--require",
+    multiple=True,
+    metavar="NAME",
+    help="Fail if this bundle was not measured; may be repeated.",
+)
 @click.option(
     "--known",
     type=click.Path(path_type=Path),
@@ -91,9 +101,16 @@ def _flag(name: str) -> str:
 )
 @click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write JUnit XML.")
 @click.option(
+    "--md",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the table of checks as Markdown.",
+)
+@click.option(
     "--github/--no-github",
     default=None,
-    help="Print GitHub annotations.  [default: if GITHUB_ACTIONS is true]",
+    help="Print GitHub annotations and add the table to the job summary.  [default: if "
+    "GITHUB_ACTIONS is true]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @click.pass_context
@@ -104,6 +121,8 @@ def command(
     baseline: Path | None,
     known: Path | None,
     junit: Path | None,
+    md: Path | None,
+    require: tuple[str, ...],
     *,
     update: bool,
     no_drift: bool,
@@ -116,8 +135,11 @@ def command(
     A figure that is estimated from images passes if the upper end of its 95 % interval is within
     the limit. "none" switches a limit off.
 
-    Exit status: 0 all bundles pass; 1 a bundle fails, has too few images to decide, or is better
-    than the baseline by more than noise; 2 the report or a limit cannot be used.
+    Nothing passes that was not measured. The gate fails if REPORT lacks a bundle of --baseline or
+    --require, if a limit given here applies to no bundle, or if REPORT has only references.
+
+    Exit status: 0 all checks pass; 1 one fails, was not measured, has too few images to decide, or
+    is better than the baseline by more than noise; 2 the report or a limit cannot be used.
 
     \b
     Example:
@@ -130,28 +152,44 @@ def command(
     from bakit.bench.gate.check import LIMITS
     from bakit.bench.gate.output import github_lines, write_junit
     from bakit.bench.gate.verdict import read_known_failures
+    from bakit.bench.render.markdown import render_checks
 
     if update and baseline is None:
         message = "--update needs --baseline FILE, the file to replace"
         raise click.UsageError(message)
     gate = _gate(limits, no_drift=no_drift)
+    given = {name for name, limit in limits.items() if limit is not None}
     expected = () if known is None else read_known_failures(known, LIMITS)
     measured = read_report(report)
     earlier = None if baseline is None or update else read_report(baseline)
-    result = gate.check(measured, earlier, expected)
+    result = gate.check(measured, earlier, expected, require=require, explicit=given)
     if junit is not None:
         write_junit(result, junit)
+    if github is None:
+        github = os.environ.get("GITHUB_ACTIONS") == "true"
+    _write_markdown(render_checks(result), md, github=github)
+    dropped = _dropped(measured, baseline) if update else ()
     if baseline is not None and update and result.passed:
         measured.write(baseline)
     if as_json:
-        click.echo(msgspec.json.encode(result))
+        # In ASCII: a terminal obeys control characters beyond it, which names may hold.
+        document = json.loads(msgspec.json.encode(result))
+        click.echo(json.dumps(document, separators=(",", ":")))
         ctx.exit(0 if result.passed else 1)
+    # Between these lines GitHub obeys nothing that a bundle's name may hold.
+    token = secrets.token_hex(16)
+    if github:
+        click.echo(f"::stop-commands::{token}")
     _print(result)
     if update:
-        click.echo(f"baseline: {baseline}" if result.passed else f"{baseline} was not changed")
-    if github or (github is None and os.environ.get("GITHUB_ACTIONS") == "true"):
+        kept = f"{baseline} was not changed"
+        click.echo(safe(f"baseline: {baseline}" if result.passed else kept))
+        for name in dropped if result.passed else ():
+            click.echo(f"note: {safe(name)}: no longer in the baseline")
+    if github:
+        click.echo(f"::{token}::")
         for line in github_lines(result):
-            click.echo(line)
+            click.echo(safe(line))
     ctx.exit(0 if result.passed else 1)
 
 
@@ -165,12 +203,55 @@ def _gate(limits: dict[str, Any], *, no_drift: bool) -> Gate:
     return Gate(**{name: None if value == math.inf else value for name, value in chosen.items()})
 
 
+def _dropped(report: Report, baseline: Path | None) -> list[str]:
+    """Return the bundles that a new baseline does not have any more."""
+    from bakit.bench import read_report
+
+    if baseline is None or not baseline.exists():
+        return []
+    try:
+        before = read_report(baseline)
+    except InputError:  # it is replaced
+        return []
+    present = {bundle.name for bundle in report.bundles}
+    return [bundle.name for bundle in before.bundles if bundle.name not in present]
+
+
+def _write_markdown(text: str, path: Path | None, *, github: bool) -> None:
+    """Write a page, and on GitHub add it to the summary of the job.
+
+    Raises:
+        InputError: If either cannot be written.
+    """
+    summary = os.environ.get("GITHUB_STEP_SUMMARY") if github else None
+    try:
+        if path is not None:
+            write_file(path, text.encode())
+        if summary:
+            with Path(summary).open("a", encoding="utf-8") as file:
+                file.write(text)
+    except OSError as error:
+        message = f"{error.filename}: the page cannot be written ({error.strerror or error})"
+        raise InputError(message) from error
+
+
 def _print(result: GateResult) -> None:
+    from rich.text import Text
+
+    from bakit.bench.gate.output import COLUMNS, table_rows
+    from bakit.bench.gate.verdict import REPORT
+
+    table = new_table("Checks", COLUMNS, left=(0, 1, 5))
+    for row in table_rows(result):
+        table.add_row(*(Text(safe(cell)) for cell in row))
+    new_console().print(table)
     for bundle in result.bundles:
         word = "pass" if bundle.passed else bundle.outcome
         failures = "".join(f"\n      {safe(failure)}" for failure in bundle.failures)
         click.echo(f"{word}  {safe(bundle.name)}{failures}")
         for note in bundle.notes:
             click.echo(f"      note: {safe(note)}")
+    for check in result.checks:
+        click.echo(f"{check.outcome}  {REPORT}\n      {safe(str(check))}")
     for note in result.notes:
         click.echo(f"note: {safe(note)}")

@@ -109,11 +109,7 @@ def worker_count(workers: int | None, items: int) -> int:
 
 
 def check_count(name: str, value: int | None) -> None:
-    """Check a number of workers, threads or images.
-
-    Raises:
-        InputError: If it is below 1.
-    """
+    """Raise ``InputError`` for a number of workers, threads or images below 1."""
     if value is not None and value < 1:
         message = f"{name}={value} is not possible; use 1 or more"
         raise InputError(message)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 
 from bakit.errors import InputError
+from bakit.files import new_folder
 from bakit.phantoms.phantom import make_phantom
 from bakit.types import silent, track
 
@@ -50,17 +49,8 @@ def write_phantoms(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         message = f"{out} already exists and is not an empty folder: name a new one"
         raise InputError(message)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        _fill(partial, count, seed, height, on_progress)
-        partial.chmod(0o755)
-        if out.exists():
-            out.rmdir()
-        partial.rename(out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    with new_folder(out) as folder:
+        _fill(folder, count, seed, height, on_progress)
     return out
 
 

@@ -49,7 +49,7 @@ def places_by_id(
 
     Args:
         samples: The labelled images.
-        preprocessing: Says whether hands are localized.
+        preprocessing: Preprocessing; ``localize`` switches the localizer on.
         localizer: The localizer.
         cache: Folder for the cached boxes.
         workers: As for ``find_places``.

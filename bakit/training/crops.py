@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
@@ -16,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bakit.data.parallel import in_processes
-from bakit.files import file_sha256, sha256
+from bakit.files import file_sha256, new_file, sha256
 from bakit.hand.found import Place
 from bakit.hand.prepare import crop, to_bytes
 from bakit.image.box import Box
@@ -29,6 +27,7 @@ from bakit.types import silent, track
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from bakit.data.labels import Sample
     from bakit.settings import Preprocessing
@@ -146,7 +145,7 @@ def phantom_part(
     workers: int | None = None,
     on_progress: OnProgress = silent,
 ) -> Part:
-    """Generate and preprocess phantoms, cropped to their ground-truth boxes with localization.
+    """Generate phantoms, crop them to their ground-truth boxes (if ``localize``), preprocess them.
 
     Args:
         count: Number of phantoms.
@@ -233,11 +232,8 @@ def _cached(
     digest = sha256(msgspec.json.encode([*key, code_digest()]))
     path = cache / f"{digest[:32]}.npy"
     if not path.is_file():
-        cache.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=".npy", dir=cache)
-        temporary = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
+        with new_file(path) as temporary:
+            with temporary.open("wb") as file:
                 # On a full disk this raises OSError; a write to the map would crash the process.
                 os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)) + 4096)
             images = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
@@ -245,10 +241,6 @@ def _cached(
                 images[index] = crops
             images.flush()
             del images
-            temporary.chmod(0o644)  # mkstemp makes it private
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
     # Copy on write, because torch rejects read-only arrays; the array is never changed.
     mapped: Bytes = np.load(path, mmap_mode="c")
     return mapped

@@ -65,11 +65,7 @@ class Lessons:
     seed: int = 0
 
     def check(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            InputError: If a number is not possible.
-        """
+        """Raise ``InputError`` for numbers that are not possible."""
         for name in ("images", "phantoms", "empties"):
             if getattr(self, name) < 0:
                 message = f"--{name} {getattr(self, name)} is not possible; use 0 or more"

@@ -67,11 +67,7 @@ class Hardware:
         return self.accelerator != "cpu" and torch.cuda.is_available()
 
     def check(self) -> None:
-        """Check that this machine has the hardware.
-
-        Raises:
-            InputError: If GPUs are missing, or ``nodes`` needs environment variables.
-        """
+        """Raise ``InputError`` for missing GPUs, or missing environment variables of ``nodes``."""
         gpus = torch.cuda.device_count()
         if self.accelerator == "gpu" and not gpus:
             message = (

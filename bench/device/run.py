@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import shlex
 import tarfile
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,17 +17,17 @@ import msgspec
 
 from bakit import agent
 from bakit.bench.assemble import run_task
+from bakit.bench.device.answers import DeviceInfo, decode, read_progress, read_raw
 from bakit.bench.device.pack import AGENT, AgentOptions, write_job
-from bakit.bench.device.ssh import ConnectionLostError, Remote
-from bakit.bench.host import HostInfo
-from bakit.bench.raw import Raw, RawBundle
+from bakit.bench.device.ssh import ConnectionLostError, Limit, Remote
 from bakit.bench.task import make_settings, read_task
 from bakit.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bakit.bench.raw import Reading
+    from bakit.bench.device.answers import Progress
+    from bakit.bench.raw import Raw, Reading
     from bakit.bench.report.document import Report
     from bakit.bench.task import Task
     from bakit.bundle import Bundle
@@ -38,6 +38,18 @@ JOBS = ".cache/bakit/jobs"
 
 PATIENCE_S = 600.0
 """How long a lost connection is tried again."""
+STALL_S = 9000.0
+"""Longest time without progress; the longest step, to build an engine, may take 7200 seconds."""
+DAY_S = 86400.0
+"""Longest time of a bundle."""
+
+INFO = Limit(seconds=360)
+"""The agent gives each of its probes a minute."""
+WATCH = Limit(seconds=7200, silence_s=60)
+"""The agent prints its progress every 5 seconds, for an hour."""
+FETCH = Limit(seconds=900, max_bytes=1 << 27)
+COPY_BYTES_PER_S = 1e5
+"""A slower connection is not used."""
 
 
 def bench_host(
@@ -106,13 +118,16 @@ class SshDevice:
         agent_there = [self.python, f"{work}/agent.py"]
         try:
             on_progress("connect", 0.0, 1.0)
-            remote.shell(f"mkdir -p {work} && cat > {work}/agent.py", AGENT)
-            info = json.loads(remote.run([*agent_there, "info"]))
-            self._check(task.bundles, info)
-            references = self._send(task, work, info["free_mb"], on_progress)
-            remote.run([*agent_there, "start", work])
-            self._watch([*agent_there, "watch", work], on_progress)
-            result = _patiently(lambda: remote.run(["cat", f"{work}/raw.json"]))
+            make = f"umask 077; mkdir -p {JOBS} && mkdir {work} && cat > {work}/agent.py"
+            remote.shell(make, AGENT)
+            info = remote.ask(agent_there, ["info"], partial(decode, kind=DeviceInfo), INFO)
+            facts = msgspec.to_builtins(info)
+            self._check(task.bundles, facts)
+            references = self._send(task, work, facts["free_mb"], on_progress)
+            remote.shell(shlex.join([*agent_there, "start", work]))
+            self._watch(agent_there, work, len(task.bundles), on_progress)
+            read = partial(read_raw, task=task, references=references)
+            return _patiently(lambda: remote.ask(agent_there, ["fetch", work], read, FETCH))
         except ConnectionLostError as error:
             message = f"{remote.host}: {error or 'the connection was lost and did not come back'}"
             raise InputError(message) from error
@@ -122,11 +137,6 @@ class SshDevice:
                 for command in (stop, _remove(work)):
                     with suppress(InputError, ConnectionLostError):
                         remote.shell(command)
-        try:
-            return read_raw(result, task, references)
-        except (ValueError, msgspec.MsgspecError) as error:
-            message = f"{remote.host}: the agent's measurements cannot be read ({error})"
-            raise InputError(message) from error
 
     def _check(self, bundles: Sequence[Bundle], info: dict[str, Any]) -> None:
         """Refuse what the device cannot run, before anything is copied."""
@@ -150,8 +160,9 @@ class SshDevice:
             )
             packed = Path(folder) / "work.tar.gz"
             with tarfile.open(packed, "w:gz", compresslevel=1) as archive:
-                archive.add(local, ".")
-            need_mb = 3 * packed.stat().st_size / 1e6
+                archive.add(local, ".", filter=_private)
+            size = packed.stat().st_size
+            need_mb = 3 * size / 1e6
             if free_mb < need_mb:
                 message = (
                     f"{self.remote.host}: {free_mb:.0f} MB are free there, the bundles and "
@@ -159,33 +170,81 @@ class SshDevice:
                 )
                 raise InputError(message)
             on_progress("copy", 0.0, 1.0)
-            self.remote.shell(f"tar -xz -C {work}", packed)
+            limit = Limit(seconds=120 + size / COPY_BYTES_PER_S)
+            self.remote.shell(f"umask 077; tar -xz -C {work}", packed, limit)
             on_progress("copy", 1.0, 1.0)
         return references
 
-    def _watch(self, words: Sequence[str], on_progress: OnProgress) -> None:
-        """Follow the agent to its end, over as many connections as it takes."""
-        lost_at: float | None = None
+    def _watch(
+        self, agent_there: Sequence[str], work: str, bundles: int, on_progress: OnProgress
+    ) -> None:
+        """Follow the agent to its end, over as many connections as it takes.
+
+        Raises:
+            ConnectionLostError: If the connection does not come back.
+            InputError: If the agent died, its answers cannot be read, or it does not end.
+        """
+        read = partial(read_progress, bundles=bundles)
+        clock = _Clock(self.remote.host, bundles)
         while True:
-            try:
-                for line in self.remote.lines(words):
-                    lost_at = None
-                    state = json.loads(line)
-                    if state["state"] == "died":
-                        message = f"{self.remote.host}: {state['error']}"
+            with (
+                suppress(ConnectionLostError),
+                closing(self.remote.follow(agent_there, ["watch", work], read, WATCH)) as reports,
+            ):
+                for progress in reports:
+                    if progress.state == "died":
+                        message = f"{self.remote.host}: {progress.error}"
                         raise InputError(message)
-                    if state["state"] == "done":
+                    if progress.state == "done":
                         return
-                    done = state["number"] - 1 + state["share"]
-                    on_progress(state["stage"], done / state["bundles"], 1.0)
-            except (ConnectionLostError, json.JSONDecodeError):
-                pass  # a lost connection may leave half a line
-            lost_at = lost_at or time.monotonic()
-            if time.monotonic() - lost_at > PATIENCE_S:
+                    clock.check(progress)
+                    done = progress.number - 1 + progress.share
+                    on_progress(progress.stage, done / bundles, 1.0)
+            if time.monotonic() - clock.heard_at > PATIENCE_S:
                 message = "the connection was lost and did not come back"
                 raise ConnectionLostError(message)
             on_progress("reconnect", 0.0, 1.0)
             time.sleep(1.0)
+
+
+class _Clock:
+    """Ends the watch over an agent that makes no progress, takes too long or reports too often."""
+
+    def __init__(self, host: str, bundles: int) -> None:
+        self._host, self._limit_s = host, DAY_S * bundles
+        self._began = self._moved_at = self.heard_at = time.monotonic()
+        self._last: Progress | None = None
+        self._reports = 0
+
+    def check(self, progress: Progress) -> None:
+        """Count a report.
+
+        Raises:
+            InputError: If the watch has to end.
+        """
+        self.heard_at = time.monotonic()
+        self._reports += 1
+        if progress != self._last:
+            self._last, self._moved_at = progress, self.heard_at
+        elapsed, still = self.heard_at - self._began, self.heard_at - self._moved_at
+        problem = ""
+        if still > STALL_S:
+            problem = f"made no progress for {still / 60:.0f} minutes"
+        elif elapsed > self._limit_s:
+            problem = f"was not done after {elapsed / 3600:.0f} hours"
+        elif self._reports > 100 + 10 * elapsed:  # it reports twice a second at most
+            problem = f"sent {self._reports} reports in {elapsed:.0f} seconds"
+        if problem:
+            message = f"{self._host}: the agent {problem}; the run was ended"
+            raise InputError(message)
+
+
+def _private(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Let nobody but the user of the device read a file of the job; root unpacks it as its own."""
+    member.mode = 0o700 if member.isdir() else 0o600
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member
 
 
 def _remove(work: str) -> str:
@@ -193,7 +252,7 @@ def _remove(work: str) -> str:
     return f"rm -rf {work}; rmdir {JOBS} .cache/bakit 2>/dev/null; true"
 
 
-def _patiently(attempt: Callable[[], str]) -> str:
+def _patiently(attempt: Callable[[], Raw]) -> Raw:
     """Try until there is a connection."""
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
@@ -201,32 +260,3 @@ def _patiently(attempt: Callable[[], str]) -> str:
             return attempt()
         time.sleep(1.0)
     return attempt()
-
-
-class _Document(msgspec.Struct):
-    """The agent's ``raw.json``; bundles are decoded one by one."""
-
-    host: HostInfo
-    bundles: list[Any]
-
-
-def read_raw(text: str, task: Task, references: dict[str, tuple[Reading, ...]]) -> Raw:
-    """Read the agent's ``raw.json``; a bundle whose measurements cannot be read has failed.
-
-    Raises:
-        ValueError: If it is no JSON, or not of as many bundles.
-        msgspec.ValidationError: If it is another document.
-    """
-    # Python's own decoder takes NaN: an age that is not finite fails its bundle alone.
-    document = msgspec.convert(json.loads(text), _Document)
-    if len(document.bundles) != len(task.bundles):
-        message = f"{len(document.bundles)} bundles instead of {len(task.bundles)}"
-        raise ValueError(message)
-    return Raw(document.host, tuple(map(_read_bundle, document.bundles)), references=references)
-
-
-def _read_bundle(found: object) -> RawBundle:
-    try:
-        return msgspec.convert(found, RawBundle)
-    except msgspec.ValidationError as error:
-        return RawBundle(error=f"the agent's measurements cannot be read ({error})")

@@ -3,24 +3,51 @@
 from __future__ import annotations
 
 import os
+import secrets
+import selectors
 import shlex
 import shutil
 import subprocess
+import time
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
+from bakit.bench.device.frames import MAX_OTHER, AnswerError, FrameReader, shown
 from bakit.errors import InputError, MissingProgramError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
+
+Answer = TypeVar("Answer")
 
 LOST = 255
 """Exit status of ssh itself without a connection, or after losing it."""
 
 
+_CHUNK = 1 << 16
+_KEPT_ERRORS = 4096
+
+
 class ConnectionLostError(Exception):
     """The connection ended; what runs on the device goes on."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What a command on the device may take.
+
+    Attributes:
+        seconds: Longest time.
+        silence_s: Longest time without output, after which the connection counts as lost.
+        max_bytes: Largest document of the agent.
+    """
+
+    seconds: float = 60.0
+    silence_s: float = float("inf")
+    max_bytes: int = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -43,8 +70,10 @@ class Remote:
     options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what ssh would take for an option."""
-        if not self.host or self.host.startswith("-") or any(c.isspace() for c in self.host):
+        """Refuse what ssh would take for an option, and what is no host's name."""
+        parts = (self.host, self.host.rpartition("@")[2])
+        letters = all(c.isprintable() and not c.isspace() for c in self.host)
+        if not letters or any(not part or part.startswith("-") for part in parts):
             message = f"--host {self.host!r} is no host; use user@device"
             raise InputError(message)
 
@@ -69,51 +98,133 @@ class Remote:
             words += ["-o", option]
         return [*words, "--", self.host, remote]
 
-    def run(self, words: Sequence[str]) -> str:
-        """Run a command on the device and return its output; words are quoted for its shell.
+    def shell(self, remote: str, data: Path | None = None, limit: Limit = Limit()) -> None:
+        """Run a shell command on the device; it reads the file ``data``.
 
         Raises:
             ConnectionLostError: If the connection was there and ended.
-            InputError: If the device cannot be reached, or the command fails.
+            InputError: If the device cannot be reached, or the command fails or does not end.
         """
-        return self.shell(shlex.join(words))
+        printed = 0
+        for chunk in self._output(remote, remote, limit, data):
+            printed += len(chunk)
+            if printed > MAX_OTHER:
+                message = f"{self.host}: {shown(remote, 120)}: prints more than {MAX_OTHER} bytes"
+                raise InputError(message)
 
-    def shell(self, remote: str, data: Path | None = None) -> str:
-        """Run a shell command on the device, as ``run`` does; it reads the file ``data``."""
-        arguments = self.command(remote)
-        with (data or Path(os.devnull)).open("rb") as file:
-            done = subprocess.run(  # noqa: S603  # the user's own host
-                arguments, stdin=file, capture_output=True, check=False
-            )
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        if done.returncode == LOST:
-            self._refuse(said[-1] if said else "no connection")
-        if done.returncode:
-            message = f"{self.host}: {said[-1] if said else f'{remote} failed'}"
+    def ask(
+        self,
+        agent: Sequence[str],
+        question: Sequence[str],
+        read: Callable[[bytes], Answer],
+        limit: Limit,
+    ) -> Answer:
+        """Return the agent's answer to a question; the arguments and errors are ``follow``'s."""
+        with closing(self.follow(agent, question, read, limit)) as answers:
+            first, *others = islice(answers, 2)
+        if others:
+            message = f"{self.host}: the agent answered {question[0]!r} more than once"
+            raise InputError(message)
+        return first
+
+    def follow(
+        self,
+        agent: Sequence[str],
+        question: Sequence[str],
+        read: Callable[[bytes], Answer],
+        limit: Limit,
+    ) -> Generator[Answer, None, None]:
+        """Give the agent's answers to a question as they come, at least one.
+
+        Args:
+            agent: The words that start it, which are quoted for the device's shell.
+            question: Its command and arguments.
+            read: Reads a document.
+            limit: What all answers together may take.
+
+        Raises:
+            ConnectionLostError: If the connection was there and ended.
+            InputError: If the device cannot be reached, the command fails or does not end, or
+                there is no answer that can be read.
+        """
+        token = secrets.token_hex(16)
+        frames = FrameReader(token, limit.max_bytes)
+        remote = shlex.join([*agent, "--frame", token, *question])
+        answered = False
+        try:
+            for chunk in self._output(remote, f"agent.py {question[0]}", limit):
+                for document in frames.feed(chunk):
+                    yield read(document)
+                    answered = True
+            frames.close(answered=answered)
+        except AnswerError as error:
+            line = frames.first_line
+            said = f"; the device first printed: {line}" if line else "; the device printed nothing"
+            problem = shown(str(error), 200)
+            message = f"{self.host}: the agent's answer to {question[0]!r} {problem}{said}"
+            raise InputError(message) from error
+
+    def _output(
+        self, remote: str, name: str, limit: Limit, data: Path | None = None
+    ) -> Iterator[bytes]:
+        """Give what a command prints on the device as it comes; raise what its end means."""
+        errors, until = b"", time.monotonic() + limit.seconds
+        with (
+            (data or Path(os.devnull)).open("rb") as file,
+            subprocess.Popen(  # noqa: S603  # the user's own host
+                self.command(remote), stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            ) as process,
+            selectors.DefaultSelector() as open_streams,
+        ):
+            for stream in (process.stdout, process.stderr):
+                open_streams.register(stream, selectors.EVENT_READ)  # type: ignore[arg-type]
+            heard, complained = time.monotonic(), 0
+            try:
+                while open_streams.get_map() or process.poll() is None:
+                    if time.monotonic() > until or complained > MAX_OTHER:
+                        self._give_up(name, limit, complained)
+                    if time.monotonic() - heard > limit.silence_s:
+                        silence = f"{self.host} was silent for {limit.silence_s:.0f} seconds"
+                        raise ConnectionLostError(silence)
+                    ended = process.poll() is not None
+                    ready = open_streams.select(0.2)
+                    if ended and not ready:
+                        break  # a connection that ssh shares keeps its end of the streams open
+                    for key, _ in ready:
+                        chunk = os.read(key.fd, _CHUNK)
+                        if not chunk:
+                            open_streams.unregister(key.fileobj)
+                        elif key.fileobj is process.stderr:
+                            errors = (errors + chunk)[-_KEPT_ERRORS:]
+                            complained += len(chunk)
+                        else:
+                            heard = time.monotonic()
+                            yield chunk
+            finally:
+                process.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(2)
+                process.kill()
+        self._check_end(process.wait(), errors.decode("utf-8", "backslashreplace"), name)
+
+    def _give_up(self, name: str, limit: Limit, complained: int) -> NoReturn:
+        """Raise that a command does not end."""
+        why = f"was not done after {limit.seconds:.0f} seconds"
+        if complained > MAX_OTHER:
+            why = f"printed more than {MAX_OTHER} bytes of errors"
+        message = f"{self.host}: {shown(name, 120)}: {why}; try it again, or restart the device"
+        raise InputError(message)
+
+    def _check_end(self, status: int, errors: str, name: str) -> None:
+        """Raise what an exit status means."""
+        lines = [shown(line) for line in errors.splitlines() if line.strip()]
+        if status == LOST or status < 0:  # ssh itself was killed
+            self._refuse(lines[-1] if lines else "no connection")
+        if status:
+            message = f"{self.host}: {lines[-1] if lines else f'{shown(name, 120)} failed'}"
             if "No space left" in message:
                 message += "; free some space on the device"
             raise InputError(message)
-        return done.stdout.decode("utf-8", "replace")
-
-    def lines(self, words: Sequence[str]) -> Iterator[str]:
-        """Run a command on the device and give its lines as they come.
-
-        Raises:
-            ConnectionLostError: If the connection ended.
-        """
-        with subprocess.Popen(  # noqa: S603  # the user's own host
-            self.command(shlex.join(words)),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        ) as process:
-            try:
-                yield from process.stdout or ()
-            finally:
-                process.terminate()
-            if process.wait() in {LOST, -15}:
-                raise ConnectionLostError
 
     def _refuse(self, said: str) -> None:
         """Raise what a failed connection means."""

@@ -25,6 +25,10 @@ P99_IMAGES = 368
 """Images below which a 99th percentile has no upper end (``images_for_quantile``)."""
 
 
+MOST_IMAGES = 10**9
+"""Images that are asked for at most."""
+
+
 class Figure(NamedTuple):
     """An estimate with its 95 % interval, which is None if there are too few images for one."""
 
@@ -32,6 +36,21 @@ class Figure(NamedTuple):
     estimate: float
     interval: tuple[float, float] | None
     unit: str = "months"
+
+    def check(
+        self,
+        name: str,
+        outcome: Outcome,
+        text: str,
+        limit: float,
+        groups: tuple[str, ...] = (),
+        advice: str = "",
+        needed: int | None = None,
+    ) -> Check:
+        """Return a check of this figure against a limit."""
+        upper = None if self.interval is None else self.interval[1]
+        numbers = (self.estimate, upper, limit, self.unit)
+        return Check(name, outcome, text, groups, advice, needed, None, *numbers)
 
 
 def accuracy_checks(gate: Gate, bundle: BundleReport, notes: list[str]) -> list[Check]:
@@ -67,7 +86,8 @@ def drift_of(bundle: BundleReport, where: str) -> DriftReport:
     """Return the drift of a bundle.
 
     Raises:
-        InputError: If there is none, or its predictions are damaged.
+        InputError: If there is none, or its predictions are damaged; or if a bundle is marked as
+            the reference, to which most limits do not apply, and is not.
     """
     drift = bundle.drift
     if drift is None:
@@ -81,7 +101,7 @@ def drift_of(bundle: BundleReport, where: str) -> DriftReport:
         if count > 1:
             message = f"{bundle.name}: {where} has image {name!r} {count} times; bench again"
             raise InputError(message)
-    if len(counts) != drift.samples:
+    if len(counts) != drift.samples or not counts:
         message = (
             f"{bundle.name}: {where} has predictions of {len(counts)} images and figures of "
             f"{drift.samples}; bench again"
@@ -90,6 +110,12 @@ def drift_of(bundle: BundleReport, where: str) -> DriftReport:
     for row in drift.rows:
         if not all(map(math.isfinite, (row.true_months, row.float_months, row.bundle_months))):
             message = f"{bundle.name}: {where} has an age of image {row.id!r} that is no number"
+            raise InputError(message)
+        if drift.is_reference and row.bundle_months != row.float_months:
+            message = (
+                f"{bundle.name}: {where} marks it as the reference, and its age of image "
+                f"{row.id!r} is not the reference's; bench again"
+            )
             raise InputError(message)
     return drift
 
@@ -139,19 +165,21 @@ _GROUP_FIGURES: dict[str, Callable[[GroupDrift], Figure]] = {
 def decide(figure: Figure, limit: float, samples: int, least: int) -> tuple[Outcome, int | None]:
     """Compare a figure of so many images with a limit.
 
-    Below ``least`` images its interval is not to be trusted.
+    Below ``least`` images its interval is not to be trusted. What is not finite never passes.
 
     Returns:
         The outcome, and the images needed where there are too few.
     """
-    if not figure.estimate <= limit:  # NaN is not <= anything
+    if not -math.inf < figure.estimate <= limit:  # NaN is not <= anything
         return "fail", None
     if samples < least or figure.interval is None:
         return "too-few-images", max(least, samples + 1)
-    high = figure.interval[1]
+    low, high = figure.interval
+    if not -math.inf < low <= high < math.inf:
+        return "fail", None
     if high <= limit:
         return "pass", None
-    if figure.estimate == limit or not math.isfinite(high):
+    if figure.estimate == limit:
         return "fail", None
     return "too-few-images", images_needed(samples, figure.estimate, high, limit)
 
@@ -162,7 +190,8 @@ def images_needed(samples: int, estimate: float, upper: float, limit: float) -> 
     An interval is as wide as one over the root of the number of images; the estimate is taken to
     stay what it is, and must be below the limit.
     """
-    return math.ceil(samples * ((upper - estimate) / (limit - estimate)) ** 2)
+    ratio = (upper - estimate) / (limit - estimate)
+    return math.ceil(min(samples * ratio * ratio, MOST_IMAGES))
 
 
 def _upper(figure: Figure) -> float:
@@ -181,10 +210,11 @@ def _check(name: str, limit: float, bundle: BundleReport, drift: DriftReport) ->
     outcome, needed = decide(figure, limit, drift.samples, least)
     text = figure_text(figure, limit)
     if outcome == "pass":
-        return Check(name, outcome, text)
+        return figure.check(name, outcome, text, limit)
     changes = name in {"max_mean_change_months", "max_p99_change_months"}
     groups = worst_by_change(drift.groups) if changes else worst_by_drift(drift.groups)
-    return Check(name, outcome, text, groups, _advice(name, outcome, bundle), needed)
+    advice = _advice(name, outcome, bundle)
+    return figure.check(name, outcome, text, limit, groups, advice, needed)
 
 
 def figure_text(figure: Figure, limit: float) -> str:
@@ -220,26 +250,28 @@ def _group_check(
         needed = max(2 * LEAST_IMAGES, drift.samples + 1)
         text = "no group of sex and age has 20 images"
         advice = _advice(name, "too-few-images", bundle)
-        return Check(name, "too-few-images", text, (), advice, needed)
-    decided = [(group, fig, *decide(fig, limit, group.samples, 0)) for group, fig in figures]
+        unit = "months"
+        return Check(name, "too-few-images", text, (), advice, needed, bound=limit, unit=unit)
+    decided = [(group, fig, *decide(fig, limit, group.samples, 1)) for group, fig in figures]
     beyond = [item for item in decided if item[2] != "pass"]
     if not beyond:
         group, figure = max(figures, key=lambda item: _upper(item[1]))
-        return Check(name, "pass", f"{group.name}: {figure_text(figure, limit)}")
+        return figure.check(name, "pass", f"{group.name}: {figure_text(figure, limit)}", limit)
     failing = [item for item in beyond if item[2] == "fail"] or beyond
     group, figure, outcome, _ = max(failing, key=lambda item: item[1].estimate)
     # The images of all groups grow together.
     counts = [
-        math.ceil(drift.samples * count / item.samples)
+        math.ceil(drift.samples * count / max(item.samples, 1))
         for item, _, _, count in beyond
         if count is not None
     ]
     shown = worst_by_shift if name == "max_group_change_months" else worst_by_drift
-    return Check(
-        limit=name,
-        outcome=outcome,
-        text=f"{group.name}: {figure_text(figure, limit)}, for all groups at once",
+    return figure.check(
+        name,
+        outcome,
+        f"{group.name}: {figure_text(figure, limit)}, for all groups at once",
+        limit,
         groups=shown([item[0] for item in failing]),
         advice=_advice(name, outcome, bundle),
-        images_needed=max(counts) if outcome == "too-few-images" else None,
+        needed=max(counts) if outcome == "too-few-images" else None,
     )

@@ -24,12 +24,14 @@ def check_baseline(gate: Gate, report: Report, baseline: Report) -> None:
 
     Raises:
         InputError: If it is of other images, another checkpoint or an interrupted run, has no
-            drift, or lacks a bundle; or if latencies of two machines would be compared.
+            drift, or lacks a bundle, could not measure it or has another target or precision of it;
+            if nothing would be compared; or if latencies of two machines would be.
     """
-    if gate.max_drift_months is None and gate.max_p90_ratio is None:
+    compares_times = gate.max_p90_ratio is not None and gate.ratio_to is None
+    if gate.max_drift_months is None and not compares_times:
         message = (
             "a baseline needs a drift limit, which says how much worse an error may get, or a "
-            "limit on the p90 ratio"
+            "limit on the p90 ratio without --ratio-to: nothing would be compared with it"
         )
         raise InputError(message)
     if baseline.partial:
@@ -37,6 +39,19 @@ def check_baseline(gate: Gate, report: Report, baseline: Report) -> None:
         raise InputError(message)
     for bundle in report.bundles:
         before = find_in(baseline, bundle.name)
+        if before.error is not None and bundle.error is None:
+            message = (
+                f"{bundle.name}: failed in the baseline ({before.error}): there is nothing to "
+                "compare with; make the report the baseline with --update"
+            )
+            raise InputError(message)
+        if (before.target, before.precision) != (bundle.target, bundle.precision):
+            message = (
+                f"{bundle.name}: it is {before.target} {before.precision.value} in the baseline "
+                f"and {bundle.target} {bundle.precision.value} in the report: rename it, or make "
+                "the report the baseline with --update"
+            )
+            raise InputError(message)
         if before.checkpoint_sha256 != bundle.checkpoint_sha256:
             message = (
                 f"{bundle.name}: the baseline is of another checkpoint ({before.checkpoint}, "
@@ -46,7 +61,7 @@ def check_baseline(gate: Gate, report: Report, baseline: Report) -> None:
             raise InputError(message)
     if gate.max_drift_months is not None:
         _check_images(report, baseline)
-    if gate.max_p90_ratio is not None and gate.ratio_to is None:
+    if compares_times:
         _check_machines(report, baseline)
 
 
@@ -131,15 +146,17 @@ def baseline_checks(gate: Gate, bundle: BundleReport, before: BundleReport) -> l
     intervals = bootstrap_intervals(worse)
     for (name, words), values, interval in zip(COMPARED.items(), worse, intervals, strict=True):
         figure = Figure(f"{words} against the baseline", float(values.mean()), interval)
-        text = figure_text(figure, gate.max_drift_months)
+        limit = gate.max_drift_months
+        text = figure_text(figure, limit)
         if interval[1] < -IMPROVED_MONTHS and len(pairs) >= LEAST_IMAGES:
             advice = "if it is meant, make this report the baseline with --update"
-            checks.append(Check(name, "improved", f"better than noise: {text}", advice=advice))
+            text = f"better than noise: {text}"
+            checks.append(figure.check(name, "improved", text, limit, advice=advice))
             continue
         least = 0 if not worse.any() else LEAST_IMAGES
-        outcome, needed = decide(figure, gate.max_drift_months, len(pairs), least)
+        outcome, needed = decide(figure, limit, len(pairs), least)
         advice = "" if outcome == "pass" else for_drift(bundle, drift)
-        checks.append(Check(name, outcome, text, (), advice, needed))
+        checks.append(figure.check(name, outcome, text, limit, (), advice, needed))
     return checks
 
 
@@ -157,37 +174,42 @@ def ratio_check(
     What does not fail the bundle is added to ``notes``.
 
     Raises:
-        InputError: If there is nothing to compare with.
+        InputError: If there is nothing to compare with, or times are damaged.
     """
     limit = gate.max_p90_ratio
     assert limit is not None
     other, same_run = _compared_with(gate, bundle, report, baseline)
     if other.name == bundle.name and same_run:
         return []
-    new, old = _latency(bundle), _latency(other)
+    new, old = latency_of(bundle), latency_of(other)
     if not same_run and (unsteady := _unsteady(new, old)):
         advice = "bench the old bundle and the new one in one run, and gate with --ratio-to OLD"
-        return [Check("max_p90_ratio", "unsteady", unsteady, advice=advice)]
+        return [Check("max_p90_ratio", "unsteady", unsteady, advice=advice, bound=limit)]
     import numpy as np  # noqa: PLC0415  # a gate without a ratio needs none
 
     from bakit.bench.statistics import ratio_interval  # noqa: PLC0415
 
     times, others = (np.array(item.samples_ns(), float) for item in (new, old))
-    block = min(report.settings.block, report.settings.min_queries)
+    if min(times.min(initial=1), others.min(initial=1)) <= 0:
+        message = f"{bundle.name}: a query took no time: the report is damaged; bench again"
+        raise InputError(message)
+    block = max(min(report.settings.block, report.settings.min_queries), 1)
     interval = ratio_interval(times, others, block, 90, paired=same_run)
-    ratio = float(np.percentile(times, 90) / np.percentile(others, 90))
     if interval is None:
         message = f"{bundle.name}: too few queries to compare times; bench with --queries 100"
         raise InputError(message)
+    ratio = float(np.percentile(times, 90) / np.percentile(others, 90))
+    figure = Figure("p90 of the total time", ratio, interval, "")
     text = (
         f"p90 of the total time {ratio:.3f} times that of {other.name}, 95 % interval "
         f"{interval[0]:.3f} to {interval[1]:.3f}, limit {limit:.4g}"
     )
     if interval[0] > limit:
-        return [Check("max_p90_ratio", "fail", text, advice=for_latency(bundle, new))]
+        advice = for_latency(bundle, new)
+        return [figure.check("max_p90_ratio", "fail", text, limit, advice=advice)]
     if ratio > limit:
         notes.append(f"{text}: noise may explain it; bench longer (--seconds) to know")
-    return [Check("max_p90_ratio", "pass", text)]
+    return [figure.check("max_p90_ratio", "pass", text, limit)]
 
 
 def _compared_with(
@@ -207,8 +229,16 @@ def _compared_with(
     raise InputError(message)
 
 
-def _latency(bundle: BundleReport) -> LatencyReport:
-    if bundle.latency is None:
+def latency_of(bundle: BundleReport) -> LatencyReport:
+    """Return the times of a bundle.
+
+    Raises:
+        InputError: If there are none, or it failed after some.
+    """
+    if bundle.error is not None:
+        message = f"{bundle.name}: failed ({bundle.error}): its times cannot be compared"
+        raise InputError(message)
+    if bundle.latency is None or bundle.latency.queries < 1:
         message = f"{bundle.name}: the report has no times of it; bench again"
         raise InputError(message)
     return bundle.latency
@@ -217,7 +247,7 @@ def _latency(bundle: BundleReport) -> LatencyReport:
 def _unsteady(*latencies: LatencyReport) -> str | None:
     """Return why times of separate runs cannot be compared; None if they can."""
     for latency in latencies:
-        if latency.stability is None or latency.stability.score < LEAST_SCORE:
+        if latency.stability is None or not latency.stability.score >= LEAST_SCORE:
             score = "unknown" if latency.stability is None else f"{latency.stability.score:.0f}"
             return (
                 f"times of two runs can be compared only if the machine held still: stability "

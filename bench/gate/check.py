@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, fields
 from datetime import date
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from bakit.bench.gate.baseline import (
     baseline_checks,
     check_baseline,
     find_in,
+    latency_of,
     ratio_check,
 )
 from bakit.bench.gate.verdict import (
@@ -28,12 +30,16 @@ from bakit.errors import InputError
 from bakit.types import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
+    from bakit.bench.gate.verdict import Outcome
     from bakit.bench.report.document import BundleReport, Report
 
 FAILED = "failed"
 """Name of the limit that a bundle breaks which did not run to its end."""
+
+MEASURED = "measured"
+"""Name of the limit that a bundle breaks which was expected and is not in the report."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +104,15 @@ class Gate:
         baseline: Report | None = None,
         known: Sequence[KnownFailure] = (),
         today: date | None = None,
+        *,
+        require: Collection[str] = (),
+        explicit: Collection[str] | None = None,
     ) -> GateResult:
         """Compare a report with the limits, and with a baseline.
+
+        Nothing passes that was not measured: a bundle of the baseline or of ``require`` that is
+        missing fails, a limit in ``explicit`` that applies to no bundle fails, and so does a report
+        of references alone.
 
         Args:
             report: The report.
@@ -107,24 +120,79 @@ class Gate:
                 matched by name.
             known: Failures that are expected.
             today: The day; the clock's when None.
+            require: Names of bundles that must have been measured.
+            explicit: Names of the limits that fail if they apply to no bundle; those of the other
+                limits are notes. None: the limits that are not at their defaults.
 
         Raises:
-            InputError: If the report has no bundles, was interrupted, has damaged predictions or
-                no drift although a limit needs it; if the baseline lacks a bundle, has no drift,
-                is of other images or another checkpoint; or if latencies of two machines would be
-                compared.
+            InputError: If there is no limit; if the report has no bundles or two of one name, was
+                interrupted, has damaged predictions or no drift although a limit needs it; if the
+                baseline lacks a bundle or could not measure it, has no drift, or is of other
+                images, another checkpoint, target or precision; or if latencies of two machines
+                would be compared.
         """
         if not report.bundles:
             message = "the report has no bundles: nothing to gate"
             raise InputError(message)
+        if not (self._limits() or require):
+            message = "no limit is set: nothing to gate"
+            raise InputError(message)
+        _check_names(report, "the report")
         if report.partial:
             message = "the report is of an interrupted run: bench again"
             raise InputError(message)
+        expected = dict.fromkeys(require, "required")
         if baseline is not None:
+            _check_names(baseline, "the baseline")
             check_baseline(self, report, baseline)
+            expected |= dict.fromkeys(
+                (bundle.name for bundle in baseline.bundles), "in the baseline"
+            )
         day = today or date.today()  # where the gate runs
-        verdicts = [self._judge(bundle, report, baseline, known, day) for bundle in report.bundles]
-        return make_result(verdicts, known)
+        verdicts = [
+            self._judge(bundle, report, baseline, known, day, required=bundle.name in require)
+            for bundle in report.bundles
+        ]
+        present = {bundle.name for bundle in report.bundles}
+        verdicts += [
+            make_verdict(name, [_missing(f"it is {why} and not in the report")], known, day)
+            for name, why in expected.items()
+            if name not in present
+        ]
+        checks, notes = self._unused(verdicts, explicit)
+        if not any(map(_is_candidate, report.bundles)):
+            text = "no bundle was measured, except references"
+            checks.insert(0, _missing(text, "bench the bundles that will ship"))
+        return make_result(verdicts, known, checks, notes)
+
+    def _limits(self) -> dict[str, float]:
+        """Return the limits that are set."""
+        limits = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {k: v for k, v in limits.items() if k != "ratio_to" and v is not None}
+
+    def _unused(
+        self, verdicts: Sequence[Verdict], explicit: Collection[str] | None
+    ) -> tuple[list[Check], list[str]]:
+        """Return a check for each explicit limit that applied to no bundle, and notes on others."""
+        limits = self._limits()
+        if explicit is None:
+            defaults = {field.name: field.default for field in fields(self)}
+            explicit = {name for name, limit in limits.items() if limit != defaults[name]}
+        applied = {check.limit for verdict in verdicts for check in verdict.checks}
+        checks, notes = [], []
+        for name, limit in limits.items():
+            if name in applied:
+                continue
+            text = f"{name} applied to no bundle: it needs {_NEEDS.get(name, _CANDIDATE)}"
+            if name in explicit:
+                advice = f"bench such a bundle, or leave --{name.replace('_', '-')} out"
+                unit = _UNITS.get(name.rpartition("_")[2], "")
+                bound = 100 * limit if name == "min_int8_share" else limit
+                check = Check(name, "not-measured", text, advice=advice, bound=bound, unit=unit)
+                checks.append(check)
+            else:
+                notes.append(text)
+        return checks, notes
 
     def _judge(
         self,
@@ -133,23 +201,68 @@ class Gate:
         baseline: Report | None,
         known: Sequence[KnownFailure],
         today: date,
+        *,
+        required: bool,
     ) -> Verdict:
         notes: list[str] = []
         if bundle.error is not None:
             text = f"it failed: {bundle.error}"
-            check = Check(FAILED, "fail", text, advice=f"bakit verify {bundle.name}")
-            return make_verdict(bundle.name, [check], known, today)
+            checks = [Check(FAILED, "fail", text, advice=f"bakit verify {bundle.name}")]
+            if required:
+                checks.append(_missing("it is required and failed"))
+            return make_verdict(bundle.name, checks, known, today)
+        if bundle.latency is None and bundle.drift is None:
+            empty = _missing("the report has neither its times nor its ages")
+            return make_verdict(bundle.name, [empty], known, today)
         checks = [*accuracy_checks(self, bundle, notes), *_cost_checks(self, bundle)]
         before = None if baseline is None else find_in(baseline, bundle.name)
         if before is not None:
             checks += baseline_checks(self, bundle, before)
         if self.max_p90_ratio is not None:
             checks += ratio_check(self, bundle, report, baseline, notes)
+        if not checks:
+            notes.append("no limit applies to it")
         return make_verdict(bundle.name, checks, known, today, notes)
 
 
-LIMITS = (FAILED, *(field.name for field in fields(Gate) if field.name != "ratio_to"), *COMPARED)
+LIMITS = (
+    FAILED,
+    MEASURED,
+    *(field.name for field in fields(Gate) if field.name != "ratio_to"),
+    *COMPARED,
+)
 """Names of the limits, as known failures give them."""
+
+_NEEDS = {
+    "max_mae_months": "a bundle that was measured",
+    "max_p90_ms": "a bundle that was measured",
+    "max_p90_ratio": "two bundles that were measured",
+    "max_size_mb": "a bundle that was measured",
+    "min_int8_share": "an INT8 bundle that was measured",
+}
+_CANDIDATE = "a bundle that was measured, besides the reference"
+_UNITS = {"months": "months", "ms": "ms", "mb": "MB", "pct": "%", "share": "%"}
+
+
+def _check_names(report: Report, which: str) -> None:
+    """Refuse a report with two bundles of one name: either could stand for the other."""
+    ((name, count),) = Counter(bundle.name for bundle in report.bundles).most_common(1)
+    if count > 1:
+        message = f"{which} has {count} bundles called {name!r}; bench again"
+        raise InputError(message)
+
+
+def _missing(text: str, advice: str = "bench it with the others") -> Check:
+    return Check(MEASURED, "not-measured", text, advice=advice)
+
+
+def _is_candidate(bundle: BundleReport) -> bool:
+    """Return whether a bundle was measured and is not the float model that others are held to."""
+    if bundle.error is not None:
+        return False
+    if bundle.drift is not None:
+        return not bundle.drift.is_reference
+    return not (bundle.target == "torch" and bundle.precision is Precision.FP32)
 
 
 def _cost_checks(gate: Gate, bundle: BundleReport) -> list[Check]:
@@ -160,29 +273,39 @@ def _cost_checks(gate: Gate, bundle: BundleReport) -> list[Check]:
     """
     checks = []
     if gate.max_p90_ms is not None:
-        if bundle.latency is None:
-            message = f"{bundle.name}: the report has no times of it; bench again"
-            raise InputError(message)
-        p90_ms = bundle.latency.stages["total"].p90_ms
-        text = f"p90 of the total time {p90_ms:.4g} ms, limit {gate.max_p90_ms:.4g} ms"
-        advice = for_latency(bundle, bundle.latency)
-        checks.append(_check("max_p90_ms", p90_ms <= gate.max_p90_ms, text, advice))
+        latency = latency_of(bundle)
+        total, limit = latency.stages["total"], gate.max_p90_ms
+        upper = None if total.p90_ci95_ms is None else total.p90_ci95_ms[1]
+        text = f"p90 of the total time {total.p90_ms:.4g} ms, limit {limit:.4g} ms"
+        passed = 0 <= total.p90_ms <= limit
+        advice = for_latency(bundle, latency)
+        checks.append(
+            _check("max_p90_ms", passed, text, advice, (total.p90_ms, upper, limit, "ms"))
+        )
     if gate.max_size_mb is not None:
-        size_mb = bundle.total_size_mb
-        text = f"size of the model files {size_mb:.4g} MB, limit {gate.max_size_mb:.4g} MB"
-        passed = size_mb <= gate.max_size_mb
-        checks.append(_check("max_size_mb", passed, text, _smaller(bundle)))
+        size_mb, limit = bundle.total_size_mb, gate.max_size_mb
+        text = f"size of the model files {size_mb:.4g} MB, limit {limit:.4g} MB"
+        passed = 0 <= size_mb <= limit
+        numbers = (size_mb, None, limit, "MB")
+        checks.append(_check("max_size_mb", passed, text, _smaller(bundle), numbers))
     if gate.min_int8_share is not None and bundle.precision is Precision.INT8:
         share, limit = 100 * bundle.int8_share, 100 * gate.min_int8_share
         text = f"{share:.4g} % of the multiply-adds in INT8, limit {limit:.4g} %"
-        passed = bundle.int8_share >= gate.min_int8_share
+        passed = gate.min_int8_share <= bundle.int8_share <= 1
         advice = "bakit inspect shows what is written in INT8, which not every CPU runs"
-        checks.append(_check("min_int8_share", passed, text, advice))
+        checks.append(_check("min_int8_share", passed, text, advice, (share, None, limit, "%")))
     return checks
 
 
-def _check(name: str, passed: bool, text: str, advice: str) -> Check:
-    return Check(name, "pass", text) if passed else Check(name, "fail", text, advice=advice)
+def _check(
+    name: str,
+    passed: bool,
+    text: str,
+    advice: str,
+    numbers: tuple[float, float | None, float, str],
+) -> Check:
+    outcome: Outcome = "pass" if passed else "fail"
+    return Check(name, outcome, text, (), "" if passed else advice, None, None, *numbers)
 
 
 def _smaller(bundle: BundleReport) -> str:

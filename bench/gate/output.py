@@ -1,11 +1,11 @@
-"""The gate's verdict for machines that show it: JUnit XML and GitHub's annotations."""
+"""The gate's verdict as a table, as JUnit XML and as GitHub's annotations."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from bakit.bench.gate.verdict import PASSING
+from bakit.bench.gate.verdict import PASSING, REPORT
 from bakit.errors import InputError
 from bakit.files import write_file
 
@@ -13,6 +13,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bakit.bench.gate.verdict import GateResult
+
+COLUMNS = ("bundle", "check", "value", "upper end", "limit", "verdict")
+
+
+def table_rows(result: GateResult) -> list[tuple[str, str, str, str, str, str]]:
+    """Return a row for each check, as in ``COLUMNS``; names are as the report gives them."""
+    rows = []
+    for name, check in result.all_checks:
+        value, upper, bound = (
+            _number(number, check.unit) for number in (check.value, check.upper, check.bound)
+        )
+        if check.bound is not None:
+            bound = f"{'>=' if check.limit.startswith('min') else '<='} {bound}"
+        verdict = check.outcome.replace("-", " ")
+        rows.append((name, check.limit, value, upper, bound, verdict))
+    return rows
+
+
+def _number(number: float | None, unit: str) -> str:
+    return "-" if number is None else f"{number:.4g} {unit}".rstrip()
 
 
 def write_junit(result: GateResult, path: Path) -> None:
@@ -22,20 +42,22 @@ def write_junit(result: GateResult, path: Path) -> None:
         InputError: If it cannot be written.
     """
     root = ET.Element("testsuites", name="bakit gate")
-    for verdict in result.bundles:
-        outcomes = [check.outcome for check in verdict.checks]
+    suites = [(verdict.name, verdict.checks) for verdict in result.bundles]
+    suites += [(REPORT, result.checks)] if result.checks else []
+    for name, checks in suites:
+        outcomes = [check.outcome for check in checks]
         suite = ET.SubElement(
             root,
             "testsuite",
-            name=_text(verdict.name),
+            name=_text(name),
             tests=str(len(outcomes)),
             failures=str(sum(outcome not in PASSING for outcome in outcomes)),
             errors="0",
             skipped=str(outcomes.count("known")),
         )
-        for check in verdict.checks:
+        for check in checks:
             case = ET.SubElement(
-                suite, "testcase", classname=f"bakit gate.{_text(verdict.name)}", name=check.limit
+                suite, "testcase", classname=f"bakit gate.{_text(name)}", name=check.limit
             )
             if check.outcome == "known":
                 ET.SubElement(case, "skipped", message=_text(str(check)))
@@ -57,13 +79,12 @@ def write_junit(result: GateResult, path: Path) -> None:
 def github_lines(result: GateResult) -> list[str]:
     """Return workflow commands that GitHub shows beside a change: an error for each failure."""
     lines = []
-    for verdict in result.bundles:
-        for check in verdict.checks:
-            if check.outcome == "pass":
-                continue
-            level = "warning" if check.outcome == "known" else "error"
-            title = _property(f"bakit gate: {verdict.name}: {check.outcome}")
-            lines.append(f"::{level} title={title}::{_data(str(check))}")
+    for name, check in result.all_checks:
+        if check.outcome == "pass":
+            continue
+        level = "warning" if check.outcome == "known" else "error"
+        title = _property(f"bakit gate: {name}: {check.outcome}")
+        lines.append(f"::{level} title={title}::{_data(str(check))}")
     lines += [f"::notice title=bakit gate::{_data(note)}" for note in result.notes]
     return lines
 

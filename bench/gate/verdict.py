@@ -14,14 +14,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-Outcome: TypeAlias = Literal["fail", "too-few-images", "unsteady", "improved", "known", "pass"]
+Outcome: TypeAlias = Literal[
+    "fail", "not-measured", "too-few-images", "unsteady", "improved", "known", "pass"
+]
 """The gravest first.
 
-``too-few-images``: the estimate is within the limit and its interval is not. ``unsteady``: times of
-two runs cannot be compared, as one was not stable. ``improved``: better than the baseline by more
-than noise, so the baseline is due. ``known``: a failure that is expected."""
+``not-measured``: a bundle is missing, or a limit applied to no bundle. ``too-few-images``: the
+estimate is within the limit and its interval is not. ``unsteady``: times of two runs cannot be
+compared, as one was not stable. ``improved``: better than the baseline by more than noise, so the
+baseline is due. ``known``: a failure that is expected."""
 
 PASSING: tuple[Outcome, ...] = ("pass", "known")
+
+REPORT = "the report"
+"""Stands for the bundle's name where a check is of the whole report."""
+
+SCHEMA_VERSION = 2
+"""Version of ``GateResult`` as a document. Version 1 had no numbers in its checks."""
 
 
 class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,6 +45,11 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         images_needed: Images with which the figure, staying as it is, would be decided; None
             unless there are too few.
         reason: Why a known failure is expected.
+        value: The figure; None if there is none.
+        upper: Upper end of its 95 % interval; None likewise.
+        bound: The limit as a number: a minimum if the name of the limit begins with ``min``, else
+            a maximum. None likewise.
+        unit: Unit of the three; empty for a ratio.
     """
 
     limit: str
@@ -45,6 +59,10 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     advice: str = ""
     images_needed: int | None = None
     reason: str | None = None
+    value: float | None = None
+    upper: float | None = None
+    bound: float | None = None
+    unit: str = ""
 
     def __str__(self) -> str:
         """Return all of it in a line."""
@@ -84,11 +102,13 @@ class GateResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The gate's verdict on a report.
 
     Attributes:
-        passed: Whether every bundle passed.
+        passed: Whether every check passed.
         failures: All failures; each names its bundle.
-        bundles: One verdict for each bundle, in the order of the report.
-        outcome: The gravest of the bundles'.
+        bundles: One verdict for each bundle: in the order of the report, then those missing in it.
+        outcome: The gravest of all checks.
         notes: What does not fail the gate and should be known.
+        checks: Checks of the whole report: what was not measured.
+        schema_version: Version of this document; 1 if it has none.
     """
 
     passed: bool
@@ -96,6 +116,14 @@ class GateResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bundles: tuple[Verdict, ...]
     outcome: Outcome = "pass"
     notes: tuple[str, ...] = ()
+    checks: tuple[Check, ...] = ()
+    schema_version: int = 1
+
+    @property
+    def all_checks(self) -> list[tuple[str, Check]]:
+        """Every check, with the name of its bundle."""
+        checks = [(verdict.name, check) for verdict in self.bundles for check in verdict.checks]
+        return [*checks, *((REPORT, check) for check in self.checks)]
 
 
 class KnownFailure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -159,9 +187,29 @@ def gravest(outcomes: Iterable[Outcome]) -> Outcome:
     return min(outcomes, key=get_args(Outcome).index, default="pass")
 
 
-def make_result(verdicts: Sequence[Verdict], known: Sequence[KnownFailure]) -> GateResult:
-    """Join the verdicts, and name the known failures that do not fail any more."""
-    notes = []
+def make_result(
+    verdicts: Sequence[Verdict],
+    known: Sequence[KnownFailure],
+    checks: Sequence[Check] = (),
+    notes: Sequence[str] = (),
+) -> GateResult:
+    """Join the verdicts and the checks of the report; name known failures that excuse nothing."""
+    failures = [f"{v.name}: {failure}" for v in verdicts for failure in v.failures]
+    failures += [f"{REPORT}: {check}" for check in checks if check.outcome not in PASSING]
+    return GateResult(
+        passed=not failures,
+        failures=tuple(failures),
+        bundles=tuple(verdicts),
+        outcome=gravest([*(v.outcome for v in verdicts), *(check.outcome for check in checks)]),
+        notes=(*notes, *_idle(known, verdicts)),
+        checks=tuple(checks),
+        schema_version=SCHEMA_VERSION,
+    )
+
+
+def _idle(known: Sequence[KnownFailure], verdicts: Sequence[Verdict]) -> list[str]:
+    """Return a line for each known failure that does not fail, or was not checked."""
+    lines = []
     for failure in known:
         met = [
             check.outcome
@@ -170,17 +218,12 @@ def make_result(verdicts: Sequence[Verdict], known: Sequence[KnownFailure]) -> G
             for check in verdict.checks
             if check.limit == failure.limit
         ]
-        if met and all(outcome == "pass" for outcome in met):
-            notes.append(
-                f"{failure.bundle}: {failure.limit} passes again: take it from the known failures"
+        if all(outcome == "pass" for outcome in met):
+            happens = "passes again" if met else "matches no check"
+            lines.append(
+                f"{failure.bundle}: {failure.limit} {happens}: take it from the known failures"
             )
-    return GateResult(
-        passed=all(verdict.passed for verdict in verdicts),
-        failures=tuple(f"{v.name}: {failure}" for v in verdicts for failure in v.failures),
-        bundles=tuple(verdicts),
-        outcome=gravest(verdict.outcome for verdict in verdicts),
-        notes=tuple(notes),
-    )
+    return lines
 
 
 def _excuse(name: str, check: Check, known: Sequence[KnownFailure], today: date) -> Check:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from bakit.bench.gate.output import COLUMNS, table_rows
 from bakit.bench.gate.recommend import recommend
 from bakit.bench.render.words import (
     STANDINGS,
@@ -17,6 +18,7 @@ from bakit.bench.render.words import (
 )
 
 if TYPE_CHECKING:
+    from bakit.bench.gate.verdict import GateResult
     from bakit.bench.report.document import Report
 
 _BOLD = ("ship", "undecided", "refused", "unmeasured")
@@ -61,6 +63,23 @@ def render_markdown(report: Report) -> str:
         if s.outcome in {"beaten", "undecided", "refused", "unmeasured"}
     ]
     lines += ["", f"<sub>{escaped(_measured_on(report))}</sub>"]
+    return "\n".join(lines) + "\n"
+
+
+def render_checks(result: GateResult) -> str:
+    """Return the gate's verdict, a table of all its checks, and what to do about failures."""
+    word = "passed" if result.passed else result.outcome.replace("-", " ")
+    lines = [f"### bakit gate: {word}", "", _line(COLUMNS)]
+    lines.append(_line(("---", "---", "---:", "---:", "---:", "---")))
+    for *cells, verdict in table_rows(result):
+        shown = verdict if verdict == "pass" else f"**{verdict}**"
+        lines.append(_line((*map(escaped, cells), shown)))
+    notes = [f"{verdict.name}: {note}" for verdict in result.bundles for note in verdict.notes]
+    notes += result.notes
+    if result.failures or notes:
+        lines.append("")
+    lines += [f"* {escaped(failure)}" for failure in result.failures]
+    lines += [f"* note: {escaped(note)}" for note in notes]
     return "\n".join(lines) + "\n"
 
 

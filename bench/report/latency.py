@@ -66,7 +66,7 @@ class Energy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Energy of the queries, from a sensor of the machine.
 
     Attributes:
-        sensor: The sensor, such as ``intel-rapl package`` or ``INA3221 VDD_IN``. It measures the
+        sensor: The sensor, such as ``intel-rapl package`` or ``board sensor VDD_IN``. It measures the
             whole chip or board, including other programs.
         joules_per_query: Energy of one query.
         watts: Mean power during the queries.

@@ -158,11 +158,7 @@ def read_results(
 
 
 def check_images(folder: Path, found: SplitRecord, shared: SplitRecord) -> None:
-    """Check that a row has the split of the ablation, so that no test image is a training image.
-
-    Raises:
-        OtherImagesError: If the splits differ.
-    """
+    """Raise ``OtherImagesError`` if the splits differ: a test image may be a training image."""
     if found != shared:
         message = (
             f"{folder}: the split of this row differs from that of the other rows, because images "
