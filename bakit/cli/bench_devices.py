@@ -120,7 +120,7 @@ def bench_on_host(bundles: Sequence[Path], asked: dict[str, Any], **how: Any) ->
     """Measure on a device over ssh.
 
     Args:
-        bundles: Bundles; all in the default folder if empty.
+        bundles: Bundles. Default: all in the default folder.
         asked: The options for the device.
         how: The options common to all devices, named as in ``run_bench``.
     """
@@ -141,7 +141,7 @@ def bench_on_phone(bundles: Sequence[Path], asked: dict[str, Any], **how: Any) -
     """Print the page's address, wait for the phone and show progress, all on stderr.
 
     Args:
-        bundles: Bundles; all in the default folder that a browser can run if empty.
+        bundles: Bundles. Default: all in the default folder that a browser can run.
         asked: The options for the phone.
         how: The options common to all devices, named as in ``run_phone``.
     """
@@ -174,11 +174,7 @@ def _runnable() -> list[Path]:
 
 
 def _address_printer(options: PhoneOptions) -> Callable[[PageAddress], None]:
-    """Return a function that prints the address, with a QR code if other devices can open it.
-
-    Raises:
-        MissingBackendError: If the QR code needs a library that is not installed.
-    """
+    """Return a function that prints the address, with a QR code if other devices can open it."""
     from bakit.bench.phone.listener import is_loopback, network_address
 
     if is_loopback(options.bind):

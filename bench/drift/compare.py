@@ -97,11 +97,7 @@ def _check_explicit(bundles: Sequence[Bundle], explicit: Bundle) -> None:
 
 
 def check_age(age_months: float, bundle: Bundle, sample: Sample) -> float:
-    """Return the age, if it is a finite number.
-
-    Raises:
-        VerificationError: If it is not.
-    """
+    """Return the age; raises ``VerificationError`` if it is not a finite number."""
     if math.isfinite(age_months):
         return age_months
     message = (

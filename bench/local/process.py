@@ -60,6 +60,8 @@ class WorkerError(Exception):
 class Worker(Closing):
     """A bundle, open in a separate process; a context manager.
 
+    Requests raise ``WorkerError`` if the process failed.
+
     Attributes:
         error: Reason of the failure; None if it has not failed. A failed worker answers no
             further requests.
@@ -99,19 +101,11 @@ class Worker(Closing):
         self.footprint = msgspec.structs.replace(opened.footprint, cold_start_ms=cold_ms)
 
     def load(self, queries: Sequence[Query]) -> None:
-        """Load the images of the queries into the worker's memory.
-
-        Raises:
-            WorkerError: If the process failed.
-        """
+        """Load the images of the queries into the worker's memory."""
         self._ask(Load(tuple((str(q.path.resolve()), q.sex) for q in queries)), Done)
 
     def run(self, indices: Sequence[int]) -> list[list[int]]:
-        """Predict queries by their index; return latencies ``(queries, stages)`` in nanoseconds.
-
-        Raises:
-            WorkerError: If the process failed.
-        """
+        """Predict queries by their index; return latencies ``(queries, stages)`` in nanoseconds."""
         return self._ask(Run(tuple(indices)), Times).stages_ns
 
     def ask(self, sample: Sample, seen: Seen | None = None) -> Predicted:
@@ -119,7 +113,6 @@ class Worker(Closing):
 
         Raises:
             ImageError: If the image cannot be used.
-            WorkerError: If the process failed.
         """
         return self._ask(Ask(str(sample.path.resolve()), sample.male, seen), Predicted)
 

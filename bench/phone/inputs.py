@@ -72,11 +72,7 @@ class DriftInputs:
 
 
 def golden_inputs(runtime: Runtime) -> GoldenInputs:
-    """Prepare a bundle's golden images, with the crops of the export, as in ``bakit verify``.
-
-    Raises:
-        BakitError: If an image cannot be used.
-    """
+    """Prepare a bundle's golden images, with the crops of the export, as in ``bakit verify``."""
     bundle = runtime.bundle
     working, answers, crops = [], [], []
     for golden in bundle.manifest.golden:

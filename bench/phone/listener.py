@@ -88,11 +88,7 @@ class Listener:
 
     @contextmanager
     def serve(self, routes: Routes) -> Iterator[PageAddress]:
-        """Serve from a thread while the ``with`` block runs.
-
-        Raises:
-            InputError: If adb fails.
-        """
+        """Serve from a thread while the ``with`` block runs; raises ``InputError`` if adb fails."""
         self.server.routes = routes
         port = self.server.server_port
         with ExitStack() as stack:
@@ -195,20 +191,12 @@ def adb_reverse(port: int) -> Iterator[None]:
 
 
 def open_on_phone(url: str) -> None:
-    """Open an address in the phone's browser.
-
-    Raises:
-        InputError: If adb fails.
-    """
+    """Open an address in the phone's browser; raises ``InputError`` if adb fails."""
     _adb("shell", "am", "start", "-a", "android.intent.action.VIEW", "-d", url)
 
 
 def find_adb() -> str:
-    """Return the path of adb.
-
-    Raises:
-        MissingProgramError: If it is not installed.
-    """
+    """Return the path of adb; raises ``MissingProgramError`` if it is not installed."""
     adb = shutil.which("adb")
     if adb is None:
         need = "a phone on USB needs adb, from Android's platform tools"

@@ -223,20 +223,12 @@ class Post(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def decode_browser(body: bytes) -> Browser:
-    """Decode a browser's description.
-
-    Raises:
-        InputError: If the body is invalid.
-    """
+    """Decode a browser's description; raises ``InputError`` if the body is invalid."""
     return _decode(body, Browser, "the description of a browser")
 
 
 def decode_post(body: bytes) -> Post:
-    """Decode a message.
-
-    Raises:
-        InputError: If the body is invalid.
-    """
+    """Decode a message; raises ``InputError`` if the body is invalid."""
     return _decode(body, Post, "a message of the page")
 
 

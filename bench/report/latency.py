@@ -66,8 +66,8 @@ class Energy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Energy of the queries, from a sensor of the machine.
 
     Attributes:
-        sensor: The sensor, such as ``intel-rapl package`` or ``board sensor VDD_IN``. It measures the
-            whole chip or board, including other programs.
+        sensor: The sensor, such as ``intel-rapl package`` or ``board sensor VDD_IN``. It measures
+            the whole chip or board, including other programs.
         joules_per_query: Energy of one query.
         watts: Mean power during the queries.
     """
