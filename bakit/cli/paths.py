@@ -16,6 +16,14 @@ paths_argument = click.argument(
 )
 """Argument of commands on a checkpoint and its labelled folder."""
 
+public_key_option = click.option(
+    "--public-key",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Refuse bundles that the owner of this key did not sign (bakit sign).",
+)
+"""Option of commands that open bundles."""
+
 
 def checkpoint_and_data(paths: tuple[Path, ...]) -> tuple[Path | None, Path]:
     """Return what ``paths_argument`` took: the checkpoint, None if it was left out, and the folder.
