@@ -143,11 +143,12 @@ def test_two_entries_that_contradict_each_other_are_refused(fake_bundle, second)
 def test_a_file_that_is_listed_often_is_hashed_once(fake_bundle, monkeypatch):
     read = []
     blocks = SealedFiles._blocks
-    monkeypatch.setattr(
-        SealedFiles,
-        "_blocks",
-        lambda self, name, most: read.append(name) or blocks(self, name, most),
-    )
+
+    def counted(self, name, most):
+        read.append(name)
+        return blocks(self, name, most)
+
+    monkeypatch.setattr(SealedFiles, "_blocks", counted)
     entry = {"path": "regressor.json"}
     entry["sha256"] = sha256((fake_bundle / "regressor.json").read_bytes())
 
@@ -581,7 +582,7 @@ ANSWERS = {
     "nothing": lambda _: {},
     "None": lambda _: {"age_months": None, "labels": None},
     "a list": lambda _: {"age_months": [[1.0]], "labels": [[1]]},
-    "another name": lambda found: {"other": value for value in found.values()},
+    "another name": lambda found: dict.fromkeys(["other"], next(iter(found.values()))),
     "another shape": lambda found: {name: value[:1, :0] for name, value in found.items()},
     "another dtype": lambda found: {n: value.astype("float64") for n, value in found.items()},
     "NaN": lambda found: {n: (value * np.nan).astype(value.dtype) for n, value in found.items()},
