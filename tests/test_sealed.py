@@ -229,7 +229,7 @@ def test_onnx_with_external_data_is_refused(copied, tmp_path, monkeypatch, targe
     name = "regressor.onnx"
     model = onnx.load(root / name)
     if place == "attribute":
-        value = onnx.helper.make_tensor("v", onnx.TensorProto.FLOAT, [1], [0.0])
+        value = onnx.numpy_helper.from_array(np.zeros(1, np.float32), "v")
         node = onnx.helper.make_node("Constant", [], ["unused"], value=value)
         model.graph.node.insert(0, node)
         tensor = model.graph.node[0].attribute[0].t
@@ -572,8 +572,16 @@ def test_a_model_that_differs_from_the_manifest_is_refused_when_it_is_opened(cop
 
 
 def test_an_output_whose_size_shows_in_the_run_only_is_refused_there(copied, labelled):
-    outputs = [("age_months", "float32", ["n", "m"])]
-    root = put(copied("onnx"), "regressor.onnx", tiny_onnx([IMAGE, SEX], outputs))
+    """How many pixels are not black is known only then."""
+    model = onnx.load_from_string(tiny_onnx([IMAGE, SEX], [("age_months", "float32", ["n", "m"])]))
+    del model.graph.node[:]
+    model.graph.node.append(onnx.helper.make_node("NonZero", ["image"], ["places"]))
+    model.graph.node.append(onnx.helper.make_node("Reshape", ["places", "column"], ["ages"]))
+    cast = onnx.helper.make_node("Cast", ["ages"], ["age_months"], to=onnx.TensorProto.FLOAT)
+    model.graph.node.append(cast)
+    column = onnx.numpy_helper.from_array(np.array([-1, 1]), "column")
+    model.graph.initializer.append(column)
+    root = put(copied("onnx"), "regressor.onnx", model.SerializeToString())
     with Runtime(root) as runtime, pytest.raises(BundleError, match="not those of the manifest"):
         runtime.predict(labelled.samples[0].path, "F")
 
