@@ -67,7 +67,7 @@ def command(
         checks = check_golden(opened, threads, backend)
     except (MissingBackendError, UnsupportedTargetError) as error:
         count = len(opened.files.digests)
-        message = f"{error}; the seal is intact ({count} files), the golden images were not run"
+        message = f"{count} files match the seal, the golden images were not run: {error}"
         error.args = (message,)
         _warn_of_unsealed(opened)
         raise
