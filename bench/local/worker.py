@@ -6,8 +6,8 @@ the requests on stdin on stdout, until they end.
 Messages are MessagePack documents after their length in four bytes. JSON has no NaN, which a broken
 model may predict. The first answer holds the footprint:
 
-* ``load_ms``: opening both models. Starting Python, importing libraries and checking the
-  bundle's digests come before it and are not in it.
+* ``load_ms``: opening both models, with the digests of their bytes. Starting Python, importing
+  libraries and checking the bundle's digests come before it and are not in it.
 * ``first_prediction_ms``: the first prediction after that, on the bundle's first golden image.
   What a backend puts off until then (memory, kernels, threads) is in it.
 * ``peak_rss_mb``: the process's largest resident memory, in 10^6 bytes, up to then: Python, numpy,
