@@ -186,19 +186,36 @@ def build_files(artifact: Json) -> List[str]:
     return names
 
 
-def check_file(root: str, name: str, digest: str) -> None:
-    """Refuse a file outside the folder, a missing one and a changed one."""
+def check_file(root: str, name: str, digest: str) -> bytes:
+    """Return a file's bytes; refuse a file outside the folder, a missing one and a changed one."""
     inside = os.path.realpath(os.path.join(root, name))
     if not inside.startswith(os.path.realpath(root) + os.sep):
         raise AgentError("%s: the manifest names %r, which leaves the bundle" % (root, name))
     try:
-        found = sha256(read_bytes(inside))
+        data = read_bytes(inside)
     except OSError as error:
         raise AgentError("%s: cannot be read (%s); copy the bundle again" % (inside, error))
-    if found != digest:
+    if sha256(data) != digest:
         raise AgentError(
             "%s: changed since it was exported (SHA-256 differs); copy it again" % inside
         )
+    return data
+
+
+def read_sealed(root: str, artifact: Json, name: str) -> bytes:
+    """Return the bytes of a model's file as the manifest seals them.
+
+    Raises:
+        AgentError: If it is not sealed or was changed, or if an ONNX graph has external data.
+    """
+    digests = {item["path"]: item["sha256"] for item in artifact.get("companions", ())}
+    digests[artifact["path"]] = artifact["sha256"]
+    if name not in digests:
+        raise AgentError("%s: %s is built from but not sealed" % (root, name))
+    data = check_file(root, name, digests[name])
+    if re.search(rb"[\x08\x00]location", data):  # the key, after the length of its string
+        raise AgentError("%s: refers to external data, which is not sealed" % name)
+    return data
 
 
 def artifact_of(manifest: Json, role: str) -> Json:
@@ -833,7 +850,8 @@ class TensorRtModel:
         self.build_s = None  # type: Optional[float]
         build = weak_build(artifact, tensorrt.__version__, options["downgrade"])
         flags = flags_of(build, options["downgrade"])
-        data = self._engine_bytes(root, build, flags, engines, options)
+        sealed = functools.partial(read_sealed, root, artifact)
+        data = self._engine_bytes(sealed, build, flags, engines, options)
         self._runtime = tensorrt.Runtime(self._logger)
         self._engine = self._runtime.deserialize_cuda_engine(data)
         if self._engine is None:
@@ -848,18 +866,23 @@ class TensorRtModel:
         self.provider = "TensorRT %s %s" % (tensorrt.__version__, words)
         self._stream = ctypes.c_void_p()
         self._cuda.call("cudaStreamCreate", ctypes.byref(self._stream))
-        self._tensors = self._bind()
+        self.tensors = self._bind()
 
     # -- building
 
     def _engine_bytes(
-        self, root: str, build: Json, flags: List[str], engines: Engines, options: Json
+        self,
+        sealed: Callable[[str], bytes],
+        build: Json,
+        flags: List[str],
+        engines: Engines,
+        options: Json,
     ) -> bytes:
-        """Return the engine: the one in the cache, or a new one."""
-        graph = read_bytes(os.path.join(root, build["path"]))
+        """Return the engine: the one in the cache, or a new one; ``sealed`` reads the files."""
+        graph = sealed(build["path"])
         cache = b""
         if "int8" in flags and build.get("calibration_cache"):
-            cache = read_bytes(os.path.join(root, build["calibration_cache"]))
+            cache = sealed(build["calibration_cache"])
         version = self._trt.__version__
         place = {"tensorrt": version, "gpu": options["gpu"], "sm": options["sm"]}
         key = dict(
@@ -1011,22 +1034,22 @@ class TensorRtModel:
     def run(self, feeds: Feeds) -> Feeds:
         """Run one inference, copies to and from the GPU included."""
         cuda, stream = self._cuda, self._stream
-        for name, is_input, array, pointer in self._tensors:
+        for name, is_input, array, pointer in self.tensors:
             if is_input:
                 array[...] = feeds[name]
                 cuda.copy(pointer.value, array.ctypes.data, array.nbytes, cuda.TO_DEVICE, stream)
         if self._by_name:
             done = self._context.execute_async_v3(stream.value or 0)
         else:
-            pointers = [int(pointer.value or 0) for _, _, _, pointer in self._tensors]
+            pointers = [int(pointer.value or 0) for _, _, _, pointer in self.tensors]
             done = self._context.execute_async_v2(pointers, stream.value or 0)
         if not done:
             raise AgentError("TensorRT could not run the engine; see the log")
-        for _, is_input, array, pointer in self._tensors:
+        for _, is_input, array, pointer in self.tensors:
             if not is_input:
                 cuda.copy(array.ctypes.data, pointer.value, array.nbytes, cuda.TO_HOST, stream)
         cuda.call("cudaStreamSynchronize", stream)
-        return {name: array.copy() for name, is_input, array, _ in self._tensors if not is_input}
+        return {name: array.copy() for name, is_input, array, _ in self.tensors if not is_input}
 
     def close(self) -> None:
         """Free the memory, then the engine."""

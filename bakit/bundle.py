@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
@@ -15,8 +14,10 @@ from bakit.files import sha256
 from bakit.image.box import Box
 from bakit.model.intervals import Intervals
 from bakit.quality.limits import QualityLimits
-from bakit.session import TensorSpec
+from bakit.sealed import SealedFiles, is_regular, seal_files
+from bakit.session import TensorSpec, describe_specs, localizer_specs, regressor_specs
 from bakit.settings import (
+    Architecture,
     Int8Recipe,
     LocalizerForm,
     LocalizerSettings,
@@ -24,8 +25,11 @@ from bakit.settings import (
     SplitRecord,
     with_method,
 )
-from bakit.signature import check_signature
+from bakit.signature import SUFFIX, check_signature
 from bakit.types import Precision
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SCHEMA_VERSION = 4
 MANIFEST = "manifest.json"
@@ -33,9 +37,12 @@ SEAL = "manifest.json.sha256"
 """File with the manifest's digest, for ``sha256sum -c``; the manifest has those of other files."""
 
 MAX_MANIFEST_BYTES = 16 * 2**20
-MAX_FILE_BYTES = 2**30
+MAX_ENTRIES = 256
+"""Most golden images of a bundle, and most companions, builds, inputs or outputs of a model."""
 
 Role = Literal["localizer", "regressor"]
+
+_FEW = msgspec.Meta(max_length=MAX_ENTRIES)
 
 
 class Companion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,11 +95,11 @@ class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     role: Role
     path: str
     sha256: str
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    companions: tuple[Companion, ...] = ()
+    inputs: Annotated[tuple[TensorSpec, ...], _FEW]
+    outputs: Annotated[tuple[TensorSpec, ...], _FEW]
+    companions: Annotated[tuple[Companion, ...], _FEW] = ()
     int8_share: float = 0.0
-    builds: tuple[Build, ...] = ()
+    builds: Annotated[tuple[Build, ...], _FEW] = ()
 
     @property
     def files(self) -> dict[str, str]:
@@ -157,7 +164,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     schema_version: Annotated[int, msgspec.Meta(ge=1)]
     target: str
     precision: Precision
-    artifacts: tuple[Artifact, ...]
+    artifacts: Annotated[tuple[Artifact, ...], msgspec.Meta(max_length=2)]
     preprocessing: Preprocessing
     localizer: LocalizerSettings
     localizer_form: LocalizerForm
@@ -166,7 +173,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     checkpoint_sha256: str
     calibration: str | None
     calibration_sha256: str | None
-    golden: tuple[Golden, ...]
+    golden: Annotated[tuple[Golden, ...], _FEW]
     tolerance_months: float
     tool_versions: dict[str, str]
     training_data: str
@@ -203,9 +210,14 @@ class Bundle:
 
         Raises:
             BundleError: If it is not a bundle or a newer one, is not signed with the key, names a
-                link or a path outside the folder, or a file is missing, changed or too large.
+                link or a path that is not canonical, contradicts itself, or a file is missing,
+                changed or too large.
         """
         path = root / MANIFEST
+        for name in (MANIFEST, SEAL, MANIFEST + SUFFIX):
+            if (root / name).exists() and not is_regular(root / name):
+                message = f"{root / name}: not a regular file; copy or export the bundle again"
+                raise BundleError(message)
         manifest, data = read_versioned(
             path,
             Manifest,
@@ -219,11 +231,28 @@ class Bundle:
         _check_seal(root, data, manifest.schema_version)
         if public_key is not None:
             check_signature(path, data, public_key)
-        sealed = [file for item in manifest.artifacts for file in item.files.items()]
-        sealed += [(item.path, item.sha256) for item in manifest.golden]
-        for name, digest in sealed:
-            _check_file(root, name, digest)
-        return Bundle(root, manifest, sha256(data))
+        bundle = Bundle(root, manifest, sha256(data))
+        files = bundle.files
+        _check_models(root, manifest)
+        files.check()
+        return bundle
+
+    @cached_property
+    def files(self) -> SealedFiles:
+        """Every file that the manifest seals."""
+        listed = [(item.path, item.sha256) for item in self.manifest.golden]
+        for model in self.manifest.artifacts:
+            listed.append((model.path, model.sha256))
+            listed += [(item.path, item.sha256) for item in model.companions]
+        return seal_files(self.root, listed)
+
+    def files_of(self, artifact: Artifact) -> SealedFiles:
+        """Return the files of one model, which its backend may open."""
+        return SealedFiles(self.root, artifact.files)
+
+    def unsealed(self) -> list[str]:
+        """Return files in the folder that the manifest does not seal; bakit never reads them."""
+        return self.files.unsealed((MANIFEST, SEAL, MANIFEST + SUFFIX))
 
     def artifact(self, role: Role) -> Artifact:
         """Return the model of a role.
@@ -286,36 +315,24 @@ def _check_seal(root: Path, data: bytes, schema_version: int) -> None:
         raise BundleError(message)
 
 
-def _check_file(root: Path, name: str, expected: str) -> None:
-    """Reject links, and files that are outside the folder, missing, too large or changed."""
-    pure = PurePosixPath(name)
-    path = root / pure
-    if pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name:
-        message = f"{root}: the manifest names {name!r}, which leaves the bundle"
+def _check_models(root: Path, manifest: Manifest) -> None:
+    """Reject models that do not fit the settings, or are built from files that are not sealed."""
+    roles = [item.role for item in manifest.artifacts]
+    if len(set(roles)) < len(roles):
+        message = f"{root}: the manifest lists two models of the role {roles[0]}"
         raise BundleError(message)
-    try:
-        inner = [root.joinpath(*pure.parts[: depth + 1]) for depth in range(len(pure.parts))]
-        if any(part.is_symlink() for part in inner):
-            message = f"{root}: the manifest names {name!r}, which is a link; copy the file itself"
+    for item in manifest.artifacts:
+        expected = localizer_specs(manifest.localizer)
+        if item.role == "regressor":
+            architecture = Architecture(sex=len(item.inputs) > 1)
+            expected = regressor_specs(architecture, manifest.preprocessing)
+        if (item.inputs, item.outputs) != expected:
+            message = (
+                f"{root}: the {item.role}'s inputs and outputs in the manifest do not fit its "
+                f"settings, which need {describe_specs(expected)}; export it again"
+            )
             raise BundleError(message)
-        digest = _digest(path)
-    except OSError as error:
-        message = f"{path}: named in the manifest but cannot be read ({error.strerror or error})"
-        raise BundleError(message) from error
-    if digest != expected:
-        message = f"{path}: changed since it was exported (SHA-256 differs); export it again"
-        raise BundleError(message)
-
-
-def _digest(path: Path) -> str:
-    """Return a file's digest without loading the whole file."""
-    state = hashlib.sha256()
-    left = MAX_FILE_BYTES
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            left -= len(block)
-            if left < 0:
-                message = f"{path}: more than {MAX_FILE_BYTES >> 20} MiB; not a file of a bundle"
-                raise BundleError(message)
-            state.update(block)
-    return state.hexdigest()
+        used = {file for build in item.builds for file in (build.path, build.calibration_cache)}
+        if missing := used - {None} - item.files.keys():
+            message = f"{root}: {min(map(str, missing))!r} is built from but not sealed"
+            raise BundleError(message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import platform
 import time
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ import numpy as np
 from bakit import __version__
 from bakit.bundle import Bundle
 from bakit.data.parallel import in_threads
-from bakit.errors import BakitError, InputError
+from bakit.errors import BakitError, BundleError, InputError, first_line
 from bakit.hand.found import Localization
 from bakit.hand.prepare import OpenLocalizer, crop, find, localize, prepare
 from bakit.image.box import Box
@@ -27,12 +28,13 @@ from bakit.prediction import Prediction, Sex, is_male, sex_of
 from bakit.quality.judge import Judge
 from bakit.quality.limits import Quality
 from bakit.quality.measures import turned
-from bakit.session import Closing, one_at_a_time
+from bakit.session import Closing, Gate, GuardedSession
 from bakit.targets import get_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from bakit.bundle import Artifact
     from bakit.hand.found import Found
     from bakit.hand.prepare import Hand
     from bakit.image.read import Image, Radiograph
@@ -58,10 +60,12 @@ class Runtime(Closing):
     Args:
         bundle: The bundle, or its folder.
         threads: Threads of the backend; the backend's default when None.
+        public_key: Public key that must verify the bundle's signature (``bakit.signature``).
         backend: Opens the models; the target's own backend when None.
 
     Raises:
-        BundleError: If the bundle is damaged or was changed.
+        BundleError: If the bundle is damaged, was changed or is not signed with the key, or if its
+            models do not fit its manifest.
         MissingBackendError: If the target's library is not installed.
 
     Examples:
@@ -74,12 +78,17 @@ class Runtime(Closing):
         bundle: Bundle | str | Path,
         threads: int | None = None,
         *,
+        public_key: str | Path | None = None,
         backend: Backend | None = None,
     ) -> None:
         if threads is not None and threads < 1:
             message = f"threads={threads} is not possible; use 1 or more"
             raise InputError(message)
-        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.read(Path(bundle))
+        if isinstance(bundle, Bundle) and public_key is None:
+            self.bundle = bundle
+        else:
+            root = bundle.root if isinstance(bundle, Bundle) else Path(bundle)
+            self.bundle = Bundle.read(root, None if public_key is None else Path(public_key))
         manifest = self.bundle.manifest
         backend = backend or get_target(manifest.target).load_backend()
         self.versions = _versions(backend)
@@ -89,10 +98,11 @@ class Runtime(Closing):
         with ExitStack() as stack:
             sessions = {}
             for artifact in artifacts:
-                path = self.bundle.root / artifact.path
-                session = backend.open_session(path, artifact, threads)
-                sessions[artifact.role] = one_at_a_time(stack.enter_context(session))
+                session = _open(backend, self.bundle, artifact, threads)
+                sessions[artifact.role] = stack.enter_context(session)
+                session.check_specs()
             self._stack = stack.pop_all()
+        self._gate = Gate(str(self.bundle.root))
         self.localizer = OpenLocalizer(sessions["localizer"], manifest.localizer)
         self._regressor: Session = sessions["regressor"]
         self._wants_sex = len(self.bundle.artifact("regressor").inputs) > 1
@@ -136,9 +146,17 @@ class Runtime(Closing):
 
         Raises:
             ImageError: If the image cannot be used.
-            InputError: If ``sex`` is neither M nor F, is missing, or differs from the DICOM header.
+            InputError: If ``sex`` is neither M nor F, is missing, or differs from the DICOM header,
+                or if the runtime was closed.
             MissingBackendError: If it is a DICOM file and the extra ``dicom`` is not installed.
+            BundleError: If the model cannot run, or predicts no number.
         """
+        with self._gate:
+            return self._predict(image, sex, allow_rejected=allow_rejected, thorough=thorough)
+
+    def _predict(
+        self, image: Image, sex: Sex | None, *, allow_rejected: bool, thorough: bool
+    ) -> Prediction:
         if sex is not None:
             is_male(sex)
         clock = [time.perf_counter_ns()]
@@ -158,6 +176,9 @@ class Runtime(Closing):
         age = None
         if quality.status != "reject" or allow_rejected:
             age = self.regress(pixels, male=male)
+            if not math.isfinite(age):
+                message = f"{self.bundle.root}: the model predicts {age} months; export it again"
+                raise BundleError(message)
             measures |= self._judge.age_measures(age, lambda: self.without_image(male=male))
             if thorough and found.box is not None:
                 measures["spread_months"] = self.spread(
@@ -316,8 +337,25 @@ class Runtime(Closing):
         )
 
     def close(self) -> None:
-        """Free the models."""
+        """Free the models, after running predictions; later predictions raise an InputError."""
+        self._gate.close()
         self._stack.close()
+
+
+def _open(
+    backend: Backend, bundle: Bundle, artifact: Artifact, threads: int | None
+) -> GuardedSession:
+    """Open a model from its sealed files."""
+    files = bundle.files_of(artifact)
+    path = str(files.path(artifact.path))
+    try:
+        session = backend.open_session(files, artifact, threads)
+    except (BakitError, MemoryError):
+        raise
+    except Exception as error:  # libraries' errors have no common base
+        message = f"{path}: it cannot be loaded: {first_line(error)}"
+        raise BundleError(message) from error
+    return GuardedSession(session, (artifact.inputs, artifact.outputs), path)
 
 
 def _pairs(

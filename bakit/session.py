@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import msgspec
 
+from bakit.errors import BakitError, BundleError, InputError, first_line
 from bakit.settings import StudentSettings
 
 if TYPE_CHECKING:
@@ -39,6 +40,15 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 Specs: TypeAlias = tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]
 """Inputs and outputs of a model."""
+
+_HIGHEST = {"labels": 511, "hand": 1.001}
+"""Largest value of the localizers' outputs, whose smallest is 0; ages are not bounded."""
+
+
+def describe_specs(specs: Specs) -> str:
+    """Return inputs and outputs in one line."""
+    sides = [", ".join(f"{s.name} {s.shape} {s.dtype}" for s in side) for side in specs]
+    return " -> ".join(sides)
 
 
 def regressor_specs(architecture: Architecture, preprocessing: Preprocessing) -> Specs:
@@ -73,6 +83,9 @@ class Session(AbstractContextManager["Session"], Protocol):
     If several threads may call ``run`` at once, the session sets ``concurrent = True``; otherwise
     bakit makes the calls one after the other.
 
+    If it has ``specs``, its inputs and outputs (``Specs``), bakit compares them with the manifest;
+    -1 stands for a dimension that the model does not fix.
+
     Attributes:
         provider: Name of the library and device that run it, such as ``CPUExecutionProvider``.
     """
@@ -104,25 +117,116 @@ class Closing:
         self.close()
 
 
-class _Queued(Closing):
-    """A session that serves one thread at a time."""
+class Gate:
+    """Counts the running calls of a resource; closing it waits for them and refuses new ones."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, resource: str) -> None:
+        self._resource = resource
+        self._condition = threading.Condition()
+        self._running = 0
+        self._closed = False
+
+    def __enter__(self) -> None:
+        """Count a call.
+
+        Raises:
+            InputError: If the gate is closed.
+        """
+        with self._condition:
+            if self._closed:
+                message = f"{self._resource}: it was closed; open it again to predict"
+                raise InputError(message)
+            self._running += 1
+
+    def __exit__(self, *_: object) -> None:
+        """Count the end of a call."""
+        with self._condition:
+            self._running -= 1
+            self._condition.notify_all()
+
+    def close(self) -> None:
+        """Refuse new calls, and wait until the running ones have ended."""
+        with self._condition:
+            self._closed = True
+            self._condition.wait_for(lambda: not self._running)
+
+
+class GuardedSession(Closing):
+    """A session that many threads may use, and that answers as the manifest declares.
+
+    Args:
+        session: The backend's session; this one closes it.
+        specs: Inputs and outputs in the manifest.
+        model: Path of the model, for messages.
+    """
+
+    def __init__(self, session: Session, specs: Specs, model: str) -> None:
         self.session = session
         self.provider = session.provider
-        self._lock = threading.Lock()
+        self._specs = specs
+        self._model = model
+        self._gate = Gate(model)
+        is_concurrent = getattr(session, "concurrent", False)
+        self._turn = nullcontext() if is_concurrent else threading.Lock()
+
+    def check_specs(self) -> None:
+        """Compare the opened model's inputs and outputs with the manifest.
+
+        Raises:
+            BundleError: If they differ.
+        """
+        found: Specs | None = getattr(self.session, "specs", None)
+        if found is not None and not all(map(_agree, found, self._specs)):
+            message = (
+                f"{self._model}: the model has {describe_specs(found)}; the manifest declares "
+                f"{describe_specs(self._specs)}; export it again"
+            )
+            raise BundleError(message)
 
     def run(self, feeds: Tensors) -> Tensors:
-        with self._lock:
-            return self.session.run(feeds)
+        """Run one inference: input names to arrays, output names to arrays.
+
+        Raises:
+            BundleError: If the model cannot run, or its outputs are not those of the manifest.
+            InputError: If the session was closed.
+        """
+        with self._gate, self._turn:
+            try:
+                outputs = self.session.run(feeds)
+            except (BakitError, MemoryError):
+                raise
+            except Exception as error:  # libraries' errors have no common base
+                message = f"{self._model}: {self.provider} cannot run it: {first_line(error)}"
+                raise BundleError(message) from error
+        for spec in self._specs[1]:
+            array = outputs.get(spec.name)
+            shape, dtype = (getattr(array, name, None) for name in ("shape", "dtype"))
+            if array is None or (shape, str(dtype)) != (spec.shape, spec.dtype):
+                wanted = describe_specs(self._specs)
+                message = f"{self._model}: its outputs are not those of the manifest, {wanted}"
+                raise BundleError(message)
+            highest = _HIGHEST.get(spec.name)
+            if highest is not None and not 0 <= array.min() <= array.max() <= highest:
+                message = f"{self._model}: {spec.name} outside 0..{highest:g}; export it again"
+                raise BundleError(message)
+        return outputs
 
     def __getattr__(self, name: str) -> object:
         return getattr(self.session, name)
 
     def close(self) -> None:
+        """Wait for running calls, and free the model."""
+        self._gate.close()
         self.session.__exit__(None, None, None)
 
 
-def one_at_a_time(session: Session) -> Session:
-    """Return a session that many threads may call at once."""
-    return session if getattr(session, "concurrent", False) else _Queued(session)
+def _agree(found: tuple[TensorSpec, ...], declared: tuple[TensorSpec, ...]) -> bool:
+    """Return whether a model's inputs or outputs are the declared ones, in any order."""
+    named = {spec.name: spec for spec in found}
+    return len(found) == len(declared) and all(
+        spec.name in named
+        and named[spec.name].dtype == spec.dtype
+        and len(named[spec.name].shape) == len(spec.shape)
+        and all(a in (-1, b) for a, b in zip(named[spec.name].shape, spec.shape, strict=True))
+        for spec in declared
+    )

@@ -12,6 +12,9 @@ LocalizerForm: TypeAlias = Literal["loop", "unrolled", "winograd"]
 MULTIPLE = 32
 """Total stride of the backbone: image sizes are multiples of it, except the paper's."""
 
+MAX_IMAGE_SIZE = 2048
+"""Largest image size, in pixels: memory grows with its square."""
+
 PAPER_SIZES = (224, 500, 700)
 """Image sizes of the paper's Table 2, in pixels."""
 
@@ -178,13 +181,13 @@ def check_image_size(size: int) -> None:
     """Reject an image size that the regressor does not support.
 
     Raises:
-        ValueError: If ``size`` is neither a multiple of 32 from 96 up nor one of the paper's.
+        ValueError: If ``size`` is neither a multiple of 32 from 96 to 2048 nor one of the paper's.
     """
-    if size in PAPER_SIZES or (size >= 3 * MULTIPLE and size % MULTIPLE == 0):
+    if size in PAPER_SIZES or (3 * MULTIPLE <= size <= MAX_IMAGE_SIZE and size % MULTIPLE == 0):
         return
     message = (
-        f"image size {size} is not possible: use a multiple of {MULTIPLE} from {3 * MULTIPLE} up, "
-        f"or one of the paper's {', '.join(map(str, PAPER_SIZES))}"
+        f"image size {size} is not possible: use a multiple of {MULTIPLE} from {3 * MULTIPLE} to "
+        f"{MAX_IMAGE_SIZE}, or one of the paper's {', '.join(map(str, PAPER_SIZES))}"
     )
     raise ValueError(message)
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     )
 
 SUFFIX = ".sig"
+MAX_BYTES = 1000
+"""Most bytes of a signature's file that are read; it has 89."""
 
 
 def sign(manifest: Path, private_key: Path) -> Path:
@@ -68,7 +70,8 @@ def check_signature(manifest: Path, data: bytes, public_key: Path) -> None:
     path = manifest.with_name(manifest.name + SUFFIX)
     try:
         with path.open("rb") as file:
-            signature = base64.b64decode(file.read(1000), validate=False)
+            text = file.read(MAX_BYTES)
+        signature = base64.b64decode(b"".join(text.split()), validate=True)
     except FileNotFoundError as error:
         message = f"{root}: not signed; its author can: bakit sign BUNDLE --key private.pem"
         raise BundleError(message) from error
@@ -77,7 +80,7 @@ def check_signature(manifest: Path, data: bytes, public_key: Path) -> None:
         raise BundleError(message) from error
     try:
         key.verify(signature, data)
-    except InvalidSignature as error:
+    except (InvalidSignature, ValueError) as error:
         message = f"{root}: the signature is not by {public_key}, or not of this manifest"
         raise BundleError(message) from error
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from bakit.bundle import Artifact
     from bakit.model.checkpoint import Checkpoint
+    from bakit.sealed import SealedFiles
     from bakit.session import Session
     from bakit.settings import LocalizerForm, Ranges
 
@@ -27,8 +28,8 @@ ENTRY_POINTS = "bakit.targets"
 class Backend(Protocol):
     """The module that opens a target's files for inference."""
 
-    def open_session(self, path: Path, artifact: Artifact, threads: int | None) -> Session:
-        """Load the model file at ``path``; ``artifact`` describes its inputs and outputs."""
+    def open_session(self, files: SealedFiles, artifact: Artifact, threads: int | None) -> Session:
+        """Load a model from the files that the manifest lists for it; it opens no others."""
         ...
 
 

@@ -6,14 +6,25 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from bakit.errors import BundleError
 from bakit.image.box import Box
 from bakit.image.read import decode
 from bakit.prediction import is_male
 from bakit.runtime import Runtime
+from bakit.types import Precision
 
 if TYPE_CHECKING:
-    from bakit.bundle import Bundle
+    from bakit.bundle import Bundle, Manifest
     from bakit.targets import Backend
+
+ON_DEVICE_MONTHS = {
+    Precision.FP32: 0.05,
+    Precision.FP16: 0.5,
+    Precision.INT8: 1.0,
+    Precision.INT8_WEIGHTS: 0.5,
+}
+"""Largest difference between a device and the exporting machine, whose kernels round differently.
+"""
 
 MIN_BOX_IOU = 0.7
 """Smallest IoU of a golden image's box with the one at export. Label maps of two machines differ in
@@ -40,6 +51,11 @@ class GoldenCheck(msgspec.Struct, frozen=True):
     passed: bool
 
 
+def allowed_months(manifest: Manifest) -> float:
+    """Return the largest difference of an age: a bundle may lower bakit's limit, not raise it."""
+    return min(manifest.tolerance_months, ON_DEVICE_MONTHS[manifest.precision])
+
+
 def check_golden(
     bundle: Bundle, threads: int | None = None, backend: Backend | None = None
 ) -> list[GoldenCheck]:
@@ -54,18 +70,22 @@ def check_golden(
         backend: Opens the models; the target's own when None.
 
     Raises:
+        BundleError: If the bundle has no golden images.
         BakitError: If the bundle cannot be opened here.
     """
+    if not bundle.manifest.golden:
+        message = f"{bundle.root}: no golden image to check predictions with; export it again"
+        raise BundleError(message)
     checks = []
-    tolerance = bundle.manifest.tolerance_months
+    allowed = allowed_months(bundle.manifest)
     with Runtime(bundle, threads, backend=backend) as runtime:
         for golden in bundle.manifest.golden:
-            grey = decode(bundle.root / golden.path)
+            grey = decode(bundle.files.read(golden.path))
             pixels = runtime.preprocess(grey, golden.box, inverted=golden.inverted)
             age = runtime.regress(pixels, male=is_male(golden.sex))
             whole = Box(0, 0, grey.shape[1], grey.shape[0])
             overlap = (runtime.locate(grey) or whole).iou(golden.box or whole)
-            passed = abs(age - golden.bundle_months) <= tolerance and overlap >= MIN_BOX_IOU
+            passed = abs(age - golden.bundle_months) <= allowed and overlap >= MIN_BOX_IOU
             checks.append(
                 GoldenCheck(
                     path=golden.path,

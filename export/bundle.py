@@ -26,7 +26,7 @@ from bakit.phantoms import make_phantom
 from bakit.quality.judge import Judge
 from bakit.targets import ExportRequest, get_target
 from bakit.types import Precision
-from bakit.verify import MIN_BOX_IOU, check_golden
+from bakit.verify import MIN_BOX_IOU, ON_DEVICE_MONTHS, check_golden
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,14 +57,6 @@ FROM_FLOAT_MONTHS = {
     Precision.FP16: 0.5,
     Precision.INT8: 25.0,
     Precision.INT8_WEIGHTS: 5.0,
-}
-
-# Largest difference between a device and the exporting machine, whose kernels round differently.
-ON_DEVICE_MONTHS = {
-    Precision.FP32: 0.05,
-    Precision.FP16: 0.5,
-    Precision.INT8: 1.0,
-    Precision.INT8_WEIGHTS: 0.5,
 }
 
 

@@ -21,9 +21,9 @@ from bakit.errors import CheckpointError, InputError, MissingBackendError
 from bakit.hand.unrolled import initial_weights
 from bakit.hand.weights import Localizer
 from bakit.model.checkpoint import Checkpoint
+from bakit.model.recipes import get_recipe
 from bakit.model.regressor import torchvision
 from bakit.phantoms import write_phantoms
-from bakit.recipes import get_recipe
 from bakit.settings import Architecture, Preprocessing, UnrolledSettings
 from bakit.studies.ablate.report import APART, markdown, table_figure
 from bakit.studies.ablate.run import ablate

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bakit.recipes import RECIPES, get_recipe
+from bakit.model.recipes import RECIPES, get_recipe
 from bakit.training.augment import DRAWS, augment, random_rows
 from bakit.training.module import EpochBatches
 

@@ -159,10 +159,10 @@ from bakit.backends.fake import open_session as open_fake
 CRASH = dataclasses.replace(FAKE, name="crash", backend="crashing")
 
 
-def open_session(path, artifact, threads):
+def open_session(files, artifact, threads):
     print("a library may print")
-    session = open_fake(path, artifact, threads)
-    session.left = json.loads(path.read_text()).get("left", -1)
+    session = open_fake(files, artifact, threads)
+    session.left = json.loads(files.read(artifact.path)).get("left", -1)
     run = session.run
     def counted(feeds):
         if session.left == 0:

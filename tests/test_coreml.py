@@ -197,7 +197,7 @@ def test_a_mac_asks_core_ml(exported, monkeypatch):
     monkeypatch.setattr(coreml, "coremltools", double)
     monkeypatch.setenv(coreml.VARIABLE, "cpu-ne")
     feeds = {spec.name: np.zeros(spec.shape, np.float32) for spec in artifact.inputs}
-    with coreml.open_session(bundle.root / artifact.path, artifact, None) as session:
+    with coreml.open_session(bundle.files_of(artifact), artifact, None) as session:
         assert session.provider == "coreml-cpu-ne"
         ages = session.run(feeds)["age_months"]
     assert (ages.dtype, ages.tolist()) == (np.float32, [[96.0]])
@@ -273,7 +273,7 @@ def test_an_iphone_at_a_mac_runs_the_package(exported, remote, monkeypatch):
     artifact = bundle.artifact("regressor")
     feeds = {spec.name: np.zeros(spec.shape, np.float32) for spec in artifact.inputs}
     for _ in range(2):
-        with coreml.open_session(bundle.root / artifact.path, artifact, None) as session:
+        with coreml.open_session(bundle.files_of(artifact), artifact, None) as session:
             assert session.provider == "coreml-iphone"
             ages = session.run(feeds)["age_months"]
     assert (ages.dtype, ages.tolist()) == (np.float32, [[96.0]])
@@ -290,10 +290,10 @@ def test_no_iphone_or_one_that_cannot_be_used(exported, remote):
     artifact = bundle.artifact("regressor")
     remote.devices = []
     with pytest.raises(MissingProgramError, match="no iphone is connected: plug it in"):
-        coreml.open_session(bundle.root / artifact.path, artifact, None)
+        coreml.open_session(bundle.files_of(artifact), artifact, None)
     remote.devices, remote.fails = ["phone"], "No team\nTry again"
     with pytest.raises(MissingProgramError, match="cannot be used: No team: install Xcode"):
-        coreml.open_session(bundle.root / artifact.path, artifact, None)
+        coreml.open_session(bundle.files_of(artifact), artifact, None)
 
 
 def test_a_device_that_there_is_not(monkeypatch):

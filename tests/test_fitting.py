@@ -6,8 +6,8 @@ import torch
 
 from bakit.errors import InputError
 from bakit.files import write_file
+from bakit.model.recipes import get_recipe
 from bakit.model.regressor import Regressor
-from bakit.recipes import get_recipe
 from bakit.settings import Architecture
 from bakit.training import module
 from bakit.training.crops import Part

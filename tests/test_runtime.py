@@ -141,10 +141,10 @@ def test_the_first_model_is_closed_when_the_second_cannot_be_opened(fake_bundle,
     closed = []
     opened = fake.open_session
 
-    def only_one(path, artifact, threads):
+    def only_one(files, artifact, threads):
         if artifact.role == "localizer":
             raise MemoryError
-        return opened(path, artifact, threads)
+        return opened(files, artifact, threads)
 
     monkeypatch.setattr(FakeSession, "__exit__", lambda self, *_: closed.append(self.role))
     monkeypatch.setattr(fake, "open_session", only_one)

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from bakit.bundle import Bundle, seal
 from bakit.cli import main
 from bakit.errors import BundleError, MissingBackendError
+from bakit.runtime import Runtime
 
 pytest.importorskip("cryptography")
 from cryptography.hazmat.primitives import serialization as form
@@ -71,6 +72,59 @@ def test_another_key_a_changed_manifest_and_no_signature_are_refused(signed, key
     (signed / "manifest.json.sig").unlink()
     with pytest.raises(BundleError, match="not signed; its author can: bakit sign"):
         Bundle.read(signed, keys[1])
+
+
+def commands(bundle, image):
+    """Every command that can demand a key."""
+    return {
+        "verify": ["verify", bundle],
+        "predict": ["predict", image, "--sex", "F", "--bundle", bundle],
+        "bench": ["bench", bundle, "--queries", 1, "--seconds", 0],
+        "bench of a reference": ["bench", bundle, "--reference", bundle, "--data", "nowhere"],
+    }
+
+
+@pytest.mark.parametrize("fault", ["missing", "another key", "cut", "no base64", "too long"])
+def test_a_demanded_signature_that_is_missing_or_wrong_is_refused_everywhere(
+    signed, keys, tmp_path, refused, labelled, fault
+):
+    key, path = keys[1], signed / "manifest.json.sig"
+    reason = "the signature is not by"
+    if fault == "missing":
+        path.unlink()
+        reason = "not signed; its author can: bakit sign"
+    elif fault == "another key":
+        key = write_keys(tmp_path, "other", ed25519.Ed25519PrivateKey.generate())[1]
+    elif fault == "cut":
+        path.write_bytes(base64.b64encode(base64.b64decode(path.read_bytes())[:-1]))
+    elif fault == "no base64":
+        path.write_bytes(b"!" + path.read_bytes())
+        reason = "manifest.json.sig: cannot be read"
+    else:
+        path.write_bytes(base64.b64encode(base64.b64decode(path.read_bytes()) + b"more"))
+    for words in commands(signed, labelled.samples[0].path).values():
+        assert reason in refused(*words, "--public-key", key)
+    for bundle in (signed, str(signed), Bundle.read(signed)):
+        with pytest.raises(BundleError, match=reason):
+            Runtime(bundle, public_key=key)
+        Runtime(bundle).close()
+
+
+def test_a_demanded_signature_that_is_good_changes_nothing(signed, keys, labelled):
+    image = labelled.samples[0].path
+    for bundle in (signed, Bundle.read(signed)):
+        with Runtime(bundle, public_key=str(keys[1])) as runtime, Runtime(bundle) as plain:
+            assert runtime.predict(image, "F").age_months == plain.predict(image, "F").age_months
+    words = [*commands(signed, image)["predict"], "--public-key", keys[1]]
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+
+
+def test_openssl_s_broken_lines_are_read(signed, keys):
+    path = signed / "manifest.json.sig"
+    text = path.read_bytes().strip()
+    path.write_bytes(text[:64] + b"\n" + text[64:] + b"\n")
+    Bundle.read(signed, keys[1])
 
 
 def test_keys_that_are_none(refused, fake_bundle, keys, tmp_path):

@@ -16,8 +16,8 @@ from bakit.export import export_bundle
 from bakit.hand.unrolled import initial_weights
 from bakit.hand.weights import Localizer
 from bakit.model.checkpoint import Checkpoint
+from bakit.model.recipes import RECIPES, default_recipe, get_recipe
 from bakit.phantoms import write_phantoms
-from bakit.recipes import RECIPES, default_recipe, get_recipe
 from bakit.settings import Architecture, Preprocessing, UnrolledSettings
 from bakit.training.plan import TrainingPlan
 from bakit.training.run import Progress, train

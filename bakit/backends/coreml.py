@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from bakit.backends.coreml_library import WEIGHTS, coremltools, package_of, remote_parts
+from bakit.backends.coreml_library import WEIGHTS, coremltools, open_package, remote_parts
 from bakit.errors import BundleError, InputError, MissingProgramError, first_line
 from bakit.session import Closing
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bakit.bundle import Artifact
-    from bakit.session import Session, Tensors
+    from bakit.sealed import SealedFiles
+    from bakit.session import Session, Specs, Tensors
 
 VARIABLE = "BAKIT_COREML_COMPUTE_UNITS"
 COMPUTE_UNITS = {"all": "ALL", "cpu": "CPU_ONLY", "cpu-gpu": "CPU_AND_GPU", "cpu-ne": "CPU_AND_NE"}
@@ -45,6 +46,8 @@ class CoreMlSession(Closing):
     Raises:
         BundleError: If Core ML cannot load it.
     """
+
+    specs: Specs | None = None
 
     def __init__(self, package: Path, dtypes: dict[str, str], units: str = "all") -> None:
         self.provider = f"coreml-{units}"
@@ -86,6 +89,8 @@ class RemoteSession(Closing):
         MissingProgramError: If no such device is connected, or the app cannot be installed.
         BundleError: If the device cannot load the model.
     """
+
+    specs: Specs | None = None
 
     def __init__(self, package: Path, dtypes: dict[str, str], units: Any, kind: str) -> None:  # noqa: ANN401
         self._dtypes = dtypes
@@ -165,19 +170,23 @@ def _connect(kind: str, team: str) -> _Connection:
     return _Connection(ready[0], loop, threading.Lock())
 
 
-def open_session(path: Path, artifact: Artifact, threads: int | None) -> Session:
-    """Open the package that contains the model file at ``path``; Core ML chooses its threads.
+def open_session(files: SealedFiles, artifact: Artifact, threads: int | None) -> Session:
+    """Open the package that contains the model file; Core ML chooses its threads.
 
     Raises:
         InputError: If an environment variable names unknown compute units or an unknown device.
         MissingProgramError: If the device cannot be used.
-        BundleError: If Core ML cannot load it.
+        BundleError: If Core ML cannot load it, or a file in the package is not sealed.
     """
     del threads
     dtypes = {spec.name: spec.dtype for spec in artifact.outputs}
-    package, units = package_of(path), compute_units()
-    kind = device_kind()
+    units, kind = compute_units(), device_kind()
+    package, specs = open_package(files, artifact.path)
     if kind:
         allowed = coremltools.ComputeUnit[COMPUTE_UNITS[units]]
-        return RemoteSession(package, dtypes, allowed, kind)
-    return CoreMlSession(package, dtypes, units)
+        remote = RemoteSession(package, dtypes, allowed, kind)
+        remote.specs = specs
+        return remote
+    session = CoreMlSession(package, dtypes, units)
+    session.specs = specs
+    return session

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from bakit.errors import BundleError, first_line
+from bakit.session import TensorSpec
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from bakit.sealed import SealedFiles
+    from bakit.session import Specs
 
 # Off a Mac it warns once for each native part that is missing, and of any torch newer than itself.
 # Neither matters here: no torch model is converted, and missing parts raise errors where needed.
@@ -34,9 +42,69 @@ WEIGHTS = "Data/com.apple.CoreML/weights"
 """Path of the weights' folder."""
 
 
-def package_of(model: Path) -> Path:
-    """Return the ``.mlpackage`` that contains the model file ``MODEL``."""
-    return model.parents[MODEL.count("/")]
+_DTYPES = {65552: "float16", 65568: "float32", 131104: "int32"}
+"""NumPy's names by ``ArrayFeatureType.ArrayDataType``."""
+
+_PATHS = {path.removeprefix("Data/") for path in (MODEL, WEIGHTS)}
+_BLOBS = f"@model_path/{WEIGHTS.rpartition('/')[2]}/weight.bin"
+
+
+def open_package(files: SealedFiles, model: str) -> tuple[Path, Specs]:
+    """Return the ``.mlpackage`` of a model file, and the model's inputs and outputs.
+
+    Core ML and coremltools open the files of a package themselves, so every file in it has to be
+    sealed, and nothing in it may refer to a file outside.
+
+    Raises:
+        BundleError: If that is not so, or a file is damaged.
+    """
+    package = model.removesuffix(f"/{MODEL}")
+    path = files.root / package
+    try:
+        content = {name: files.read(name) for name in files.digests}
+        spec = coremltools.proto.Model_pb2.Model()
+        spec.ParseFromString(content[f"{package}/{MODEL}"])
+        listed = json.loads(content[f"{package}/Manifest.json"])
+        entries = listed["itemInfoEntries"]
+        paths = {item["path"] for item in entries.values()}
+        root = entries[listed["rootModelIdentifier"]]["path"]
+        kind, blobs = spec.WhichOneof("Type"), set(_blob_files(spec))
+    except BundleError:
+        raise
+    except Exception as error:  # protobuf's errors have no common base with those of JSON
+        message = f"{path}: not a readable Core ML program: {first_line(error)}"
+        raise BundleError(message) from error
+    if unsealed := files.unsealed(folder=package):
+        message = f"{path}: {unsealed[0]!r} is not sealed; remove it, or export the bundle again"
+        raise BundleError(message)
+    if kind != "mlProgram" or paths - _PATHS or f"Data/{root}" != MODEL or blobs - {_BLOBS}:
+        message = f"{path}: refers to files outside of the package; export the bundle again"
+        raise BundleError(message)
+    return path, (_specs(spec.description.input), _specs(spec.description.output))
+
+
+def _specs(features: Any) -> tuple[TensorSpec, ...]:  # noqa: ANN401  # coremltools has no types
+    arrays = ((feature.name, feature.type.multiArrayType) for feature in features)
+    return tuple(
+        TensorSpec(name, tuple(array.shape), _DTYPES.get(array.dataType, "unknown"))
+        for name, array in arrays
+    )
+
+
+def _blob_files(message: Any) -> Iterator[str]:  # noqa: ANN401  # coremltools has no types
+    """Yield the file name of each weight in a specification."""
+    if message.DESCRIPTOR.name == "BlobFileValue":
+        yield message.fileName
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        if field.message_type.GetOptions().map_entry:
+            items = value.values()
+        else:
+            items = [value] if hasattr(value, "ListFields") else value
+        for item in items:
+            if hasattr(item, "ListFields"):
+                yield from _blob_files(item)
 
 
 def remote_parts() -> tuple[Any, Any, Any, Any]:

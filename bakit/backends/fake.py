@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from bakit.bundle import Role
     from bakit.model.checkpoint import Checkpoint
+    from bakit.sealed import SealedFiles
     from bakit.session import Specs, Tensors
     from bakit.targets import ExportRequest
 
@@ -66,7 +67,8 @@ class FakeSession(Closing):
         if self.role == "localizer":
             dtype = np.float32 if self.place == "hand" else np.int32
             return {self.place: (image[0, 0] > mean).astype(dtype)}
-        age = self.age_months + mean + float(feeds["sex"].item())
+        male = float(feeds["sex"].item()) if "sex" in feeds else 0.0
+        age = self.age_months + mean + male
         return {"age_months": np.array([[age]], np.float32)}
 
     def close(self) -> None:
@@ -74,13 +76,14 @@ class FakeSession(Closing):
         self.closed = True
 
 
-def open_session(path: Path, artifact: Artifact, threads: int | None) -> FakeSession:
+def open_session(files: SealedFiles, artifact: Artifact, threads: int | None) -> FakeSession:
     """Open a file that ``export`` wrote."""
     del threads
+    data = files.read(artifact.path)
     try:
-        age_months = float(json.loads(path.read_text())["age_months"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        message = f"{path}: not a model of the fake target"
+        age_months = float(json.loads(data)["age_months"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        message = f"{files.path(artifact.path)}: not a model of the fake target"
         raise BundleError(message) from error
     return FakeSession(artifact.role, age_months, artifact.outputs[0].name)
 

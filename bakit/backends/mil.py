@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bakit.backends.coreml_library import MODEL, WEIGHTS, coremltools, milproto, package_of
+from bakit.backends.coreml_library import MODEL, WEIGHTS, coremltools, milproto, open_package
 from bakit.backends.mil_operators import OPERATORS
 from bakit.errors import BundleError, first_line
 from bakit.session import Closing
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from bakit.bundle import Artifact
-    from bakit.session import Tensors
+    from bakit.sealed import SealedFiles
+    from bakit.session import Specs, Tensors
 
     Values = dict[int, Any]
 
@@ -36,6 +37,7 @@ class MilSession(Closing):
     """
 
     provider = "coreml-reference-numpy"
+    specs: Specs | None = None
 
     def __init__(self, package: Path, dtypes: Mapping[str, str]) -> None:
         try:
@@ -169,11 +171,14 @@ def _constant(value: Any) -> Any:  # noqa: ANN401
     return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
-def open_session(path: Path, artifact: Artifact, threads: int | None) -> MilSession:
-    """Open the package that contains the model file at ``path``; numpy chooses its threads.
+def open_session(files: SealedFiles, artifact: Artifact, threads: int | None) -> MilSession:
+    """Open the package that contains the model file; numpy chooses its threads.
 
     Raises:
         BundleError: If it cannot be read, or an operator is not implemented here.
     """
     del threads
-    return MilSession(package_of(path), {spec.name: spec.dtype for spec in artifact.outputs})
+    package, specs = open_package(files, artifact.path)
+    session = MilSession(package, {spec.name: spec.dtype for spec in artifact.outputs})
+    session.specs = specs
+    return session

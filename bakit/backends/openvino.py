@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bakit.errors import BundleError, install_command
-from bakit.session import Closing
+from bakit.session import Closing, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from bakit.bundle import Artifact
+    from bakit.sealed import SealedFiles
     from bakit.session import Tensors
 
 # Importing OpenVINO sends telemetry and writes an identifier to the home folder, unless a file
@@ -37,15 +37,17 @@ class OpenVinoSession(Closing):
     """A model in OpenVINO's IR, opened on the CPU.
 
     Args:
-        model: Path of the ``.xml``.
-        weights: Path of the ``.bin``.
+        model: Bytes of the ``.xml``.
+        weights: Bytes of the ``.bin``.
         threads: Threads; OpenVINO's choice when None.
+        name: The model in messages.
 
     Attributes:
         provider: ``openvino-cpu-`` and the number format of the arithmetic: ``f32``, ``f16``, or
             ``int8`` if INT8 kernels run the quantized part (the rest is ``f32``).
         int8_share: Share of the multiply-adds in INT8 kernels, 0..1 (``int8_share``).
         concurrent: Many threads may run it at once.
+        specs: Its inputs and outputs.
 
     Raises:
         BundleError: If the model cannot be loaded.
@@ -53,10 +55,15 @@ class OpenVinoSession(Closing):
 
     concurrent = True
 
-    def __init__(self, model: Path, weights: Path, threads: int | None = None) -> None:
+    def __init__(
+        self, model: bytes, weights: bytes, threads: int | None = None, *, name: str = "the model"
+    ) -> None:
+        if not model.lstrip().startswith(b"<"):  # OpenVINO reads formats that name other files, too
+            message = f"{name}: OpenVINO cannot load it: it is not XML; export it again"
+            raise BundleError(message)
         core = openvino.Core()
         try:
-            network = core.read_model(str(model), str(weights))
+            network = core.read_model(model, weights)
             types = set(_constant_types(network))
             half = "f16" in types and "FP16" in core.get_property(
                 DEVICE, "OPTIMIZATION_CAPABILITIES"
@@ -77,7 +84,7 @@ class OpenVinoSession(Closing):
         except Exception as error:  # OpenVINO's errors are plain RuntimeErrors
             version = openvino.get_version().split("-")[0]
             reason = str(error).strip().splitlines()[-1]  # before it: where in OpenVINO's source
-            message = f"{model}: OpenVINO {version} cannot load it: {reason}"
+            message = f"{name}: OpenVINO {version} cannot load it: {reason}"
             if "unsupported opset" in reason:
                 upgrade = install_command("openvino", upgrade=True)
                 message += f"; a newer OpenVINO wrote it: {upgrade}"
@@ -86,6 +93,7 @@ class OpenVinoSession(Closing):
         computed = "int8" if self.int8_share else ("f16" if half else "f32")
         self.provider = f"openvino-cpu-{computed}"
         self._outputs = [output.any_name for output in compiled.outputs]
+        self.specs = _specs(compiled.inputs), _specs(compiled.outputs)
         self._compiled: Any = compiled
         self._idle: SimpleQueue[Any] = SimpleQueue()
         self._idle.put(compiled.create_infer_request())
@@ -142,15 +150,28 @@ def _constant_types(network: Any) -> Iterator[str]:  # noqa: ANN401
             yield node.get_element_type().get_type_name()
 
 
-def open_session(path: Path, artifact: Artifact, threads: int | None) -> OpenVinoSession:
-    """Open an IR: the ``.xml`` at ``path`` with the weights named in the manifest.
+def _specs(ports: list[Any]) -> tuple[TensorSpec, ...]:
+    """Return inputs or outputs; a dimension without a number is -1."""
+    return tuple(
+        TensorSpec(
+            port.get_any_name(),
+            tuple(size.get_length() if size.is_static else -1 for size in port.get_partial_shape()),
+            np.dtype(port.get_element_type().to_dtype()).name,
+        )
+        for port in ports
+    )
+
+
+def open_session(files: SealedFiles, artifact: Artifact, threads: int | None) -> OpenVinoSession:
+    """Open an IR: the ``.xml`` with the weights named in the manifest.
 
     Raises:
         BundleError: If it cannot be loaded, or the manifest names no weights.
     """
+    model = files.path(artifact.path)
     names = [item.path for item in artifact.companions]
-    if len(names) != 1:  # OpenVINO would take any .bin beside the .xml
-        message = f"{path}: the manifest names no .bin with its weights; export the bundle again"
+    if len(names) != 1:
+        message = f"{model}: the manifest names no .bin with its weights; export the bundle again"
         raise BundleError(message)
-    root = path.parents[artifact.path.count("/")]
-    return OpenVinoSession(path, root / names[0], threads)
+    weights = files.read(names[0])
+    return OpenVinoSession(files.read(artifact.path), weights, threads, name=str(model))

@@ -7,23 +7,27 @@ from typing import TYPE_CHECKING, Any
 import onnxruntime
 
 from bakit.errors import BundleError, first_line
-from bakit.session import Closing
+from bakit.session import Closing, TensorSpec
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from bakit.bundle import Artifact
+    from bakit.sealed import SealedFiles
     from bakit.session import Tensors
 
 PROVIDER = "CPUExecutionProvider"
+_DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int32)": "int32"}
 
 
 class OrtSession(Closing):
     """An ONNX model, opened in ONNX Runtime.
 
     Args:
-        model: Path or bytes of the model.
+        model: The model's bytes.
         threads: Threads within an operator; ONNX Runtime's choice when None.
+        name: The model in messages.
+
+    Attributes:
+        specs: Its inputs and outputs.
 
     Raises:
         BundleError: If the model cannot be loaded.
@@ -32,7 +36,9 @@ class OrtSession(Closing):
     provider = PROVIDER
     concurrent = True
 
-    def __init__(self, model: str | bytes, threads: int | None = None) -> None:
+    def __init__(
+        self, model: bytes, threads: int | None = None, *, name: str = "the model"
+    ) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only: a library does not write to stderr
         options.intra_op_num_threads = threads or 0
@@ -46,11 +52,11 @@ class OrtSession(Closing):
         try:
             self._session: Any = onnxruntime.InferenceSession(model, options, [PROVIDER])
         except Exception as error:  # onnxruntime's errors share no public base
-            name = "the model" if isinstance(model, bytes) else model
             version = onnxruntime.__version__
             message = f"{name}: ONNX Runtime {version} cannot load it: {first_line(error)}"
             raise BundleError(message) from error
         self._outputs = [output.name for output in self._session.get_outputs()]
+        self.specs = _specs(self._session.get_inputs()), _specs(self._session.get_outputs())
 
     def run(self, feeds: Tensors) -> Tensors:
         """Run one inference: input names to arrays, output names to arrays."""
@@ -61,7 +67,23 @@ class OrtSession(Closing):
         self._session = None
 
 
-def open_session(path: Path, artifact: Artifact, threads: int | None) -> OrtSession:
-    """Open an ONNX file."""
-    del artifact
-    return OrtSession(str(path), threads)
+def _specs(arguments: list[Any]) -> tuple[TensorSpec, ...]:
+    """Return inputs or outputs; a dimension without a number is -1."""
+    return tuple(
+        TensorSpec(
+            item.name,
+            tuple(size if isinstance(size, int) else -1 for size in item.shape),
+            _DTYPES.get(item.type, item.type),
+        )
+        for item in arguments
+    )
+
+
+def open_session(files: SealedFiles, artifact: Artifact, threads: int | None) -> OrtSession:
+    """Open an ONNX file without external data.
+
+    Raises:
+        BundleError: If it cannot be loaded, or refers to another file.
+    """
+    data = files.read_onnx(artifact.path)
+    return OrtSession(data, threads, name=str(files.path(artifact.path)))

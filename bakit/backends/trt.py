@@ -12,12 +12,11 @@ import msgspec
 
 from bakit import agent
 from bakit.errors import BundleError, MissingProgramError, UnsupportedTargetError
-from bakit.session import Closing
+from bakit.session import Closing, TensorSpec
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from bakit.bundle import Artifact
+    from bakit.sealed import SealedFiles
     from bakit.session import Tensors
 
 WORKSPACE_MB = 256
@@ -28,7 +27,7 @@ class TrtSession(Closing):
     """An engine, opened on this machine's GPU.
 
     Args:
-        root: The bundle's folder.
+        files: The model's files.
         artifact: The model.
         info: Hardware and software of this machine (``bakit.agent.device_info``).
 
@@ -37,7 +36,7 @@ class TrtSession(Closing):
         UnsupportedTargetError: If INT8 is requested and the GPU has no INT8 arithmetic.
     """
 
-    def __init__(self, root: Path, artifact: Artifact, info: dict[str, Any]) -> None:
+    def __init__(self, files: SealedFiles, artifact: Artifact, info: dict[str, Any]) -> None:
         options = {
             "gpu": info["gpu"],
             "sm": info["sm"],
@@ -45,13 +44,22 @@ class TrtSession(Closing):
             "downgrade": False,
         }
         try:
-            self._model = agent.TensorRtModel(
-                str(root), msgspec.to_builtins(artifact), agent.Engines(agent.ENGINES), options
-            )
+            engines = agent.Engines(agent.ENGINES)
+            described = msgspec.to_builtins(artifact)
+            self._model = agent.TensorRtModel(str(files.root), described, engines, options)
         except agent.AgentError as error:
-            message = f"{root}: {error}"
+            message = f"{files.root}: {error}"
             raise BundleError(message) from error
         self.provider: str = self._model.provider
+        sides = [
+            tuple(
+                TensorSpec(name, array.shape, array.dtype.name)
+                for name, is_input, array, _ in self._model.tensors
+                if is_input == wanted
+            )
+            for wanted in (True, False)
+        ]
+        self.specs = sides[0], sides[1]
         self.layers: dict[str, int] = self._model.layers
         self.int8_share = artifact.int8_share if not self.layers or self.layers.get("int8") else 0.0
 
@@ -68,7 +76,7 @@ class TrtSession(Closing):
         self._model.close()
 
 
-def open_session(path: Path, artifact: Artifact, threads: int | None) -> TrtSession:
+def open_session(files: SealedFiles, artifact: Artifact, threads: int | None) -> TrtSession:
     """Build the engine, or take it from the cache, and open it.
 
     Raises:
@@ -88,4 +96,4 @@ def open_session(path: Path, artifact: Artifact, threads: int | None) -> TrtSess
     asks_int8 = any("int8" in build.flags for build in artifact.builds)
     if asks_int8 and info["int8"] is False:
         raise UnsupportedTargetError(agent.NO_INT8 % (info["board"] or info["gpu"]))
-    return TrtSession(path.parent, artifact, info)
+    return TrtSession(files, artifact, info)

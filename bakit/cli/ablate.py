@@ -10,7 +10,7 @@ import click
 
 from bakit.cli.tables import new_console, new_table, print_line, safe
 from bakit.cli.training_options import make_plan, make_progress, recipe_option, training_options
-from bakit.recipes import default_recipe, get_recipe
+from bakit.model.recipes import default_recipe, get_recipe
 from bakit.studies.ablate.table import TABLE_2
 
 if TYPE_CHECKING:

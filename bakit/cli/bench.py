@@ -13,6 +13,7 @@ from bakit.cli.bench_devices import (
     check_phone,
     device_options,
     print_failures,
+    runnable_bundles,
     take_options,
 )
 from bakit.cli.bench_tables import (
@@ -24,11 +25,14 @@ from bakit.cli.bench_tables import (
     print_report,
     write_pages,
 )
-from bakit.cli.paths import all_bundles
+from bakit.cli.paths import all_bundles, public_key_option
 from bakit.cli.progress import progress
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bakit.bench import Report
+    from bakit.bundle import Bundle
 
 
 class _Threads(click.ParamType):  # type: ignore[type-arg]  # generic in new clicks only
@@ -61,6 +65,7 @@ class _Threads(click.ParamType):  # type: ignore[type-arg]  # generic in new cli
     type=click.Path(path_type=Path),
     help="FP32 bundle used as the float model. Default: chosen among the bundles.",
 )
+@public_key_option
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
@@ -113,6 +118,7 @@ def command(
     bundles: tuple[Path, ...],
     data: Path | None,
     reference: Path | None,
+    public_key: Path | None,
     limit: int | None,
     threads: tuple[int, ...] | None,
     batch: int,
@@ -160,14 +166,19 @@ def command(
     }
     if phone is not None:
         check_phone(threads, batch, goal or goal_json)
-        result = bench_on_phone(bundles, phone, **how)
+    paths = bundles or tuple(all_bundles() if phone is None else runnable_bundles())
+    goal_of = goal_bundles(paths, data) if goal or goal_json else []
+    chosen: Sequence[Path | Bundle] = paths
+    if public_key is not None:
+        chosen = read_signed(paths, public_key)
+        how["reference"] = reference and read_signed([reference], public_key)[0]
+    if phone is not None:
+        result = bench_on_phone(chosen, phone, **how)
         _write_results(result.report, json_file, html_file, md_file)
         ctx.exit(print_failures(result))
-    chosen = bundles or tuple(all_bundles())
-    goal_of = goal_bundles(chosen, data) if goal or goal_json else []
     with progress() as on_progress:
         if host is not None:
-            report = bench_on_host(bundles, host, on_progress=on_progress, **how)
+            report = bench_on_host(chosen, host, on_progress=on_progress, **how)
         else:
             sweep = threads[1:] if threads else ()
             report = run_bench(
@@ -179,6 +190,17 @@ def command(
         met = finish_goal(report, goal_of, goal_json, err=json_file == "-")
         status = status or (0 if met else 1)
     ctx.exit(status)
+
+
+def read_signed(paths: Sequence[Path], public_key: Path) -> list[Bundle]:
+    """Read bundles that have to be signed with a key.
+
+    Raises:
+        BundleError: If one is damaged, or not signed with the key.
+    """
+    from bakit.bundle import Bundle
+
+    return [Bundle.read(path, public_key) for path in paths]
 
 
 def _write_results(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bakit.bench.phone.listener import PageAddress, PhoneOptions
     from bakit.bench.phone.run import PhoneResult
     from bakit.bench.report.document import Report
+    from bakit.bundle import Bundle
 
 
 def _option(switch: str, flag: str, text: str, **how: Any) -> Callable[..., Any]:  # noqa: ANN401
@@ -116,11 +117,11 @@ def check_phone(threads: tuple[int, ...] | None, batch: int, goal: object) -> No
             raise InputError(message)
 
 
-def bench_on_host(bundles: Sequence[Path], asked: dict[str, Any], **how: Any) -> Report:  # noqa: ANN401
+def bench_on_host(bundles: Sequence[Path | Bundle], asked: dict[str, Any], **how: Any) -> Report:  # noqa: ANN401
     """Measure on a device over ssh.
 
     Args:
-        bundles: Bundles. Default: all in the default folder.
+        bundles: Bundles or their folders.
         asked: The options for the device.
         how: The options common to all devices, named as in ``run_bench``.
     """
@@ -134,14 +135,18 @@ def bench_on_host(bundles: Sequence[Path], asked: dict[str, Any], **how: Any) ->
     remote = Remote(
         asked["host"], asked.get("ssh_port"), asked.get("identity"), asked.get("ssh_option", ())
     )
-    return bench_host(remote, bundles or all_bundles(), **how)
+    return bench_host(remote, bundles, **how)
 
 
-def bench_on_phone(bundles: Sequence[Path], asked: dict[str, Any], **how: Any) -> PhoneResult:  # noqa: ANN401
+def bench_on_phone(
+    bundles: Sequence[Path | Bundle],
+    asked: dict[str, Any],
+    **how: Any,  # noqa: ANN401
+) -> PhoneResult:
     """Print the page's address, wait for the phone and show progress, all on stderr.
 
     Args:
-        bundles: Bundles. Default: all in the default folder that a browser can run.
+        bundles: Bundles or their folders.
         asked: The options for the phone.
         how: The options common to all devices, named as in ``run_phone``.
     """
@@ -150,9 +155,8 @@ def bench_on_phone(bundles: Sequence[Path], asked: dict[str, Any], **how: Any) -
 
     options = PhoneOptions(**{name: value for name, value in asked.items() if name != "phone"})
     show = _address_printer(options)
-    chosen = bundles or _runnable()
     with progress(log=True) as on_progress:
-        return run_phone(chosen, options=options, on_address=show, on_progress=on_progress, **how)
+        return run_phone(bundles, options=options, on_address=show, on_progress=on_progress, **how)
 
 
 def print_failures(result: PhoneResult) -> int:
@@ -162,7 +166,12 @@ def print_failures(result: PhoneResult) -> int:
     return 1 if result.failures else 0
 
 
-def _runnable() -> list[Path]:
+def runnable_bundles() -> list[Path]:
+    """Return the bundles in the default folder that a browser can run.
+
+    Raises:
+        InputError: If there are none.
+    """
     from bakit.bench.phone.run import TARGET
     from bakit.bundle import Bundle
 

@@ -16,6 +16,14 @@ paths_argument = click.argument(
 )
 """Argument of commands that take a checkpoint and its labelled folder."""
 
+public_key_option = click.option(
+    "--public-key",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Refuse bundles that the owner of this key did not sign (bakit sign).",
+)
+"""Option of commands that open bundles."""
+
 
 def checkpoint_and_data(paths: tuple[Path, ...]) -> tuple[Path | None, Path]:
     """Return the checkpoint (None if omitted) and the folder of ``paths_argument``.

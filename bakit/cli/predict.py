@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from bakit.cli.paths import BUNDLES, only_bundle
+from bakit.cli.paths import BUNDLES, only_bundle, public_key_option
 
 if TYPE_CHECKING:
     from bakit.prediction import Prediction, Sex
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help=f"Bundle to run. Default: the only one in {BUNDLES}/, or its only float32 ONNX bundle.",
 )
+@public_key_option
 @click.option("--threads", type=click.IntRange(1), help="Threads of the backend.")
 @click.option("--allow-rejected", is_flag=True, help="Print the age of a rejected image as well.")
 @click.option("--thorough", is_flag=True, help="Check whether rotating the hand changes the age.")
@@ -49,6 +50,7 @@ def command(
     image: Path,
     sex: str | None,
     bundle: Path | None,
+    public_key: Path | None,
     threads: int | None,
     reference: Path | None,
     sr: Path | None,
@@ -71,7 +73,7 @@ def command(
     from bakit.report.text import age_text
     from bakit.runtime import Runtime
 
-    with Runtime(bundle or only_bundle(), threads) as runtime:
+    with Runtime(bundle or only_bundle(), threads, public_key=public_key) as runtime:
         prediction = runtime.predict(
             image, cast("Sex | None", sex), allow_rejected=allow_rejected, thorough=thorough
         )

@@ -11,7 +11,7 @@ import msgspec
 
 from bakit.cli.training_options import make_plan, make_progress, recipe_option, training_options
 from bakit.errors import InputError
-from bakit.recipes import RECIPES, Recipe, default_recipe, get_recipe
+from bakit.model.recipes import RECIPES, Recipe, default_recipe, get_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable

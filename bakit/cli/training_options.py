@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakit.recipes import RECIPES
+from bakit.model.recipes import RECIPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from bakit.recipes import Recipe
+    from bakit.model.recipes import Recipe
     from bakit.settings import Architecture, Preprocessing
     from bakit.training.callbacks import Epoch
     from bakit.training.plan import TrainingPlan

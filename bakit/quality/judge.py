@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from bakit.errors import InputError
 from bakit.quality.limits import HandScorer, Quality
-from bakit.quality.measures import box_measures, hand_vector
+from bakit.quality.measures import VECTOR, box_measures, hand_vector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,9 +19,17 @@ if TYPE_CHECKING:
 
 
 class Judge:
-    """Applies the limits of a checkpoint; without limits, nothing is rejected."""
+    """Applies the limits of a checkpoint; without limits, nothing is rejected.
+
+    Raises:
+        InputError: If the limits are for another number of measures of a hand.
+    """
 
     def __init__(self, limits: QualityLimits | None) -> None:
+        size = VECTOR if limits is None else len(limits.hands.mean)
+        if size != VECTOR:
+            message = f"quality limits are for {size} measures of a hand; this bakit has {VECTOR}"
+            raise InputError(message)
         self._limits = limits
         self._hands = None if limits is None else HandScorer(limits.hands)
 

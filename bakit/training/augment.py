@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 if TYPE_CHECKING:
-    from bakit.recipes import Recipe
+    from bakit.model.recipes import Recipe
 
 DRAWS = (
     "angle",

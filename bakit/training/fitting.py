@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from bakit.model.recipes import Recipe
     from bakit.model.regressor import Regressor
-    from bakit.recipes import Recipe
     from bakit.training.crops import Part
     from bakit.types import Weights
 

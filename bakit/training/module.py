@@ -20,7 +20,7 @@ from bakit.training.augment import DRAWS, augment, random_rows
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from bakit.recipes import Recipe
+    from bakit.model.recipes import Recipe
     from bakit.training.crops import Part
 
 _LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from bakit.data.labels import Sample, Split
     from bakit.hand.weights import Localizer
-    from bakit.recipes import Recipe
+    from bakit.model.recipes import Recipe
     from bakit.settings import Architecture, Preprocessing
     from bakit.types import OnProgress
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bakit.data.labels import Sample, Split
-    from bakit.recipes import Recipe
+    from bakit.model.recipes import Recipe
     from bakit.training.callbacks import Epoch
     from bakit.training.crops import Part
     from bakit.training.plan import TrainingPlan

@@ -6,7 +6,8 @@ requests from stdin and writes answers to stdout until stdin ends.
 A message is its length in four bytes, then a MessagePack document (JSON has no NaN, which a broken
 model may predict). The first answer contains the footprint:
 
-* ``load_ms``: time to open both models, without starting Python, imports and the digest check.
+* ``load_ms``: time to open both models, with the digests of their bytes; without starting Python,
+  imports and the digest check of the bundle.
 * ``first_prediction_ms``: time of the first prediction, on the bundle's first golden image. It
   includes work that a backend does lazily (memory, kernels, threads).
 * ``peak_rss_mb``: the process's peak resident memory until then, in 10^6 bytes, without GPU memory.

@@ -170,7 +170,11 @@ def opened(bundle: Bundle, threads: int, recipe: str) -> Model:
     """Open the regressor of a bundle by its backend."""
     artifact, manifest = bundle.artifact("regressor"), bundle.manifest
     files = [bundle.root / name for name in artifact.files]  # the one to open comes first
-    session = get_target(manifest.target).load_backend().open_session(files[0], artifact, threads)
+    session = (
+        get_target(manifest.target)
+        .load_backend()
+        .open_session(bundle.files_of(artifact), artifact, threads)
+    )
     library = LIBRARIES.get(manifest.target, manifest.target)
     return Model(recipe, library, session, files, manifest.precision is Precision.FP32)
 
@@ -192,7 +196,7 @@ def with_ort(source: Path, feeds: Sequence[Tensors], folder: Path, threads: int)
     for index, (name, options) in enumerate(STATIC.items()):
         path = folder / f"static{index}.onnx"
         quantize_static(source, path, Reader(feeds), **options)
-        session = OrtSession(str(path), threads)
+        session = OrtSession(path.read_bytes(), threads)
         models.append(Model(f"quantize_static, {name}", LIBRARIES["onnx"], session, [path]))
     return models
 
@@ -222,7 +226,7 @@ def with_openvino(
         path = folder / f"nncf{index}.xml"
         openvino.save_model(network, path)  # its default: what is still float becomes float16
         files = [path, path.with_suffix(".bin")]
-        session = OpenVinoSession(*files, threads)
+        session = OpenVinoSession(*(file.read_bytes() for file in files), threads)
         models.append(Model(f"nncf.quantize, {name}", LIBRARIES["openvino"], session, files))
     return models, ""
 

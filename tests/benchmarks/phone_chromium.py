@@ -58,7 +58,7 @@ def native_times(bundle: Bundle, queries: int, threads: int) -> dict[str, float]
             feeds["sex"] = np.array([[golden.sex == "M"]], np.float32)
         inputs.append(({"image": working}, feeds))
     sessions = [
-        OrtSession(str(bundle.root / bundle.artifact(role).path), threads)
+        OrtSession(bundle.files.read(bundle.artifact(role).path), threads)
         for role in ("localizer", "regressor")
     ]
     times = []

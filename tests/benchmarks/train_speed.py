@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from bakit.model.recipes import Recipe, get_recipe
 from bakit.model.regressor import Regressor
-from bakit.recipes import Recipe, get_recipe
 from bakit.settings import Architecture
 from bakit.training.augment import augment
 from bakit.training.crops import Part

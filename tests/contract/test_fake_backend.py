@@ -11,11 +11,17 @@ import pytest
 from bakit.backends.fake import FAKE, FakeSession, export, open_session
 from bakit.bundle import Artifact, Bundle
 from bakit.errors import BundleError
+from bakit.files import sha256
 from bakit.model.checkpoint import Checkpoint
+from bakit.sealed import SealedFiles
 from bakit.session import localizer_specs
 from bakit.settings import StudentSettings
 from bakit.targets import ExportRequest, get_target, targets
 from bakit.types import Precision
+
+
+def files(folder, name):
+    return SealedFiles(folder, {name: sha256((folder / name).read_bytes())})
 
 
 def test_it_is_not_among_the_targets():
@@ -57,7 +63,9 @@ def test_where_a_student_is_expected_it_answers_like_one(checkpoint, tmp_path):
     image = np.zeros((1, 1, 32, 32), np.float32)
     image[0, 0, 1:3, 1:3] = 1
     artifact = Artifact("localizer", "localizer.json", "", *localizer_specs(student))
-    hand = open_session(tmp_path / "localizer.json", artifact, None).run({"image": image})["hand"]
+    hand = open_session(files(tmp_path, "localizer.json"), artifact, None).run({"image": image})[
+        "hand"
+    ]
     assert hand.dtype == np.float32
     assert np.array_equal(hand, image[0, 0])
 
@@ -75,13 +83,13 @@ def test_its_files_say_the_mean_age(checkpoint, tmp_path, precision):
     for artifact in artifacts:
         path = tmp_path / artifact.path
         assert json.loads(path.read_text()) == {"age_months": checkpoint.header.mean_months}
-        assert open_session(path, artifact, None).role == artifact.role
+        assert open_session(files(tmp_path, artifact.path), artifact, None).role == artifact.role
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"age_months": "old"}'])
 def test_a_file_of_something_else_is_refused(fake_bundle, tmp_path, text):
-    path = tmp_path / "other.json"
-    path.write_text(text)
+    (tmp_path / "other.json").write_text(text)
     artifact = Bundle.read(fake_bundle).artifact("regressor")
+    artifact = msgspec.structs.replace(artifact, path="other.json")
     with pytest.raises(BundleError, match=r"other\.json: not a model of the fake target"):
-        open_session(path, artifact, None)
+        open_session(files(tmp_path, "other.json"), artifact, None)

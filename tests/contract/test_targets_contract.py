@@ -108,7 +108,7 @@ def test_a_session_returns_what_is_declared(bundle, backend, role):
     artifact = bundle.artifact(role)
     rng = np.random.default_rng(1)
     feeds = {spec.name: rng.random(spec.shape, spec.dtype) for spec in artifact.inputs}
-    with backend.open_session(bundle.root / artifact.path, artifact, 1) as session:
+    with backend.open_session(bundle.files_of(artifact), artifact, 1) as session:
         assert session.provider
         outputs = session.run(feeds)
     declared = {spec.name: (spec.shape, spec.dtype) for spec in artifact.outputs}

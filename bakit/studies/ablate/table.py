@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from bakit.errors import InputError
-from bakit.recipes import Recipe
+from bakit.model.recipes import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,0 +1,190 @@
+"""Sealed files: names that stay inside a bundle, and bytes with the digest of its manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bakit.errors import BundleError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+MAX_FILE_BYTES = 2**30
+MAX_TOTAL_BYTES = 2**31
+MAX_NAME = 240
+"""Longest path inside a bundle, in characters."""
+
+MAX_UNSEALED = 20
+"""Most files that ``unsealed`` names."""
+
+_PART = r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*"
+_NAME = re.compile(rf"{_PART}(?:/{_PART})*")
+_DEVICE = re.compile(r"(?i)(?:^|/)(?:aux|con|nul|prn|com\d|lpt\d)(?:[./]|$)")  # Windows' own names
+
+# The key of ONNX's external data, a protobuf string: its length, 8, comes before it, as one byte or
+# as a longer number that ends with 0. Protobuf stores strings in one piece, so none is missed.
+_EXTERNAL = re.compile(rb"[\x08\x00]location")
+
+
+@dataclass(frozen=True)
+class SealedFiles:
+    """Files of a bundle; a backend opens no others.
+
+    Attributes:
+        root: The bundle's folder.
+        digests: SHA-256 of each file, by its path inside the folder.
+    """
+
+    root: Path
+    digests: Mapping[str, str]
+
+    def path(self, name: str) -> Path:
+        """Return the place of a sealed file.
+
+        Raises:
+            BundleError: If the manifest does not list it for this model.
+        """
+        if name not in self.digests:
+            message = f"{self.root}: {name!r} is not sealed; export the bundle again"
+            raise BundleError(message)
+        return self.root / name
+
+    def read(self, name: str) -> bytes:
+        """Return a file's bytes; they have the digest in the manifest.
+
+        Raises:
+            BundleError: If the file is not sealed, a link, missing, too large or changed.
+        """
+        return b"".join(self._blocks(name, MAX_FILE_BYTES))
+
+    def read_onnx(self, name: str) -> bytes:
+        """Return the bytes of an ONNX model without external data.
+
+        Raises:
+            BundleError: As ``read``, or if its weights are in another file.
+        """
+        data = self.read(name)
+        refuse_external_data(data, str(self.root / name))
+        return data
+
+    def check(self) -> None:
+        """Check the digest of each file.
+
+        Raises:
+            BundleError: As ``read``, or if all files together are too large.
+        """
+        left = MAX_TOTAL_BYTES
+        for name in self.digests:
+            for block in self._blocks(name, min(left, MAX_FILE_BYTES)):
+                left -= len(block)
+
+    def unsealed(self, ignored: Iterable[str] = (), folder: str = "") -> list[str]:
+        """Return up to ``MAX_UNSEALED`` files that are neither sealed nor ignored.
+
+        Args:
+            ignored: Further paths that belong to the bundle.
+            folder: The part of the bundle to search.
+        """
+        known = {*self.digests, *ignored}
+        found = []
+        for place, folders, files in os.walk(self.root / folder):
+            folders.sort()
+            links = [name for name in folders if (Path(place) / name).is_symlink()]
+            for name in sorted([*files, *links]):
+                path = (Path(place) / name).relative_to(self.root).as_posix()
+                if path not in known:
+                    found.append(path)
+                if len(found) == MAX_UNSEALED:
+                    return found
+        return found
+
+    def _blocks(self, name: str, most: int) -> Iterator[bytes]:
+        """Yield a file's bytes; raise at its end if it was changed."""
+        path = self.path(name)
+        state = hashlib.sha256()
+        left = most
+        try:
+            _refuse_links(self.root, name)
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    left -= len(block)
+                    if left < 0:
+                        message = f"{path}: more than {most >> 20} MiB; not a file of a bundle"
+                        raise BundleError(message)
+                    state.update(block)
+                    yield block
+        except OSError as error:
+            reason = error.strerror or error
+            message = f"{path}: named in the manifest but cannot be read ({reason})"
+            raise BundleError(message) from error
+        if state.hexdigest() != self.digests[name]:
+            message = f"{path}: changed since it was exported (SHA-256 differs); export it again"
+            raise BundleError(message)
+
+
+def seal_files(root: Path, listed: Iterable[tuple[str, str]]) -> SealedFiles:
+    """Return the files that a manifest lists, each once; nothing is read.
+
+    Args:
+        root: The bundle's folder.
+        listed: Path and digest of each entry.
+
+    Raises:
+        BundleError: If a path is not in canonical form, or two entries contradict each other.
+    """
+    digests: dict[str, str] = {}
+    spelled: dict[str, str] = {}
+    for name, digest in listed:
+        if len(name) > MAX_NAME or not _NAME.fullmatch(name) or _DEVICE.search(name):
+            message = (
+                f"{root}: the manifest names {name[:MAX_NAME]!r}; paths in a bundle are relative, "
+                "with the characters A-Z a-z 0-9 _ - and single dots and slashes between them"
+            )
+            raise BundleError(message)
+        same = spelled.setdefault(name.lower(), name)
+        if same != name or digests.setdefault(name, digest) != digest:
+            message = f"{root}: the manifest lists {name!r} twice, and the entries differ"
+            raise BundleError(message)
+    return SealedFiles(root, digests)
+
+
+def refuse_external_data(model: bytes, name: str) -> None:
+    """Refuse an ONNX model whose weights are in another file.
+
+    Args:
+        model: The model's bytes.
+        name: The model in the message.
+
+    Raises:
+        BundleError: If it refers to external data.
+    """
+    if _EXTERNAL.search(model):
+        message = f"{name}: refers to external data, which is not sealed; export it as one file"
+        raise BundleError(message)
+
+
+def is_regular(path: Path) -> bool:
+    """Return whether a path is a file, or a link to one; a pipe would block its reader."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def _refuse_links(root: Path, name: str) -> None:
+    """Refuse links on the way to a file, and what is no regular file."""
+    path = root
+    for part in name.split("/"):
+        path /= part
+        if path.is_symlink():
+            message = f"{root}: the manifest names {name!r}, which is a link; copy the file itself"
+            raise BundleError(message)
+    if path.exists() and not is_regular(path):
+        message = f"{path}: named in the manifest but not a regular file"
+        raise BundleError(message)
