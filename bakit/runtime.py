@@ -19,7 +19,7 @@ import numpy as np
 from bakit import __version__
 from bakit.bundle import Bundle
 from bakit.data.parallel import in_threads
-from bakit.errors import BakitError, BundleError, InputError, first_line
+from bakit.errors import BakitError, BundleError, InputError, VerificationError, first_line
 from bakit.hand.found import Localization
 from bakit.hand.prepare import OpenLocalizer, crop, find, localize, prepare
 from bakit.image.box import Box
@@ -149,7 +149,8 @@ class Runtime(Closing):
             InputError: If ``sex`` is neither M nor F, is missing, or differs from the DICOM header,
                 or if the runtime was closed.
             MissingBackendError: If it is a DICOM file and the extra ``dicom`` is not installed.
-            BundleError: If the model cannot run, or predicts no number.
+            BundleError: If the model cannot run.
+            VerificationError: If the model predicts no finite number.
         """
         with self._gate:
             return self._predict(image, sex, allow_rejected=allow_rejected, thorough=thorough)
@@ -177,8 +178,8 @@ class Runtime(Closing):
         if quality.status != "reject" or allow_rejected:
             age = self.regress(pixels, male=male)
             if not math.isfinite(age):
-                message = f"{self.bundle.root}: the model predicts {age} months; export it again"
-                raise BundleError(message)
+                message = f"{self.bundle.root}: the model predicted {age} months; export it again"
+                raise VerificationError(message)
             measures |= self._judge.age_measures(age, lambda: self.without_image(male=male))
             if thorough and found.box is not None:
                 measures["spread_months"] = self.spread(

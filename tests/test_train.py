@@ -231,7 +231,7 @@ def test_every_number_of_a_recipe_is_an_option():
 
 
 def test_a_run_is_not_overwritten_and_only_resumed_as_it_was_begun(trained, data):
-    with pytest.raises(InputError, match="holds a run already"):
+    with pytest.raises(InputError, match="already holds a run"):
         train(make_plan(data), trained[1])
     again = train(make_plan(data), trained[1], resume=True)
     assert again.sha256 == trained[0].sha256

@@ -114,14 +114,12 @@ def _interrupts() -> Iterator[list[int]]:
     """Treat SIGTERM and SIGHUP as Ctrl-C, so that temporary files go and results are kept.
 
     Yields:
-        The signals that were received: one at most, since further ones are ignored.
+        The signals that were received.
     """
     received: list[int] = []
 
     def interrupt(number: int, _frame: object) -> None:
         received.append(number)
-        for name in replaced:
-            signal.signal(name, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     names = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]
