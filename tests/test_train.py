@@ -236,7 +236,7 @@ def test_a_run_is_not_overwritten_and_only_resumed_as_it_was_begun(trained, data
     again = train(make_plan(data), trained[1], resume=True)
     assert again.sha256 == trained[0].sha256
     recipe = msgspec.structs.replace(QUICK, shift=0.2)
-    with pytest.raises(InputError, match=r"recipe\.shift was 0\.05 and is 0\.2"):
+    with pytest.raises(InputError, match=r"recipe\.shift was 0\.05, now 0\.2"):
         train(make_plan(data, recipe=recipe), trained[1], resume=True)
 
 
