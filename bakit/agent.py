@@ -165,7 +165,7 @@ def read_bundle(root: str) -> Json:
         golden = {item["path"]: item["sha256"] for item in manifest["golden"]}
         used = [name for item in manifest["artifacts"] for name in build_files(item)]
     except OSError as error:
-        raise AgentError("%s: not a bundle: no manifest.json in it (%s)" % (root, error))
+        raise AgentError("%s: not a bundle: manifest.json is missing (%s)" % (root, error))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise AgentError("%s: not a manifest that this agent understands (%r)" % (path, error))
     for name in used:
@@ -1722,7 +1722,6 @@ def main(arguments: Sequence[str]) -> int:
         if name == "bundle":
             command.add_argument("index", type=int)
     given = parser.parse_args(arguments)
-    os.umask(0o077)  # images of patients: readable by nobody else
     try:
         if given.command == "info":
             emit(device_info(), given.frame)
@@ -1742,4 +1741,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    os.umask(0o077)  # images of patients: readable by nobody else
     sys.exit(main(sys.argv[1:]))

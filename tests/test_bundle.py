@@ -75,7 +75,7 @@ def test_a_file_that_the_manifest_does_not_name_is_no_harm(fake_bundle):
 @pytest.mark.parametrize("command", ["inspect", "verify"])
 def test_a_folder_without_manifest_is_no_bundle(refused, tmp_path, command):
     (tmp_path / "empty").mkdir()
-    assert "empty: not a bundle: no manifest.json in it" in refused(command, "empty")
+    assert "empty: not a bundle: manifest.json is missing" in refused(command, "empty")
 
 
 def test_a_manifest_of_version_1_has_the_unrolled_localizer(edit):

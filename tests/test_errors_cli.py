@@ -387,5 +387,5 @@ def test_the_program_itself_prints_no_traceback(tmp_path):
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == (
-        f"bakit: {tmp_path}: not a bundle: no manifest.json in it; bakit export writes one\n"
+        f"bakit: {tmp_path}: not a bundle: manifest.json is missing; bakit export writes one\n"
     )

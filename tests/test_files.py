@@ -185,12 +185,6 @@ def test_there_is_no_moment_without_a_folder(tmp_path, monkeypatch):
     assert names(tmp_path / "out") == ["second"]
 
 
-def test_new_folder_is_open_to_others(tmp_path):
-    with new_folder(tmp_path / "out"):
-        pass
-    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o755
-
-
 @pytest.mark.skipif(os.name == "nt", reason="Windows keeps open files")
 def test_new_folder_that_cannot_be_moved_keeps_the_old_one(tmp_path, monkeypatch):
     """The last step may fail too; the old folder must come back."""
