@@ -60,8 +60,8 @@ def new_file(path: Path) -> Iterator[Path]:
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(path)
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    try:
+    try:  # from here on: a signal may come at any moment
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         if path.is_file():
             temporary.chmod(stat.S_IMODE(path.stat().st_mode))
         yield temporary
@@ -138,8 +138,8 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(path)
-    temporary.mkdir()
-    try:
+    try:  # from here on: a signal may come at any moment
+        temporary.mkdir()
         yield temporary
         if path.exists():
             if not _swap(temporary, path):
