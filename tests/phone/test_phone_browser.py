@@ -218,9 +218,9 @@ def test_a_coarse_clock_makes_a_time_the_mean_of_several_runs(begin_https, bundl
     assert failures == []
     assert report.phone.timer_step_ms == 1
     assert report.phone.runs_per_sample > 1
-    # The step is at most 2 % of what was timed at once.
+    # The step is at most 2 % of what the warm-up took; warm runs may be several times as fast.
     fastest = min(
         report.bundles[0].latency.stages[stage].p50_ms for stage in ("localize", "regress")
     )
-    assert fastest * report.phone.runs_per_sample > 25
+    assert fastest * report.phone.runs_per_sample > 10
     assert report.bundles[0].latency.queries == 2
