@@ -91,8 +91,12 @@ def _prefix() -> str:
     return f".bakit-{sha256(f'{platform.node()} {space}'.encode())[:8]}-"
 
 
+@cache
 def _sweep(folder: Path) -> None:
-    """Remove what killed processes of this machine have left in a folder."""
+    """Remove what killed processes of this machine have left in a folder; once in a process.
+
+    At each write it would list a folder of many files as often as it has files.
+    """
     if os.name != "posix":  # elsewhere, asking for a process can end it
         return
     for left in folder.glob(f"{_prefix()}*-*"):
