@@ -69,7 +69,7 @@ class Runtime(Closing):
         MissingBackendError: If the target's library is not installed.
 
     Examples:
-        >>> with Runtime("bakit-bundles/bakit-rsna100-onnx-fp32") as runtime:  # doctest: +SKIP
+        >>> with Runtime("bakit-bundles/bakit-rsna299-onnx-fp32") as runtime:  # doctest: +SKIP
         ...     print(runtime.predict("hand.png", "F").age_months)
     """
 

@@ -64,13 +64,13 @@ def test_shipped_checkpoint_is_small_and_says_what_it_is():
 def test_report_holds_both_bundles(exports):
     report = json.loads((exports / "report.json").read_text())
     bundles = {bundle["name"]: bundle for bundle in report["bundles"]}
-    int8 = bundles["bakit-rsna100-onnx-int8"]
+    int8 = bundles["bakit-rsna299-onnx-int8"]
 
-    assert set(bundles) == {"bakit-rsna100-onnx-fp32", "bakit-rsna100-onnx-int8"}
+    assert set(bundles) == {"bakit-rsna299-onnx-fp32", "bakit-rsna299-onnx-int8"}
     assert int8["drift"]["samples"] == IMAGES
     # An INT8 model that says exactly what the float model says was not quantized.
     assert 0 < int8["drift"]["mean_abs_change_months"] < 6
-    assert bundles["bakit-rsna100-onnx-fp32"]["drift"]["drift_months"] == 0
+    assert bundles["bakit-rsna299-onnx-fp32"]["drift"]["drift_months"] == 0
 
 
 @pytest.mark.parametrize(("limit", "status"), [(50, 0), (0, 1)])
@@ -82,7 +82,7 @@ def test_gate_follows_its_limit(exports, limit, status):
 
 def test_predict_prints_the_contract(exports):
     image = exports / "data" / "images" / f"{read_samples(exports / 'data')[0].id}.png"
-    bundle = exports / "bakit-bundles" / "bakit-rsna100-onnx-int8"
+    bundle = exports / "bakit-bundles" / "bakit-rsna299-onnx-int8"
     result = run("predict", image, "--sex", "F", "--bundle", bundle, "--json")
     assert result.exit_code == 0, result.output
     prediction = json.loads(result.output)
@@ -104,7 +104,7 @@ def test_predict_prints_the_contract(exports):
 
 def test_localize_prints_one_object_an_image(exports):
     images = [sample.path for sample in read_samples(exports / "data")[:2]]
-    bundle = exports / "bakit-bundles" / "bakit-rsna100-onnx-fp32"
+    bundle = exports / "bakit-bundles" / "bakit-rsna299-onnx-fp32"
     result = run("localize", *images, "--bundle", bundle, "--json")
     rows = [json.loads(line) for line in result.output.splitlines()]
 
@@ -115,8 +115,8 @@ def test_localize_prints_one_object_an_image(exports):
 def test_bundle_is_the_same_bytes_every_time(exports, tmp_path):
     result = run("export", "--target", "onnx", "--int8", "--out", tmp_path)
     assert result.exit_code == 0, result.output
-    first = exports / "bakit-bundles" / "bakit-rsna100-onnx-int8"
-    second = tmp_path / "bakit-rsna100-onnx-int8"
+    first = exports / "bakit-bundles" / "bakit-rsna299-onnx-int8"
+    second = tmp_path / "bakit-rsna299-onnx-int8"
     files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
 
     assert files == sorted(p.relative_to(second) for p in second.rglob("*") if p.is_file())
@@ -174,7 +174,7 @@ def test_python_310_with_onnx_runtime_alone_predicts(exports, tmp_path):
     shutil.copytree(ROOT, source, symlinks=True, ignore=left_out)
     subprocess.run([*pip, "install", f"{source}[ort]"], check=True)
     image = read_samples(exports / "data")[0].path
-    bundle = exports / "bakit-bundles" / "bakit-rsna100-onnx-int8"
+    bundle = exports / "bakit-bundles" / "bakit-rsna299-onnx-int8"
     command = [venv / "bin/bakit", "predict", image, "--sex", "M", "--bundle", bundle, "--json"]
     result = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
     listed = subprocess.run(

@@ -187,7 +187,7 @@ def test_a_checkpoint_is_judged_by_its_float_bundle(
 
 def test_the_shipped_checkpoint_is_the_default():
     model = open_model()
-    assert model.name == "bakit-rsna100"
+    assert model.name == "bakit-rsna299"
 
 
 def test_unreadable_images_are_named_and_not_counted(fake_bundle, labelled: Labelled, tmp_path):

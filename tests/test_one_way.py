@@ -179,7 +179,9 @@ def test_the_overlay_shows_the_crop_of_the_regressor(runtime, inverted):
         side = picture.shape[0] - 44 - 12
         panel = picture[44 : 44 + side, -side - 12 : -12, 0]
         shown = cv2.resize(panel, hand.pixels.shape, interpolation=cv2.INTER_AREA)
-        assert np.abs(shown.astype(float) - to_bytes(hand.pixels)).mean() < 8
+        # The panel is resampled; the wrong polarity would correlate negatively.
+        pair = shown.ravel(), to_bytes(hand.pixels).ravel()
+        assert np.corrcoef(*pair)[0, 1] > 0.95
 
 
 def test_nobody_has_to_remember_the_polarity():

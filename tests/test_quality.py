@@ -222,7 +222,7 @@ def test_limits_are_learned_measured_and_kept(tmp_path, checkpoint):
 
 def test_data_of_another_model_are_refused(refused, labelled):
     line = refused("quality", labelled.folder, "--out", "out.safetensors")
-    assert "not the training folder of bakit-rsna100.safetensors" in line
+    assert "not the training folder of bakit-rsna299.safetensors" in line
     assert "must end in .safetensors" in refused("quality", labelled.folder, "--out", "out.json")
 
 

@@ -142,7 +142,7 @@ def command(
 
     \b
     Example:
-      bakit bench bakit-bundles/bakit-rsna100-onnx-fp32 bakit-bundles/bakit-rsna100-onnx-int8 \\
+      bakit bench bakit-bundles/bakit-rsna299-onnx-fp32 bakit-bundles/bakit-rsna299-onnx-int8 \\
           --data DATA --json report.json --html report.html
       bakit bench --data DATA --goal
       bakit bench --phone --bind 0.0.0.0 --json phone.json

@@ -76,7 +76,7 @@ def command(
     \b
     Example:
       bakit check model.onnx --profile jetson-nano
-      bakit check bakit-bundles/bakit-rsna100-tensorrt-int8 --profile jetpack-6 --json
+      bakit check bakit-bundles/bakit-rsna299-tensorrt-int8 --profile jetpack-6 --json
       bakit check --list
     """
     import msgspec

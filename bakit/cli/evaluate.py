@@ -59,7 +59,7 @@ def command(
     Example:
       bakit evaluate radiographs/
       bakit evaluate radiographs/ --checkpoint mine.safetensors --plots plots/
-      bakit evaluate radiographs/ --bundle bakit-bundles/bakit-rsna100-onnx-int8 --json
+      bakit evaluate radiographs/ --bundle bakit-bundles/bakit-rsna299-onnx-int8 --json
     """
     import msgspec
 

@@ -14,7 +14,7 @@ def command(path: Path) -> None:
 
     \b
     Example:
-      bakit inspect bakit-bundles/bakit-rsna100-onnx-int8
+      bakit inspect bakit-bundles/bakit-rsna299-onnx-int8
       bakit inspect run/best.safetensors
     """
     import msgspec

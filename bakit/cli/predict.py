@@ -68,7 +68,7 @@ def command(
     Example:
       bakit predict hand.png --sex F
       bakit predict hand.dcm --sr report.dcm
-      bakit predict hand.png --sex F --bundle bakit-bundles/bakit-rsna100-onnx-int8 --json
+      bakit predict hand.png --sex F --bundle bakit-bundles/bakit-rsna299-onnx-int8 --json
     """
     from bakit.report.text import age_text
     from bakit.runtime import Runtime

@@ -23,8 +23,8 @@ def command(bundle: Path, key: Path) -> None:
     Example:
       openssl genpkey -algorithm ed25519 -out private.pem
       openssl pkey -in private.pem -pubout -out public.pem
-      bakit sign bakit-bundles/bakit-rsna100-onnx-int8 --key private.pem
-      bakit verify bakit-bundles/bakit-rsna100-onnx-int8 --public-key public.pem
+      bakit sign bakit-bundles/bakit-rsna299-onnx-int8 --key private.pem
+      bakit verify bakit-bundles/bakit-rsna299-onnx-int8 --public-key public.pem
     """
     from bakit.bundle import MANIFEST, Bundle
     from bakit.signature import sign

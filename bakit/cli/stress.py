@@ -59,7 +59,7 @@ def command(
     \b
     Example:
       bakit stress radiographs/ --plots plots/
-      bakit stress radiographs/ --bundle bakit-bundles/bakit-rsna100-onnx-int8 --kind contrast \\
+      bakit stress radiographs/ --bundle bakit-bundles/bakit-rsna299-onnx-int8 --kind contrast \\
           --max-mae-rise-months 3
     """
     import msgspec

@@ -44,7 +44,7 @@ def command(
 
     \b
     Example:
-      bakit verify bakit-bundles/bakit-rsna100-onnx-int8
+      bakit verify bakit-bundles/bakit-rsna299-onnx-int8
     """
     import msgspec
 

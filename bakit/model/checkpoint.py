@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 SCHEMA_VERSION = 2
-SHIPPED = Path(__file__).parents[1] / "weights" / "bakit-rsna100.safetensors"
+SHIPPED = Path(__file__).parents[1] / "weights" / "bakit-rsna299.safetensors"
 """The checkpoint in the package."""
 
 _KEY = "bakit"

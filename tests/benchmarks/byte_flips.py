@@ -1,6 +1,6 @@
 """Flip single bytes all over a bundle's files: is every one refused?
 
-    python tests/benchmarks/byte_flips.py bakit-bundles/bakit-rsna100-onnx-int8
+    python tests/benchmarks/byte_flips.py bakit-bundles/bakit-rsna299-onnx-int8
 
 Positions are drawn over all bytes of all files, and as many again evenly over the files, so that
 small ones are not left out. The bundle is copied; the original is only read.

@@ -1,7 +1,7 @@
 """What other tools' INT8 makes of the float model when they are called with their defaults.
 
     python tests/benchmarks/int8_peers.py
-    python tests/benchmarks/int8_peers.py --bundle bakit-bundles/bakit-rsna100-onnx-int8
+    python tests/benchmarks/int8_peers.py --bundle bakit-bundles/bakit-rsna299-onnx-int8
 
 The tools are ``onnxruntime.quantization.quantize_static`` and ``nncf.quantize``. They get the same
 calibration images, chosen as ``bakit calibrate`` does, and every model sees the same crops of the

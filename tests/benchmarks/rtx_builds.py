@@ -2,7 +2,7 @@
 
     pip install tensorrt-rtx-cu13-bindings tensorrt-rtx-cu13-libs
     bakit export --target tensorrt --int8
-    python tests/benchmarks/rtx_builds.py bakit-bundles/bakit-rsna100-tensorrt-int8
+    python tests/benchmarks/rtx_builds.py bakit-bundles/bakit-rsna299-tensorrt-int8
 
 Each graph is built in a process of its own, so that one that does not end can be stopped.
 """

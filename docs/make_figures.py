@@ -1,0 +1,296 @@
+"""Measure the shipped model; write the tables from ``<!-- measured: NAME -->`` to ``<!-- end -->``.
+
+    python docs/make_figures.py FOLDER [NAME ...]
+
+FOLDER holds the labelled sets rsna299, official_test, masked and originals, and ``pairs`` (both
+hands of each child, columns ``pair`` and ``side``). Without names, all tables are measured, which
+takes about an hour on one core.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bakit.model.checkpoint import SHIPPED, Checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+DOCS = Path(__file__).parent
+EXPORTS = (
+    ("onnx", "--fp32"),
+    ("onnx", "--int8"),
+    ("openvino", "--fp32"),
+    ("openvino", "--fp16"),
+    ("openvino", "--int8"),
+)
+SETS = ("rsna299", "official_test", "masked", "originals")
+TITLES = {
+    "rsna299": "test part of the training set",
+    "official_test": "the challenge's official test set",
+    "masked": "background removed, half size",
+    "originals": "untouched originals (labels of one reader)",
+    "phantoms": "generated phantoms",
+}
+SEXES = {"F": "girls", "M": "boys"}
+
+
+def run(*arguments: object) -> str:
+    """Run a command of bakit and return its stdout."""
+    command = [sys.executable, "-m", "bakit", *map(str, arguments)]
+    print("bakit", *arguments, file=sys.stderr)
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def table(head: str, rows: Iterable[Iterable[object]]) -> str:
+    """Return a Markdown table; ``head`` names the columns, separated by ``|``."""
+    columns = [name.strip() for name in head.split("|")]
+    lines = [columns, ["---"] * len(columns), *(map(str, row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def span(pair: Iterable[float]) -> str:
+    """Return an interval as text."""
+    low, high = pair
+    return f"[{low:.2f}, {high:.2f}]"
+
+
+def accuracy(data: Path) -> dict[str, str]:
+    """Evaluate all labelled sets; return the tables by set and by true age."""
+    with tempfile.TemporaryDirectory(prefix="bakit-") as folder:
+        phantoms = Path(folder) / "phantoms"
+        run("phantoms", "--out", phantoms, "-n", 200, "--seed", 5000)
+        folders = [*(data / name for name in SETS), phantoms]
+        found = json.loads(run("evaluate", *folders, "--json"))["sets"]
+    rows = []
+    for item in found:
+        covered = item["coverage"]["overall"]
+        sexes = [
+            (f"&nbsp; {SEXES[sex]}", part, item["coverage"]["by_sex"][sex])
+            for sex, part in item["by_sex"].items()
+        ]
+        title = TITLES[item["data"]["folder"]]
+        for name, errors, inside in [(title, item, covered), *sexes]:
+            mae = f"{errors['mae_months']:.2f}"
+            if errors is item:
+                mae += f" {span(item['mae_ci95_months'])}"
+            rows.append(
+                (
+                    name,
+                    f"{errors['samples']:,}",
+                    mae,
+                    f"{errors['bias_months']:+.2f}",
+                    f"{inside['share']:.1%}",
+                    f"{inside['mean_width_months']:.1f}",
+                )
+            )
+    head = "images | number | MAE, months | bias | inside the 90 % interval | its mean width"
+    by_age = []
+    for item in found[:2]:
+        years = [
+            f"{int(b['from_months'] // 12)}-{int(b['to_months'] // 12)}" for b in item["by_age"]
+        ]
+        by_age.append(
+            table(
+                " | ".join(["years", *years]),
+                [
+                    ["images", *(b["samples"] for b in item["by_age"])],
+                    ["MAE, months", *(f"{b['mae_months']:.1f}" for b in item["by_age"])],
+                    ["bias, months", *(f"{b['bias_months']:+.1f}" for b in item["by_age"])],
+                ],
+            )
+        )
+    first = found[0]
+    limits = first["bland_altman"]
+    words = (
+        f"{first['within_12_months']:.0%} of the test part are within 12 months, "
+        f"{first['within_24_months']:.0%} within 24; the largest error is "
+        f"{abs(first['worst'][0]['error_months']):.0f} months. "
+        f"Limits of agreement (Bland-Altman): {bland_altman(limits)}; on the official test set "
+        f"{bland_altman(found[1]['bland_altman'])}."
+    )
+    ages = f"Test part:\n\n{by_age[0]}\n\nOfficial test set:\n\n{by_age[1]}"
+    return {"accuracy": f"{table(head, rows)}\n\n{words}", "ages": ages}
+
+
+def bland_altman(found: dict[str, Any]) -> str:
+    """Return the limits of agreement as text."""
+    return f"{found['lower_months']:+.1f} to {found['upper_months']:+.1f} months"
+
+
+def pairs(data: Path) -> dict[str, str]:
+    """Compare the two hands of a child."""
+    rows = []
+    for sex in SEXES:
+        found = json.loads(run("evaluate", data / "pairs", "--sex", sex, "--json"))["agreement"]
+        interval = found["mean_abs_difference_ci95_months"]
+        rows.append(
+            (
+                SEXES[sex],
+                found["pairs"],
+                " ".join((f"{found['mean_abs_difference_months']:.2f}", span(interval))),
+                f"{found['median_abs_difference_months']:.2f}",
+                f"{found['left_minus_right']['bias_months']:+.2f}",
+            )
+        )
+    head = "read as | pairs | mean difference, months | median | left minus right"
+    return {"pairs": table(head, rows)}
+
+
+def robustness(data: Path) -> dict[str, str]:
+    """Read the official test set again after changes that leave bone age as it is."""
+    kinds = [part for kind in ("size", "compression", "flip", "frame") for part in ("--kind", kind)]
+    found = json.loads(run("stress", data / "official_test", *kinds, "--json"))
+    rows = [
+        (
+            item["name"],
+            f"{item['mean_abs_change_months']:.2f}",
+            f"{item['p95_abs_change_months']:.1f}",
+            f"{item['mae_months']:.2f}",
+            f"{item['reviewed']:.0%}",
+            f"{item['rejected']:.0%}",
+        )
+        for item in (found["untouched"], *found["conditions"])
+    ]
+    head = "change | mean change, months | 95th percentile | MAE | to review | rejected"
+    return {"robustness": table(head, rows)}
+
+
+def stress(data: Path) -> dict[str, str]:
+    """Measure all perturbations on the test part."""
+    folder = data / "rsna299"
+    options = ("--limit", 300, "--plots", DOCS / "images", "--json")
+    found = json.loads(run("stress", folder, *options))
+    rows = []
+    for item in (found["untouched"], *found["conditions"]):
+        low, high = item["mae_rise_ci95_months"]
+        rise = f"{item['mae_rise_months']:+.1f} [{low:+.1f}, {high:+.1f}]"
+        rows.append(
+            (
+                item["name"],
+                f"{item['mae_months']:.1f}",
+                "" if item["kind"] == "none" else rise,
+                f"{item['mean_abs_change_months']:.1f}",
+                *(
+                    f"{item[key]:.0%}"
+                    for key in ("over_12_months", "over_24_months", "reviewed", "rejected")
+                ),
+            )
+        )
+    head = (
+        "change | MAE | rise [95 % interval] | mean change | > 12 months off | > 24 | to review "
+        "| rejected"
+    )
+    return {"stress": table(head, rows)}
+
+
+def bench(data: Path) -> dict[str, str]:
+    """Bench the shipped bundles on the test part."""
+    with tempfile.TemporaryDirectory(prefix="bakit-") as folder:
+        for target, precision in EXPORTS:
+            run("export", "--target", target, precision, "--out", folder)
+        file = Path(folder) / "report.json"
+        bundles = sorted(path for path in Path(folder).iterdir() if path.is_dir())
+        options = ("--threads", 1, "--queries", 50, "--json", file)
+        run("bench", *bundles, "--data", data / "rsna299", *options)
+        report = json.loads(file.read_text())
+    names = {"onnx": "ONNX", "openvino": "OpenVINO"}
+    order = [f"{target}{precision.replace('--', '-')}" for target, precision in EXPORTS]
+    rows = []
+    for item in sorted(
+        report["bundles"], key=lambda b: order.index(f"{b['target']}-{b['precision']}")
+    ):
+        drift, stages = item["drift"], item["latency"]["stages"]
+        low, high = drift["drift_ci95_months"]
+        is_float = drift["is_reference"]
+        change = f"{drift['mean_abs_change_months']:.2f} / {drift['p99_abs_change_months']:.1f}"
+        rows.append(
+            (
+                f"{names[item['target']]} {item['precision'].upper()}",
+                f"{drift['bundle_mae_months']:.2f}",
+                "reference"
+                if is_float
+                else f"{drift['drift_months']:+.3f} [{low:+.3f}, {high:+.3f}]",
+                "" if is_float else change,
+                f"{item['total_size_mb']:.1f} MB",
+                *(f"{stages[name]['p50_ms']:.1f} ms" for name in ("localize", "regress", "total")),
+            )
+        )
+    head = (
+        " | MAE, months | drift [95 % interval] | mean / p99 change | models | localize p50 "
+        "| regress p50 | total p50"
+    )
+    return {"bench": table(head, rows)}
+
+
+def quality(_: Path) -> dict[str, str]:
+    """Return the rates of the limits, as stored with the shipped checkpoint."""
+    limits = Checkpoint.read(SHIPPED).header.quality
+    assert limits is not None
+    named = {"good radiographs": limits.good} | limits.caught
+    rows = [
+        (
+            kind,
+            f"{rate.rejected:,} ({rate.rejected / rate.samples:.1%})",
+            rate.reviewed,
+            f"{rate.samples:,}",
+        )
+        for kind, rate in named.items()
+    ]
+    each = [
+        (
+            f"`{limit.code}`",
+            limit.measure,
+            limit.worse,
+            *("" if value is None else f"{value:.3g}" for value in (limit.review, limit.reject)),
+            limit.good.rejected,
+            limit.good.reviewed,
+        )
+        for limit in limits.limits
+    ]
+    head = "code | measure | bad if | review at | reject at | good ones rejected | reviewed"
+    return {
+        "quality": table("images | rejected | reviewed | of", rows),
+        "limits": table(head, each),
+    }
+
+
+MEASURED: dict[str, tuple[str, Callable[[Path], dict[str, str]]]] = {
+    "accuracy": ("model-card.md", accuracy),
+    "pairs": ("model-card.md", pairs),
+    "robustness": ("model-card.md", robustness),
+    "stress": ("stress.md", stress),
+    "bench": ("../README.md", bench),
+    "quality": ("quality.md", quality),
+}
+"""By name: the page, and the function that measures its tables."""
+
+
+def write(page: Path, found: dict[str, str]) -> None:
+    """Replace the text between the marks of each table."""
+    text = page.read_text()
+    for name, block in found.items():
+        mark = re.compile(rf"(<!-- measured: {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
+        text, count = mark.subn(lambda m, b=block: f"{m[1]}\n{b}\n{m[2]}", text)
+        if count != 1:
+            message = f"{page}: the mark of {name!r} is there {count} times"
+            raise SystemExit(message)
+    page.write_text(text)
+
+
+def main() -> None:
+    """Measure the named tables, or all."""
+    data, *names = sys.argv[1:]
+    for name in names or MEASURED:
+        page, measure = MEASURED[name]
+        write(DOCS / page, measure(Path(data)))
+
+
+if __name__ == "__main__":
+    main()
