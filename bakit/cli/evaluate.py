@@ -10,15 +10,16 @@ from bakit.cli.study_options import PATH, limit_option, model_options, output_op
 from bakit.cli.tables import new_console, new_table, print_line, safe
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
-
-    from rich.table import Table
 
     from bakit.model.intervals import Covered
     from bakit.prediction import Sex
     from bakit.studies.evaluate.agreement import BlandAltman
-    from bakit.studies.evaluate.document import Evaluation, Readings
+    from bakit.studies.evaluate.document import Errors, Evaluation, Readings
+
+    _Table = tuple[str, tuple[str, ...], Sequence[tuple[Readings, list[str]]]]
+    """Title, columns, and rows: the set and its cells."""
 
 SHOWN = 5
 """Worst and unreadable images that are printed; --json has more."""
@@ -105,8 +106,9 @@ def command(
         click.echo(msgspec.json.encode(document))
     else:
         print_results(results)
-    for result, images in zip(results, sets, strict=True) if plots is not None else ():
-        assert plots is not None
+    if plots is None:
+        return
+    for result, images in zip(results, sets, strict=True):
         drawn = draw_plots(result, images.samples, plots / result.data.folder if several else plots)
         for path in () if as_json else drawn:
             click.echo(f"plot: {path}")
@@ -114,6 +116,8 @@ def command(
 
 def print_results(results: Sequence[Readings]) -> None:
     """Print evaluations on stdout: a summary, then tables."""
+    from rich.text import Text
+
     from bakit.studies.evaluate.document import Evaluation
 
     console = new_console()
@@ -130,16 +134,17 @@ def print_results(results: Sequence[Readings]) -> None:
         for line in lines:
             print_line(console, line)
     print_line(console, "")
-    if evaluations:
-        if several:
-            console.print(_sets_table(evaluations))
-        console.print(_sex_table(evaluations))
-        console.print(_age_table(evaluations))
-        console.print(_limits_table(evaluations))
-    if any(result.agreement for result in results):
-        console.print(_pairs_table(results))
-    if not several and evaluations:
-        console.print(_worst_table(evaluations[0]))
+    for title, columns, rows in (
+        *(_error_tables(evaluations, several=several) if evaluations else ()),
+        *_pair_tables(results),
+        *(_worst_tables(evaluations) if not several else ()),
+    ):
+        table = new_table(title, ("set", *columns) if several else columns)
+        for result, cells in rows:
+            name = [result.data.folder] if several else []
+            # Text is printed without markup: names may hold brackets.
+            table.add_row(*(Text(safe(cell, short=True)) for cell in (*name, *cells)))
+        console.print(table)
 
 
 def _errors(evaluation: Evaluation) -> list[str]:
@@ -195,126 +200,103 @@ def _faults(result: Readings) -> list[str]:
     return lines
 
 
-def _sets_table(evaluations: Sequence[Evaluation]) -> Table:
-    columns = ("images", "MAE [95 %]", "median", "RMSE", "bias", *_intervals(evaluations))
-    table = _grouped(evaluations, "Errors, months", columns)
-    for item in evaluations:
-        covered = None if item.coverage is None else item.coverage.overall
-        _add(
-            table,
-            evaluations,
-            item,
-            f"{item.samples}",
-            f"{item.mae_months:.2f} {_between(item.mae_ci95_months)}",
-            f"{item.median_abs_error_months:.2f}",
-            f"{item.rmse_months:.2f}",
-            _signed(item.bias_months),
-            *_covered(covered),
-        )
-    return table
-
-
-def _sex_table(evaluations: Sequence[Evaluation]) -> Table:
-    columns = ("sex", "images", "MAE", "bias", *_intervals(evaluations))
-    table = _grouped(evaluations, "By sex, months", columns)
-    for item in evaluations:
-        for sex, errors in item.by_sex.items():
-            row = [sex, f"{errors.samples}", f"{errors.mae_months:.2f}"]
-            covered = None if item.coverage is None else item.coverage.by_sex[sex]
-            _add(table, evaluations, item, *row, _signed(errors.bias_months), *_covered(covered))
-    return table
-
-
-def _age_table(evaluations: Sequence[Evaluation]) -> Table:
-    columns = ("years", "images", "MAE", "bias")
-    table = _grouped(evaluations, "By true age, months", columns)
-    for item in evaluations:
-        for group in item.by_age:
-            years = f"{group.from_months / 12:g}-{group.to_months / 12:g}"
-            errors = f"{group.mae_months:.2f}", _signed(group.bias_months)
-            _add(table, evaluations, item, years, f"{group.samples}", *errors)
-    return table
-
-
-def _limits_table(evaluations: Sequence[Evaluation]) -> Table:
+def _error_tables(evaluations: Sequence[Evaluation], *, several: bool) -> Iterator[_Table]:
+    intervals = () if evaluations[0].coverage is None else ("inside interval", "mean width")
+    errors = ("images", "MAE", "bias")
+    if several:
+        columns = ("images", "MAE [95 %]", "median", "RMSE", "bias", *intervals)
+        yield "Errors, months", columns, [(item, _errors_of(item)) for item in evaluations]
+    rows = [(item, _sex_cells(item, sex)) for item in evaluations for sex in item.by_sex]
+    yield "By sex, months", ("sex", *errors, *intervals), rows
+    rows = [
+        (item, [f"{group.from_months / 12:g}-{group.to_months / 12:g}", *_group_cells(group)])
+        for item in evaluations
+        for group in item.by_age
+    ]
+    yield "By true age, months", ("years", *errors), rows
+    limits = [(item, [f"{item.samples}", *_limits(item.bland_altman)]) for item in evaluations]
     title = "Bland-Altman, months: predicted minus true age [95 %]"
-    table = _grouped(evaluations, title, ("images", "bias", "-1.96 SD", "+1.96 SD"))
-    for item in evaluations:
-        _add(table, evaluations, item, f"{item.samples}", *_limits(item.bland_altman))
-    return table
+    yield title, ("images", "bias", "-1.96 SD", "+1.96 SD"), limits
 
 
-def _pairs_table(results: Sequence[Readings]) -> Table:
-    columns = ("pairs", "mean", "median", "left - right", "-1.96 SD", "+1.96 SD")
-    title = "Two images of one child, months: absolute difference, left minus right [95 %]"
-    table = _grouped(results, title, columns)
-    for result in results:
-        if (found := result.agreement) is not None:
-            _add(
-                table,
-                results,
-                result,
+def _pair_tables(results: Sequence[Readings]) -> Iterator[_Table]:
+    rows = [
+        (
+            result,
+            [
                 f"{found.pairs}",
-                f"{found.mean_abs_difference_months:.2f} "
-                f"{_between(found.mean_abs_difference_ci95_months)}",
-                f"{found.median_abs_difference_months:.2f} "
-                f"{_between(found.median_abs_difference_ci95_months)}",
+                _with(found.mean_abs_difference_months, found.mean_abs_difference_ci95_months),
+                _with(found.median_abs_difference_months, found.median_abs_difference_ci95_months),
                 *_limits(found.left_minus_right),
+            ],
+        )
+        for result in results
+        if (found := result.agreement) is not None
+    ]
+    if rows:
+        title = "Two images of one child, months: absolute difference, left minus right [95 %]"
+        yield title, ("pairs", "mean", "median", "left - right", "-1.96 SD", "+1.96 SD"), rows
+
+
+def _worst_tables(evaluations: Sequence[Evaluation]) -> Iterator[_Table]:
+    columns = ("id", "sex", "true age", "predicted", "error", "hand", "quality")
+    for evaluation in evaluations:
+        rows = [
+            (
+                evaluation,
+                [
+                    item.id,
+                    "M" if item.male else "F",
+                    f"{item.age_months:.1f}",
+                    f"{item.predicted_months:.1f}",
+                    _signed(item.error_months),
+                    f"{item.box.width}x{item.box.height}",
+                    " ".join((item.quality.status, *item.quality.reasons)),
+                ],
             )
-    return table
+            for item in evaluation.worst[:SHOWN]
+        ]
+        yield "Worst images, months", columns, rows
 
 
-def _grouped(results: Sequence[Readings], title: str, columns: tuple[str, ...]) -> Table:
-    """Return a table whose first column is the set, if there are several."""
-    return new_table(title, ("set", *columns) if len(results) > 1 else columns)
+def _errors_of(item: Evaluation) -> list[str]:
+    return [
+        f"{item.samples}",
+        _with(item.mae_months, item.mae_ci95_months),
+        f"{item.median_abs_error_months:.2f}",
+        f"{item.rmse_months:.2f}",
+        _signed(item.bias_months),
+        *_covered(None if item.coverage is None else item.coverage.overall),
+    ]
 
 
-def _add(table: Table, results: Sequence[Readings], result: Readings, *cells: str) -> None:
-    """Add a row to a table of ``_grouped``."""
-    name = [safe(result.data.folder, short=True)] if len(results) > 1 else []
-    table.add_row(*name, *cells)
+def _sex_cells(item: Evaluation, sex: str) -> list[str]:
+    covered = None if item.coverage is None else item.coverage.by_sex[sex]
+    return [sex, *_group_cells(item.by_sex[sex]), *_covered(covered)]
+
+
+def _group_cells(group: Errors) -> list[str]:
+    return [f"{group.samples}", f"{group.mae_months:.2f}", _signed(group.bias_months)]
 
 
 def _limits(found: BlandAltman | None) -> list[str]:
     if found is None:
         return ["", "", ""]
-    lines = [found.lines[name] for name in ("bias", "-1.96 SD", "+1.96 SD")]
-    return [f"{_signed(months)} {_between(ci95, '+')}" for months, ci95 in lines]
-
-
-def _intervals(evaluations: Sequence[Evaluation]) -> tuple[str, ...]:
-    """Return the columns of the prediction intervals, if the model has any."""
-    return () if evaluations[0].coverage is None else ("inside interval", "mean width")
+    return [_with(*found.lines[name], sign="+") for name in ("bias", "-1.96 SD", "+1.96 SD")]
 
 
 def _covered(covered: Covered | None) -> list[str]:
-    """Return the cells of ``_intervals``."""
+    """Return the cells of the prediction intervals; none without intervals."""
     if covered is None or covered.share is None:
         return []
     return [f"{covered.share:.1%}", f"{covered.mean_width_months:.1f}"]
 
 
-def _between(interval: tuple[float, float] | None, sign: str = "") -> str:
-    return "" if interval is None else "[{:{s}.1f}, {:{s}.1f}]".format(*interval, s=sign)
-
-
-def _worst_table(evaluation: Evaluation) -> Table:
-    from rich.text import Text
-
-    columns = ("id", "sex", "true age", "predicted", "error", "hand", "quality")
-    table = new_table("Worst images, months", columns)
-    for item in evaluation.worst[:SHOWN]:
-        numbers = f"{item.age_months:.1f}", f"{item.predicted_months:.1f}"
-        table.add_row(
-            Text(item.id),
-            "M" if item.male else "F",
-            *numbers,
-            _signed(item.error_months),
-            f"{item.box.width}x{item.box.height}",
-            " ".join((item.quality.status, *item.quality.reasons)),
-        )
-    return table
+def _with(months: float, interval: tuple[float, float] | None, sign: str = "") -> str:
+    """Return a figure with its interval, if there is one."""
+    text = "" if interval is None else " [{:{s}.1f}, {:{s}.1f}]".format(*interval, s=sign)
+    return f"{round(months, 2) + 0.0:{sign}.2f}{text}"  # no -0.00
 
 
 def _signed(months: float) -> str:
-    return f"{round(months, 2) + 0.0:+.2f}"  # no -0.00
+    return _with(months, None, sign="+")
