@@ -242,7 +242,7 @@ def test_a_folder_with_ages_and_pairs_reports_both(fake_bundle, labelled: Labell
 
 def test_several_folders_are_one_table(fake_bundle, labelled: Labelled, tmp_path):
     few = make_folder(
-        tmp_path / "few", labelled.samples[:4], "boneage,male",
+        tmp_path / "[few]", labelled.samples[:4], "boneage,male",
         lambda _, s: f"{s.age_months},{s.male}",
     )  # fmt: skip
     hands = make_folder(
@@ -252,7 +252,7 @@ def test_several_folders_are_one_table(fake_bundle, labelled: Labelled, tmp_path
     document = json.loads(run(*words, "--json"))
     assert document.keys() == {"schema_version", "sets"}
     one, two, three = document["sets"]
-    assert [item["data"]["folder"] for item in (one, two, three)] == ["phantoms", "few", "hands"]
+    assert [item["data"]["folder"] for item in (one, two, three)] == ["phantoms", "[few]", "hands"]
     alone = json.loads(run(labelled.folder, "--bundle", fake_bundle, "--workers", 1, "--json"))
     assert one == alone
     assert msgspec.convert(two, Evaluation).samples == 4
@@ -261,12 +261,14 @@ def test_several_folders_are_one_table(fake_bundle, labelled: Labelled, tmp_path
     rows = [line.split() for line in text.splitlines()]
     mae = f"{alone['mae_months']:.2f}"
     assert ["phantoms", "12", mae] in [row[:3] for row in rows]
-    assert "few: all 4 images\n" in text
+    assert "[few]: all 4 images\n" in text, "no markup"
     for title in ("Errors, months", "By sex, months", "By true age", "Bland-Altman, months"):
         assert title in text
     assert "Worst" not in text
     folders = sorted(path.name for path in (tmp_path / "plots").iterdir())
-    assert folders == ["few", "hands", "phantoms"]
+    assert folders == ["[few]", "hands", "phantoms"]
+    text = run(few, hands, "--bundle", fake_bundle, "--workers", 1)
+    assert ["[few]", "4"] in [line.split()[:2] for line in text.splitlines()]
 
 
 def test_sets_of_one_name_get_their_paths(fake_bundle, labelled: Labelled, tmp_path):
