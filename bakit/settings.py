@@ -47,7 +47,7 @@ class Preprocessing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         equalize: Whether the crop's histogram is equalized.
     """
 
-    image_size: int = 96
+    image_size: int = PAPER_SIZES[0]
     localize: bool = True
     margin: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.05
     equalize: bool = True

@@ -264,7 +264,7 @@ def quality(_: Path) -> dict[str, str]:
 MEASURED: dict[str, tuple[str, Callable[[Path], dict[str, str]]]] = {
     "accuracy": ("model-card.md", accuracy),
     "pairs": ("model-card.md", pairs),
-    "robustness": ("model-card.md", robustness),
+    "robustness": ("stress.md", robustness),
     "stress": ("stress.md", stress),
     "bench": ("../README.md", bench),
     "quality": ("quality.md", quality),

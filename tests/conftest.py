@@ -68,7 +68,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, labelled: Labelled) -> 
 
     torch.set_num_threads(1)  # more only wait for each other on a busy machine
     localizer = UnrolledSettings(size=32, features=4, labels=4, steps=3)
-    header = Header(SCHEMA_VERSION, Architecture(), 130.0, 40.0, Preprocessing(), localizer)
+    header = Header(SCHEMA_VERSION, Architecture(), 130.0, 40.0, Preprocessing(96), localizer)
     samples = labelled.samples[:8]
     part = load_part(samples, {s.id: Place(None) for s in samples}, header.preprocessing)
     torch.manual_seed(0)

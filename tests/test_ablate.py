@@ -51,7 +51,7 @@ def make_base(data, **changes):
         "data": data,
         "recipe": get_recipe("paper", epochs=1, batch_size=6, pretrained="none"),
         "architecture": Architecture(head_layers=1),
-        "preprocessing": Preprocessing(),
+        "preprocessing": Preprocessing(96),
         "localizer": LOCALIZER,
     }
     return TrainingPlan(**plan | changes)

@@ -73,7 +73,7 @@ def write_bundle(
     for role, data in models.items():
         (root / f"{role}.json").write_bytes(data)
     (root / "golden.png").write_bytes(hand())
-    settings, localizer = Preprocessing(), UnrolledSettings()
+    settings, localizer = Preprocessing(96), UnrolledSettings()
     size, side = settings.image_size, localizer.size
     answer = Golden("golden.png", sha256(hand()), "F", age_months, age_months, None)
     answers = (answer,) if golden else ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -14,8 +15,9 @@ from safetensors.numpy import load, save
 from bakit.errors import CheckpointError
 from bakit.hand.unrolled import weight_shapes
 from bakit.hand.weights import get_localizer
-from bakit.model.checkpoint import SCHEMA_VERSION, Checkpoint
-from bakit.settings import UnrolledSettings
+from bakit.model.checkpoint import SCHEMA_VERSION, SHIPPED, Checkpoint
+from bakit.settings import Preprocessing, UnrolledSettings
+from bakit.training.scoring import reference_answers
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,19 @@ def test_what_is_read_is_what_was_written(checkpoint):
         assert {value.dtype for value in second.values()} == {np.dtype(np.float32)}
     assert np.array_equal(again.reference.images, checkpoint.reference.images)
     assert np.array_equal(again.reference.ages_months, checkpoint.reference.ages_months)
+
+
+def test_a_checkpoint_of_224_pixels_stays_below_16_megabytes(tmp_path):
+    """The whole network with the shipped one's localizer, limits, ranges and intervals."""
+    shipped = Checkpoint.read(SHIPPED).with_header(preprocessing=Preprocessing())
+    whole = replace(shipped, reference=reference_answers(shipped)).write(tmp_path / "whole.st")
+    assert sum(value.size for value in whole.regressor.values()) > 7_606_825
+    assert whole.header.ranges.tensors
+    assert whole.header.quality
+    assert whole.reference.images.shape == (2, 224, 224)
+    assert sorted(whole.reference.sexes) == [0, 1]
+    assert np.ptp(whole.reference.ages_months) > 24
+    assert whole.path.stat().st_size < 16_000_000
 
 
 def test_a_checkpoint_written_again_is_the_same_bytes(checkpoint, tmp_path):

@@ -14,7 +14,7 @@ from bakit.training import crops
 from bakit.training.crops import ONE_CROP, Jitter, load_part, phantom_part
 from bakit.training.degrade import degrade
 
-SETTINGS = Preprocessing()
+SETTINGS = Preprocessing(96)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_cache_knows_images_boxes_and_settings(labelled, tmp_path):
         (whole, SETTINGS, ONE_CROP),
         (boxed, SETTINGS, ONE_CROP),
         (inverted, SETTINGS, ONE_CROP),
-        (whole, Preprocessing(equalize=False), ONE_CROP),
+        (whole, Preprocessing(96, equalize=False), ONE_CROP),
         (whole, SETTINGS, Jitter(3, 0.1)),
         (whole, SETTINGS, Jitter(3, 0.1, seed=1)),
         (whole, SETTINGS, Jitter(3, 0.1, degrade=0.5)),
@@ -85,7 +85,7 @@ def test_an_inverted_radiograph_gives_the_crop_of_the_original(labelled, tmp_pat
     grey = np.rint(decode(sample.path) * 255).astype(np.uint8)
     negative = sample._replace(path=tmp_path / "negative.png")
     cv2.imwrite(str(negative.path), 255 - grey)
-    box, plain = Box(4, 4, 60, 70), Preprocessing(equalize=False)
+    box, plain = Box(4, 4, 60, 70), Preprocessing(96, equalize=False)
 
     first = load_part([sample], {sample.id: Place(box)}, plain)
     other = load_part([negative], {sample.id: Place(box, inverted=True)}, plain)

@@ -21,9 +21,19 @@ from bakit.errors import InputError
 from bakit.image.box import Box
 from bakit.model.intervals import Intervals
 from bakit.runtime import Quality, Runtime
-from bakit.studies.evaluate.document import Data, Evaluation, Model, Predicted, worst_of
+from bakit.studies.evaluate.agreement import LEAST, agreement_of, bland_altman
+from bakit.studies.evaluate.choose import choose_images, choose_sets
+from bakit.studies.evaluate.document import (
+    Compared,
+    Data,
+    Evaluation,
+    Model,
+    Predicted,
+    Readings,
+    worst_of,
+)
 from bakit.studies.evaluate.plots import draw_plots
-from bakit.studies.evaluate.run import choose_images, evaluate, open_model, score
+from bakit.studies.evaluate.run import evaluate, evaluate_sets, open_model, score
 from bakit.types import Precision
 
 if TYPE_CHECKING:
@@ -39,9 +49,26 @@ DATA = Data("radiographs", 5, "all", 5, False, "")
 
 def predicted(
     name: str, age: float, months: float, *, male: bool = False, reasons: tuple[str, ...] = ()
-) -> Predicted:
+) -> Compared:
     quality = Quality("review" if reasons else "accept", reasons)
-    return Predicted(name, male, age, months, months - age, None, Box(0, 0, 9, 9), quality)
+    return Compared(
+        name, male, months, None, Box(0, 0, 9, 9), quality,
+        age_months=age, error_months=months - age,
+    )  # fmt: skip
+
+
+def of_pair(name: str, months: float, side: str = "") -> Predicted:
+    return msgspec.structs.replace(predicted(name, 0, months), pair=name, side=side)
+
+
+def make_folder(folder: Path, samples: list[Sample], header: str, row: Callable[..., str]) -> Path:
+    """Copy images into a labelled folder; ``row`` returns what follows the id."""
+    (folder / "images").mkdir(parents=True)
+    for sample in samples:
+        (folder / "images" / sample.path.name).write_bytes(sample.path.read_bytes())
+    rows = [f"{sample.id},{row(index, sample)}" for index, sample in enumerate(samples)]
+    (folder / "labels.csv").write_text("\n".join([f"id,{header}", *rows]))
+    return folder
 
 
 FIVE = [
@@ -121,6 +148,141 @@ def test_the_worst_come_first_and_ties_by_name():
     assert [item.id for item in score(MODEL, DATA, many).worst] == [
         str(n) for n in range(29, 19, -1)
     ]
+
+
+# Agreement
+
+
+def test_limits_of_agreement_are_those_of_the_paper():
+    """SD 1, so the limits are 1.96 away; their standard errors are those of Bland and Altman."""
+    values = np.repeat([-1.0, 1.0], 50) * (99 / 100) ** 0.5 + 3
+    found = bland_altman(values)
+    assert found.bias_months == pytest.approx(3)
+    assert found.upper_months == pytest.approx(3 + 1.96)
+    assert found.lower_months == pytest.approx(3 - 1.96)
+    student = 1.9842  # 97.5 % for 99 degrees of freedom
+    assert found.bias_ci95_months == pytest.approx((3 - student / 10, 3 + student / 10), abs=1e-4)
+    half = student * (1 / 100 + 1.96**2 / (2 * 99)) ** 0.5
+    assert found.upper_ci95_months == pytest.approx((4.96 - half, 4.96 + half), abs=1e-4)
+    assert found.lower_ci95_months == pytest.approx((1.04 - half, 1.04 + half), abs=1e-4)
+
+
+def test_few_images_have_no_interval_of_the_limits():
+    assert bland_altman(np.array([3.0])) is None
+    few = bland_altman(np.arange(LEAST - 1.0))
+    assert (few.bias_months, few.bias_ci95_months) == ((LEAST - 2) / 2, None)
+    assert bland_altman(np.arange(float(LEAST))).bias_ci95_months is not None
+    assert score(MODEL, DATA, FIVE[:1]).bland_altman is None
+    assert score(MODEL, DATA, FIVE).bland_altman.bias_months == pytest.approx(26 / 5)
+
+
+def test_pairs_are_compared_left_minus_right():
+    rows = [
+        of_pair("a", 100, "R"), of_pair("a", 104, "L"),  # +4, whatever the order
+        of_pair("b", 50, "L"), of_pair("b", 58, "R"),  # -8
+        of_pair("c", 10), of_pair("c", 13),  # no sides: 3
+        of_pair("d", 70, "L"), predicted("alone", 0, 99),
+    ]  # fmt: skip
+    found = agreement_of(rows)
+    assert (found.pairs, found.sided_pairs) == (3, 2)
+    assert found.mean_abs_difference_months == pytest.approx(15 / 3)
+    assert found.median_abs_difference_months == pytest.approx(4)
+    assert found.median_abs_difference_ci95_months is None
+    assert found.left_minus_right.bias_months == pytest.approx(-2)
+    assert agreement_of(rows[6:]) is None
+    assert agreement_of(rows[4:]).left_minus_right is None
+    assert score(MODEL, DATA, FIVE).agreement is None
+
+
+def test_a_folder_without_ages_reports_agreement_only(fake_bundle, labelled: Labelled, tmp_path):
+    sides = ("L", "right", "R", "left", "", "")
+    folder = make_folder(
+        tmp_path / "hands", labelled.samples[:7], "pair,side",
+        lambda index, _: f"{index // 2},{sides[index]}" if index < 6 else ",",
+    )  # fmt: skip
+    words = (folder, "--bundle", fake_bundle, "--workers", 1)
+    found = {}
+    for sex in "FM":
+        parsed = json.loads(run(*words, "--sex", sex, "--json"))
+        found[sex] = msgspec.convert(parsed, Readings)
+        assert found[sex].data.assumed_sex == sex
+        assert {item.male for item in found[sex].predictions} == {sex == "M"}
+        ages = [item.predicted_months for item in found[sex].predictions]
+        differences = np.abs(np.subtract(ages[::2], ages[1::2]))
+        agreement = found[sex].agreement
+        assert (agreement.pairs, agreement.sided_pairs) == (3, 2)
+        assert agreement.mean_abs_difference_months == pytest.approx(differences.mean())
+        left = (ages[0] - ages[1] + ages[3] - ages[2]) / 2
+        assert agreement.left_minus_right.bias_months == pytest.approx(left)
+    assert found["F"].schema_version == 2
+    text = run(*words, "--sex", "F", "--plots", tmp_path / "plots")
+    assert "\n6 of 7 images, those of pairs; read as F, their sex is unknown\n" in text
+    assert "Two images of one child, months" in text
+    assert "MAE" not in text
+    assert [path.name for path in (tmp_path / "plots").iterdir()] == ["pairs.png"]
+    images = choose_sets([folder], Bundle.read(fake_bundle), limit=3, sex="F")[0]
+    assert [sample.pair for sample in images.samples] == ["0", "0"]
+
+
+def test_a_folder_with_ages_and_pairs_reports_both(fake_bundle, labelled: Labelled, tmp_path):
+    folder = make_folder(
+        tmp_path / "data", labelled.samples[:4], "boneage,male,pair",
+        lambda index, s: f"{s.age_months},{s.male},{index // 2}",
+    )  # fmt: skip
+    options = ("--bundle", fake_bundle, "--workers", 1, "--plots", tmp_path / "plots")
+    document = json.loads(run(folder, *options, "--json"))
+    assert document["samples"] == 4
+    assert document["agreement"]["pairs"] == 2
+    assert document["agreement"]["left_minus_right"] is None
+    assert sorted(p.name for p in (tmp_path / "plots").iterdir()) == sorted([*PLOTS, "pairs.png"])
+
+
+# Several sets
+
+
+def test_several_folders_are_one_table(fake_bundle, labelled: Labelled, tmp_path):
+    few = make_folder(
+        tmp_path / "[few]", labelled.samples[:4], "boneage,male",
+        lambda _, s: f"{s.age_months},{s.male}",
+    )  # fmt: skip
+    hands = make_folder(
+        tmp_path / "hands", labelled.samples[:2], "male,pair", lambda _, s: f"{s.male},x"
+    )
+    words = (labelled.folder, few, hands, "--bundle", fake_bundle, "--workers", 1)
+    document = json.loads(run(*words, "--json"))
+    assert document.keys() == {"schema_version", "sets"}
+    one, two, three = document["sets"]
+    assert [item["data"]["folder"] for item in (one, two, three)] == ["phantoms", "[few]", "hands"]
+    alone = json.loads(run(labelled.folder, "--bundle", fake_bundle, "--workers", 1, "--json"))
+    assert one == alone
+    assert msgspec.convert(two, Evaluation).samples == 4
+    assert msgspec.convert(three, Readings).agreement.pairs == 1
+    text = run(*words, "--plots", tmp_path / "plots")
+    rows = [line.split() for line in text.splitlines()]
+    mae = f"{alone['mae_months']:.2f}"
+    assert ["phantoms", "12", mae] in [row[:3] for row in rows]
+    assert "[few]: all 4 images\n" in text, "no markup"
+    for title in ("Errors, months", "By sex, months", "By true age", "Bland-Altman, months"):
+        assert title in text
+    assert "Worst" not in text
+    folders = sorted(path.name for path in (tmp_path / "plots").iterdir())
+    assert folders == ["[few]", "hands", "phantoms"]
+    text = run(few, hands, "--bundle", fake_bundle, "--workers", 1)
+    assert ["[few]", "4"] in [line.split()[:2] for line in text.splitlines()]
+
+
+def test_sets_of_one_name_get_their_paths(fake_bundle, labelled: Labelled, tmp_path):
+    bundle = Bundle.read(fake_bundle)
+    folders = [
+        make_folder(
+            tmp_path / site / "test", labelled.samples[:2], "boneage,male",
+            lambda _, s: f"{s.age_months},{s.male}",
+        )
+        for site in ("a", "b")
+    ]  # fmt: skip
+    sets = choose_sets(folders, bundle)
+    assert [images.data.folder for images in sets] == ["a/test", "b/test"]
+    assert [item.samples for item in evaluate_sets(bundle, sets, workers=1)] == [2, 2]
 
 
 # The whole path
@@ -307,7 +469,8 @@ def test_json_alone_is_printed(fake_bundle, labelled: Labelled, tmp_path):
     options = ("--bundle", fake_bundle, "--workers", 1, "--json", "--plots", folder)
     document: dict[str, Any] = json.loads(run(labelled.folder, *options))
     assert {"samples", "mae_months", "bias_months", "by_sex", "by_age"} <= document.keys()
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == 2
+    assert document["bland_altman"]["bias_months"] == document["bias_months"]
     assert msgspec.convert(document, Evaluation).samples == 12
     assert set(document["by_sex"]) == {"F", "M"}
     assert {"samples", "mae_months", "bias_months"} == document["by_sex"]["F"].keys()
@@ -322,7 +485,7 @@ def test_the_text_has_a_summary_tables_and_plots(fake_bundle, labelled: Labelled
     folder = tmp_path / "new" / "plots"
     text = run(labelled.folder, "--bundle", fake_bundle, "--workers", 1, "--plots", folder)
     assert "\nall 12 images\nMAE " in text
-    for words in ("By sex, months", "By true age, months", "Worst images, months"):
+    for words in ("By sex, months", "By true age, months", "Bland-Altman", "Worst images"):
         assert words in text
     assert f"plot: {folder / 'worst_cases.png'}" in text
     for name in PLOTS:
@@ -352,6 +515,44 @@ def test_the_same_evaluation_gives_the_same_pictures(labelled: Labelled, tmp_pat
 
 
 # Bad input
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "reason"),
+    [
+        ("id,pair\n0,x\n1,x", [], "no sexes; add the column male (True or False), or use --sex"),
+        ("id,male\n0,True\n1,False", [], "neither ages nor pairs; add a column boneage or pair"),
+        ("id,male,pair\n0,True,x\n1,True,y", [], "neither ages nor pairs"),
+        ("id,male,pair\n0,True,x\n1,True,x\n2,True,x", [], "pair 'x' has a third image, '2'"),
+        (
+            "id,male,pair,side\n0,True,x,L\n1,True,x,left",
+            [],
+            "both images of pair 'x' have side L",
+        ),
+        ("id,male,pair,side\n0,True,x,L\n1,True,x,top", [], "side of '1' is 'top'; use L or R"),
+        ("id,male,pair\n0,True,x\n1,,x", [], "labels.csv:3: male is ''; use True or False"),
+        (
+            "id,boneage,male,pair\n0,5,True,x\n1,,True,x",
+            [],
+            "labels.csv:3: boneage '' is not an age in months (0 to 240)",
+        ),
+        ("id,male,pair\n0,True,x\n1,True,x", ["--sex", "F"], "--sex F: labels.csv gives the sexes"),
+        ("id,boneage,male\n0,5,True", ["again"], "data is given twice; name each folder once"),
+    ],
+)
+def test_labels_without_what_is_needed(refused, fake_bundle, tmp_path, rows, options, reason):
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    (tmp_path / "again").symlink_to(tmp_path / "data")
+    for name in "012":
+        cv2.imwrite(str(tmp_path / f"data/images/{name}.png"), np.zeros((9, 9), np.uint8))
+    (tmp_path / "data/labels.csv").write_text(rows)
+    assert reason in refused("evaluate", "data", "--bundle", fake_bundle, *options)
+
+
+def test_other_commands_still_want_ages(refused, fake_bundle, labelled: Labelled, tmp_path):
+    folder = make_folder(tmp_path / "hands", labelled.samples[:2], "male,pair", lambda *_: "True,x")
+    line = refused("stress", folder, "--bundle", fake_bundle)
+    assert "column 'boneage' is missing; expected id,boneage,male" in line
 
 
 def test_no_data_folder(refused, fake_bundle):
@@ -404,7 +605,7 @@ def test_no_matplotlib_is_said_before_the_long_work(
 ):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setattr(
-        "bakit.studies.evaluate.run.evaluate", lambda *_, **__: pytest.fail("measured")
+        "bakit.studies.evaluate.run.evaluate_sets", lambda *_, **__: pytest.fail("measured")
     )
     line = refused(
         "evaluate", labelled.folder, "--bundle", fake_bundle, "--plots", "plots", status=3

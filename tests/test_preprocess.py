@@ -20,7 +20,7 @@ from bakit.image.read import MIN_SIDE, decode
 from bakit.phantoms import make_phantom
 from bakit.settings import Preprocessing
 
-SETTINGS = Preprocessing()
+SETTINGS = Preprocessing(96)
 REAL = Path(__file__).parents[1].parent / "shared/data/originals/images"
 
 
@@ -217,12 +217,12 @@ def test_shrinking_averages():
     """One column in three is bright: sampling would see all of them or none."""
     stripes = np.zeros((288, 288), np.uint8)
     stripes[:, ::3] = 255
-    pixels = crop(decode(stripes), None, False, Preprocessing(equalize=False))
+    pixels = crop(decode(stripes), None, False, Preprocessing(96, equalize=False))
     assert np.array_equal(multiples(pixels), np.full((96, 96), 85))
 
 
 def test_equalization_is_a_setting(grey):
-    plain = crop(decode(grey), None, False, Preprocessing(equalize=False))
+    plain = crop(decode(grey), None, False, Preprocessing(96, equalize=False))
     assert not np.array_equal(plain, crop(decode(grey), None, False, SETTINGS))
 
 

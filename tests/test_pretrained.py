@@ -150,6 +150,7 @@ def test_command_prints_the_layers_and_takes_the_finetune_recipe(tmp_path):
     weights = write(tmp_path / "weights.pth", torchvision_weights())
     options = ["train", str(data), "--out", str(tmp_path / "run"), "--pretrained", weights]
     options += ["--epochs", "1", "--batch-size", "4", "--no-localize", "--phantoms", "0"]
+    options += ["--image-size", "96"]
     result = CliRunner().invoke(main, options)
     assert result.exit_code == 0, result.output
     assert "pretrained weights: loaded features, project; skipped classifier.3" in result.output

@@ -25,7 +25,7 @@ def command(data, out, *options):
     line += ["--recipe", "scratch", "--epochs", str(EPOCHS), "--batch-size", "8", "--no-localize"]
     # A low rate: at the preset's, a few updates turn roundings into per cents.
     line += ["--accelerator", "cpu", "--learning-rate", "0.004", "--head-layers", "1"]
-    line += ["--phantoms", "0", "--crops", "2", "--threads", "1"]
+    line += ["--phantoms", "0", "--crops", "2", "--threads", "1", "--image-size", "96"]
     return [*line, *options]
 
 

@@ -18,8 +18,8 @@ from bakit.cli import main
 from bakit.errors import InputError
 from bakit.image.read import decode
 from bakit.phantoms import make_phantom
+from bakit.studies.evaluate.choose import choose_images
 from bakit.studies.evaluate.document import Data, Model
-from bakit.studies.evaluate.run import choose_images
 from bakit.studies.stress import perturb
 from bakit.studies.stress.perturb import KINDS, perturbations
 from bakit.studies.stress.run import Condition, Stress, stress, stress_figure
@@ -37,21 +37,25 @@ def run(*words):
 
 
 def condition(name="turned", rise=1.0, upper=2.0, over_24=0.1):
-    return Condition("rotation", name, 9, 5.0, rise, (0.0, upper), 3.0, 0.2, over_24, 0.0, 0.0)
+    return Condition("rotation", name, 9, 5.0, rise, (0.0, upper), 3.0, 4.0, 0.2, over_24, 0.0, 0.0)
 
 
 def result(*conditions):
     model = Model("bundle", "model", "c" * 64, "b", "b" * 64, "fake", Precision.FP32, "fake")
     data = Data("radiographs", 9, "all", 9, False, "")
-    return Stress(1, model, data, 0, condition("untouched", 0.0, 0.0), conditions)
+    return Stress(2, model, data, 0, condition("untouched", 0.0, 0.0), conditions)
 
 
-def test_there_are_the_seven_kinds_and_names_are_unique():
+def test_there_are_ten_kinds_and_names_are_unique():
     assert KINDS == (
         "rotation", "flip", "brightness", "contrast", "inversion", "resolution", "marker",
+        "size", "compression", "frame",
     )  # fmt: skip
     names = [item.name for item in perturbations()]
-    assert len(set(names)) == len(names) == 31
+    assert len(set(names)) == len(names)
+    text = " ".join(run("stress", "--help").stdout.split())
+    assert f"each runs {len(names) + 1} times" in text
+    assert ", ".join(KINDS[:-1]) + f" or {KINDS[-1]}" in text
     assert {item.kind for item in perturbations(["flip", "marker"])} == {"flip", "marker"}
     with pytest.raises(InputError, match="unknown kind 'noise'; use rotation, flip"):
         perturbations(["flip", "noise"])
@@ -105,13 +109,46 @@ def test_amounts_are_what_the_names_say():
         assert (centre < 0.25) if letter == "L" else (centre > 0.75), side
 
 
+def test_sizes_are_those_of_the_longest_side_and_nothing_is_enlarged():
+    large = decode(make_phantom(1, height=400).image)
+    sizes = {p.name: p.apply(large).shape for p in perturbations(["size"])}
+    assert [max(shape) for shape in sizes.values()] == [299, 150, 100]
+    for height, width in sizes.values():
+        assert width / height == pytest.approx(large.shape[1] / large.shape[0], abs=0.01)
+    small = perturb.shrunk(large, 100)
+    assert np.array_equal(perturb.shrunk(small, 150), small)
+
+
+def test_jpeg_changes_little_and_lower_quality_more():
+    grey = decode(make_phantom(1, height=200).image)
+    far = [np.abs(perturb.compressed(grey, quality) - grey).mean() for quality in (95, 50, 5)]
+    assert 0 < far[0] < far[1] < far[2]
+    assert far[1] < 0.02
+
+
+@given(GREYS)
+def test_a_border_is_added_and_cut_off_again(grey):
+    wide = perturb.framed(grey, 0.05)
+    rows, columns = (round(0.05 * side) for side in grey.shape)
+    height, width = grey.shape
+    assert wide.shape == (height + 2 * rows, width + 2 * columns)
+    assert np.array_equal(wide[rows : rows + height, columns : columns + width], grey)
+    if rows:
+        outer = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+        assert np.unique(wide[:rows]) == np.median(outer).astype(np.float32)
+    cut = perturb.framed(grey, -0.05)
+    assert np.array_equal(cut, grey[rows : height - rows, columns : width - columns])
+
+
 def test_numbers_are_those_of_the_ages(fake_bundle, labelled, monkeypatch):
     """The model reads 60 months plus 100 times the mean grey: each change is known."""
+    ages: list[float] = []
 
     def read(self, feeds):
         answers = FakeSession.run.original(self, feeds)
         if "age_months" in answers:
             answers["age_months"] = np.float32([[60 + 100 * feeds["image"].mean()]])
+            ages.append(answers["age_months"].item())
         return answers
 
     read.original = FakeSession.run
@@ -121,6 +158,12 @@ def test_numbers_are_those_of_the_ages(fake_bundle, labelled, monkeypatch):
     found = stress(bundle, images, ["flip", "contrast"], workers=1)
     assert [item.kind for item in found.conditions] == ["flip"] * 2 + ["contrast"] * 6
     assert found.untouched.samples == 6
+    before, *after = np.reshape(ages, (6, 9)).T
+    for item, other in zip(found.conditions, after, strict=True):
+        assert item.mean_abs_change_months == pytest.approx(np.mean(np.abs(other - before)))
+        assert item.p95_abs_change_months == pytest.approx(
+            np.percentile(np.abs(other - before), 95)
+        )
     assert found.untouched.mae_rise_ci95_months == (0, 0)
     swapped = found.conditions[0]
     assert swapped.mean_abs_change_months < 3

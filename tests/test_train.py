@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import re
 
 import msgspec
 import numpy as np
@@ -38,7 +39,7 @@ def make_plan(data, **changes):
         "data": data,
         "recipe": QUICK,
         "architecture": Architecture(head_layers=1),
-        "preprocessing": Preprocessing(),
+        "preprocessing": Preprocessing(96),
         "localizer": LOCALIZER,
         "description": "twenty phantoms",
     }
@@ -77,7 +78,7 @@ def test_a_run_that_is_cut_off_leaves_its_best_epoch(data, tmp_path, monkeypatch
         message = "cut off"
         raise RuntimeError(message)
 
-    plan = make_plan(data, preprocessing=Preprocessing(localize=False))
+    plan = make_plan(data, preprocessing=Preprocessing(96, localize=False))
     with monkeypatch.context() as patch:
         patch.setattr("bakit.training.run.score", fail)
         with pytest.raises(RuntimeError, match="cut off"):
@@ -86,7 +87,7 @@ def test_a_run_that_is_cut_off_leaves_its_best_epoch(data, tmp_path, monkeypatch
 
     assert not (tmp_path / "first" / "best.safetensors").exists()
     recipe = msgspec.structs.replace(QUICK, epochs=1, pretrained=str(best))
-    other = make_plan(data, recipe=recipe, preprocessing=Preprocessing(localize=False))
+    other = make_plan(data, recipe=recipe, preprocessing=Preprocessing(96, localize=False))
     assert train(other, tmp_path / "second").path.exists()
     # The run itself can be gone on with, too; all that is left to do is its end.
     assert train(plan, tmp_path / "first", resume=True).path.exists()
@@ -128,7 +129,7 @@ def test_excluded_ids_are_in_no_part(data, tmp_path):
     excluded = {sample.id for sample in read_samples(few)}
     recipe = msgspec.structs.replace(QUICK, epochs=1)
     plan = make_plan(
-        data, recipe=recipe, exclude=(few,), preprocessing=Preprocessing(localize=False)
+        data, recipe=recipe, exclude=(few,), preprocessing=Preprocessing(96, localize=False)
     )
     checkpoint = train(plan, tmp_path / "run")
     record = checkpoint.header.training
@@ -162,6 +163,14 @@ def test_paper_recipe_is_the_papers():
     paper = RECIPES["paper"]
     assert (paper.batch_size, paper.epochs, paper.step_epochs, paper.momentum) == (10, 160, 30, 0.9)
     assert (paper.schedule, paper.pretrained, paper.nesterov) == ("step", "imagenet", False)
+    assert (paper.loss, paper.clip_norm, paper.average) == ("mse", 0, 0)
+    assert Preprocessing().image_size == 224
+    assert re.search(r"--image-size.*?\[default: 224\]", helped("train"), re.DOTALL)
+    assert re.search(r"--image-size.*?\[default: the\s+paper's\]", helped("ablate"), re.DOTALL)
+
+
+def helped(command):
+    return CliRunner().invoke(main, [command, "--help"]).output
 
 
 @pytest.mark.parametrize(
@@ -193,7 +202,7 @@ def test_a_gpu_that_is_not_there_is_said(data, tmp_path):
 
 def test_a_diverged_run_is_said_and_keeps_what_was_good(data, tmp_path):
     recipe = msgspec.structs.replace(QUICK, learning_rate=99.0, loss="mse", average=0.0)
-    plan = make_plan(data, recipe=recipe, preprocessing=Preprocessing(localize=False))
+    plan = make_plan(data, recipe=recipe, preprocessing=Preprocessing(96, localize=False))
     with pytest.raises(InputError, match="diverged"):
         train(plan, tmp_path / "run")
     assert not (tmp_path / "run" / "best.safetensors").exists()
@@ -202,7 +211,7 @@ def test_a_diverged_run_is_said_and_keeps_what_was_good(data, tmp_path):
 
 def test_patience_ends_a_run_and_a_resumed_one_too(data, tmp_path):
     recipe = msgspec.structs.replace(QUICK, epochs=30, patience=1, learning_rate=1e-9, phantoms=0)
-    plan = make_plan(data, recipe=recipe, preprocessing=Preprocessing(localize=False))
+    plan = make_plan(data, recipe=recipe, preprocessing=Preprocessing(96, localize=False))
     train(plan, tmp_path / "run")
     rows = (tmp_path / "run" / "metrics.csv").read_text()
     assert 2 < len(rows.splitlines()) < 30
@@ -216,7 +225,7 @@ def test_patience_ends_a_run_and_a_resumed_one_too(data, tmp_path):
 def test_cli_prints_the_metrics(data, tmp_path):
     options = ["train", str(data), "--out", str(tmp_path / "run"), "--recipe", "scratch"]
     options += ["--epochs", "1", "--batch-size", "4", "--no-localize", "--head-layers", "1"]
-    options += ["--phantoms", "0", "--crops", "1"]
+    options += ["--phantoms", "0", "--crops", "1", "--image-size", "96"]
     result = CliRunner().invoke(main, options)
     assert result.exit_code == 0, result.output
     metrics = Checkpoint.read(tmp_path / "run" / "best.safetensors").header.training.metrics
@@ -225,7 +234,7 @@ def test_cli_prints_the_metrics(data, tmp_path):
 
 
 def test_every_number_of_a_recipe_is_an_option():
-    text = CliRunner().invoke(main, ["train", "--help"]).output
+    text = helped("train")
     for name in RECIPES["paper"].__struct_fields__:
         assert f"--{name.replace('_', '-')}" in text, name
 
@@ -246,7 +255,7 @@ def test_unreadable_images_are_listed_or_skipped(data, tmp_path):
     plan = make_plan(
         folder,
         recipe=msgspec.structs.replace(QUICK, epochs=1),
-        preprocessing=Preprocessing(localize=False),
+        preprocessing=Preprocessing(96, localize=False),
     )
     with pytest.raises(InputError, match=r"1 of 14 images cannot be used: .*3\.png"):
         train(plan, tmp_path / "run")

@@ -6,21 +6,27 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from bakit.cli.study_options import limit_option, model_options, open_study, output_options
-from bakit.cli.tables import new_console, new_table
+from bakit.cli.study_options import PATH, limit_option, model_options, output_options
+from bakit.cli.tables import new_console, new_table, print_line, safe
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from rich.table import Table
+    from bakit.model.intervals import Covered
+    from bakit.prediction import Sex
+    from bakit.studies.evaluate.agreement import BlandAltman
+    from bakit.studies.evaluate.document import Errors, Evaluation, Readings
 
-    from bakit.studies.evaluate.document import Evaluation
+    _Table = tuple[str, tuple[str, ...], Sequence[tuple[Readings, list[str]]]]
+    """Title, columns, and rows: the set and its cells."""
 
 SHOWN = 5
 """Worst and unreadable images that are printed; --json has more."""
 
 
 @click.command("evaluate")
+@click.argument("folders", nargs=-1, required=True, metavar="DATA...", type=PATH)
 @model_options
 @click.option(
     "--part",
@@ -29,7 +35,15 @@ SHOWN = 5
     show_default=True,
     help="auto: the test split if DATA is the training folder, else all images.",
 )
-@output_options("predicted_true.png, bland_altman.png, error_by_age.png and worst_cases.png")
+@click.option(
+    "--sex",
+    type=click.Choice(["F", "M"]),
+    help="Sex of all images of folders whose labels.csv gives none.",
+)
+@output_options(
+    "predicted_true.png, bland_altman.png, error_by_age.png, worst_cases.png and, with pairs, "
+    "pairs.png"
+)
 @limit_option()
 @click.option(
     "--threads",
@@ -39,10 +53,11 @@ SHOWN = 5
     help="Threads of each process.",
 )
 def command(
-    data: Path,
+    folders: tuple[Path, ...],
     checkpoint: Path | None,
     bundle: Path | None,
     part: Literal["auto", "all", "train", "validation", "test"],
+    sex: Sex | None,
     plots: Path | None,
     limit: int | None,
     workers: int | None,
@@ -50,54 +65,92 @@ def command(
     *,
     as_json: bool,
 ) -> None:
-    """Measure a model's errors on a labelled folder (labels.csv, images/).
+    """Measure a model's errors on labelled folders (labels.csv, images/), in one table.
 
     Runs the whole pipeline: localizer, crop, regressor. If DATA is the training folder, only its
     held-out test split is used. A subset of the training folder cannot be recognized.
 
+    If labels.csv has a column pair, a name that two images of one child share, the difference of
+    their predictions is reported; with side (L, R), also left minus right. A folder that gives no
+    ages is used for that only.
+
+    With several folders, --json prints their documents as sets, and --plots gets a folder for each.
+
     \b
     Example:
       bakit evaluate radiographs/
+      bakit evaluate radiographs/ test-set/ hands-of-twins/ --sex F
       bakit evaluate radiographs/ --checkpoint mine.safetensors --plots plots/
       bakit evaluate radiographs/ --bundle bakit-bundles/bakit-rsna299-onnx-int8 --json
     """
     import msgspec
 
     from bakit.cli.progress import progress
+    from bakit.figures import check_plots
+    from bakit.studies.evaluate.choose import choose_sets
+    from bakit.studies.evaluate.document import SCHEMA_VERSION, Sets
     from bakit.studies.evaluate.plots import draw_plots
-    from bakit.studies.evaluate.run import evaluate
+    from bakit.studies.evaluate.run import evaluate_sets, open_model
 
-    model, images = open_study(data, checkpoint, bundle, plots, limit, part)
-    with progress() as on_progress:
-        evaluation = evaluate(
-            model, images, workers=workers, threads=threads, on_progress=on_progress
-        )
-    if as_json:
-        click.echo(msgspec.json.encode(evaluation))
-    else:
-        print_evaluation(evaluation)
     if plots is not None:
-        drawn = draw_plots(evaluation, images.samples, plots)
+        check_plots(plots)
+    model = open_model(bundle, checkpoint)
+    sets = choose_sets(folders, model, part, limit, sex)
+    with progress() as on_progress:
+        results = evaluate_sets(
+            model, sets, workers=workers, threads=threads, on_progress=on_progress
+        )
+    several = len(results) > 1
+    if as_json:
+        document = Sets(SCHEMA_VERSION, tuple(results)) if several else results[0]
+        click.echo(msgspec.json.encode(document))
+    else:
+        print_results(results)
+    if plots is None:
+        return
+    for result, images in zip(results, sets, strict=True):
+        drawn = draw_plots(result, images.samples, plots / result.data.folder if several else plots)
         for path in () if as_json else drawn:
             click.echo(f"plot: {path}")
 
 
-def print_evaluation(evaluation: Evaluation) -> None:
-    """Print an evaluation on stdout: a summary, then tables."""
+def print_results(results: Sequence[Readings]) -> None:
+    """Print evaluations on stdout: a summary, then tables."""
+    from rich.text import Text
+
+    from bakit.studies.evaluate.document import Evaluation
+
     console = new_console()
-    for line in _summary(evaluation):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    console.print()
-    for table in (_sex_table(evaluation), _age_table(evaluation), _worst_table(evaluation)):
+    evaluations = [result for result in results if isinstance(result, Evaluation)]
+    several, model = len(results) > 1, results[0].model
+    what = f"{model.checkpoint} as {model.target} {model.precision.value}"
+    print_line(console, f"{what} on {', '.join(result.data.folder for result in results)}")
+    for result in results:
+        lines = [_images(result), *_faults(result)]
+        if several:
+            lines[0] = f"{result.data.folder}: {lines[0]}"
+        elif isinstance(result, Evaluation):
+            lines[1:1] = _errors(result)
+        for line in lines:
+            print_line(console, line)
+    print_line(console, "")
+    for title, columns, rows in (
+        *(_error_tables(evaluations, several=several) if evaluations else ()),
+        *_pair_tables(results),
+        *(_worst_tables(evaluations) if not several else ()),
+    ):
+        table = new_table(title, ("set", *columns) if several else columns)
+        for result, cells in rows:
+            name = [result.data.folder] if several else []
+            # Text is printed without markup: names may hold brackets.
+            table.add_row(*(Text(safe(cell, short=True)) for cell in (*name, *cells)))
         console.print(table)
 
 
-def _summary(evaluation: Evaluation) -> list[str]:
-    model, (low, high) = evaluation.model, evaluation.mae_ci95_months
+def _errors(evaluation: Evaluation) -> list[str]:
+    low, high = evaluation.mae_ci95_months
     correlation, covered = evaluation.correlation, evaluation.coverage
     lines = [
-        f"{model.checkpoint} as {model.target} {model.precision.value} on {evaluation.data.folder}",
-        _images(evaluation),
         (
             f"MAE {evaluation.mae_months:.2f} months (95 % interval {low:.2f} to {high:.2f}), "
             f"bias {_signed(evaluation.bias_months)}, RMSE {evaluation.rmse_months:.2f}, "
@@ -114,70 +167,136 @@ def _summary(evaluation: Evaluation) -> list[str]:
             f"{100 * covered.level:g} % intervals cover {covered.overall.share:.1%} of the true "
             f"ages, mean width {covered.overall.mean_width_months:.1f} months"
         )
-    if evaluation.no_hand_found:
-        lines.append(f"no hand found, whole image used: {evaluation.no_hand_found}")
-    bad = [status for status in ("review", "reject") if status in evaluation.quality]
-    lines += [f"quality {status}: {evaluation.quality[status]}" for status in bad]
-    if evaluation.unscored:
-        lines.append(f"unusable images, not counted: {len(evaluation.unscored)}")
-        lines += [f"  {item.id}: {item.reason}" for item in evaluation.unscored[:SHOWN]]
     return lines
 
 
-def _images(evaluation: Evaluation) -> str:
+def _images(result: Readings) -> str:
     """Return which images were used, and whether the model was trained or selected on them."""
-    data, used = evaluation.data, evaluation.samples + len(evaluation.unscored)
+    data, used = result.data, result.samples + len(result.unscored)
     text = f"{data.part} split: {data.available} of {data.images} images"
     if data.part == "all":
         text = f"all {data.images} images"
+        if data.available < data.images:
+            text = f"{data.available} of {data.images} images, those of pairs"
     note = {
         "all": "; includes the model's training and validation images" if data.trained_on else "",
         "train": "; the model was trained on them",
         "validation": "; the model was selected on them",
         "test": "; the others were used for training or validation",
     }[data.part]
-    return text + note + (f"; limited to {used}" if used < data.available else "")
+    assumed = f"; read as {data.assumed_sex}, their sex is unknown" if data.assumed_sex else ""
+    return text + note + assumed + (f"; limited to {used}" if used < data.available else "")
 
 
-def _sex_table(evaluation: Evaluation) -> Table:
-    covered = evaluation.coverage
-    intervals = () if covered is None else ("inside interval", "mean width")
-    table = new_table("By sex, months", ("sex", "images", "MAE", "bias", *intervals))
-    for sex, errors in evaluation.by_sex.items():
-        row = [sex, str(errors.samples), f"{errors.mae_months:.2f}", _signed(errors.bias_months)]
-        if covered is not None:
-            mine = covered.by_sex[sex]
-            row += [f"{mine.share:.1%}", f"{mine.mean_width_months:.1f}"]
-        table.add_row(*row)
-    return table
+def _faults(result: Readings) -> list[str]:
+    lines = []
+    if result.no_hand_found:
+        lines.append(f"no hand found, whole image used: {result.no_hand_found}")
+    bad = [status for status in ("review", "reject") if status in result.quality]
+    lines += [f"quality {status}: {result.quality[status]}" for status in bad]
+    if result.unscored:
+        lines.append(f"unusable images, not counted: {len(result.unscored)}")
+        lines += [f"  {item.id}: {item.reason}" for item in result.unscored[:SHOWN]]
+    return lines
 
 
-def _age_table(evaluation: Evaluation) -> Table:
-    table = new_table("By true age, months", ("years", "images", "MAE", "bias"))
-    for item in evaluation.by_age:
-        years = f"{item.from_months / 12:g}-{item.to_months / 12:g}"
-        errors = f"{item.mae_months:.2f}", _signed(item.bias_months)
-        table.add_row(years, str(item.samples), *errors)
-    return table
+def _error_tables(evaluations: Sequence[Evaluation], *, several: bool) -> Iterator[_Table]:
+    intervals = () if evaluations[0].coverage is None else ("inside interval", "mean width")
+    errors = ("images", "MAE", "bias")
+    if several:
+        columns = ("images", "MAE [95 %]", "median", "RMSE", "bias", *intervals)
+        yield "Errors, months", columns, [(item, _errors_of(item)) for item in evaluations]
+    rows = [(item, _sex_cells(item, sex)) for item in evaluations for sex in item.by_sex]
+    yield "By sex, months", ("sex", *errors, *intervals), rows
+    rows = [
+        (item, [f"{group.from_months / 12:g}-{group.to_months / 12:g}", *_group_cells(group)])
+        for item in evaluations
+        for group in item.by_age
+    ]
+    yield "By true age, months", ("years", *errors), rows
+    limits = [(item, [f"{item.samples}", *_limits(item.bland_altman)]) for item in evaluations]
+    title = "Bland-Altman, months: predicted minus true age [95 %]"
+    yield title, ("images", "bias", "-1.96 SD", "+1.96 SD"), limits
 
 
-def _worst_table(evaluation: Evaluation) -> Table:
-    from rich.text import Text
-
-    columns = ("id", "sex", "true age", "predicted", "error", "hand", "quality")
-    table = new_table("Worst images, months", columns)
-    for item in evaluation.worst[:SHOWN]:
-        numbers = f"{item.age_months:.1f}", f"{item.predicted_months:.1f}"
-        table.add_row(
-            Text(item.id),
-            "M" if item.male else "F",
-            *numbers,
-            _signed(item.error_months),
-            f"{item.box.width}x{item.box.height}",
-            " ".join((item.quality.status, *item.quality.reasons)),
+def _pair_tables(results: Sequence[Readings]) -> Iterator[_Table]:
+    rows = [
+        (
+            result,
+            [
+                f"{found.pairs}",
+                _with(found.mean_abs_difference_months, found.mean_abs_difference_ci95_months),
+                _with(found.median_abs_difference_months, found.median_abs_difference_ci95_months),
+                *_limits(found.left_minus_right),
+            ],
         )
-    return table
+        for result in results
+        if (found := result.agreement) is not None
+    ]
+    if rows:
+        title = "Two images of one child, months: absolute difference, left minus right [95 %]"
+        yield title, ("pairs", "mean", "median", "left - right", "-1.96 SD", "+1.96 SD"), rows
+
+
+def _worst_tables(evaluations: Sequence[Evaluation]) -> Iterator[_Table]:
+    columns = ("id", "sex", "true age", "predicted", "error", "hand", "quality")
+    for evaluation in evaluations:
+        rows = [
+            (
+                evaluation,
+                [
+                    item.id,
+                    "M" if item.male else "F",
+                    f"{item.age_months:.1f}",
+                    f"{item.predicted_months:.1f}",
+                    _signed(item.error_months),
+                    f"{item.box.width}x{item.box.height}",
+                    " ".join((item.quality.status, *item.quality.reasons)),
+                ],
+            )
+            for item in evaluation.worst[:SHOWN]
+        ]
+        yield "Worst images, months", columns, rows
+
+
+def _errors_of(item: Evaluation) -> list[str]:
+    return [
+        f"{item.samples}",
+        _with(item.mae_months, item.mae_ci95_months),
+        f"{item.median_abs_error_months:.2f}",
+        f"{item.rmse_months:.2f}",
+        _signed(item.bias_months),
+        *_covered(None if item.coverage is None else item.coverage.overall),
+    ]
+
+
+def _sex_cells(item: Evaluation, sex: str) -> list[str]:
+    covered = None if item.coverage is None else item.coverage.by_sex[sex]
+    return [sex, *_group_cells(item.by_sex[sex]), *_covered(covered)]
+
+
+def _group_cells(group: Errors) -> list[str]:
+    return [f"{group.samples}", f"{group.mae_months:.2f}", _signed(group.bias_months)]
+
+
+def _limits(found: BlandAltman | None) -> list[str]:
+    if found is None:
+        return ["", "", ""]
+    return [_with(*found.lines[name], sign="+") for name in ("bias", "-1.96 SD", "+1.96 SD")]
+
+
+def _covered(covered: Covered | None) -> list[str]:
+    """Return the cells of the prediction intervals; none without intervals."""
+    if covered is None or covered.share is None:
+        return []
+    return [f"{covered.share:.1%}", f"{covered.mean_width_months:.1f}"]
+
+
+def _with(months: float, interval: tuple[float, float] | None, sign: str = "") -> str:
+    """Return a figure with its interval, if there is one."""
+    text = "" if interval is None else " [{:{s}.1f}, {:{s}.1f}]".format(*interval, s=sign)
+    return f"{round(months, 2) + 0.0:{sign}.2f}{text}"  # no -0.00
 
 
 def _signed(months: float) -> str:
-    return f"{round(months, 2) + 0.0:+.2f}"  # no -0.00
+    return _with(months, None, sign="+")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,28 +12,27 @@ if TYPE_CHECKING:
 
     from bakit.bundle import Bundle
     from bakit.model.checkpoint import Checkpoint
-    from bakit.studies.evaluate.run import Images
+    from bakit.studies.evaluate.choose import Images
 
     Command = Callable[..., Any]
 
 
-_PATH = click.Path(path_type=Path)
+PATH = click.Path(path_type=Path)
 
 _MODEL_OPTIONS = (
-    click.argument("data", type=_PATH),
     click.option(
         "--checkpoint",
         metavar="FILE",
-        type=_PATH,
+        type=PATH,
         help="Float checkpoint to test. Default: the shipped one.",
     ),
-    click.option("--bundle", metavar="DIR", type=_PATH, help="Bundle to test instead."),
+    click.option("--bundle", metavar="DIR", type=PATH, help="Bundle to test instead."),
     click.option("--workers", type=click.IntRange(1), help="Processes. Default: one per CPU."),
 )
 
 
 def model_options(command: Command) -> Command:
-    """Add the labelled folder, the model to test, and the number of processes."""
+    """Add the model to test, and the number of processes."""
     for option in reversed(_MODEL_OPTIONS):
         command = option(command)
     return command
@@ -41,7 +40,7 @@ def model_options(command: Command) -> Command:
 
 def output_options(plots: str) -> Callable[[Command], Command]:
     """Add ``--plots``, with the file names ``plots`` in its help, and ``--json``."""
-    plots_option = click.option("--plots", metavar="DIR", type=_PATH, help=f"Draw {plots} in DIR.")
+    plots_option = click.option("--plots", metavar="DIR", type=PATH, help=f"Draw {plots} in DIR.")
     json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
     return lambda command: plots_option(json_option(command))
 
@@ -63,7 +62,6 @@ def open_study(
     bundle: Path | None,
     plots: Path | None,
     limit: int | None,
-    part: Literal["auto", "all", "train", "validation", "test"] = "auto",
 ) -> tuple[Bundle | Checkpoint, Images]:
     """Check the plot folder; return the model and the chosen images.
 
@@ -71,9 +69,10 @@ def open_study(
         BakitError: If one of them cannot be used.
     """
     from bakit.figures import check_plots
-    from bakit.studies.evaluate.run import choose_images, open_model
+    from bakit.studies.evaluate.choose import choose_images
+    from bakit.studies.evaluate.run import open_model
 
     if plots is not None:
         check_plots(plots)
     model = open_model(bundle, checkpoint)
-    return model, choose_images(data, model, part, limit)
+    return model, choose_images(data, model, limit=limit)

@@ -12,6 +12,7 @@ import msgspec
 from bakit.cli.training_options import make_plan, make_progress, recipe_option, training_options
 from bakit.errors import InputError
 from bakit.model.recipes import RECIPES, Recipe, default_recipe, get_recipe
+from bakit.settings import Architecture, Preprocessing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +55,13 @@ def _shown(value: object) -> str:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
 @click.option("--resume", is_flag=True, help="Resume the run in --out, if there is one.")
 @recipe_option
-@click.option("--image-size", type=int, default=96, show_default=True, help="Side in pixels.")
+@click.option(
+    "--image-size",
+    type=int,
+    default=Preprocessing().image_size,
+    show_default=True,
+    help="Side in pixels; the paper's Table 2 has 224, 500 and 700.",
+)
 @click.option("--head-layers", type=click.IntRange(1, 4), default=2, show_default=True)
 @click.option("--sex/--no-sex", default=True, show_default=True, help="Sex as an input.")
 @click.option(
@@ -106,7 +113,6 @@ def command(
       bakit train phantoms --out run --recipe scratch --epochs 5
     """
     from bakit.cli.progress import progress
-    from bakit.settings import Architecture, Preprocessing
 
     try:
         preprocessing = Preprocessing(image_size, localize=localize, equalize=equalize)

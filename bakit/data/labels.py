@@ -1,11 +1,15 @@
-"""A labelled dataset: ``labels.csv`` (id, boneage in months, male) and ``images/<id>.<suffix>``."""
+"""A labelled dataset: ``labels.csv`` (id, boneage in months, male) and ``images/<id>.<suffix>``.
+
+More columns may follow. ``pair`` is a name that two images of one child share; ``side`` is the
+hand, ``L`` or ``R``. Evaluation reads both.
+"""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 import math
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 PartName: TypeAlias = Literal["train", "validation", "test"]
 """The fields of ``Split``."""
 
+Item = TypeVar("Item")
+
 TABLE = "labels.csv"
 MAX_AGE_MONTHS = 240.0
 LEAST_IMAGES = 10
@@ -31,12 +37,21 @@ COLUMNS = ("id", "boneage", "male")
 
 
 class Sample(NamedTuple):
-    """One labelled radiograph; ``id`` as in ``labels.csv``."""
+    """One labelled radiograph.
+
+    Attributes:
+        id: As in ``labels.csv``.
+        age_months: NaN in a folder without ages, which only evaluation reads.
+        pair: Name that two images of one child share; empty if there is none.
+        side: The hand, as in ``labels.csv``; empty if there is none.
+    """
 
     id: str
     path: Path
     age_months: float
     male: bool
+    pair: str = ""
+    side: str = ""
 
 
 class Split(NamedTuple):
@@ -77,11 +92,15 @@ class Labels(NamedTuple):
         rows: Every row, in the order of ``labels.csv``.
         images: The image files by id, including those without a row.
         spare: Image files with the id of another file, and the error message of each.
+        aged: Whether any row gives an age; False only if ages are not required.
+        sexed: Whether any row gives a sex; False only if the sex is assumed.
     """
 
     rows: list[Row]
     images: dict[str, Path]
     spare: list[tuple[Path, str]]
+    aged: bool = True
+    sexed: bool = True
 
 
 def read_samples(folder: Path) -> list[Sample]:
@@ -91,7 +110,11 @@ def read_samples(folder: Path) -> list[Sample]:
         LabelsError: If a file or column is missing, an id has no image or is repeated, an age is
             not in 0..240 months, or a sex is not True or False. The message names the row.
     """
-    labels = read_labels(folder)
+    return samples_of(read_labels(folder), folder)
+
+
+def samples_of(labels: Labels, folder: Path) -> list[Sample]:
+    """Return the samples of a folder (``read_labels``); raise as ``read_samples``."""
     for path, text in labels.spare:
         message = f"{path}: {text}"
         raise LabelsError(message)
@@ -104,22 +127,42 @@ def read_samples(folder: Path) -> list[Sample]:
     return samples
 
 
-def read_labels(folder: Path) -> Labels:
+def read_labels(folder: Path, *, aged: bool = True, male: bool | None = None) -> Labels:
     """Read a labelled folder, including the rows that ``read_samples`` rejects.
+
+    Args:
+        folder: The folder.
+        aged: Whether ages are required. If not, a folder may give none at all: the column is
+            missing or empty.
+        male: Sex of all images of a folder that gives none at all; required by default.
 
     Raises:
         LabelsError: If a file, a column or the folder of images is missing, or there are no rows.
     """
     table = _read_table(folder / TABLE)
+    given = [name for name in COLUMNS if any((row.get(name) or "").strip() for _, row in table)]
+    sexed = "male" in given or male is None
+    if not sexed:
+        table = [(number, fields | {"male": f"{male}"}) for number, fields in table]
+    elif not aged and "male" not in given:
+        message = f"{folder / TABLE}: no sexes; add the column male (True or False), or use --sex"
+        raise LabelsError(message)
+    aged = aged or "boneage" in given
+    missing = [name for name in COLUMNS if name not in table[0][1] and (aged or name != "boneage")]
+    if missing:
+        message = (
+            f"{folder / TABLE}: column {missing[0]!r} is missing; expected {','.join(COLUMNS)}"
+        )
+        raise LabelsError(message)
     images, spare = _images(folder / "images")
     rows: list[Row] = []
     seen: set[str] = set()
     for number, fields in table:
-        row = _row(number, fields, images, seen)
+        row = _row(number, fields, images, seen, aged=aged)
         if row.id:  # an empty id is reported once, not as a duplicate
             seen.add(row.id)
         rows.append(row)
-    return Labels(rows, images, spare)
+    return Labels(rows, images, spare, aged, sexed)
 
 
 def find_unreadable(
@@ -146,10 +189,6 @@ def _read_table(table: Path) -> list[tuple[int, dict[str, str]]]:
     if not rows:
         message = f"{table}: no rows; expected the header {','.join(COLUMNS)} and a row per image"
         raise LabelsError(message)
-    missing = [column for column in COLUMNS if column not in rows[0][1]]
-    if missing:
-        message = f"{table}: column {missing[0]!r} is missing; expected {','.join(COLUMNS)}"
-        raise LabelsError(message)
     return rows
 
 
@@ -170,10 +209,17 @@ def _images(folder: Path) -> tuple[dict[str, Path], list[tuple[Path, str]]]:
 
 
 def _row(
-    number: int, fields: dict[str, str], images: dict[str, Path], seen: Collection[str]
+    number: int,
+    fields: dict[str, str],
+    images: dict[str, Path],
+    seen: Collection[str],
+    *,
+    aged: bool,
 ) -> Row:
     """Check one row of ``labels.csv``; ``seen`` holds the ids of the rows above."""
-    name, text, word = ((fields[column] or "").strip() for column in COLUMNS)
+    name, text, word, pair, side = (
+        (fields.get(column) or "").strip() for column in (*COLUMNS, "pair", "side")
+    )
     problems: list[Problem] = []
     if name not in images:
         message = f"id {name!r} has no image; expected images/<id>{SUFFIXES[0]}"
@@ -182,7 +228,7 @@ def _row(
         age = float(text)
     except ValueError:
         age = math.nan
-    if not 0 <= age <= MAX_AGE_MONTHS:
+    if aged and not 0 <= age <= MAX_AGE_MONTHS:
         message = f"boneage {text!r} is not an age in months (0 to {MAX_AGE_MONTHS:.0f})"
         problems.append(Problem("bad age", message))
     male = {"true": True, "false": False}.get(word.lower())
@@ -192,7 +238,7 @@ def _row(
         problems.append(Problem("duplicate id", f"id {name!r} is repeated"))
     if problems or male is None:
         return Row(number, name, None, tuple(problems))
-    return Row(number, name, Sample(name, images[name], age, male), ())
+    return Row(number, name, Sample(name, images[name], age, male, pair, side), ())
 
 
 def split(samples: Sequence[Sample], seed: int = 0, exclude: Collection[str] = ()) -> Split:
@@ -262,10 +308,10 @@ def take_part(
     return [sample for sample in samples if sample.id in shared]
 
 
-def thin(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
-    """Return at most ``limit`` samples, spread evenly."""
-    wanted = min(limit or len(samples), len(samples))
-    return [samples[index * len(samples) // wanted] for index in range(wanted)]
+def thin(items: Sequence[Item], limit: int | None) -> list[Item]:
+    """Return at most ``limit`` samples, or pairs of them, spread evenly."""
+    wanted = min(limit or len(items), len(items))
+    return [items[index * len(items) // wanted] for index in range(wanted)]
 
 
 def ids_digest(samples: Iterable[Sample]) -> str:

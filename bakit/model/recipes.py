@@ -118,59 +118,47 @@ LIMITS: dict[str, tuple[float, float]] = {
 """Minimum and maximum of each number."""
 
 
+# Without ImageNet weights AdamW hardly learns here; SGD with Nesterov momentum does. Gradients are
+# large at first: clip and warm up.
+_SCRATCH = Recipe(
+    epochs=60,
+    batch_size=32,
+    loss="huber",
+    learning_rate=0.04,
+    nesterov=True,
+    weight_decay=1e-4,
+    clip_norm=5.0,
+    schedule="one-cycle",
+    average=0.999,
+    norm_momentum=0.1,
+    crops=4,
+    crop_jitter=0.06,
+    phantoms=1000,
+    rotation_degrees=12.0,
+    zoom=(0.9, 1.15),
+    stretch=0.08,
+    flip=True,
+    blur=1.0,
+    background=0.3,
+    pretrained="none",
+)
+
 RECIPES = {
     # Batch, epochs, schedule, momentum and loss are the paper's ("Details of training"), which
     # does not give the initial learning rate nor the strength of the augmentation.
     "paper": Recipe(),
-    # Without ImageNet weights AdamW hardly learns here; SGD with Nesterov momentum does.
-    "scratch": Recipe(
-        epochs=60,
-        batch_size=32,
-        loss="huber",
-        learning_rate=0.04,
-        nesterov=True,
-        weight_decay=1e-4,
-        clip_norm=5.0,
-        schedule="one-cycle",
-        average=0.999,
-        norm_momentum=0.1,
-        crops=4,
-        crop_jitter=0.06,
-        phantoms=1000,
-        rotation_degrees=12.0,
-        zoom=(0.9, 1.15),
-        stretch=0.08,
-        shift=0.05,
-        flip=True,
-        contrast=0.2,
-        brightness=0.1,
-        blur=1.0,
-        background=0.3,
-        pretrained="none",
-    ),
-    # Gradients are large at first: clip and warm up. Radiographs in use are fainter, smaller and
-    # more compressed than the public training set's: degrade.
-    "finetune": Recipe(
+    "scratch": _SCRATCH,
+    # Radiographs in use are fainter, smaller and more compressed than the public training set's:
+    # degrade.
+    "finetune": msgspec.structs.replace(
+        _SCRATCH,
         epochs=30,
-        batch_size=32,
-        loss="huber",
         learning_rate=0.01,
-        nesterov=True,
-        weight_decay=1e-4,
-        clip_norm=5.0,
-        schedule="one-cycle",
         warm_up=0.12,
         average=0.998,
-        norm_momentum=0.1,
-        crops=4,
-        crop_jitter=0.06,
         degrade=0.6,
         phantoms=500,
-        rotation_degrees=12.0,
         zoom=(0.9, 1.12),
-        stretch=0.08,
-        shift=0.05,
-        flip=True,
         contrast=0.25,
         brightness=0.12,
         blur=0.7,

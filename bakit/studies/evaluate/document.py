@@ -9,13 +9,15 @@ import msgspec
 from bakit.data.labels import MAX_AGE_MONTHS
 from bakit.image.box import Box
 from bakit.model.intervals import Coverage
+from bakit.prediction import Sex
 from bakit.runtime import Quality
+from bakit.studies.evaluate.agreement import Agreement, BlandAltman
 from bakit.types import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BIN_MONTHS = 24
 
 Part: TypeAlias = Literal["all", "train", "validation", "test"]
@@ -50,6 +52,7 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         available: Images in that split, before ``--limit``.
         trained_on: Whether the model was trained on this folder; a subset is not recognized.
         ids_sha256: Digest of the used ids (``bakit.data.labels.ids_digest``).
+        assumed_sex: ``--sex``, if ``labels.csv`` gives no sexes.
     """
 
     folder: str
@@ -58,6 +61,7 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     available: int
     trained_on: bool
     ids_sha256: str
+    assumed_sex: Sex | None = None
 
 
 class Predicted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,20 +69,32 @@ class Predicted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         id: The image's name in ``labels.csv``.
-        age_months: The label.
-        error_months: Predicted minus true age.
         interval_months: Prediction interval; None if the model has none.
         box: Box of the hand in image pixels; the whole image if no hand was found.
+        pair: Name that two images of one child share; empty if there is none.
+        side: The hand, ``L`` or ``R``; empty if unknown.
     """
 
     id: str
     male: bool
-    age_months: float
     predicted_months: float
-    error_months: float
     interval_months: tuple[float, float] | None
     box: Box
     quality: Quality
+    pair: str = ""
+    side: str = ""
+
+
+class Compared(Predicted, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The prediction on one image with a true age.
+
+    Attributes:
+        age_months: The label.
+        error_months: Predicted minus true age.
+    """
+
+    age_months: float
+    error_months: float
 
 
 class Unscored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -103,22 +119,14 @@ class AgeErrors(Errors, frozen=True, forbid_unknown_fields=True, kw_only=True):
     to_months: float
 
 
-class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A model's errors on labelled images; an error is predicted minus true age.
+class Readings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A model's predictions on one set of images, whose true ages may be unknown.
 
     Attributes:
         samples: Images with a predicted age, on which all figures are computed.
-        mae_ci95_months: 95 % bootstrap interval of the mean absolute error
-            (``bakit.bench.statistics.bootstrap_interval``); too narrow below about 30 images.
-        within_12_months: Share of images with an error of at most 12 months, 0..1.
-        within_24_months: Share of images with an error of at most 24 months, 0..1.
-        correlation: Pearson correlation of true and predicted age; None if either is constant.
-        by_sex: By ``F`` and ``M``, without empty groups.
-        by_age: By two years of the true age, ascending, without empty bins.
-        coverage: Interval coverage; None if the model has no intervals.
         quality: Number of images by status ``accept``, ``review`` and ``reject``.
         no_hand_found: Images used whole because no hand was found.
-        worst: The images with the largest errors, the largest first.
+        agreement: Of the two hands of one child; None without pairs.
         predictions: All images with a predicted age, in the order of ``labels.csv``.
     """
 
@@ -126,6 +134,29 @@ class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: Model
     data: Data
     samples: int
+    quality: dict[str, int]
+    no_hand_found: int
+    unscored: tuple[Unscored, ...]
+    agreement: Agreement | None
+    predictions: tuple[Predicted, ...]
+
+
+class Evaluation(Readings, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A model's errors on labelled images; an error is predicted minus true age.
+
+    Attributes:
+        mae_ci95_months: 95 % bootstrap interval of the mean absolute error
+            (``bakit.bench.statistics.bootstrap_interval``); too narrow below about 30 images.
+        within_12_months: Share of images with an error of at most 12 months, 0..1.
+        within_24_months: Share of images with an error of at most 24 months, 0..1.
+        correlation: Pearson correlation of true and predicted age; None if either is constant.
+        by_sex: By ``F`` and ``M``, without empty groups.
+        by_age: By two years of the true age, ascending, without empty bins.
+        bland_altman: Of the errors; None for one image.
+        coverage: Interval coverage; None if the model has no intervals.
+        worst: The images with the largest errors, the largest first.
+    """
+
     mae_months: float
     mae_ci95_months: tuple[float, float]
     bias_months: float
@@ -136,12 +167,17 @@ class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     correlation: float | None
     by_sex: dict[str, Errors]
     by_age: tuple[AgeErrors, ...]
+    bland_altman: BlandAltman | None
     coverage: Coverage | None
-    quality: dict[str, int]
-    no_hand_found: int
-    unscored: tuple[Unscored, ...]
-    worst: tuple[Predicted, ...]
-    predictions: tuple[Predicted, ...]
+    worst: tuple[Compared, ...]
+    predictions: tuple[Compared, ...]
+
+
+class Sets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One model on several sets: an ``Evaluation`` each, or ``Readings`` if ages are unknown."""
+
+    schema_version: int
+    sets: tuple[Readings, ...]
 
 
 def age_bin(age_months: float) -> float:
@@ -149,7 +185,7 @@ def age_bin(age_months: float) -> float:
     return min(age_months // BIN_MONTHS * BIN_MONTHS, MAX_AGE_MONTHS - BIN_MONTHS)
 
 
-def worst_of(predictions: Sequence[Predicted], count: int) -> tuple[Predicted, ...]:
+def worst_of(predictions: Sequence[Compared], count: int) -> tuple[Compared, ...]:
     """Return the predictions with the largest absolute errors, the largest first."""
     ordered = sorted(predictions, key=lambda item: (-abs(item.error_months), item.id))
     return tuple(ordered[:count])

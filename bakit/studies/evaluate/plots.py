@@ -16,10 +16,11 @@ from bakit.figures import (
     save_figures,
     short_text,
 )
-from bakit.studies.evaluate.document import age_bin, worst_of
+from bakit.studies.evaluate.agreement import pairs_of
+from bakit.studies.evaluate.document import Evaluation, age_bin, worst_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from bakit.data.labels import Sample
-    from bakit.studies.evaluate.document import Evaluation, Predicted
+    from bakit.studies.evaluate.agreement import BlandAltman
+    from bakit.studies.evaluate.document import Compared, Readings
 
 WORST_COLUMNS, WORST_ROWS = 4, 3
 BOX = "#ecc94b"
@@ -39,25 +41,29 @@ LEAST_FOR_BOX = 5
 ERROR = "predicted - true age [months]"
 
 
-def draw_plots(evaluation: Evaluation, samples: Sequence[Sample], out: Path) -> list[Path]:
-    """Draw the plots of an evaluation and return the files.
+def draw_plots(readings: Readings, samples: Sequence[Sample], out: Path) -> list[Path]:
+    """Draw the plots of one set and return the files.
 
     Args:
-        evaluation: The result of ``bakit.studies.evaluate.run.evaluate``.
+        readings: A result of ``bakit.studies.evaluate.run.evaluate_sets``.
         samples: Its images, for ``worst_cases.png``, which shows radiographs.
         out: Output folder for ``predicted_true.png``, ``bland_altman.png``, ``error_by_age.png``
-            and ``worst_cases.png``.
+            and ``worst_cases.png``, if ages are known, and ``pairs.png``, if there are pairs.
 
     Raises:
         MissingBackendError: If matplotlib is not installed.
         ImageError: If one of the worst images has changed since the evaluation.
     """
-    pictures = {
-        "predicted_true.png": lambda: _predicted_true(evaluation),
-        "bland_altman.png": lambda: _bland_altman(evaluation),
-        "error_by_age.png": lambda: _error_by_age(evaluation),
-        "worst_cases.png": lambda: _worst_cases(evaluation, samples),
-    }
+    pictures: dict[str, Callable[[], Figure]] = {}
+    if isinstance(readings, Evaluation):
+        pictures = {
+            "predicted_true.png": lambda: _predicted_true(readings),
+            "bland_altman.png": lambda: _bland_altman(readings),
+            "error_by_age.png": lambda: _error_by_age(readings),
+            "worst_cases.png": lambda: _worst_cases(readings, samples),
+        }
+    if readings.agreement is not None:
+        pictures["pairs.png"] = lambda: _pairs(readings)
     return save_figures(pictures, out)
 
 
@@ -98,20 +104,50 @@ def _bland_altman(evaluation: Evaluation) -> Figure:
         means = [(item.age_months + item.predicted_months) / 2 for item in mine]
         _scatter(axes, means, [item.error_months for item in mine], len(everyone), colour)
         axes.scatter([], [], color=colour, label=f"{name} (n = {len(mine)})")
-    axes.axhline(0, color="black", linewidth=0.8, linestyle=":", zorder=0)
-    bias = evaluation.bias_months
-    lines = [("bias", bias, "-")]
-    if len(everyone) > 1:
-        sd = float(np.std([item.error_months for item in everyone], ddof=1))
-        lines += [("+1.96 SD", bias + 1.96 * sd, "--"), ("-1.96 SD", bias - 1.96 * sd, "--")]
-    for name, value, style in lines:
-        axes.axhline(value, color=ALL, linewidth=1.2, linestyle=style)
-        place, text = axes.get_yaxis_transform(), f"{name}: {value:+.1f}"
-        axes.text(1.01, value, text, transform=place, verticalalignment="center", fontsize=8)
-    _tick_years(axes, "x")
+    _limits(axes, evaluation.bland_altman)
     axes.set_xlabel("mean of true and predicted age [months]")
     axes.set_ylabel(ERROR)
     return _finished(figure, axes, "Bland-Altman", evaluation)
+
+
+def _pairs(readings: Readings) -> Figure:
+    """Draw left minus right by the mean of both; the absolute difference if sides are unknown."""
+    assert readings.agreement is not None
+    figure = new_figure(6.8, 4.2)
+    axes = figure.subplots()
+    pairs = [sorted(pair, key=lambda item: item.side) for pair in pairs_of(readings.predictions)]
+    limits = readings.agreement.left_minus_right
+    if limits is not None:
+        pairs = [pair for pair in pairs if [item.side for item in pair] == ["L", "R"]]
+    ages = np.array([[item.predicted_months for item in pair] for pair in pairs])
+    differences = ages[:, 0] - ages[:, 1]
+    _scatter(
+        axes, ages.mean(axis=1), np.abs(differences) if limits is None else differences, len(ages),
+        ALL,
+    )  # fmt: skip
+    _limits(axes, limits)
+    axes.set_xlabel("mean of both predicted ages [months]")
+    what = "absolute difference" if limits is None else "left - right"
+    axes.set_ylabel(f"{what} [months]")
+    numbers = (
+        f"n = {readings.agreement.pairs}, mean absolute difference = "
+        f"{readings.agreement.mean_abs_difference_months:.1f} months"
+    )
+    title = f"Two images of one child: {numbers}\n{_subject(readings)}"
+    axes.set_title(title, fontsize=9, parse_math=False)
+    return figure
+
+
+def _limits(axes: Axes, found: BlandAltman | None) -> None:
+    """Draw bias and limits of agreement with their intervals as bands, and tick years."""
+    axes.axhline(0, color="black", linewidth=0.8, linestyle=":", zorder=0)
+    for name, (months, ci95) in found.lines.items() if found else ():
+        axes.axhline(months, color=ALL, linewidth=1.2, linestyle="-" if name == "bias" else "--")
+        if ci95 is not None:
+            axes.axhspan(*ci95, color=ALL, alpha=0.12, linewidth=0, zorder=0)
+        place, text = axes.get_yaxis_transform(), f"{name}: {months:+.1f}"
+        axes.text(1.01, months, text, transform=place, verticalalignment="center", fontsize=8)
+    _tick_years(axes, "x")
 
 
 def _error_by_age(evaluation: Evaluation) -> Figure:
@@ -169,7 +205,7 @@ def _worst_cases(evaluation: Evaluation, samples: Sequence[Sample]) -> Figure:
     return figure
 
 
-def _by_sex(predictions: Sequence[Predicted]) -> list[tuple[str, str, list[Predicted]]]:
+def _by_sex(predictions: Sequence[Compared]) -> list[tuple[str, str, list[Compared]]]:
     sexes = (("female", FEMALE, False), ("male", MALE, True))
     groups = [
         (name, colour, [item for item in predictions if item.male == male])
@@ -200,7 +236,7 @@ def _finished(figure: Figure, axes: Axes, what: str, evaluation: Evaluation) -> 
     return figure
 
 
-def _subject(evaluation: Evaluation) -> str:
-    model, data = evaluation.model, evaluation.data
+def _subject(readings: Readings) -> str:
+    model, data = readings.model, readings.data
     name = f"{short_text(model.checkpoint, 24)} {model.precision.value}"
     return f"{name} on {short_text(data.folder, 24)} ({data.part})"

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bakit.bench.drift.compare import check_age
 from bakit.bench.statistics import bootstrap_interval
 from bakit.bundle import Bundle
-from bakit.data.labels import ids_digest, read_samples, take_part, thin
-from bakit.data.parallel import check_count
 from bakit.errors import InputError
 from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.model.intervals import coverage
+from bakit.studies.evaluate.agreement import agreement_of, bland_altman
 from bakit.studies.evaluate.document import (
     BIN_MONTHS,
     SCHEMA_VERSION,
     AgeErrors,
-    Data,
+    Compared,
     Errors,
     Evaluation,
     Model,
-    Part,
     Predicted,
+    Readings,
     Unscored,
     age_bin,
     worst_of,
@@ -36,22 +36,16 @@ from bakit.studies.evaluate.run_all import run_all
 from bakit.types import Precision, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from bakit.data.labels import Sample
     from bakit.model.intervals import Intervals
     from bakit.runtime import Prediction, Runtime
-    from bakit.settings import SplitRecord
+    from bakit.studies.evaluate.choose import Images
+    from bakit.studies.evaluate.document import Data
     from bakit.types import Floats, OnProgress
 
 WORST = 10
-
-
-class Images(NamedTuple):
-    """The labelled images to use, at least one, and their description."""
-
-    samples: list[Sample]
-    data: Data
 
 
 def open_model(
@@ -69,51 +63,6 @@ def open_model(
         message = "use a bundle or a checkpoint, not both"
         raise InputError(message)
     return Bundle.read(Path(bundle))
-
-
-def choose_images(
-    folder: Path | str,
-    model: Bundle | Checkpoint,
-    part: Part | Literal["auto"] = "auto",
-    limit: int | None = None,
-) -> Images:
-    """Choose the labelled images to evaluate a model on.
-
-    Args:
-        folder: A labelled folder.
-        model: The model; its stored split separates training and test images.
-        part: ``auto``: the test split if ``folder`` is the training folder, else all images.
-            Images that training excluded are in no split.
-        limit: Maximum number of images, spread evenly over ``labels.csv``.
-
-    Raises:
-        LabelsError: If the labels cannot be used.
-        InputError: If ``part`` needs the training folder and this is another one, or the limit is
-            below 1.
-    """
-    check_count("limit", limit)
-    folder = Path(folder)
-    everything = read_samples(folder)
-    records = _split_records(model)
-    held_out = take_part(everything, records)
-    if part == "auto":
-        part = "all" if held_out is None else "test"
-    usable = everything if part == "all" else take_part(everything, records, part)
-    if usable is None:
-        message = (
-            f"{folder}: not the model's training folder, so it has no {part} split; use --part all"
-        )
-        raise InputError(message)
-    samples = thin(usable, limit)
-    data = Data(
-        folder=folder.resolve().name,
-        images=len(everything),
-        part=part,
-        available=len(usable),
-        trained_on=held_out is not None,
-        ids_sha256=ids_digest(samples),
-    )
-    return Images(samples, data)
 
 
 def evaluate(
@@ -139,22 +88,47 @@ def evaluate(
         VerificationError: If a predicted age is not a number.
         BakitError: As ``run_all``.
     """
-    with as_bundle(model) as bundle:
-        used, unused = run_all(
-            bundle,
-            images.samples,
-            _predict,
-            workers=workers,
-            threads=threads,
-            on_progress=on_progress,
-        )
-    return score(
-        describe_model(model, bundle, used[0][1].provider),
-        images.data,
-        [_predicted(sample, prediction, bundle) for sample, prediction in used],
-        [Unscored(sample.id, reason) for sample, reason in unused],
-        bundle.manifest.intervals,
+    (found,) = evaluate_sets(
+        model, [images], workers=workers, threads=threads, on_progress=on_progress
     )
+    assert isinstance(found, Evaluation)  # choose_images requires ages
+    return found
+
+
+def evaluate_sets(
+    model: Bundle | Checkpoint,
+    sets: Iterable[Images],
+    *,
+    workers: int | None = None,
+    threads: int = 1,
+    on_progress: OnProgress = silent,
+) -> list[Readings]:
+    """Evaluate a model on several sets, as ``evaluate`` does.
+
+    Returns:
+        An ``Evaluation`` for each set; ``Readings`` for one without ages.
+    """
+    results: list[Readings] = []
+    with as_bundle(model) as bundle:
+        for images in sets:
+            used, unused = run_all(
+                bundle,
+                images.samples,
+                _predict,
+                workers=workers,
+                threads=threads,
+                on_progress=on_progress,
+            )
+            described = describe_model(model, bundle, used[0][1].provider)
+            predictions = [_predicted(sample, prediction, bundle) for sample, prediction in used]
+            unscored = [Unscored(sample.id, reason) for sample, reason in unused]
+            compared = [item for item in predictions if isinstance(item, Compared)]
+            if compared:
+                intervals = bundle.manifest.intervals
+                results.append(score(described, images.data, compared, unscored, intervals))
+            else:
+                results.append(Readings(**_common(described, images.data, predictions, unscored)))
+    return results
 
 
 def _predict(runtime: Runtime, sample: Sample) -> Prediction:
@@ -180,7 +154,7 @@ def describe_model(model: Bundle | Checkpoint, bundle: Bundle, provider: str) ->
 def score(
     model: Model,
     data: Data,
-    predictions: Sequence[Predicted],
+    predictions: Sequence[Compared],
     unscored: Sequence[Unscored] = (),
     intervals: Intervals | None = None,
 ) -> Evaluation:
@@ -193,10 +167,7 @@ def score(
     off = np.abs(errors)
     spread = len(ages) > 1 and np.ptp(ages) > 0 and np.ptp(predicted) > 0
     return Evaluation(
-        schema_version=SCHEMA_VERSION,
-        model=model,
-        data=data,
-        samples=len(ages),
+        **_common(model, data, predictions, unscored),
         mae_months=float(off.mean()),
         mae_ci95_months=bootstrap_interval(off),
         bias_months=float(errors.mean()),
@@ -219,12 +190,26 @@ def score(
             for start in np.unique(bins)
         ),
         coverage=coverage(intervals, predicted, ages, male) if intervals else None,
-        quality=dict(Counter(item.quality.status for item in predictions)),
-        no_hand_found=sum("no_hand_found" in item.quality.reasons for item in predictions),
-        unscored=tuple(unscored),
+        bland_altman=bland_altman(errors),
         worst=worst_of(predictions, WORST),
-        predictions=tuple(predictions),
     )
+
+
+def _common(
+    model: Model, data: Data, predictions: Sequence[Predicted], unscored: Sequence[Unscored]
+) -> dict[str, Any]:
+    """Return the fields of ``Readings``."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": model,
+        "data": data,
+        "samples": len(predictions),
+        "quality": dict(Counter(item.quality.status for item in predictions)),
+        "no_hand_found": sum("no_hand_found" in item.quality.reasons for item in predictions),
+        "unscored": tuple(unscored),
+        "agreement": agreement_of(predictions),
+        "predictions": tuple(predictions),
+    }
 
 
 def _errors(errors: Floats) -> tuple[int, float, float]:
@@ -234,25 +219,21 @@ def _errors(errors: Floats) -> tuple[int, float, float]:
 def _predicted(sample: Sample, prediction: Prediction, bundle: Bundle) -> Predicted:
     assert prediction.age_months is not None  # because of allow_rejected
     age_months = check_age(prediction.age_months, bundle, sample)
-    return Predicted(
+    found = Predicted(
         id=sample.id,
         male=sample.male,
-        age_months=sample.age_months,
         predicted_months=age_months,
-        error_months=age_months - sample.age_months,
         interval_months=prediction.interval_months,
         box=prediction.box,
         quality=prediction.quality,
+        pair=sample.pair,
+        side=sample.side,
     )
-
-
-def _split_records(model: Bundle | Checkpoint) -> list[SplitRecord]:
-    if isinstance(model, Bundle):
-        record = model.manifest.split
-    else:
-        training = model.header.training
-        record = training.split if training else None
-    return [] if record is None else [record]
+    if math.isnan(sample.age_months):
+        return found
+    error = age_months - sample.age_months
+    fields = {name: getattr(found, name) for name in found.__struct_fields__}
+    return Compared(**fields, age_months=sample.age_months, error_months=error)
 
 
 @contextmanager

@@ -1,8 +1,9 @@
-"""Seven kinds of perturbation that leave bone age unchanged.
+"""Perturbations that leave bone age unchanged.
 
-The kinds are those of Santomartino et al., *Evaluating the Robustness of a Deep Learning Bone Age
-Algorithm to Clinical Image Variation Using Computational Stress Testing* (2024). The strengths are
-our choice.
+Seven kinds are those of Santomartino et al., *Evaluating the Robustness of a Deep Learning Bone Age
+Algorithm to Clinical Image Variation Using Computational Stress Testing* (2024); size, compression
+and frame are those of images on their way through archives and viewers. The strengths are our
+choice.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ import cv2
 import numpy as np
 
 from bakit.errors import InputError
+from bakit.figures import thumbnail
+from bakit.hand.prepare import from_bytes, to_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
-    from bakit.types import Grey
+    from bakit.types import Bytes, Grey
 
 SMALLEST = 8
 """Minimum side of a shrunk image, in pixels."""
@@ -32,7 +35,7 @@ class Perturbation(NamedTuple):
     Attributes:
         kind: One of ``KINDS``.
         name: Its name in tables and documents.
-        apply: Maps ``(H, W)`` float32 in 0..1 to the same; a rotation may change H and W.
+        apply: Maps ``(H, W)`` float32 in 0..1 to the same; H and W may change.
     """
 
     kind: str
@@ -68,6 +71,10 @@ def _all() -> list[Perturbation]:
             for n in (2, 4, 8)
         ),
         *(("marker", f"lead letter {letter}", partial(marked, letter=letter)) for letter in "LR"),
+        *(("size", f"longest side {n} px", partial(shrunk, longest=n)) for n in (299, 150, 100)),
+        ("compression", "JPEG quality 50", partial(compressed, quality=50)),
+        ("frame", "5 % cut off at each border", partial(framed, by=-0.05)),
+        ("frame", "5 % added at each border", partial(framed, by=0.05)),
     ]
     return [Perturbation(*change) for change in changes]
 
@@ -82,14 +89,13 @@ def rotated(grey: Grey, degrees: float) -> Grey:
     wide = round(height * sine + width * cosine)
     tall = round(height * cosine + width * sine)
     matrix[:, 2] += ((wide - width) / 2, (tall - height) / 2)
-    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
     turned = cv2.warpAffine(
         grey,
         matrix,
         (wide, tall),
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT,
-        borderValue=float(np.median(border)),
+        borderValue=_border(grey),
     )
     return _in_range(turned)
 
@@ -134,6 +140,35 @@ def marked(grey: Grey, letter: str) -> Grey:
     lead = np.zeros(grey.shape, np.uint8)
     cv2.putText(lead, letter, (left, tall + tall // 2), font, scale, 255, thickness, cv2.LINE_AA)
     return _in_range(np.maximum(grey, lead / np.float32(255)))
+
+
+def shrunk(grey: Grey, longest: int) -> Grey:
+    """Shrink an image to a longest side in pixels; a smaller one stays as it is."""
+    return _in_range(thumbnail(grey, longest))
+
+
+def compressed(grey: Grey, quality: int) -> Grey:
+    """Store an image as an 8-bit JPEG and read it again; quality is 1..100."""
+    data = cv2.imencode(".jpg", to_bytes(grey), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    pixels: Bytes = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)  # type: ignore[assignment]
+    return from_bytes(pixels)
+
+
+def framed(grey: Grey, by: float) -> Grey:
+    """Add a share ``by`` of each side at each border, of the border's median, or cut it off."""
+    rows, columns = (round(side * by) for side in grey.shape)
+    changed: Grey
+    if by < 0:
+        height, width = grey.shape
+        changed = grey[-rows : height + rows, -columns : width + columns].copy()
+    else:
+        changed = np.pad(grey, ((rows, rows), (columns, columns)), constant_values=_border(grey))
+    return changed
+
+
+def _border(grey: Grey) -> float:
+    """Return the median of the outermost pixels."""
+    return float(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
 
 
 def _in_range(values: npt.NDArray[Any]) -> Grey:

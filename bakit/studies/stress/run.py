@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from bakit.model.checkpoint import Checkpoint
     from bakit.prediction import Sex
     from bakit.runtime import Runtime
-    from bakit.studies.evaluate.run import Images
+    from bakit.studies.evaluate.choose import Images
     from bakit.types import Floats, OnProgress
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,6 +46,7 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         mae_rise_months: MAE minus that of the unchanged images.
         mae_rise_ci95_months: 95 % interval of the rise, paired bootstrap.
         mean_abs_change_months: Mean absolute change of the predictions.
+        p95_abs_change_months: 95th percentile of the absolute changes.
         over_12_months: Share of images with an error above 12 months, 0..1.
         over_24_months: Share of images with an error above 24 months, 0..1.
         reviewed: Share of images with quality ``review``, 0..1.
@@ -59,6 +60,7 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mae_rise_months: float
     mae_rise_ci95_months: tuple[float, float]
     mean_abs_change_months: float
+    p95_abs_change_months: float
     over_12_months: float
     over_24_months: float
     reviewed: float
@@ -187,6 +189,7 @@ def _condition(
 ) -> Condition:
     errors = np.abs(after - true)
     rises = errors - np.abs(before - true)
+    changes = np.abs(after - before)
     return Condition(
         kind=kind,
         name=name,
@@ -194,7 +197,8 @@ def _condition(
         mae_months=float(errors.mean()),
         mae_rise_months=float(rises.mean()),
         mae_rise_ci95_months=bootstrap_interval(rises),
-        mean_abs_change_months=float(np.abs(after - before).mean()),
+        mean_abs_change_months=float(changes.mean()),
+        p95_abs_change_months=float(np.percentile(changes, 95)),
         over_12_months=float((errors > 12).mean()),
         over_24_months=float((errors > 24).mean()),
         reviewed=float((statuses == "review").mean()),
