@@ -261,7 +261,8 @@ def search(bench: Workbench, limits: Limits) -> Outcome:
         trials.append(bench.attempt(choice))
         return trials[-1]
 
-    start = Int8Recipe(tuple(name for name in ALWAYS_FLOAT if name in bench.layers))
+    layers = tuple(name for name in ALWAYS_FLOAT if name in bench.layers)
+    start = Int8Recipe(layers, equalize=False)
     best = _refine(start, attempt)
     sensitivity = {
         layer: bench.attempt(
@@ -280,7 +281,7 @@ def search(bench: Workbench, limits: Limits) -> Outcome:
             break
         best = trial
     if best.choice.recipe.float_layers != start.float_layers:
-        _refine(Int8Recipe(best.choice.recipe.float_layers), attempt)
+        _refine(Int8Recipe(best.choice.recipe.float_layers, equalize=False), attempt)
     kept_limits = [trial for trial in trials if not trial.broken(limits)]
     enough = [trial for trial in trials if trial.int8_share >= limits.min_int8_share]
     best = min(kept_limits or enough or trials, key=_MEAN_CHANGE)

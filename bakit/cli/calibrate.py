@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Command = Callable[..., Any]
 
-METHODS = ("tails", "percentile-99.99", "percentile-99.9", "mse", "entropy", "minmax")
+METHODS = ("mse", "tails", "percentile-99.99", "percentile-99.9", "entropy", "minmax")
 
 
 def _limit(
@@ -53,7 +53,7 @@ def _limit(
 @click.option(
     "--method",
     type=click.Choice(METHODS),
-    help="Range method. [default: tails]",
+    help="Range method. [default: mse]",
 )
 @click.option(
     "--search",
