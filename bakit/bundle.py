@@ -214,6 +214,9 @@ class Bundle:
                 changed or too large.
         """
         path = root / MANIFEST
+        if not root.is_dir():
+            message = f"{root}: no such folder; bakit export writes a bundle"
+            raise BundleError(message)
         manifest, data = read_versioned(
             path,
             Manifest,

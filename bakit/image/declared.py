@@ -79,7 +79,7 @@ def read_shutter(elements: Elements) -> Shutter | None:
         else:
             corners = np.array(numbers, np.int32).reshape(-1, 2)[:, ::-1] - 1
             shutter = shutter._replace(polygon=np.ascontiguousarray(corners))
-    return None if shutter == Shutter() else shutter
+    return shutter if any(form is not None for form in shutter) else None
 
 
 def _padding(elements: Elements, allocated: int, *, signed: bool) -> tuple[int, int] | None:

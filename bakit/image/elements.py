@@ -206,7 +206,7 @@ class Elements(NamedTuple):
             parts = [decode_bytes(part, known, {*b"\\^="}) for part in value.split(b"=")]
         except (LookupError, ValueError):
             return ""
-        text = "=".join(parts)
+        text = "=".join(parts).replace("\x1b$)A", "")  # pydicom leaves those of ISO 2022 IR 58
         return "" if "\ufffd" in text or "\x1b" in text else text
 
     def dtype(self, size: int) -> np.dtype[Any]:

@@ -30,7 +30,7 @@ STUDY = (
     "AccessionNumber", "ImageLaterality", "Laterality", "PatientBirthDate", "PatientID",
     "PatientName", "PatientSex", "ReferringPhysicianName", "SOPClassUID", "SOPInstanceUID",
     "SeriesInstanceUID",
-    "SpecificCharacterSet", "StudyDate", "StudyDescription", "StudyID", "StudyInstanceUID",
+    "SpecificCharacterSet", "StudyDate", "StudyID", "StudyInstanceUID",
     "StudyTime",
 )  # fmt: skip
 

@@ -54,7 +54,6 @@ def tid1500(
         ImageError: If a UID of the radiograph is missing or not valid.
     """
     study = read_study(data, name)
-    source = _evidence(study)
     algorithm = AlgorithmIdentification(
         name="bakit",
         version=__version__,
@@ -78,7 +77,7 @@ def tid1500(
                 finding_sites=[FindingSite(codes.SCT.Hand, _SIDES.get(study["Laterality"]))],
                 measurements=[Measurement(code, round(value, 2), _MONTH) for code, value in values],
                 source_images=[
-                    SourceImageForMeasurementGroup(source.SOPClassUID, source.SOPInstanceUID)
+                    SourceImageForMeasurementGroup(study["SOPClassUID"], study["SOPInstanceUID"])
                 ],
             )
             device = ObserverContext(
@@ -90,6 +89,7 @@ def tid1500(
                 procedure_reported=_BONE_AGE,
                 imaging_measurements=[group],
             )
+            source = _evidence(study)
             document = ComprehensiveSR(
                 evidence=[source],
                 content=report,
@@ -114,7 +114,7 @@ def _evidence(study: Mapping[str, str]) -> Dataset:
     """Return the radiograph's identity in UTF-8; what its header lacks is empty (type 2)."""
     source = Dataset()
     for keyword, text in study.items():
-        if keyword not in {"Laterality", "StudyDescription"} or text:
+        if keyword not in {"Laterality", "SpecificCharacterSet"}:
             setattr(source, keyword, text)
     source.SpecificCharacterSet = "ISO_IR 192"
     return source
