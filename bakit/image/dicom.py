@@ -25,7 +25,7 @@ from bakit.image.declared import VALUES, read_shutter, read_values, wrong
 from bakit.image.elements import Elements, quiet, read_elements
 from bakit.image.header import HEADER, PICTURES, RADIOGRAPHS, STUDY, DicomHeader, read_header
 from bakit.image.header import read_study as study_of
-from bakit.image.jpeg import check_jpeg, jpeg_frame
+from bakit.image.jpeg import check_codes, jpeg_frame
 from bakit.image.values import Coding, Lut, Shutter, Values, grey_values
 
 if TYPE_CHECKING:
@@ -261,8 +261,10 @@ def _check_coded(elements: Elements) -> None:
         sizes = [f"{width}x{height}" for width, height in (declared, coded)]
         message = f"{name}: the header declares {sizes[0]} pixels, the image has {sizes[1]}"
         raise ImageError(message)
-    if syntax in _LOSSY and (frame is None or frame.bits == 8):
-        check_jpeg(data, name)
+    if syntax in JPEGTransferSyntaxes:
+        if frame is None:
+            raise wrong(elements, "its pixels cannot be decoded; the file is damaged")
+        check_codes(data, frame, name)
 
 
 _J2K = re.compile(rb"\xff\x4f\xff\x51..(..)(.{8})(.{8})", re.DOTALL)

@@ -108,6 +108,20 @@ def check_jpeg(data: bytes, name: str) -> None:
         kind = "of a rare kind" if frame is None or frame.bits == 8 else f"of {frame.bits} bits"
         message = f"{name}: a JPEG {kind}; save it as PNG"
         raise ImageError(message)
+    check_codes(data, frame, name)
+
+
+def check_codes(data: bytes, frame: Frame, name: str) -> None:
+    """Reject a JPEG with Huffman codes, of any bits, that is damaged or takes too long to decode.
+
+    Args:
+        data: A JPEG: baseline, extended, progressive or lossless.
+        frame: Its frame header.
+        name: Its name in errors.
+
+    Raises:
+        ImageError: If so.
+    """
     scans: list[_Scan] = []
     try:
         for found in _segments(data):
@@ -210,7 +224,8 @@ def _table(coded: bytes) -> _Table:
         open_ = open_ & ~ends[rest]
     several = total << 8 | ended * 128 | reach
     several[~known] = 0
-    differences = np.where((length > 0) & (symbol < 16), length + symbol, 0)
+    # In lossless JPEGs, a difference of 16 bits is 32,768 and has no further bits.
+    differences = np.where((length > 0) & (symbol <= 16), length + symbol % 16, 0)
     return _Table(
         (length << 8 | symbol).tolist(), several.tolist(), single.tolist(), differences.tolist()
     )
@@ -232,6 +247,11 @@ def _check_scans(frame: Frame, scans: Sequence[_Scan]) -> None:
         raise _Damaged
     if not all(1 <= f <= 4 for pair in frame.factors.values() for f in pair):
         raise _Damaged
+    if frame.kind == 0xC3:  # lossless: one scan of samples
+        if len(scans) != 1 or len(scans[0].components) != 1:
+            raise _Damaged
+        _check_scan(frame, scans[0], {})
+        return
     known: dict[int, list[int | None]] = {key: [None] * 64 for key in frame.factors}
     filled: dict[int, dict[int, int]] = {key: {} for key in frame.factors}
     for scan in scans:
@@ -255,7 +275,9 @@ def _check_scan(frame: Frame, scan: _Scan, filled: dict[int, int]) -> None:
     """Follow one scan; ``filled`` holds the AC coefficients that are not 0 by block, as bits."""
     widest, highest = (max(pair[axis] for pair in frame.factors.values()) for axis in (0, 1))
     blocks = scan.components
-    if len(blocks) == 1:
+    if frame.kind == 0xC3:
+        units = frame.width * frame.height
+    elif len(blocks) == 1:
         across, down = frame.factors[blocks[0][0]]
         columns, rows = _ceil(frame.width * across, widest), _ceil(frame.height * down, highest)
         units = _ceil(columns, 8) * _ceil(rows, 8)
@@ -268,7 +290,9 @@ def _check_scan(frame: Frame, scan: _Scan, filled: dict[int, int]) -> None:
         if not count or (scan.first == 0 and 8 * len(part) < count * len(blocks)):
             raise _Damaged
         bits, span = _Bits(part), range(done, done + count)
-        if frame.kind != 0xC2:
+        if frame.kind == 0xC3:
+            end = _samples(bits, blocks[0][1], count)
+        elif frame.kind != 0xC2:
             end = _sequential(bits, blocks, count)
         elif scan.last == 0:
             end = count * len(blocks) if scan.before else _direct(bits, blocks, count)
@@ -343,6 +367,37 @@ def _direct(bits: _Bits, blocks: Sequence[tuple[int, bytes, bytes]], count: int)
             if not skip:
                 raise _Damaged
             at += skip
+    return at
+
+
+@lru_cache(maxsize=16)
+def _several(dc: bytes) -> list[int]:
+    """Return the bits of as many differences as fit in 16 bits, times 256, plus their number."""
+    skip = np.array(_table(dc).differences)
+    total, number, open_ = skip, (skip > 0).astype(np.int64), skip > 0
+    for _ in range(15):
+        rest = skip[(np.arange(65536) << total.clip(max=16)) & 0xFFFF]
+        open_ = open_ & (rest > 0) & (total + rest <= 16)
+        total, number = total + open_ * rest, number + open_
+    found: list[int] = np.where(number > 0, total << 8 | number, 0).tolist()
+    return found
+
+
+def _samples(bits: _Bits, dc: bytes, count: int) -> int:
+    """Follow the differences of a lossless scan."""
+    several, differences, words = _several(dc), _table(dc).differences, bits.at
+    at, left = 0, count
+    while left > 16:
+        step = several[words[at >> 3] >> (8 - (at & 7)) & 0xFFFF]
+        if not step:
+            raise _Damaged
+        at += step >> 8
+        left -= step & 255
+    for _ in range(left):
+        skip = differences[words[at >> 3] >> (8 - (at & 7)) & 0xFFFF]
+        if not skip:
+            raise _Damaged
+        at += skip
     return at
 
 
