@@ -10,11 +10,11 @@ import msgspec
 
 from bakit.documents import read_versioned
 from bakit.errors import BundleError
-from bakit.files import sha256
+from bakit.files import read_regular, sha256
 from bakit.image.box import Box
 from bakit.model.intervals import Intervals
 from bakit.quality.limits import QualityLimits
-from bakit.sealed import SealedFiles, is_regular, seal_files
+from bakit.sealed import SealedFiles, seal_files
 from bakit.session import TensorSpec, describe_specs, localizer_specs, regressor_specs
 from bakit.settings import (
     Architecture,
@@ -214,10 +214,9 @@ class Bundle:
                 changed or too large.
         """
         path = root / MANIFEST
-        for name in (MANIFEST, SEAL, MANIFEST + SUFFIX):
-            if (root / name).exists() and not is_regular(root / name):
-                message = f"{root / name}: not a regular file; copy or export the bundle again"
-                raise BundleError(message)
+        if not root.is_dir():
+            message = f"{root}: no such folder; bakit export writes a bundle"
+            raise BundleError(message)
         manifest, data = read_versioned(
             path,
             Manifest,
@@ -301,7 +300,7 @@ def _seal(data: bytes) -> bytes:
 def _check_seal(root: Path, data: bytes, schema_version: int) -> None:
     """Reject a manifest that differs from its seal; before version 3 there were no seals."""
     try:
-        sealed = (root / SEAL).read_bytes() if (root / SEAL).stat().st_size < 1000 else b""
+        sealed = read_regular(root / SEAL, 1 << 20)
     except FileNotFoundError as error:
         if schema_version < 3:
             return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from bakit.errors import install_command
+from bakit.files import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,13 +44,12 @@ def read_versioned(
         upgrade: Converts an older document to the newest version.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(max_bytes + 1)
+        data = read_regular(path, max_bytes)
     except OSError as cause:
-        raise error(missing.replace("{reason}", cause.strerror or str(cause))) from cause
-    if len(data) > max_bytes:
-        message = f"{path}: more than {max_bytes >> 20} MiB; {wrong}"
-        raise error(message)
+        message = missing.replace("{reason}", cause.strerror or str(cause))
+        if path.exists():
+            message = f"{path}: cannot be read ({cause.strerror or cause}); {wrong}"
+        raise error(message) from cause
     document = decode_versioned(data, path, kind, version, error, wrong=wrong, upgrade=upgrade)
     return document, data
 

@@ -18,10 +18,41 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import BinaryIO
 
     from _typeshed import ReadableBuffer
 
 _HERE = -100  # AT_FDCWD: paths are relative to the working folder
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file, or a link to one, to read it.
+
+    A pipe could block its reader for ever, and a device has no end.
+
+    Raises:
+        OSError: If it is something else, or cannot be opened.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    if stat.S_ISREG(path.stat().st_mode):  # opening a device alone can have effects
+        file = os.fdopen(os.open(path, flags), "rb")
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # the path may be replaced meanwhile
+            return file
+        file.close()
+    raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
+def read_regular(path: Path, max_bytes: int) -> bytes:
+    """Return the bytes of a regular file, or of a link to one.
+
+    Raises:
+        OSError: If it is something else, has more bytes, or cannot be read.
+    """
+    with open_regular(path) as file:
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise OSError(errno.EFBIG, f"larger than {max_bytes >> 20} MiB, the limit", str(path))
+    return data
 
 
 def sha256(data: ReadableBuffer) -> str:

@@ -11,7 +11,7 @@ from bakit.image.box import Box
 from bakit.quality.limits import Quality
 
 if TYPE_CHECKING:
-    from bakit.image.dicom import DicomHeader
+    from bakit.image.header import DicomHeader
 
 Sex: TypeAlias = Literal["M", "F"]
 

@@ -172,20 +172,18 @@ class Runtime(Closing):
         pixels = crop(film.pixels, found.box, found.inverted, preprocessing)
         clock.append(time.perf_counter_ns())
         measures = self._judge.measures(film.pixels, output, found, pixels)
-        quality = self._judge.judge(found, measures)
+        doubts = film.header.doubts if film.header else ()
+        quality = self._judge.judge(found, measures, doubts)
         clock.append(time.perf_counter_ns())
         age = None
         if quality.status != "reject" or allow_rejected:
             age = self.regress(pixels, male=male)
-            if not math.isfinite(age):
-                message = f"{self.bundle.root}: the model predicted {age} months; export it again"
-                raise VerificationError(message)
             measures |= self._judge.age_measures(age, lambda: self.without_image(male=male))
             if thorough and found.box is not None:
                 measures["spread_months"] = self.spread(
                     film.grey, found.box, pixels, age, male=male, inverted=found.inverted
                 )
-            quality = self._judge.judge(found, measures)
+            quality = self._judge.judge(found, measures, doubts)
             if quality.status == "reject" and not allow_rejected:
                 age = None
         clock.append(time.perf_counter_ns())
@@ -252,9 +250,8 @@ class Runtime(Closing):
         """
         film = read_radiograph(image)
         place = localize(film.pixels, self.localizer)[1]
-        if film.mirrored and place.box is not None:
-            mirrored = place.box.mirror(film.pixels.shape[1])
-            place = msgspec.structs.replace(place, box=mirrored)
+        if place.box is not None:
+            place = msgspec.structs.replace(place, box=film.in_file(place.box))
         return place
 
     def prepare(self, grey: Grey | Bytes) -> Hand:
@@ -274,11 +271,19 @@ class Runtime(Closing):
         return crop(grey, box, inverted, self.bundle.manifest.preprocessing)
 
     def regress(self, pixels: Grey, *, male: bool) -> float:
-        """Return the age in months for one preprocessed image ``(S, S)``."""
+        """Return the age in months for one preprocessed image ``(S, S)``.
+
+        Raises:
+            VerificationError: If the model predicts no finite number.
+        """
         feeds = {"image": pixels[None, None]}
         if self._wants_sex:
             feeds["sex"] = np.array([[male]], np.float32)
-        return float(self._regressor.run(feeds)["age_months"].item())
+        age = float(self._regressor.run(feeds)["age_months"].item())
+        if not math.isfinite(age):
+            message = f"{self.bundle.root}: the model predicted {age} months; export it again"
+            raise VerificationError(message)
+        return age
 
     def spread(
         self, grey: Grey, box: Box, pixels: Grey, age: float, *, male: bool, inverted: bool
@@ -310,7 +315,7 @@ class Runtime(Closing):
         height, width = film.pixels.shape
         box = found.box or Box(0, 0, width, height)
         intervals = manifest.intervals if age is not None else None
-        chronological = film.header.chronological_months if film.header else None
+        chronological = film.header.age_months if film.header else None
         difference = None if age is None or chronological is None else age - chronological
         interval = None
         if intervals and age is not None:
@@ -318,7 +323,7 @@ class Runtime(Closing):
         return Prediction(
             age_months=age,
             interval_months=interval,
-            box=box.mirror(width) if film.mirrored else box,
+            box=film.in_file(box),
             quality=quality,
             stages_ms=stages_ms,
             target=manifest.target,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bakit.errors import BundleError
+from bakit.files import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -111,7 +111,7 @@ class SealedFiles:
         left = most
         try:
             _refuse_links(self.root, name)
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 while block := file.read(1 << 20):
                     left -= len(block)
                     if left < 0:
@@ -169,22 +169,11 @@ def refuse_external_data(model: bytes, name: str) -> None:
         raise BundleError(message)
 
 
-def is_regular(path: Path) -> bool:
-    """Return whether a path is a file, or a link to one; a pipe would block its reader."""
-    try:
-        return stat.S_ISREG(path.stat().st_mode)
-    except (OSError, ValueError):
-        return False
-
-
 def _refuse_links(root: Path, name: str) -> None:
-    """Refuse links on the way to a file, and what is no regular file."""
+    """Refuse links on the way to a file."""
     path = root
     for part in name.split("/"):
         path /= part
         if path.is_symlink():
             message = f"{root}: the manifest names {name!r}, which is a link; copy the file itself"
             raise BundleError(message)
-    if path.exists() and not is_regular(path):
-        message = f"{path}: named in the manifest but not a regular file"
-        raise BundleError(message)

@@ -14,7 +14,7 @@ import binascii
 from typing import TYPE_CHECKING, cast
 
 from bakit.errors import BundleError, InputError, MissingBackendError
-from bakit.files import write_file
+from bakit.files import read_regular, write_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     )
 
 SUFFIX = ".sig"
-MAX_BYTES = 1000
-"""Most bytes of a signature's file that are read; it has 89."""
+MAX_BYTES = 1 << 20
+"""Most bytes of a key or of a signature; they have about 100."""
 
 
 def sign(manifest: Path, private_key: Path) -> Path:
@@ -43,7 +43,7 @@ def sign(manifest: Path, private_key: Path) -> Path:
     key = cast("Ed25519PrivateKey", _load(private_key, "private"))
     path = manifest.with_name(manifest.name + SUFFIX)
     try:
-        write_file(path, base64.b64encode(key.sign(manifest.read_bytes())) + b"\n")
+        write_file(path, base64.b64encode(key.sign(read_regular(manifest, 1 << 24))) + b"\n")
     except OSError as error:
         message = f"{path}: the signature cannot be written ({error.strerror or error})"
         raise InputError(message) from error
@@ -69,8 +69,7 @@ def check_signature(manifest: Path, data: bytes, public_key: Path) -> None:
     root = manifest.parent
     path = manifest.with_name(manifest.name + SUFFIX)
     try:
-        with path.open("rb") as file:
-            text = file.read(MAX_BYTES)
+        text = read_regular(path, MAX_BYTES)
         signature = base64.b64decode(b"".join(text.split()), validate=True)
     except FileNotFoundError as error:
         message = f"{root}: not signed; its author can: bakit sign BUNDLE --key private.pem"
@@ -95,7 +94,7 @@ def _load(path: Path, kind: str) -> object:
         need = "signing bundles and checking signatures"
         raise MissingBackendError(need, "sign") from error
     try:
-        data = path.read_bytes()
+        data = read_regular(path, MAX_BYTES)
     except OSError as error:
         message = f"{path}: the key cannot be read ({error.strerror or error})"
         raise InputError(message) from error

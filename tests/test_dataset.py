@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bakit.bundle import Bundle
 from bakit.data.labels import Sample, ids_digest, read_samples, split
-from bakit.errors import InputError, LabelsError
+from bakit.errors import BundleError, InputError, LabelsError
 
 HEADER = "id,boneage,male\n"
 
@@ -60,7 +62,8 @@ def test_a_byte_order_mark_is_no_part_of_the_header(folder):
         ("1,240.5,True\n", ":2: boneage '240.5' is not an age in months (0 to 240)"),
         ("1,100,boy\n", ":2: male is 'boy'; use True or False"),
         ("1,100,\n", ":2: male is ''; use True or False"),
-        ("1,100\n", ":2: male is None; use True or False"),
+        ("1,100\n", ":2: male is ''; use True or False"),
+        ("1,147,5,True\n", ":2: 4 fields under 3 columns; write numbers with a point, as 147.5"),
         ("2,100,True\n1,10,True\n2,100,True\n", ":4: id '2' is repeated"),
         ("", ": no rows; expected the header id,boneage,male and a row per image"),
     ],
@@ -152,3 +155,97 @@ def test_the_digest_of_a_part_ignores_its_order():
     assert ids_digest([samples[1]._replace(id="1"), samples[1]._replace(id="23")]) != ids_digest(
         [samples[1]._replace(id="12"), samples[1]._replace(id="3")]
     )
+
+
+def images_in(folder, *names):
+    folder.mkdir(parents=True)
+    for name in names:
+        (folder / f"{name}.png").touch()
+
+
+ROWS = "1377,180,False\n1378,12,True\n"
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_rsna_s_training_folder_is_read_as_it_comes(tmp_path, nested):
+    name = "boneage-training-dataset"
+    images_in(tmp_path / name / name if nested else tmp_path / name, 1377, 1378)
+    (tmp_path / f"{name}.csv").write_text(HEADER + ROWS)
+    images_in(tmp_path / "boneage-test-dataset", 4360)
+    (tmp_path / "boneage-test-dataset.csv").write_text("Case ID,Sex\n4360,M\n")
+    samples = read_samples(tmp_path)
+    assert [(s.id, s.age_months, s.male) for s in samples] == [
+        ("1377", 180, False),
+        ("1378", 12, True),
+    ]
+    assert read_samples(tmp_path / f"{name}.csv") == samples
+    with pytest.raises(LabelsError, match="column 'boneage' is missing"):
+        read_samples(tmp_path / "boneage-test-dataset.csv")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "id,boneage,male\n1,180,True\n2,12,False\n",
+        "Image ID,male,Bone Age (months)\n1,TRUE,180\n2,FALSE,12\n",
+        "Case ID,Sex,boneage\n1,M,180\n2,F,12\n",
+        "id;boneage;male\n1.png;180,0;1\n2.JPG;12,0;0\n",
+        "\ufeffID\tBoneAge\tMale\n1\t180\tm\n2\t12\tf\n",
+        "id,boneage,male\r1,180,True\r2,12,False\r",
+        "id, boneage, gender\r\n1, 180, male\r\n2, 12, female\r\n",
+    ],
+)
+def test_tables_of_other_programs_are_read(folder, text):
+    (folder / "labels.csv").write_bytes(text.encode())
+    found = [(s.id, s.age_months, s.male) for s in read_samples(folder)]
+    assert found == [("1", 180, True), ("2", 12, False)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "id,male,boneage\n1,True,147,5\n",
+            ":2: 4 fields under 3 columns; write numbers with a point",
+        ),
+        ("id,boneage,male,male\n1,10,True,False\n", ": two columns of 'male'; keep one"),
+        ("id,boneage,male,Sex\n1,10,True,F\n", ": two columns of 'male'; keep one"),
+        ("id,boneage,Boneage,male\n1,10,20,True\n", ": two columns of 'boneage'; keep one"),
+        ("id,boneage,sex\n1,10,1\n", ":2: sex is '1'; use M or F"),
+        ("Case ID,Sex\n1,M\n", ": column 'boneage' is missing"),
+    ],
+)
+def test_an_ambiguous_table_is_refused(folder, text, expected):
+    assert refusal(folder, text).startswith(expected)
+
+
+def test_ages_in_years_are_refused(tmp_path):
+    images_in(tmp_path / "images", *range(12))
+    rows = [f"{index},{index + 4.5},True\n" for index in range(12)]
+    assert refusal(tmp_path, HEADER + "".join(rows)) == (
+        ": all ages are below 16, probably years; use months"
+    )
+
+
+def test_a_table_beside_other_folders_gets_its_commands(tmp_path):
+    for part in (1, 2):
+        images_in(tmp_path / "set 1" / f"boneage-validation-dataset-{part}", 1380 + part)
+    (tmp_path / "set 1" / "Validation Dataset.csv").write_text(
+        "Image ID,male,Bone Age (months)\n1381,TRUE,94\n1382,FALSE,61\n"
+    )
+    with pytest.raises(LabelsError) as caught:
+        read_samples(tmp_path / "set 1")
+    command = str(caught.value).partition("make one: ")[2]
+    subprocess.run(["bash", "-c", command], check=True)
+    assert [sample.id for sample in read_samples(tmp_path / "set 1")] == ["1381", "1382"]
+
+
+def test_a_missing_folder_and_a_folder_without_labels_have_two_messages(tmp_path):
+    with pytest.raises(LabelsError, match="nothing: no such folder"):
+        read_samples(tmp_path / "nothing")
+    with pytest.raises(LabelsError, match="not a data folder"):
+        read_samples(tmp_path)
+    with pytest.raises(BundleError, match="nothing: no such folder"):
+        Bundle.read(tmp_path / "nothing")
+    with pytest.raises(BundleError, match="not a bundle"):
+        Bundle.read(tmp_path)

@@ -99,10 +99,36 @@ def test_syntaxes_that_pydicom_writes(syntax, bits):
     ],
 )
 def test_syntaxes_that_gdcm_writes(tmp_path, syntax, bits, off):
+    packed = written_by_gdcm(tmp_path, syntax, bits)
+    assert pydicom.dcmread(packed).file_meta.TransferSyntaxUID.is_encapsulated
+    assert np.abs(decode(packed) - pixels(bits=bits) / (2**bits - 1)).max() <= off + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("syntax", "bits"),
+    [
+        ("JPEGBaselineProcess1", 8),
+        ("JPEGLosslessProcess14_1", 12),
+        ("JPEGLosslessProcess14_1", 16),
+        ("JPEGLSLossless", 12),
+        ("JPEG2000Lossless", 12),
+    ],
+)
+def test_damaged_pixels_are_refused(tmp_path, syntax, bits):
+    """Decoders of lossless JPEG return something for any bits."""
+    data = pydicom.dcmread(written_by_gdcm(tmp_path, syntax, bits))
+    frame = next(pydicom.encaps.generate_frames(data.PixelData, number_of_frames=1))
+    third = len(frame) // 3
+    for bad in (frame[: 2 * third] + b"\xff\xd9", frame[:third] + frame[third + 300 :]):
+        data.PixelData = pydicom.encaps.encapsulate([bad])
+        with pytest.raises(ImageError, match="damaged"):
+            decode(stored(data))
+
+
+def written_by_gdcm(folder, syntax, bits):
     gdcm = pytest.importorskip("gdcm")
-    image = pixels(bits=bits)
-    plain, packed = tmp_path / "plain.dcm", tmp_path / "packed.dcm"
-    plain.write_bytes(stored(dataset(image, bits)))
+    plain, packed = folder / "plain.dcm", folder / "packed.dcm"
+    plain.write_bytes(stored(dataset(pixels(bits=bits), bits)))
     reader = gdcm.ImageReader()
     reader.SetFileName(str(plain))
     assert reader.Read()
@@ -115,8 +141,7 @@ def test_syntaxes_that_gdcm_writes(tmp_path, syntax, bits, off):
     writer.SetFile(reader.GetFile())
     writer.SetImage(change.GetOutput())
     assert writer.Write()
-    assert pydicom.dcmread(packed).file_meta.TransferSyntaxUID.is_encapsulated
-    assert np.abs(decode(packed) - image / (2**bits - 1)).max() <= off + 1e-6
+    return packed
 
 
 def test_monochrome1_is_inverted_after_the_window():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
 from tests.fuzz.entries import attempt, damaged, entries, prepare
-from tests.fuzz.fuzz import SHARES
+from tests.fuzz.fuzz import LIMIT_S, SHARES
 from tests.fuzz.mutate import with_checksums
 
 pytest.importorskip("onnx")
@@ -28,7 +29,10 @@ def test_damaged_inputs_end_in_bakit_s_own_errors(all_entries, name):
         assert attempt(entry, seed) == "taken", "undamaged, an input is taken"
     for index in range(60):
         draw = random.Random(f"slice/{name}/{index}")
-        outcomes.add(attempt(entry, damaged(name, entry, draw)))
+        data = damaged(name, entry, draw)
+        started = time.thread_time()
+        outcomes.add(attempt(entry, data))
+        assert time.thread_time() - started < LIMIT_S, f"input {index}"
     assert "refused" in outcomes
 
 

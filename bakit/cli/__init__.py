@@ -26,6 +26,7 @@ COMMANDS = {
     "check": "Find what TensorRT or a Jetson would reject in an ONNX model.",
     "demo": "Run export, predict, bench and gate on generated radiographs.",
     "describe": "Summarize a labelled dataset and list its errors.",
+    "dicom": "Print what bakit understands of a DICOM header.",
     "distill": "Train the student, a small hand localizer.",
     "doctor": "List what is installed and what each target still needs.",
     "evaluate": "Measure a model's errors on labelled radiographs.",

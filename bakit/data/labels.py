@@ -1,20 +1,23 @@
 """A labelled dataset: ``labels.csv`` (id, boneage in months, male) and ``images/<id>.<suffix>``.
 
-More columns may follow. ``pair`` is a name that two images of one child share; ``side`` is the
-hand, ``L`` or ``R``. Evaluation reads both.
+RSNA's folders are read as they come (docs/table2.md). ``pair`` is a name that two images of one
+child share; ``side`` is the hand, ``L`` or ``R``. Evaluation reads both.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import math
+import shlex
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
 from bakit.data.images import SUFFIXES, image_files, look_at_images
 from bakit.errors import InputError, LabelsError
+from bakit.files import open_regular, read_regular
 from bakit.settings import SplitRecord
 from bakit.types import silent
 
@@ -34,6 +37,21 @@ MAX_AGE_MONTHS = 240.0
 LEAST_IMAGES = 10
 """Minimum number of images for a 7:2:1 split."""
 COLUMNS = ("id", "boneage", "male")
+_MORE = ("pair", "side")
+MAX_TABLE_BYTES = 64 * 2**20
+
+_ALSO = {
+    "id": ("image id", "case id"),
+    "boneage": ("bone age", "bone age (months)", "boneage (months)"),
+    "male": ("sex", "gender"),
+}
+"""Other names of the columns, as in RSNA's validation and test sets."""
+
+_MALE = {
+    word: male
+    for male, words in ((True, "true m male 1"), (False, "false f female 0"))
+    for word in words.split()
+}
 
 
 class Sample(NamedTuple):
@@ -89,13 +107,15 @@ class Labels(NamedTuple):
     """The content of a labelled folder, valid or not.
 
     Attributes:
-        rows: Every row, in the order of ``labels.csv``.
+        table: The table of labels.
+        rows: Every row, in the order of the table.
         images: The image files by id, including those without a row.
         spare: Image files with the id of another file, and the error message of each.
         aged: Whether any row gives an age; False only if ages are not required.
         sexed: Whether any row gives a sex; False only if the sex is assumed.
     """
 
+    table: Path
     rows: list[Row]
     images: dict[str, Path]
     spare: list[tuple[Path, str]]
@@ -104,11 +124,11 @@ class Labels(NamedTuple):
 
 
 def read_samples(folder: Path) -> list[Sample]:
-    """Read a labelled folder, in the order of its ``labels.csv``.
+    """Read a labelled folder, in the order of its table.
 
     Raises:
         LabelsError: If a file or column is missing, an id has no image or is repeated, an age is
-            not in 0..240 months, or a sex is not True or False. The message names the row.
+            not in 0..240 months, or a sex is not known. The message names the row.
     """
     return samples_of(read_labels(folder), folder)
 
@@ -121,7 +141,7 @@ def samples_of(labels: Labels, folder: Path) -> list[Sample]:
     samples: list[Sample] = []
     for row in labels.rows:
         if row.sample is None:
-            message = f"{folder / TABLE}:{row.number}: {row.problems[0].text}"
+            message = f"{labels.table}:{row.number}: {row.problems[0].text}"
             raise LabelsError(message)
         samples.append(row.sample)
     return samples
@@ -131,30 +151,31 @@ def read_labels(folder: Path, *, aged: bool = True, male: bool | None = None) ->
     """Read a labelled folder, including the rows that ``read_samples`` rejects.
 
     Args:
-        folder: The folder.
+        folder: A folder with ``labels.csv`` and ``images/``, or with a table beside the folder of
+            its name, as RSNA's ``boneage-training-dataset.csv``; or such a table.
         aged: Whether ages are required. If not, a folder may give none at all: the column is
             missing or empty.
         male: Sex of all images of a folder that gives none at all; required by default.
 
     Raises:
-        LabelsError: If a file, a column or the folder of images is missing, or there are no rows.
+        LabelsError: If a file, a column or the folder of images is missing, there are no rows, a
+            row has more fields than the header, or ages are probably years.
     """
-    table = _read_table(folder / TABLE)
-    given = [name for name in COLUMNS if any((row.get(name) or "").strip() for _, row in table)]
+    path, images_folder = _find(folder)
+    table = _read_table(path)
+    given = [name for name in COLUMNS if any(row.get(name, "").strip() for _, row in table)]
     sexed = "male" in given or male is None
     if not sexed:
         table = [(number, fields | {"male": f"{male}"}) for number, fields in table]
     elif not aged and "male" not in given:
-        message = f"{folder / TABLE}: no sexes; add the column male (True or False), or use --sex"
+        message = f"{path}: no sexes; add the column male (True or False), or use --sex"
         raise LabelsError(message)
     aged = aged or "boneage" in given
-    missing = [name for name in COLUMNS if name not in table[0][1] and (aged or name != "boneage")]
-    if missing:
-        message = (
-            f"{folder / TABLE}: column {missing[0]!r} is missing; expected {','.join(COLUMNS)}"
-        )
-        raise LabelsError(message)
-    images, spare = _images(folder / "images")
+    for column in COLUMNS:
+        if column not in table[0][1] and (aged or column != "boneage"):
+            message = f"{path}: column {column!r} is missing; expected {','.join(COLUMNS)}"
+            raise LabelsError(message)
+    images, spare = _images(images_folder)
     rows: list[Row] = []
     seen: set[str] = set()
     for number, fields in table:
@@ -162,7 +183,11 @@ def read_labels(folder: Path, *, aged: bool = True, male: bool | None = None) ->
         if row.id:  # an empty id is reported once, not as a duplicate
             seen.add(row.id)
         rows.append(row)
-    return Labels(rows, images, spare, aged, sexed)
+    ages = [row.sample.age_months for row in rows if row.sample]
+    if len(ages) >= LEAST_IMAGES and max(ages) < MAX_AGE_MONTHS / 12:
+        message = f"{path}: all ages are below {max(ages) + 1:.0f}, probably years; use months"
+        raise LabelsError(message)
+    return Labels(path, rows, images, spare, aged, sexed)
 
 
 def find_unreadable(
@@ -174,28 +199,91 @@ def find_unreadable(
     return [(s, why.reason) for s, why in zip(samples, outcomes, strict=True) if why is not None]
 
 
-def _read_table(table: Path) -> list[tuple[int, dict[str, str]]]:
-    """Return at least one row as text with its line number and all columns."""
-    if not table.is_file():
-        message = f"{table.parent}: not a data folder: {TABLE} ({', '.join(COLUMNS)}) is missing"
+def _find(data: Path) -> tuple[Path, Path]:
+    """Return the table of labels and the folder of images."""
+    if data.suffix.lower() == ".csv" and data.is_file():
+        return data, _unpacked(data.with_suffix(""))
+    if not data.is_dir():
+        message = f"{data}: no such folder"
         raise LabelsError(message)
+    if (data / TABLE).is_file():
+        return data / TABLE, data / "images"
+    tables = sorted(data.glob("*.csv"))
+    found = [table for table in tables if table.with_suffix("").is_dir()]
+    if len(found) > 1:  # RSNA's test set has no ages
+        found = [table for table in found if b"bone" in _first_line(table)] or found
+    if len(found) == 1:
+        return found[0], _unpacked(found[0].with_suffix(""))
+    if found:
+        message = f"{data}: several tables; give one of them: "
+        message += ", ".join(shlex.quote(str(table)) for table in found)
+        raise LabelsError(message)
+    message = f"{data}: not a data folder: {TABLE} ({', '.join(COLUMNS)}) is missing"
+    if len(tables) == 1:
+        folder, table = shlex.quote(str(data)), shlex.quote(tables[0].name)
+        message += f"; make one: cd {folder} && mkdir images && mv */*.png images/ && "
+        message += f"cp {table} {TABLE}"
+    raise LabelsError(message)
+
+
+def _first_line(table: Path) -> bytes:
+    with open_regular(table) as file:
+        return file.readline(1000).lower()
+
+
+def _unpacked(folder: Path) -> Path:
+    """Return the folder of images; archives unpack to a folder of the same name in it."""
+    inner = folder / folder.name
+    return inner if inner.is_dir() else folder
+
+
+def _read_table(table: Path) -> list[tuple[int, dict[str, str]]]:
+    """Return at least one row as text with its line number and the known columns."""
     try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = [(reader.line_num, row) for row in reader]  # blank lines are skipped
-    except (UnicodeDecodeError, csv.Error) as error:
-        message = f"{table}: not a CSV text file ({error})"
+        text = read_regular(table, MAX_TABLE_BYTES).decode("utf-8-sig")
+        lines = io.StringIO(text, newline=None)  # all kinds of line ends
+        mark = max(",;\t", key=text.partition("\n")[0].count)
+        reader = csv.reader(lines, delimiter=mark)
+        numbered = [(reader.line_num, row) for row in reader if row]  # without blank lines
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        message = f"{table}: not a CSV text file ({reason})"
         raise LabelsError(message) from error
-    if not rows:
+    if len(numbered) < 2:
         message = f"{table}: no rows; expected the header {','.join(COLUMNS)} and a row per image"
         raise LabelsError(message)
+    header = [name.strip().lower() for name in numbered[0][1]]
+    columns = {}
+    for column in (*COLUMNS, *_MORE):
+        places = [i for i, name in enumerate(header) if name in {column, *_ALSO.get(column, ())}]
+        if len(places) > 1:
+            message = f"{table}: two columns of {column!r}; keep one of them"
+            raise LabelsError(message)
+        if places:
+            columns[column] = places[0]
+    rows = []
+    for number, row in numbered[1:]:
+        if len(row) > len(header):
+            message = (
+                f"{table}:{number}: {len(row)} fields under {len(header)} columns; write numbers "
+                "with a point, as 147.5, and quote texts with commas"
+            )
+            raise LabelsError(message)
+        fields = {name: row[at] if at < len(row) else "" for name, at in columns.items()}
+        if mark == ";" and "boneage" in fields:  # then a comma is a decimal comma
+            fields["boneage"] = fields["boneage"].replace(",", ".")
+        name = header[columns["male"]] if "male" in columns else "male"
+        if name != "male" and fields["male"].strip() in {"0", "1"}:
+            message = f"{table}:{number}: {name} is {fields['male']!r}; use M or F"
+            raise LabelsError(message)
+        rows.append((number, fields))
     return rows
 
 
 def _images(folder: Path) -> tuple[dict[str, Path], list[tuple[Path, str]]]:
     """Return the image files by stem, and the files whose stem is already used."""
     if not folder.is_dir():
-        message = f"{folder}: no such folder; images belong in images/<id>{SUFFIXES[0]}"
+        message = f"{folder}: no such folder; images belong in {folder.name}/<id>{SUFFIXES[0]}"
         raise LabelsError(message)
     images: dict[str, Path] = {}
     spare: list[tuple[Path, str]] = []
@@ -216,10 +304,10 @@ def _row(
     *,
     aged: bool,
 ) -> Row:
-    """Check one row of ``labels.csv``; ``seen`` holds the ids of the rows above."""
-    name, text, word, pair, side = (
-        (fields.get(column) or "").strip() for column in (*COLUMNS, "pair", "side")
-    )
+    """Check one row of a table; ``seen`` holds the ids of the rows above."""
+    name, text, word, pair, side = (fields.get(column, "").strip() for column in (*COLUMNS, *_MORE))
+    if name.lower().endswith(SUFFIXES):
+        name = name.rpartition(".")[0]
     problems: list[Problem] = []
     if name not in images:
         message = f"id {name!r} has no image; expected images/<id>{SUFFIXES[0]}"
@@ -231,9 +319,10 @@ def _row(
     if aged and not 0 <= age <= MAX_AGE_MONTHS:
         message = f"boneage {text!r} is not an age in months (0 to {MAX_AGE_MONTHS:.0f})"
         problems.append(Problem("bad age", message))
-    male = {"true": True, "false": False}.get(word.lower())
+    male = _MALE.get(word.lower())
     if male is None:
-        problems.append(Problem("bad sex", f"male is {fields['male']!r}; use True or False"))
+        message = f"male is {fields['male']!r}; use True or False"
+        problems.append(Problem("bad sex", message))
     if name in seen:
         problems.append(Problem("duplicate id", f"id {name!r} is repeated"))
     if problems or male is None:

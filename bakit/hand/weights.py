@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from bakit.errors import CheckpointError, InputError, MissingBackendError
-from bakit.files import sha256, write_file
+from bakit.files import read_regular, sha256, write_file
 from bakit.hand import student, unrolled
 from bakit.settings import METHODS, LocalizerSettings, StudentSettings, UnrolledSettings
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from bakit.types import Weights
+
+MAX_BYTES = 2**31
+"""Most bytes of a checkpoint or localizer; the shipped ones have less than 20 million."""
 
 _DTYPES = {"F32": np.float32, "F16": np.float16, "U8": np.uint8}
 FOLDER = Path(__file__).parents[1] / "weights"
@@ -145,7 +148,7 @@ def read_tensors(
         need = f"reading a {what}"
         raise MissingBackendError(need, "export") from error
     try:
-        data = path.read_bytes()
+        data = read_regular(path, MAX_BYTES)
     except OSError as error:
         message = f"{path}: the {what} cannot be read ({error.strerror or error})"
         raise CheckpointError(message) from error

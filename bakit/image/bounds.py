@@ -1,4 +1,4 @@
-"""Limits of an image file that are checked before decoding: kind, bytes and pixels.
+"""Limits of an image file that are checked before decoding: kind, bytes, pixels and structure.
 
 A few compressed bytes can make a decoder allocate gigabytes, and decoders of rare formats have few
 reviewers. So the header is parsed here first.
@@ -7,12 +7,9 @@ reviewers. So the header is parsed here first.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
 
 from bakit.errors import ImageError
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from bakit.image.jpeg import JPEG, check_jpeg, jpeg_frame
 
 MAX_PIXELS = 100_000_000
 """Most pixels of an image; the largest radiographs have about 20 million."""
@@ -20,41 +17,53 @@ MAX_PIXELS = 100_000_000
 MAX_BYTES = 512 * 2**20
 """Most bytes of an image file."""
 
+MAX_CHUNKS = 100_000
+"""Most chunks of a PNG; encoders write some thousands."""
+
 PNG = b"\x89PNG\r\n\x1a\n"
-JPEG = b"\xff\xd8\xff"
+DICOM = slice(128, 132)
+"""Position of the mark ``DICM``."""
 
-# Markers without a length, and those of frames (ITU-T T.81, table B.1; JPEG-LS has 0xF7).
-_ALONE = {0x01, *range(0xD0, 0xD9)}
-_FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
+_DECODED = {b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND"}
+"""Chunks that matter for pixels. Others, such as compressed texts, can inflate to gigabytes."""
 
 
-def read_bounded(path: Path) -> bytes:
-    """Return a file's bytes.
+def is_dicom(data: bytes) -> bool:
+    """Return whether bytes begin as a DICOM file, with or without its preamble of 128 bytes."""
+    if data[DICOM] == b"DICM":
+        return True
+    if len(data) < 12 or data[:2] not in {b"\x02\x00", b"\x08\x00", b"\x00\x08"}:
+        return False
+    big = data[0] == 0
+    if data[4:6].isupper() and data[4:6].isalpha():
+        return True
+    return not big and int.from_bytes(data[4:8], "little") < 1024
+
+
+def check_image(data: bytes, name: str) -> bytes:
+    """Return what may reach an image decoder: of a PNG, its pixels alone.
+
+    Args:
+        data: A PNG or JPEG.
+        name: Its name in errors.
 
     Raises:
-        ImageError: If it has more than ``MAX_BYTES``.
-        OSError: If it cannot be read.
+        ImageError: If it is neither, has more than ``MAX_PIXELS``, is damaged or incomplete, or
+            takes too long to decode.
     """
-    with path.open("rb") as file:
-        data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        message = f"{path}: larger than {MAX_BYTES >> 20} MiB, the limit for a radiograph"
-        raise ImageError(message)
-    return data
-
-
-def check_image(data: bytes, name: str) -> None:
-    """Reject a file that must not reach an image decoder; ``name`` is its name in errors.
-
-    Raises:
-        ImageError: If it is neither PNG nor JPEG, its header has no size, or it has more than
-            ``MAX_PIXELS``.
-    """
-    size = _png_size(data) if data.startswith(PNG) else jpeg_size(data)
-    if size is None:
-        message = f"{name}: not a supported image; use PNG, JPEG or DICOM"
-        raise ImageError(message)
-    check_pixels(*size, name)
+    if data.startswith(PNG) and len(data) >= 33 and data[12:16] == b"IHDR":
+        width, height = struct.unpack(">II", data[16:24])
+        check_pixels(width, height, name)
+        return _pixels_of_png(data, name)
+    if (frame := jpeg_frame(data)) is not None:
+        check_pixels(frame.width, frame.height, name)
+        check_jpeg(data, name)
+        return data
+    kind = "PNG" if data.startswith(PNG) else "JPEG" if data.startswith(JPEG) else ""
+    message = f"{name}: not a supported image; use PNG, JPEG or DICOM"
+    if kind:
+        message = f"{name}: the {kind} is damaged or incomplete; copy it again"
+    raise ImageError(message)
 
 
 def check_pixels(width: int, height: int, name: str) -> None:
@@ -64,32 +73,18 @@ def check_pixels(width: int, height: int, name: str) -> None:
         raise ImageError(message)
 
 
-def _png_size(data: bytes) -> tuple[int, int] | None:
-    """Return width and height from the first chunk, which must be IHDR."""
-    if len(data) < 24 or data[12:16] != b"IHDR":
-        return None
-    width, height = struct.unpack(">II", data[16:24])
-    return int(width), int(height)
-
-
-def jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Return width and height from the first frame header of a JPEG or JPEG-LS, if it has one."""
-    if not data.startswith(JPEG):
-        return None
-    at = 2
-    while at + 4 <= len(data):
-        if data[at] != 0xFF:
-            return None
-        marker = data[at + 1]
-        if marker == 0xFF:  # fill bytes before a marker
-            at += 1
-        elif marker in _ALONE:
-            at += 2
-        elif marker in _FRAMES:
-            if at + 9 > len(data):
-                return None
-            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
-            return int(width), int(height)
-        else:
-            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return None
+def _pixels_of_png(data: bytes, name: str) -> bytes:
+    """Return a PNG without the chunks that do not matter for pixels."""
+    found, at = [PNG], len(PNG)
+    for _ in range(MAX_CHUNKS):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        kind = data[at + 4 : at + 8]
+        if end > len(data) or len(kind) < 4:
+            break
+        if kind in _DECODED:
+            found.append(data[at:end])
+        if kind == b"IEND":
+            return b"".join(found)
+        at = end
+    message = f"{name}: the PNG is damaged or incomplete; copy it again"
+    raise ImageError(message)

@@ -1,267 +1,280 @@
-"""DICOM radiographs: pixels as grey values, and the header fields that bakit uses.
-
-The order is that of PS3.3 C.11 and C.7.6.3.1.2: modality LUT, VOI LUT or window, inversion of
-MONOCHROME1.
-"""
+"""DICOM radiographs: pixels as grey values, and the header fields that bakit uses."""
 
 from __future__ import annotations
 
-import io
+import importlib.util
 import re
 import struct
-import warnings
-import zlib
-from datetime import date
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import cv2
 import numpy as np
-import pydicom
-from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.encaps import generate_frames
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import (
+    JPEG2000TransferSyntaxes,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSTransferSyntaxes,
+    JPEGTransferSyntaxes,
+)
 
-from bakit.errors import BakitError, ImageError, MissingBackendError
-from bakit.image.bounds import JPEG, MAX_PIXELS, jpeg_size
+from bakit.errors import ImageError, MissingBackendError
+from bakit.image.bounds import MAX_PIXELS
+from bakit.image.declared import VALUES, read_shutter, read_values, wrong
+from bakit.image.elements import Elements, quiet, read_elements
+from bakit.image.header import HEADER, PICTURES, RADIOGRAPHS, STUDY, DicomHeader, read_header
+from bakit.image.header import read_study as study_of
+from bakit.image.jpeg import check_codes, jpeg_frame
+from bakit.image.values import Coding, Lut, Shutter, Values, grey_values
 
 if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
+    import numpy.typing as npt
 
+    from bakit.image.box import Box
     from bakit.types import Grey
 
 
-MODALITIES = ("CR", "DX", "DR", "RG")
-"""Radiographs: computed, digital (and its older name), and scanned films."""
+_GREY = ("MONOCHROME1", "MONOCHROME2")
+_COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+_BY_GDCM = (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes[:2])
+_LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit)
 
-DAYS_A_MONTH = 365.25 / 12
-MAX_AGE_MONTHS = 300.0
-"""Higher ages come from made-up dates in anonymised files."""
+_PIXELS = (
+    "Columns", "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "NumberOfFrames", "PixelData",
+    "PlanarConfiguration", "PresentationIntentType", "Rows", "SamplesPerPixel",
+)  # fmt: skip
+_ALL = (*HEADER, *VALUES, *_PIXELS)
 
-_MAX_BYTES = 8 * MAX_PIXELS
 
-
-class DicomHeader(NamedTuple):
-    """Header fields that bakit uses; none identifies a person.
+class DicomImage(NamedTuple):
+    """A radiograph in a DICOM file.
 
     Attributes:
-        sex: PatientSex as stored: ``M``, ``F``, ``O``, something else, or empty.
-        laterality: ImageLaterality, else Laterality: ``L``, ``R``, ``B``, or empty.
-        chronological_months: Age on the day of the study, from study and birth date; None if a
-            date is missing or not a child's.
+        grey: ``(h, w)`` float32 in 0..1, bones bright, not mirrored.
+        part: The pixels of the file that ``grey`` covers: without borders of padding or shutter.
+        header: Its header fields.
     """
 
-    sex: str
-    laterality: str
-    chronological_months: float | None
+    grey: Grey
+    part: Box
+    header: DicomHeader
 
 
-def read_dicom(data: bytes, name: str) -> tuple[Grey, DicomHeader]:
+def read_dicom(data: bytes, name: str) -> DicomImage:
     """Return a radiograph's grey values and header fields.
 
     Args:
         data: A DICOM file.
         name: Its name in errors.
 
-    Returns:
-        ``(H, W)`` float32 in 0..1, bones bright, not mirrored.
-
     Raises:
-        ImageError: If it is damaged, not a radiograph, in colour, of several frames, raw detector
-            data, or of more than ``MAX_PIXELS`` pixels.
+        ImageError: If it is damaged, not a radiograph or a picture of one, of several frames, raw
+            detector data, of more than ``MAX_PIXELS`` pixels, or beyond a bound of
+            ``bakit.image.elements``; if a radiograph is in colour; or if it is compressed in a way
+            that cannot be decoded.
         MissingBackendError: If its decompressor is not installed.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom warns of headers that are usable
-        dataset = read_dataset(data, name)
-        try:
-            _check_kind(dataset, name)
-            return _grey(dataset, name), _header(dataset)
-        except BakitError:
-            raise
-        except Exception as error:  # values are parsed late, and raise any exception
-            raise _unreadable(name, error) from error
+    with quiet():
+        return _read(read_elements(data, name, _ALL))
 
 
-def read_dataset(data: bytes, name: str) -> Dataset:
-    """Return a file's dataset without decoding pixels.
+def _read(elements: Elements) -> DicomImage:
+    _check_kind(elements)
+    header = read_header(elements)
+    colour = elements.count("SamplesPerPixel", 1) == 3
+    values = None if colour else read_values(elements)
+    shutter = read_shutter(elements)
+    stored = _stored(elements)
+    if stored.ndim == 3:  # a picture, 8 bits a colour
+        values = Values(Coding(8, 8, 7, signed=False))
+        stored = cv2.cvtColor(np.ascontiguousarray(stored), cv2.COLOR_RGB2GRAY).astype(np.uint8)
+    assert values is not None
+    allocated = 8 * stored.dtype.itemsize
+    if allocated != values.coding.allocated:  # a decoder returns the bytes that the samples need
+        coding = values.coding._replace(allocated=allocated)
+        coding = coding._replace(stored=min(coding.stored, allocated))
+        values = values._replace(coding=coding._replace(high=coding.stored - 1))
+    grey, part = grey_values(stored, values, shutter)
+    if not part.area:
+        message = f"{elements.name}: all of it is declared as padding or is outside of the shutter"
+        raise ImageError(message)
+    return DicomImage(np.ascontiguousarray(grey), part, header)
+
+
+def read_study(data: bytes, name: str) -> dict[str, str]:
+    """Return what a report takes over from a radiograph (``bakit.image.header.read_study``)."""
+    with quiet():
+        return study_of(read_elements(data, name, STUDY))
+
+
+def describe_dicom(data: bytes, name: str) -> dict[str, str]:
+    """Return what bakit understands of a header, by field; nothing identifies the patient.
 
     Raises:
-        ImageError: If it cannot be read.
+        ImageError: If the header cannot be read.
     """
+    with quiet():
+        return _describe(read_elements(data, name, _ALL))
+
+
+def _describe(elements: Elements) -> dict[str, str]:
+    header = read_header(elements)
+    text = elements.text
+    found = {
+        "transfer syntax": elements.syntax.name,
+        "modality": header.modality,
+        "pixels": f"{text('Columns')} x {text('Rows')}, {text('PhotometricInterpretation')}, "
+        f"{text('BitsStored')} of {text('BitsAllocated')} bits",
+        "sex": header.sex,
+        "laterality": header.laterality,
+        "body part": header.body_part,
+        "age": "" if header.age_months is None else f"{header.age_months:.1f} months",
+    }
     try:
-        _check_deflated(data, name)
-        dataset = pydicom.dcmread(io.BytesIO(data))
-        syntax = dataset.file_meta.get("TransferSyntaxUID")
-    except ImageError:
-        raise
-    except Exception as error:  # pydicom raises whatever a damaged value leads to
-        raise _unreadable(name, error) from error
-    if not isinstance(syntax, UID) or not syntax.is_transfer_syntax:
-        message = f"{name}: a DICOM file without a transfer syntax in its header; send it again"
-        raise ImageError(message)
-    return dataset
+        _check_kind(elements)
+        values, shutter = read_values(elements), read_shutter(elements)
+    except ImageError as error:
+        found["refused"] = str(error).removeprefix(f"{elements.name}: ")
+    else:
+        found |= _described(values, shutter)
+    found["review"] = ", ".join(header.doubts)
+    return {key: value or "not given" for key, value in found.items() if value or key != "review"}
 
 
-def _unreadable(name: str, error: Exception) -> ImageError:
-    return ImageError(f"{name}: a DICOM file that cannot be read ({_line(error)})")
+def _described(values: Values, shutter: Shutter | None) -> dict[str, str]:
+    lut = values.modality
+    voi: Any = values.voi
+    if isinstance(voi, Lut):
+        seen = f"VOI LUT of {len(voi.entries)} entries up to {voi.top}"
+    elif voi is not None:
+        seen = f"{voi.function} window, center {voi.center:g}, width {voi.width:g}"
+    else:
+        seen = "none: the whole range"
+    return {
+        "stored bits": f"{values.coding.stored} up to bit {values.coding.high}, "
+        f"{'signed' if values.coding.signed else 'unsigned'}",
+        "padding": "none" if values.padding is None else "{} to {}".format(*values.padding),
+        "modality values": f"{values.slope:g} x stored + {values.intercept:g}"
+        if lut is None
+        else f"LUT of {len(lut.entries)} entries up to {lut.top}",
+        "window": seen,
+        "shutter": "none"
+        if shutter is None
+        else ", ".join(form for form, value in shutter._asdict().items() if value is not None),
+    }
 
 
-def _check_deflated(data: bytes, name: str) -> None:
-    """Reject a few deflated bytes that would fill the memory."""
-    if DeflatedExplicitVRLittleEndian.encode() not in data[132:4096]:
-        return
-    if data[132:138] != b"\x02\x00\x00\x00UL":  # the length of the part that is not deflated
-        message = f"{name}: a DICOM file without the length of its meta information"
-        raise ImageError(message)
-    stream = data[144 + int.from_bytes(data[140:144], "little") :]
-    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-    size = 0
-    while stream and size <= _MAX_BYTES:
-        size += len(inflate.decompress(stream, 1 << 24))
-        stream = inflate.unconsumed_tail
-    if size > _MAX_BYTES:
-        message = f"{name}: inflates to more than {_MAX_BYTES // 10**6} MB; not a radiograph"
-        raise ImageError(message)
-
-
-def _check_kind(dataset: Dataset, name: str) -> None:
-    """Reject files that are not a single grey radiograph."""
-    modality = str(dataset.get("Modality", ""))
-    if "PixelData" not in dataset:
+def _check_kind(elements: Elements) -> None:
+    """Reject files that are not a single radiograph or picture."""
+    text, count = elements.text, elements.count
+    modality, kind = text("Modality").upper(), text("PhotometricInterpretation")
+    colours = _COLOUR if modality in PICTURES else ()
+    samples = 3 if kind in colours else 1
+    rows, columns = count("Rows"), count("Columns")
+    stored, allocated = count("BitsStored"), count("BitsAllocated")
+    if "PixelData" not in elements.dataset:
         problem = "contains no image (no PixelData)"
-    elif modality not in MODALITIES:
-        problem = f"modality {modality or 'not given'}; use a radiograph: {', '.join(MODALITIES)}"
-    elif _count(dataset, "NumberOfFrames", 1) > 1:
-        problem = f"contains {dataset.NumberOfFrames} frames; use a file of one radiograph"
-    elif (kind := str(dataset.get("PhotometricInterpretation", ""))) not in _GREY:
+    elif modality not in RADIOGRAPHS + PICTURES:
+        problem = f"modality {modality or 'not given'}; use a radiograph: {', '.join(RADIOGRAPHS)}"
+    elif count("NumberOfFrames", 1) > 1:
+        problem = f"contains {count('NumberOfFrames')} frames; use a file of one radiograph"
+    elif kind not in _GREY + colours:
         word = {"PALETTE COLOR": "palette"}.get(kind, "colour" if kind else "no")
         problem = (
             f"{word} pixels ({kind or 'PhotometricInterpretation is missing'}); use a grey one"
         )
-    elif _count(dataset, "SamplesPerPixel", 1) != 1:
-        problem = f"{dataset.SamplesPerPixel} samples a pixel; use a grey one"
-    elif str(dataset.get("PresentationIntentType", "")) == "FOR PROCESSING":
+    elif count("SamplesPerPixel", 1) != samples:
+        problem = f"{count('SamplesPerPixel')} samples a pixel, {kind} has {samples}; send it again"
+    elif text("PresentationIntentType") == "FOR PROCESSING":
         problem = "raw detector values (FOR PROCESSING); use the image FOR PRESENTATION"
+    elif rows < 1 or columns < 1:
+        problem = f"{columns}x{rows} pixels"
+    elif rows * columns > MAX_PIXELS:
+        problem = f"{columns}x{rows} pixels; at most {MAX_PIXELS // 10**6} million"
+    elif allocated not in ({8, 16} if samples == 1 else {8}) or not 1 <= stored <= allocated:
+        problem = f"{stored} bits stored in {allocated}; use up to 16 in 8 or 16, 8 in colour"
     else:
-        rows, columns = (_count(dataset, key, 0) for key in ("Rows", "Columns"))
-        stored, allocated = (_count(dataset, key, 0) for key in ("BitsStored", "BitsAllocated"))
-        if rows < 1 or columns < 1:
-            problem = f"{columns}x{rows} pixels"
-        elif rows * columns > MAX_PIXELS:
-            problem = f"{columns}x{rows} pixels; at most {MAX_PIXELS // 10**6} million"
-        elif allocated not in {8, 16} or not 1 <= stored <= allocated:
-            problem = f"{stored} bits stored in {allocated}; use up to 16 in 8 or 16"
-        else:
-            return
-    message = f"{name}: {problem}"
+        return
+    message = f"{elements.name}: {problem}"
     raise ImageError(message)
 
 
-_GREY = ("MONOCHROME1", "MONOCHROME2")
-
-
-def _count(dataset: Dataset, key: str, default: int) -> int:
-    value = dataset.get(key)
+def _stored(elements: Elements) -> npt.NDArray[Any]:
+    """Return the stored integers ``(H, W)``, or RGB ``(H, W, 3)`` uint8."""
+    samples = elements.count("SamplesPerPixel", 1)
+    if samples == 1 and not elements.syntax.is_encapsulated:
+        return _native(elements)
+    if elements.syntax.is_encapsulated:
+        _check_coded(elements)
     try:
-        return default if value is None or value == "" else int(value)
-    except (TypeError, ValueError):
-        return 0
-
-
-def _grey(dataset: Dataset, name: str) -> Grey:
-    """Decode, apply the tables in their order, and return grey values in 0..1 with bright bones."""
-    _check_coded_size(dataset, name)
-    try:
-        pixels = dataset.pixel_array
+        pixels, _ = get_decoder(elements.syntax).as_array(elements.dataset)
     except Exception as error:  # decoders raise any exception on damaged data
-        text = str(error).lower()
-        if isinstance(error, RuntimeError) and ("missing" in text or "plugin" in text):
-            need = f"{name}: decoding {dataset.file_meta.TransferSyntaxUID.name}"
-            raise MissingBackendError(need, "dicom") from error
-        message = f"{name}: its pixels cannot be decoded ({_line(error)})"
-        raise ImageError(message) from error
+        raise wrong(elements, "its pixels cannot be decoded; the file is damaged") from error
+    shape = (elements.count("Rows"), elements.count("Columns"), *([3] if samples == 3 else []))
+    if pixels.shape != shape or pixels.dtype.itemsize > (2 if samples == 1 else 1):
+        raise wrong(elements, "its pixels cannot be decoded as the header declares them")
+    return pixels
+
+
+def _native(elements: Elements) -> npt.NDArray[Any]:
+    """Return integers that are not compressed."""
+    rows, columns = elements.count("Rows"), elements.count("Columns")
+    size = elements.count("BitsAllocated") // 8
+    data = elements.data("PixelData")
+    needed = rows * columns * size
+    if len(data) < needed:
+        problem = f"its pixels cannot be decoded: PixelData has {len(data)} bytes"
+        raise wrong(elements, f"{problem}, {columns}x{rows} pixels need {needed}")
+    if size == 1 and not elements.little and elements.dataset["PixelData"].VR == "OW":
+        data = np.frombuffer(data[: len(data) // 2 * 2], ">u2").astype("<u2").tobytes()
+    pixels = np.frombuffer(data, elements.dtype(size), rows * columns).reshape(rows, columns)
+    native: npt.NDArray[Any] = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    return native
+
+
+def _check_coded(elements: Elements) -> None:
+    """Reject compressed pixels that cannot be decoded, or differ from the header."""
+    name, syntax = elements.name, elements.syntax
     try:
-        values = apply_voi_lut(apply_modality_lut(pixels, dataset), dataset)
-        low, high = _range(dataset)
-    except Exception as error:  # as above
-        message = f"{name}: its LUT or window cannot be applied ({_line(error)})"
-        raise ImageError(message) from error
-    grey = ((values - low) / max(high - low, 1e-9)).clip(0, 1).astype(np.float32)
-    if dataset.PhotometricInterpretation == "MONOCHROME1":
-        grey = np.float32(1) - grey
-    return np.ascontiguousarray(grey)
-
-
-def _range(dataset: Dataset) -> tuple[float, float]:
-    """Return the lowest and highest possible value after both tables."""
-    voi = dataset.get("VOILUTSequence")
-    if voi and "LUTData" in voi[0]:
-        return 0.0, float(2 ** int(voi[0].LUTDescriptor[2]) - 1)
-    modality = dataset.get("ModalityLUTSequence")
-    if modality:
-        return 0.0, float(2 ** int(modality[0].LUTDescriptor[2]) - 1)
-    bits = int(dataset.BitsStored)
-    lowest = -(2 ** (bits - 1)) if dataset.PixelRepresentation else 0
-    ends = (lowest, lowest + 2**bits - 1)
-    slope = float(dataset.get("RescaleSlope") or 1)
-    intercept = float(dataset.get("RescaleIntercept") or 0)
-    low, high = sorted(slope * end + intercept for end in ends)
-    return low, high
-
-
-def _check_coded_size(dataset: Dataset, name: str) -> None:
-    """Reject a compressed image whose size differs from the header's."""
-    if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
-        return
-    declared = (int(dataset.Columns), int(dataset.Rows))
-    coded = _coded_size(bytes(dataset.PixelData)[:65536])
+        plugins = set(get_decoder(syntax).available_plugins)
+    except NotImplementedError:
+        plugins = set()
+    if not plugins and syntax in _BY_GDCM and importlib.util.find_spec("gdcm") is None:
+        need = f"{name}: decoding {syntax.name}"
+        raise MissingBackendError(need, "dicom")
+    try:
+        data = next(generate_frames(elements.data("PixelData"), number_of_frames=1))
+    except Exception as error:  # pydicom raises any exception on damaged data
+        raise wrong(elements, "its pixels cannot be decoded; the file is damaged") from error
+    frame = jpeg_frame(data)
+    kind = syntax.name
+    if syntax in _LOSSY and frame is not None and frame.bits > 8:
+        kind = f"JPEG Extended of {frame.bits} bits"
+        plugins -= {"gdcm", "pillow"}
+    if not plugins:
+        message = f"{name}: pixels in {kind} cannot be decoded; convert it to JPEG Lossless"
+        raise ImageError(message)
+    declared = (elements.count("Columns"), elements.count("Rows"))
+    coded = _coded_size(data)
     if coded is not None and coded != declared:
         sizes = [f"{width}x{height}" for width, height in (declared, coded)]
         message = f"{name}: the header declares {sizes[0]} pixels, the image has {sizes[1]}"
         raise ImageError(message)
+    if syntax in JPEGTransferSyntaxes:
+        if frame is None:
+            raise wrong(elements, "its pixels cannot be decoded; the file is damaged")
+        check_codes(data, frame, name)
 
 
 _J2K = re.compile(rb"\xff\x4f\xff\x51..(..)(.{8})(.{8})", re.DOTALL)
 
 
 def _coded_size(data: bytes) -> tuple[int, int] | None:
-    """Return width and height of the first JPEG 2000, JPEG or JPEG-LS image in fragments."""
-    if found := _J2K.search(data):
+    """Return width and height of a JPEG 2000, JPEG or JPEG-LS image."""
+    if found := _J2K.search(data[:65536]):
         width, height = struct.unpack(">II", found[2])
         left, top = struct.unpack(">II", found[3])
         return width - left, height - top
-    at = data.find(JPEG)
-    return jpeg_size(data[at:]) if at >= 0 else None
-
-
-def _header(dataset: Dataset) -> DicomHeader:
-    laterality = str(dataset.get("ImageLaterality") or dataset.get("Laterality") or "")
-    return DicomHeader(
-        sex=str(dataset.get("PatientSex") or "").strip().upper(),
-        laterality=laterality.strip().upper(),
-        chronological_months=_age_months(dataset),
-    )
-
-
-def _age_months(dataset: Dataset) -> float | None:
-    """Return the age on the day of the study; None if the dates are not a child's."""
-    born, seen = (_day(dataset.get(key)) for key in ("PatientBirthDate", "StudyDate"))
-    if born is None or seen is None:
-        return None
-    months = (seen - born).days / DAYS_A_MONTH
-    return round(months, 2) if 0 <= months <= MAX_AGE_MONTHS else None
-
-
-def _day(value: object) -> date | None:
-    text = str(value or "")
-    match = re.fullmatch(r"(\d{4})(\d{2})(\d{2})", text.strip())
-    if match is None:
-        return None
-    try:
-        return date(*(int(part) for part in match.groups()))
-    except ValueError:
-        return None
-
-
-def _line(error: BaseException) -> str:
-    """Return an error's first line, at most 120 characters."""
-    text = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {text[:120]}" if text else type(error).__name__
+    frame = jpeg_frame(data)
+    return None if frame is None else (frame.width, frame.height)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,16 +11,21 @@ import cv2
 import numpy as np
 
 from bakit.errors import ImageError, MissingBackendError
-from bakit.image.bounds import PNG, check_image, read_bounded
+from bakit.files import read_regular
+from bakit.image.bounds import MAX_BYTES, check_image, check_pixels, is_dicom
+from bakit.image.box import Box
 from bakit.image.equalize import as_grey
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     import numpy.typing as npt
 
-    from bakit.image.dicom import DicomHeader
+    from bakit.image.dicom import DicomImage
+    from bakit.image.header import DicomHeader
     from bakit.types import Bytes, Grey
 
-    Image = str | Path | bytes | npt.NDArray[np.generic]
+    Image = str | os.PathLike[str] | bytes | bytearray | memoryview | npt.NDArray[np.generic]
 
 MIN_SIDE = 16
 """Smallest usable side of a radiograph, in pixels."""
@@ -29,9 +35,6 @@ _DECODE_FLAGS = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
 
 _FULL_SCALE = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 
-_DICOM = slice(128, 132)
-"""Position of the mark of a DICOM file."""
-
 
 class Radiograph(NamedTuple):
     """An image for the models, and its DICOM header.
@@ -39,11 +42,14 @@ class Radiograph(NamedTuple):
     Attributes:
         pixels: ``(H, W)`` uint8 if the file stores 8-bit grey values, which is faster; else float32
             in 0..1.
+        part: The pixels of the file that ``pixels`` covers: a DICOM image is without borders that
+            are wholly padding or shutter.
         mirrored: Whether it was mirrored, because the header declares a right hand.
         header: The DICOM header; None for other files.
     """
 
     pixels: Grey | Bytes
+    part: Box
     mirrored: bool = False
     header: DicomHeader | None = None
 
@@ -51,6 +57,13 @@ class Radiograph(NamedTuple):
     def grey(self) -> Grey:
         """The grey values, ``(H, W)`` float32 in 0..1."""
         return as_grey(self.pixels)
+
+    def in_file(self, box: Box) -> Box:
+        """Return a box of ``pixels`` in pixels of the file."""
+        if self.mirrored:
+            box = box.mirror(self.pixels.shape[1])
+        x0, y0 = self.part[:2]
+        return Box(box.x0 + x0, box.y0 + y0, box.x1 + x0, box.y1 + y0)
 
 
 def decode(source: Image) -> Grey:
@@ -73,55 +86,97 @@ def read_radiograph(source: Image) -> Radiograph:
         Grey values as stored; inverted PNG and JPEG files are detected later.
 
     Raises:
-        ImageError: If it is missing, not an image, truncated, smaller than 16 pixels, blank, too
-            large (``bakit.image.bounds``), or contains NaN or values outside 0..1.
+        ImageError: If it is missing, not an image, not a regular file, damaged, smaller than 16
+            pixels, blank, too large (``bakit.image.bounds``), or has NaN or values outside 0..1.
         MissingBackendError: If it is a DICOM file and the extra ``dicom`` is not installed.
     """
     if isinstance(source, np.ndarray):
-        return Radiograph(_checked(source, "the array"))
-    name = "the bytes" if isinstance(source, bytes) else str(source)
-    if isinstance(source, bytes):
-        data = source
-    else:
-        try:
-            data = read_bounded(Path(source))
-        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-            reason = getattr(error, "strerror", None) or error
-            message = f"{name}: cannot be read ({reason})"
-            raise ImageError(message) from error
+        return _whole(_checked(source, "the array"))
+    data, name = _bytes_of(source)
     if not data:
         message = f"{name}: the file is empty"
         raise ImageError(message)
-    if data[_DICOM] == b"DICM":
+    if is_dicom(data):
         return _from_dicom(data, name)
-    if _is_truncated(data):
-        message = f"{name}: the image is truncated; copy it again"
-        raise ImageError(message)
-    check_image(data, name)
+    data = check_image(data, name)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _DECODE_FLAGS)
     except cv2.error as error:  # such as more pixels than OpenCV's limit
         message = f"{name}: cannot be decoded ({error.err})"
         raise ImageError(message) from error
     if pixels is None:
-        message = f"{name}: not a supported image; use PNG, JPEG or DICOM"
+        message = f"{name}: the image is damaged, or of a rare kind; copy it again"
         raise ImageError(message)
-    return Radiograph(_checked(pixels, name))
+    return _whole(_checked(pixels, name))
 
 
-def _from_dicom(data: bytes, name: str) -> Radiograph:
+def read_source(path: Path) -> bytes:
+    """Return the bytes of an image file.
+
+    Raises:
+        ImageError: If it cannot be read, is no regular file, or has more than ``MAX_BYTES``.
+    """
     try:
-        from bakit.image.dicom import read_dicom  # noqa: PLC0415  # an extra
+        return read_regular(path, MAX_BYTES)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        message = f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})"
+        raise ImageError(message) from error
+
+
+def _bytes_of(source: object) -> tuple[bytes, str]:
+    """Return an image's bytes, and its name in errors."""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return bytes(source), "the bytes"
+    if isinstance(source, (str, os.PathLike)):
+        return read_source(Path(source)), str(source)
+    kind = type(source).__name__
+    message = f"an image of type {kind} cannot be read; use a path, bytes or a NumPy array"
+    raise ImageError(message)
+
+
+def _whole(pixels: Grey | Bytes) -> Radiograph:
+    height, width = pixels.shape
+    return Radiograph(pixels, Box(0, 0, width, height))
+
+
+def describe(path: Path) -> dict[str, str]:
+    """Return what bakit understands of a DICOM header (``bakit.image.dicom.describe_dicom``).
+
+    Raises:
+        ImageError: If it is no DICOM file, or cannot be read.
+        MissingBackendError: If the extra ``dicom`` is not installed.
+    """
+    data = read_source(path)
+    if not is_dicom(data):
+        message = f"{path}: not a DICOM file"
+        raise ImageError(message)
+    found: dict[str, str] = _dicom(str(path)).describe_dicom(data, str(path))
+    return found
+
+
+def study_of(data: bytes, name: str) -> dict[str, str]:
+    """Return what a report takes over from a DICOM file (``bakit.image.header.read_study``)."""
+    found: dict[str, str] = _dicom(name).read_study(data, name)
+    return found
+
+
+def _dicom(name: str) -> ModuleType:
+    """Return the module that reads DICOM files."""
+    try:
+        from bakit.image import dicom  # noqa: PLC0415  # an extra
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("bakit"):
             raise
         need = f"{name}: reading DICOM"
         raise MissingBackendError(need, "dicom") from error
-    grey, header = read_dicom(data, name)
-    mirrored = header.laterality == "R"
-    if mirrored:
-        grey = np.ascontiguousarray(grey[:, ::-1])
-    return Radiograph(_checked(grey, name), mirrored, header)
+    return dicom
+
+
+def _from_dicom(data: bytes, name: str) -> Radiograph:
+    image: DicomImage = _dicom(name).read_dicom(data, name)
+    mirrored = image.header.laterality == "R"
+    grey = image.grey[:, ::-1] if mirrored else image.grey
+    return Radiograph(_checked(grey, name), image.part, mirrored, image.header)
 
 
 def pixel_digest(grey: Grey) -> str:
@@ -169,6 +224,9 @@ def _from_array(pixels: npt.NDArray[Any]) -> Grey:
 
 def _checked(pixels: npt.NDArray[Any], name: str) -> Grey | Bytes:
     """Return uint8 or float32 grey values, or reject pixels that are no radiograph."""
+    if pixels.ndim >= 2:
+        check_pixels(pixels.shape[1], pixels.shape[0], name)
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     whole = pixels.dtype in _FULL_SCALE and pixels.ndim == 2  # cannot be NaN or out of range
     is_bytes = whole and pixels.dtype == np.uint8
     grey = pixels if is_bytes else _from_array(pixels)
@@ -188,12 +246,3 @@ def _checked(pixels: npt.NDArray[Any], name: str) -> Grey | Bytes:
         raise ImageError(message)
     checked: Any = np.ascontiguousarray(grey, np.uint8 if is_bytes else np.float32)
     return checked  # type: ignore[no-any-return]
-
-
-def _is_truncated(data: bytes) -> bool:
-    """Return whether a PNG or JPEG has no end: OpenCV fills the missing part with grey."""
-    if data.startswith(PNG):
-        return data.rfind(b"IEND") < 0  # from the end: files have megabytes
-    if data.startswith(b"\xff\xd8"):
-        return b"\xff\xd9" not in data[-4096:]  # a thumbnail near the start has its own
-    return False

@@ -65,9 +65,15 @@ class Judge:
             "from_blank_months": abs(age_months - blank_months()),
         }
 
-    def judge(self, found: Found, measures: Mapping[str, float]) -> Quality:
-        """Return whether the radiograph can be used, and the reasons against it."""
+    def judge(
+        self, found: Found, measures: Mapping[str, float], doubts: tuple[str, ...] = ()
+    ) -> Quality:
+        """Return whether the radiograph can be used, and the reasons against it.
+
+        ``doubts`` are codes from the file's header; they mean review.
+        """
         if self._limits is None:  # without limits nothing is rejected
-            return Quality("review" if found.reasons else "accept", found.reasons)
+            reasons = (*found.reasons, *doubts)
+            return Quality("review" if reasons else "accept", reasons)
         known = [code for code in found.reasons if code in {"no_hand_found", "inverted"}]
-        return self._limits.judge(measures, known)
+        return self._limits.judge(measures, (*known, *doubts))

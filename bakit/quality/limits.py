@@ -32,6 +32,9 @@ REASONS = {
     "methods_disagree": "two methods of finding the hand give different boxes",
     "outside_trained_ages": "the model was trained on few or no images of this age",
     "collapsed_to_mean": "the prediction is the one for a blank image",
+    "not_a_radiograph": "the DICOM header declares a picture of unknown origin (OT, SC)",
+    "other_body_part": "the DICOM header names another part of the body",
+    "both_hands": "the DICOM header declares both sides",
     "unstable": "the prediction changes when the image is mirrored or rotated a little",
 }
 """Meaning of each reason code."""

@@ -21,15 +21,16 @@ from highdicom.sr import (
     SourceImageForMeasurementGroup,
     TrackingIdentifier,
 )
+from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from bakit import __version__
 from bakit.errors import ImageError
-from bakit.image.dicom import read_dataset
+from bakit.image.dicom import read_study
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from bakit.prediction import Prediction
 
@@ -37,6 +38,7 @@ _PRIVATE = "99BAKIT"
 _BONE_AGE = CodedConcept("37362-1", "LN", "XR Bone age")
 _LOWER = CodedConcept("lower", _PRIVATE, "Lower bound of the prediction interval")
 _UPPER = CodedConcept("upper", _PRIVATE, "Upper bound of the prediction interval")
+_SIDES = {"L": codes.SCT.Left, "R": codes.SCT.Right}
 _MONTH = CodedConcept("mo", "UCUM", "month")
 
 
@@ -49,9 +51,9 @@ def tid1500(
     ``name`` its name in errors.
 
     Raises:
-        ImageError: If the radiograph's header lacks a field that a report needs.
+        ImageError: If a UID of the radiograph is missing or not valid.
     """
-    source = read_dataset(data, name)
+    study = read_study(data, name)
     algorithm = AlgorithmIdentification(
         name="bakit",
         version=__version__,
@@ -68,14 +70,14 @@ def tid1500(
         values += zip((_LOWER, _UPPER), prediction.interval_months, strict=True)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # remarks on the radiograph's header
+            warnings.simplefilter("ignore")  # remarks on the radiograph's names
             group = MeasurementsAndQualitativeEvaluations(
                 tracking_identifier=TrackingIdentifier(generate_uid(), "bone age"),
                 algorithm_id=algorithm,
-                finding_sites=[FindingSite(codes.SCT.Hand)],
+                finding_sites=[FindingSite(codes.SCT.Hand, _SIDES.get(study["Laterality"]))],
                 measurements=[Measurement(code, round(value, 2), _MONTH) for code, value in values],
                 source_images=[
-                    SourceImageForMeasurementGroup(source.SOPClassUID, source.SOPInstanceUID)
+                    SourceImageForMeasurementGroup(study["SOPClassUID"], study["SOPInstanceUID"])
                 ],
             )
             device = ObserverContext(
@@ -87,6 +89,7 @@ def tid1500(
                 procedure_reported=_BONE_AGE,
                 imaging_measurements=[group],
             )
+            source = _evidence(study)
             document = ComprehensiveSR(
                 evidence=[source],
                 content=report,
@@ -97,9 +100,21 @@ def tid1500(
                 manufacturer="bakit",
                 is_complete=True,
             )
+            out = io.BytesIO()
+            pydicom.dcmwrite(out, document, enforce_file_format=True)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        message = f"{name}: its header lacks a field that a structured report needs ({error})"
+        message = (
+            f"{name}: no structured report can be made from its header; check it with bakit dicom"
+        )
         raise ImageError(message) from error
-    out = io.BytesIO()
-    pydicom.dcmwrite(out, document, enforce_file_format=True)
     return out.getvalue()
+
+
+def _evidence(study: Mapping[str, str]) -> Dataset:
+    """Return the radiograph's identity in UTF-8; what its header lacks is empty (type 2)."""
+    source = Dataset()
+    for keyword, text in study.items():
+        if keyword not in {"Laterality", "SpecificCharacterSet"}:
+            setattr(source, keyword, text)
+    source.SpecificCharacterSet = "ISO_IR 192"
+    return source

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from bakit import __version__
 from bakit.errors import InputError, MissingBackendError
-from bakit.files import write_file
+from bakit.files import check_writable, write_file
+from bakit.image.bounds import is_dicom
+from bakit.image.read import read_source, study_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from bakit.prediction import Prediction
 
 LOINC = "37362-1"
 LOINC_MEANING = "XR Bone age"
+_SITES = {
+    "": ("85562004", "Hand structure"),
+    "L": ("85151006", "Structure of left hand"),
+    "R": ("78791008", "Structure of right hand"),
+}
+_NO_STUDY: Mapping[str, str] = MappingProxyType({})
 METHOD = "bakit, trained on the labels of the RSNA Pediatric Bone Age Challenge 2017"
 
 
@@ -32,24 +42,38 @@ def write_reports(
         fhir: File of a FHIR Observation.
 
     Raises:
-        InputError: If there is no age, or ``sr`` is given and the image is not a DICOM file.
+        InputError: If there is no age, ``sr`` is given and the image is not a DICOM file, or both
+            reports are one file.
+        ImageError: If a UID of a DICOM image is missing or not valid.
         MissingBackendError: If ``sr`` is given and highdicom is not installed.
+        OSError: If a file cannot be written; then none is.
     """
+    if sr is not None and sr == fhir:
+        message = f"{sr}: given for two reports; use two files"
+        raise InputError(message)
+    data = read_source(image)
     documents = {}
     if sr is not None:
-        documents[sr] = structured_report(prediction, image.read_bytes(), str(image))
+        documents[sr] = structured_report(prediction, data, str(image))
     if fhir is not None:
-        documents[fhir] = msgspec.json.format(
-            msgspec.json.encode(observation(prediction)), indent=2
-        )
-    for path, data in documents.items():
-        write_file(path, data)
+        study = study_of(data, str(image)) if is_dicom(data) else {}
+        found = msgspec.json.encode(observation(prediction, study))
+        documents[fhir] = msgspec.json.format(found, indent=2)
+    for path in documents:
+        check_writable(path)
+    for path, content in documents.items():
+        write_file(path, content)
 
 
-def observation(prediction: Prediction) -> dict[str, Any]:
+def observation(prediction: Prediction, study: Mapping[str, str] = _NO_STUDY) -> dict[str, Any]:
     """Return a FHIR R4 Observation, ``preliminary``: not confirmed by a person.
 
     It names no patient: the sender adds ``subject``.
+
+    Args:
+        prediction: A prediction with an age.
+        study: The radiograph's study (``bakit.image.header.read_study``), for the date, the side
+            and the identifiers; nothing is known of it when empty.
 
     Raises:
         InputError: If there is no age.
@@ -67,6 +91,19 @@ def observation(prediction: Prediction) -> dict[str, Any]:
         "device": {"display": f"bakit {__version__}, bundle {prediction.bundle_sha256}"},
         "note": [{"text": text} for text in _remarks(prediction)],
     }
+    code, display = _SITES.get(study.get("Laterality", ""), _SITES[""])
+    document["bodySite"] = {
+        "coding": [{"system": "http://snomed.info/sct", "code": code, "display": display}]
+    }
+    if day := study.get("StudyDate"):
+        document["effectiveDateTime"] = f"{day[:4]}-{day[4:6]}-{day[6:]}"
+    if uid := study.get("StudyInstanceUID"):
+        identifier = {"system": "urn:dicom:uid", "value": f"urn:oid:{uid}"}
+        document["derivedFrom"] = [{"type": "ImagingStudy", "identifier": identifier}]
+    if accession := study.get("AccessionNumber"):
+        kind: Any = {"system": "http://terminology.hl7.org/CodeSystem/v2-0203", "code": "ACSN"}
+        named = {"type": {"coding": [kind]}, "value": accession}
+        document["basedOn"] = [{"type": "ServiceRequest", "identifier": named}]
     if prediction.interval_months is not None and prediction.interval_level is not None:
         low, high = prediction.interval_months
         document["component"] = [
@@ -93,7 +130,7 @@ def structured_report(prediction: Prediction, data: bytes, name: str) -> bytes:
         MissingBackendError: If highdicom is not installed.
     """
     age = _age(prediction)
-    if data[128:132] != b"DICM":
+    if not is_dicom(data):
         message = f"{name}: not a DICOM file; a structured report needs its study"
         raise InputError(message)
     try:

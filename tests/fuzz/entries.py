@@ -105,12 +105,22 @@ def _images(suffix: str) -> list[bytes]:
 
 
 def _dicom() -> list[bytes]:
-    from pydicom.dataset import FileDataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
+    from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+    from pydicom.uid import (
+        DeflatedExplicitVRLittleEndian,
+        ExplicitVRLittleEndian,
+        ImplicitVRLittleEndian,
+        RLELossless,
+    )
 
     grey = make_phantom(3, height=96).image
     found = []
-    for syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless):
+    for syntax in (
+        ExplicitVRLittleEndian,
+        ImplicitVRLittleEndian,
+        DeflatedExplicitVRLittleEndian,
+        RLELossless,
+    ):
         meta = FileMetaDataset()
         meta.TransferSyntaxUID = ExplicitVRLittleEndian if syntax is RLELossless else syntax
         meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1"
@@ -124,6 +134,13 @@ def _dicom() -> list[bytes]:
         data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 12, 11, 0
         data.RescaleSlope, data.RescaleIntercept = "1", "0"
         data.WindowCenter, data.WindowWidth = "2000", "4000"
+        data.PixelPaddingValue, data.ShutterShape = 0, "CIRCULAR"
+        data.CenterOfCircularShutter, data.RadiusOfCircularShutter = [40, 40], 60
+        if syntax is ImplicitVRLittleEndian:
+            item = Dataset()
+            item.LUTDescriptor = [4096, 0, 12]
+            item.add_new("LUTData", "OW", np.arange(4096, dtype="<u2").tobytes())
+            data.VOILUTSequence = [item]
         data.PixelData = (grey.astype(np.uint16) * 16).tobytes()
         if syntax is RLELossless:
             data.compress(RLELossless)

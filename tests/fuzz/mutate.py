@@ -68,6 +68,39 @@ def noise(data: bytearray, draw: random.Random) -> None:
     data[where:where] = draw.randbytes(draw.choice((1, 4, 60)))
 
 
+def zeros(data: bytearray, draw: random.Random) -> None:
+    """Set a piece to zero, as a bad disk does."""
+    at = draw.randrange(len(data))
+    size = min(draw.choice((8, 100, 4096)), len(data) - at)
+    data[at : at + size] = bytes(size)
+
+
+def cut_and_closed(data: bytearray, draw: random.Random) -> None:
+    """Cut the end off, and put the mark of an end there."""
+    cut(data, draw)
+    data += draw.choice((b"\xff\xd9", b"\0\0\0\0IEND\xaeB`\x82", b"\xfe\xff\xdd\xe0\0\0\0\0"))
+
+
+def many(data: bytearray, draw: random.Random) -> None:
+    """Repeat a part of a format: scans, chunks, empty elements, nested sequences."""
+    part = draw.choice(PARTS)
+    places = [match.start() for match in re.finditer(re.escape(part[:2]), bytes(data))]
+    at = draw.choice(places) if places else draw.randrange(len(data))
+    data[at:at] = part * draw.choice((1, 3, 100, 5000, 100_000))
+
+
+PARTS = (
+    b"\xff\xda\x00\x08\x01\x01\x00\x01\x05\x02\x00",  # an empty scan
+    b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00",
+    b"\xff\xc4\x00\x02",
+    b"\0\0\0\0tEXt\0\0\0\0",
+    b"\x08\x00\x50\x00SH\x00\x00",  # an empty element
+    b"\x08\x00\x50\x00\0\0\0\0",
+    b"\x28\x00\x10\x30SQ\x00\x00\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff",  # a level
+    b"\xfe\xff\x00\xe0\0\0\0\0",
+)
+
+
 def word(data: bytearray, draw: random.Random) -> None:
     """Put another word in the place of one of a text."""
     tokens = list(TOKEN.finditer(bytes(data)))
@@ -76,7 +109,9 @@ def word(data: bytearray, draw: random.Random) -> None:
         data[start:end] = draw.choice(WORDS)
 
 
-BYTES = (flip, number, early_number, cut, remove, double, noise)
+BYTES = (
+    flip, number, early_number, cut, remove, double, noise, zeros, cut_and_closed, many,
+)  # fmt: skip
 TEXT = (word, word, word, flip, cut, remove, double)
 
 

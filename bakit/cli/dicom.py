@@ -1,0 +1,34 @@
+"""``bakit dicom``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bakit.cli.tables import safe
+
+
+@click.command("dicom")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(file: Path, *, as_json: bool) -> None:
+    """Print what bakit understands of a DICOM header.
+
+    Nothing printed identifies the patient: no name, number, date or UID. A file that bakit predict
+    would refuse has the reason at "refused".
+
+    \b
+    Example:
+      bakit dicom hand.dcm
+    """
+    import msgspec
+
+    from bakit.image.read import describe
+
+    found = describe(file)
+    if as_json:
+        click.echo(msgspec.json.encode(found))
+        return
+    for field, text in found.items():
+        click.echo(safe(f"{field}: {text}"))
