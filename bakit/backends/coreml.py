@@ -170,7 +170,7 @@ def _connect(kind: str, team: str) -> _Connection:
     return _Connection(ready[0], loop, threading.Lock())
 
 
-def open_session(files: SealedFiles, artifact: Artifact, threads: int | None) -> Session:
+def open_session(files: SealedFiles, artifact: Artifact, threads: int) -> Session:
     """Open the package that contains the model file; Core ML chooses its threads.
 
     Raises:

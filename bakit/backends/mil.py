@@ -171,7 +171,7 @@ def _constant(value: Any) -> Any:  # noqa: ANN401
     return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
-def open_session(files: SealedFiles, artifact: Artifact, threads: int | None) -> MilSession:
+def open_session(files: SealedFiles, artifact: Artifact, threads: int) -> MilSession:
     """Open the package that contains the model file; numpy chooses its threads.
 
     Raises:

@@ -81,7 +81,7 @@ class SweepEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Latency with one number of threads.
 
     Attributes:
-        threads: Threads of the backend; None if the backend chooses.
+        threads: Threads of the backend; None for one per CPU.
         batch: Images in a query.
         queries: Number of timed queries.
         stages: Latency by stage.
