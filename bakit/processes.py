@@ -6,8 +6,9 @@ import math
 import os
 import sys
 from contextlib import contextmanager, suppress
+from multiprocessing import util
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,7 +106,16 @@ def python_command(module: str, *arguments: str) -> list[str]:
 
 @contextmanager
 def safe_path() -> Iterator[None]:
-    """Keep the working folder off the import path of new processes (Python 3.11 or newer)."""
+    """Keep the working folder off the import path of processes that multiprocessing spawns."""
+    if sys.version_info < (3, 11):  # it has no such variable, only the flag -I
+        module: Any = util
+        flags = module._args_from_interpreter_flags
+        module._args_from_interpreter_flags = lambda: [*flags(), "-I"]
+        try:
+            yield
+        finally:
+            module._args_from_interpreter_flags = flags
+        return
     name = "PYTHONSAFEPATH"
     before = os.environ.get(name)
     os.environ[name] = "1"

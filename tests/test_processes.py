@@ -100,7 +100,32 @@ def test_a_check_imports_nothing_from_the_working_folder(planted, exported):
     assert imported(planted) == ""
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no safe path")
+@pytest.mark.parametrize("version", ["3.10", "3.12", "own"])
+def test_a_pool_spawns_no_process_that_imports_from_the_working_folder(
+    planted, version, find_python
+):
+    """A bare child: bakit.processes needs the standard library alone."""
+    python = sys.executable if version == "own" else find_python(version)
+    if python is None:
+        pytest.skip(f"there is no Python {version}")
+    (planted / "multiprocessing.py").write_text((planted / "json.py").read_text())
+    script = planted / "bin" / "pool.py"
+    script.parent.mkdir()
+    script.write_text(
+        "from multiprocessing import get_context\n"
+        "from bakit.processes import safe_path\n"
+        "if __name__ == '__main__':\n"
+        "    with safe_path(), get_context('spawn').Pool(1) as pool:\n"
+        "        print(pool.map(abs, [-1, -2]))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    run = subprocess.run(
+        [python, script], capture_output=True, text=True, env=environment, check=False
+    )
+    assert (run.stdout, run.returncode) == ("[1, 2]\n", 0), run.stderr
+    assert imported(planted) == ""
+
+
 def test_worker_processes_import_nothing_from_the_working_folder(planted):
     before = dict(os.environ)
     assert list(in_processes(abs, [-1, -2, -3], 2)) == [1, 2, 3]

@@ -80,9 +80,10 @@ class Worker(Closing):
         self.provider = ""
         self.int8_share = 0.0
         self.footprint: Footprint | None = None
-        command = python_command("bakit.bench.local.worker", str(bundle.root.resolve()))
+        words = [str(bundle.root.resolve()), bundle.sha256]
         if threads is not None:
-            command.append(str(threads))
+            words.append(str(threads))
+        command = python_command("bakit.bench.local.worker", *words)
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
         started = time.perf_counter_ns()
         self._process = subprocess.Popen(  # noqa: S603  # our own module

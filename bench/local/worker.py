@@ -1,7 +1,7 @@
 """Run a bundle in a separate process, on requests from ``bakit.bench.local.process``.
 
-``python -m bakit.bench.local.worker BUNDLE [THREADS]`` opens the bundle, predicts once, then reads
-requests from stdin and writes answers to stdout until stdin ends.
+``python -m bakit.bench.local.worker BUNDLE SHA256 [THREADS]`` opens the bundle with this digest,
+predicts once, then reads requests from stdin and writes answers to stdout until stdin ends.
 
 A message is its length in four bytes, then a MessagePack document (JSON has no NaN, which a broken
 model may predict). The first answer contains the footprint:
@@ -27,6 +27,7 @@ from typing import IO, Literal, TypeAlias
 import msgspec
 
 from bakit.bench.report.latency import Footprint
+from bakit.bundle import Bundle
 from bakit.errors import BundleError
 from bakit.image.box import Box
 from bakit.image.read import decode
@@ -118,10 +119,24 @@ def read_document(stream: IO[bytes]) -> bytes | None:
     return data if len(head) == 4 and len(data) == size else None
 
 
-def serve(root: Path, requests: IO[bytes], answers: IO[bytes], threads: int | None = None) -> None:
-    """Open a bundle and answer requests until they end; after an error, answer ``Failed``."""
+def serve(
+    root: Path, digest: str, requests: IO[bytes], answers: IO[bytes], threads: int | None = None
+) -> None:
+    """Open a bundle and answer requests until they end; after an error, answer ``Failed``.
+
+    Args:
+        root: The bundle's folder.
+        digest: Its digest when it, and its signature, were checked.
+        requests: Messages of ``bakit.bench.local.process``.
+        answers: Answers to them.
+        threads: Threads of the backend.
+    """
     try:
-        with Runtime(root, threads) as runtime:
+        bundle = Bundle.read(root)
+        if bundle.sha256 != digest:
+            message = f"{root}: changed since it was checked; bench again"
+            raise BundleError(message)  # noqa: TRY301
+        with Runtime(bundle, threads) as runtime:
             footprint = first_use(runtime)
             write_document(answers, Opened(runtime.provider, runtime.int8_share, footprint))
             queries: list[tuple[bytes, Sex]] = []
@@ -143,7 +158,7 @@ def first_use(runtime: Runtime) -> Footprint:
     if not golden:
         message = f"{root}: the bundle has no golden image; export it again"
         raise BundleError(message)
-    image = (root / golden[0].path).read_bytes()
+    image = runtime.bundle.files.read(golden[0].path)
     started = time.perf_counter_ns()
     runtime.predict(image, golden[0].sex, allow_rejected=True)
     first_ms = (time.perf_counter_ns() - started) / 1e6
@@ -195,7 +210,8 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the measuring process handles Ctrl-C
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # libraries may print to stdout
-    serve(Path(arguments[0]), sys.stdin.buffer, answers, *map(int, arguments[1:]))
+    root, digest, *threads = arguments
+    serve(Path(root), digest, sys.stdin.buffer, answers, *map(int, threads))
     return 0
 
 
