@@ -41,6 +41,11 @@ def _file_sha256(path: Path, size: int, mtime_ns: int) -> str:
     return sha256(path.read_bytes())
 
 
+def printable(name: str | Path) -> str:
+    """Return a file name as valid UTF-8 text for documents; invalid bytes are replaced."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
 def write_file(path: Path, data: bytes) -> None:
     """Write a file atomically; a pipe or a device gets the bytes directly."""
     if _is_stream(path):

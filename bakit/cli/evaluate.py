@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from bakit.cli.study_options import limit_option, model_options, open_study, output_options
-from bakit.cli.tables import new_console, new_table
+from bakit.cli.tables import echo, new_console, new_table, print_line, safe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,20 +73,20 @@ def command(
             model, images, workers=workers, threads=threads, on_progress=on_progress
         )
     if as_json:
-        click.echo(msgspec.json.encode(evaluation))
+        echo(msgspec.json.encode(evaluation))
     else:
         print_evaluation(evaluation)
     if plots is not None:
         drawn = draw_plots(evaluation, images.samples, plots)
         for path in () if as_json else drawn:
-            click.echo(f"plot: {path}")
+            echo(f"plot: {path}")
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
     """Print an evaluation on stdout: a summary, then tables."""
     console = new_console()
     for line in _summary(evaluation):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_line(console, line)
     console.print()
     for table in (_sex_table(evaluation), _age_table(evaluation), _worst_table(evaluation)):
         console.print(table)
@@ -169,7 +169,7 @@ def _worst_table(evaluation: Evaluation) -> Table:
     for item in evaluation.worst[:SHOWN]:
         numbers = f"{item.age_months:.1f}", f"{item.predicted_months:.1f}"
         table.add_row(
-            Text(item.id),
+            Text(safe(item.id)),
             "M" if item.male else "F",
             *numbers,
             _signed(item.error_months),

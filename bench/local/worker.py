@@ -29,15 +29,16 @@ import msgspec
 from bakit.bench.report.latency import Footprint
 from bakit.bundle import Bundle
 from bakit.errors import BundleError
+from bakit.files import printable
 from bakit.image.box import Box
 from bakit.image.read import decode
 from bakit.runtime import STAGES, Runtime, Sex
 
 
 class Load(msgspec.Struct, tag=True, frozen=True):
-    """Load the images of the queries, as ``(path, sex)``."""
+    """Load the images of the queries, as ``(path, sex)``; paths are bytes, as in the system."""
 
-    queries: tuple[tuple[str, Literal["M", "F"]], ...]
+    queries: tuple[tuple[bytes, Literal["M", "F"]], ...]
 
 
 class Run(msgspec.Struct, tag=True, frozen=True):
@@ -63,7 +64,7 @@ class Seen(msgspec.Struct, frozen=True):
 class Ask(msgspec.Struct, tag=True, frozen=True):
     """Predict the age of an image; the hand is located first unless ``seen`` is given."""
 
-    path: str
+    path: bytes
     male: bool
     seen: Seen | None = None
 
@@ -145,7 +146,7 @@ def serve(
                 write_document(answers, answer(runtime, queries, request))
     except Exception as error:  # libraries may raise anything
         lines = str(error).strip().splitlines() or ["no error message"]
-        write_document(answers, Failed(type(error).__name__, lines[0]))
+        write_document(answers, Failed(type(error).__name__, printable(lines[0])))
 
 
 def first_use(runtime: Runtime) -> Footprint:
@@ -187,7 +188,8 @@ def answer(runtime: Runtime, queries: list[tuple[bytes, Sex]], request: Request)
     """Answer a request; ``queries`` are the loaded images."""
     match request:
         case Load():
-            queries[:] = [(Path(path).read_bytes(), sex) for path, sex in request.queries]
+            paths = [(Path(os.fsdecode(path)), sex) for path, sex in request.queries]
+            queries[:] = [(path.read_bytes(), sex) for path, sex in paths]
             return Done()
         case Run():
             # Rejected images are timed too.
@@ -195,7 +197,7 @@ def answer(runtime: Runtime, queries: list[tuple[bytes, Sex]], request: Request)
             times = [runtime.predict(*query, allow_rejected=True).stages_ms for query in chosen]
             return Times([[round(row[stage] * 1e6) for stage in STAGES] for row in times])
         case Ask():
-            grey, seen = decode(Path(request.path)), request.seen
+            grey, seen = decode(Path(os.fsdecode(request.path))), request.seen
             if seen is None:
                 hand = runtime.prepare(grey)
                 whole = Box(0, 0, grey.shape[1], grey.shape[0])

@@ -16,6 +16,7 @@ from bakit.bundle import Bundle
 from bakit.data.labels import ids_digest, read_samples, take_part, thin
 from bakit.data.parallel import check_count
 from bakit.errors import InputError
+from bakit.files import printable
 from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.model.intervals import coverage
 from bakit.studies.evaluate.document import (
@@ -106,7 +107,7 @@ def choose_images(
         raise InputError(message)
     samples = thin(usable, limit)
     data = Data(
-        folder=folder.resolve().name,
+        folder=printable(folder.resolve().name),
         images=len(everything),
         part=part,
         available=len(usable),
