@@ -525,10 +525,11 @@ def test_every_time_is_kept_and_comes_back_to_the_nanosecond() -> None:
     with pytest.raises(InputError, match="no samples of stage 'polish'"):
         report.samples_ns("polish")
     times = [0, 1, 2**40, 7]
-    assert list(unpack_samples(pack_samples(times))) == times
-    for damaged in ("?", "AAAA", pack_samples(times)[:-8]):
+    assert list(unpack_samples(pack_samples(times), len(times))) == times
+    others = pack_samples(times[1:]), pack_samples([*times, 1]), pack_samples([0] * 10**6)
+    for damaged in ("?", "AAAA", pack_samples(times)[:-8], *others):
         with pytest.raises(InputError, match="damaged"):
-            unpack_samples(damaged)
+            unpack_samples(damaged, len(times))
 
 
 def test_the_same_bundle_with_other_threads_is_an_entry_of_a_sweep() -> None:

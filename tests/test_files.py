@@ -245,16 +245,20 @@ FULL = (
 )
 
 
+def _write_and_fail(opened, error):
+    with opened as temporary:
+        place = temporary / "part" if temporary.is_dir() else temporary
+        place.write_bytes(bytes(3_000_000))
+        raise error
+
+
 @pytest.mark.parametrize("error", FULL, ids=str)
 @pytest.mark.parametrize("writer", [new_file, new_folder])
 def test_a_full_disk_is_named_with_its_numbers(tmp_path, monkeypatch, writer, error):
     fill(error, monkeypatch, 1000)
     path = tmp_path / "out" / "result"
-    with pytest.raises(OSError, match=r"3\.0 MB were written, 0\.0 MB are left") as raised:  # noqa: PT012
-        with writer(path) as temporary:
-            place = temporary / "part" if temporary.is_dir() else temporary
-            place.write_bytes(bytes(3_000_000))
-            raise error
+    with pytest.raises(OSError, match=r"3\.0 MB were written, 0\.0 MB are left") as raised:
+        _write_and_fail(writer(path), error)
     assert (raised.value.errno, raised.value.filename) == (errno.ENOSPC, str(path))
     assert list((tmp_path / "out").iterdir()) == []
 
