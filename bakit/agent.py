@@ -673,7 +673,7 @@ class OnnxRuntimeModel:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        options.intra_op_num_threads = threads or 0
+        options.intra_op_num_threads = threads or cpu_count()
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.x64quantprecision", "1")
         options.add_session_config_entry("session.force_spinning_stop", "1")
@@ -1543,6 +1543,18 @@ def rough_box(output: Array) -> Box:
 # ------------------------------------------------------------------ the job
 
 
+def cpu_count() -> int:
+    """Return the CPUs of the affinity mask, or of the container's quota if that is less."""
+    count = len(os.sched_getaffinity(0))
+    numbers = read_text("/sys/fs/cgroup/cpu.max").split()
+    if not numbers:
+        names = ("quota", "period")
+        numbers = [read_text("/sys/fs/cgroup/cpu/cpu.cfs_%s_us" % name).strip() for name in names]
+    if all(number.isdigit() and int(number) for number in numbers):  # else "max", "-1" or no file
+        count = min(count, -(-int(numbers[0]) // int(numbers[1])))
+    return max(count, 1)
+
+
 def host_info(bakit: str, info: Json) -> Json:
     """Return the description of the machine."""
     fields = {}  # type: Dict[str, str]
@@ -1558,7 +1570,7 @@ def host_info(bakit: str, info: Json) -> Json:
         "system": "%s %s" % (platform.system(), platform.release()),
         "machine": platform.machine(),
         "cpu": fields.get("model name") or info["board"] or platform.machine(),
-        "logical_cores": len(os.sched_getaffinity(0)),
+        "logical_cores": cpu_count(),
         "isa": [flag for flag in INT8_FLAGS if flag in flags],
         "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6,
         "python": platform.python_version(),

@@ -10,7 +10,7 @@ import msgspec
 
 from bakit.documents import read_versioned
 from bakit.errors import BundleError
-from bakit.files import read_regular, sha256
+from bakit.files import printable, read_regular, sha256
 from bakit.image.box import Box
 from bakit.model.intervals import Intervals
 from bakit.quality.limits import QualityLimits
@@ -273,8 +273,8 @@ class Bundle:
 
     @property
     def name(self) -> str:
-        """Name of the bundle's folder."""
-        return self.root.resolve().name
+        """Name of the bundle's folder, as valid UTF-8."""
+        return printable(self.root.resolve().name)
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Document = TypeVar("Document")
 
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""Errors of decoding any JSON: not the document, not UTF-8, nested too deeply."""
+
 UPGRADE = f"upgrade with {install_command(upgrade=True)}"
 
 
@@ -74,6 +77,6 @@ def decode_versioned(
             )
             raise error(message)
         return msgspec.convert(upgrade(content), kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as cause:
+    except UNREADABLE as cause:
         message = f"{path}: {wrong} ({cause})"
         raise error(message) from cause

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
+_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_NO_ROOM = 1 << 16
+"""Free bytes below which a failed write is put down to a full disk."""
+
 _HERE = -100  # AT_FDCWD: paths are relative to the working folder
 
 
@@ -72,6 +76,11 @@ def _file_sha256(path: Path, size: int, mtime_ns: int) -> str:
     return sha256(path.read_bytes())
 
 
+def printable(name: str | Path) -> str:
+    """Return a file name as valid UTF-8 text for documents; invalid bytes are replaced."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
 def write_file(path: Path, data: bytes) -> None:
     """Write a file atomically; a pipe or a device gets the bytes directly."""
     if _is_stream(path):
@@ -80,6 +89,30 @@ def write_file(path: Path, data: bytes) -> None:
         return
     with new_file(path) as temporary:
         temporary.write_bytes(data)
+
+
+@contextmanager
+def full_disk(path: Path, temporary: Path) -> Iterator[None]:
+    """Turn the errors of a full disk, of any library, into one that has its numbers.
+
+    Raises:
+        OSError: With ``path`` as its file name.
+    """
+    try:
+        yield
+    except Exception as error:
+        left = shutil.disk_usage(path.parent).free
+        full = isinstance(error, OSError) and error.errno in _FULL
+        # Libraries in C++ have no error of their own for it.
+        if not full and left > _NO_ROOM:
+            raise
+        files = temporary.rglob("*") if temporary.is_dir() else [temporary]
+        written = sum(file.stat().st_size for file in files if file.is_file())
+        message = (
+            f"the disk or quota is full: {written / 1e6:.1f} MB were written, {left / 1e6:.1f} MB "
+            "are left; free some space, or choose another folder"
+        )
+        raise OSError(errno.ENOSPC, message, str(path)) from error
 
 
 @contextmanager
@@ -95,7 +128,8 @@ def new_file(path: Path) -> Iterator[Path]:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         if path.is_file():
             temporary.chmod(stat.S_IMODE(path.stat().st_mode))
-        yield temporary
+        with full_disk(path, temporary):
+            yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -175,7 +209,8 @@ def new_folder(path: Path) -> Iterator[Path]:
     temporary = _beside(path)
     try:  # from here on: a signal may come at any moment
         temporary.mkdir()
-        yield temporary
+        with full_disk(path, temporary):
+            yield temporary
         if path.exists():
             if not _swap(temporary, path):
                 _replace(temporary, path)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from multiprocessing import util
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,11 +32,29 @@ def cpu_quota(root: Path = Path("/")) -> float | None:
     Args:
         root: Root of the file system.
     """
+    return min((quota for place in _groups(root) for quota in _quota_of(place)), default=None)
+
+
+def quota_stops(root: Path = Path("/")) -> int:
+    """Return how often the quota stopped this process's control groups, counted since their start.
+
+    Args:
+        root: Root of the file system.
+    """
+    stops = [0]
+    for place in _groups(root):
+        with suppress(OSError, ValueError):
+            rows = (place / "cpu.stat").read_text().splitlines()
+            stops += [int(row.split()[1]) for row in rows if row.startswith("nr_throttled ")]
+    return max(stops)
+
+
+def _groups(root: Path) -> Iterator[Path]:
+    """Yield the folders of the CPU control groups that this process is in."""
     try:
         groups = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
-        return None
-    quotas = []
+        return
     for line in groups:
         _, controllers, group = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
@@ -45,8 +64,7 @@ def cpu_quota(root: Path = Path("/")) -> float | None:
         # In a container, the group's path is that of the host: only its top is mounted.
         for place in {folder, *folder.parents} if folder.is_dir() else {top}:
             if place.is_relative_to(top):
-                quotas += _quota_of(place)
-    return min(quotas, default=None)
+                yield place
 
 
 def _quota_of(folder: Path) -> list[float]:
@@ -88,7 +106,16 @@ def python_command(module: str, *arguments: str) -> list[str]:
 
 @contextmanager
 def safe_path() -> Iterator[None]:
-    """Keep the working folder off the import path of new processes (Python 3.11 or newer)."""
+    """Keep the working folder off the import path of processes that multiprocessing spawns."""
+    if sys.version_info < (3, 11):  # it has no such variable, only the flag -I
+        module: Any = util
+        flags = module._args_from_interpreter_flags
+        module._args_from_interpreter_flags = lambda: [*flags(), "-I"]
+        try:
+            yield
+        finally:
+            module._args_from_interpreter_flags = flags
+        return
     name = "PYTHONSAFEPATH"
     before = os.environ.get(name)
     os.environ[name] = "1"

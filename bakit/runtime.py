@@ -25,6 +25,7 @@ from bakit.hand.prepare import OpenLocalizer, crop, find, localize, prepare
 from bakit.image.box import Box
 from bakit.image.read import input_digest, read_radiograph
 from bakit.prediction import Prediction, Sex, is_male, sex_of
+from bakit.processes import cpu_count
 from bakit.quality.judge import Judge
 from bakit.quality.limits import Quality
 from bakit.quality.measures import turned
@@ -59,7 +60,7 @@ class Runtime(Closing):
 
     Args:
         bundle: The bundle, or its folder.
-        threads: Threads of the backend; the backend's default when None.
+        threads: Threads of the backend; one per CPU that this process may use when None.
         public_key: Public key that must verify the bundle's signature (``bakit.signature``).
         backend: Opens the models; the target's own backend when None.
 
@@ -98,7 +99,7 @@ class Runtime(Closing):
         with ExitStack() as stack:
             sessions = {}
             for artifact in artifacts:
-                session = _open(backend, self.bundle, artifact, threads)
+                session = _open(backend, self.bundle, artifact, threads or cpu_count())
                 sessions[artifact.role] = stack.enter_context(session)
                 session.check_specs()
             self._stack = stack.pop_all()
@@ -348,9 +349,7 @@ class Runtime(Closing):
         self._stack.close()
 
 
-def _open(
-    backend: Backend, bundle: Bundle, artifact: Artifact, threads: int | None
-) -> GuardedSession:
+def _open(backend: Backend, bundle: Bundle, artifact: Artifact, threads: int) -> GuardedSession:
     """Open a model from its sealed files."""
     files = bundle.files_of(artifact)
     path = str(files.path(artifact.path))

@@ -28,7 +28,7 @@ ENTRY_POINTS = "bakit.targets"
 class Backend(Protocol):
     """The module that opens a target's files for inference."""
 
-    def open_session(self, files: SealedFiles, artifact: Artifact, threads: int | None) -> Session:
+    def open_session(self, files: SealedFiles, artifact: Artifact, threads: int) -> Session:
         """Load a model from the files that the manifest lists for it; it opens no others."""
         ...
 

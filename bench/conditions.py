@@ -10,6 +10,7 @@ import numpy as np
 
 from bakit.bench.host import read_governor
 from bakit.bench.report.latency import LEAST_SCORE, Stability
+from bakit.processes import quota_stops
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,6 +38,7 @@ class Conditions(NamedTuple):
         throttled: Number of times that a core slowed down because it was too hot.
         own: CPU time of the measured processes and of this process, by process id.
         governor: The CPU's frequency governor; None where the system has none.
+        stops: Number of times that the control group's quota stopped its processes.
     """
 
     total: int
@@ -45,6 +47,7 @@ class Conditions(NamedTuple):
     throttled: int
     own: dict[int, int]
     governor: str | None = None
+    stops: int = 0
 
 
 def read_conditions(pids: Iterable[int], root: Path = Path("/")) -> Conditions | None:
@@ -64,7 +67,7 @@ def read_conditions(pids: Iterable[int], root: Path = Path("/")) -> Conditions |
     except (OSError, ValueError, IndexError):
         return None
     total = busy + idle + iowait + steal
-    return Conditions(total, busy, steal, throttled, own, read_governor(root))
+    return Conditions(total, busy, steal, throttled, own, read_governor(root), quota_stops(root))
 
 
 def _ticks(stat: Path) -> int:
@@ -103,6 +106,11 @@ def _causes(times: Floats, before: Conditions | None, after: Conditions | None) 
         others = after.busy - before.busy - own
         if throttled:
             causes.append(f"heat: the CPU was throttled {throttled} times; cool it, or wait")
+        if stops := after.stops - before.stops:
+            causes.append(
+                f"a CPU quota: the control group stopped the processes {stops} times; raise its "
+                "limit, such as docker run --cpus, or use fewer --threads"
+            )
         if stolen / total >= MUCH_STEAL:
             causes.append(
                 f"other virtual machines: the hypervisor took {100 * stolen / total:.0f} % of the "

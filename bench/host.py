@@ -12,7 +12,7 @@ import msgspec
 
 import bakit
 from bakit.files import sha256
-from bakit.processes import cpu_count
+from bakit.processes import cpu_count, cpu_quota
 
 INT8_FLAGS = (
     "avx2",
@@ -53,6 +53,7 @@ class HostInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             most virtual machines.
         machine_id: Digest of the host's name and ``/etc/machine-id``: equal in two reports of
             the same machine. None in older reports.
+        cpu_quota: CPUs that the control group grants; None without a limit, or in older reports.
     """
 
     system: str
@@ -65,6 +66,13 @@ class HostInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     versions: dict[str, str]
     governor: str | None = None
     machine_id: str | None = None
+    cpu_quota: float | None = None
+
+    @property
+    def cpu_text(self) -> str:
+        """The CPU, and how much of it was used."""
+        quota = "" if self.cpu_quota is None else f", quota {self.cpu_quota:g} CPUs"
+        return f"{self.cpu}, {self.logical_cores} logical cores{quota}"
 
     @property
     def fingerprint(self) -> tuple[object, ...]:
@@ -74,7 +82,7 @@ class HostInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """
         memory_gb = None if self.memory_mb is None else round(self.memory_mb / 1000)
         known = (self.machine, self.cpu, self.logical_cores, self.isa, memory_gb)
-        return (*known, self.machine_id)
+        return (*known, self.machine_id, self.cpu_quota)
 
 
 def read_host() -> HostInfo:
@@ -91,6 +99,7 @@ def read_host() -> HostInfo:
         versions={"bakit": bakit.__version__, **_versions()},
         governor=read_governor(),
         machine_id=_machine_id(),
+        cpu_quota=cpu_quota(),
     )
 
 

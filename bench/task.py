@@ -15,6 +15,7 @@ from bakit.bundle import Bundle
 from bakit.data.images import refuse_calibration_images
 from bakit.data.labels import ids_digest, read_samples, take_part, thin
 from bakit.errors import InputError
+from bakit.files import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -210,5 +211,5 @@ def read_data(
         message = f"{folder}: all images were used to train one of the models; use other images"
         raise InputError(message)
     samples = thin(usable, limit)
-    name = folder.resolve().name
+    name = printable(folder.resolve().name)
     return samples, DataInfo(name, len(samples), part, len(usable), ids_digest(samples))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -13,6 +14,7 @@ from bakit.calib.bias import correct_biases
 from bakit.calib.methods import METHODS
 from bakit.calib.ranges import ranges_from, statistics_of
 from bakit.calib.statistics import Statistics
+from bakit.documents import UNREADABLE
 from bakit.export.onnx.equalize import equalize
 from bakit.export.onnx.int8 import int8_share, layer_names, quantize
 from bakit.export.onnx.regressor import regressor_model
@@ -189,7 +191,7 @@ class Workbench:
             return made
         key = self._key(choice, 0)
         path = self._work / f"biases-{key}.json"
-        if path.is_file():
+        with suppress(OSError, *UNREADABLE):  # a missing or damaged file is made again
             biases = msgspec.json.decode(path.read_bytes(), type=dict[str, tuple[float, ...]])
             return msgspec.structs.replace(made, biases=biases)
         feeds = list(self._calibration)[:: max(1, len(self._calibration) // CORRECTION_SAMPLES)]
@@ -233,7 +235,7 @@ class Workbench:
         for line in path.read_bytes().splitlines():
             try:
                 key, trial = msgspec.json.decode(line, type=tuple[str, Trial])
-            except msgspec.MsgspecError:  # the last line of an interrupted search
+            except UNREADABLE:  # the last line of an interrupted search
                 continue
             known[key] = trial
         return known

@@ -132,6 +132,21 @@ def fake_bundle(exported: Callable[..., Bundle], fake_target: None, tmp_path: Pa
     return Path(shutil.copytree(exported("fake", "fp32").root, tmp_path / "fake-bundle"))
 
 
+@pytest.fixture(scope="session")
+def find_python() -> Callable[[str], str | None]:
+    """Return what finds an interpreter that runs; a version manager puts stand-ins on the path."""
+
+    def find(version: str) -> str | None:
+        found = [shutil.which(f"python{version}")]
+        found += map(str, Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
+        for python in filter(None, found):
+            if subprocess.run([python, "-c", ""], check=False, capture_output=True).returncode == 0:
+                return python
+        return None
+
+    return find
+
+
 @pytest.fixture
 def refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

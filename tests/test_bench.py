@@ -525,10 +525,11 @@ def test_every_time_is_kept_and_comes_back_to_the_nanosecond() -> None:
     with pytest.raises(InputError, match="no samples of stage 'polish'"):
         report.samples_ns("polish")
     times = [0, 1, 2**40, 7]
-    assert list(unpack_samples(pack_samples(times))) == times
-    for damaged in ("?", "AAAA", pack_samples(times)[:-8]):
+    assert list(unpack_samples(pack_samples(times), len(times))) == times
+    others = pack_samples(times[1:]), pack_samples([*times, 1]), pack_samples([0] * 10**6)
+    for damaged in ("?", "AAAA", pack_samples(times)[:-8], *others):
         with pytest.raises(InputError, match="damaged"):
-            unpack_samples(damaged)
+            unpack_samples(damaged, len(times))
 
 
 def test_the_same_bundle_with_other_threads_is_an_entry_of_a_sweep() -> None:
@@ -556,6 +557,7 @@ def test_steady_times_are_not_warned_about() -> None:
     ("after", "words"),
     [
         ({"throttled": 3}, "heat: the CPU was throttled 3 times"),
+        ({"stops": 7}, "the control group stopped the processes 7 times"),
         ({"stolen": 100}, "the hypervisor took 10 % of the CPU time"),
         ({"busy": 900}, "other programs took 30 % of the CPU time"),
     ],
@@ -594,8 +596,13 @@ def test_counters_of_the_machine_are_read(tmp_path: Path) -> None:
     fields = " ".join(["S", *["0"] * 10, "30", "12", "0"])
     (tmp_path / mine / "stat").write_text(f"1 (a b) c) {fields}")
     (tmp_path / "proc/7/stat").write_text(f"7 (x) {fields}")
+    group = tmp_path / "sys/fs/cgroup/job"
+    group.mkdir(parents=True)
+    (tmp_path / "proc/self").mkdir()
+    (tmp_path / "proc/self/cgroup").write_text("0::/job\n")
+    (group / "cpu.stat").write_text("usage_usec 5\nnr_periods 9\nnr_throttled 8\n")
     found = read_conditions([7], tmp_path)
-    assert found == Conditions(145, 36, 4, 6, {7: 42, os.getpid(): 42}, "schedutil")
+    assert found == Conditions(145, 36, 4, 6, {7: 42, os.getpid(): 42}, "schedutil", 8)
     assert read_conditions([8], tmp_path) is None
 
 

@@ -130,13 +130,13 @@ class LocalWorker:
         self.queries: list[tuple[bytes, Sex]] = []
 
     def load(self, queries: Sequence[Query]) -> None:
-        self.do(Load(tuple((str(query.path), query.sex) for query in queries)))
+        self.do(Load(tuple((os.fsencode(query.path), query.sex) for query in queries)))
 
     def run(self, indices: Sequence[int]) -> list[list[int]]:
         return self.do(Run(tuple(indices))).stages_ns
 
     def ask(self, sample: Sample, seen: Seen | None = None) -> Predicted:
-        return self.do(Ask(str(sample.path), sample.male, seen))
+        return self.do(Ask(os.fsencode(sample.path), sample.male, seen))
 
     def do(self, request: Load | Run | Ask) -> Any:
         return answer(self.runtime, self.queries, request)

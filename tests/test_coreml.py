@@ -23,6 +23,7 @@ from bakit.export.coreml import convert, write_package
 from bakit.export.coreml_graph import program
 from bakit.export.onnx.localizer import localizer_model
 from bakit.export.onnx.writer import GraphWriter, make_model, serialize
+from bakit.files import sha256
 from bakit.hand.unrolled import initial_weights
 from bakit.runtime import Runtime
 from bakit.session import TensorSpec
@@ -201,8 +202,10 @@ def test_a_mac_asks_core_ml(exported, monkeypatch):
         assert session.provider == "coreml-cpu-ne"
         ages = session.run(feeds)["age_months"]
     assert (ages.dtype, ages.tolist()) == (np.float32, [[96.0]])
-    package = str(bundle.root / "regressor.mlpackage")
-    assert opened == {package: coremltools.ComputeUnit.CPU_AND_NE}
+    ((package, units),) = opened.items()
+    assert units == coremltools.ComputeUnit.CPU_AND_NE
+    assert not package.startswith(str(bundle.root)), "a copy of the checked bytes is opened"
+    assert not Path(package).exists(), "and removed at the end"
 
 
 def test_compute_units_that_there_are_not(monkeypatch):
@@ -276,13 +279,15 @@ def test_an_iphone_at_a_mac_runs_the_package(exported, remote, monkeypatch):
         with coreml.open_session(bundle.files_of(artifact), artifact, None) as session:
             assert session.provider == "coreml-iphone"
             ages = session.run(feeds)["age_months"]
+            weights = Path(remote.loaded[-1]["weights_dir"]) / "weight.bin"
+            assert sha256(weights.read_bytes()) in artifact.files.values()
+        assert not weights.exists()
     assert (ages.dtype, ages.tolist()) == (np.float32, [[96.0]])
     assert remote.signed == ["TEAM"], "the app is put there once"
     assert remote.unloaded == 2
     named = remote.loaded[0]
-    assert named["spec_or_path"] == str(bundle.root / "regressor.mlpackage")
+    assert not named["spec_or_path"].startswith(str(bundle.root))
     assert named["compute_units"] is coremltools.ComputeUnit.CPU_AND_NE
-    assert (Path(named["weights_dir"]) / "weight.bin").is_file()
 
 
 def test_no_iphone_or_one_that_cannot_be_used(exported, remote):

@@ -146,17 +146,7 @@ def test_shipped_graph_says_what_torch_says():
     assert np.abs(np.array(found) - expected).max() <= 0.01  # months
 
 
-def find_python(version):
-    """Return an interpreter that runs: a name on the path may be a version manager's stand-in."""
-    found = [shutil.which(f"python{version}")]
-    found += map(str, Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
-    for python in filter(None, found):
-        if subprocess.run([python, "-c", ""], check=False, capture_output=True).returncode == 0:
-            return python
-    return None
-
-
-def test_python_310_with_onnx_runtime_alone_predicts(exports, tmp_path):
+def test_python_310_with_onnx_runtime_alone_predicts(exports, tmp_path, find_python):
     python = find_python("3.10")
     if python is None:
         pytest.skip("there is no Python 3.10")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bakit.files import new_folder, sha256, write_file
+from bakit.files import new_file, new_folder, sha256, write_file
 
 
 def names(folder):
@@ -223,3 +225,68 @@ def test_the_next_write_removes_what_a_killed_process_left(tmp_path):
     with new_folder(tmp_path / "c"), new_folder(tmp_path / "d"):  # those of the living stay
         write_file(tmp_path / "e", b"")
     assert names(tmp_path) == ["c", "d", "e"]
+
+
+# A full disk
+
+
+def fill(error, monkeypatch, left):
+    usage = shutil.disk_usage("/")._replace(free=left)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    return error
+
+
+FULL = (
+    OSError(errno.ENOSPC, "No space left on device"),
+    OSError(errno.EFBIG, "File too large"),
+    OSError(errno.EDQUOT, "Disk quota exceeded"),
+    RuntimeError("ostream failed"),  # as OpenVINO and torch say it
+    ValueError("cut off"),
+)
+
+
+def _write_and_fail(opened, error):
+    with opened as temporary:
+        place = temporary / "part" if temporary.is_dir() else temporary
+        place.write_bytes(bytes(3_000_000))
+        raise error
+
+
+@pytest.mark.parametrize("error", FULL, ids=str)
+@pytest.mark.parametrize("writer", [new_file, new_folder])
+def test_a_full_disk_is_named_with_its_numbers(tmp_path, monkeypatch, writer, error):
+    fill(error, monkeypatch, 1000)
+    path = tmp_path / "out" / "result"
+    with pytest.raises(OSError, match=r"3\.0 MB were written, 0\.0 MB are left") as raised:
+        _write_and_fail(writer(path), error)
+    assert (raised.value.errno, raised.value.filename) == (errno.ENOSPC, str(path))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_other_errors_stay_what_they_are_where_there_is_room(tmp_path, monkeypatch):
+    other = fill(RuntimeError("other"), monkeypatch, 10**9)
+    with pytest.raises(RuntimeError, match="other"), new_folder(tmp_path / "out"):
+        raise other
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")
+@pytest.mark.parametrize(
+    "words", ["phantoms --out out -n 3 --height 300", "export --target onnx --out out"]
+)
+def test_a_command_on_a_full_disk_prints_one_line_and_leaves_nothing(tmp_path, words):
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000)); "
+        "from bakit.cli import main; main()"
+    )
+    root = Path(__file__).resolve().parents[1]
+    run = subprocess.run(
+        [sys.executable, "-c", code, *words.split()],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(root)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 2, run.stderr
+    last = run.stderr.splitlines()[-1]
+    assert last.startswith("bakit: out")
+    assert "the disk or quota is full: " in last
+    assert "Traceback" not in run.stderr
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

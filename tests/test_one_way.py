@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import inspect
+import os
 
 import cv2
 import numpy as np
@@ -154,9 +155,9 @@ def test_a_benchmark_s_worker(runtime, inverted, ages):
     from bakit.bench.local.worker import Ask, answer
 
     for sample in inverted:
-        said = answer(runtime, [], Ask(str(sample.path), sample.male))
+        said = answer(runtime, [], Ask(os.fsencode(sample.path), sample.male))
         assert said.age_months == pytest.approx(ages[sample.id], abs=MONTHS)
-        again = Ask(str(sample.path), sample.male, said.seen)
+        again = Ask(os.fsencode(sample.path), sample.male, said.seen)
         assert answer(runtime, [], again).age_months == pytest.approx(ages[sample.id], abs=MONTHS)
 
 

@@ -7,8 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from bakit import agent
+from bakit.bench.host import read_host
 from bakit.data.parallel import in_processes
 from bakit.processes import cpu_count, cpu_quota, import_path, python_command
 
@@ -97,7 +100,32 @@ def test_a_check_imports_nothing_from_the_working_folder(planted, exported):
     assert imported(planted) == ""
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 has no safe path")
+@pytest.mark.parametrize("version", ["3.10", "3.12", "own"])
+def test_a_pool_spawns_no_process_that_imports_from_the_working_folder(
+    planted, version, find_python
+):
+    """A bare child: bakit.processes needs the standard library alone."""
+    python = sys.executable if version == "own" else find_python(version)
+    if python is None:
+        pytest.skip(f"there is no Python {version}")
+    (planted / "multiprocessing.py").write_text((planted / "json.py").read_text())
+    script = planted / "bin" / "pool.py"
+    script.parent.mkdir()
+    script.write_text(
+        "from multiprocessing import get_context\n"
+        "from bakit.processes import safe_path\n"
+        "if __name__ == '__main__':\n"
+        "    with safe_path(), get_context('spawn').Pool(1) as pool:\n"
+        "        print(pool.map(abs, [-1, -2]))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    run = subprocess.run(
+        [python, script], capture_output=True, text=True, env=environment, check=False
+    )
+    assert (run.stdout, run.returncode) == ("[1, 2]\n", 0), run.stderr
+    assert imported(planted) == ""
+
+
 def test_worker_processes_import_nothing_from_the_working_folder(planted):
     before = dict(os.environ)
     assert list(in_processes(abs, [-1, -2, -3], 2)) == [1, 2, 3]
@@ -139,6 +167,54 @@ def test_the_quota_of_control_groups_is_read(tmp_path, cgroup, files, expected):
 
 def _below(files):
     return {f"sys/fs/cgroup/{name}": text for name, text in files.items()}
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity masks here")
+@pytest.mark.parametrize(("target", "precision"), [("onnx", "fp32"), ("openvino", "fp32")])
+def test_a_backend_gets_one_thread_for_each_cpu_of_the_mask(target, precision, exported):
+    """On its own choice, ONNX Runtime pins threads outside of the mask, and prints red errors."""
+    code = (
+        "import os, sys\n"
+        "os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])\n"
+        "from bakit import targets\n"
+        "from bakit.runtime import Runtime\n"
+        "backend = targets.get_target(sys.argv[2]).load_backend()\n"
+        "handed, open_session = [], backend.open_session\n"
+        "def spy(files, artifact, threads):\n"
+        "    handed.append(threads)\n"
+        "    return open_session(files, artifact, threads)\n"
+        "backend.open_session = spy\n"
+        "with Runtime(sys.argv[1]) as runtime:\n"
+        "    runtime.warm_up()\n"
+        "print(handed)\n"
+    )
+    run = run_python("-c", code, str(exported(target, precision).root), target)
+    assert (run.stdout, run.stderr, run.returncode) == ("[1, 1]\n", "", 0)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"cpu.max": "150000 100000"}, 2),
+        ({"cpu.max": "max 100000"}, 6),
+        ({"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "100000"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 6),
+        ({}, 6),
+    ],
+)
+def test_the_agent_counts_the_cpus_of_a_container(monkeypatch, files, expected):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(6)), raising=False)
+    texts = {f"/sys/fs/cgroup/{name}": text for name, text in files.items()}
+    monkeypatch.setattr("bakit.agent.read_text", lambda path: texts.get(path, ""))
+    assert agent.cpu_count() == expected
+
+
+def test_a_quota_is_part_of_the_host(monkeypatch):
+    monkeypatch.setattr("bakit.bench.host.cpu_quota", lambda: 1.5)
+    limited = read_host()
+    assert limited.cpu_text.endswith("quota 1.5 CPUs")
+    monkeypatch.undo()
+    assert limited.fingerprint != msgspec.structs.replace(limited, cpu_quota=None).fingerprint
 
 
 def test_without_control_groups_there_is_no_quota(tmp_path):

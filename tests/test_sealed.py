@@ -657,3 +657,14 @@ def test_names_of_real_bundles_are_canonical(exported):
         bundle = exported(target, "fp32")
         assert seal_files(bundle.root, bundle.files.digests.items()) == bundle.files
         assert bundle.unsealed() == []
+
+
+def test_a_bench_worker_runs_only_the_bundle_whose_key_was_checked(copied):
+    """The bundle is replaced by another whole one between the check and the start."""
+    from bakit.bench.local.process import Worker
+
+    bundle = Bundle.read(copied("onnx"))
+    change(bundle.root, lambda manifest: manifest.update(training_data="another bundle"))
+    assert Bundle.read(bundle.root).sha256 != bundle.sha256
+    with Worker(bundle, 1) as worker:
+        assert "changed since it was checked" in worker.error

@@ -10,18 +10,20 @@ import asyncio
 import atexit
 import os
 import threading
+from contextlib import ExitStack
 from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from bakit.backends.coreml_library import WEIGHTS, coremltools, open_package, remote_parts
+from bakit.backends.coreml_library import WEIGHTS, copy_package, coremltools, remote_parts
 from bakit.errors import BundleError, InputError, MissingProgramError, first_line
 from bakit.session import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
-    from pathlib import Path
 
     from bakit.bundle import Artifact
     from bakit.sealed import SealedFiles
@@ -48,6 +50,7 @@ class CoreMlSession(Closing):
     """
 
     specs: Specs | None = None
+    copy: ExitStack | None = None
 
     def __init__(self, package: Path, dtypes: dict[str, str], units: str = "all") -> None:
         self.provider = f"coreml-{units}"
@@ -65,8 +68,10 @@ class CoreMlSession(Closing):
         return {name: np.asarray(results[name], dtype) for name, dtype in self._dtypes.items()}
 
     def close(self) -> None:
-        """Free the model."""
+        """Free the model and its copy."""
         self._model = None
+        if self.copy is not None:
+            self.copy.close()
 
 
 class _Connection(NamedTuple):
@@ -91,6 +96,7 @@ class RemoteSession(Closing):
     """
 
     specs: Specs | None = None
+    copy: ExitStack | None = None
 
     def __init__(self, package: Path, dtypes: dict[str, str], units: Any, kind: str) -> None:  # noqa: ANN401
         self._dtypes = dtypes
@@ -116,7 +122,9 @@ class RemoteSession(Closing):
         return {name: np.asarray(results[name], dtype) for name, dtype in self._dtypes.items()}
 
     def close(self) -> None:
-        """Free the model on the device."""
+        """Free the model on the device, and its copy here."""
+        if self.copy is not None:
+            self.copy.close()
         self._connection.wait(self._model.unload())
 
 
@@ -170,8 +178,8 @@ def _connect(kind: str, team: str) -> _Connection:
     return _Connection(ready[0], loop, threading.Lock())
 
 
-def open_session(files: SealedFiles, artifact: Artifact, threads: int | None) -> Session:
-    """Open the package that contains the model file; Core ML chooses its threads.
+def open_session(files: SealedFiles, artifact: Artifact, threads: int) -> Session:
+    """Open a copy of the package that contains the model file; Core ML chooses its threads.
 
     Raises:
         InputError: If an environment variable names unknown compute units or an unknown device.
@@ -181,12 +189,14 @@ def open_session(files: SealedFiles, artifact: Artifact, threads: int | None) ->
     del threads
     dtypes = {spec.name: spec.dtype for spec in artifact.outputs}
     units, kind = compute_units(), device_kind()
-    package, specs = open_package(files, artifact.path)
-    if kind:
-        allowed = coremltools.ComputeUnit[COMPUTE_UNITS[units]]
-        remote = RemoteSession(package, dtypes, allowed, kind)
-        remote.specs = specs
-        return remote
-    session = CoreMlSession(package, dtypes, units)
-    session.specs = specs
-    return session
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="bakit-")))
+        package, specs = copy_package(files, artifact.path, folder)
+        session: CoreMlSession | RemoteSession
+        if kind:
+            allowed = coremltools.ComputeUnit[COMPUTE_UNITS[units]]
+            session = RemoteSession(package, dtypes, allowed, kind)
+        else:
+            session = CoreMlSession(package, dtypes, units)
+        session.specs, session.copy = specs, stack.pop_all()
+        return session

@@ -49,14 +49,19 @@ _PATHS = {path.removeprefix("Data/") for path in (MODEL, WEIGHTS)}
 _BLOBS = f"@model_path/{WEIGHTS.rpartition('/')[2]}/weight.bin"
 
 
-def open_package(files: SealedFiles, model: str) -> tuple[Path, Specs]:
-    """Return the ``.mlpackage`` of a model file, and the model's inputs and outputs.
+def copy_package(files: SealedFiles, model: str, to: Path) -> tuple[Path, Specs]:
+    """Copy the ``.mlpackage`` of a model file; return the copy and the model's inputs and outputs.
 
-    Core ML and coremltools open the files of a package themselves, so every file in it has to be
-    sealed, and nothing in it may refer to a file outside.
+    Core ML and coremltools open the files of a package themselves: they get those whose digests
+    were checked, in a private folder.
+
+    Args:
+        files: The model's files.
+        model: Path of the model file in the bundle.
+        to: An empty folder.
 
     Raises:
-        BundleError: If that is not so, or a file is damaged.
+        BundleError: If a file in the package is damaged or not sealed, or refers to one outside.
     """
     package = model.removesuffix(f"/{MODEL}")
     path = files.root / package
@@ -80,7 +85,10 @@ def open_package(files: SealedFiles, model: str) -> tuple[Path, Specs]:
     if kind != "mlProgram" or paths - _PATHS or f"Data/{root}" != MODEL or blobs - {_BLOBS}:
         message = f"{path}: refers to files outside of the package; export the bundle again"
         raise BundleError(message)
-    return path, (_specs(spec.description.input), _specs(spec.description.output))
+    for name, data in content.items():
+        (to / name).parent.mkdir(parents=True, exist_ok=True)
+        (to / name).write_bytes(data)
+    return to / package, (_specs(spec.description.input), _specs(spec.description.output))
 
 
 def _specs(features: Any) -> tuple[TensorSpec, ...]:  # noqa: ANN401  # coremltools has no types

@@ -76,7 +76,7 @@ class FakeSession(Closing):
         self.closed = True
 
 
-def open_session(files: SealedFiles, artifact: Artifact, threads: int | None) -> FakeSession:
+def open_session(files: SealedFiles, artifact: Artifact, threads: int) -> FakeSession:
     """Open a file that ``export`` wrote."""
     del threads
     data = files.read(artifact.path)

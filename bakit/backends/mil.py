@@ -7,18 +7,19 @@ float32, and Apple's hardware sums in its own order and width.
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bakit.backends.coreml_library import MODEL, WEIGHTS, coremltools, milproto, open_package
+from bakit.backends.coreml_library import MODEL, WEIGHTS, copy_package, coremltools, milproto
 from bakit.backends.mil_operators import OPERATORS
 from bakit.errors import BundleError, first_line
 from bakit.session import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -171,14 +172,15 @@ def _constant(value: Any) -> Any:  # noqa: ANN401
     return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
-def open_session(files: SealedFiles, artifact: Artifact, threads: int | None) -> MilSession:
-    """Open the package that contains the model file; numpy chooses its threads.
+def open_session(files: SealedFiles, artifact: Artifact, threads: int) -> MilSession:
+    """Open a copy of the package that contains the model file; numpy chooses its threads.
 
     Raises:
         BundleError: If it cannot be read, or an operator is not implemented here.
     """
     del threads
-    package, specs = open_package(files, artifact.path)
-    session = MilSession(package, {spec.name: spec.dtype for spec in artifact.outputs})
+    with TemporaryDirectory(prefix="bakit-") as folder:
+        package, specs = copy_package(files, artifact.path, Path(folder))
+        session = MilSession(package, {spec.name: spec.dtype for spec in artifact.outputs})
     session.specs = specs
     return session

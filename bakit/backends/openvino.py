@@ -39,7 +39,7 @@ class OpenVinoSession(Closing):
     Args:
         model: Bytes of the ``.xml``.
         weights: Bytes of the ``.bin``.
-        threads: Threads; OpenVINO's choice when None.
+        threads: Threads.
         name: The model in messages.
 
     Attributes:
@@ -56,7 +56,7 @@ class OpenVinoSession(Closing):
     concurrent = True
 
     def __init__(
-        self, model: bytes, weights: bytes, threads: int | None = None, *, name: str = "the model"
+        self, model: bytes, weights: bytes, threads: int, *, name: str = "the model"
     ) -> None:
         if not model.lstrip().startswith(b"<"):  # OpenVINO reads formats that name other files, too
             message = f"{name}: OpenVINO cannot load it: it is not XML; export it again"
@@ -76,10 +76,9 @@ class OpenVinoSession(Closing):
                 "INFERENCE_PRECISION_HINT": "f16" if half else "f32",
                 # With pinning, every process would start on the same cores.
                 "ENABLE_CPU_PINNING": False,
+                "INFERENCE_NUM_THREADS": threads,
                 "CACHE_DIR": "",  # no compiled models on disk, whatever the environment sets
             }
-            if threads is not None:
-                options["INFERENCE_NUM_THREADS"] = threads
             compiled = core.compile_model(network, DEVICE, options)
         except Exception as error:  # OpenVINO's errors are plain RuntimeErrors
             version = openvino.get_version().split("-")[0]
@@ -162,7 +161,7 @@ def _specs(ports: list[Any]) -> tuple[TensorSpec, ...]:
     )
 
 
-def open_session(files: SealedFiles, artifact: Artifact, threads: int | None) -> OpenVinoSession:
+def open_session(files: SealedFiles, artifact: Artifact, threads: int) -> OpenVinoSession:
     """Open an IR: the ``.xml`` with the weights named in the manifest.
 
     Raises:

@@ -23,7 +23,8 @@ class OrtSession(Closing):
 
     Args:
         model: The model's bytes.
-        threads: Threads within an operator; ONNX Runtime's choice when None.
+        threads: Threads within an operator. ONNX Runtime's own choice (0) would pin them to CPUs
+            outside of this process's affinity mask.
         name: The model in messages.
 
     Attributes:
@@ -36,12 +37,10 @@ class OrtSession(Closing):
     provider = PROVIDER
     concurrent = True
 
-    def __init__(
-        self, model: bytes, threads: int | None = None, *, name: str = "the model"
-    ) -> None:
+    def __init__(self, model: bytes, threads: int = 1, *, name: str = "the model") -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only: a library does not write to stderr
-        options.intra_op_num_threads = threads or 0
+        options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         # AVX2 without VNNI adds pairs of u8*s8 products in 16 bits, which saturate; with this,
         # ONNX Runtime uses u8*u8 kernels there and the numbers are the same everywhere.
@@ -79,7 +78,7 @@ def _specs(arguments: list[Any]) -> tuple[TensorSpec, ...]:
     )
 
 
-def open_session(files: SealedFiles, artifact: Artifact, threads: int | None) -> OrtSession:
+def open_session(files: SealedFiles, artifact: Artifact, threads: int) -> OrtSession:
     """Open an ONNX file without external data.
 
     Raises:

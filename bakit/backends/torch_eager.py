@@ -86,15 +86,14 @@ def _read(path: Path, digest: str) -> Checkpoint:
     return checkpoint
 
 
-def open_session(files: SealedFiles, artifact: Artifact, threads: int | None) -> _EagerSession:
+def open_session(files: SealedFiles, artifact: Artifact, threads: int) -> _EagerSession:
     """Open one of the two models of a checkpoint file.
 
     Raises:
         BundleError: If the file was changed.
         CheckpointError: If it is not a checkpoint.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)  # torch has one setting for the process
+    torch.set_num_threads(threads)  # torch has one setting for the process
     checkpoint = _read(files.path(artifact.path), artifact.sha256)
     if artifact.role == "regressor":
         return _RegressorSession(checkpoint)

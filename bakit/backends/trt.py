@@ -76,7 +76,7 @@ class TrtSession(Closing):
         self._model.close()
 
 
-def open_session(files: SealedFiles, artifact: Artifact, threads: int | None) -> TrtSession:
+def open_session(files: SealedFiles, artifact: Artifact, threads: int) -> TrtSession:
     """Build the engine, or take it from the cache, and open it.
 
     Raises:

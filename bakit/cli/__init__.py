@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 import threading
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bakit import __version__
-from bakit.cli.tables import safe
+from bakit.cli.tables import echo, safe
 from bakit.errors import BakitError, MissingBackendError
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class _LazyGroup(click.Group):
             try:
                 return self._invoke(ctx)
             except KeyboardInterrupt:
-                click.echo("bakit: interrupted", err=True)
+                echo("bakit: interrupted", err=True)
                 sys.exit(128 + (received or [signal.SIGINT])[0])
             except click.exceptions.Exit as end:
                 if end.exit_code == 128 + signal.SIGINT and received:  # ended with a result
@@ -94,19 +95,23 @@ class _LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except BakitError as error:
-            lines = map(safe, str(error).split("\n"))
-            click.echo("bakit: " + "\n".join(lines), err=True)
+            echo(f"bakit: {error}", err=True)
             ctx.exit(error.exit_status)
         except ModuleNotFoundError as error:
             extra = _EXTRAS.get((error.name or "").partition(".")[0])
             if extra is None:
                 raise  # a bug: no install helps
             missing = MissingBackendError(f"bakit {ctx.invoked_subcommand}", extra)
-            click.echo(f"bakit: {missing}", err=True)
+            echo(f"bakit: {missing}", err=True)
             ctx.exit(missing.exit_status)
+        except click.UsageError as error:
+            raise click.UsageError(safe(error.format_message()), error.ctx) from error
+        except BrokenPipeError:  # the reader of stdout has ended, as after "| head": nothing to say
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  # for Python's last flush
+            ctx.exit(1)
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            click.echo(safe(f"bakit: {where}{error.strerror or error}"), err=True)
+            echo(f"bakit: {where}{error.strerror or error}", err=True)
             ctx.exit(2)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakit.cli.tables import new_console, new_table, print_line, safe
+from bakit.cli.tables import echo, new_console, new_table, print_line, safe
 from bakit.cli.training_options import make_plan, make_progress, recipe_option, training_options
 from bakit.model.recipes import default_recipe, get_recipe
 from bakit.studies.ablate.table import TABLE_2
@@ -98,7 +98,7 @@ def command(
     accelerator, precision = options["accelerator"], options["precision"]
 
     def say(text: str) -> None:
-        click.echo(safe(text, short=True), err=True)
+        echo(safe(text, short=True), err=True)
 
     with progress() as on_progress:
 
@@ -122,7 +122,7 @@ def command(
             progress_of=progress_of,
         )
     if as_json:
-        click.echo(msgspec.json.encode(ablation))
+        echo(msgspec.json.encode(ablation))
     else:
         print_ablation(ablation, out)
     if all(row.measured is None for row in ablation.rows):

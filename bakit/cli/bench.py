@@ -27,6 +27,7 @@ from bakit.cli.bench_tables import (
 )
 from bakit.cli.paths import all_bundles, public_key_option
 from bakit.cli.progress import progress
+from bakit.cli.tables import echo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -210,12 +211,12 @@ def _write_results(
         report.write(Path(str(json_file)))
     pages = write_pages(report, html_file, md_file)
     if json_file == "-":
-        click.echo(report.encode(), nl=False)
+        echo(report.encode(), nl=False)
         return
     print_report(report)
     for path in ([json_file] if json_file else []) + list(map(str, pages)):
-        click.echo(f"report: {path}")
-    click.echo(f"next: {next_command(report, json_file)}")
+        echo(f"report: {path}")
+    echo(f"next: {next_command(report, json_file)}")
 
 
 def _exit_status(report: Report) -> int:

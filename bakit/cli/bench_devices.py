@@ -10,7 +10,7 @@ import click
 
 from bakit.cli.paths import all_bundles
 from bakit.cli.progress import progress
-from bakit.cli.tables import safe
+from bakit.cli.tables import echo, safe
 from bakit.errors import InputError, MissingBackendError
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def bench_on_phone(
 def print_failures(result: PhoneResult) -> int:
     """Print the failures on stderr; return the exit status."""
     for failure in result.failures:
-        click.echo(f"bakit: {safe(failure)}", err=True)
+        echo(f"bakit: {safe(failure)}", err=True)
     return 1 if result.failures else 0
 
 
@@ -193,7 +193,7 @@ def _address_printer(options: PhoneOptions) -> Callable[[PageAddress], None]:
             if options.adb:
                 return
             own = network_address()
-            click.echo(
+            echo(
                 "only this machine can open this address: for a phone in the same network add "
                 f"--bind {own or 'ADDRESS (of this machine)'}; for a phone on USB add --adb",
                 err=True,
@@ -214,9 +214,9 @@ def _address_printer(options: PhoneOptions) -> Callable[[PageAddress], None]:
 
 
 def _echo_address(page: PageAddress) -> None:
-    click.echo(f"open on the phone: {page.url}", err=True)
+    echo(f"open on the phone: {page.url}", err=True)
     if page.fingerprint is not None:
-        click.echo(
+        echo(
             "the browser shows a warning, because the certificate is self-signed; its SHA-256:\n"
             f"{page.fingerprint}",
             err=True,

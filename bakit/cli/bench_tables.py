@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bakit.cli.tables import new_console, new_table, print_line, safe
+from bakit.cli.tables import echo, new_console, new_table, print_line, safe
 from bakit.errors import InputError
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ def finish_goal(
     if goal_json is not None:
         document = msgspec.json.format(msgspec.json.encode(result), indent=2)
         write_file(goal_json, document + b"\n")
-        click.echo(f"goal: {goal_json}", err=err)
+        echo(f"goal: {goal_json}", err=err)
     return result.passed
 
 
@@ -239,12 +239,12 @@ def print_goal(result: GoalResult, *, err: bool = False) -> None:
     for line in result.lines:
         if line.bundle != bundle:
             bundle = line.bundle
-            click.echo(f"goal of {safe(bundle)}", err=err)
-        click.echo(_goal_text(line), err=err)
+            echo(f"goal of {safe(bundle)}", err=err)
+        echo(_goal_text(line), err=err)
     missed = sum(not line.passed for line in result.lines)
     criteria = "criterion" if missed == 1 else "criteria"
     word = "the goal is met" if result.passed else f"the goal is missed: {missed} {criteria} failed"
-    click.echo(word, err=err)
+    echo(word, err=err)
 
 
 def _goal_text(line: GoalLine) -> str:

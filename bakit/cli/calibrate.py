@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bakit.cli.paths import checkpoint_and_data, paths_argument
-from bakit.cli.tables import new_console, new_table
+from bakit.cli.tables import echo, new_console, new_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,7 +140,7 @@ def command(
                 on_progress=on_progress,
             )
         write_ranges(out, ranges)
-        click.echo(f"{out}  {len(ranges.tensors)} tensors, {ranges.samples} images")
+        echo(f"{out}  {len(ranges.tensors)} tensors, {ranges.samples} images")
         return
     limits = Limits(**numbers)
     with progress() as on_progress:
@@ -159,10 +159,10 @@ def command(
     _print_search(outcome, limits)
     if not outcome.met:
         broken = "; ".join(outcome.best.broken(limits))
-        click.echo(f"bakit: no recipe is within the limits; the best: {broken}", err=True)
-        click.echo(f"{out} was not written; raise the limits, or train longer", err=True)
+        echo(f"bakit: no recipe is within the limits; the best: {broken}", err=True)
+        echo(f"{out} was not written; raise the limits, or train longer", err=True)
         context.exit(1)
-    click.echo(f"{out}  {_named(outcome.best)}")
+    echo(f"{out}  {_named(outcome.best)}")
 
 
 def _print_search(outcome: Outcome, limits: Limits) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bakit.cli.tables import new_console, new_table, print_line
+from bakit.cli.tables import echo, new_console, new_table, print_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -87,7 +87,7 @@ def command(
     console = new_console()
     for item in judged:
         if as_json:
-            click.echo(msgspec.json.encode(item))
+            echo(msgspec.json.encode(item))
         else:
             _print_judged(console, item, show_all=show_all)
     ctx.exit(1 if any(item.errors for item in judged) else 0)

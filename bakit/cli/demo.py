@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from bakit.cli.tables import echo
+
 
 @click.command("demo")
 @click.option(
@@ -28,14 +30,14 @@ def command(ctx: click.Context, out: Path) -> None:
     from bakit.cli.bench_tables import print_report
     from bakit.studies.demo import MAX_DRIFT_MONTHS, run_demo
 
-    result = run_demo(out, lambda text: click.echo(f"- {text}"))
+    result = run_demo(out, lambda text: echo(f"- {text}"))
     label, age = result.sample.age_months, result.prediction.age_months
-    click.echo(f"  labelled {label:g} months, predicted {age:.1f} months by the INT8 bundle\n")
+    echo(f"  labelled {label:g} months, predicted {age:.1f} months by the INT8 bundle\n")
     print_report(result.report)
     for failure in result.gate.failures:
-        click.echo(f"gate: {failure}")
+        echo(f"gate: {failure}")
     word = "passed" if result.gate.passed else "FAILED"
-    click.echo(f"gate: {word}, drift limit {MAX_DRIFT_MONTHS:g} months")
-    click.echo(f"\nresults: {result.report_path}, {out / 'bundles'}, {out / 'phantoms'}")
+    echo(f"gate: {word}, drift limit {MAX_DRIFT_MONTHS:g} months")
+    echo(f"\nresults: {result.report_path}, {out / 'bundles'}, {out / 'phantoms'}")
     if not result.gate.passed:
         ctx.exit(1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bakit.cli.study_options import output_options
-from bakit.cli.tables import new_console, new_table, print_line, safe
+from bakit.cli.tables import echo, new_console, new_table, print_line, safe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +57,7 @@ def command(data: Path, against: tuple[Path, ...], plots: Path | None, *, as_jso
         description = describe(data, against, on_progress)
     drawn = [] if plots is None else draw_plots(description, data, plots)
     if as_json:
-        click.echo(msgspec.json.encode(description))
+        echo(msgspec.json.encode(description))
         return
     print_description(description, drawn)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from bakit.cli.tables import echo
 from bakit.cli.training_options import exclude_option, split_seed_option, workers_option
 
 
@@ -53,7 +54,7 @@ def command(
     lessons = Lessons(**numbers)
 
     def on_loss(step: int, loss: float) -> None:
-        click.echo(f"step {step}/{lessons.steps}: loss {loss:.4f}", err=True)
+        echo(f"step {step}/{lessons.steps}: loss {loss:.4f}", err=True)
 
     with progress() as on_progress:
         found = distill(
@@ -66,4 +67,4 @@ def command(
             on_progress=on_progress,
             on_loss=on_loss,
         )
-    click.echo(f"{out}  {sum(v.size for v in found.weights.values())} weights")
+    echo(f"{out}  {sum(v.size for v in found.weights.values())} weights")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from bakit.cli.tables import echo
+
 
 @click.command("doctor")
 def command() -> None:
@@ -22,9 +24,9 @@ def command() -> None:
     from bakit.model.checkpoint import SHIPPED
     from bakit.targets import find_targets
 
-    click.echo(f"bakit {__version__}, Python {platform.python_version()}, {platform.platform()}")
+    echo(f"bakit {__version__}, Python {platform.python_version()}, {platform.platform()}")
     missing = f"missing; {install_command()}"
-    click.echo(f"shipped checkpoint: {SHIPPED if SHIPPED.is_file() else missing}")
+    echo(f"shipped checkpoint: {SHIPPED if SHIPPED.is_file() else missing}")
     found, failed = find_targets()
     for target in found.values():
         for what, load in (("run", target.load_backend), ("export", target.load_exporter)):
@@ -33,12 +35,12 @@ def command() -> None:
                 state = "ready"
             except MissingBackendError as error:
                 state = str(error)
-            click.echo(f"{target.name}, {what}: {state}")
+            echo(f"{target.name}, {what}: {state}")
     try:
         importlib.import_module("bakit.bench.phone.certificate")
         state = f"ready, onnxruntime-web in {find_runtime()}"
     except MissingBackendError as error:
         state = str(error)
-    click.echo(f"bench --phone: {state}")
+    echo(f"bench --phone: {state}")
     for name, reason in failed.items():
-        click.echo(f"plug-in {name!r} failed to load: {reason}")
+        echo(f"plug-in {name!r} failed to load: {reason}")

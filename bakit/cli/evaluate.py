@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from bakit.cli.study_options import PATH, limit_option, model_options, output_options
-from bakit.cli.tables import new_console, new_table, print_line, safe
+from bakit.cli.tables import echo, new_console, new_table, print_line, safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -103,7 +103,7 @@ def command(
     several = len(results) > 1
     if as_json:
         document = Sets(SCHEMA_VERSION, tuple(results)) if several else results[0]
-        click.echo(msgspec.json.encode(document))
+        echo(msgspec.json.encode(document))
     else:
         print_results(results)
     if plots is None:
@@ -111,7 +111,7 @@ def command(
     for result, images in zip(results, sets, strict=True):
         drawn = draw_plots(result, images.samples, plots / result.data.folder if several else plots)
         for path in () if as_json else drawn:
-            click.echo(f"plot: {path}")
+            echo(f"plot: {path}")
 
 
 def print_results(results: Sequence[Readings]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bakit.cli.paths import BUNDLES
+from bakit.cli.tables import echo
 
 if TYPE_CHECKING:
     from bakit.model.checkpoint import Checkpoint
@@ -99,4 +100,4 @@ def command(
     for bundle in bundles:
         share = bundle.artifact("regressor").int8_share
         int8 = f"  INT8: {share:.1%} of the multiply-adds" if share else ""
-        click.echo(f"{bundle.root}  {bundle.size_bytes / 1e6:.1f} MB{int8}")
+        echo(f"{bundle.root}  {bundle.size_bytes / 1e6:.1f} MB{int8}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import secrets
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakit.cli.tables import new_console, new_table, safe
+from bakit.cli.tables import echo, new_console, new_table, safe
 from bakit.errors import InputError
 from bakit.files import write_file
 
@@ -172,24 +171,22 @@ def command(
     if baseline is not None and update and result.passed:
         measured.write(baseline)
     if as_json:
-        # In ASCII: a terminal obeys control characters beyond it, which names may hold.
-        document = json.loads(msgspec.json.encode(result))
-        click.echo(json.dumps(document, separators=(",", ":")))
+        echo(msgspec.json.encode(result))
         ctx.exit(0 if result.passed else 1)
     # Between these lines GitHub obeys nothing that a bundle's name may hold.
     token = secrets.token_hex(16)
     if github:
-        click.echo(f"::stop-commands::{token}")
+        echo(f"::stop-commands::{token}")
     _print(result)
     if update:
         kept = f"{baseline} was not changed"
-        click.echo(safe(f"baseline: {baseline}" if result.passed else kept))
+        echo(f"baseline: {baseline}" if result.passed else kept)
         for name in dropped if result.passed else ():
-            click.echo(f"note: {safe(name)}: no longer in the baseline")
+            echo(f"note: {safe(name)}: no longer in the baseline")
     if github:
-        click.echo(f"::{token}::")
+        echo(f"::{token}::")
         for line in github_lines(result):
-            click.echo(safe(line))
+            echo(line)
     ctx.exit(0 if result.passed else 1)
 
 
@@ -248,10 +245,10 @@ def _print(result: GateResult) -> None:
     for bundle in result.bundles:
         word = "pass" if bundle.passed else bundle.outcome
         failures = "".join(f"\n      {safe(failure)}" for failure in bundle.failures)
-        click.echo(f"{word}  {safe(bundle.name)}{failures}")
+        echo(f"{word}  {safe(bundle.name)}{failures}")
         for note in bundle.notes:
-            click.echo(f"      note: {safe(note)}")
+            echo(f"      note: {safe(note)}")
     for check in result.checks:
-        click.echo(f"{check.outcome}  {REPORT}\n      {safe(str(check))}")
+        echo(f"{check.outcome}  {REPORT}\n      {safe(str(check))}")
     for note in result.notes:
-        click.echo(f"note: {safe(note)}")
+        echo(f"note: {safe(note)}")

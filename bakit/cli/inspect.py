@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from bakit.cli.tables import echo
+
 
 @click.command("inspect")
 @click.argument("path", type=click.Path(path_type=Path))
@@ -22,8 +24,8 @@ def command(path: Path) -> None:
     if path.is_dir():
         from bakit.bundle import Bundle, encode_manifest
 
-        click.echo(encode_manifest(Bundle.read(path).manifest), nl=False)
+        echo(encode_manifest(Bundle.read(path).manifest), nl=False)
         return
     from bakit.model.checkpoint import Checkpoint
 
-    click.echo(msgspec.json.format(msgspec.json.encode(Checkpoint.read(path).header), indent=2))
+    echo(msgspec.json.format(msgspec.json.encode(Checkpoint.read(path).header), indent=2))

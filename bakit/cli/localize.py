@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from bakit.cli.tables import echo
+
 
 @click.command("localize")
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
@@ -45,14 +47,15 @@ def command(
     """
     import msgspec
 
+    from bakit.files import printable
     from bakit.studies.localize import localize_files
 
     found = localize_files(images, method=method, bundle=bundle, overlay=overlay, threads=threads)
     for image, place in found:
         if as_json:
-            click.echo(msgspec.json.encode({"image": str(image)} | msgspec.to_builtins(place)))
+            echo(msgspec.json.encode({"image": printable(image)} | msgspec.to_builtins(place)))
             continue
         box = "no hand found" if place.box is None else " ".join(map(str, place.box))
         remarks = [r.replace("_", " ") for r in place.reasons if r != "no_hand_found"]
         text = f"  ({', '.join(remarks)})" if remarks else ""
-        click.echo(f"{image}: {box}{text}")
+        echo(f"{image}: {box}{text}")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from bakit.cli.tables import echo
+
 
 @click.command("phantoms")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Output folder.")
@@ -30,4 +32,4 @@ def command(out: Path, count: int, seed: int, height: int) -> None:
 
     with progress() as on_progress:
         write_phantoms(out, count, seed=seed, height=height, on_progress=on_progress)
-    click.echo(f"{out}  {count} radiographs")
+    echo(f"{out}  {count} radiographs")

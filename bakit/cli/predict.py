@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from bakit.cli.paths import BUNDLES, only_bundle, public_key_option
+from bakit.cli.tables import echo
 
 if TYPE_CHECKING:
     from bakit.prediction import Prediction, Sex
@@ -84,12 +85,12 @@ def command(
 
         write_reports(prediction, image, sr=sr, fhir=fhir)
     if as_json:
-        click.echo(prediction.to_json())
+        echo(prediction.to_json())
     elif not rejected:
-        click.echo(age_text(prediction) + line)
+        echo(age_text(prediction) + line)
     if prediction.quality.status != "accept" and (rejected or not as_json):
         reasons = ", ".join(prediction.quality.reasons)
-        click.echo(f"{prediction.quality.status}: {reasons}", err=True)
+        echo(f"{prediction.quality.status}: {reasons}", err=True)
     if rejected:
         context.exit(1)
 

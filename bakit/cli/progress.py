@@ -7,8 +7,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import click
-
+from bakit.cli.tables import echo
 from bakit.types import silent
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def _logger() -> OnProgress:
         del done, total
         if step not in seen:
             seen.add(step)
-            click.echo(f"{step} ...", err=True)
+            echo(f"{step} ...", err=True)
 
     return line
 

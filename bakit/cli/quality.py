@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bakit.cli.paths import checkpoint_and_data, paths_argument
+from bakit.cli.tables import echo
 
 if TYPE_CHECKING:
     from bakit.quality.limits import QualityLimits
@@ -45,10 +46,10 @@ def command(paths: tuple[Path, ...], out: Path, threads: int, *, as_json: bool) 
     limits = written.header.quality
     assert limits is not None
     if as_json:
-        click.echo(msgspec.json.encode(limits))
+        echo(msgspec.json.encode(limits))
         return
     print_limits(limits)
-    click.echo(f"{out}  {written.sha256}")
+    echo(f"{out}  {written.sha256}")
 
 
 def print_limits(limits: QualityLimits) -> None:

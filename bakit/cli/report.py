@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bakit.cli.bench_tables import page_options
+from bakit.cli.tables import echo
 
 
 @click.command("report")
@@ -30,6 +31,6 @@ def command(report: Path, html_file: Path | None, md_file: Path | None) -> None:
     written = write_pages(content, html_file, md_file)
     if not written:
         print_report(content)
-        click.echo(f"next: {next_command(content, str(report))}")
+        echo(f"next: {next_command(content, str(report))}")
     for path in written:
-        click.echo(f"report: {path}")
+        echo(f"report: {path}")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from bakit.cli.tables import echo
+
 
 @click.command("sign")
 @click.argument("bundle", type=click.Path(path_type=Path))
@@ -30,4 +32,4 @@ def command(bundle: Path, key: Path) -> None:
     from bakit.signature import sign
 
     Bundle.read(bundle)  # refuses a damaged bundle
-    click.echo(sign(bundle / MANIFEST, key))
+    echo(str(sign(bundle / MANIFEST, key)))

@@ -13,7 +13,7 @@ from bakit.cli.study_options import (
     open_study,
     output_options,
 )
-from bakit.cli.tables import new_console, new_table, print_line
+from bakit.cli.tables import echo, new_console, new_table, print_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,15 +83,15 @@ def command(
     share = None if max_over_24_percent is None else max_over_24_percent / 100
     failures = result.failures(max_mae_rise_months, share)
     if as_json:
-        click.echo(msgspec.json.encode(result))
+        echo(msgspec.json.encode(result))
     else:
         print_stress(result)
     if plots is not None:
         drawn = draw_stress(result, plots)
         if not as_json:
-            click.echo(f"plot: {drawn}")
+            echo(f"plot: {drawn}")
     for failure in failures:
-        click.echo(f"fail: {failure}", err=True)
+        echo(f"fail: {failure}", err=True)
     ctx.exit(1 if failures else 0)
 
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from typing import TYPE_CHECKING, Literal
+
+import click
+
+from bakit.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -11,14 +17,42 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+_NOT_PLAIN = re.compile(r"[^\n -~]")
+
 WIDTH = 120
 """Columns if the output is not a terminal, so that a log has every number."""
+
+
+def echo(text: str | bytes, *, err: bool = False, nl: bool = True) -> None:
+    """Print text, or a JSON document as bytes, with control characters escaped.
+
+    All that the commands print outside of tables goes this way.
+
+    Raises:
+        InputError: If stdout is closed.
+    """
+    if not err:
+        _check_stdout()
+    if isinstance(text, bytes):
+        text = _NOT_PLAIN.sub(_as_json, text.decode())
+    click.echo("\n".join(map(safe, text.split("\n"))), err=err, nl=nl)
+
+
+def _as_json(found: re.Match[str]) -> str:
+    return found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1]
+
+
+def _check_stdout() -> None:
+    if sys.stdout is None:
+        message = "stdout is closed, so the result is lost; redirect it to a file or /dev/null"
+        raise InputError(message)
 
 
 def new_console(width: int = WIDTH) -> Console:
     """Return a console on stdout, as wide as the terminal; ``width`` columns if it is none."""
     from rich.console import Console
 
+    _check_stdout()
     return Console(file=sys.stdout, width=None if sys.stdout.isatty() else width)
 
 
@@ -41,9 +75,10 @@ def new_table(
     """
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(
-        title=title,
+        title=Text(safe(title)),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -72,5 +107,5 @@ def safe(text: str, *, short: bool = False) -> str:
     seen = "".join(
         letter if letter.isprintable() else "?" if short else repr(letter)[1:-1] for letter in text
     )
-    encoding = sys.stdout.encoding or "utf-8"
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return seen.encode(encoding, "replace" if short else "backslashreplace").decode(encoding)

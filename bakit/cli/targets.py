@@ -6,6 +6,7 @@ import json
 
 import click
 
+from bakit.cli.tables import echo
 from bakit.targets import find_targets
 
 
@@ -24,10 +25,10 @@ def command(*, as_json: bool) -> None:
         if as_json:
             fields = ("name", "title", "suffix", "extra", "portable", "verified", "note")
             row = {name: getattr(target, name) for name in fields}
-            click.echo(json.dumps(row | {"precisions": precisions}))
+            echo(json.dumps(row | {"precisions": precisions}))
         else:
-            click.echo(f"{target.name}: {target.title}; {', '.join(precisions)}")
+            echo(f"{target.name}: {target.title}; {', '.join(precisions)}")
             if target.note:
-                click.echo(f"  {target.note}")
+                echo(f"  {target.note}")
     for name, error in failed.items():
-        click.echo(f"plug-in {name!r} failed to load: {error}", err=True)
+        echo(f"plug-in {name!r} failed to load: {error}", err=True)

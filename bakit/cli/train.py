@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from bakit.cli.tables import echo
 from bakit.cli.training_options import make_plan, make_progress, recipe_option, training_options
 from bakit.errors import InputError
 from bakit.model.recipes import RECIPES, Recipe, default_recipe, get_recipe
@@ -130,7 +131,7 @@ def command(
     hardware = Hardware(accelerator, devices, nodes, precision, deterministic, options["threads"])
 
     def say(text: str) -> None:
-        click.echo(text, err=True)
+        echo(text, err=True)
 
     with progress() as on_progress:
         checkpoint = train(
@@ -144,9 +145,9 @@ def command(
         )
     if checkpoint is None:  # not the main process
         return
-    click.echo(f"{checkpoint.path}")
+    echo(f"{checkpoint.path}")
     record = checkpoint.header.training
     for part, metrics in record.metrics.items() if record else ():
         held = metrics.interval_coverage
         text = "" if held is None else f", interval coverage {100 * held:.1f} %"
-        click.echo(f"{part}: MAE {metrics.mae_months:.2f} months on {metrics.samples} images{text}")
+        echo(f"{part}: MAE {metrics.mae_months:.2f} months on {metrics.samples} images{text}")

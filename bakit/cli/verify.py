@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bakit.cli.paths import public_key_option
+from bakit.cli.tables import echo
 
 if TYPE_CHECKING:
     from bakit.bundle import Bundle
@@ -59,7 +60,7 @@ def command(
     try:
         if target.reference and not (on_device or target.runs_here):
             backend = target.load_checker()
-            click.echo(
+            echo(
                 f"{target.name} cannot run here: checked with {target.reference} instead; run this "
                 "command with --on-device on the device",
                 err=True,
@@ -74,10 +75,10 @@ def command(
     _warn_of_unsealed(opened)
     for check in checks:
         if as_json:
-            click.echo(msgspec.json.encode(check))
+            echo(msgspec.json.encode(check))
             continue
         word = "ok" if check.passed else "FAILED"
-        click.echo(
+        echo(
             f"{word}  {check.path}: {check.age_months:.2f} months, expected "
             f"{check.expected_months:.2f} ± {allowed_months(opened.manifest):g}; "
             f"box overlap {check.box_iou:.2f}"
@@ -88,4 +89,4 @@ def command(
 
 def _warn_of_unsealed(bundle: Bundle) -> None:
     for name in bundle.unsealed():
-        click.echo(f"warning: {name!r} is not sealed; bakit does not read it", err=True)
+        echo(f"warning: {name!r} is not sealed; bakit does not read it", err=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import numpy as np
 
+from bakit.documents import UNREADABLE
 from bakit.errors import CheckpointError, InputError, MissingBackendError
 from bakit.files import read_regular, sha256, write_file
 from bakit.hand import student, unrolled
@@ -109,7 +110,7 @@ def read_localizer(path: Path) -> Localizer:
     file = read_tensors(path, "localizer", _KEY, expected, ("F32",))
     try:
         header = msgspec.json.decode(file.document, type=_Document)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         message = f"{path}: its header is not what this version expects ({error})"
         raise CheckpointError(message) from error
     if not fits(header.settings, file.arrays):
@@ -155,8 +156,8 @@ def read_tensors(
     try:
         tensors = dict(deserialize(data))  # type: ignore[no-untyped-call]
         size = int.from_bytes(data[:8], "little")
-        metadata = msgspec.json.decode(data[8 : 8 + size]).get("__metadata__", {})
-    except (SafetensorError, msgspec.MsgspecError) as error:
+        metadata = msgspec.json.decode(data[8 : 8 + size]).get("__metadata__") or {}
+    except (SafetensorError, *UNREADABLE) as error:
         message = f"{path}: not a .safetensors file, or damaged"
         raise CheckpointError(message) from error
     if key not in metadata:

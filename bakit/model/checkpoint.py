@@ -12,7 +12,7 @@ import numpy as np
 
 from bakit.documents import decode_versioned
 from bakit.errors import CheckpointError
-from bakit.files import write_file
+from bakit.files import printable, write_file
 from bakit.hand.weights import fits, read_tensors
 from bakit.model.intervals import Intervals
 from bakit.quality.limits import QualityLimits
@@ -167,8 +167,8 @@ class Checkpoint:
 
     @property
     def name(self) -> str:
-        """The file's stem."""
-        return self.path.stem
+        """The file's stem, as valid UTF-8."""
+        return printable(self.path.stem)
 
     @staticmethod
     def read(path: Path) -> Checkpoint:

@@ -40,7 +40,8 @@ def write_phantoms(
         `out`.
 
     Raises:
-        InputError: `out` is in use, `count` is below 1, or an image cannot be written.
+        InputError: `out` is in use, or `count` is below 1.
+        OSError: An image cannot be written.
     """
     out = Path(out)
     if count < 1:
@@ -62,7 +63,5 @@ def _fill(folder: Path, count: int, seed: int, height: int, on_progress: OnProgr
         for number in track(range(seed, seed + count), "drawing phantoms", on_progress):
             phantom = make_phantom(number, height=height)
             path = folder / "images" / f"{number}.png"
-            if not cv2.imwrite(str(path), phantom.image):
-                message = f"cannot write {path}"
-                raise InputError(message)
+            path.write_bytes(cv2.imencode(".png", phantom.image)[1].tobytes())
             writer.writerow((number, f"{phantom.age_months:.1f}", phantom.male, *phantom.box))

@@ -9,6 +9,7 @@ import msgspec
 
 from bakit.backends.ort import OrtSession
 from bakit.data.parallel import in_processes
+from bakit.documents import UNREADABLE
 from bakit.export.onnx.localizer import localizer_model
 from bakit.export.onnx.writer import serialize
 from bakit.files import file_sha256, sha256, write_file
@@ -119,7 +120,7 @@ def _read(cache: Path) -> Places:
     """Return the cached places; none if the file is missing or damaged."""
     try:
         return msgspec.json.decode(cache.read_bytes(), type=dict[str, Place])
-    except (OSError, UnicodeDecodeError, msgspec.MsgspecError):
+    except (OSError, *UNREADABLE):
         return {}
 
 

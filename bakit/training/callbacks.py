@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
 
-from bakit.files import write_file
+from bakit.files import full_disk, write_file
 from bakit.training.module import Training
 
 if TYPE_CHECKING:
@@ -154,7 +154,8 @@ class KeepState(Checkpoint):
         if self.history.diverged:
             return
         temporary = self.path.with_name(f".{self.path.name}.new")
-        trainer.save_checkpoint(temporary)
+        with full_disk(self.path, temporary):
+            trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:
             temporary.replace(self.path)
 

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from bakit.data.labels import find_unreadable, ids_in, read_samples, split
+from bakit.documents import read_versioned
 from bakit.errors import ImageError, InputError
 from bakit.files import file_sha256, sha256, write_file
 from bakit.types import silent
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from bakit.types import OnProgress
 
 PLAN = "plan.json"
+PLAN_VERSION = 1
+MAX_PLAN_BYTES = 1 << 26
 
 _LISTED = 10
 """Maximum number of unreadable images in an error message."""
@@ -69,10 +72,12 @@ class _Remembered(msgspec.Struct, frozen=True):
     Attributes:
         settings: All settings that affect the result, by name.
         unreadable: Ids of skipped images.
+        schema_version: Version of the document; the first had none.
     """
 
     settings: dict[str, Any]
     unreadable: tuple[str, ...]
+    schema_version: int = PLAN_VERSION
 
 
 def read_parts(
@@ -143,13 +148,18 @@ def limited(plan: TrainingPlan, parts: Split) -> Split:
 
 
 def _read(path: Path) -> _Remembered | None:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=_Remembered)
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        message = f"{path}: not the plan of a run ({error}); train with a new --out"
-        raise InputError(message) from error
+    remembered, _ = read_versioned(
+        path,
+        _Remembered,
+        PLAN_VERSION,
+        InputError,
+        max_bytes=MAX_PLAN_BYTES,
+        missing=f"{path}: the plan of the run cannot be read ({{reason}})",
+        wrong="not the plan of a run; train with a new --out",
+    )
+    return remembered
 
 
 def _unreadable(

@@ -18,7 +18,7 @@ from bakit.calib.ranges import ranges_on
 from bakit.calib.select import SAMPLES, choose_samples
 from bakit.data.labels import read_samples, split_record
 from bakit.errors import InputError
-from bakit.files import file_sha256, write_file
+from bakit.files import file_sha256, printable, write_file
 from bakit.model.checkpoint import SCHEMA_VERSION, Checkpoint, Header, TrainingRecord
 from bakit.model.regressor import Regressor
 from bakit.training.boxes import places_by_id
@@ -247,7 +247,7 @@ def _flat(recipe: Recipe) -> dict[str, str | int | float | bool | None]:
     fields = msgspec.to_builtins(recipe)
     if recipe.pretrained not in {"none", "imagenet"}:
         file = Path(recipe.pretrained)
-        fields["pretrained"] = f"{file.name}, sha256 {file_sha256(file)}"
+        fields["pretrained"] = f"{printable(file.name)}, sha256 {file_sha256(file)}"
     return {name: str(v) if isinstance(v, (list, tuple)) else v for name, v in fields.items()}
 
 

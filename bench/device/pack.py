@@ -22,7 +22,7 @@ from bakit import agent
 from bakit.agent import ENGINES, rough_box
 from bakit.bench.drift.compare import check_age
 from bakit.bench.raw import Reading
-from bakit.bundle import MANIFEST
+from bakit.bundle import MANIFEST, encode_manifest
 from bakit.hand.prepare import crop, to_bytes
 from bakit.hand.working import working_image
 from bakit.image.box import Box
@@ -126,20 +126,19 @@ def _samples_key(bundle: Bundle, task: Task) -> Hashable:
 
 def _copy_sealed(bundle: Bundle, to: Path) -> None:
     """Copy the manifest and what it seals; nothing else that lies in the folder."""
-    names = {MANIFEST, *(item.path for item in bundle.manifest.golden)}
-    for artifact in bundle.manifest.artifacts:
-        names |= artifact.files.keys()
-    for name in names:
+    (to / MANIFEST).parent.mkdir()
+    (to / MANIFEST).write_bytes(encode_manifest(bundle.manifest))
+    for name in bundle.files.digests:
         target = to / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(bundle.root / name, target)
+        target.write_bytes(bundle.files.read(name))
 
 
 def _golden_rows(bundle: Bundle) -> list[Row]:
     """Return the bundle's phantoms with the ages of its export, on the crops of its export."""
     rows: list[Row] = []
     for golden in bundle.manifest.golden:
-        grey = decode(bundle.root / golden.path)
+        grey = decode(bundle.files.read(golden.path))
         row = _inputs(grey, golden.box, golden.inverted, bundle, male=is_male(golden.sex))
         row["bundle_months"], row["float_months"] = golden.bundle_months, golden.age_months
         rows.append(row)

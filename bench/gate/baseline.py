@@ -84,8 +84,8 @@ def _check_machines(report: Report, baseline: Report) -> None:
     if ours.fingerprint != theirs.fingerprint:
         message = (
             "latencies of two machines are never compared (the report's: "
-            f"{ours.cpu}, {ours.logical_cores} cores, {ours.machine_id}; the baseline's: "
-            f"{theirs.cpu}, {theirs.logical_cores} cores, {theirs.machine_id}): bench the old "
+            f"{ours.cpu_text}, {ours.machine_id}; the baseline's: "
+            f"{theirs.cpu_text}, {theirs.machine_id}): bench the old "
             "bundle and the new one in one run, and gate with --ratio-to OLD"
         )
         raise InputError(message)

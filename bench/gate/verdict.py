@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import msgspec
 
+from bakit.documents import UNREADABLE
 from bakit.errors import InputError
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def read_known_failures(path: Path, limits: Sequence[str]) -> tuple[KnownFailure
     """
     try:
         known = msgspec.json.decode(path.read_bytes(), type=tuple[KnownFailure, ...])
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (OSError, *UNREADABLE) as error:
         message = (
             f"{path}: no list of known failures ({error}); write "
             '[{"bundle": "*-int8", "limit": "max_p99_change_months", "reason": "why", '

@@ -6,6 +6,7 @@ The bundles run alternately: one worker at a time gets a block of queries, and t
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import tempfile
@@ -80,9 +81,10 @@ class Worker(Closing):
         self.provider = ""
         self.int8_share = 0.0
         self.footprint: Footprint | None = None
-        command = python_command("bakit.bench.local.worker", str(bundle.root.resolve()))
+        words = [str(bundle.root.resolve()), bundle.sha256]
         if threads is not None:
-            command.append(str(threads))
+            words.append(str(threads))
+        command = python_command("bakit.bench.local.worker", *words)
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
         started = time.perf_counter_ns()
         self._process = subprocess.Popen(  # noqa: S603  # our own module
@@ -102,7 +104,7 @@ class Worker(Closing):
 
     def load(self, queries: Sequence[Query]) -> None:
         """Load the images of the queries into the worker's memory."""
-        self._ask(Load(tuple((str(q.path.resolve()), q.sex) for q in queries)), Done)
+        self._ask(Load(tuple((os.fsencode(q.path.resolve()), q.sex) for q in queries)), Done)
 
     def run(self, indices: Sequence[int]) -> list[list[int]]:
         """Predict queries by their index; return latencies ``(queries, stages)`` in nanoseconds."""
@@ -114,7 +116,7 @@ class Worker(Closing):
         Raises:
             ImageError: If the image cannot be used.
         """
-        return self._ask(Ask(str(sample.path.resolve()), sample.male, seen), Predicted)
+        return self._ask(Ask(os.fsencode(sample.path.resolve()), sample.male, seen), Predicted)
 
     def fail(self, reason: str) -> None:
         """Mark this bundle as failed; the first reason is kept."""

@@ -1,7 +1,7 @@
 """Run a bundle in a separate process, on requests from ``bakit.bench.local.process``.
 
-``python -m bakit.bench.local.worker BUNDLE [THREADS]`` opens the bundle, predicts once, then reads
-requests from stdin and writes answers to stdout until stdin ends.
+``python -m bakit.bench.local.worker BUNDLE SHA256 [THREADS]`` opens the bundle with this digest,
+predicts once, then reads requests from stdin and writes answers to stdout until stdin ends.
 
 A message is its length in four bytes, then a MessagePack document (JSON has no NaN, which a broken
 model may predict). The first answer contains the footprint:
@@ -27,16 +27,18 @@ from typing import IO, Literal, TypeAlias
 import msgspec
 
 from bakit.bench.report.latency import Footprint
+from bakit.bundle import Bundle
 from bakit.errors import BundleError
+from bakit.files import printable
 from bakit.image.box import Box
 from bakit.image.read import decode
 from bakit.runtime import STAGES, Runtime, Sex
 
 
 class Load(msgspec.Struct, tag=True, frozen=True):
-    """Load the images of the queries, as ``(path, sex)``."""
+    """Load the images of the queries, as ``(path, sex)``; paths are bytes, as in the system."""
 
-    queries: tuple[tuple[str, Literal["M", "F"]], ...]
+    queries: tuple[tuple[bytes, Literal["M", "F"]], ...]
 
 
 class Run(msgspec.Struct, tag=True, frozen=True):
@@ -62,7 +64,7 @@ class Seen(msgspec.Struct, frozen=True):
 class Ask(msgspec.Struct, tag=True, frozen=True):
     """Predict the age of an image; the hand is located first unless ``seen`` is given."""
 
-    path: str
+    path: bytes
     male: bool
     seen: Seen | None = None
 
@@ -118,10 +120,24 @@ def read_document(stream: IO[bytes]) -> bytes | None:
     return data if len(head) == 4 and len(data) == size else None
 
 
-def serve(root: Path, requests: IO[bytes], answers: IO[bytes], threads: int | None = None) -> None:
-    """Open a bundle and answer requests until they end; after an error, answer ``Failed``."""
+def serve(
+    root: Path, digest: str, requests: IO[bytes], answers: IO[bytes], threads: int | None = None
+) -> None:
+    """Open a bundle and answer requests until they end; after an error, answer ``Failed``.
+
+    Args:
+        root: The bundle's folder.
+        digest: Its digest when it, and its signature, were checked.
+        requests: Messages of ``bakit.bench.local.process``.
+        answers: Answers to them.
+        threads: Threads of the backend.
+    """
     try:
-        with Runtime(root, threads) as runtime:
+        bundle = Bundle.read(root)
+        if bundle.sha256 != digest:
+            message = f"{root}: changed since it was checked; bench again"
+            raise BundleError(message)  # noqa: TRY301
+        with Runtime(bundle, threads) as runtime:
             footprint = first_use(runtime)
             write_document(answers, Opened(runtime.provider, runtime.int8_share, footprint))
             queries: list[tuple[bytes, Sex]] = []
@@ -130,7 +146,7 @@ def serve(root: Path, requests: IO[bytes], answers: IO[bytes], threads: int | No
                 write_document(answers, answer(runtime, queries, request))
     except Exception as error:  # libraries may raise anything
         lines = str(error).strip().splitlines() or ["no error message"]
-        write_document(answers, Failed(type(error).__name__, lines[0]))
+        write_document(answers, Failed(type(error).__name__, printable(lines[0])))
 
 
 def first_use(runtime: Runtime) -> Footprint:
@@ -143,7 +159,7 @@ def first_use(runtime: Runtime) -> Footprint:
     if not golden:
         message = f"{root}: the bundle has no golden image; export it again"
         raise BundleError(message)
-    image = (root / golden[0].path).read_bytes()
+    image = runtime.bundle.files.read(golden[0].path)
     started = time.perf_counter_ns()
     runtime.predict(image, golden[0].sex, allow_rejected=True)
     first_ms = (time.perf_counter_ns() - started) / 1e6
@@ -172,7 +188,8 @@ def answer(runtime: Runtime, queries: list[tuple[bytes, Sex]], request: Request)
     """Answer a request; ``queries`` are the loaded images."""
     match request:
         case Load():
-            queries[:] = [(Path(path).read_bytes(), sex) for path, sex in request.queries]
+            paths = [(Path(os.fsdecode(path)), sex) for path, sex in request.queries]
+            queries[:] = [(path.read_bytes(), sex) for path, sex in paths]
             return Done()
         case Run():
             # Rejected images are timed too.
@@ -180,7 +197,7 @@ def answer(runtime: Runtime, queries: list[tuple[bytes, Sex]], request: Request)
             times = [runtime.predict(*query, allow_rejected=True).stages_ms for query in chosen]
             return Times([[round(row[stage] * 1e6) for stage in STAGES] for row in times])
         case Ask():
-            grey, seen = decode(Path(request.path)), request.seen
+            grey, seen = decode(Path(os.fsdecode(request.path))), request.seen
             if seen is None:
                 hand = runtime.prepare(grey)
                 whole = Box(0, 0, grey.shape[1], grey.shape[0])
@@ -195,7 +212,8 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the measuring process handles Ctrl-C
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # libraries may print to stdout
-    serve(Path(arguments[0]), sys.stdin.buffer, answers, *map(int, arguments[1:]))
+    root, digest, *threads = arguments
+    serve(Path(root), digest, sys.stdin.buffer, answers, *map(int, threads))
     return 0
 
 

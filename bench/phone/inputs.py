@@ -76,7 +76,7 @@ def golden_inputs(runtime: Runtime) -> GoldenInputs:
     bundle = runtime.bundle
     working, answers, crops = [], [], []
     for golden in bundle.manifest.golden:
-        grey = decode(bundle.root / golden.path)
+        grey = decode(bundle.files.read(golden.path))
         image = working_image(grey, bundle.manifest.localizer.size)
         (answer,) = runtime.localizer.session.run({"image": image[None, None]}).values()
         working.append(image.astype("<f4"))

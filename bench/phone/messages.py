@@ -10,6 +10,7 @@ from typing import Annotated, Literal, TypeAlias, TypeVar
 
 import msgspec
 
+from bakit.documents import UNREADABLE
 from bakit.errors import InputError
 
 _T = TypeVar("_T")
@@ -235,6 +236,6 @@ def decode_post(body: bytes) -> Post:
 def _decode(body: bytes, kind: type[_T], words: str) -> _T:
     try:
         return msgspec.json.decode(body, type=kind)  # takes finite numbers only
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         message = f"not {words} ({error})"
         raise InputError(message) from error

@@ -172,7 +172,8 @@ class PhoneDevice:
         with ExitStack() as stack:
             used = [*task.bundles, *map(task.reference, task.bundles)]
             opened = {
-                root: stack.enter_context(Runtime(root, 1)) for root in {b.root for b in used}
+                root: stack.enter_context(Runtime(bundle, 1))
+                for root, bundle in {bundle.root: bundle for bundle in used}.items()
             }
             runtimes = [opened[bundle.root] for bundle in task.bundles]
             goldens = [golden_inputs(runtime) for runtime in runtimes]

@@ -37,10 +37,13 @@ def wanted_version() -> str:
     return version
 
 
-def cache_folder() -> Path:
-    """Return the user's folder for npm packages, outside of Python's packages."""
+def cache_folder() -> Path | None:
+    """Return the user's folder for npm packages, outside of Python's packages; None without one."""
     base = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "bakit" / "web"
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "bakit" / "web"
+    except RuntimeError:  # HOME is not set, and the user has no account
+        return None
 
 
 def find_runtime() -> Path:
@@ -56,7 +59,7 @@ def find_runtime() -> Path:
     folders = [Path(chosen)] if chosen else [PAGE, cache_folder()]
     wanted = wanted_version()
     others = []
-    for folder in folders:
+    for folder in filter(None, folders):
         package = folder / "node_modules" / PACKAGE
         try:
             content = json.loads((package / "package.json").read_text(encoding="utf-8"))
@@ -69,6 +72,11 @@ def find_runtime() -> Path:
     where = Path(chosen) if chosen else cache_folder()
     found = f"; found {', '.join(others)}" if others else ""
     need = f"{PACKAGE} {wanted}, which runs the models in a browser, is not installed{found}"
+    if where is None:
+        remedy = (
+            f"this user has no home folder; set HOME, or {VARIABLE} to the folder of an install"
+        )
+        raise MissingProgramError(need, remedy)
     raise MissingProgramError(need, install_command(where))
 
 

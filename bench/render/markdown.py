@@ -100,7 +100,7 @@ def _measured_on(report: Report) -> str:
     host = report.host
     threads = report.settings.threads
     words = [report.machine]
-    words.append("threads: backend default" if threads is None else f"threads: {threads}")
+    words.append("threads: one per CPU" if threads is None else f"threads: {threads}")
     if report.data is not None:
         part = "held-out test images" if report.data.part == "test" else "images"
         words.append(f"{report.data.samples:,} {part} of {report.data.folder}")

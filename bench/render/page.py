@@ -229,9 +229,9 @@ def _host(report: Report) -> list[tuple[str, str]]:
     """Return machine, libraries and settings as (name, text)."""
     host, settings = report.host, report.settings
     memory = "unknown" if host.memory_mb is None else f"{fixed(host.memory_mb / 1000, 1)} GB"
-    threads = "backend default" if settings.threads is None else str(settings.threads)
+    threads = "one per CPU" if settings.threads is None else str(settings.threads)
     return [
-        ("CPU", f"{host.cpu}, {host.logical_cores} logical cores"),
+        ("CPU", host.cpu_text),
         ("instruction set", ", ".join((host.machine, *host.isa))),
         ("memory", memory),
         ("system", f"{host.system}, Python {host.python}"),

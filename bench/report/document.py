@@ -118,7 +118,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         min_duration_s: Minimum time spent in each bundle's queries.
         warm_up: Warm-up predictions of each bundle.
         block: Consecutive queries of one bundle before the next bundle runs.
-        threads: Threads of the backend; None if the backend chooses.
+        threads: Threads of the backend; None for one per CPU.
         resamples: Resamples of the bootstrap.
         seed: Seed of the bootstrap.
         sweep_threads: Other numbers of threads that were measured.
@@ -160,8 +160,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def machine(self) -> str:
         """Description of the machine that ran the models: the phone, or the host's CPU."""
-        here = f"{self.host.cpu}, {self.host.logical_cores} logical cores"
-        return here if self.phone is None else self.phone.summary
+        return self.host.cpu_text if self.phone is None else self.phone.summary
 
     def encode(self) -> bytes:
         """Return the document as indented JSON; equal reports give equal bytes."""

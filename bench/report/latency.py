@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+MAX_QUERIES = 10**7
+"""Most latencies that are unpacked from a report."""
+
 LEAST_SCORE = 80.0
 """Minimum stability. Below it, a report warns and the gate compares no latencies of two runs."""
 
@@ -81,7 +84,7 @@ class SweepEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Latency with one number of threads.
 
     Attributes:
-        threads: Threads of the backend; None if the backend chooses.
+        threads: Threads of the backend; None for one per CPU.
         batch: Images in a query.
         queries: Number of timed queries.
         stages: Latency by stage.
@@ -138,7 +141,7 @@ class LatencyReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if packed is None:
             message = f"the report has no samples of stage {stage!r}; bench again"
             raise InputError(message)
-        return unpack_samples(packed)
+        return unpack_samples(packed, self.queries)
 
 
 class Footprint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -165,15 +168,23 @@ def pack_samples(times_ns: Sequence[int]) -> str:
     ).decode()
 
 
-def unpack_samples(packed: str) -> array[int]:
+def unpack_samples(packed: str, queries: int) -> array[int]:
     """Unpack the latencies packed by ``pack_samples``, in nanoseconds.
 
+    Args:
+        packed: Packed latencies; a few bytes may unpack to gigabytes.
+        queries: Their number.
+
     Raises:
-        InputError: If they are damaged.
+        InputError: If they are damaged, or of another number.
     """
+    times = array("q")
     try:
-        times = array("q")
-        times.frombytes(zlib.decompress(base64.b64decode(packed, validate=True)))
+        unpacking, size = zlib.decompressobj(), 8 * min(queries, MAX_QUERIES)
+        times.frombytes(unpacking.decompress(base64.b64decode(packed, validate=True), size + 1))
+        if len(times) != queries or not unpacking.eof:
+            message = f"they are not {queries}"
+            raise ValueError(message)  # noqa: TRY301
     except (ValueError, zlib.error) as error:
         message = f"the report's samples are damaged ({error}); bench again"
         raise InputError(message) from error

@@ -12,6 +12,7 @@ from bakit.export.onnx.winograd import winograd_model
 from bakit.export.onnx.writer import serialize
 from bakit.hand.prepare import OpenLocalizer
 from bakit.hand.weights import get_localizer
+from bakit.processes import cpu_count
 from bakit.settings import StudentSettings
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ def localizer_model(
 def open_localizer(
     weights: Weights, settings: LocalizerSettings, threads: int | None = None
 ) -> OpenLocalizer:
-    """Write a localizer's graph and open it; ONNX Runtime chooses the threads when None."""
-    session = OrtSession(serialize(localizer_model(weights, settings)), threads=threads)
+    """Write a localizer's graph and open it; one thread per CPU when None."""
+    session = OrtSession(serialize(localizer_model(weights, settings)), threads or cpu_count())
     return OpenLocalizer(session, settings)
 
 

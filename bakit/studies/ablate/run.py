@@ -10,6 +10,7 @@ import numpy as np
 from bakit.bench.statistics import bootstrap_interval
 from bakit.data.labels import Split, ids_digest, split_record
 from bakit.errors import BakitError, ImageError, InputError
+from bakit.files import printable
 from bakit.studies.ablate.report import write_report
 from bakit.studies.ablate.runs import (
     ROWS,
@@ -173,7 +174,7 @@ def ablate(
 def _why_not_run(error: Exception) -> str | None:
     """Return the reason for a failed row in one line; None if it is a bug, to be raised."""
     if isinstance(error, BakitError):
-        return _decodable(str(error))
+        return printable(str(error))
     lines = str(error).splitlines() or ["out of memory"]  # torch may append a C++ traceback
     text = str(error).lower()
     if isinstance(error, MemoryError) or any(phrase in text for phrase in OUT_OF_MEMORY):
@@ -181,14 +182,9 @@ def _why_not_run(error: Exception) -> str | None:
     return None
 
 
-def _decodable(text: str) -> str:
-    """Return valid UTF-8 text for JSON; file names may contain other bytes."""
-    return text.encode(errors="replace").decode()
-
-
 def _data(base: TrainingPlan, whole: Split, parts: Split, left_out: Sequence[str]) -> Data:
     return Data(
-        folder=_decodable(base.data.resolve().name),
+        folder=printable(base.data.resolve().name),
         train=len(parts.train),
         available=len(whole.train),
         validation=len(parts.validation),

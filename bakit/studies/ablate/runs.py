@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from bakit.bench.statistics import bootstrap_interval
 from bakit.data.labels import split_record
+from bakit.documents import read_versioned
 from bakit.errors import InputError
 from bakit.files import write_file
 from bakit.hand.weights import Localizer
@@ -42,6 +44,8 @@ ROWS = "rows"
 """Folder of the training runs."""
 
 RESULT = "result.json"
+RESULT_VERSION = 1
+MAX_RESULT_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -66,10 +70,12 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         test_errors: Absolute error of each test image in months, in the order of the split.
+        schema_version: Version of the document; the first had none.
     """
 
     measured: Measured
     test_errors: tuple[float, ...]
+    schema_version: int = RESULT_VERSION
 
 
 def plan_runs(base: TrainingPlan, image_size: int | None = None) -> list[Run]:
@@ -150,10 +156,16 @@ def read_results(
         mine = folder / run.name
         if (mine / PLAN).is_file():
             begun[run.name] = read_parts(run.plan, mine, resume=True)  # rejects other settings
-            try:
-                results[run.name] = msgspec.json.decode((mine / RESULT).read_bytes(), type=Result)
-            except (FileNotFoundError, UnicodeDecodeError, msgspec.MsgspecError):
-                continue  # not finished; a damaged file is made again from the checkpoint
+            with suppress(InputError):  # not finished; a damaged file is made again
+                results[run.name], _ = read_versioned(
+                    mine / RESULT,
+                    Result,
+                    RESULT_VERSION,
+                    InputError,
+                    max_bytes=MAX_RESULT_BYTES,
+                    missing=f"{mine / RESULT}: cannot be read ({{reason}})",
+                    wrong="not the result of a row",
+                )
     return results, begun
 
 

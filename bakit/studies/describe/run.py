@@ -10,6 +10,7 @@ import numpy as np
 from bakit.data.images import Unreadable, image_files, look_at_images
 from bakit.data.labels import read_labels
 from bakit.errors import InputError
+from bakit.files import printable
 from bakit.image.read import pixel_digest
 from bakit.studies.describe.document import (
     SCHEMA_VERSION,
@@ -100,11 +101,6 @@ def describe(
         duplicates=_duplicates(looks, samples),
         against=tuple(_compare(looks, named, *item, on_progress) for item in others.items()),
     )
-
-
-def printable(name: str | Path) -> str:
-    """Return a file name as valid UTF-8 text; invalid bytes are replaced."""
-    return str(name).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _named_images(labels: Labels) -> list[Path]:

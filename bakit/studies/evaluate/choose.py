@@ -13,6 +13,7 @@ from bakit.bundle import Bundle
 from bakit.data.labels import TABLE, ids_digest, read_labels, samples_of, take_part, thin
 from bakit.data.parallel import check_count
 from bakit.errors import InputError, LabelsError
+from bakit.files import printable
 from bakit.studies.evaluate.agreement import check_pairs, pairs_of
 from bakit.studies.evaluate.document import Data, Part
 
@@ -85,7 +86,7 @@ def choose_images(
         usable = list(chain.from_iterable(pairs))
         samples = list(chain.from_iterable(thin(pairs, limit and max(limit // 2, 1))))
     data = Data(
-        folder=folder.resolve().name,
+        folder=printable(folder.resolve().name),
         images=len(everything),
         part=part,
         available=len(usable),
@@ -127,7 +128,7 @@ def choose_sets(
         raise InputError(message)
     change = msgspec.structs.replace
     return [
-        Images(samples, change(data, folder=name))
+        Images(samples, change(data, folder=printable(name)))
         for name, (samples, data) in zip(names, sets, strict=True)
     ]
 
