@@ -32,6 +32,7 @@ QUICK = {
     "min_queries": 5,
     "min_duration_s": 0,
     "warm_up": 1,
+    "turns": 1,
     "threads": 1,
     "options": AgentOptions(warm_up_s=0, energy_s=0),
 }

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from pathlib import Path
 
-    from bakit.types import OnProgress
+    from bakit.types import Ints, OnProgress
 
 PartName: TypeAlias = Literal["train", "validation", "test"]
 """The fields of ``Split``."""
@@ -31,12 +31,17 @@ COLUMNS = ("id", "boneage", "male")
 
 
 class Sample(NamedTuple):
-    """One labelled radiograph; ``id`` as in ``labels.csv``."""
+    """One labelled radiograph; ``id`` as in ``labels.csv``.
+
+    ``patient`` is the optional column of that name, which images of one patient share. It decides
+    splits and intervals, and is never stored.
+    """
 
     id: str
     path: Path
     age_months: float
     male: bool
+    patient: str = ""
 
 
 class Split(NamedTuple):
@@ -192,11 +197,14 @@ def _row(
         problems.append(Problem("duplicate id", f"id {name!r} is repeated"))
     if problems or male is None:
         return Row(number, name, None, tuple(problems))
-    return Row(number, name, Sample(name, images[name], age, male), ())
+    patient = (fields.get("patient") or "").strip()
+    return Row(number, name, Sample(name, images[name], age, male, patient), ())
 
 
 def split(samples: Sequence[Sample], seed: int = 0, exclude: Collection[str] = ()) -> Split:
     """Split 7:2:1 into training, validation and test (the paper, "Dataset").
+
+    All images of one patient are in the same part.
 
     Args:
         samples: All samples; the result does not depend on their order.
@@ -216,7 +224,40 @@ def split(samples: Sequence[Sample], seed: int = 0, exclude: Collection[str] = (
             f"at least {LEAST_IMAGES} are needed"
         )
         raise InputError(message)
+    if any(sample.patient for sample in shuffled):
+        shuffled = _by_patient(shuffled)
+        test = _next_patient(shuffled, test)
+        validation = _next_patient(shuffled, test + validation) - test
     return Split(shuffled[test + validation :], shuffled[test : test + validation], shuffled[:test])
+
+
+def _by_patient(samples: Sequence[Sample]) -> list[Sample]:
+    """Return the samples with those of one patient together, by first appearance."""
+    together: dict[str, list[Sample]] = {}
+    for sample in samples:
+        together.setdefault(_patient(sample), []).append(sample)
+    return [sample for images in together.values() for sample in images]
+
+
+def _next_patient(samples: Sequence[Sample], start: int) -> int:
+    """Return the first place from ``start`` on where another patient begins."""
+    while 0 < start < len(samples) and _patient(samples[start]) == _patient(samples[start - 1]):
+        start += 1
+    return start
+
+
+def _patient(sample: Sample) -> str:
+    """Return a patient, or the image itself: an image without a patient is of its own."""
+    return f"patient {sample.patient}" if sample.patient else f"image {sample.id}"
+
+
+def patient_numbers(samples: Sequence[Sample]) -> Ints | None:
+    """Return the patients as numbers from 0, ``(N,)``; None if there are only single images."""
+    names = [_patient(sample) for sample in samples]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    if len(numbers) == len(names):
+        return None
+    return np.array([numbers[name] for name in names])
 
 
 def ids_in(folders: Iterable[Path]) -> set[str]:

@@ -117,7 +117,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         min_queries: Minimum number of queries of each bundle.
         min_duration_s: Minimum time spent in each bundle's queries.
         warm_up: Warm-up predictions of each bundle.
-        block: Consecutive queries of one bundle before the next bundle runs.
+        block: Consecutive queries of one bundle before the next bundle runs. On a device, the
+            latency of each bundle has ``turns`` of its own.
         threads: Threads of the backend; None if the backend chooses.
         resamples: Resamples of the bootstrap.
         seed: Seed of the bootstrap.

@@ -49,7 +49,7 @@ def main() -> None:
             interval = bootstrap_interval(drawn)
             held += interval[0] <= true <= interval[1]
             figure = Figure("drift", float(drawn.mean()), interval)
-            outcomes[decide(figure, given.limit, given.images, 0)[0]] += 1
+            outcomes[decide(figure, given.limit, given.images, 0)] += 1
         not_passed = given.draws - outcomes["pass"]
         print(
             f"true drift {true:+.3f}, limit {given.limit:g} months, {given.images} images, "
