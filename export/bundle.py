@@ -129,6 +129,7 @@ def export_bundle(
             split=header.training.split if header.training else None,
             intervals=header.intervals,
             calibration_images=ranges.images_sha256 if ranges else (),
+            calibration_ids=ranges.id_hashes if ranges else "",
             int8_recipe=ranges.recipe if ranges else None,
             parameters=checkpoint.parameters,
             multiply_adds=sum(multiply_adds(regressor_model(checkpoint)).values()),

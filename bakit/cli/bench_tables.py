@@ -185,8 +185,10 @@ def _notes(report: Report) -> list[str]:
     notes += [f"likely cause: {cause}" for cause in causes]
     if report.data is None:
         return notes
-    which = "images" if report.data.part == "all" else "held-out test images"
+    which = "images" if report.data.part == "all" else "images that no model was trained on"
     notes.append(f"drift on {report.data.samples} of {report.data.available} {which}")
+    if report.data.left_out:
+        notes.append(f"left out: {report.data.left_out} images of its training and validation")
     references = {
         bundle.drift.reference: bundle.drift.reference_target
         for bundle in report.bundles

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from bakit.data.images import SUFFIXES, image_files, look_at_images
+from bakit.data.overlap import id_hashes, shared_ids
 from bakit.errors import InputError, LabelsError
 from bakit.settings import SplitRecord
 from bakit.types import silent
@@ -268,39 +269,55 @@ def ids_in(folders: Iterable[Path]) -> set[str]:
 def split_record(parts: Split, seed: int, excluded_ids: Collection[str]) -> SplitRecord:
     """Return the record of a split that a checkpoint stores."""
     digests = {name: ids_digest(getattr(parts, name)) for name in Split._fields}
-    return SplitRecord(seed, tuple(sorted(excluded_ids)), digests)
+    hashes = {name: id_hashes(getattr(parts, name)) for name in Split._fields}
+    return SplitRecord(seed, tuple(sorted(excluded_ids)), digests, hashes)
 
 
 def known_split(samples: Sequence[Sample], record: SplitRecord) -> Split | None:
-    """Return the split of a record, or None if these are other images."""
+    """Return the samples that are in each part of a record, or None if these are other images.
+
+    Images that the record does not know, or that its training excluded, are in no part.
+    """
     try:
         parts = split(samples, record.seed, record.excluded_ids)
     except InputError:  # too few images for a split at all
-        return None
-    same = split_record(parts, record.seed, record.excluded_ids).ids_sha256 == record.ids_sha256
-    return parts if same else None
+        pass
+    else:
+        if {name: ids_digest(getattr(parts, name)) for name in Split._fields} == record.ids_sha256:
+            return parts
+    found = []
+    for name in Split._fields:
+        ids = shared_ids(samples, record.id_hashes.get(name, ""))
+        found.append([sample for sample in samples if sample.id in ids])
+    return Split(*found) if any(found) else None
 
 
 def take_part(
     samples: Sequence[Sample], records: Iterable[SplitRecord], part: PartName = "test"
 ) -> list[Sample] | None:
-    """Return the images that are in the same split of all models trained on them.
+    """Return the images that are in the same part of all models that know any of them.
 
     Args:
         samples: A labelled folder; its order is kept.
         records: The split records of the models; records of other images are ignored.
-        part: The split; models are measured on ``test``.
+        part: The part; models are measured on ``test``, to which images belong that the model has
+            never seen: all that are neither in training nor in validation nor excluded.
 
     Returns:
-        None if no model was trained on exactly these images. A subset of a model's training images
-        cannot be recognized.
+        None if no model was trained, selected or tested on any of these images. Older records have
+        no hashes of ids, and recognize exactly their own folder.
     """
-    known = [parts for record in records if (parts := known_split(samples, record))]
-    if not known:
-        return None
-    ids = [{sample.id for sample in getattr(parts, part)} for parts in known]
-    shared = set.intersection(*ids)
-    return [sample for sample in samples if sample.id in shared]
+    usable: set[str] | None = None
+    for record in records:
+        parts = known_split(samples, record)
+        if parts is None:
+            continue
+        ids = {sample.id for sample in getattr(parts, part)}
+        if part == "test":
+            seen = {s.id for s in (*parts.train, *parts.validation)} | set(record.excluded_ids)
+            ids = {sample.id for sample in samples} - seen
+        usable = ids if usable is None else usable & ids
+    return None if usable is None else [sample for sample in samples if sample.id in usable]
 
 
 def thin(samples: Sequence[Sample], limit: int | None) -> list[Sample]:
