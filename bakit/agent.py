@@ -1252,9 +1252,14 @@ class TrtexecModel:
 
 
 class Measurement:
-    """One bundle's numbers, measured in a process of its own."""
+    """One bundle's numbers, measured in a process of its own.
 
-    def __init__(self, work: str, index: int) -> None:
+    With several bundles, ``settings["turns"]`` processes of each take turns, so that a board that
+    slows down does so for all of them; memory holds one bundle at a time. The first measures
+    everything, the others only latency.
+    """
+
+    def __init__(self, work: str, index: int, turn: int = 0) -> None:
         import numpy
 
         self._np = numpy
@@ -1264,6 +1269,7 @@ class Measurement:
         self._entry = self._job["bundles"][index]
         self._root = os.path.join(work, self._entry["folder"])
         self._index = index
+        self._turn = turn
         self._told = 0.0
         self._downgraded = False
         self._manifest = read_bundle(self._root)
@@ -1278,6 +1284,11 @@ class Measurement:
         models, load_ms = self._open(info)
         golden = self._arrays(self._entry["golden"])
         samples = self._arrays(self._entry["samples"]) if "samples" in self._entry else None
+        if self._turn:
+            result = self._times(models, samples or golden)
+            for model in models.values():
+                model.close()
+            return dict(clean(result))
         started = time.perf_counter()
         self._predict(models, golden, 0)
         first_ms = (time.perf_counter() - started) * 1e3
@@ -1314,9 +1325,12 @@ class Measurement:
         if share not in (0.0, 1.0) and now - self._told < 0.5:
             return
         self._told = now
-        count = len(self._job["bundles"])
+        count, number = len(self._job["bundles"]), self._index + 1
+        if self._turn:  # all bundles have been measured once
+            done = (self._turn - 1) * count + self._index + share
+            number, share = count, done / (count * (self._settings["turns"] - 1))
         state = {"state": "running", "stage": stage, "share": share}  # type: Json
-        state.update(number=self._index + 1, bundles=count)
+        state.update(number=number, bundles=count)
         write_json(os.path.join(self._work, "progress.json"), state)
 
     def _arrays(self, name: str) -> Dict[str, Array]:
@@ -1406,7 +1420,13 @@ class Measurement:
             rows, warm_up = self._own_times(models, arrays, images)
         stages = ("localize", "regress", "total") if self._localizes else ("regress", "total")
         columns = [[round(ms * 1e6) for ms in column] for column in zip(*rows)]
-        return {"warm_up": warm_up, "images": images, "stages_ns": dict(zip(stages, columns))}
+        times = {"warm_up": warm_up, "images": images, "turns": [len(rows)]}  # type: Json
+        return dict(times, stages_ns=dict(zip(stages, columns)))
+
+    def _least(self) -> Tuple[int, float]:
+        """Return the fewest queries and seconds of a turn."""
+        settings, turns = self._settings, self._settings["turns"]
+        return -(-settings["min_queries"] // turns), settings["min_duration_s"] / turns
 
     def _own_times(
         self, models: Dict[str, Any], arrays: Dict[str, Array], images: int
@@ -1423,12 +1443,13 @@ class Measurement:
             warm_up += 1
         rows = []  # type: List[List[float]]
         spent = 0.0
-        while len(rows) < settings["min_queries"] or spent < settings["min_duration_s"]:
+        queries, seconds = self._least()
+        while len(rows) < queries or spent < seconds:
             rows.append(self._timed(models, feeds[len(rows) % images]))
             spent += rows[-1][-1] / 1e3
-            share = len(rows) / settings["min_queries"]
-            if settings["min_duration_s"]:
-                share = min(share, spent / settings["min_duration_s"])
+            share = len(rows) / queries
+            if seconds:
+                share = min(share, spent / seconds)
             self.tell("latency", min(share, 1.0))
         return rows, warm_up
 
@@ -1446,13 +1467,11 @@ class Measurement:
 
     def _trtexec_times(self, models: Dict[str, Any], arrays: Dict[str, Array]) -> List[List[float]]:
         """Return times of both models, which trtexec measures apart: the pairs are made here."""
-        settings = self._settings
         columns = []  # type: List[List[float]]
         for role, feeds in zip(ROLES, self._feeds(arrays, 0)):
             if role in models:
                 self.tell("latency", 0.0 if not columns else 0.5)
-                least = settings["min_queries"], settings["min_duration_s"]
-                columns.append(models[role].times_ms(feeds, *least, warm_up_ms=500))
+                columns.append(models[role].times_ms(feeds, *self._least(), warm_up_ms=500))
         return [list(row) + [sum(row)] for row in zip(*columns)]
 
     def _power(self, models: Dict[str, Any], arrays: Dict[str, Array]) -> Optional[Json]:
@@ -1582,18 +1601,23 @@ def host_info(bakit: str, info: Json) -> Json:
 def run_job(work: str) -> int:
     """Measure every bundle of a work folder; one that fails does not end the others."""
     job = read_json(os.path.join(work, "job.json"))
-    results = []
-    for index, entry in enumerate(job["bundles"]):
-        result = os.path.join(work, "result-%d.json" % index)
-        status = subprocess.call(
-            [sys.executable, os.path.abspath(__file__), "bundle", work, str(index)],
-            stdin=subprocess.DEVNULL,
-        )
-        if status == 0:
-            results.append(read_json(result))
-        else:
-            results.append({"error": clean(why_failed(status, result))})
-            log("%s: %s" % (entry["name"], results[-1]["error"]))
+    results = [{} for _ in job["bundles"]]  # type: List[Json]
+    for turn in range(job["settings"]["turns"]):
+        for index, entry in enumerate(job["bundles"]):
+            if "error" in results[index]:
+                continue
+            result = os.path.join(work, "result-%d.json" % index)
+            status = subprocess.call(
+                [sys.executable, os.path.abspath(__file__), "bundle", work, str(index), str(turn)],
+                stdin=subprocess.DEVNULL,
+            )
+            if status != 0:
+                results[index] = {"error": clean(why_failed(status, result))}
+                log("%s: %s" % (entry["name"], results[index]["error"]))
+            elif turn == 0:
+                results[index] = read_json(result)
+            else:
+                add_turn(results[index], read_json(result))
     if not job["keep"]:
         # Images are removed even if the host does not come back.
         for path in glob.glob(os.path.join(work, "*.npz")):
@@ -1602,6 +1626,14 @@ def run_job(work: str) -> int:
     write_json(os.path.join(work, "raw.json"), {"host": host, "bundles": results})
     write_json(os.path.join(work, "progress.json"), {"state": "done"})
     return 1 if any("error" in result for result in results) else 0
+
+
+def add_turn(result: Json, later: Json) -> None:
+    """Append the latencies of a later turn of a bundle."""
+    result["warm_up"] += later["warm_up"]
+    result["turns"] += later["turns"]
+    for stage, times in later["stages_ns"].items():
+        result["stages_ns"][stage] += times
 
 
 def why_failed(status: int, result: str) -> str:
@@ -1616,11 +1648,11 @@ def why_failed(status: int, result: str) -> str:
     return "it ended with exit status %d; see the log" % status
 
 
-def run_bundle(work: str, index: int) -> int:
+def run_bundle(work: str, index: int, turn: int) -> int:
     """Measure one bundle and write its result, or why there is none."""
     result = os.path.join(work, "result-%d.json" % index)
     try:
-        write_json(result, Measurement(work, index).run())
+        write_json(result, Measurement(work, index, turn).run())
     except AgentError as error:
         text = str(error)
     except MemoryError:
@@ -1733,6 +1765,7 @@ def main(arguments: Sequence[str]) -> int:
         command.add_argument("work", type=os.path.abspath)
         if name == "bundle":
             command.add_argument("index", type=int)
+            command.add_argument("turn", type=int)
     given = parser.parse_args(arguments)
     try:
         if given.command == "info":
@@ -1747,7 +1780,7 @@ def main(arguments: Sequence[str]) -> int:
     if given.command == "watch":
         return watch_job(given.work, given.frame)
     if given.command == "bundle":
-        return run_bundle(given.work, given.index)
+        return run_bundle(given.work, given.index, given.turn)
     jobs = {"run": run_job, "start": start_job, "stop": stop_job}
     return jobs[given.command](given.work)
 

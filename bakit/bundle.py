@@ -148,12 +148,14 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         calibration: Description of the origin of the INT8 ranges; None without INT8.
         calibration_sha256: Digest of the calibration set; None without INT8.
         calibration_images: Digests of its images, which benchmarks reject.
+        calibration_ids: Short hashes of their ids (``bakit.data.overlap``), which are rejected too.
         int8_recipe: How the regressor was quantized; None without INT8.
         golden: Phantoms with expected ages.
         tolerance_months: Largest allowed difference of a device to the ages of the export.
         tool_versions: Versions of the libraries that wrote the files, by name.
         training_data: Description of the training data and its terms of use.
-        split: Digests of the training split, so that benchmarks use its test part only.
+        split: Digests of the training split and hashes of its ids, so that benchmarks use images
+            that the model has never seen.
         intervals: Prediction intervals, fitted on the float model; None if the checkpoint has none.
         parameters: Number of trained parameters of the regressor; None in older bundles.
         multiply_adds: Multiply-adds of one run of the regressor; None in older bundles.
@@ -180,6 +182,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     split: SplitRecord | None
     intervals: Intervals | None = None
     calibration_images: tuple[str, ...] = ()
+    calibration_ids: str = ""
     int8_recipe: Int8Recipe | None = None
     parameters: int | None = None
     multiply_adds: int | None = None

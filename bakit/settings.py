@@ -157,6 +157,8 @@ class Ranges(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         biases: Corrections of the bias by layer, which cancel the mean error of INT8.
         images_sha256: Digests of the images (``bakit.image.read.pixel_digest``), which benchmarks
             reject.
+        id_hashes: Short hashes of their ids (``bakit.data.overlap``), which are rejected at any
+            size; empty in older files.
     """
 
     method: str
@@ -167,6 +169,7 @@ class Ranges(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     recipe: Int8Recipe = Int8Recipe()
     biases: dict[str, tuple[float, ...]] = {}
     images_sha256: tuple[str, ...] = ()
+    id_hashes: str = ""
 
 
 class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -176,11 +179,14 @@ class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         seed: Seed of the 7:2:1 split.
         excluded_ids: Ids that are in no part.
         ids_sha256: Digest of the ids of each part: train, validation, test.
+        id_hashes: Short hashes of the ids of each part (``bakit.data.overlap``), which recognize
+            images in other folders; empty in older records.
     """
 
     seed: int
     excluded_ids: tuple[str, ...]
     ids_sha256: dict[str, str]
+    id_hashes: dict[str, str] = {}
 
 
 def check_image_size(size: int) -> None:

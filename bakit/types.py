@@ -24,6 +24,9 @@ Mask: TypeAlias = "npt.NDArray[np.bool_]"
 Floats: TypeAlias = "npt.NDArray[np.float64]"
 """Numbers to compute with, such as ages in months."""
 
+Ints: TypeAlias = "npt.NDArray[np.int64]"
+"""Row numbers and numbers of groups."""
+
 Weights: TypeAlias = "dict[str, npt.NDArray[np.float32]]"
 """Trained numbers by name."""
 

@@ -17,8 +17,7 @@ from bakit.bench.drift.attribution import attribute
 from bakit.bench.drift.compare import check_age, compare
 from bakit.bench.report.document import SCHEMA_VERSION, BundleReport, Provenance, Report
 from bakit.bench.report.latency import Energy, LatencyReport, StageTimes, SweepEntry, pack_samples
-from bakit.bench.statistics import block_intervals
-from bakit.bench.task import BLOCK
+from bakit.bench.statistics import serial_intervals
 from bakit.data.labels import ids_digest
 from bakit.errors import VerificationError
 
@@ -238,6 +237,8 @@ def latency_report(raw: RawBundle) -> LatencyReport | None:
         message = "the device returned incomplete times: stages or queries are missing; bench again"
         raise VerificationError(message)
     total_ns = times["total"]
+    stability = judge(times["regress"], *raw.conditions)
+    tail = stability.steady_from
     return LatencyReport(
         warm_up=raw.warm_up,
         queries=len(total_ns),
@@ -245,11 +246,15 @@ def latency_report(raw: RawBundle) -> LatencyReport | None:
         images=min(raw.images, len(total_ns)),
         stages=_stages(raw.stages_ns),
         samples={stage: pack_samples(values) for stage, values in raw.stages_ns.items()},
-        stability=judge(times["regress"], *raw.conditions),
+        stability=stability,
+        turns=raw.turns,
         energy=_energy(raw, total_ns),
         sweep=tuple(
             SweepEntry(entry.threads, 1, len(entry.stages_ns["total"]), _stages(entry.stages_ns))
             for entry in raw.sweep
+        ),
+        steady_tail=(
+            None if tail is None else _stages({k: v[tail:] for k, v in raw.stages_ns.items()})
         ),
     )
 
@@ -258,11 +263,11 @@ def _stages(stages_ns: Mapping[str, Sequence[int]]) -> dict[str, StageTimes]:
     return {stage: stage_times(np.array(values) / 1e6) for stage, values in stages_ns.items()}
 
 
-def stage_times(times_ms: Floats, block: int = BLOCK) -> StageTimes:
+def stage_times(times_ms: Floats) -> StageTimes:
     """Summarize the latency of one stage: ``(queries,)`` float64, in the order of the queries."""
     percentiles = (50, 90, 99)
     p50, p90, p99 = (float(value) for value in np.percentile(times_ms, percentiles))
-    p50_ci95, p90_ci95, p99_ci95 = block_intervals(times_ms, block, percentiles) or (None,) * 3
+    p50_ci95, p90_ci95, p99_ci95 = serial_intervals(times_ms, percentiles)
     mean = float(times_ms.mean())
     spread = float(times_ms.std()) / mean if mean else None
     return StageTimes(p50, p90, p99, mean, p50_ci95, p90_ci95, p99_ci95, spread)

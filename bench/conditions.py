@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,9 +22,16 @@ if TYPE_CHECKING:
 NEAR = 0.10
 """A latency within this share of the median counts as stable."""
 
+SPAN = 0.10
+"""Medians of parts of the run that differ by more than this share are no longer one speed."""
+
+_LEAST_WINDOW = 5
+_WINDOWS = (5, 20)
+_WINDOW = 20  # queries
+_ERRORS = 5
+
 MUCH_LOAD = 0.05
 MUCH_STEAL = 0.01
-MUCH_SLOWER = 0.05
 
 _SLOW_GOVERNORS = ("powersave", "ondemand", "conservative", "schedutil")
 
@@ -86,18 +94,53 @@ def judge(times: Floats, before: Conditions | None, after: Conditions | None) ->
     """
     median = float(np.median(times))
     score = 100 * float((np.abs(times - median) <= NEAR * median).mean())
-    if score >= LEAST_SCORE:
+    trend, steady_from = _trend(times)
+    faults = [trend] if trend else []
+    if score < LEAST_SCORE:
+        near = f"within {100 * NEAR:.0f} % of the median"
+        faults.append(f"noisy timings: only {score:.0f} % of the queries are {near}")
+    if not faults:
         return Stability(score)
-    warning = (
-        f"noisy timings: only {score:.0f} % of the queries are within {100 * NEAR:.0f} % of the "
-        "median"
+    causes = tuple(_causes(trend, before, after))
+    return Stability(score, "; ".join(faults), causes, steady_from)
+
+
+def _trend(times: Floats) -> tuple[str, int | None]:
+    """Compare the medians of consecutive parts of the run.
+
+    Returns:
+        How the speed changed, in words, and the first query of the steady tail: the last parts
+        that agree within half of ``SPAN``, at least two of them. Empty and None if the speed did
+        not change by more than ``SPAN`` and ``_ERRORS`` standard errors of a median.
+    """
+    least, most = _WINDOWS
+    count = min(max(len(times) // _WINDOW, least), most)
+    width = len(times) // count
+    if width < _LEAST_WINDOW:
+        return "", None
+    start = len(times) - count * width
+    parts = times[start:].reshape(count, width)
+    medians = np.median(parts, axis=1)
+    spread = 1.4826 * float(np.median(np.abs(parts - medians[:, None])))
+    error = 1.2533 * spread / math.sqrt(width)
+    low, high = int(medians.argmin()), int(medians.argmax())
+    rise = float(medians[high] - medians[low])
+    if rise <= SPAN * medians[low] or rise <= _ERRORS * error:
+        return "", None
+    first, last = min(low, high), max(low, high)
+    change = 100 * (float(medians[last] / medians[first]) - 1)
+    text = (
+        f"not steady: latency {'rose' if change > 0 else 'fell'} by {abs(change):.0f} % from "
+        f"part {first + 1} to part {last + 1} of {count} equal parts of the run"
     )
-    return Stability(score, warning, tuple(_causes(times, before, after)))
+    tail = count - 1
+    while np.ptp(medians[tail - 1 :]) <= SPAN / 2 * medians[tail - 1 :].min():
+        tail -= 1
+    return text, start + tail * width if tail < count - 1 else None
 
 
-def _causes(times: Floats, before: Conditions | None, after: Conditions | None) -> list[str]:
+def _causes(trend: str, before: Conditions | None, after: Conditions | None) -> list[str]:
     causes = []
-    third = len(times) // 3
     if before is not None and after is not None and after.total > before.total:
         total, stolen = after.total - before.total, after.stolen - before.stolen
         throttled = after.throttled - before.throttled
@@ -127,10 +170,6 @@ def _causes(times: Floats, before: Conditions | None, after: Conditions | None) 
             f"the frequency governor {governor!r} changes the clock: "
             "sudo cpupower frequency-set -g performance"
         )
-    if third and np.median(times[-third:]) > (1 + MUCH_SLOWER) * np.median(times[:third]):
-        slower = float(np.median(times[-third:]) / np.median(times[:third])) - 1
-        causes.append(
-            f"latency rose by {100 * slower:.0f} % from the first third of the queries to the "
-            "last; the chip may be too hot"
-        )
+    if "rose" in trend:
+        causes.append("the chip may be too hot: cool it, or measure longer until it is steady")
     return causes

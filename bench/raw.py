@@ -58,6 +58,8 @@ class RawBundle(msgspec.Struct, frozen=True):
         warm_up: Predictions before the first timed query.
         images: Number of different images among the queries.
         stages_ns: Latency of each query by stage, in the order of the queries.
+        turns: Queries of each turn, between which other bundles ran; empty for turns of
+            ``Settings.block`` queries.
         conditions: The machine's counters before and after the queries.
         sensor: Name of the energy counter.
         joules: Energy of all queries, from that counter.
@@ -76,6 +78,7 @@ class RawBundle(msgspec.Struct, frozen=True):
     warm_up: int = 0
     images: int = 0
     stages_ns: dict[str, Times] = {}
+    turns: tuple[int, ...] = ()
     conditions: tuple[Conditions | None, Conditions | None] = (None, None)
     sensor: str = ""
     joules: float | None = None

@@ -8,28 +8,35 @@ an error rate of ``(1 - LEVEL) / 2``.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from bakit.types import Floats
+    from bakit.types import Floats, Ints
 
 
 RESAMPLES = 2000
 SEED = 0
 LEVEL = 0.95
 
-MIN_BLOCKS = 5
-"""Minimum number of blocks of queries for a bootstrap."""
+MAX_MONTHS = 1e6
+"""End of an interval that is as good as unbounded; JSON has no infinity."""
+
+MIN_TURNS = 5
+"""Minimum number of turns for the interval of a ratio."""
+
+MAX_GROUPS = 10
+"""Groups of the jackknife: more would be shorter and less independent."""
 
 _NORMAL = NormalDist()
 _CHUNK = 2_000_000  # values per draw: 16 MB
-_BLOCK_RESAMPLES = 1000
-_BLOCK_CHUNK = 50
+_MEMORIES = 50
+_WINDOW = 3
 
 
 def bootstrap_interval(
@@ -47,35 +54,47 @@ def bootstrap_interval(
         resamples: Number of resamples.
         seed: Seed of the draws.
     """
-    return bootstrap_intervals(values[None], resamples, seed)[0]
+    return bootstrap_intervals(values[None], resamples=resamples, seed=seed)[0]
 
 
 def bootstrap_intervals(
-    values: Floats, resamples: int = RESAMPLES, seed: int = SEED
+    values: Floats,
+    clusters: Ints | None = None,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
 ) -> list[tuple[float, float]]:
-    """Return ``bootstrap_interval`` of several figures, ``(K, N)``, with the same resamples."""
-    count = values.shape[1]
+    """Return ``bootstrap_interval`` of several figures, ``(K, N)``, with the same resamples.
+
+    ``clusters``, ``(N,)``, numbers the patients: whole patients are then drawn, because the images
+    of one patient are alike.
+    """
+    if clusters is not None:
+        _, clusters = np.unique(clusters, return_inverse=True)
+    sizes = np.ones(values.shape[1]) if clusters is None else np.bincount(clusters).astype(float)
+    sums = values if clusters is None else np.stack([np.bincount(clusters, v) for v in values])
+    count = len(sizes)
     generator = np.random.default_rng(seed)
     means = np.empty((len(values), resamples))
     step = max(1, _CHUNK // count)
     for start in range(0, resamples, step):
         stop = min(start + step, resamples)
         drawn = generator.integers(count, size=(stop - start, count))
-        for row, figures in enumerate(values):
-            means[row, start:stop] = figures[drawn].mean(axis=1)
-    return [_bca(figures, resampled) for figures, resampled in zip(values, means, strict=True)]
+        images = sizes[drawn].sum(axis=1)
+        for row, figures in enumerate(sums):
+            means[row, start:stop] = figures[drawn].sum(axis=1) / images
+    return [_bca(figures, sizes, drawn) for figures, drawn in zip(sums, means, strict=True)]
 
 
-def _bca(values: Floats, means: Floats) -> tuple[float, float]:
-    """Return the corrected percentiles of the resampled means of ``values``."""
-    mean = float(values.mean())
-    centred = values - mean
+def _bca(sums: Floats, sizes: Floats, means: Floats) -> tuple[float, float]:
+    """Return the corrected percentiles of the resampled means of patients' sums and images."""
+    mean = float(sums.sum() / sizes.sum())
+    centred = sums - mean * sizes  # the jackknife's means differ from ``mean`` by about -centred
     spread = float((centred**2).sum())
-    if spread <= 1e-24 * max(1.0, mean**2) * len(values):  # equal except for rounding
+    if spread <= 1e-24 * max(1.0, mean**2) * float((sizes**2).sum()):  # equal except for rounding
         return mean, mean
     below = (np.count_nonzero(means < mean) + np.count_nonzero(means == mean) / 2) / len(means)
     bias = _NORMAL.inv_cdf(min(max(below, 1 / len(means)), 1 - 1 / len(means)))
-    # The jackknife's means differ from their own mean by -centred / (N - 1).
     acceleration = float((centred**3).sum()) / (6 * spread**1.5)
     ends = []
     for tail in ((1 - LEVEL) / 2, (1 + LEVEL) / 2):
@@ -85,7 +104,9 @@ def _bca(values: Floats, means: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def quantile_interval(values: Floats, share: float) -> tuple[float, float] | None:
+def quantile_interval(
+    values: Floats, share: float, independent: int | None = None
+) -> tuple[float, float] | None:
     """Return the 95 % interval of a quantile from order statistics, for any distribution.
 
     The number of values below the true quantile is binomial, so two of the sorted values enclose
@@ -94,22 +115,48 @@ def quantile_interval(values: Floats, share: float) -> tuple[float, float] | Non
     Args:
         values: ``(N,)`` float64.
         share: The quantile, 0..1.
+        independent: Number of independent values with as much information, if the values are
+            not independent: the number of patients, or fewer than the queries.
 
     Returns:
         None if there are too few values for an upper end: below 368 for the 99th percentile.
     """
-    ordered, count = np.sort(values), len(values)
-    logs = [
-        math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1)
-        + k * math.log(share) + (count - k) * math.log1p(-share)
-        for k in range(count + 1)
-    ]  # fmt: skip
-    below = np.cumsum(np.exp(logs))  # below[k]: P(at most k values are below the quantile)
-    upper = int(np.searchsorted(below, (1 + LEVEL) / 2))
-    if upper >= count:
+    count = len(values) if independent is None else independent
+    ranks = quantile_ranks(count, share)
+    if ranks is None:
         return None
+    ordered, each = np.sort(values), len(values) / count
+    high = min(math.ceil((ranks[1] + 1) * each), len(values)) - 1
+    return float(ordered[int(ranks[0] * each)]), float(ordered[high])
+
+
+@lru_cache(maxsize=64)
+def quantile_ranks(count: int, share: float) -> tuple[int, int] | None:
+    """Return the places, from 0, of the sorted values that enclose a quantile with 95 %."""
+    # below[k]: probability of at most k values below the quantile
+    below = np.cumsum([_binomial(k, count, share) for k in range(count + 1)])
+    upper = int(np.searchsorted(below, (1 + LEVEL) / 2))
     lower = int(np.searchsorted(below, (1 - LEVEL) / 2, side="right")) - 1
-    return float(ordered[max(lower, 0)]), float(ordered[upper])
+    return None if upper >= count else (max(lower, 0), upper)
+
+
+def share_bound(hits: int, count: int) -> float:
+    """Return the one-sided 95 % upper bound of a share, 0..1 (Clopper and Pearson 1934).
+
+    Without a hit it is ``1 - 0.05 ** (1 / count)``, about ``3 / count``.
+    """
+    low, high = hits / count, 1.0
+    while low < high - 1e-9:
+        middle = (low + high) / 2
+        at_most = math.fsum(_binomial(k, count, middle) for k in range(hits + 1))
+        low, high = (middle, high) if at_most > 1 - LEVEL else (low, middle)
+    return high
+
+
+def _binomial(k: int, count: int, share: float) -> float:
+    """Return the probability of ``k`` hits in ``count`` draws."""
+    ways = math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1)
+    return math.exp(ways + k * math.log(share) + (count - k) * math.log1p(-share))
 
 
 def images_for_quantile(share: float) -> int:
@@ -117,29 +164,26 @@ def images_for_quantile(share: float) -> int:
     return math.ceil(math.log((1 - LEVEL) / 2) / math.log(share))
 
 
-def simultaneous_intervals(groups: Sequence[Floats]) -> list[tuple[float, float]]:
-    """Return simultaneous 95 % intervals of the means of several groups.
+def mean_by(values: Floats, clusters: Ints) -> Floats:
+    """Return the mean of each cluster of values, ``(C,)``; both are ``(N,)``."""
+    _, places, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
+    return np.bincount(places, values) / sizes
 
-    The groups have no image in common, so their means are independent, and Šidák's correction of
-    Student's intervals is exact.
 
-    Args:
-        groups: ``(n,)`` float64 each, of at least two values.
-    """
-    level = LEVEL ** (1 / max(len(groups), 1))
-    intervals = []
-    for values in groups:
-        reach = student_quantile((1 + level) / 2, len(values) - 1)
-        half = reach * float(values.std(ddof=1)) / math.sqrt(len(values))
-        intervals.append((float(values.mean()) - half, float(values.mean()) + half))
-    return intervals
+def student_interval(values: Floats) -> tuple[float, float]:
+    """Return Student's 95 % interval of a mean, from at least five independent values ``(n,)``."""
+    if len(values) < 5:  # the films of a few patients: nothing can be said
+        return -MAX_MONTHS, MAX_MONTHS
+    reach = student_quantile((1 + LEVEL) / 2, len(values) - 1)
+    half = reach * float(values.std(ddof=1)) / math.sqrt(len(values))
+    return float(values.mean()) - half, float(values.mean()) + half
 
 
 def student_quantile(share: float, freedom: int) -> float:
     """Return a quantile of Student's t by the Cornish-Fisher expansion in 1 / ``freedom``.
 
-    The error is below 0.1 % for at least 15 degrees of freedom and shares up to 0.9999
-    (Abramowitz and Stegun, 26.7.5).
+    The error is below 0.1 % for at least 15 degrees of freedom and shares up to 0.9999, and for
+    at least 4 and a share of 0.975 (Abramowitz and Stegun, 26.7.5).
     """
     z = _NORMAL.inv_cdf(share)
     terms = (
@@ -152,66 +196,98 @@ def student_quantile(share: float, freedom: int) -> float:
     return math.fsum(term / freedom**power for power, term in enumerate(terms))
 
 
-def block_intervals(
-    times: Floats, block: int, percentiles: Sequence[float], seed: int = SEED
-) -> list[tuple[float, float]] | None:
-    """Return 95 % intervals of percentiles of consecutive latencies: a block bootstrap.
+def serial_intervals(
+    times: Floats, percentiles: Sequence[float]
+) -> list[tuple[float, float] | None]:
+    """Return 95 % intervals of percentiles of consecutive latencies, from order statistics.
 
-    Consecutive latencies are correlated, so whole blocks are drawn with replacement.
+    Consecutive latencies are alike, so ``N`` of them count as fewer independent ones. How many
+    follows from the data: from the autocorrelation of being below the percentile, over
+    ``_WINDOW`` times the memory of the series. The interval holds for the state that the machine
+    was in: speeds that change more slowly than the run lasts show in another run only.
 
     Args:
         times: ``(N,)`` float64, in the order of the queries.
-        block: Queries in a block; an incomplete last block is ignored.
         percentiles: The percentiles, 0..100.
-        seed: Seed of the draws.
 
     Returns:
-        None if there are fewer than ``MIN_BLOCKS`` blocks.
+        None for a percentile that has no interval: too few queries for its upper end (368
+        independent ones for p99), or a run shorter than ``_MEMORIES`` times its memory.
     """
-    blocks = times[: len(times) // block * block].reshape(-1, block)
-    if len(blocks) < MIN_BLOCKS:
-        return None
-    draws = _draw_blocks([blocks], seed)
-    resampled = [np.percentile(drawn, percentiles, axis=1) for (drawn,) in draws]
-    ends = np.percentile(np.concatenate(resampled, axis=1), (2.5, 97.5), axis=1)
-    return [(float(low), float(high)) for low, high in ends.T]
+    memory = _memory(times)
+    if len(times) < _MEMORIES * memory:
+        return [None] * len(percentiles)
+    window = math.ceil(_WINDOW * memory)
+    found: list[tuple[float, float] | None] = []
+    for percentile in percentiles:
+        below = (times <= np.percentile(times, percentile)).astype(float)
+        inflation = 1 + 2 * float(_autocorrelation(below)[:window].sum())
+        inflation = max(inflation, 1.0) * (1 + 2 * window / len(times))
+        independent = max(int(len(times) / inflation), 1)
+        found.append(quantile_interval(times, percentile / 100, independent))
+    return found
+
+
+def _memory(times: Floats) -> float:
+    """Return how many queries a change of speed lasts; 0 for independent latencies.
+
+    It is the sum of the ranks' autocorrelation up to its first negative pair (Geyer 1992), divided
+    by its start, so that noise of single queries does not hide a slow change.
+    """
+    ranks = np.argsort(np.argsort(times, kind="stable")).astype(float)
+    correlation = _autocorrelation(ranks)
+    pairs = correlation[: len(correlation) // 2 * 2].reshape(-1, 2).sum(axis=1)
+    negative = np.flatnonzero(pairs <= 0)
+    stop = int(negative[0]) if len(negative) else len(pairs)
+    start = float(correlation[:3].mean()) if len(correlation) >= 3 else 0.0
+    if stop == 0 or start * math.sqrt(3 * len(times)) < 2:  # two standard errors
+        return 0.0
+    return max(float(pairs[:stop].sum()) / start, 1.0)
+
+
+def _autocorrelation(values: Floats) -> Floats:
+    """Return the autocorrelation ``(N - 1,)`` from lag 1 on, without the bias of the mean."""
+    centred = values - values.mean()
+    power = float((centred**2).sum())
+    if power == 0:
+        return np.zeros(len(values) - 1)
+    size = 1 << (2 * len(values) - 1).bit_length()
+    spectrum = np.abs(np.fft.rfft(centred, size)) ** 2
+    return np.fft.irfft(spectrum, size)[1 : len(values)] / power + 1 / len(values)
 
 
 def ratio_interval(
-    times: Floats, other: Floats, block: int, percentile: float, *, paired: bool, seed: int = SEED
+    times: Sequence[Floats], other: Sequence[Floats], percentile: float, *, paired: bool
 ) -> tuple[float, float] | None:
-    """Return the 95 % interval of the ratio of two series' percentiles.
+    """Return the 95 % interval of the ratio of two series' percentiles: a grouped jackknife.
+
+    Each series is cut into at most ``MAX_GROUPS`` groups of consecutive turns, as long as the data
+    allow, so that neighbours are nearly independent. Student's interval of the logarithm follows
+    from leaving out one group at a time.
 
     Args:
-        times: ``(N,)`` float64, the numerator's latencies in order.
-        other: ``(M,)`` float64, the denominator's latencies in order.
-        block: Queries in a block.
+        times: The numerator's latencies, ``(n,)`` float64 for each turn, in order.
+        other: The denominator's.
         percentile: The percentile, 0..100.
-        paired: Whether block ``i`` of both was measured in the same round. Blocks are then drawn
-            in pairs, so that a slow round cancels out.
-        seed: Seed of the draws.
+        paired: Whether turn ``i`` of both was measured one after the other. The same groups are
+            then left out of both, so that a slow moment cancels out.
 
     Returns:
-        None if either series has fewer than ``MIN_BLOCKS`` blocks.
+        None if either series has fewer than ``MIN_TURNS`` turns.
     """
-    above, below = (t[: len(t) // block * block].reshape(-1, block) for t in (times, other))
-    if min(len(above), len(below)) < MIN_BLOCKS:
+    turns = min(len(times), len(other))
+    if turns < MIN_TURNS:
         return None
-    if paired:
-        rounds = min(len(above), len(below))
-        draws = _draw_blocks([above[:rounds], below[:rounds]], seed)
-    else:
-        separate = zip(_draw_blocks([above], seed), _draw_blocks([below], seed + 1), strict=True)
-        draws = ([*first, *second] for first, second in separate)
-    ratios = [np.divide(*(np.percentile(t, percentile, axis=1) for t in pair)) for pair in draws]
-    low, high = np.percentile(np.concatenate(ratios), (2.5, 97.5))
-    return float(low), float(high)
+    pair = (times[:turns], other[:turns]) if paired else (times, other)
+    groups = min(MAX_GROUPS, turns)
 
+    def logarithm(series: Sequence[Floats], without: int | None = None) -> float:
+        kept = [t for i, t in enumerate(series) if i * groups // len(series) != without]
+        return math.log(np.percentile(np.concatenate(kept), percentile))
 
-def _draw_blocks(series: Sequence[Floats], seed: int) -> Iterator[list[Floats]]:
-    """Yield resamples ``(C, N)`` of each series ``(B, block)``; all series use the same draws."""
-    generator = np.random.default_rng(seed)
-    count = len(series[0])
-    for _ in range(_BLOCK_RESAMPLES // _BLOCK_CHUNK):
-        drawn = generator.integers(count, size=(_BLOCK_CHUNK, count))
-        yield [blocks[drawn].reshape(_BLOCK_CHUNK, -1) for blocks in series]
+    left_out = [np.array([logarithm(series, i) for i in range(groups)]) for series in pair]
+    parts = [left_out[0] - left_out[1]] if paired else left_out
+    error = math.sqrt((groups - 1) * math.fsum(float(part.var()) for part in parts))
+    reach = student_quantile((1 + LEVEL) / 2, groups - 1) * error
+    estimate = logarithm(pair[0]) - logarithm(pair[1])
+    return math.exp(estimate - reach), math.exp(estimate + reach)

@@ -149,7 +149,7 @@ def read_task(
         explicit = None if reference is None else _find(everything, reference)
         references = choose_references(everything, explicit)
         samples, info = read_data(folder(), limit, everything)
-        refuse_calibration_images([sample.path for sample in samples], everything)
+        refuse_calibration_images(samples, everything)
     now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     return Task(measured, settings, samples, info, references, now)
 
@@ -196,7 +196,7 @@ def read_data(
 ) -> tuple[list[Sample], DataInfo]:
     """Read the labelled images; ``limit`` selects rows spread evenly over ``labels.csv``.
 
-    If a bundle's model was trained on the folder, only its held-out test split is used.
+    Images that a bundle's model was trained or selected on are left out, in any folder.
 
     Raises:
         LabelsError: If the labels cannot be used.
@@ -208,8 +208,12 @@ def read_data(
     part: Literal["all", "test"] = "all" if held_out is None else "test"
     usable = everything if held_out is None else held_out
     if not usable:
-        message = f"{folder}: all images were used to train one of the models; use other images"
+        message = (
+            f"{folder}: one of the models was trained or selected on all {len(everything)} images; "
+            "use other images. If they are other images of the same ids, rename them"
+        )
         raise InputError(message)
     samples = thin(usable, limit)
     name = printable(folder.resolve().name)
-    return samples, DataInfo(name, len(samples), part, len(usable), ids_digest(samples))
+    left_out = len(everything) - len(usable)
+    return samples, DataInfo(name, len(samples), part, len(usable), ids_digest(samples), left_out)

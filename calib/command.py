@@ -6,6 +6,7 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
+from bakit.bench.statistics import images_for_quantile
 from bakit.calib.dataset import load_images
 from bakit.calib.methods import DEFAULT_METHOD
 from bakit.calib.plots import draw_sensitivity
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 VALIDATION = 600
 """Default number of validation images for a search."""
+
+MIN_VALIDATION = images_for_quantile(0.99)
 
 SENSITIVITY = "sensitivity.csv"
 
@@ -97,7 +100,9 @@ def search_file(
         work: Folder for statistics and trials; an interrupted search continues from it.
         limits: Limits of the INT8 model.
         count: Calibration images.
-        validation: Maximum number of validation images, spread evenly.
+        validation: Maximum number of validation images, spread evenly; at least 368. The epoch and
+            the intervals of the model were chosen on this split too: confirm the exported bundle
+            with bakit bench and bakit gate, which use the test split.
         seed: Seed of the selection of calibration images.
         plots: Folder for ``sensitivity.png``; no plot when None.
         on_progress: Called after each image, layer and trial.
@@ -109,8 +114,12 @@ def search_file(
         check_plots(plots)
     chosen, held_out = calibration_samples(checkpoint, data, count, seed)
     judges = thin(sorted(held_out, key=lambda sample: sample.id), validation)
-    if not judges:
-        message = f"{data}: has no validation images, which a search needs"
+    if len(judges) < MIN_VALIDATION:
+        message = (
+            f"{data}: {len(judges)} validation images (--validation {validation}); a search needs "
+            f"{MIN_VALIDATION} or more: with fewer, the 99th percentile of the change has no upper "
+            "end. Use bakit calibrate without --search"
+        )
         raise InputError(message)
     bench = Workbench(
         checkpoint,

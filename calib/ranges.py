@@ -8,6 +8,7 @@ import msgspec
 
 from bakit.calib.methods import DEFAULT_METHOD, find_ranges
 from bakit.calib.statistics import gather
+from bakit.data.overlap import id_hashes
 from bakit.documents import read_versioned
 from bakit.errors import InputError
 from bakit.export.onnx.int8 import observed_model
@@ -63,6 +64,7 @@ def ranges_from(
         weights_sha256=checkpoint.weights_sha256,
         tensors=find_ranges(statistics, method),
         images_sha256=tuple(digest[:DIGITS] for digest in calibration.images_sha256),
+        id_hashes=id_hashes(calibration.samples),
     )
 
 

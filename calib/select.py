@@ -66,11 +66,12 @@ def calibration_samples(
 
     Args:
         checkpoint: The float checkpoint.
-        data: Its training folder; the calibration set comes from the training split.
+        data: Its training folder, or a part of it: the calibration set comes from the training
+            split.
         count: Calibration images.
         seed: Seed of the selection.
-        all_images: Use all images of a folder that shares none with the training data; then there
-            are no validation images.
+        all_images: Use all images of a folder that shares none with the validation and test splits;
+            then there are no validation images.
 
     Raises:
         InputError: If ``data`` is not the training folder, or has too few images, or images of one
@@ -98,6 +99,15 @@ def _parts(
     record = checkpoint.header.training
     samples = read_samples(data)
     if all_images:
+        known = None if record is None else known_split(samples, record.split)
+        held_out = set() if known is None else {s.id for s in (*known.validation, *known.test)}
+        if held_out:
+            message = (
+                f"{data}: {len(held_out)} images are in the validation or test split of "
+                f"{checkpoint.name}, on which INT8 is judged; leave --all-images out to use its "
+                "training images"
+            )
+            raise InputError(message)
         return samples, []
     if record is None:
         message = f"{checkpoint.path}: has no record of its training data; use --all-images"
@@ -105,9 +115,8 @@ def _parts(
     parts = known_split(samples, record.split)
     if parts is None:
         message = (
-            f"{data}: not the training folder of {checkpoint.name}, so training and test images "
-            "cannot be separated; use the training folder, or bakit calibrate --all-images on a "
-            "folder that shares no image with it"
+            f"{data}: has no training image of {checkpoint.name}; use its training folder, or "
+            "bakit calibrate --all-images for images that it has never seen"
         )
         raise InputError(message)
     return list(parts.train), list(parts.validation)

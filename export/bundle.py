@@ -129,6 +129,7 @@ def export_bundle(
             split=header.training.split if header.training else None,
             intervals=header.intervals,
             calibration_images=ranges.images_sha256 if ranges else (),
+            calibration_ids=ranges.id_hashes if ranges else "",
             int8_recipe=ranges.recipe if ranges else None,
             parameters=checkpoint.parameters,
             multiply_adds=sum(multiply_adds(regressor_model(checkpoint)).values()),
@@ -228,9 +229,9 @@ def _check_float_graph(checkpoint: Checkpoint, session: OrtSession) -> None:
     if reference is None:
         message = f"{checkpoint.path}: contains no reference results; write it with bakit train"
         raise InputError(message)
-    for image, sex, expected in zip(
-        reference.images, reference.sexes, reference.ages_months, strict=True
-    ):
+    shape = (len(reference.sexes), *reference.images.shape[1:])
+    images = np.broadcast_to(reference.images, shape)
+    for image, sex, expected in zip(images, reference.sexes, reference.ages_months, strict=True):
         age = _float_age(checkpoint, session, from_bytes(image), male=bool(sex))
         if not abs(age - float(expected)) <= FLOAT_TOLERANCE_MONTHS:  # NaN fails too
             message = (

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from bakit.bench.assemble import BundleDrift, compute_drifts, latency_report, stage_times
 from bakit.bench.conditions import Conditions, judge, read_conditions
 from bakit.bench.drift.attribution import attribute
-from bakit.bench.drift.compare import choose_references, compare, group_images
+from bakit.bench.drift.compare import choose_references, compare, group_images, tail_images
 from bakit.bench.host import INT8_FLAGS, cpu_model, isa_flags, read_host
 from bakit.bench.local.ages import AgeRun
 from bakit.bench.local.latency import EnergyMeter, LatencyRun
@@ -36,9 +36,9 @@ from bakit.settings import Preprocessing, UnrolledSettings
 from bakit.types import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from bakit.types import OnProgress
+    from bakit.types import Floats, OnProgress
 
 FP32, INT8 = Precision.FP32, Precision.INT8
 
@@ -450,11 +450,77 @@ def test_statistics_match_plain_numpy(seed: int, count: int) -> None:
     assert report.p99_abs_change_months <= report.max_abs_change_months
 
 
+def ages_and_males(samples: Sequence[Sample]) -> tuple[Floats, np.ndarray]:
+    return np.array([s.age_months for s in samples]), np.array([s.male for s in samples])
+
+
+def test_the_tails_of_age_are_groups_of_their_own() -> None:
+    girls = [Sample(f"g{i}", Path(), age, male=False) for i, age in enumerate([20.0] * 12)]
+    boys = [Sample(f"b{i}", Path(), 30.0, male=True) for i in range(10)]
+    old = [Sample(f"o{i}", Path(), 210.0 + i, male=i == 0) for i in range(12)]
+    few = [Sample(f"f{i}", Path(), 100.0, male=False) for i in range(9)]
+    tails = tail_images(*ages_and_males([*girls, *boys, *old, *few]))
+    found = [(t.sex, t.from_months, t.to_months, len(t.rows)) for t in tails]
+    assert found == [("F", 0, 36, 12), ("M", 0, 36, 10), (None, 204, 240, 12)]
+    assert tail_images(*ages_and_males(few)) == []
+
+
+def test_a_shift_of_the_youngest_girls_does_not_pass_the_gate() -> None:
+    """They are too few for a group of three years: the bin is merged with the next ones."""
+    generator = np.random.default_rng(4)
+    stopped = 0
+    for _ in range(10):
+        true = np.concatenate([generator.uniform(10, 36, 14), generator.uniform(60, 220, 600)])
+        males = np.arange(614) % 2 == 1
+        samples = [
+            Sample(str(i), Path(), float(age), bool(male))
+            for i, (age, male) in enumerate(zip(true, males, strict=True))
+        ]
+        # 14 children under three years: 12 girls, who get 3 months older, and 2 boys
+        samples[:14] = [s._replace(male=i < 2) for i, s in enumerate(samples[:14])]
+        reference = true + generator.normal(0, 10, 614)
+        bundle = reference + generator.normal(0, 0.5, 614)
+        bundle[2:14] += 3
+        report = compare(
+            samples, reference, bundle, make_bundle("float"), is_reference=False, box_iou_mean=1.0
+        )
+        worst = max(group.mean_change_ci95_months[1] for group in report.groups)
+        tail = max(group.mean_change_ci95_months[1] for group in report.tails)
+        stopped += tail > 1.5
+        assert tail > worst
+    assert stopped == 10
+
+
+def test_films_of_one_child_widen_the_intervals_and_are_numbered() -> None:
+    generator = np.random.default_rng(11)
+    child = np.repeat(np.arange(100), 4)
+    true = np.repeat(generator.uniform(40, 200, 100), 4)
+    shift = generator.normal(0, 1, 100)[child]
+    alone = [Sample(str(i), Path(), age, male=i % 8 < 4) for i, age in enumerate(true.tolist())]
+    shared = [s._replace(patient=f"p{c}") for s, c in zip(alone, child, strict=True)]
+    wide, narrow = (
+        compare(
+            rows, true, true + shift, make_bundle("float"), is_reference=False, box_iou_mean=1.0
+        )
+        for rows in (shared, alone)
+    )
+    assert (wide.patients, narrow.patients) == (100, None)
+    assert [row.patient for row in wide.rows] == child.tolist()
+    for name in ("mean_change_ci95_months", "mean_abs_change_ci95_months"):
+        assert np.ptp(getattr(wide, name)) > 1.6 * np.ptp(getattr(narrow, name))
+    assert narrow.p99_abs_change_ci95_months is not None
+    assert wide.p99_abs_change_ci95_months is None, "100 children are too few for a p99"
+    assert all(g.patient is None for g in narrow.rows)
+    ours, theirs = wide.groups[0], narrow.groups[0]
+    assert np.ptp(ours.mean_change_ci95_months) > 1.6 * np.ptp(theirs.mean_change_ci95_months)
+
+
 def test_groups_are_three_years_of_one_sex_and_small_ones_are_joined() -> None:
     ages = [*[20.0] * 5, *[50.0] * 30, *[100.0] * 20, *[150.0] * 19, *[230.0] * 40]
     girls = [Sample(str(i), Path(), age, male=False) for i, age in enumerate(ages)]
     boys = [Sample(f"b{i}", Path(), 100.0, male=True) for i in range(19)]
-    groups = group_images([*girls, *boys])
+    samples = [*girls, *boys]
+    groups = group_images(*ages_and_males(samples))
     found = [(g.sex, g.from_months, g.to_months, len(g.rows)) for g in groups]
     # Empty bins go first, to the 19; the 5 go to their only neighbour, the 19 to the smaller one.
     assert found == [("F", 0, 72, 35), ("F", 72, 216, 39), ("F", 216, 240, 40)]
@@ -572,9 +638,39 @@ def test_unsteady_times_come_with_their_likely_cause(after: dict[str, int], word
     assert any(words in cause for cause in stability.causes), stability.causes
 
 
-def test_times_that_rise_are_named_as_such() -> None:
-    stability = judge(np.linspace(10, 20, 60), None, None)
-    assert any("latency rose by" in cause for cause in stability.causes)
+@pytest.mark.parametrize("queries", [60, 100, 1000])
+@pytest.mark.parametrize(
+    ("shape", "words", "tail"),
+    [
+        (lambda x: 1 + 0.2 * x, "latency rose by 1[4-9] %", None),  # a chip gets warm
+        (lambda x: 1 + (x >= 0.8), "latency rose by (9.|10.) %", 0.8),
+        (lambda x: 1 + 0.5 * (x < 0.2), "latency fell by 3. %", 0.2),
+        (lambda x: 1 + 0.5 * ((x >= 0.4) & (x < 0.6)), "latency (rose|fell) by [35]. %", 0.6),
+    ],
+    ids=["ramp", "last fifth", "first fifth", "between"],
+)
+def test_a_run_whose_speed_changes_is_not_steady(
+    shape: Callable[[Floats], Floats], words: str, tail: float | None, queries: int
+) -> None:
+    noise = 1 + 0.02 * np.random.default_rng(0).exponential(size=queries)
+    times = 10 * shape(np.arange(queries) / queries) * noise
+    stability = judge(times, None, None)
+    assert re.search(f"not steady: {words}", stability.warning or "")
+    if queries == 1000 and tail is not None:
+        assert stability.steady_from == pytest.approx(tail * queries, abs=queries / 20)
+    times_ns = [round(t * 1e6) for t in times]
+    raw = RawBundle(stages_ns={"regress": times_ns, "total": times_ns})
+    report = latency_report(raw)
+    assert report is not None
+    assert (report.steady_tail is None) == (stability.steady_from is None)
+    if report.steady_tail is not None:
+        last = report.steady_tail["total"].p50_ms
+        assert last == pytest.approx(float(np.median(times[stability.steady_from :])))
+
+
+def test_noise_alone_is_no_change_of_speed() -> None:
+    noisy = [np.random.default_rng(seed).normal(10, 0.6, 200) for seed in range(100)]
+    assert sum("not steady" in (judge(t, None, None).warning or "") for t in noisy) <= 3
 
 
 def test_the_governor_is_named() -> None:

@@ -292,10 +292,12 @@ def test_of_its_own_training_folder_only_the_test_part_is_used(tmp_path: Path) -
     used = {row.id for row in report.bundles[0].drift.rows}
     assert used == {sample.id for sample in parts.test}
 
-    other = write_data(tmp_path / "other", 29)
-    report = run_bench([bundle], other, bundle, None, 1, 0, 0)
+    less = write_data(tmp_path / "less", 29)  # the same images but one
+    report = run_bench([bundle], less, bundle, None, 1, 0, 0)
     assert report.data is not None
-    assert (report.data.part, report.data.samples) == ("all", 29)
+    left = len({sample.id for sample in parts.test} & {s.id for s in read_samples(less)})
+    assert (report.data.part, report.data.samples) == ("test", left)
+    assert report.data.left_out == 29 - left
 
 
 def test_without_data_drift_is_not_measured(bundles: list[Path]) -> None:

@@ -129,7 +129,7 @@ def test_shipped_graph_says_what_torch_says():
     checkpoint = Checkpoint.read(SHIPPED)
     settings = checkpoint.header.preprocessing
     if (REAL / "rsna100" / "labels.csv").is_file():
-        images = [decode(sample.path) for sample in read_samples(REAL / "rsna100")[::23]]
+        images = [decode(sample.path) for sample in read_samples(REAL / "rsna100")[::97]]
         pixels = np.stack([crop(grey, None, False, settings) for grey in images])
     else:
         pixels = checkpoint.reference.images.astype(np.float32) / 255

@@ -88,7 +88,7 @@ def device(tmp_path_factory, monkeypatch, exported):
 def raw(bundle):
     """Return the measurements of an honest device."""
     measured = {
-        "provider": "CPUExecutionProvider", "warm_up": 1, "images": 4,
+        "provider": "CPUExecutionProvider", "warm_up": 1, "images": 4, "turns": [3],
         "stages_ns": {"localize": [10, 11, 12], "regress": [20, 21, 22], "total": [30, 32, 34]},
         "power": None, "readings": [],
         "footprint": {"load_ms": 1.0, "first_prediction_ms": 2.0, "peak_rss_mb": None},

@@ -45,7 +45,8 @@ class Costs:
         change *= 1.0 if choice.method == self.method else 2.0
         change *= 1.0 if choice.recipe.per_channel else 3.0
         share = len(int8) / len(self.costs)
-        return Trial(choice, samples or 1000, 0.0, change, change * 2, share)
+        uppers = (0.0, change, change * 2)
+        return Trial(choice, samples or 1000, 0.0, change, change * 2, share, uppers)
 
 
 def test_the_most_sensitive_layers_return_to_float():
@@ -84,6 +85,17 @@ def test_what_is_found_keeps_the_limits_or_says_so(costs, share):
 def test_nan_breaks_every_limit():
     trial = Trial(Choice("tails", Int8Recipe()), 1, *[float("nan")] * 3, 1.0)
     assert len(trial.broken(LIMITS)) == 3
+
+
+def test_the_upper_end_decides_and_no_interval_breaks_a_limit():
+    trial = Trial(Choice("tails", Int8Recipe()), 1000, 0.0, 0.5, 2.0, 1.0, (0.1, 0.6, 8.9))
+    assert not trial.broken(LIMITS)
+    wide = msgspec.structs.replace(trial, uppers_months=(0.1, 0.6, 9.1))
+    assert wide.broken(LIMITS) == [
+        "99th percentile of the change +2.00 months, upper end 9.10 (at most 9.00)"
+    ]
+    few = msgspec.structs.replace(trial, uppers_months=(0.1, 0.6, None))
+    assert "no interval on so few images" in few.broken(LIMITS)[0]
 
 
 def replace_share(limits, share):
@@ -201,6 +213,10 @@ def quick(monkeypatch, images):
     monkeypatch.setattr("bakit.calib.search.layer_names", lambda _: layers)
     monkeypatch.setattr("bakit.calib.search.CORRECTION_SAMPLES", 1)
     monkeypatch.setattr("bakit.calib.search.correct_biases", lambda _, ranges, *__: ranges)
+    monkeypatch.setattr("bakit.calib.command.MIN_VALIDATION", 1)
+    monkeypatch.setattr(
+        "bakit.calib.search.quantile_interval", lambda values, *_: (0.0, float(values.max()))
+    )
     monkeypatch.setattr(
         "bakit.calib.command.calibration_samples",
         lambda *_: (list(images.samples[:4]), list(images.samples[4:])),
@@ -263,6 +279,7 @@ def test_limits_that_cannot_be_kept_install_nothing(checkpoint, labelled, tmp_pa
         (["--search", "--method", "mse"], "--method cannot be used with --search"),
         (["--plots", "plots"], "--plots needs --search"),
         (["--search", "--min-int8-share", "1.5"], "--min-int8-share"),
+        (["--search", "--validation", "1"], "1 is not in the range x>=368"),
     ],
 )
 def test_options_that_do_not_go_together(refused, labelled, options, reason):
@@ -272,6 +289,15 @@ def test_options_that_do_not_go_together(refused, labelled, options, reason):
 def test_the_search_wants_the_folder_of_the_training(refused, checkpoint, labelled):
     line = refused("calibrate", checkpoint.path, labelled.folder, "--search")
     assert "has no record of its training data" in line
+
+
+def test_a_search_on_few_validation_images_is_refused_before_it_starts(
+    refused, checkpoint, labelled, monkeypatch
+):
+    parts = list(labelled.samples[:4]), list(labelled.samples[4:7])
+    monkeypatch.setattr("bakit.calib.command.calibration_samples", lambda *_: parts)
+    line = refused("calibrate", checkpoint.path, labelled.folder, "--search")
+    assert "3 validation images (--validation 600); a search needs 368 or more" in line
 
 
 def test_rounding_once_changes_ages_less_than_int8_itself(checkpoint, model, images):

@@ -19,6 +19,7 @@ import pytest
 from click.testing import CliRunner
 
 from bakit import agent
+from bakit.bench import Gate
 from bakit.bench.device import run
 from bakit.bench.device.pack import AgentOptions
 from bakit.bench.device.run import bench_host
@@ -28,6 +29,15 @@ from bakit.cli import main
 from bakit.errors import InputError
 
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
+NO_AGES = dict.fromkeys(
+    (
+        "max_drift_months",
+        "max_mean_change_months",
+        "max_p99_change_months",
+        "max_group_drift_months",
+        "max_group_change_months",
+    )
+)
 QUICK = {
     "min_queries": 5,
     "min_duration_s": 0,
@@ -125,6 +135,35 @@ def test_the_report_is_like_any_other(sshd, exported, labelled):
     assert bundle.device.golden_change_months < 0.05
     assert {"connect", "prepare", "copy"} <= {stage for stage, _, _ in stages}
     assert sshd.left() == [], "nothing is left on the device"
+
+
+def test_bundles_take_turns_on_the_device_and_the_gate_decides_on_their_ratio(sshd, exported):
+    pair = [exported("onnx", "fp32"), exported("onnx", "int8")]
+    how = {"python": sys.executable, **QUICK, "min_queries": 30}
+    stages = []
+    report = bench_host(sshd.remote(), pair, on_progress=lambda *told: stages.append(told), **how)
+    for bundle in report.bundles:
+        assert bundle.error is None
+        assert bundle.latency.turns == (5,) * 6
+        assert bundle.latency.queries == len(bundle.latency.samples_ns()) == 30
+        assert bundle.latency.warm_up == 6
+    assert all(0 <= done <= total for _, done, total in stages)
+    reference = pair[0].name
+    gate = Gate(max_p90_ratio=1000, ratio_to=reference, **NO_AGES)
+    (verdict,) = [v for v in gate.check(report).bundles if v.name != reference]
+    (check,) = verdict.checks
+    assert (check.limit, check.outcome) == ("max_p90_ratio", "pass")
+    assert check.upper is not None
+    slow = Gate(max_p90_ratio=0.001, ratio_to=reference, **NO_AGES).check(report)
+    assert slow.outcome == "fail"
+    # An older bakit measured one bundle after the other.
+    old = [
+        msgspec.structs.replace(b, latency=msgspec.structs.replace(b.latency, turns=()))
+        for b in report.bundles
+    ]
+    result = gate.check(msgspec.structs.replace(report, bundles=tuple(old)))
+    assert result.outcome == "unsteady"
+    assert "one after the other on the device" in result.failures[0]
 
 
 def test_the_work_folder_stays_where_it_is_asked_to(sshd, exported):

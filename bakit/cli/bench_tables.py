@@ -171,14 +171,24 @@ def _notes(report: Report) -> list[str]:
         if bundle.latency and bundle.latency.stability and bundle.latency.stability.warning
     }
     if shaky:
-        scores = ", ".join(f"{name} {stability.score:.0f} %" for name, stability in shaky.items())
-        notes.append(f"stability: queries within 10 % of the median (80 % wanted): {scores}")
+        notes += [f"{name}: {stability.warning}" for name, stability in shaky.items()]
+        notes += [
+            f"{bundle.name}: steady tail, from query {start + 1}: {tail['total'].p50_ms:.2f} ms "
+            f"median, {tail['total'].p90_ms:.2f} ms p90"
+            for bundle in report.bundles
+            if (latency := bundle.latency)
+            and (tail := latency.steady_tail)
+            and latency.stability
+            and (start := latency.stability.steady_from) is not None
+        ]
     causes = {cause: None for stability in shaky.values() for cause in stability.causes}
     notes += [f"likely cause: {cause}" for cause in causes]
     if report.data is None:
         return notes
-    which = "images" if report.data.part == "all" else "held-out test images"
+    which = "images" if report.data.part == "all" else "images that no model was trained on"
     notes.append(f"drift on {report.data.samples} of {report.data.available} {which}")
+    if report.data.left_out:
+        notes.append(f"left out: {report.data.left_out} images of its training and validation")
     references = {
         bundle.drift.reference: bundle.drift.reference_target
         for bundle in report.bundles
@@ -250,7 +260,7 @@ def print_goal(result: GoalResult, *, err: bool = False) -> None:
 def _goal_text(line: GoalLine) -> str:
     verdict = "pass" if line.passed else "FAIL"
     bound = "at most" if line.bound == "most" else "at least"
-    value = "not measured" if line.value is None else _number(line.value)
+    value = "no value (not measured, or too few)" if line.value is None else _number(line.value)
     limit = f"{bound} {_number(line.limit)}"
     text = f"{verdict}  {line.figure:38} {value:>12} {line.unit:8} {limit}"
     return text if line.passed else f"{text}  ({line.source})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from bakit.data.overlap import shared_ids
 from bakit.data.parallel import in_threads
 from bakit.errors import ImageError, InputError
 from bakit.image.read import decode, pixel_digest
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bakit.bundle import Bundle
+    from bakit.data.labels import Sample
     from bakit.types import Grey, OnProgress
 
 T = TypeVar("T")
@@ -64,24 +66,33 @@ def look_at_images(
     return list(track(in_threads(one, paths), step, on_progress, len(paths)))
 
 
-def refuse_calibration_images(paths: Sequence[Path], bundles: Sequence[Bundle]) -> None:
+def refuse_calibration_images(samples: Sequence[Sample], bundles: Sequence[Bundle]) -> None:
     """Check that no image is in the calibration set of a bundle.
 
-    Images are compared by pixels; unreadable images are ignored.
+    Images are compared by id (``bakit.data.overlap``) and by pixels; unreadable images are ignored.
 
     Raises:
         InputError: If an image is in a calibration set.
     """
+    for bundle in bundles:
+        ids = shared_ids(samples, bundle.manifest.calibration_ids)
+        for sample in samples:
+            if sample.id in ids:
+                raise _calibrated(sample.path, bundle)
     seen = {digest: bundle for bundle in bundles for digest in bundle.manifest.calibration_images}
     if not seen:
         return
     length = len(next(iter(seen)))
+    paths = [sample.path for sample in samples]
     digests = look_at_images(paths, lambda _, grey: pixel_digest(grey))
     for path, digest in zip(paths, digests, strict=True):
-        bundle = None if isinstance(digest, Unreadable) else seen.get(digest[:length])
-        if bundle is not None:
-            message = (
-                f"{path}: {bundle.name} was calibrated on this image, so its error would be too "
-                "low; remove the image, or calibrate on other images"
-            )
-            raise InputError(message)
+        found = None if isinstance(digest, Unreadable) else seen.get(digest[:length])
+        if found is not None:
+            raise _calibrated(path, found)
+
+
+def _calibrated(path: Path, bundle: Bundle) -> InputError:
+    return InputError(
+        f"{path}: {bundle.name} was calibrated on this image, so its error would be too "
+        "low; remove the image, or calibrate on other images"
+    )

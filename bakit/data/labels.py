@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 
 from bakit.data.images import SUFFIXES, image_files, look_at_images
+from bakit.data.overlap import id_hashes, shared_ids
 from bakit.errors import InputError, LabelsError
 from bakit.files import open_regular, read_regular
 from bakit.settings import SplitRecord
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from pathlib import Path
 
-    from bakit.types import OnProgress
+    from bakit.types import Ints, OnProgress
 
 PartName: TypeAlias = Literal["train", "validation", "test"]
 """The fields of ``Split``."""
@@ -37,7 +38,7 @@ MAX_AGE_MONTHS = 240.0
 LEAST_IMAGES = 10
 """Minimum number of images for a 7:2:1 split."""
 COLUMNS = ("id", "boneage", "male")
-_MORE = ("pair", "side")
+_MORE = ("pair", "side", "patient")
 MAX_TABLE_BYTES = 64 * 2**20
 
 _ALSO = {
@@ -62,6 +63,8 @@ class Sample(NamedTuple):
         age_months: NaN in a folder without ages, which only evaluation reads.
         pair: Name that two images of one child share; empty if there is none.
         side: The hand, as in ``labels.csv``; empty if there is none.
+        patient: The optional column of that name, which images of one patient share. It decides
+            splits and intervals, and is never stored.
     """
 
     id: str
@@ -70,6 +73,7 @@ class Sample(NamedTuple):
     male: bool
     pair: str = ""
     side: str = ""
+    patient: str = ""
 
 
 class Split(NamedTuple):
@@ -305,7 +309,7 @@ def _row(
     aged: bool,
 ) -> Row:
     """Check one row of a table; ``seen`` holds the ids of the rows above."""
-    name, text, word, pair, side = (fields.get(column, "").strip() for column in (*COLUMNS, *_MORE))
+    name, text, word, *more = (fields.get(column, "").strip() for column in (*COLUMNS, *_MORE))
     if name.lower().endswith(SUFFIXES):
         name = name.rpartition(".")[0]
     problems: list[Problem] = []
@@ -327,11 +331,13 @@ def _row(
         problems.append(Problem("duplicate id", f"id {name!r} is repeated"))
     if problems or male is None:
         return Row(number, name, None, tuple(problems))
-    return Row(number, name, Sample(name, images[name], age, male, pair, side), ())
+    return Row(number, name, Sample(name, images[name], age, male, *more), ())
 
 
 def split(samples: Sequence[Sample], seed: int = 0, exclude: Collection[str] = ()) -> Split:
     """Split 7:2:1 into training, validation and test (the paper, "Dataset").
+
+    All images of one patient are in the same part.
 
     Args:
         samples: All samples; the result does not depend on their order.
@@ -351,7 +357,40 @@ def split(samples: Sequence[Sample], seed: int = 0, exclude: Collection[str] = (
             f"at least {LEAST_IMAGES} are needed"
         )
         raise InputError(message)
+    if any(sample.patient for sample in shuffled):
+        shuffled = _by_patient(shuffled)
+        test = _next_patient(shuffled, test)
+        validation = _next_patient(shuffled, test + validation) - test
     return Split(shuffled[test + validation :], shuffled[test : test + validation], shuffled[:test])
+
+
+def _by_patient(samples: Sequence[Sample]) -> list[Sample]:
+    """Return the samples with those of one patient together, by first appearance."""
+    together: dict[str, list[Sample]] = {}
+    for sample in samples:
+        together.setdefault(_patient(sample), []).append(sample)
+    return [sample for images in together.values() for sample in images]
+
+
+def _next_patient(samples: Sequence[Sample], start: int) -> int:
+    """Return the first place from ``start`` on where another patient begins."""
+    while 0 < start < len(samples) and _patient(samples[start]) == _patient(samples[start - 1]):
+        start += 1
+    return start
+
+
+def _patient(sample: Sample) -> str:
+    """Return a patient, or the image itself: an image without a patient is of its own."""
+    return f"patient {sample.patient}" if sample.patient else f"image {sample.id}"
+
+
+def patient_numbers(samples: Sequence[Sample]) -> Ints | None:
+    """Return the patients as numbers from 0, ``(N,)``; None if there are only single images."""
+    names = [_patient(sample) for sample in samples]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    if len(numbers) == len(names):
+        return None
+    return np.array([numbers[name] for name in names])
 
 
 def ids_in(folders: Iterable[Path]) -> set[str]:
@@ -362,39 +401,55 @@ def ids_in(folders: Iterable[Path]) -> set[str]:
 def split_record(parts: Split, seed: int, excluded_ids: Collection[str]) -> SplitRecord:
     """Return the record of a split that a checkpoint stores."""
     digests = {name: ids_digest(getattr(parts, name)) for name in Split._fields}
-    return SplitRecord(seed, tuple(sorted(excluded_ids)), digests)
+    hashes = {name: id_hashes(getattr(parts, name)) for name in Split._fields}
+    return SplitRecord(seed, tuple(sorted(excluded_ids)), digests, hashes)
 
 
 def known_split(samples: Sequence[Sample], record: SplitRecord) -> Split | None:
-    """Return the split of a record, or None if these are other images."""
+    """Return the samples that are in each part of a record, or None if these are other images.
+
+    Images that the record does not know, or that its training excluded, are in no part.
+    """
     try:
         parts = split(samples, record.seed, record.excluded_ids)
     except InputError:  # too few images for a split at all
-        return None
-    same = split_record(parts, record.seed, record.excluded_ids).ids_sha256 == record.ids_sha256
-    return parts if same else None
+        pass
+    else:
+        if {name: ids_digest(getattr(parts, name)) for name in Split._fields} == record.ids_sha256:
+            return parts
+    found = []
+    for name in Split._fields:
+        ids = shared_ids(samples, record.id_hashes.get(name, ""))
+        found.append([sample for sample in samples if sample.id in ids])
+    return Split(*found) if any(found) else None
 
 
 def take_part(
     samples: Sequence[Sample], records: Iterable[SplitRecord], part: PartName = "test"
 ) -> list[Sample] | None:
-    """Return the images that are in the same split of all models trained on them.
+    """Return the images that are in the same part of all models that know any of them.
 
     Args:
         samples: A labelled folder; its order is kept.
         records: The split records of the models; records of other images are ignored.
-        part: The split; models are measured on ``test``.
+        part: The part; models are measured on ``test``, to which images belong that the model has
+            never seen: all that are neither in training nor in validation nor excluded.
 
     Returns:
-        None if no model was trained on exactly these images. A subset of a model's training images
-        cannot be recognized.
+        None if no model was trained, selected or tested on any of these images. Older records have
+        no hashes of ids, and recognize exactly their own folder.
     """
-    known = [parts for record in records if (parts := known_split(samples, record))]
-    if not known:
-        return None
-    ids = [{sample.id for sample in getattr(parts, part)} for parts in known]
-    shared = set.intersection(*ids)
-    return [sample for sample in samples if sample.id in shared]
+    usable: set[str] | None = None
+    for record in records:
+        parts = known_split(samples, record)
+        if parts is None:
+            continue
+        ids = {sample.id for sample in getattr(parts, part)}
+        if part == "test":
+            seen = {s.id for s in (*parts.train, *parts.validation)} | set(record.excluded_ids)
+            ids = {sample.id for sample in samples} - seen
+        usable = ids if usable is None else usable & ids
+    return None if usable is None else [sample for sample in samples if sample.id in usable]
 
 
 def thin(items: Sequence[Item], limit: int | None) -> list[Item]:

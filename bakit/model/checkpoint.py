@@ -120,7 +120,8 @@ class FloatReference:
     Exports are compared with them where torch is not installed.
 
     Attributes:
-        images: ``(N, S, S)`` uint8, 255 times the regressor's input.
+        images: ``(N, S, S)`` uint8, 255 times the regressor's input; ``(1, S, S)`` if all
+            predictions are of one image.
         sexes: ``(N,)`` float32, male 1.
         ages_months: ``(N,)`` float32.
     """

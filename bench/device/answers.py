@@ -131,6 +131,7 @@ class _Measured(_Answer, frozen=True):
     provider: Text
     warm_up: Count
     images: Annotated[int, Meta(ge=1, le=10**6)]
+    turns: Annotated[tuple[Count, ...], Few]
     stages_ns: dict[Stage, list[Nanoseconds]]
     power: _Power | None
     footprint: _Footprint
@@ -226,6 +227,8 @@ def _mismatch(measured: _Measured, bundle: Bundle, task: Task) -> str:
     if len(counts) != 1 or min(counts) < task.settings.min_queries:
         wanted = task.settings.min_queries
         return f"{' and '.join(map(str, sorted(counts)))} times where {wanted} or more were asked"
+    if {sum(measured.turns)} != counts:
+        return f"turns of {sum(measured.turns)} times instead of {min(counts)}"
     golden = len(bundle.manifest.golden)
     if len(measured.golden_months) != golden:
         return f"{len(measured.golden_months)} golden ages instead of {golden}"

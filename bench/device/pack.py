@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
 AGENT = Path(agent.__file__)
 
+TURNS = 6
+"""Turns of each bundle, if there are several: each opens the bundle again, which takes seconds."""
+
 
 @dataclass(frozen=True)
 class AgentOptions:
@@ -110,7 +113,9 @@ def write_job(
         "version": 2,
         "bakit": bakit.__version__,
         "keep": keep,
-        "settings": msgspec.to_builtins(task.settings) | asdict(options),
+        "settings": msgspec.to_builtins(task.settings)
+        | asdict(options)
+        | {"turns": TURNS if len(task.bundles) > 1 else 1},
         "ids": [sample.id for sample in task.samples],
         "bundles": entries,
     }

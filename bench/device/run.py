@@ -88,8 +88,7 @@ def bench_host(
     Raises:
         InputError: If the device cannot be reached or cannot run a bundle.
     """
-    # Bundles run one after the other.
-    settings = make_settings(min_queries, min_duration_s, warm_up, threads, block=min_queries)
+    settings = make_settings(min_queries, min_duration_s, warm_up, threads)
     task = read_task(bundles, data, reference, limit, settings)
     return run_task(task, SshDevice(remote, options, python, keep), on_progress)
 

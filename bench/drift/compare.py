@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from bakit.bench.report.drift import DriftReport, DriftRow, GroupDrift
-from bakit.bench.statistics import bootstrap_intervals, quantile_interval, simultaneous_intervals
-from bakit.data.labels import MAX_AGE_MONTHS
+from bakit.bench.statistics import (
+    bootstrap_intervals,
+    mean_by,
+    quantile_interval,
+    student_interval,
+)
+from bakit.data.labels import MAX_AGE_MONTHS, patient_numbers
 from bakit.errors import InputError, VerificationError
 from bakit.types import Precision
 
@@ -22,7 +27,7 @@ if TYPE_CHECKING:
     from bakit.bench.report.drift import BlameStep
     from bakit.bundle import Bundle
     from bakit.data.labels import Sample
-    from bakit.types import Floats
+    from bakit.types import Floats, Ints
 
 
 REFERENCE_TARGETS = ("torch", "onnx")
@@ -34,6 +39,11 @@ BIN_MONTHS = 36
 
 MIN_GROUP_IMAGES = 20
 """Minimum number of images in a group, for Student's interval."""
+
+TAILS = ((0.0, 36.0), (204.0, MAX_AGE_MONTHS))
+"""The youngest and the oldest: few, so that groups of three years are merged there."""
+
+MIN_TAIL_IMAGES = 10
 
 
 def choose_references(
@@ -127,7 +137,14 @@ def compare(
     signed = bundle_months - float_months
     changes = np.abs(signed)
     figures = np.stack([bundle_errors - float_errors, bundle_errors, signed, changes])
-    drift_ci95, mae_ci95, signed_ci95, changes_ci95 = bootstrap_intervals(figures)
+    patients = patient_numbers(samples)
+    independent = None if patients is None else int(patients.max()) + 1
+    drift_ci95, mae_ci95, signed_ci95, changes_ci95 = bootstrap_intervals(figures, patients)
+    ages = (true_months, float_months, bundle_months)
+    males = np.array([sample.male for sample in samples], bool)
+    groups = group_images(true_months, males)
+    found = [group[:3] for group in groups]
+    tails = [tail for tail in tail_images(true_months, males) if tail[:3] not in found]
     spread = 1.96 * float(signed.std(ddof=1)) if len(samples) > 1 else 0.0
     return DriftReport(
         samples=len(samples),
@@ -146,10 +163,12 @@ def compare(
         mean_abs_change_months=float(changes.mean()),
         mean_abs_change_ci95_months=changes_ci95,
         p99_abs_change_months=float(np.percentile(changes, 99)),
-        p99_abs_change_ci95_months=quantile_interval(changes, 0.99),
+        p99_abs_change_ci95_months=quantile_interval(changes, 0.99, independent),
         max_abs_change_months=float(changes.max()),
         box_iou_mean=box_iou_mean,
-        groups=group_drifts(samples, true_months, float_months, bundle_months),
+        groups=group_drifts(groups, *ages, patients),
+        tails=group_drifts(tails, *ages, patients),
+        patients=independent,
         blame=blame,
         rows=tuple(
             DriftRow(
@@ -158,8 +177,11 @@ def compare(
                 float_months=float(reference_age),
                 bundle_months=float(age),
                 male=sample.male,
+                patient=None if patients is None else int(patients[index]),
             )
-            for sample, reference_age, age in zip(samples, float_months, bundle_months, strict=True)
+            for index, (sample, reference_age, age) in enumerate(
+                zip(samples, float_months, bundle_months, strict=True)
+            )
         ),
     )
 
@@ -167,21 +189,40 @@ def compare(
 class Group(NamedTuple):
     """Row numbers of the images of one sex and age group; the last group includes its end."""
 
-    sex: Literal["F", "M"]
+    sex: Literal["F", "M"] | None
     from_months: float
     to_months: float
-    rows: npt.NDArray[np.int64]
+    rows: Ints
 
 
-def group_images(samples: Sequence[Sample]) -> list[Group]:
+def tail_images(ages: Floats, males: npt.NDArray[np.bool_]) -> list[Group]:
+    """Return the images of ``TAILS``, of each sex; of both together where one has too few."""
+    tails = []
+    for start, stop in TAILS:
+        inside = (ages >= start) & ((ages < stop) | (stop == MAX_AGE_MONTHS))
+        rows = {sex: np.flatnonzero(inside & (males == (sex == "M"))) for sex in ("F", "M")}
+        kinds: dict[Literal["F", "M"] | None, Ints] = {"F": rows["F"], "M": rows["M"]}
+        if min(map(len, rows.values())) < MIN_TAIL_IMAGES:
+            kinds = {None: np.flatnonzero(inside)}
+        for sex, of_sex in kinds.items():
+            if len(of_sex) >= MIN_TAIL_IMAGES:
+                tails.append(Group(sex, start, stop, of_sex))
+    return tails
+
+
+def group_images(ages: Floats, males: npt.NDArray[np.bool_]) -> list[Group]:
     """Group images by sex and three years of age: girls first, then boys, by rising age.
 
-    Bins with fewer than 20 images are merged with their smaller neighbour, the smallest first. A
-    sex with fewer than 20 images has no group.
+    Bins with fewer than 20 images are merged with their smaller neighbour, the smallest first, so
+    that the first and last groups are often five or six years wide; see ``tail_images``. A sex with
+    fewer than 20 images has no group.
+
+    Args:
+        ages: ``(N,)`` float64 months.
+        males: ``(N,)`` bool.
     """
-    ages = np.array([sample.age_months for sample in samples])
-    males = np.array([sample.male for sample in samples], bool)
     groups = []
+    sex: Literal["F", "M"]
     for sex in ("F", "M"):
         of_sex = males == (sex == "M")
         if np.count_nonzero(of_sex) < MIN_GROUP_IMAGES:
@@ -210,14 +251,25 @@ def _edges(ages: Floats) -> list[float]:
 
 
 def group_drifts(
-    samples: Sequence[Sample], true_months: Floats, float_months: Floats, bundle_months: Floats
+    groups: Sequence[Group],
+    true_months: Floats,
+    float_months: Floats,
+    bundle_months: Floats,
+    patients: Ints | None = None,
 ) -> tuple[GroupDrift, ...]:
-    """Return the drift of every group with simultaneous intervals; ages are ``(N,)`` months."""
-    groups = group_images(samples)
+    """Return the drift of every group; ages are ``(N,)`` months.
+
+    Each interval is Student's for that group alone: a gate that every group must pass needs no
+    correction for their number. Images of one patient count once, by their mean.
+    """
     drifts = np.abs(bundle_months - true_months) - np.abs(float_months - true_months)
     signed = bundle_months - float_months
-    drift_ci95 = simultaneous_intervals([drifts[group.rows] for group in groups])
-    signed_ci95 = simultaneous_intervals([signed[group.rows] for group in groups])
+
+    def interval(values: Floats, rows: Ints) -> tuple[float, float]:
+        return student_interval(
+            values[rows] if patients is None else mean_by(values[rows], patients[rows])
+        )
+
     return tuple(
         GroupDrift(
             sex=group.sex,
@@ -225,11 +277,11 @@ def group_drifts(
             to_months=group.to_months,
             samples=len(group.rows),
             drift_months=float(drifts[group.rows].mean()),
-            drift_ci95_months=drift_ci95[index],
+            drift_ci95_months=interval(drifts, group.rows),
             mean_change_months=float(signed[group.rows].mean()),
-            mean_change_ci95_months=signed_ci95[index],
+            mean_change_ci95_months=interval(signed, group.rows),
             mean_abs_change_months=float(np.abs(signed[group.rows]).mean()),
             max_abs_change_months=float(np.abs(signed[group.rows]).max()),
         )
-        for index, group in enumerate(groups)
+        for group in groups
     )

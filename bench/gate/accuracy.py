@@ -6,6 +6,8 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from bakit.bench.gate.advice import for_drift, worst_by_change, worst_by_drift, worst_by_shift
 from bakit.bench.gate.verdict import Check
 from bakit.errors import InputError
@@ -24,9 +26,8 @@ LEAST_IMAGES = 30
 P99_IMAGES = 368
 """Images below which a 99th percentile has no upper end (``images_for_quantile``)."""
 
-
-MOST_IMAGES = 10**9
-"""Images that are asked for at most."""
+RARE_MONTHS = 5.0
+"""A change above which a child is counted as damaged where no limit says so."""
 
 
 class Figure(NamedTuple):
@@ -45,12 +46,11 @@ class Figure(NamedTuple):
         limit: float,
         groups: tuple[str, ...] = (),
         advice: str = "",
-        needed: int | None = None,
     ) -> Check:
         """Return a check of this figure against a limit."""
         upper = None if self.interval is None else self.interval[1]
         numbers = (self.estimate, upper, limit, self.unit)
-        return Check(name, outcome, text, groups, advice, needed, None, *numbers)
+        return Check(name, outcome, text, groups, advice, None, None, *numbers)
 
 
 def accuracy_checks(gate: Gate, bundle: BundleReport, notes: list[str]) -> list[Check]:
@@ -70,8 +70,9 @@ def accuracy_checks(gate: Gate, bundle: BundleReport, notes: list[str]) -> list[
         if drift.is_reference and name != "max_mae_months":
             continue
         if name in _GROUP_FIGURES:
-            figures = [(group, _GROUP_FIGURES[name](group)) for group in drift.groups]
-            checks.append(_group_check(name, figures, limit, bundle, drift))
+            groups = (*drift.groups, *drift.tails)
+            figures = [(group, _GROUP_FIGURES[name](group)) for group in groups]
+            checks.append(_group_check(name, figures, limit, bundle))
         else:
             checks.append(_check(name, limit, bundle, drift))
     if drift.is_reference:
@@ -79,7 +80,41 @@ def accuracy_checks(gate: Gate, bundle: BundleReport, notes: list[str]) -> list[
     left = drift.samples - sum(group.samples for group in drift.groups)
     if left and drift.groups:
         notes.append(f"{left} images are in no group of sex and age: too few of one sex")
-    return checks
+    if gate.max_p99_change_months is None or drift.samples < P99_IMAGES:
+        notes.append(_rare_damage(drift, gate.max_p99_change_months or RARE_MONTHS))
+    return _with_images_needed(gate, drift, checks)
+
+
+def _rare_damage(drift: DriftReport, months: float) -> str:
+    """Return the bound of the share of children whose age changes much."""
+    from bakit.bench.statistics import share_bound  # noqa: PLC0415  # most gates need no numpy
+
+    hits = sum(abs(row.bundle_months - row.float_months) > months for row in drift.rows)
+    # Films of one patient are not independent.
+    count = max(drift.patients or drift.samples, hits)
+    return (
+        f"rare damage is not excluded: {hits} of {drift.samples} images changed by more than "
+        f"{months:g} months, so up to {100 * share_bound(hits, count):.2g} % of children may "
+        f"(95 % bound); {P99_IMAGES} images or more let --max-p99-change-months decide"
+    )
+
+
+def _with_images_needed(gate: Gate, drift: DriftReport, checks: list[Check]) -> list[Check]:
+    """Return the checks; where images are too few, with the number that all limits need."""
+    if all(check.outcome != "too-few-images" for check in checks):
+        return checks
+    from bakit.bench.gate.power import images_to_pass  # noqa: PLC0415  # most gates need no numpy
+
+    needed = images_to_pass(gate, drift)
+    advice = "bench more labelled images"
+    if needed is None:
+        advice = "more images like these would not decide it: the figure is too near its limit"
+    return [
+        msgspec.structs.replace(check, images_needed=needed, advice=advice)
+        if check.outcome == "too-few-images"
+        else check
+        for check in checks
+    ]
 
 
 def drift_of(bundle: BundleReport, where: str) -> DriftReport:
@@ -162,36 +197,21 @@ _GROUP_FIGURES: dict[str, Callable[[GroupDrift], Figure]] = {
 }
 
 
-def decide(figure: Figure, limit: float, samples: int, least: int) -> tuple[Outcome, int | None]:
+def decide(figure: Figure, limit: float, samples: int, least: int) -> Outcome:
     """Compare a figure of so many images with a limit.
 
     Below ``least`` images its interval is not to be trusted. What is not finite never passes.
-
-    Returns:
-        The outcome, and the images needed where there are too few.
     """
     if not -math.inf < figure.estimate <= limit:  # NaN is not <= anything
-        return "fail", None
+        return "fail"
     if samples < least or figure.interval is None:
-        return "too-few-images", max(least, samples + 1)
+        return "too-few-images"
     low, high = figure.interval
     if not -math.inf < low <= high < math.inf:
-        return "fail", None
+        return "fail"
     if high <= limit:
-        return "pass", None
-    if figure.estimate == limit:
-        return "fail", None
-    return "too-few-images", images_needed(samples, figure.estimate, high, limit)
-
-
-def images_needed(samples: int, estimate: float, upper: float, limit: float) -> int:
-    """Return how many images would bring an upper end down to a limit.
-
-    An interval is as wide as one over the root of the number of images; the estimate is taken to
-    stay what it is, and must be below the limit.
-    """
-    ratio = (upper - estimate) / (limit - estimate)
-    return math.ceil(min(samples * ratio * ratio, MOST_IMAGES))
+        return "pass"
+    return "fail" if figure.estimate == limit else "too-few-images"
 
 
 def _upper(figure: Figure) -> float:
@@ -207,14 +227,14 @@ def _check(name: str, limit: float, bundle: BundleReport, drift: DriftReport) ->
         raise InputError(message)
     figure = _FIGURES[name](drift)
     least = P99_IMAGES if name == "max_p99_change_months" else LEAST_IMAGES
-    outcome, needed = decide(figure, limit, drift.samples, least)
+    outcome = decide(figure, limit, drift.samples, least)
     text = figure_text(figure, limit)
     if outcome == "pass":
         return figure.check(name, outcome, text, limit)
     changes = name in {"max_mean_change_months", "max_p99_change_months"}
     groups = worst_by_change(drift.groups) if changes else worst_by_drift(drift.groups)
     advice = _advice(name, outcome, bundle)
-    return figure.check(name, outcome, text, limit, groups, advice, needed)
+    return figure.check(name, outcome, text, limit, groups, advice)
 
 
 def figure_text(figure: Figure, limit: float) -> str:
@@ -230,8 +250,7 @@ def figure_text(figure: Figure, limit: float) -> str:
 def _advice(name: str, outcome: Outcome, bundle: BundleReport) -> str:
     """Return a remedy, in words."""
     if outcome == "too-few-images":
-        option = "--" + name.replace("_", "-")
-        return f"bench more labelled images; {option} none gates without it"
+        return ""  # it follows for all limits together
     assert bundle.drift is not None
     if name == "max_mae_months":
         return "bakit evaluate shows where the model is wrong: its error is not the bundle's doing"
@@ -243,35 +262,24 @@ def _group_check(
     figures: list[tuple[GroupDrift, Figure]],
     limit: float,
     bundle: BundleReport,
-    drift: DriftReport,
 ) -> Check:
     """Check all groups: the text is of the gravest, and all that are not within are named."""
     if not figures:
-        needed = max(2 * LEAST_IMAGES, drift.samples + 1)
         text = "no group of sex and age has 20 images"
-        advice = _advice(name, "too-few-images", bundle)
-        unit = "months"
-        return Check(name, "too-few-images", text, (), advice, needed, bound=limit, unit=unit)
-    decided = [(group, fig, *decide(fig, limit, group.samples, 1)) for group, fig in figures]
+        return Check(name, "too-few-images", text, bound=limit, unit="months")
+    decided = [(group, fig, decide(fig, limit, group.samples, 1)) for group, fig in figures]
     beyond = [item for item in decided if item[2] != "pass"]
     if not beyond:
         group, figure = max(figures, key=lambda item: _upper(item[1]))
         return figure.check(name, "pass", f"{group.name}: {figure_text(figure, limit)}", limit)
     failing = [item for item in beyond if item[2] == "fail"] or beyond
-    group, figure, outcome, _ = max(failing, key=lambda item: item[1].estimate)
-    # The images of all groups grow together.
-    counts = [
-        math.ceil(drift.samples * count / max(item.samples, 1))
-        for item, _, _, count in beyond
-        if count is not None
-    ]
+    group, figure, outcome = max(failing, key=lambda item: item[1].estimate)
     shown = worst_by_shift if name == "max_group_change_months" else worst_by_drift
     return figure.check(
         name,
         outcome,
-        f"{group.name}: {figure_text(figure, limit)}, for all groups at once",
+        f"{group.name}: {figure_text(figure, limit)}",
         limit,
         groups=shown([item[0] for item in failing]),
         advice=_advice(name, outcome, bundle),
-        needed=max(counts) if outcome == "too-few-images" else None,
     )

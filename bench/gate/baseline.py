@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from bakit.bench.gate.accuracy import LEAST_IMAGES, Figure, decide, drift_of, figure_text
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 IMPROVED_MONTHS = 0.05
 """An improvement counts when its interval is beyond this: below are roundings of arithmetic."""
+
+
+RUNS = 1.05
+"""Two runs of one bundle differ by up to this ratio on a steady machine, whatever their noise."""
 
 
 def check_baseline(gate: Gate, report: Report, baseline: Report) -> None:
@@ -143,7 +148,9 @@ def baseline_checks(gate: Gate, bundle: BundleReport, before: BundleReport) -> l
     # Distance from the truth, and from the float model.
     worse = np.abs(new[2] - new[:2]) - np.abs(old[2] - old[:2])
     checks = []
-    intervals = bootstrap_intervals(worse)
+    patients = [row.patient for row in drift.rows]
+    clusters = None if None in patients else np.array(patients)
+    intervals = bootstrap_intervals(worse, clusters)
     for (name, words), values, interval in zip(COMPARED.items(), worse, intervals, strict=True):
         figure = Figure(f"{words} against the baseline", float(values.mean()), interval)
         limit = gate.max_drift_months
@@ -154,9 +161,9 @@ def baseline_checks(gate: Gate, bundle: BundleReport, before: BundleReport) -> l
             checks.append(figure.check(name, "improved", text, limit, advice=advice))
             continue
         least = 0 if not worse.any() else LEAST_IMAGES
-        outcome, needed = decide(figure, limit, len(pairs), least)
+        outcome = decide(figure, limit, len(pairs), least)
         advice = "" if outcome == "pass" else for_drift(bundle, drift)
-        checks.append(figure.check(name, outcome, text, limit, (), advice, needed))
+        checks.append(figure.check(name, outcome, text, limit, (), advice))
     return checks
 
 
@@ -170,8 +177,9 @@ def ratio_check(
     """Check how much longer a bundle takes than another: an earlier one, or one of the same run.
 
     It fails when the whole 95 % interval of the ratio is above the limit. Times of one run were
-    taken in turns and are compared round by round; those of two runs only if both were stable.
-    What does not fail the bundle is added to ``notes``.
+    taken in turns and are compared turn by turn; those of two runs only if both were steady, with
+    ``RUNS`` on both sides of the interval; those of bundles that a device measured one after the
+    other never. What does not fail the bundle is added to ``notes``.
 
     Raises:
         InputError: If there is nothing to compare with, or times are damaged.
@@ -182,6 +190,10 @@ def ratio_check(
     if other.name == bundle.name and same_run:
         return []
     new, old = latency_of(bundle), latency_of(other)
+    if same_run and bundle.device is not None and not new.turns:
+        text = "an older bakit measured these bundles one after the other on the device"
+        advice = "bench again: bundles now take turns on a device"
+        return [Check("max_p90_ratio", "unsteady", text, advice=advice, bound=limit)]
     if not same_run and (unsteady := _unsteady(new, old)):
         advice = "bench the old bundle and the new one in one run, and gate with --ratio-to OLD"
         return [Check("max_p90_ratio", "unsteady", unsteady, advice=advice, bound=limit)]
@@ -193,8 +205,13 @@ def ratio_check(
     if min(times.min(initial=1), others.min(initial=1)) <= 0:
         message = f"{bundle.name}: a query took no time: the report is damaged; bench again"
         raise InputError(message)
-    block = max(min(report.settings.block, report.settings.min_queries), 1)
-    interval = ratio_interval(times, others, block, 90, paired=same_run)
+    pair = [
+        np.split(values, _starts(latency, report, len(values)))
+        for values, latency in ((times, new), (others, old))
+    ]
+    interval = ratio_interval(pair[0], pair[1], 90, paired=same_run)
+    if interval is not None and not same_run:
+        interval = interval[0] / RUNS, interval[1] * RUNS
     if interval is None:
         message = f"{bundle.name}: too few queries to compare times; bench with --queries 100"
         raise InputError(message)
@@ -210,6 +227,14 @@ def ratio_check(
     if ratio > limit:
         notes.append(f"{text}: noise may explain it; bench longer (--seconds) to know")
     return [figure.check("max_p90_ratio", "pass", text, limit)]
+
+
+def _starts(latency: LatencyReport, report: Report, queries: int) -> list[int]:
+    """Return the first query of each turn but the first."""
+    if len(latency.turns) > 1:
+        return list(accumulate(latency.turns))[:-1]
+    block = max(min(report.settings.block, report.settings.min_queries), 1)
+    return list(range(block, queries - block + 1, block))
 
 
 def _compared_with(
@@ -247,10 +272,11 @@ def latency_of(bundle: BundleReport) -> LatencyReport:
 def _unsteady(*latencies: LatencyReport) -> str | None:
     """Return why times of separate runs cannot be compared; None if they can."""
     for latency in latencies:
-        if latency.stability is None or not latency.stability.score >= LEAST_SCORE:
-            score = "unknown" if latency.stability is None else f"{latency.stability.score:.0f}"
+        stability = latency.stability
+        if stability is None or stability.warning or not stability.score >= LEAST_SCORE:
+            score = "unknown" if stability is None else f"{stability.score:.0f}"
             return (
-                f"times of two runs can be compared only if the machine held still: stability "
-                f"{score}, limit {LEAST_SCORE:.0f}"
-            )
+                f"times of two runs can be compared only if both were steady: stability {score}, "
+                f"limit {LEAST_SCORE:.0f}"
+            ) + (f"; {stability.warning}" if stability and stability.warning else "")
     return None

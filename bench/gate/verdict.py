@@ -43,8 +43,9 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         text: The figure and the limit, in words.
         groups: Children that it comes from most, in words.
         advice: What to try; empty where it passes.
-        images_needed: Images with which the figure, staying as it is, would be decided; None
-            unless there are too few.
+        images_needed: Images like these, of as many patients, with which all limits on ages pass
+            in nine of ten draws (``bakit.bench.gate.power``); None unless there are too few, or if
+            no number is known.
         reason: Why a known failure is expected.
         value: The figure; None if there is none.
         upper: Upper end of its 95 % interval; None likewise.
@@ -70,6 +71,8 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         parts = [self.text]
         if self.images_needed is not None:
             parts.append(f"too few images to decide: some {self.images_needed:,} are needed")
+        elif self.outcome == "too-few-images":
+            parts.append("too few images to decide")
         if self.groups:
             parts.append(f"most in {', '.join(self.groups)}")
         if self.advice:

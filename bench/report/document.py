@@ -97,10 +97,12 @@ class DataInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         folder: Name of the folder.
         samples: Number of images used.
-        part: ``test`` if the models were trained on this folder, so that only its held-out test
-            split was used; otherwise ``all``.
+        part: ``test`` if a model knows images of this folder, so that only those are used that it
+            was neither trained nor selected on: its test split, and images that it does not know.
+            Otherwise ``all``.
         available: Number of images in that part.
         ids_sha256: Digest of the used ids (``bakit.data.labels.ids_digest``).
+        left_out: Number of the other images.
     """
 
     folder: str
@@ -108,6 +110,7 @@ class DataInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     part: Literal["all", "test"]
     available: int
     ids_sha256: str
+    left_out: int = 0
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -117,7 +120,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         min_queries: Minimum number of queries of each bundle.
         min_duration_s: Minimum time spent in each bundle's queries.
         warm_up: Warm-up predictions of each bundle.
-        block: Consecutive queries of one bundle before the next bundle runs.
+        block: Consecutive queries of one bundle before the next bundle runs. On a device, the
+            latency of each bundle has ``turns`` of its own.
         threads: Threads of the backend; None for one per CPU.
         resamples: Resamples of the bootstrap.
         seed: Seed of the bootstrap.

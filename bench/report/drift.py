@@ -16,6 +16,7 @@ class DriftRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float_months: Prediction of the reference.
         bundle_months: Prediction of the bundle.
         male: Whether the child is male; None if unknown.
+        patient: A number that the images of one patient share; None without a column ``patient``.
     """
 
     id: str
@@ -23,13 +24,14 @@ class DriftRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     float_months: float
     bundle_months: float
     male: bool | None = None
+    patient: int | None = None
 
 
 class GroupDrift(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Drift of one sex and age group.
 
-    The intervals are simultaneous: all groups of a report lie within theirs with 95 % confidence
-    (``bakit.bench.statistics.simultaneous_intervals``).
+    Each interval is Student's for this group alone (``bakit.bench.statistics.student_interval``):
+    a gate that all groups must pass needs no correction for their number.
 
     Attributes:
         sex: ``F`` or ``M``; None for both together.
@@ -123,6 +125,10 @@ class DriftReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         p99_abs_change_ci95_months: Interval of ``p99_abs_change_months``, from order statistics
             (``bakit.bench.statistics.quantile_interval``); None below 368 images.
         groups: Drift by sex and age: girls first, then boys, by rising age.
+        tails: Drift of the children under 3 and from 17 years, of 10 images or more: by sex, or of
+            both together where one sex has fewer. They are in ``groups`` as well, among others.
+        patients: Number of patients, if ``labels.csv`` has a column ``patient``: the intervals then
+            draw whole patients.
         blame: Steps from the reference to this bundle. A step is listed if the bundles that it
             needs were measured in the same run.
     """
@@ -148,6 +154,8 @@ class DriftReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mean_abs_change_ci95_months: tuple[float, float] | None = None
     p99_abs_change_ci95_months: tuple[float, float] | None = None
     groups: tuple[GroupDrift, ...] = ()
+    tails: tuple[GroupDrift, ...] = ()
+    patients: int | None = None
     blame: tuple[BlameStep, ...] = ()
 
     @property

@@ -20,14 +20,16 @@ MAX_QUERIES = 10**7
 """Most latencies that are unpacked from a report."""
 
 LEAST_SCORE = 80.0
-"""Minimum stability. Below it, a report warns and the gate compares no latencies of two runs."""
+"""Minimum share of queries near the median, in percent, of a steady run."""
 
 
 class StageTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Latency of one stage over all queries.
 
-    Percentiles interpolate linearly between queries. The intervals are a bootstrap over blocks of
-    consecutive queries (``bakit.bench.statistics.block_intervals``); None if unknown.
+    Percentiles interpolate linearly between queries. The queries are a closed loop: one starts when
+    the one before has ended, so there is no queueing. The intervals are order statistics, with
+    fewer independent queries if consecutive ones are alike
+    (``bakit.bench.statistics.serial_intervals``); None where there are too few: p99 needs 368.
 
     Attributes:
         p50_ms: Median.
@@ -56,13 +58,16 @@ class Stability(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         score: Percentage of queries whose regressor latency is within 10 % of its median. The
             regressor does the same work for every image.
-        warning: Warning about noisy timings; None from ``LEAST_SCORE`` up.
+        warning: Why the run was not steady: the score is below ``LEAST_SCORE``, or the speed
+            changed during the run. None if it was steady.
         causes: Likely causes; empty if none was found.
+        steady_from: First query of the steady tail of a run whose speed changed; None without one.
     """
 
     score: float
     warning: str | None = None
     causes: tuple[str, ...] = ()
+    steady_from: int | None = None
 
 
 class Energy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -110,6 +115,9 @@ class LatencyReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         stability: Stability of the latencies; None if it was not computed.
         energy: Energy of the queries; None without a readable sensor.
         sweep: Latency with other numbers of threads.
+        turns: Queries of each turn, between which other bundles ran; empty for turns of
+            ``Settings.block`` queries.
+        steady_tail: Latency of the queries from ``stability.steady_from`` on; None without.
     """
 
     warm_up: int
@@ -121,6 +129,8 @@ class LatencyReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stability: Stability | None = None
     energy: Energy | None = None
     sweep: tuple[SweepEntry, ...] = ()
+    turns: tuple[int, ...] = ()
+    steady_tail: dict[str, StageTimes] | None = None
 
     def __post_init__(self) -> None:
         """Raise ``ValueError`` if the total, used by the ranking and the gate, is missing."""
@@ -131,8 +141,7 @@ class LatencyReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def samples_ns(self, stage: str = "total") -> array[int]:
         """Return the latency of every query of a stage in nanoseconds, in order.
 
-        Query ``i`` used image ``i % images``; with several bundles it belongs to round
-        ``i // settings.block``.
+        With several bundles, turns of ``turns`` or ``settings.block`` queries alternate.
 
         Raises:
             InputError: If the report has no samples of that stage, or they are damaged.

@@ -113,7 +113,8 @@ def all_ages(
     # What the graph subtracts and divides by is undone before: it sees bare greys.
     bare = [(pixels * GREY_SD + GREY_MEAN).astype(np.float32) for pixels in images.pixels]
     ages[NORMALISATION] = predict(run, bare, males)
-    girls = [group for group in group_images(images.samples) if group.sex == "F"]
+    true = np.array([sample.age_months for sample in images.samples])
+    girls = [group for group in group_images(true, males) if group.sex == "F"]
     ages[GROUP] = ages[SOUND].copy()
     ages[GROUP][max(girls, key=lambda group: len(group.rows)).rows] += 3
     return ages

@@ -1,114 +1,251 @@
-"""How often the gate is wrong: no true drift and it fails, or half a month and it passes.
+"""How often intervals hold the truth, and how often the gate is wrong.
 
-    python tests/benchmarks/gate_simulation.py
+    python tests/benchmarks/gate_simulation.py                  # a model of INT8's changes
+    python tests/benchmarks/gate_simulation.py --report FILE    # measured pairs of a report
+    python tests/benchmarks/gate_simulation.py --times          # latencies of a wandering machine
 
-Images are drawn from a model of what INT8 does to the shipped network on its test part: errors of
-the float model (SD 12 months, as heavy-tailed as Student's t with 5 degrees of freedom), and per
-image a change of mean size 0.54 months whose 99th percentile is 2.1 and whose largest value among
-1,156 is 9 to 13 (t with 3 degrees of freedom). Drift is put in where it comes from in truth: some
-images get worse, the others do not. The true drift is that of two million images.
+The model is that of the shipped network on its test part: errors of the float model (SD 12 months,
+as heavy-tailed as Student's t with 5 degrees of freedom), and per image a change of mean size 0.54
+months whose 99th percentile is 2.1 to 2.3 and whose largest value among 1,156 is 9 to 13 (t with 3
+degrees of freedom). Ages and sexes are like RSNA's. ``--report`` draws measured pairs instead: its
+first INT8 bundle's ages.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from scipy.signal import lfilter
 
-from bakit.bench.drift.compare import group_drifts
-from bakit.bench.gate.accuracy import Figure, decide
-from bakit.bench.statistics import bootstrap_interval
+from bakit.bench import Gate, read_report
+from bakit.bench.drift.compare import compare
+from bakit.bench.gate.accuracy import accuracy_checks
+from bakit.bench.gate.power import images_to_pass, pass_share
+from bakit.bench.gate.verdict import gravest
+from bakit.bench.statistics import quantile_interval, ratio_interval, serial_intervals
 from bakit.data.labels import Sample
+from bakit.types import Precision
 
 if TYPE_CHECKING:
+    from bakit.bench.report.drift import DriftReport
     from bakit.types import Floats
 
+SIZES = (60, 120, 370, 1156)
+SHARES = (0.5, 0.9, 0.99)
+PERCENTILES = (50, 90, 99)
+POPULATION = 400_000
 
-POPULATION = 2_000_000
+
+class Pairs(NamedTuple):
+    """Ages in months, and sexes, ``(N,)`` each."""
+
+    true: Floats
+    float_months: Floats
+    bundle_months: Floats
+    males: Floats
 
 
 def main() -> None:
-    """Simulate, and print how often the gate is wrong and how often its intervals hold."""
+    """Run the simulations and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--draws", type=int, default=1000)
-    parser.add_argument("--limit", type=float, default=0.25, help="months")
+    parser.add_argument("--draws", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--report", type=Path, help="draw the pairs of this report of bakit bench")
+    parser.add_argument("--times", action="store_true", help="latencies instead of ages")
     given = parser.parse_args()
     generator = np.random.default_rng(given.seed)
-    check_model(generator)
-    for drift in (0.0, 0.5):
-        population = errors(generator, POPULATION, drift)
-        true = float(population.mean())
-        outcomes = {"pass": 0, "too-few-images": 0, "fail": 0}
-        held = 0
-        for _ in range(given.draws):
-            drawn = population[generator.integers(POPULATION, size=given.images)]
-            interval = bootstrap_interval(drawn)
-            held += interval[0] <= true <= interval[1]
-            figure = Figure("drift", float(drawn.mean()), interval)
-            outcomes[decide(figure, given.limit, given.images, 0)[0]] += 1
-        not_passed = given.draws - outcomes["pass"]
-        print(
-            f"true drift {true:+.3f}, limit {given.limit:g} months, {given.images} images, "
-            f"{given.draws} draws: {100 * not_passed / given.draws:.1f} % do not pass "
-            f"({outcomes}); the 95 % interval holds the truth in {100 * held / given.draws:.1f} %"
-        )
-    groups_hold(generator, given.images, max(given.draws // 2, 1))
-
-
-def changes(generator: np.random.Generator, count: int) -> Floats:
-    """Draw what INT8 adds to a predicted age, in months."""
-    return 0.49 * generator.standard_t(3, count)
-
-
-def float_errors(generator: np.random.Generator, count: int) -> Floats:
-    """Draw the float model's errors, in months: their mean size is 9.4."""
-    return 9.9 * generator.standard_t(5, count)
-
-
-def errors(generator: np.random.Generator, count: int, drift: float) -> Floats:
-    """Draw how much larger an image's error is with INT8: its mean is ``drift``.
-
-    A third of the images get worse by three times the drift on average, a skewed amount.
-    """
-    before = float_errors(generator, count)
-    after = before + changes(generator, count)
-    worse = np.abs(after) - np.abs(before)
-    hit = generator.random(count) < 1 / 3
-    return worse - worse.mean() + hit * generator.exponential(3 * drift, count)
-
-
-def check_model(generator: np.random.Generator) -> None:
-    """Print the model's moments beside the measured ones."""
-    drawn = np.abs(changes(generator, POPULATION))
-    largest = [np.abs(changes(generator, 1156)).max() for _ in range(200)]
-    p99 = np.percentile(drawn, 99)
+    if given.times:
+        times(generator, given.draws)
+        ratios(generator, given.draws)
+        return
+    population = modelled(generator) if given.report is None else measured(given.report)
+    changes = np.abs(population.bundle_months - population.float_months)
     print(
-        f"model: mean change {drawn.mean():.2f} (measured 0.54), p99 {p99:.2f} (2.1 to 2.3), "
-        f"largest of 1,156 {np.median(largest):.1f} (9 and 13), float MAE "
-        f"{np.abs(float_errors(generator, POPULATION)).mean():.1f} (9.4)"
+        f"changes: mean {changes.mean():.2f}, p99 {np.percentile(changes, 99):.2f}, largest "
+        f"{changes.max():.1f} months"
+    )
+    ages(generator, population, given.draws)
+    table(generator, population, given.draws)
+
+
+def modelled(generator: np.random.Generator) -> Pairs:
+    """Draw the model's population."""
+    true = np.clip(generator.normal(127, 41, POPULATION), 1, 228)
+    float_months = true + 9.9 * generator.standard_t(5, POPULATION)
+    bundle = float_months + 0.49 * generator.standard_t(3, POPULATION)
+    return Pairs(true, float_months, bundle, generator.random(POPULATION) < 0.54)
+
+
+def measured(path: Path) -> Pairs:
+    """Return the pairs of a report's first INT8 bundle."""
+    found = (b.drift for b in read_report(path).bundles if b.precision is Precision.INT8)
+    rows = next(drift.rows for drift in found if drift is not None)
+    numbers = [(row.true_months, row.float_months, row.bundle_months, row.male) for row in rows]
+    return Pairs(*np.array(numbers, float).T)
+
+
+def draw(generator: np.random.Generator, population: Pairs, count: int) -> Pairs:
+    """Draw pairs with replacement."""
+    rows = generator.integers(len(population.true), size=count)
+    return Pairs(*(column[rows] for column in population))
+
+
+def drift_of(pairs: Pairs) -> DriftReport:
+    """Return the drift report of pairs."""
+    samples = [
+        Sample(str(i), Path(), float(age), bool(male))
+        for i, (age, male) in enumerate(zip(pairs.true, pairs.males, strict=True))
+    ]
+    fake = SimpleNamespace(name="fp32", manifest=SimpleNamespace(target="torch"))
+    return compare(
+        samples,
+        pairs.float_months,
+        pairs.bundle_months,
+        fake,  # type: ignore[arg-type]  # its name and target alone are read
+        is_reference=False,
+        box_iou_mean=1.0,
     )
 
 
-def groups_hold(generator: np.random.Generator, images: int, draws: int) -> None:
-    """Print how often the intervals of all groups hold at once, with no true change in any."""
-    held = 0
-    for _ in range(draws):
-        true = generator.triangular(0, 150, 228, images)
-        males = generator.random(images) < 0.54
-        samples = [
-            Sample(str(i), Path(), age, bool(male))
-            for i, (age, male) in enumerate(zip(true.tolist(), males, strict=True))
-        ]
-        reference = true + float_errors(generator, images)
-        bundle = reference + changes(generator, images)
-        groups = group_drifts(samples, true, reference, bundle)
-        ends = [group.mean_change_ci95_months for group in groups]
-        held += all(low <= 0 <= high for low, high in ends)
-    print(f"groups: all intervals of the mean change hold at once in {100 * held / draws:.1f} %")
+def outcome(drift: DriftReport, gate: Gate) -> str:
+    """Return the gravest outcome of the limits on ages."""
+    fake = SimpleNamespace(drift=drift, precision=Precision.INT8, target="onnx", name="int8")
+    return gravest(check.outcome for check in accuracy_checks(gate, fake, []))  # type: ignore[arg-type]
+
+
+def ages(generator: np.random.Generator, population: Pairs, draws: int) -> None:
+    """Print how often the intervals of drift, mean change and percentiles hold the truth."""
+    changes = np.abs(population.bundle_months - population.float_months)
+    worse = np.abs(population.bundle_months - population.true) - np.abs(
+        population.float_months - population.true
+    )
+    truths = [float(worse.mean()), float(changes.mean()), *np.quantile(changes, SHARES)]
+    names = ["drift", "mean change", *(f"p{100 * share:g} of the change" for share in SHARES)]
+    for count in SIZES:
+        held, given = np.zeros(len(names)), np.zeros(len(names))
+        for _ in range(draws):
+            pairs = draw(generator, population, count)
+            drift = drift_of(pairs)
+            sizes = np.abs(pairs.bundle_months - pairs.float_months)
+            found = [drift.drift_ci95_months, drift.mean_abs_change_ci95_months]
+            found += [quantile_interval(sizes, share) for share in SHARES]
+            for place, interval in enumerate(found):
+                if interval is not None:
+                    given[place] += 1
+                    held[place] += interval[0] <= truths[place] <= interval[1]
+        words = [_coverage(*item) for item in zip(names, held, given, strict=True)]
+        print(f"{count} images: {'; '.join(words)}", flush=True)
+
+
+def _coverage(name: str, held: float, given: float) -> str:
+    return f"{name} {100 * held / given:.1f} %" if given else f"{name} no interval"
+
+
+def table(generator: np.random.Generator, population: Pairs, draws: int) -> None:
+    """Print the outcomes of the default gate without drift, with damage, and its power."""
+    gate = Gate()
+    damages = {
+        "as it is": lambda pairs: pairs,
+        "1 % worse by 60 months": lambda pairs: hit(generator, pairs, 0.01, 60),
+        "2 % worse by 24 months": lambda pairs: hit(generator, pairs, 0.02, 24),
+        "mean change twice the limit": lambda pairs: spread(pairs, 2 * 0.75),
+        "p99 twice the limit": lambda pairs: p99_to(pairs, 10.0),
+        "drift twice the limit": lambda pairs: drifted(generator, pairs, 0.5),
+        "girls under 3 years + 3 months": lambda pairs: young_girls(pairs, 3.0),
+    }
+    for name, damage in damages.items():
+        for count in (60, 100, 200, 370, 500, 800, 1156, 2000):
+            found = [
+                outcome(drift_of(damage(draw(generator, population, count))), gate)
+                for _ in range(max(draws // 4, 1))
+            ]
+            shares = {kind: 100 * found.count(kind) / len(found) for kind in sorted(set(found))}
+            print(f"{name}, {count} images: {shares}", flush=True)
+    drift = drift_of(draw(generator, population, 1156))
+    print(f"images to pass: {images_to_pass(gate, drift)}")
+    for count in (370, 500, 800, 1156, 2000):
+        print(f"resampled, {count} images: {100 * pass_share(gate, drift, count, 200):.0f} % pass")
+
+
+def hit(generator: np.random.Generator, pairs: Pairs, share: float, months: float) -> Pairs:
+    """Move a share of the bundle's ages away from the truth."""
+    away = np.where(pairs.float_months >= pairs.true, months, -months)
+    moved = pairs.bundle_months + away * (generator.random(len(away)) < share)
+    return pairs._replace(bundle_months=moved)
+
+
+def spread(pairs: Pairs, mean: float) -> Pairs:
+    """Scale the changes to a mean."""
+    change = pairs.bundle_months - pairs.float_months
+    return pairs._replace(bundle_months=pairs.float_months + change * mean / 0.54)
+
+
+def p99_to(pairs: Pairs, months: float) -> Pairs:
+    """Scale the changes to a 99th percentile."""
+    change = pairs.bundle_months - pairs.float_months
+    scale = months / 2.86  # of the model
+    return pairs._replace(bundle_months=pairs.float_months + change * scale)
+
+
+def drifted(generator: np.random.Generator, pairs: Pairs, months: float) -> Pairs:
+    """Make a third of the errors larger, by three times the drift on average."""
+    away = np.where(pairs.float_months >= pairs.true, 1.0, -1.0)
+    size = generator.exponential(3 * months, len(away)) * (generator.random(len(away)) < 1 / 3)
+    return pairs._replace(bundle_months=pairs.bundle_months + away * size)
+
+
+def young_girls(pairs: Pairs, months: float) -> Pairs:
+    """Move the ages of all girls under three years."""
+    inside = (pairs.true < 36) & (pairs.males == 0)
+    return pairs._replace(bundle_months=pairs.bundle_months + months * inside)
+
+
+def wandering(generator: np.random.Generator, count: int, memory: float, wander: float) -> Floats:
+    """Return latencies of a machine whose speed wanders, with noise of single queries."""
+    keep = np.exp(-1 / memory) if memory else 0.0
+    steps = generator.normal(0, np.sqrt(1 - keep * keep), count)
+    steps[0] = generator.normal()
+    speed = lfilter([1.0], [1.0, -keep], steps)
+    return 10 * np.exp(wander * speed) * (1 + 0.03 * generator.exponential(size=count))
+
+
+def times(generator: np.random.Generator, draws: int) -> None:
+    """Print how often the intervals of latency percentiles hold the truth, and how many exist."""
+    truth = np.percentile(wandering(generator, 10**6, 0, 0.05), PERCENTILES)
+    for memory in (0, 3, 20, 100, 1000):
+        for count in (*SIZES, 4000):
+            held, given = np.zeros(3), np.zeros(3)
+            for _ in range(draws):
+                found = serial_intervals(wandering(generator, count, memory, 0.05), PERCENTILES)
+                for place, interval in enumerate(found):
+                    if interval is not None:
+                        given[place] += 1
+                        held[place] += interval[0] <= truth[place] <= interval[1]
+            words = [
+                f"{_coverage(f'p{percentile}', hits, of)} ({100 * of / draws:.0f} % have one)"
+                for percentile, hits, of in zip(PERCENTILES, held, given, strict=True)
+            ]
+            print(f"memory {memory} queries, {count} queries: {'; '.join(words)}", flush=True)
+
+
+def ratios(generator: np.random.Generator, draws: int) -> None:
+    """Print how often the interval of a p90 ratio of 1.2 holds, in turns on one machine."""
+    for turns, length in ((6, 17), (6, 100), (10, 10), (50, 10)):
+        for memory in (1, 30, 300, 3000):
+            held = 0
+            for _ in range(draws):
+                line = wandering(generator, 2 * turns * length, memory, 0.05)
+                rounds = line.reshape(turns, 2, length)
+                found = ratio_interval(
+                    list(1.2 * rounds[:, 0]), list(rounds[:, 1]), 90, paired=True
+                )
+                held += found is not None and found[0] <= 1.2 <= found[1]
+            text = f"{turns} turns of {length}, memory {memory}: ratio {100 * held / draws:.1f} %"
+            print(text, flush=True)
 
 
 if __name__ == "__main__":

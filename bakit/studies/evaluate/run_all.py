@@ -53,7 +53,7 @@ def run_all(
     """
     check_count("threads", threads)
     processes = worker_count(workers, len(samples))
-    refuse_calibration_images([sample.path for sample in samples], [bundle])
+    refuse_calibration_images(samples, [bundle])
     outcomes: Iterable[Result | Unreadable]
     # Open the bundle here first, so that errors are reported before processes start.
     with Runtime(bundle, threads) as runtime:
