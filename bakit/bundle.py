@@ -151,7 +151,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         calibration_ids: Short hashes of their ids (``bakit.data.overlap``), which are rejected too.
         int8_recipe: How the regressor was quantized; None without INT8.
         golden: Phantoms with expected ages.
-        tolerance_months: Largest allowed difference of a device to the ages of the export.
+        tolerance_months: Largest allowed mean of the golden ages' absolute changes on a device,
+            from the spread of correct evaluators of this model (``bakit.export.spread``).
         tool_versions: Versions of the libraries that wrote the files, by name.
         training_data: Description of the training data and its terms of use.
         split: Digests of the training split and hashes of its ids, so that benchmarks use images

@@ -20,6 +20,7 @@ from bakit.bench.report.latency import Energy, LatencyReport, StageTimes, SweepE
 from bakit.bench.statistics import serial_intervals
 from bakit.data.labels import ids_digest
 from bakit.errors import VerificationError
+from bakit.verify import golden_failure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -109,7 +110,7 @@ def _bundle_report(bundle: Bundle, raw: RawBundle, drift: BundleDrift) -> Bundle
             tool_versions=manifest.tool_versions,
             training_data=manifest.training_data,
         ),
-        error=error,
+        error=error or _golden_failure(bundle, raw),
         device=None if raw.board is None else _board(raw.board, bundle, raw),
     )
 
@@ -301,6 +302,13 @@ def _power(raw: RawBundle) -> dict[str, Any]:
 
 
 # Golden images
+
+
+def _golden_failure(bundle: Bundle, raw: RawBundle) -> str | None:
+    """Return why the golden ages are wrong; the numbers of such a bundle are kept."""
+    if not raw.golden_months:
+        return None
+    return golden_failure(raw.golden_months, bundle.manifest, downgraded=raw.downgraded)
 
 
 def _golden_change(bundle: Bundle, raw: RawBundle) -> float:

@@ -67,6 +67,8 @@ class RawBundle(msgspec.Struct, frozen=True):
         sweep: Latencies with other numbers of threads.
         footprint: Start-up time and memory.
         golden_months: Ages of the bundle's golden images, in their order.
+        downgraded: Whether an INT8 bundle was built without INT8, so that its ages are the float
+            model's.
         golden_localizer: Largest difference of the localizer's output for each golden image.
         readings: Ages of the labelled images.
         board: The board that ran the bundle.
@@ -86,6 +88,7 @@ class RawBundle(msgspec.Struct, frozen=True):
     sweep: tuple[Sweep, ...] = ()
     footprint: Footprint | None = None
     golden_months: tuple[float, ...] = ()
+    downgraded: bool = False
     golden_localizer: tuple[float, ...] = ()
     readings: tuple[Reading, ...] = ()
     board: Board | None = None

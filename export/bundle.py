@@ -19,6 +19,7 @@ from bakit.export.onnx.int8 import multiply_adds
 from bakit.export.onnx.localizer import open_localizer
 from bakit.export.onnx.regressor import regressor_model
 from bakit.export.onnx.writer import serialize
+from bakit.export.spread import golden_tolerance
 from bakit.files import new_folder, sha256
 from bakit.hand.prepare import from_bytes, prepare
 from bakit.image.read import decode
@@ -26,7 +27,7 @@ from bakit.phantoms import make_phantom
 from bakit.quality.judge import Judge
 from bakit.targets import ExportRequest, get_target
 from bakit.types import Precision
-from bakit.verify import MIN_BOX_IOU, ON_DEVICE_MONTHS, check_golden
+from bakit.verify import MIN_BOX_IOU, check_golden
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,10 +39,10 @@ if TYPE_CHECKING:
     from bakit.types import Grey
     from bakit.verify import GoldenCheck
 
-GOLDENS = 4
-"""Number of golden images in a bundle."""
+GOLDENS = 16
+"""Number of golden images in a bundle; a device is judged by their mean (``bakit.verify``)."""
 
-GOLDEN_SEEDS = range(1, 33)
+GOLDEN_SEEDS = range(1, 65)
 """Seeds of the phantoms to choose from: the first ones that quality control accepts."""
 
 GOLDEN_HEIGHT = 320
@@ -109,6 +110,7 @@ def export_bundle(
     with new_folder(out) as folder:
         artifacts = tuple(exporter.export(checkpoint, request, folder))
         header = checkpoint.header
+        golden = _write_golden(checkpoint, folder)
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             target=target.name,
@@ -122,8 +124,8 @@ def export_bundle(
             checkpoint_sha256=checkpoint.sha256,
             calibration=f"{ranges.method}, {ranges.samples} images" if ranges else None,
             calibration_sha256=ranges.calibration_sha256 if ranges else None,
-            golden=_write_golden(checkpoint, folder),
-            tolerance_months=ON_DEVICE_MONTHS[precision],
+            golden=golden,
+            tolerance_months=golden_tolerance(checkpoint, request, folder, golden),
             tool_versions=_tool_versions(target.writers),
             training_data=_training_data(checkpoint),
             split=header.training.split if header.training else None,

@@ -6,7 +6,10 @@ An engine runs only with the TensorRT and on the GPU that built it, so a bundle 
   Jetson Nano's TensorRT 8.2 has no other mode; TensorRT 11 has removed it.
 * ``regressor.cache``: scales of the activations, in TensorRT's text format, for INT8 before 8.5.
 * ``regressor-qdq.onnx``: INT8 as symmetric quantize-dequantize pairs, biases in float32, from 8.5.
+* ``regressor-qdq-fp16.onnx``: the same, with float16 between the pairs, strongly typed, from 10.
 * ``regressor-fp16.onnx``: float16, strongly typed, opset 19, from 10.
+* ``*-depthwise.onnx``: INT8 with float depthwise layers, built if TensorRT cannot build the first
+  graph: 8.6 has no INT8 kernels for some depthwise layers (NVIDIA/TensorRT issue 4060).
 * ``localizer.onnx``: always float32.
 
 No convolution has weights that are computed at run time: TensorRT before 8.5 rejects these.
@@ -17,15 +20,25 @@ from __future__ import annotations
 import importlib.util
 import struct
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from bakit.bundle import Build
 from bakit.errors import MissingBackendError, UnsupportedTargetError
 from bakit.export.artifact import artifact
 from bakit.export.check.judge import check_builds
 from bakit.export.onnx.equalize import equalize
-from bakit.export.onnx.float16 import half_model
-from bakit.export.onnx.int8 import LAYERS, SYMMETRIC, int8_share, quantize, round_once, shift_biases
+from bakit.export.onnx.float16 import LAST, half_model
+from bakit.export.onnx.int8 import (
+    LAYERS,
+    SYMMETRIC,
+    depthwise_layers,
+    int8_share,
+    quantize,
+    round_once,
+    shift_biases,
+)
 from bakit.export.onnx.localizer import localizer_model
 from bakit.export.onnx.regressor import regressor_model
 from bakit.export.onnx.writer import serialize
@@ -34,7 +47,7 @@ from bakit.runtime import Runtime
 from bakit.types import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from onnx import ModelProto
@@ -51,7 +64,11 @@ EXPLICIT_INT8 = "8.5"
 STRONG_TYPES = "10.0"
 
 FLOAT, FLOAT16, INT8 = "regressor.onnx", "regressor-fp16.onnx", "regressor-qdq.onnx"
+INT8_HALF = "regressor-qdq-fp16.onnx"
+FALLBACKS = ("regressor-qdq-depthwise.onnx", "regressor-qdq-fp16-depthwise.onnx")
 CACHE = "regressor.cache"
+BOTH: Final = ("fp16", "int8")
+"""Flags of an INT8 engine: without the first, its float layers are float32."""
 LOCALIZER = "localizer.onnx"
 
 
@@ -78,19 +95,23 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
         )
     elif request.precision is Precision.INT8:
         path = INT8
-        ranges = checked_ranges(checkpoint, request)
-        quantized = round_once(quantize(regressor, ranges, SYMMETRIC))
-        share = int8_share(quantized)
-        models[INT8] = quantized
+        ranges = with_float_layers(checked_ranges(checkpoint, request), (LAST,))
+        depthwise = with_float_layers(ranges, depthwise_layers(regressor))
+        for names, item in (((INT8, INT8_HALF), ranges), (FALLBACKS, depthwise)):
+            quantized = round_once(quantize(regressor, item, SYMMETRIC))
+            models |= {names[0]: quantized, names[1]: half_model(quantized)}
+        share = int8_share(models[INT8])
         if ranges.recipe.equalize:  # the ranges are the equalized model's
             regressor = equalize(regressor)
         shift_biases(regressor, ranges.biases)
         models[FLOAT] = regressor
         cache = calibration_cache(regressor, ranges)
         builds = (
-            Build(FLOAT, OLDEST, EXPLICIT_INT8, ("fp16", "int8"), calibration_cache=CACHE),
-            Build(INT8, EXPLICIT_INT8, STRONG_TYPES, ("int8",)),
-            Build(INT8, STRONG_TYPES, strongly_typed=True),
+            Build(FLOAT, OLDEST, EXPLICIT_INT8, BOTH, calibration_cache=CACHE),
+            Build(INT8, EXPLICIT_INT8, STRONG_TYPES, BOTH),
+            Build(INT8_HALF, STRONG_TYPES, strongly_typed=True),
+            Build(FALLBACKS[0], EXPLICIT_INT8, STRONG_TYPES, BOTH),
+            Build(FALLBACKS[1], STRONG_TYPES, strongly_typed=True),
         )
     localizer = localizer_model(checkpoint.localizer, header.localizer, request.localizer_form)
     models[LOCALIZER] = localizer
@@ -106,6 +127,13 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
         artifact("localizer", out, LOCALIZER, header, builds=localizer_builds),
         artifact("regressor", out, path, header, share, others, builds),
     ]
+
+
+def with_float_layers(ranges: Ranges, layers: Iterable[str]) -> Ranges:
+    """Return INT8 ranges whose recipe leaves further layers float."""
+    kept = tuple(sorted({*ranges.recipe.float_layers, *layers}))
+    recipe = msgspec.structs.replace(ranges.recipe, float_layers=kept)
+    return msgspec.structs.replace(ranges, recipe=recipe)
 
 
 def finish(bundle: Bundle) -> None:

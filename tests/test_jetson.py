@@ -144,7 +144,8 @@ def test_power_is_taken_from_tegrastats_where_the_sensor_is_not_readable(tmp_pat
 def info(**changes):
     device = {"numpy": "1.19.4", "onnxruntime": None, "tensorrt": "8.2.1.8", "trtexec": None}
     device |= {"board": "Jetson Nano", "gpu": None, "sm": (5, 3), "int8": False}
-    return device | {"driver_error": None, "python": "3.6.9"} | changes
+    device |= {"driver_error": None, "python": "3.6.9", "problems": {}}
+    return device | changes
 
 
 def manifest(precision="int8", target="tensorrt"):
@@ -211,12 +212,16 @@ if "loadEngine" in options:
         values = [dict(name=o.name, dimensions="1x1", values=v.ravel().tolist())
                   for o, v in zip(session.get_outputs(), outputs)]
         json.dump(values, open(options["exportOutput"], "w"))
+    if "exportLayerInfo" in options:
+        layers = [dict(Outputs=[{{"Format/Datatype": "Half"}}])]
+        json.dump(dict(Layers=layers), open(options["exportLayerInfo"], "w"))
     if "exportTimes" in options:
         row = dict(h2dMs=0.1, computeMs=1.0, d2hMs=0.1, latencyMs=1.2)
         json.dump([row] * int(options["iterations"]), open(options["exportTimes"], "w"))
 """
 COMMON = (
     "help onnx saveEngine loadEngine loadInputs iterations duration warmUp exportOutput exportTimes"
+    " noTF32 profilingVerbosity exportLayerInfo exposeDMA useSpinWait"
 )
 KNOWN = {
     "8201": "workspace buildOnly fp16 int8 calib",
@@ -239,6 +244,8 @@ def test_a_bundle_is_measured_through_trtexec(number, exported, tmp_path, monkey
     (bundle,) = run_agent(tmp_path, [exported("tensorrt", "fp32")], options)["bundles"]
     assert bundle["provider"].startswith("trtexec ")
     assert bundle["stages_ns"]["regress"] == [1_200_000] * 5
+    assert bundle["board"]["timing"] == "trtexec"
+    assert bundle["board"]["layers"] == {"fp16": 1}, "seen, not claimed"
     assert len(bundle["golden_months"]) > 0
     calls = [json.loads(line) for line in log.read_text().splitlines()]
     assert sum("saveEngine" in call for call in calls) == 2, "one engine a model, built once"
@@ -280,6 +287,65 @@ def test_one_bundle_that_fails_does_not_cost_the_others(exported, tmp_path):
     failed, measured = json.loads((work / "raw.json").read_text())["bundles"]
     assert "changed since it was exported" in failed["error"]
     assert len(measured["stages_ns"]["total"]) == 5
+
+
+def test_a_module_that_cannot_be_imported_is_not_missing(tmp_path, monkeypatch):
+    (tmp_path / "broken.py").write_text("raise ImportError('libnvinfer.so.8: cannot open')")
+    (tmp_path / "slow.py").write_text("import time; time.sleep(60)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    problems = {}
+    assert agent.module_version("no_such_module", problems) is None
+    assert problems == {}
+    assert agent.module_version("broken", problems) is None
+    assert "libnvinfer.so.8: cannot open" in problems["broken"]
+    original = agent.capture
+    monkeypatch.setattr(agent, "capture", lambda command: original(command, timeout_s=1))
+    assert agent.module_version("slow", problems) is None
+    assert "no answer within 1 seconds" in problems["slow"]
+    broken = info(tensorrt=None, problems={"tensorrt": problems["broken"]})
+    said = agent.refusal(manifest("fp32"), broken, "auto", allow_downgrade=False)
+    assert "cannot import tensorrt: ImportError: libnvinfer.so.8: cannot open" in said
+    broken = info(numpy=None, problems={"numpy": "it crashed (signal 4)"})
+    said = agent.refusal(manifest("fp32"), broken, "auto", allow_downgrade=False)
+    assert said == "numpy cannot be imported: it crashed (signal 4)"
+
+
+def test_a_user_outside_the_gpu_s_group_is_told_the_group(tmp_path, monkeypatch):
+    node = tmp_path / "nvmap"
+    node.touch()
+    monkeypatch.setattr(agent.os, "access", lambda *_: False)
+    said = agent.no_access((str(node),))
+    assert said.startswith(f"no permission to open {node}: sudo usermod -aG ")
+    assert agent.no_gpu(info(driver_error=said)) == f"TensorRT has no GPU to run on ({said})"
+    assert agent.no_access((str(tmp_path / "none"),)) == ""
+
+
+@pytest.mark.parametrize(
+    ("swaps", "said"),
+    [
+        ("", "0.0 GB of swap on disk: add 4 GB of swap"),
+        ("/dev/zram0 partition 2000000 0 5\n", "0.0 GB of swap on disk: add 4 GB of swap"),
+        ("/swapfile file 4194300 0 -2\n", "4.2 GB of swap on disk: stop the desktop"),
+    ],
+)
+def test_memory_and_swap_are_named_rightly(tmp_path, swaps, said):
+    files = {"proc/meminfo": "MemTotal:        4059264 kB\n", "proc/swaps": f"Filename\n{swaps}"}
+    remedy = agent.memory_remedy(write(tmp_path, files))
+    assert "4.1 GB of memory" in remedy
+    assert said in remedy
+
+
+def test_clocks_are_locked_where_their_limits_are_equal(orin, tmp_path):
+    assert agent.clocks_locked(orin) is None
+    gpu, cpu = "sys/class/devfreq/17000000.ga10b", "sys/devices/system/cpu/cpu0/cpufreq"
+    limits = {f"{gpu}/min_freq": "5", f"{gpu}/max_freq": "9"}
+    assert agent.clocks_locked(write(tmp_path, limits)) is False
+    limits = {
+        f"{gpu}/min_freq": "9",
+        f"{cpu}/scaling_min_freq": "7",
+        f"{cpu}/scaling_max_freq": "7",
+    }
+    assert agent.clocks_locked(write(tmp_path, limits)) is True
 
 
 @pytest.mark.parametrize(

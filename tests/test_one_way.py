@@ -94,7 +94,7 @@ def test_golden_records(ages, inverted, monkeypatch, tmp_path):
 
 
 def test_golden_images_are_accepted_and_repeat_the_manifest(bundle, runtime):
-    assert len(bundle.manifest.golden) == 4
+    assert len(bundle.manifest.golden) == 16
     for golden in bundle.manifest.golden:
         prediction = runtime.predict(bundle.root / golden.path, golden.sex)
         assert prediction.quality.status == "accept"

@@ -367,7 +367,7 @@ def test_verify_does_not_pass_a_bundle_without_golden_images(fake_bundle, refuse
 def test_verify_does_not_believe_a_bundle_s_own_tolerance(fake_bundle, precision):
     def edit(manifest):
         manifest |= {"tolerance_months": 1e9, "precision": precision}
-        manifest["golden"][0]["bundle_months"] += 2
+        manifest["golden"][0]["bundle_months"] += 10
 
     result = verify(change(fake_bundle, edit))
     assert result.exit_code == 1

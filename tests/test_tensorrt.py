@@ -58,10 +58,15 @@ def test_a_bundle_holds_what_each_version_builds_from(exported):
         ("regressor.onnx", ("fp16",), False),
         ("regressor-fp16.onnx", (), True),
     ]
-    first, *others = builds["int8"]
-    assert (first.path, first.calibration_cache) == ("regressor.onnx", "regressor.cache")
-    assert {build.path for build in others} == {"regressor-qdq.onnx"}
-    for chain in builds.values():
+    assert [(b.path, b.flags, b.strongly_typed) for b in builds["int8"]] == [
+        ("regressor.onnx", ("fp16", "int8"), False),
+        ("regressor-qdq.onnx", ("fp16", "int8"), False),
+        ("regressor-qdq-fp16.onnx", (), True),
+        ("regressor-qdq-depthwise.onnx", ("fp16", "int8"), False),
+        ("regressor-qdq-fp16-depthwise.onnx", (), True),
+    ]
+    assert builds["int8"][0].calibration_cache == "regressor.cache"
+    for chain in (builds["fp32"], builds["fp16"], builds["int8"][:3]):
         assert chain[0].min_version == "8.2"
         assert chain[-1].max_version is None
         for before, after in pairwise(chain):
@@ -88,6 +93,26 @@ def test_int8_is_symmetric_and_its_biases_are_float(exported):
     dequantized = {n.output[0] for n in pairs if n.op_type == "DequantizeLinear"}
     layers = [n for n in model.graph.node if n.op_type in {"Conv", "Gemm"}]
     assert not any(n.input[2] in dequantized for n in layers if len(n.input) > 2)
+
+
+@pytest.mark.parametrize("name", ["regressor-qdq", "regressor-qdq-fp16"])
+def test_no_relu_stands_between_two_pairs_and_the_last_layer_is_float(exported, name):
+    root = exported("tensorrt", "int8").root
+    counts = []
+    for end in ("", "-depthwise"):
+        model = onnx.load(root / f"{name}{end}.onnx")
+        producers = {out: node for node in model.graph.node for out in node.output}
+        before = [producers[n.input[0]].op_type for n in model.graph.node if n.op_type == "Relu"]
+        assert set(before) <= {"Conv", "Gemm"}
+        (last,) = (node for node in model.graph.node if node.output[0] == "age_months")
+        kinds = {item.name: item.data_type for item in model.graph.initializer}
+        assert {kinds[name] for name in last.input[1:]} == {onnx.TensorProto.FLOAT}
+        depthwise = [n for n in model.graph.node if n.name.endswith("/depthwise")]
+        counts.append(sum(n.input[1] in producers for n in depthwise))
+        half = [kind for name, kind in kinds.items() if name not in last.input]
+        assert (onnx.TensorProto.FLOAT in half) == (name == "regressor-qdq")
+    assert counts[0] > 0
+    assert counts[1] == 0
 
 
 def test_the_cache_has_each_scale_as_a_big_endian_float(checkpoint):
@@ -193,11 +218,50 @@ def test_engines_are_kept_and_a_damaged_one_is_built_anew(
     with Runtime(exported("tensorrt", "fp32")):
         pass  # nothing was built
     kept[0].write_bytes(kept[0].read_bytes()[:-100])
-    with pytest.raises(BundleError, match=r"cannot build .* add swap"):
+    with pytest.raises(BundleError, match=r"cannot build [\w-]+\.onnx: 1$"):
         Runtime(exported("tensorrt", "fp32"))
     monkeypatch.delenv("DOUBLE_BUILD_FAILS")
     with Runtime(exported("tensorrt", "fp32")):
         pass
+
+
+@pytest.mark.parametrize("version", ["8.6.1", "10.3.0"])
+def test_int8_without_a_depthwise_kernel_falls_back_and_says_so(
+    exported, tensorrt_double, monkeypatch, version
+):
+    tensorrt_double(version)
+    monkeypatch.setenv("DOUBLE_BUILD_FAILS", "depthwise")
+    for build_s in ("built", "from the cache"):
+        with Runtime(exported("tensorrt", "int8")) as runtime:
+            assert re.fullmatch(
+                rf"TensorRT {version} int8, fall-back regressor-qdq\S*-depthwise.onnx",
+                runtime.provider,
+            ), build_s
+
+
+def test_a_build_without_memory_is_tried_again_with_fewer_libraries(
+    exported, tensorrt_double, monkeypatch, capfd
+):
+    tensorrt_double()
+    monkeypatch.setenv("DOUBLE_BUILD_FAILS", "memory")
+    with Runtime(exported("tensorrt", "fp32")):
+        pass
+    assert "not enough memory: once more without cuDNN and cuBLAS" in capfd.readouterr().err
+
+
+def test_a_damaged_timing_cache_is_written_anew(exported, tensorrt_double, tmp_path, capfd):
+    tensorrt_double()
+    with Runtime(exported("tensorrt", "fp32")):
+        pass
+    home = tmp_path / "home"
+    (timing,) = home.rglob("*.timing")
+    timing.write_bytes(b"damaged")
+    for engine in home.rglob("*.engine"):
+        engine.unlink()
+    with Runtime(exported("tensorrt", "fp32")):
+        pass
+    assert timing.read_bytes() == b"timings"
+    assert "written anew" in capfd.readouterr().err
 
 
 def test_where_tensorrt_is_an_export_builds_the_engines(checkpoint, tensorrt_double, tmp_path):

@@ -90,9 +90,9 @@ def open_session(files: SealedFiles, artifact: Artifact, threads: int) -> TrtSes
         need = "TensorRT is not installed here"
         remedy = "a Jetson's JetPack brings it; from elsewhere, measure with: bakit bench --host"
         raise MissingProgramError(need, remedy)
-    if info["driver_error"]:
-        need = f"TensorRT has no GPU to run on ({info['driver_error']})"
-        raise MissingProgramError(need, "install the NVIDIA driver of this system's own release")
+    if agent.no_gpu(info):
+        need, _, remedy = agent.no_gpu(info).partition("; ")
+        raise MissingProgramError(need, remedy or "then run it again")
     asks_int8 = any("int8" in build.flags for build in artifact.builds)
     if asks_int8 and info["int8"] is False:
         raise UnsupportedTargetError(agent.NO_INT8 % (info["board"] or info["gpu"]))

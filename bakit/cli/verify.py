@@ -40,7 +40,7 @@ def command(
     --on-device fails instead. Files that are not sealed are listed as warnings; bakit does not
     read them.
 
-    Exit status: 0 passed, 1 an output is off by more than the precision allows, 2 the bundle is
+    Exit status: 0 passed, 1 the outputs are off by more than the bundle allows, 2 the bundle is
     damaged or has no golden images, 3 the files match the seal but the target cannot run here.
 
     \b
@@ -52,7 +52,7 @@ def command(
     from bakit.bundle import Bundle
     from bakit.errors import MissingBackendError, UnsupportedTargetError
     from bakit.targets import get_target
-    from bakit.verify import allowed_months, check_golden
+    from bakit.verify import allowed_months, check_golden, mean_change
 
     opened = Bundle.read(bundle, public_key)
     target = get_target(opened.manifest.target)
@@ -80,9 +80,13 @@ def command(
         word = "ok" if check.passed else "FAILED"
         echo(
             f"{word}  {check.path}: {check.age_months:.2f} months, expected "
-            f"{check.expected_months:.2f} ± {allowed_months(opened.manifest):g}; "
-            f"box overlap {check.box_iou:.2f}"
+            f"{check.expected_months:.2f}; box overlap {check.box_iou:.2f}"
         )
+    ages = [check.age_months for check in checks]
+    if not as_json:
+        change = mean_change(ages, [check.expected_months for check in checks])
+        allowed = allowed_months(opened.manifest)
+        click.echo(f"mean change of the ages: {change:.3f} months, at most {allowed:g} allowed")
     if not all(check.passed for check in checks):
         ctx.exit(1)
 

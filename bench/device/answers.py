@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from bakit.agent import MAX_TRACE
 from bakit.bench.device.frames import AnswerError
 from bakit.bench.host import HostInfo
 from bakit.bench.raw import Power, Raw, RawBundle, Reading
@@ -62,6 +63,7 @@ class DeviceInfo(_Answer, frozen=True):
     power_rail: Text | None
     cache: Text
     free_mb: Amount
+    problems: Annotated[dict[Text, Text], Few]
 
 
 class Progress(_Answer, frozen=True):
@@ -119,6 +121,15 @@ class _Board(_Answer, frozen=True):
     temperature_after_c: Celsius | None
     build_s: Amount | None
     layers: Annotated[dict[Text, Count], Few]
+    timing: Literal["wall", "trtexec"] = "wall"
+    gpu_ms: dict[Stage, Amount] = {}
+    enqueue_ms: dict[Stage, Amount] = {}
+    clocks_locked: bool | None = None
+    trace: Annotated[
+        tuple[tuple[Amount, Celsius | None, Amount | None, Amount | None], ...],
+        Meta(max_length=MAX_TRACE),
+    ] = ()
+    notes: Annotated[tuple[Text, ...], Few] = ()
 
 
 class _Reading(_Answer, frozen=True):
@@ -136,6 +147,7 @@ class _Measured(_Answer, frozen=True):
     power: _Power | None
     footprint: _Footprint
     golden_months: tuple[Months, ...]
+    downgraded: bool
     readings: tuple[_Reading, ...]
     board: _Board
 

@@ -100,7 +100,7 @@ class BundlePlan(msgspec.Struct, frozen=True):
         labels: Whether the localizer returns labels (int32) or certainties (float32).
         golden_male: Sex of each golden image: 1 male, 0 female.
         golden_months: Ages of the golden images at export.
-        tolerance_months: Maximum difference from ``golden_months``.
+        tolerance_months: Maximum mean difference from ``golden_months``.
         localizer_tolerance: Maximum difference of the localizer, see ``GoldenAnswers``.
         crops: Index of the bundle's set of crops, in ``crops/<set>/<start>``.
         float_months: Ages of the drift set predicted by the reference.

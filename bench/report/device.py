@@ -21,6 +21,16 @@ class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         temperature_after_c: Highest temperature after the queries; None if unreadable.
         build_s: Time to build the engines; None if they were cached or none is needed.
         layers: Number of the engine's layers by precision, as reported by the engine.
+        timing: ``wall``: each query's wall clock. ``trtexec``: sums of CUDA events, measured by
+            trtexec. The two are different quantities.
+        gpu_ms: Median of the GPU's time of a query by stage, from CUDA events, copies included.
+        enqueue_ms: Median of the CPU's time to hand a query to the GPU, by stage. If it is most
+            of the latency, the CPU limits the engine and not the GPU.
+        clocks_locked: Whether CPU and GPU had fixed clocks, as after ``jetson_clocks``; None if
+            unreadable.
+        trace: Samples during the queries, one a second: seconds, highest temperature in degrees
+            Celsius, CPU and GPU clock in MHz; None for what is unreadable.
+        notes: Deviations from the bundle's first build, such as a fall-back, with the reason.
         golden_change_months: Largest change of a golden phantom's age since export.
         power_rail: The measured power rail; None without a sensor.
         idle_w: Idle power; None without a sensor.
@@ -38,6 +48,12 @@ class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     temperature_after_c: float | None
     build_s: float | None
     layers: dict[str, int]
+    timing: str = "wall"
+    gpu_ms: dict[str, float] = {}
+    enqueue_ms: dict[str, float] = {}
+    clocks_locked: bool | None = None
+    trace: tuple[tuple[float, float | None, float | None, float | None], ...] = ()
+    notes: tuple[str, ...] = ()
     golden_change_months: float = 0.0
     power_rail: str | None = None
     idle_w: float | None = None

@@ -143,11 +143,12 @@ function show(message) {
     card.field("files", "intact", "good");
   } else if (message.type === "golden") {
     const { golden_months: expected, tolerance_months: tolerance } = card.plan;
-    const worst = Math.max(...message.ages_months.map((age, i) => Math.abs(age - expected[i])));
+    const changes = message.ages_months.map((age, i) => Math.abs(age - expected[i]));
+    const mean = changes.reduce((sum, change) => sum + change, 0) / changes.length;
     const map = Math.max(...message.localizer_difference);
-    const right = worst <= tolerance;
+    const right = mean <= tolerance;
     card.good = right && map <= card.plan.localizer_tolerance;
-    const wrong = right ? "localizer differs" : `differ by ${months(worst)}`;
+    const wrong = right ? "localizer differs" : `differ by ${months(mean)}`;
     card.field("golden", card.good ? "match" : wrong, card.good ? "good" : "bad");
   } else if (message.type === "latency") {
     card.localize.push(...message.localize_ms);

@@ -17,17 +17,22 @@ LAST = "age_months"
 
 
 def half_model(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a model of ``bakit.export.onnx.regressor`` in float16.
+    """Return a model of ``bakit.export.onnx.regressor`` in float16; INT8 layers keep their INT8.
 
-    Inputs, last layer and output stay float32.
+    Inputs, last layer and output stay float32; the last layer must be a float layer.
     """
     copy = copy_of(model)
     graph = copy.graph
+    del graph.value_info[:]  # types of the float32 graph
     last = next(node for node in graph.node if node.output[0] == LAST)
     kept = set(last.input)
+    pairs = {"QuantizeLinear", "DequantizeLinear"}
+    scales = {node.input[1] for node in graph.node if node.op_type in pairs}
     for tensor in graph.initializer:
         if tensor.data_type == TensorProto.FLOAT and tensor.name not in kept:
             narrow = numpy_helper.to_array(tensor).astype(np.float16)
+            if tensor.name in scales:  # a scale of zero is refused
+                narrow = np.maximum(narrow, np.finfo(np.float16).smallest_subnormal)
             tensor.CopyFrom(numpy_helper.from_array(narrow, tensor.name))
     casts = []
     for item in graph.input:

@@ -51,8 +51,8 @@ SYMMETRIC = Dialect(symmetric=True, weight_bits=8, integer_biases=False)
 LAYERS = ("Conv", "Gemm")
 """Operators with multiply-adds."""
 
-_FUSED = {"Add", "HardSigmoid", "Mul"}
-"""Operators that OpenVINO computes in one kernel with the layer before them."""
+_FUSED = {"Add", "HardSigmoid", "Mul", "Relu"}
+"""Operators that OpenVINO and TensorRT compute in one kernel with the layer before them."""
 
 
 def quantize(model: onnx.ModelProto, ranges: Ranges, dialect: Dialect = CPU) -> onnx.ModelProto:
@@ -148,8 +148,9 @@ def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 def round_once(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return an INT8 model without rounding between a layer and the float arithmetic behind it.
 
-    ONNX Runtime needs a rounding right behind each INT8 layer. OpenVINO computes a layer, the
-    h-swish or sum behind it and one rounding in one kernel: faster, with one rounding error less.
+    ONNX Runtime needs a rounding right behind each INT8 layer. OpenVINO and TensorRT compute a
+    layer, the ReLU, h-swish or sum behind it and one rounding in one kernel: faster, with one
+    rounding error less.
     """
     copy = copy_of(model)
     producers = {name: node for node in copy.graph.node for name in node.output}
@@ -173,6 +174,22 @@ def round_once(model: onnx.ModelProto) -> onnx.ModelProto:
     del copy.graph.node[:]
     copy.graph.node.extend(kept)
     return copy
+
+
+def depthwise_layers(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Return the names of convolutions with as many groups as output channels."""
+    shapes = {tensor.name: tensor.dims for tensor in model.graph.initializer}
+    groups = {
+        node.name: item.i
+        for node in model.graph.node
+        for item in node.attribute
+        if item.name == "group"
+    }
+    return tuple(
+        node.name
+        for node in model.graph.node
+        if node.op_type == "Conv" and 1 < groups.get(node.name, 1) == shapes[node.input[1]][0]
+    )
 
 
 def layer_names(model: onnx.ModelProto) -> list[str]:

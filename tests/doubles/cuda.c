@@ -3,6 +3,7 @@
    no block, a block that is freed twice. */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define MOST 256
 static struct { char *at; size_t size; } blocks[MOST];
@@ -39,6 +40,8 @@ int cudaMalloc(void **at, size_t size) {
     return 2;
 }
 
+int cudaMallocHost(void **at, size_t size) { return cudaMalloc(at, size); }
+
 int cudaFree(void *at) {
     int i = find(at);
     if (i < 0 || blocks[i].at != at) return 17;
@@ -54,6 +57,19 @@ int cudaMemcpyAsync(void *to, const void *from, size_t size, int kind, void *str
     return 0;
 }
 
+int cudaFreeHost(void *at) { return cudaFree(at); }
+int cudaEventCreate(void **event) { *event = calloc(1, sizeof(double)); streams++; return 0; }
+int cudaEventDestroy(void *event) { free(event); streams--; return 0; }
+int cudaEventRecord(void *event, void *stream) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    *(double *)event = now.tv_sec * 1e3 + now.tv_nsec / 1e6;
+    return stream ? 0 : 1;
+}
+int cudaEventElapsedTime(float *ms, void *from, void *to) {
+    *ms = (float)(*(double *)to - *(double *)from);
+    return 0;
+}
 int cudaStreamCreate(void **stream) { *stream = malloc(1); streams++; return 0; }
 int cudaStreamDestroy(void *stream) { free(stream); streams--; return 0; }
 int cudaStreamSynchronize(void *stream) { return stream ? 0 : 1; }
