@@ -93,6 +93,7 @@ def without_background(grey: Grey, mask: Mask, rng: Random) -> Grey:
 
 
 PARTS: dict[str, tuple[float, float]] = {
+    "tips": (0.1, 0.3),
     "fingers": (0.35, 0.6),
     "wrist": (0.3, 0.55),
     "side": (0.3, 0.55),
@@ -106,7 +107,7 @@ def without_part(box: Box, part: str, rng: Random) -> Box:
     gone = rng.uniform(*PARTS[part])
     x0, y0, x1, y1 = box
     left = rng.random() < 0.5
-    if part == "fingers":
+    if part in {"tips", "fingers"}:
         y0 += round(box.height * gone)
     elif part == "wrist":
         y1 -= round(box.height * gone)

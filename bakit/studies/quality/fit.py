@@ -42,14 +42,13 @@ MISSED = 0.02
 REVIEW_RISE_MONTHS, REJECT_RISE_MONTHS = 1.0, 4.0
 """Rise of the mean error from which an image is reviewed or rejected."""
 
-END_SHARE = 0.01
-"""Share of the training images at either end of the scale."""
+YOUNG, OLD = (0.003, 0.002), (0.01, 0.01)
+"""Share of the training images at that end of the scale, and the largest share of radiographs that
+are reviewed there. Children of one year are read well, hands near maturity are not."""
 
 END_MISSED = 0.2
 """Share of the hands at an end that may be read as farther inside."""
 
-END_REVIEWS = 0.02
-"""Largest share of radiographs that are reviewed at one end."""
 
 Side: TypeAlias = Literal["above", "below"]
 
@@ -204,18 +203,18 @@ def ends_of_scale(
         predicted: ``(N,)``, predicted ages of the validation split.
         true: ``(N,)``, their true ages.
     """
-    low, high = (float(v) for v in np.quantile(ages_months, (END_SHARE, 1 - END_SHARE)))
 
-    def end(sign: float, limit: float) -> float:
-        landed = sign * predicted[sign * true >= sign * limit]
-        rare_enough = float(np.quantile(sign * predicted, 1 - END_REVIEWS))
+    def end(sign: float, share: float, reviews: float) -> float:
+        limit = float(np.quantile(sign * ages_months, 1 - share))
+        landed = sign * predicted[sign * true >= limit]
+        rare_enough = float(np.quantile(sign * predicted, 1 - reviews))
         most = float(np.quantile(landed, END_MISSED)) if len(landed) else rare_enough
         return sign * max(most, rare_enough)
 
     measure = "age_months"
     return (
-        Chosen(measure, "below_trained_ages", "below", _round(end(-1, low)), None),
-        Chosen(measure, "skeletally_mature", "above", _round(end(1, high)), None),
+        Chosen(measure, "below_trained_ages", "below", _round(end(-1, *YOUNG)), None),
+        Chosen(measure, "skeletally_mature", "above", _round(end(1, *OLD)), None),
         Chosen(measure, "outside_trained_ages", "below", None, _round(float(ages_months.min()))),
         Chosen(measure, "outside_trained_ages", "above", None, _round(float(ages_months.max()))),
     )

@@ -173,7 +173,7 @@ def learn_quality(
     bad = {
         "not_a_hand": others,
         "cut_off": every,
-        "no_fingers": cut["fingers"],
+        "no_fingers": cut["tips"] + cut["fingers"],
         "no_wrist": cut["wrist"],
         "turned": tilted,
     }
