@@ -118,6 +118,7 @@ class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         bundle_months: Age predicted by this bundle on the machine that exported it.
         box: The hand, in pixels of the image; None if the whole image was used.
         inverted: Whether bones are dark in the image; they were made bright for these ages.
+        turn: Anticlockwise quarter turns that made the hand upright for these ages.
     """
 
     path: str
@@ -127,6 +128,7 @@ class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bundle_months: float
     box: Box | None
     inverted: bool = False
+    turn: int = 0
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -41,6 +41,7 @@ class Prediction(msgspec.Struct, frozen=True):
             model. None if unknown.
         difference_months: Bone age minus chronological age; None if either is missing.
         versions: Versions of bakit, Python and the libraries, by name.
+        turned_degrees: Anticlockwise turn that made the hand upright: 0, 90, 180 or 270.
     """
 
     age_months: float | None
@@ -62,6 +63,7 @@ class Prediction(msgspec.Struct, frozen=True):
     chronological_months: float | None
     difference_months: float | None
     versions: dict[str, str]
+    turned_degrees: int = 0
 
     def to_json(self) -> bytes:
         """Return a JSON object in one line; ``prediction_schema`` describes it."""

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from bakit.bundle import Artifact
-    from bakit.hand.found import Found
+    from bakit.hand.found import Found, Place
     from bakit.hand.prepare import Hand
     from bakit.image.read import Image, Radiograph
     from bakit.session import Session
@@ -170,19 +170,27 @@ class Runtime(Closing):
         preprocessing = self.bundle.manifest.preprocessing
         output, found = find(film.pixels, self.localizer, preprocessing)
         clock.append(time.perf_counter_ns())
-        pixels = crop(film.pixels, found.box, found.inverted, preprocessing)
+        pixels = crop(film.pixels, found.box, found.inverted, preprocessing, found.turn)
         clock.append(time.perf_counter_ns())
         measures = self._judge.measures(film.pixels, output, found, pixels)
-        doubts = film.header.doubts if film.header else ()
+        doubts: tuple[str, ...] = ()
+        if film.header is not None:
+            doubts = film.header.doubts
+            if film.header.age_months is not None:
+                measures["patient_months"] = film.header.age_months
         quality = self._judge.judge(found, measures, doubts)
         clock.append(time.perf_counter_ns())
         age = None
         if quality.status != "reject" or allow_rejected:
             age = self.regress(pixels, male=male)
-            measures |= self._judge.age_measures(age, lambda: self.without_image(male=male))
+            measures |= self._judge.age_measures(
+                age,
+                lambda: self.without_image(male=male),
+                lambda: self.upside_down(pixels, male=male),
+            )
             if thorough and found.box is not None:
                 measures["spread_months"] = self.spread(
-                    film.grey, found.box, pixels, age, male=male, inverted=found.inverted
+                    film.grey, found.place, pixels, age, male=male
                 )
             quality = self._judge.judge(found, measures, doubts)
             if quality.status == "reject" and not allow_rejected:
@@ -267,9 +275,11 @@ class Runtime(Closing):
         """Return the hand's box in pixels of ``grey``; None if there is none."""
         return self.find(grey).box
 
-    def preprocess(self, grey: Grey | Bytes, box: Box | None, *, inverted: bool = False) -> Grey:
-        """Return the regressor's input for a known box, ``(S, S)`` float32 in 0..1."""
-        return crop(grey, box, inverted, self.bundle.manifest.preprocessing)
+    def preprocess(
+        self, grey: Grey | Bytes, box: Box | None, *, inverted: bool = False, turn: int = 0
+    ) -> Grey:
+        """Return the regressor's input for a known place, ``(S, S)`` float32 in 0..1."""
+        return crop(grey, box, inverted, self.bundle.manifest.preprocessing, turn)
 
     def regress(self, pixels: Grey, *, male: bool) -> float:
         """Return the age in months for one preprocessed image ``(S, S)``.
@@ -286,13 +296,17 @@ class Runtime(Closing):
             raise VerificationError(message)
         return age
 
-    def spread(
-        self, grey: Grey, box: Box, pixels: Grey, age: float, *, male: bool, inverted: bool
-    ) -> float:
+    def spread(self, grey: Grey, place: Place, pixels: Grey, age: float, *, male: bool) -> float:
         """Return the largest change of the age for the mirrored and the rotated hand, in months."""
-        others = turned(grey, box, inverted, self.bundle.manifest.preprocessing)
+        assert place.box is not None
+        preprocessing = self.bundle.manifest.preprocessing
+        others = turned(grey, place.box, place.inverted, preprocessing, place.turn)
         others.append(np.ascontiguousarray(pixels[:, ::-1]))
         return max(abs(self.regress(other, male=male) - age) for other in others)
+
+    def upside_down(self, pixels: Grey, *, male: bool) -> float:
+        """Return the age for the regressor's input turned by 180 degrees."""
+        return self.regress(np.ascontiguousarray(pixels[::-1, ::-1]), male=male)
 
     def without_image(self, *, male: bool) -> float:
         """Return the age for a blank image, computed once for each sex."""
@@ -337,6 +351,7 @@ class Runtime(Closing):
             checkpoint=manifest.checkpoint,
             checkpoint_sha256=manifest.checkpoint_sha256,
             mirrored=film.mirrored,
+            turned_degrees=90 * found.turn,
             measures={name: round(value, 4) for name, value in measures.items()},
             chronological_months=chronological,
             difference_months=difference,

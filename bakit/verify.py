@@ -114,7 +114,9 @@ def check_golden(
     with Runtime(bundle, threads, backend=backend) as runtime:
         for golden in bundle.manifest.golden:
             grey = decode(bundle.files.read(golden.path))
-            pixels = runtime.preprocess(grey, golden.box, inverted=golden.inverted)
+            pixels = runtime.preprocess(
+                grey, golden.box, inverted=golden.inverted, turn=golden.turn
+            )
             age = runtime.regress(pixels, male=is_male(golden.sex))
             whole = Box(0, 0, grey.shape[1], grey.shape[0])
             overlap = (runtime.locate(grey) or whole).iou(golden.box or whole)

@@ -200,7 +200,9 @@ def _write_golden(checkpoint: Checkpoint, folder: Path) -> tuple[Golden, ...]:
         age = _float_age(checkpoint, session, hand.pixels, male=phantom.male)
         measures = judge.measures(grey, hand.localizer_output, hand.found, hand.pixels)
         without_image = partial(_float_age, checkpoint, session, blank, male=phantom.male)
-        measures |= judge.age_measures(age, without_image)
+        over = np.ascontiguousarray(hand.pixels[::-1, ::-1])
+        upside_down = partial(_float_age, checkpoint, session, over, male=phantom.male)
+        measures |= judge.age_measures(age, without_image, upside_down)
         is_good = judge.judge(hand.found, measures).status == "accept"
         candidate = _Candidate(seed, data, phantom.male, round(age, 4), hand.found.place)
         (accepted if is_good else others).append(candidate)

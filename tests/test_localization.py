@@ -56,7 +56,7 @@ def run(*arguments):
 def test_the_student_is_used_when_nothing_is_said(pictures):
     folder, expected = pictures
     row = json.loads(run(folder / "hand.png", "--json"))
-    assert set(row) == {"image", "box", "method", "ms", "reasons", "scores"}
+    assert set(row) == {"image", "box", "method", "ms", "reasons", "scores", "turn"}
     assert row["image"] == str(folder / "hand.png")
     assert row["method"] == "student"
     assert row["ms"] > 0

@@ -25,7 +25,7 @@ from bakit.settings import Preprocessing, StudentSettings, UnrolledSettings
 REAL = Path(__file__).parents[2] / "shared" / "data"
 SIDE = 64
 STUDENT = StudentSettings()
-REASONS = {"no_hand_found", "two_hands", "hand_cut_off", "methods_disagree", "inverted"}
+REASONS = {"no_hand_found", "two_hands", "hand_cut_off", "methods_disagree", "inverted", "turned"}
 
 
 class Drawn:
@@ -53,7 +53,7 @@ def found(certainty, working=None, shape=(640, 1280)):
     """What is chosen from a map; the image is as bright as the map unless another is given."""
     working = certainty if working is None else working
     grey = cv2.resize(working, shape[::-1], interpolation=cv2.INTER_NEAREST)
-    return find(grey, OpenLocalizer(Drawn(certainty), STUDENT), Preprocessing())[1]
+    return choose_hand(run_localizer(grey, Drawn(certainty), STUDENT), grey.shape)
 
 
 def reasons(*boxes):

@@ -13,15 +13,18 @@ from click.testing import CliRunner
 from bakit.bundle import Bundle, write_manifest
 from bakit.cli import main
 from bakit.errors import BakitError, ImageError, InputError, MissingBackendError
+from bakit.hand.found import Found
 from bakit.hand.prepare import crop
+from bakit.image.box import Box
 from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.prediction import Prediction, prediction_schema
+from bakit.quality.judge import Judge, from_constants
 from bakit.quality.limits import REASONS, HandModel, HandScorer, Limit, Quality, QualityLimits, Rate
 from bakit.quality.measures import VECTOR, box_measures
 from bakit.report.text import read_reference, years_months
 from bakit.runtime import Runtime
 from bakit.studies.quality.decoys import LEARNED, MET, draw
-from bakit.studies.quality.fit import Rung, between, fit_hands, from_ladder, trained_ages
+from bakit.studies.quality.fit import Rung, between, ends_of_scale, fit_hands, from_ladder
 from bakit.targets import get_target, targets
 
 NONE = Rate(0, 0, 0)
@@ -89,7 +92,6 @@ def test_no_hand_is_rejected_once_there_are_limits(fake_bundle):
 
 
 def test_an_inverted_image_is_read_the_right_way_round(exported, labelled):
-    from bakit.hand.found import Found
     from bakit.image.read import decode
 
     with Runtime(exported("onnx", "fp32")) as runtime:
@@ -131,8 +133,6 @@ def test_thorough_measures_how_far_the_age_moves(fake_bundle, labelled):
 
 
 def test_box_measures():
-    from bakit.image.box import Box
-
     grey = np.zeros((60, 60), np.float32)
     grey[10:50, 10:40] = 0.5
     grey[10:20, 10:40] = 1
@@ -147,7 +147,7 @@ def test_limits_part_good_from_bad_in_the_middle():
     good, bad = np.linspace(0, 1, 1001), np.linspace(5, 6, 1001)
     chosen = between("m", "not_a_hand", good, bad)
     assert chosen.reject == pytest.approx((1 + 5) / 2, abs=0.05)
-    assert 1 < chosen.review < chosen.reject
+    assert 0.99 < chosen.review < chosen.reject
     mixed = between("m", "not_a_hand", good, np.linspace(0.5, 2, 1001))
     assert mixed.reject == pytest.approx(0.998, abs=1e-3)
 
@@ -162,12 +162,41 @@ def test_limits_lie_where_the_error_rises():
     assert from_ladder("m", "too_small", "below", rungs[:2], np.ones(9)).reject is None
 
 
-def test_ages_without_training_images_are_outside():
-    ages = np.r_[np.repeat(np.arange(50.0, 100.0), 10), [10.0, 180.0]]
-    low, high = trained_ages(ages)
-    assert (low.reject, high.reject) == (10, 180)
-    assert 44 <= low.review <= 50
-    assert 99 <= high.review <= 106
+def test_ends_of_the_scale_lie_where_the_true_ends_land():
+    true = np.linspace(10, 230, 2001)
+    shrunk = 120 + 0.8 * (true - 120)  # such a model never predicts more than 208
+    young, mature, low, high = ends_of_scale(true, shrunk, true)
+    assert (young.code, mature.code) == ("below_trained_ages", "skeletally_mature")
+    assert shrunk.min() < young.review < 40
+    assert 200 < mature.review < shrunk.max()
+    assert (low.reject, high.reject) == (10, 230)
+    assert np.mean(shrunk > mature.review) <= 0.011
+
+
+def test_an_age_that_happens_to_be_the_mean_is_no_collapse():
+    asked = []
+
+    def upside_down(age):
+        asked.append(age)
+        return lambda: age
+
+    far = from_constants(90.0, 127.0, 140.0, lambda: pytest.fail("not needed"))
+    assert far == {"from_mean_months": 37, "from_blank_months": 50}
+    assert from_constants(127.01, 127.0, 140.0, upside_down(100.0))["from_mean_months"] == 27
+    same = from_constants(139.99, 127.0, 140.0, upside_down(140.0))
+    assert same["from_blank_months"] < 0.05
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("months", "status"), [(0.5, "review"), (1, "accept"), (215, "accept"), (216, "review")]
+)
+@pytest.mark.parametrize("limited", [False, True])
+def test_the_patient_s_age_is_asked(months, status, limited):
+    judge = Judge(Checkpoint.read(SHIPPED).header.quality if limited else None)
+    found = Found(Box(0, 0, 9, 9))
+    got = judge.judge(found, {"patient_months": months})
+    assert got == Quality(status, ("patient_age",) if status == "review" else ())
 
 
 def test_a_fitted_model_tells_two_kinds_apart():
@@ -199,7 +228,7 @@ def test_limits_are_learned_measured_and_kept(tmp_path, checkpoint):
     folder = write_phantoms(tmp_path / "data", 110, height=100)
     from bakit.studies.quality.learn import Amounts
 
-    small = Amounts(hands=20, turned=7, phantoms=30, others=10, spoiled=60, ladder=8)
+    small = Amounts(20, 10, 7, 30, others=10, spoiled=20, ladder=3)
     student = checkpoint.path
     loaded = Checkpoint.read(student)
     from bakit.hand.weights import get_localizer
@@ -213,8 +242,10 @@ def test_limits_are_learned_measured_and_kept(tmp_path, checkpoint):
     learned = written.header.quality
     assert written.weights_sha256 == found.weights_sha256
     assert learned.good.samples == 11
-    assert set(learned.hands.detectors) == {"not_a_hand", "cut_off", "turned"}
-    assert {item.code for item in learned.limits} == set(REASONS) - {"no_hand_found", "inverted"}
+    detectors = {"not_a_hand", "cut_off", "no_fingers", "no_wrist", "turned"}
+    assert set(learned.hands.detectors) == detectors
+    others = {"no_hand_found", "inverted", "patient_age"}
+    assert {item.code for item in learned.limits} == set(REASONS) - others
     assert learned.caught["noise"] == Rate(5, 5, 0)
     assert "hands" in steps
     assert Checkpoint.read(out).header.quality == learned
@@ -236,7 +267,7 @@ def test_the_shipped_checkpoint_has_limits():
         assert caught[kind].rejected >= 0.95 * caught[kind].samples
     for kind in ("turned by 45 degrees", "turned by 90 degrees", "turned by 180 degrees"):
         assert caught[kind].rejected + caught[kind].reviewed >= 0.95 * caught[kind].samples
-    others = [caught[kind] for kind in MET]
+    others = [caught[kind] for kind in MET if kind in caught]
     assert sum(r.rejected for r in others) >= 0.95 * sum(r.samples for r in others)
 
 
@@ -374,7 +405,6 @@ def test_the_same_pixels_have_the_same_digest_in_any_file(fake_bundle, labelled)
 
 
 def test_bytes_and_greys_are_prepared_alike():
-    from bakit.image.box import Box
     from bakit.image.read import read_radiograph
     from bakit.settings import Preprocessing
 

@@ -37,6 +37,7 @@ FIELDS = {
     "chronological_months",
     "difference_months",
     "versions",
+    "turned_degrees",
 }
 
 
@@ -219,7 +220,7 @@ def test_localize_prints_an_object_an_image(runtime, labelled, fake_bundle):
     images = [str(sample.path) for sample in labelled.samples[:2]]
     lines = run("localize", *images, "--bundle", fake_bundle, "--json").stdout.splitlines()
     found = [json.loads(line) for line in lines]
-    fields = {"image", "box", "method", "ms", "reasons", "scores"}
+    fields = {"image", "box", "method", "ms", "reasons", "scores", "turn"}
     assert [set(item) for item in found] == [fields] * 2
     assert [item["image"] for item in found] == images
     assert [item["box"] for item in found] == [list(runtime.localize(i).box) for i in images]

@@ -36,10 +36,11 @@ class Scores(msgspec.Struct, frozen=True):
 
 
 class Place(NamedTuple):
-    """Position and polarity of a hand: the inputs of a crop."""
+    """Position, polarity and turn of a hand: the inputs of a crop."""
 
     box: Box | None  # in pixels of the radiograph; None for the whole radiograph
     inverted: bool = False  # whether bones are dark
+    turn: int = 0  # anticlockwise quarter turns that make the hand upright
 
 
 class Found(NamedTuple):
@@ -47,14 +48,16 @@ class Found(NamedTuple):
 
     Attributes:
         box: The hand, in pixels of the image; None if there is none.
-        reasons: Codes: ``no_hand_found``, ``two_hands``, ``hand_cut_off``, ``methods_disagree``,
-            ``inverted``.
+        reasons: Codes: ``no_hand_found``, ``two_hands``, ``hand_cut_off``, ``turned``,
+            ``methods_disagree``, ``inverted``.
         scores: Numbers that the reasons follow from; None without a hand.
+        turn: Anticlockwise quarter turns that make the hand upright, 0 to 3.
     """
 
     box: Box | None
     reasons: tuple[str, ...] = ()
     scores: Scores | None = None
+    turn: int = 0
 
     @property
     def inverted(self) -> bool:
@@ -63,8 +66,8 @@ class Found(NamedTuple):
 
     @property
     def place(self) -> Place:
-        """Box and polarity."""
-        return Place(self.box, self.inverted)
+        """Box, polarity and turn."""
+        return Place(self.box, self.inverted, self.turn)
 
 
 NOT_FOUND = Found(None, ("no_hand_found",))
@@ -78,11 +81,22 @@ class Region(NamedTuple):
 
 
 class LocalizerOutput(NamedTuple):
-    """Input and output of a localizer for one radiograph, and the candidate regions."""
+    """Input and output of a localizer for one radiograph, and the candidate regions.
 
-    working: Grey  # (S, S), the localizer's input
-    output: npt.NDArray[np.generic]  # (S, S): labels (int32), or probabilities (float32)
-    regions: list[Region]  # best first
+    Attributes:
+        working: ``(S, S)``, the localizer's input.
+        output: ``(S, S)``: labels (int32), or probabilities (float32).
+        regions: The candidates, best first.
+        window: The part of the radiograph that ``working`` shows, in pixels: without frames, or
+            with air around it; None for the whole radiograph.
+        field: The exposed field in pixels of ``working``; None for all of it.
+    """
+
+    working: Grey
+    output: npt.NDArray[np.generic]
+    regions: list[Region]
+    window: Box | None = None
+    field: Box | None = None
 
 
 class Localization(msgspec.Struct, frozen=True):
@@ -94,6 +108,7 @@ class Localization(msgspec.Struct, frozen=True):
         ms: Time of the localizer and the choice of the hand.
         reasons: Reasons to doubt the box, as codes (``bakit.hand.found.Found``).
         scores: Numbers that the reasons follow from; None without a hand.
+        turn: Anticlockwise quarter turns that make the hand upright, 0 to 3.
     """
 
     box: Box | None
@@ -101,3 +116,4 @@ class Localization(msgspec.Struct, frozen=True):
     ms: float
     reasons: tuple[str, ...] = ()
     scores: Scores | None = None
+    turn: int = 0

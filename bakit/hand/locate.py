@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from bakit.hand.found import NOT_FOUND, Found, LocalizerOutput, Region, Scores
-from bakit.hand.masks import bounds
+from bakit.hand.masks import bounds, inside
 from bakit.hand.regions import hand_candidates
 from bakit.hand.working import working_image
 from bakit.image.box import Box
@@ -63,8 +63,14 @@ def run_localizer(
     return LocalizerOutput(working, labels, hand_candidates(labels, working))
 
 
-def choose_hand(result: LocalizerOutput, shape: tuple[int, int]) -> Found:
-    """Return the best region's box in an image of shape ``(H, W)``, and the reasons to doubt it."""
+def choose_hand(result: LocalizerOutput, shape: tuple[int, int], frame: Box | None = None) -> Found:
+    """Return the best region's box, and the reasons to doubt it.
+
+    Args:
+        result: Output of the localizer.
+        shape: ``(H, W)`` of the result's window; the box is in its pixels.
+        frame: Where the film ends, in pixels of the working image; at its edges when None.
+    """
     if not result.regions:
         return NOT_FOUND
     mask, confidence = result.regions[0]
@@ -75,7 +81,7 @@ def choose_hand(result: LocalizerOutput, shape: tuple[int, int]) -> Found:
     scores = Scores(
         confidence=round(confidence, 4),
         second=round(max((float(o.sum() / mask.sum()) for o in others), default=0.0), 4),
-        border=round(_border_contact(mask), 4),
+        border=round(_border_contact(inside(mask, frame)), 4),
         agreement=round(_agreement(result.working, bounds(mask)), 4),
         contrast=round(_contrast(mask, result.working), 4),
     )
@@ -142,7 +148,7 @@ def _in_pixels(edges: Edges, size: int, shape: tuple[int, int]) -> Box:
 
 def _border_contact(mask: Mask) -> float:
     """Return the length of the contact with the border without the forearm's, in sides."""
-    side = len(mask)
+    side = sum(mask.shape) / 2
     around = np.concatenate([mask[0], mask[1:, -1], mask[-1, -2::-1], mask[-2:0:-1, 0]])
     touched = np.flatnonzero(around)
     if not len(touched):

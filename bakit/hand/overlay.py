@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Final
 import cv2
 import numpy as np
 
+from bakit.hand.field import exposed_field, window_of
+from bakit.image.equalize import as_grey
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -89,14 +92,22 @@ def _verdict(found: Found) -> str:
 
 
 def _candidates(grey: Grey, result: LocalizerOutput, found: Found) -> Picture:
-    """Outline the candidate regions, and the chosen one with its box in another colour."""
+    """Outline the candidate regions, and the chosen one with its box in another colour.
+
+    The panel shows what the localizer saw: without frames, or with air around the film.
+    """
+    frame = exposed_field(grey, frames_only=True)
+    window = result.window or frame
+    grey = as_grey(window_of(grey, window, frame))
     panel = _fit(_coloured(grey), grey.shape)
     for rank in reversed(range(min(len(result.regions), CANDIDATES))):
         mask = _fit(result.regions[rank][0].astype(np.uint8), grey.shape, cv2.INTER_NEAREST)
         outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(panel, outlines, -1, OTHER if rank else CHOSEN, 1, cv2.LINE_AA)
     if found.box is not None:
-        box = found.box.scale((grey.shape[0], grey.shape[1]), (SIDE, _width(grey.shape)))
+        box = found.box.moved(-window.x0, -window.y0).scale(
+            (grey.shape[0], grey.shape[1]), (SIDE, _width(grey.shape))
+        )
         cv2.rectangle(panel, (box.x0, box.y0), (box.x1 - 1, box.y1 - 1), CHOSEN, 2)
     return panel
 

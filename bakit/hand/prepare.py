@@ -1,8 +1,8 @@
-"""The only way from grey values to the regressor's input: locate, correct the polarity, crop.
+"""The only way from grey values to the regressor's input: locate, turn upright, correct, crop.
 
 The runtime, golden records, calibration, training, verification, benchmarks and quality studies all
-call this module; an import contract forbids them its parts. So an inverted radiograph is treated
-the same way everywhere.
+call this module; an import contract forbids them its parts. So an inverted, a turned or a framed
+radiograph is treated the same way everywhere.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bakit.errors import ImageError
+from bakit.hand.field import exposed_field, window_of, with_air
 from bakit.hand.found import Found, Localization
 from bakit.hand.locate import choose_hand, run_localizer
+from bakit.hand.upright import UNSURE, upright_turn
 from bakit.hand.weights import method_of
+from bakit.image.box import Box
 from bakit.image.equalize import levels
 from bakit.image.resize import resize
 
 if TYPE_CHECKING:
     from bakit.hand.found import LocalizerOutput
-    from bakit.image.box import Box
     from bakit.session import Session
     from bakit.settings import LocalizerSettings, Preprocessing
     from bakit.types import Bytes, Grey
@@ -51,9 +53,18 @@ class Hand(NamedTuple):
         """Whether bones were dark; in ``pixels`` they are bright."""
         return self.found.inverted
 
+    @property
+    def turn(self) -> int:
+        """Anticlockwise quarter turns that made the hand upright in ``pixels``."""
+        return self.found.turn
+
+
+CONFIDENT = 0.9
+"""Confidence of the student below which the hand is sought again, with air around it."""
+
 
 def prepare(grey: Grey | Bytes, localizer: OpenLocalizer, preprocessing: Preprocessing) -> Hand:
-    """Locate the hand, correct its polarity and crop it.
+    """Locate the hand, turn it upright, correct its polarity and crop it.
 
     Args:
         grey: ``(H, W)`` float32 in 0..1, or 255 times that as uint8.
@@ -61,7 +72,8 @@ def prepare(grey: Grey | Bytes, localizer: OpenLocalizer, preprocessing: Preproc
         preprocessing: Whether hands are localized; margin, equalization and size of the crop.
     """
     output, found = find(grey, localizer, preprocessing)
-    return Hand(crop(grey, found.box, found.inverted, preprocessing), found, output)
+    pixels = crop(grey, found.box, found.inverted, preprocessing, found.turn)
+    return Hand(pixels, found, output)
 
 
 def find(
@@ -75,8 +87,50 @@ def find(
 
 
 def _localized(grey: Grey | Bytes, localizer: OpenLocalizer) -> tuple[LocalizerOutput, Found]:
-    output = run_localizer(grey, *localizer)
-    return output, choose_hand(output, (grey.shape[0], grey.shape[1]))
+    """Locate the hand in the film without its frame; again with air around it if that is unsure."""
+    frame = exposed_field(grey, frames_only=True)
+    output, found = _in_window(grey, frame, frame, localizer)
+    sure = output.output.dtype != np.float32 or _confidence(found) >= CONFIDENT
+    if found.box is None or not sure:
+        again, other = _in_window(grey, frame, with_air(frame), localizer)
+        if _confidence(other) > _confidence(found):
+            output, found = again, other
+    if found.box is None:
+        return output, found
+    turn, probability = upright_turn(output, inverted=found.inverted)
+    if probability < UNSURE:
+        return output, found._replace(reasons=(*found.reasons, "turned"))
+    return output, found._replace(turn=turn)
+
+
+def _confidence(found: Found) -> float:
+    return 0.0 if found.scores is None else found.scores.confidence
+
+
+def _in_window(
+    grey: Grey | Bytes, frame: Box, window: Box, localizer: OpenLocalizer
+) -> tuple[LocalizerOutput, Found]:
+    """Locate the hand in a window; the box is in pixels of ``grey``, inside the frame."""
+    part = window_of(grey, window, frame)
+    shape = (part.shape[0], part.shape[1])
+    output = run_localizer(part, *localizer)
+    size = localizer.settings.size
+    field = exposed_field(part, frames_only=False)
+    output = output._replace(window=window, field=_in_working(field, shape, size))
+    edges = frame.moved(-window.x0, -window.y0)
+    found = choose_hand(output, shape, _in_working(edges, shape, size))
+    if found.box is not None:
+        found = found._replace(box=found.box.moved(window.x0, window.y0).inside(frame))
+    return output, found
+
+
+def _in_working(field: Box, shape: tuple[int, int], size: int) -> Box:
+    """Return a field of an image of ``shape`` in pixels of the working image, at least one."""
+    (x0, x1), (y0, y1) = (
+        (min(round(a * size / n), size - 1), round(b * size / n))
+        for a, b, n in ((field.x0, field.x1, shape[1]), (field.y0, field.y1, shape[0]))
+    )
+    return Box(x0, y0, max(x1, x0 + 1), max(y1, y0 + 1))
 
 
 def localize(grey: Grey | Bytes, localizer: OpenLocalizer) -> tuple[LocalizerOutput, Localization]:
@@ -87,16 +141,24 @@ def localize(grey: Grey | Bytes, localizer: OpenLocalizer) -> tuple[LocalizerOut
     return output, Localization(found.box, method_of(localizer.settings), ms, *found[1:])
 
 
-def crop(grey: Grey | Bytes, box: Box | None, inverted: bool, preprocessing: Preprocessing) -> Grey:
-    """Return the regressor's input: crop, equalize, resize to a square.
+def crop(
+    grey: Grey | Bytes,
+    box: Box | None,
+    inverted: bool,
+    preprocessing: Preprocessing,
+    turn: int = 0,
+) -> Grey:
+    """Return the regressor's input: crop, equalize, turn upright, resize to a square.
 
-    The crop ends at the radiograph's edges and loses its aspect ratio, as the paper's does.
+    The crop ends at the radiograph's edges, or at the frame's, and loses its aspect ratio, as the
+    paper's does.
 
     Args:
         grey: ``(H, W)`` float32 in 0..1, or 255 times that as uint8.
         box: The hand, in pixels of ``grey``; None for the whole radiograph.
         inverted: Whether bones are dark; they become bright.
         preprocessing: Margin, equalization and size.
+        turn: Anticlockwise quarter turns that make the hand upright.
 
     Returns:
         ``(S, S)`` float32, multiples of 1/255 in 0..1.
@@ -105,14 +167,15 @@ def crop(grey: Grey | Bytes, box: Box | None, inverted: bool, preprocessing: Pre
         ImageError: If the box contains no pixel of the radiograph.
     """
     if box is not None:
-        box = box.expand(preprocessing.margin, grey.shape[1], grey.shape[0])
+        frame = exposed_field(grey, frames_only=True)
+        box = box.expand(preprocessing.margin, grey.shape[1], grey.shape[0]).inside(frame)
         if not box.area:
             size = f"{grey.shape[1]}x{grey.shape[0]}"
             message = f"the box {tuple(box)} contains no pixel of a {size} image"
             raise ImageError(message)
         grey = grey[box.y0 : box.y1, box.x0 : box.x1]
-    evened = levels(grey, equalize=preprocessing.equalize, inverted=inverted)
-    return from_bytes(resize(evened, preprocessing.image_size))
+    evened = np.rot90(levels(grey, equalize=preprocessing.equalize, inverted=inverted), turn)
+    return from_bytes(resize(np.ascontiguousarray(evened), preprocessing.image_size))
 
 
 def to_bytes(pixels: Grey) -> Bytes:

@@ -63,6 +63,19 @@ class Box(NamedTuple):
             min(self.y1 + dy, height),
         )
 
+    def moved(self, dx: int, dy: int) -> Box:
+        """Return the box moved to the right and down, in pixels."""
+        return Box(self.x0 + dx, self.y0 + dy, self.x1 + dx, self.y1 + dy)
+
+    def inside(self, other: Box) -> Box:
+        """Return the box cut to another one; its area is 0 if they do not overlap."""
+        return Box(
+            min(max(self.x0, other.x0), other.x1),
+            min(max(self.y0, other.y0), other.y1),
+            max(min(self.x1, other.x1), other.x0),
+            max(min(self.y1, other.y1), other.y0),
+        )
+
     def mirror(self, width: int) -> Box:
         """Return the box in an image of that width, mirrored left to right."""
         return Box(width - self.x1, self.y0, width - self.x0, self.y1)

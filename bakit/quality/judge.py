@@ -8,7 +8,7 @@ import msgspec
 
 from bakit.errors import InputError
 from bakit.quality.limits import HandScorer, Quality
-from bakit.quality.measures import VECTOR, box_measures, hand_vector
+from bakit.quality.measures import OLD_VECTOR, VECTOR, box_measures, hand_vector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -16,6 +16,28 @@ if TYPE_CHECKING:
     from bakit.hand.found import Found, LocalizerOutput
     from bakit.quality.limits import QualityLimits
     from bakit.types import Bytes, Grey
+
+
+CHILD_MONTHS = (1.0, 216.0)
+"""Patient's ages that need no review: from the youngest trained one up to an adult's, 18 years."""
+
+_NEAR_MONTHS = 1.0
+
+
+def from_constants(
+    age: float, mean: float, blank: float, other: Callable[[], float]
+) -> dict[str, float]:
+    """Return how far an age is from the training mean and from the age without an image.
+
+    A hand may have exactly that age. If it does, its age upside down differs, unless the model
+    ignores the image; the larger of both distances counts.
+    """
+    distances = {"from_mean_months": abs(age - mean), "from_blank_months": abs(age - blank)}
+    if min(distances.values()) < _NEAR_MONTHS:
+        second = other()
+        for name, constant in (("from_mean_months", mean), ("from_blank_months", blank)):
+            distances[name] = max(distances[name], abs(second - constant))
+    return distances
 
 
 class Judge:
@@ -26,9 +48,10 @@ class Judge:
     """
 
     def __init__(self, limits: QualityLimits | None) -> None:
-        size = VECTOR if limits is None else len(limits.hands.mean)
-        if size != VECTOR:
-            message = f"quality limits are for {size} measures of a hand; this bakit has {VECTOR}"
+        self._size = VECTOR if limits is None else len(limits.hands.mean)
+        if self._size not in {VECTOR, OLD_VECTOR}:
+            message = f"quality limits are for {self._size} measures of a hand; this bakit has "
+            message += f"{VECTOR}"
             raise InputError(message)
         self._limits = limits
         self._hands = None if limits is None else HandScorer(limits.hands)
@@ -45,35 +68,43 @@ class Judge:
         scores = msgspec.to_builtins(found.scores)
         measures: dict[str, float] = scores | box_measures(grey, found.box)
         if self._hands is not None:
-            measures |= self._hands.score(hand_vector(output, found.scores, pixels))
+            measures |= self._hands.score(hand_vector(output, found, pixels)[: self._size])
         return measures
 
     def age_measures(
-        self, age_months: float, blank_months: Callable[[], float]
+        self,
+        age_months: float,
+        blank_months: Callable[[], float],
+        other_months: Callable[[], float],
     ) -> dict[str, float]:
         """Return the measures of a predicted age.
 
         Args:
             age_months: The predicted age.
             blank_months: Returns the age predicted for a blank image; called only if needed.
+            other_months: Returns the age predicted for the hand upside down; called only if needed.
         """
         if self._limits is None:
             return {}
-        return {
-            "age_months": age_months,
-            "from_mean_months": abs(age_months - self._limits.mean_months),
-            "from_blank_months": abs(age_months - blank_months()),
-        }
+        return {"age_months": age_months} | from_constants(
+            age_months, self._limits.mean_months, blank_months(), other_months
+        )
 
     def judge(
         self, found: Found, measures: Mapping[str, float], doubts: tuple[str, ...] = ()
     ) -> Quality:
         """Return whether the radiograph can be used, and the reasons against it.
 
-        ``doubts`` are codes from the file's header; they mean review.
+        Args:
+            found: The hand.
+            measures: Results of ``measures`` and ``age_measures``, and ``patient_months``, the age
+                in a DICOM header, if it is known.
+            doubts: Codes from the file's header; they mean review.
         """
+        if not CHILD_MONTHS[0] <= measures.get("patient_months", CHILD_MONTHS[0]) < CHILD_MONTHS[1]:
+            doubts = (*doubts, "patient_age")
         if self._limits is None:  # without limits nothing is rejected
             reasons = (*found.reasons, *doubts)
             return Quality("review" if reasons else "accept", reasons)
-        known = [code for code in found.reasons if code in {"no_hand_found", "inverted"}]
+        known = [code for code in found.reasons if code in {"no_hand_found", "inverted", "turned"}]
         return self._limits.judge(measures, (*known, *doubts))

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from bakit.hand.masks import bounds, hull_of, rectangularity
+from bakit.hand.masks import bounds, contacts, hull_of, rectangularity
 from bakit.hand.prepare import crop
+from bakit.hand.upright import edge_directions
 
 if TYPE_CHECKING:
-    from bakit.hand.found import LocalizerOutput, Scores
+    from bakit.hand.found import Found, LocalizerOutput
     from bakit.image.box import Box
     from bakit.settings import Preprocessing
     from bakit.types import Bytes, Floats, Grey, Mask
@@ -28,7 +29,9 @@ TURN_DEGREES = 8.0
 
 _AROUND = 0.15
 _CELLS = 3
+_FINE = 6
 _BINS = 8
+_OUTLINE = 8
 _SIDE = 48
 _BLUR = 1.5
 
@@ -51,7 +54,10 @@ SHAPE_NAMES = (
 )
 """Measures of the hand's shape and texture, in the order of ``hand_vector``."""
 
-VECTOR = len(SHAPE_NAMES) + _CELLS * _CELLS * _BINS
+OLD_VECTOR = len(SHAPE_NAMES) + _CELLS * _CELLS * _BINS
+"""Number of the first entries of ``hand_vector``, which are all that older checkpoints know."""
+
+VECTOR = OLD_VECTOR + 4 + _FINE * _FINE * _BINS + _OUTLINE * _OUTLINE
 """Length of ``hand_vector``."""
 
 
@@ -80,28 +86,41 @@ def box_measures(grey: Grey | Bytes, box: Box) -> dict[str, float]:
     }
 
 
-def hand_vector(result: LocalizerOutput, scores: Scores, pixels: Grey) -> Floats:
-    """Return features that distinguish hands: shape, texture, and the directions of edges.
+def hand_vector(result: LocalizerOutput, found: Found, pixels: Grey) -> Floats:
+    """Return features that distinguish hands: shape, texture, outline, contact, edge directions.
 
-    The directions are those of a histogram of oriented gradients (Dalal and Triggs, CVPR 2005) on
-    the regressor's input, in 4x4 cells.
+    All are those of the upright hand.
 
     Args:
         result: Output of the localizer, with at least one region.
-        scores: Scores of the first region.
+        found: The hand that was chosen in it.
         pixels: ``(S, S)`` float32 in 0..1, the regressor's input.
 
     Returns:
         ``(VECTOR,)`` float64.
     """
-    mask = result.regions[0].mask
+    region = result.regions[0].mask
+    mask = np.ascontiguousarray(np.rot90(region, found.turn))
     # Blurred, so that large, small and subsampled radiographs give the same features.
     small = cv2.resize(pixels, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     smooth = cv2.GaussianBlur(small, (0, 0), _BLUR).astype(np.float32)
-    return np.concatenate([_shape(result, mask, scores, smooth), _directions(smooth)])
+    box = bounds(mask)
+    inside = mask[box.y0 : box.y1, box.x0 : box.x1].astype(np.float32)
+    outline = cv2.resize(inside, (_OUTLINE, _OUTLINE), interpolation=cv2.INTER_AREA)
+    return np.concatenate(
+        [
+            _shape(result, mask, found, smooth),
+            edge_directions(smooth, _CELLS, _BINS),
+            np.roll(contacts(region, result.field), -found.turn),
+            edge_directions(smooth, _FINE, _BINS),
+            outline.ravel(),
+        ]
+    )
 
 
-def _shape(result: LocalizerOutput, mask: Mask, scores: Scores, smooth: Grey) -> Floats:
+def _shape(result: LocalizerOutput, mask: Mask, found: Found, smooth: Grey) -> Floats:
+    scores = found.scores
+    assert scores is not None
     area = float(mask.sum())
     side = area**0.5
     hull = hull_of(mask)
@@ -112,7 +131,7 @@ def _shape(result: LocalizerOutput, mask: Mask, scores: Scores, smooth: Grey) ->
     padded = np.pad(mask, 1, mode="edge").astype(np.uint8)
     depth = float(cv2.distanceTransform(padded, cv2.DIST_L2, 3).max())
     clefts = float((hull & ~mask).sum()) / area
-    inside = cv2.GaussianBlur(result.working, (0, 0), _BLUR)[mask]
+    inside = cv2.GaussianBlur(result.working, (0, 0), _BLUR)[result.regions[0].mask]
     small = smooth
     textures = []
     for _ in range(2):
@@ -139,19 +158,9 @@ def _shape(result: LocalizerOutput, mask: Mask, scores: Scores, smooth: Grey) ->
     return np.array([values[name] for name in SHAPE_NAMES])
 
 
-def _directions(smooth: Grey) -> Floats:
-    across = cv2.Sobel(smooth, cv2.CV_32F, 1, 0)
-    down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1)
-    size, angle = cv2.cartToPolar(across, down)
-    bins = (angle * (_BINS / np.pi)).astype(np.int64) % _BINS  # an edge has no direction
-    cell = np.arange(_SIDE) // (_SIDE // _CELLS)
-    index = (cell[:, None] * _CELLS + cell[None, :]) * _BINS + bins
-    counts = np.bincount(index.ravel(), size.ravel(), _CELLS * _CELLS * _BINS)
-    total: Floats = np.sqrt(counts / max(float(counts.sum()), 1e-9))
-    return total
-
-
-def turned(grey: Grey, box: Box, inverted: bool, preprocessing: Preprocessing) -> list[Grey]:
+def turned(
+    grey: Grey, box: Box, inverted: bool, preprocessing: Preprocessing, turn: int
+) -> list[Grey]:
     """Return the regressor's input for the hand rotated by ``TURN_DEGREES``, both ways.
 
     Arguments are those of ``bakit.hand.prepare.crop``.
@@ -165,9 +174,9 @@ def turned(grey: Grey, box: Box, inverted: bool, preprocessing: Preprocessing) -
     middle = ((x0 + x1) / 2, (y0 + y1) / 2)
     found = []
     for degrees in (-TURN_DEGREES, TURN_DEGREES):
-        turn = cv2.getRotationMatrix2D(middle, degrees, 1.0)
+        rotation = cv2.getRotationMatrix2D(middle, degrees, 1.0)
         size = (part.shape[1], part.shape[0])
-        whole = cv2.warpAffine(part, turn, size, borderMode=cv2.BORDER_REPLICATE)
+        whole = cv2.warpAffine(part, rotation, size, borderMode=cv2.BORDER_REPLICATE)
         part_turned = np.ascontiguousarray(whole[y0:y1, x0:x1], np.float32)
-        found.append(crop(part_turned, None, inverted, preprocessing))
+        found.append(crop(part_turned, None, inverted, preprocessing, turn))
     return found

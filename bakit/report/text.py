@@ -29,6 +29,10 @@ def age_text(prediction: Prediction) -> str:
     if prediction.age_months is None:
         return "no age: " + ", ".join(prediction.quality.reasons).replace("_", " ")
     line = f"{years_months(prediction.age_months)} ({prediction.age_months:.1f} months)"
+    if "skeletally_mature" in prediction.quality.reasons:
+        line = f"skeletally mature, or nearly (read as {line})"
+    elif "below_trained_ages" in prediction.quality.reasons:
+        line = f"as young as the youngest training images (read as {line})"
     if prediction.interval_months is not None and prediction.interval_level is not None:
         lower, upper = (years_months(bound) for bound in prediction.interval_months)
         line += f", {100 * prediction.interval_level:g} % interval {lower} to {upper}"
@@ -37,6 +41,8 @@ def age_text(prediction: Prediction) -> str:
             f"; {prediction.difference_months:+.1f} months to the chronological age of "
             f"{years_months(prediction.chronological_months)}"
         )
+    if prediction.turned_degrees:
+        line += f"; the hand was turned by {prediction.turned_degrees} degrees to be upright"
     return line
 
 

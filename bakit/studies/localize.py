@@ -70,8 +70,8 @@ def localize_files(
             grey = decode(image)
             seen, place = localize(grey, localizer)
             if overlay is not None:
-                found = Found(place.box, place.reasons, place.scores)
-                pixels = crop(grey, found.box, found.inverted, preprocessing)
+                found = Found(place.box, place.reasons, place.scores, place.turn)
+                pixels = crop(grey, found.box, found.inverted, preprocessing, found.turn)
                 picture = cv2.imencode(".png", draw_overlay(grey, Hand(pixels, found, seen)))[1]
                 write_file(overlay / f"{image.stem}.png", picture.tobytes())
             yield image, place

@@ -203,7 +203,9 @@ def _crops(grey: Grey, place: Place, settings: Preprocessing, jitter: Jitter, in
     if jitter.degrade:
         draws = np.random.default_rng([jitter.seed, index, 4])  # separate, so boxes stay the same
         films[1:] = [_degraded(*film, jitter.degrade, draws) for film in films[1:]]
-    return np.stack([to_bytes(crop(film, box, place.inverted, settings)) for film, box in films])
+    return np.stack(
+        [to_bytes(crop(film, box, place.inverted, settings, place.turn)) for film, box in films]
+    )
 
 
 def _degraded(

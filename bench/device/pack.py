@@ -144,7 +144,9 @@ def _golden_rows(bundle: Bundle) -> list[Row]:
     rows: list[Row] = []
     for golden in bundle.manifest.golden:
         grey = decode(bundle.files.read(golden.path))
-        row = _inputs(grey, golden.box, golden.inverted, bundle, male=is_male(golden.sex))
+        pixels = crop(grey, golden.box, golden.inverted, bundle.manifest.preprocessing, golden.turn)
+        working = working_image(grey, bundle.manifest.localizer.size)
+        row = _inputs(working, pixels, male=is_male(golden.sex))
         row["bundle_months"], row["float_months"] = golden.bundle_months, golden.age_months
         rows.append(row)
     return rows
@@ -160,23 +162,22 @@ def _sample_rows(
         for sample in samples:
             grey = decode(sample.path)
             hand = runtime.prepare(grey)
-            rows.append(_inputs(grey, hand.box, hand.inverted, bundle, male=sample.male))
-            age = check_age(runtime.regress(hand.pixels, male=sample.male), reference, sample)
             found = hand.localizer_output
+            # The bundle may be of another checkpoint than the reference: with other crops.
+            pixels = crop(grey, hand.box, hand.inverted, bundle.manifest.preprocessing, hand.turn)
+            size = bundle.manifest.localizer.size
+            working = working_image(grey, size) if found is None else found.working
+            rows.append(_inputs(working, pixels, male=sample.male))
+            age = check_age(runtime.regress(hand.pixels, male=sample.male), reference, sample)
             box = None if found is None else Box(*rough_box(found.output))
             readings.append(Reading(sample.id, age, box))
             on_image()
     return rows, tuple(readings)
 
 
-def _inputs(grey: Grey, box: Box | None, inverted: bool, bundle: Bundle, *, male: bool) -> Row:
+def _inputs(working: Grey, pixels: Grey, *, male: bool) -> Row:
     """Return what the two models of a bundle are fed."""
-    manifest = bundle.manifest
-    return {
-        "working": working_image(grey, manifest.localizer.size),
-        "crops": to_bytes(crop(grey, box, inverted, manifest.preprocessing)),
-        "male": male,
-    }
+    return {"working": working, "crops": to_bytes(pixels), "male": male}
 
 
 def _write_arrays(path: Path, rows: Sequence[Row]) -> None:

@@ -54,11 +54,13 @@ class Seen(msgspec.Struct, frozen=True):
         box: The hand's box, in pixels of the image; None without a localizer or a found hand.
         whole: The box of the whole image.
         inverted: Whether the hand is dark, so that its grey values must be inverted.
+        turn: Anticlockwise quarter turns that make the hand upright.
     """
 
     box: Box | None
     whole: Box
     inverted: bool = False
+    turn: int = 0
 
 
 class Ask(msgspec.Struct, tag=True, frozen=True):
@@ -201,9 +203,9 @@ def answer(runtime: Runtime, queries: list[tuple[bytes, Sex]], request: Request)
             if seen is None:
                 hand = runtime.prepare(grey)
                 whole = Box(0, 0, grey.shape[1], grey.shape[0])
-                seen, pixels = Seen(hand.box, whole, hand.inverted), hand.pixels
+                seen, pixels = Seen(hand.box, whole, hand.inverted, hand.turn), hand.pixels
             else:
-                pixels = runtime.preprocess(grey, seen.box, inverted=seen.inverted)
+                pixels = runtime.preprocess(grey, seen.box, inverted=seen.inverted, turn=seen.turn)
             return Predicted(runtime.regress(pixels, male=request.male), seen)
 
 

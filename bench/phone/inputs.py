@@ -81,7 +81,7 @@ def golden_inputs(runtime: Runtime) -> GoldenInputs:
         (answer,) = runtime.localizer.session.run({"image": image[None, None]}).values()
         working.append(image.astype("<f4"))
         answers.append(answer.astype("<i4" if answer.dtype == np.int32 else "<f4"))
-        pixels = runtime.preprocess(grey, golden.box, inverted=golden.inverted)
+        pixels = runtime.preprocess(grey, golden.box, inverted=golden.inverted, turn=golden.turn)
         crops.append(to_bytes(pixels))
     data = b"".join(array.tobytes() for array in (*working, *answers, *crops))
     return GoldenInputs(data, tuple(is_male(golden.sex) for golden in bundle.manifest.golden))

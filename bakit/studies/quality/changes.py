@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from bakit.image.box import Box
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bakit.image.box import Box
     from bakit.studies.quality.canvas import Random
     from bakit.types import Grey, Mask
-
-CUT_SHARES = (0.25, 0.55)
-"""Range of the visible share of a hand's box in a heavily cropped image."""
 
 SMALL = 100
 """Side of images that are shrunk to a square by picking pixels, as in some public sets."""
@@ -39,9 +37,14 @@ def any_angle(rng: Random) -> float:
     return float(rng.choice([0, 0, 0, 90, 180, 270]) + rng.normal(0, 12))
 
 
-def far_from_upright(rng: Random) -> float:
-    """Return a random angle of at least 45 degrees to either side."""
-    return float(rng.uniform(45, 315))
+def slightly(rng: Random) -> float:
+    """Return a small random angle in degrees."""
+    return float(rng.normal(0, 10))
+
+
+def tilt(rng: Random) -> float:
+    """Return a random angle in degrees that is far from every quarter turn."""
+    return float(90 * rng.integers(0, 4) + rng.uniform(33, 57))
 
 
 def exactly(degrees: float) -> Callable[[Random], float]:
@@ -89,23 +92,71 @@ def without_background(grey: Grey, mask: Mask, rng: Random) -> Grey:
     return np.ascontiguousarray(cut, np.float32)
 
 
-def cropped(grey: Grey, box: Box, rng: Random) -> Grey:
-    """Crop to a random window with ``CUT_SHARES`` of the hand's box.
+PARTS: dict[str, tuple[float, float]] = {
+    "tips": (0.1, 0.3),
+    "fingers": (0.35, 0.6),
+    "wrist": (0.3, 0.55),
+    "side": (0.3, 0.55),
+    "corner": (0.3, 0.55),
+}
+"""Parts of a hand's box that are cut off, with the range of the share that goes."""
+
+
+def without_part(box: Box, part: str, rng: Random) -> Box:
+    """Return the window of a film that is left when a part of an upright hand's box is cut off."""
+    gone = rng.uniform(*PARTS[part])
+    x0, y0, x1, y1 = box
+    left = rng.random() < 0.5
+    if part in {"tips", "fingers"}:
+        y0 += round(box.height * gone)
+    elif part == "wrist":
+        y1 -= round(box.height * gone)
+    if part in {"side", "corner"}:
+        across = round(box.width * (gone if part == "side" else rng.uniform(0.3, 0.5)))
+        x0, x1 = (x0 + across, x1) if left else (x0, x1 - across)
+    if part == "corner":
+        down = round(box.height * gone)
+        y0, y1 = (y0 + down, y1) if rng.random() < 0.5 else (y0, y1 - down)
+    return Box(x0, y0, x1, y1)
+
+
+def only(grey: Grey, window: Box, around: Box, rng: Random) -> Grey:
+    """Return a film of which a window is left, as shutters, padding and cutting leave it.
+
+    It ends there, or everything outside has one grey: black, white, middle grey, the film's darkest
+    or its median.
 
     Args:
         grey: ``(H, W)`` in 0..1.
-        box: Box of the hand.
+        window: What is left.
+        around: The hand's box: sides of the window outside of it may lie farther out.
         rng: Random generator.
     """
-    share = rng.uniform(*CUT_SHARES)
-    across = rng.uniform(max(share, 0.4), 1.0)
-    width = max(round(box.width * across), 16)
-    height = max(round(box.height * share / across), 16)
-    # The window stays inside the box, so that it cuts the hand and not the margin.
-    x0 = box.x0 + round((box.width - width) * rng.random())
-    y0 = box.y0 + round((box.height - height) * rng.random())
-    x0, y0 = (max(min(v, n - 16), 0) for v, n in ((x0, grey.shape[1]), (y0, grey.shape[0])))
-    return np.ascontiguousarray(grey[y0 : y0 + height, x0 : x0 + width])
+    height, width = grey.shape
+    reach = rng.uniform(0, 0.3, 4) * (rng.random(4) < 0.6)
+    far = (around.width, around.height) * 2
+    # The sides that cut the hand stay; the others get some of the film's own background.
+    edges = [
+        round(edge + sign * r * n) if sign * (edge - limit) >= 0 else edge
+        for edge, limit, sign, r, n in zip(window, around, (-1, -1, 1, 1), reach, far, strict=True)
+    ]
+    x0, y0 = (max(min(v, n - 16), 0) for v, n in zip(edges[:2], (width, height), strict=True))
+    x1, y1 = min(max(edges[2], x0 + 16), width), min(max(edges[3], y0 + 16), height)
+    part = np.ascontiguousarray(grey[y0:y1, x0:x1])
+    fills = (0.0, 1.0, 0.5, float(grey.min()), float(np.median(grey)))
+    fill = fills[int(rng.integers(len(fills)))]
+    way = rng.integers(3)
+    if way == 0:
+        return part
+    if way == 1:
+        whole = np.full_like(grey, fill)
+        whole[y0:y1, x0:x1] = part
+        return whole
+    down, across = (round(n * rng.uniform(0.03, 0.35)) for n in part.shape)
+    framed = cv2.copyMakeBorder(
+        part, down, down, across, across, cv2.BORDER_CONSTANT, value=(fill,)
+    )
+    return framed.astype(np.float32)
 
 
 def side_by_side(first: Grey, second: Grey, rng: Random) -> Grey:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from bakit.studies.quality.canvas import blank, bone, clouds, film, in_bytes, limb, oval
+from bakit.studies.quality.scans import breast, ct_scout, ct_slice, mr_head, spine, ultrasound
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -308,12 +309,12 @@ def _by_kind(*drawings: Drawing) -> dict[str, Drawing]:
 
 LEARNED = _by_kind(
     _foot_from_above, _chest, _forearm, _skull, _letter, _noise, _nearly_blank, _blobs, _plates,
-    _clouds, _branches, _star, _stripes,
+    _clouds, _branches, _star, _stripes, ct_slice, ultrasound, ct_scout,
 )  # fmt: skip
 """Kinds to fit the limits on."""
 
 MET = _by_kind(
     _foot_from_the_side, _knee, _pelvis, _jaw, _tools, _screen, _barcode, _cells, _landscape,
-    _face, _test_plate,
+    _face, _test_plate, mr_head, spine, breast,
 )  # fmt: skip
 """Held-out kinds to test the limits on, in addition to new ``noise`` and ``nearly blank``."""

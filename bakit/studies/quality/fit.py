@@ -42,8 +42,13 @@ MISSED = 0.02
 REVIEW_RISE_MONTHS, REJECT_RISE_MONTHS = 1.0, 4.0
 """Rise of the mean error from which an image is reviewed or rejected."""
 
-FEW_IMAGES, NEAR_MONTHS = 30, 6.0
-"""Ages with fewer training images than ``FEW_IMAGES`` within ``NEAR_MONTHS`` are reviewed."""
+YOUNG, OLD = (0.003, 0.002), (0.01, 0.01)
+"""Share of the training images at that end of the scale, and the largest share of radiographs that
+are reviewed there. Children of one year are read well, hands near maturity are not."""
+
+END_MISSED = 0.2
+"""Share of the hands at an end that may be read as farther inside."""
+
 
 Side: TypeAlias = Literal["above", "below"]
 
@@ -134,7 +139,7 @@ def between(measure: str, code: str, good: Floats, bad: Floats) -> Chosen:
     top = float(np.quantile(good, 1 - FALSE_REJECTS))
     few = float(np.quantile(good, 1 - FALSE_REVIEWS))
     gap = max(float(np.quantile(bad, MISSED)) - top, 0.0)
-    reject, review = top + gap / 2, min(top + gap / 4, few + gap)
+    reject, review = top + gap / 2, min(top, few + gap / 4)
     return Chosen(measure, code, "above", _round(review), _round(reject))
 
 
@@ -184,18 +189,34 @@ def from_ladder(
     return Chosen(measure, code, worse, review, limit(REJECT_RISE_MONTHS, FALSE_REJECTS))
 
 
-def trained_ages(ages_months: Floats) -> tuple[Chosen, Chosen]:
-    """Set limits on the age: reject ages without training images, review ages with few."""
-    ages = np.sort(ages_months)
-    grid = np.arange(np.floor(ages[0]), np.ceil(ages[-1]) + 1)
-    near = np.searchsorted(ages, grid + NEAR_MONTHS, "right") - np.searchsorted(
-        ages, grid - NEAR_MONTHS, "left"
-    )
-    known = grid[near >= min(FEW_IMAGES, int(near.max()))]
-    measure, code = "age_months", "outside_trained_ages"
+def ends_of_scale(
+    ages_months: Floats, predicted: Floats, true: Floats
+) -> tuple[Chosen, Chosen, Chosen, Chosen]:
+    """Set limits on the predicted age where true ages at the ends of the scale land.
+
+    A model's outputs do not reach the ends: the oldest hands, and adults', are read as somewhat
+    younger. So a prediction is reviewed from the age on that most of the oldest are read as, and
+    likewise at the youngest; ages beyond all training images are rejected.
+
+    Args:
+        ages_months: Ages of the training split.
+        predicted: ``(N,)``, predicted ages of the validation split.
+        true: ``(N,)``, their true ages.
+    """
+
+    def end(sign: float, share: float, reviews: float) -> float:
+        limit = float(np.quantile(sign * ages_months, 1 - share))
+        landed = sign * predicted[sign * true >= limit]
+        rare_enough = float(np.quantile(sign * predicted, 1 - reviews))
+        most = float(np.quantile(landed, END_MISSED)) if len(landed) else rare_enough
+        return sign * max(most, rare_enough)
+
+    measure = "age_months"
     return (
-        Chosen(measure, code, "below", _round(float(known[0])), _round(float(ages[0]))),
-        Chosen(measure, code, "above", _round(float(known[-1])), _round(float(ages[-1]))),
+        Chosen(measure, "below_trained_ages", "below", _round(end(-1, *YOUNG)), None),
+        Chosen(measure, "skeletally_mature", "above", _round(end(1, *OLD)), None),
+        Chosen(measure, "outside_trained_ages", "below", None, _round(float(ages_months.min()))),
+        Chosen(measure, "outside_trained_ages", "above", None, _round(float(ages_months.max()))),
     )
 
 

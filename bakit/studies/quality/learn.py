@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -13,9 +15,17 @@ from bakit.quality.limits import HandScorer, Limit, QualityLimits, Rate
 from bakit.runtime import Runtime
 from bakit.studies.evaluate.run import as_bundle
 from bakit.studies.quality import streams
-from bakit.studies.quality.changes import any_angle, exactly, far_from_upright
+from bakit.studies.quality.changes import PARTS, any_angle, exactly, tilt
 from bakit.studies.quality.decoys import LEARNED, MET
-from bakit.studies.quality.fit import Rung, between, fit_hands, from_ladder, rare, trained_ages
+from bakit.studies.quality.fit import (
+    Chosen,
+    Rung,
+    between,
+    ends_of_scale,
+    fit_hands,
+    from_ladder,
+    rare,
+)
 from bakit.studies.quality.measure import Eye
 from bakit.types import silent
 
@@ -25,7 +35,6 @@ if TYPE_CHECKING:
 
     from bakit.data.labels import Sample, Split
     from bakit.quality.limits import HandModel, Status
-    from bakit.studies.quality.fit import Chosen
     from bakit.studies.quality.measure import Looked
     from bakit.studies.quality.streams import Shown
     from bakit.types import Floats, OnProgress
@@ -38,7 +47,7 @@ MET_SEEDS = 100_000
 """First seed of the held-out images without a hand."""
 
 TURNS = (45.0, 90.0, 180.0, 270.0)
-"""Rotations, in degrees, that the limits are tested on."""
+"""Rotations, in degrees, that the limits are tested on: the first is tilted, others are read."""
 
 _PLAIN = ("noise", "nearly blank")
 """Kinds used for fitting and, with other seeds, for testing."""
@@ -49,19 +58,23 @@ class Amounts(NamedTuple):
 
     Attributes:
         hands: Upright radiographs of the training split.
+        framed: More radiographs of the training split, framed or cut close to the hand.
         turned: More radiographs of the training split, rotated by any angle.
         phantoms: Phantoms.
         others: Images without a hand, per kind.
-        spoiled: Cropped hands; also the number of pairs of hands.
-        ladder: Radiographs per degree of degradation.
+        spoiled: Cut hands, per part; also the number of pairs of hands and of tilted ones.
+        ladder: Radiographs per degree of degradation, and for the spread of the age.
+        validation: Radiographs of the validation split that limits are set on.
     """
 
-    hands: int = 3000
-    turned: int = 2000
-    phantoms: int = 500
-    others: int = 200
-    spoiled: int = 1200
-    ladder: int = 300
+    hands: int = 1200
+    framed: int = 600
+    turned: int = 400
+    phantoms: int = 200
+    others: int = 80
+    spoiled: int = 350
+    ladder: int = 60
+    validation: int = 1200
 
 
 def qualify_file(
@@ -137,29 +150,45 @@ def learn_quality(
         message = f"the {small} split has fewer than {LEAST} images; add images"
         raise InputError(message)
     eye = Eye(runtime, mean_months, on_progress)
-    train, validation = parts.train, parts.validation
-    apart = train[amounts.hands + amounts.turned :] or train
-    upright = eye.look("hands", streams.varied(train[: amounts.hands], eye.find))
-    more = train[amounts.hands :][: amounts.turned]
-    hands = upright + eye.look("hands", streams.turned(more, any_angle))
-    hands += eye.look("hands", streams.phantoms(amounts.phantoms))
-    turned = eye.look("turned", streams.turned(apart[: amounts.spoiled], far_from_upright))
-    others = eye.look("no hand", streams.no_hands(LEARNED, amounts.others, 0, vary=True))
-    cut = eye.look("cropped", streams.cropped_hands(apart[: amounts.spoiled], eye.find, vary=True))
-    good = _vectors(hands)
-    kinds = {
-        "not_a_hand": (good, _vectors(others)),
-        "cut_off": (good, _vectors(cut)),
-        "turned": (_vectors(upright), _vectors(turned)),
+    train, validation = parts.train, parts.validation[: amounts.validation]
+    rest = iter(train)
+
+    def some(count: int) -> list[Sample]:
+        """Return the next training samples, or the first again in a small folder."""
+        return list(islice(rest, count)) or list(train[:count])
+
+    bare = partial(eye.look, ages=False)
+    upright = bare("hands", streams.varied(some(amounts.hands), eye.find))
+    upright += bare("hands", streams.framed_hands(some(amounts.framed), eye.find, vary=True))
+    hands = upright + bare("hands", streams.turned(some(amounts.turned), any_angle))
+    hands += bare("hands", streams.phantoms(amounts.phantoms))
+    tilted = bare("tilted", streams.turned(some(amounts.spoiled), tilt))
+    others = bare("no hand", streams.no_hands(LEARNED, amounts.others, 0, vary=True))
+    cut = {
+        part: bare("cut", streams.cut_hands(some(amounts.spoiled), eye.find, part, vary=True))
+        for part in PARTS
     }
+    every = [item for items in cut.values() for item in items]
+    good = _vectors(hands)
+    bad = {
+        "not_a_hand": others,
+        "cut_off": every,
+        "no_fingers": cut["tips"] + cut["fingers"],
+        "no_wrist": cut["wrist"],
+        "turned": tilted,
+    }
+    kinds = {name: (good, _vectors(items)) for name, items in bad.items()}
+    kinds["turned"] = (_vectors(upright), _vectors(tilted))
     model = fit_hands(good, kinds)
     eye.scorer = HandScorer(model)
-    pairs = eye.look("two hands", streams.two_hands(apart[: amounts.spoiled]))
-    plain = eye.look("validation", streams.radiographs(validation), thorough=True)
-    without = eye.look("validation", streams.varied(validation[::4], eye.find))
-    bad = {"others": others, "cut": cut, "pairs": pairs, "turned": turned}
-    chosen = _choose(eye, plain, plain + without, bad)
+    bad["second"] = bare("two hands", streams.two_hands(some(amounts.spoiled)))
+    plain = eye.look("validation", streams.radiographs(validation))
+    framed = streams.framed_hands(validation[::3], eye.find, vary=False)
+    fine = plain + bare("validation", framed)
+    fine += bare("validation", streams.varied(validation[1::3], eye.find))
     ladder = validation[: amounts.ladder]
+    steady = eye.look("spread", streams.radiographs(ladder), thorough=True)
+    chosen = _choose(eye, plain, fine, bad, steady)
     for measure, code, worse in _LADDERS:
         base = eye.error("degrees", streams.radiographs(ladder))[0]
         rungs = []
@@ -170,7 +199,12 @@ def learn_quality(
             rungs.append(Rung(middle, months - base))
         values = np.array([item.measures[measure] for item in plain if item.measures])
         chosen.append(from_ladder(measure, code, worse, rungs, values))
-    chosen += trained_ages(np.array([sample.age_months for sample in train]))
+    known = [
+        (item.age_months, sample.age_months)
+        for item, sample in zip(plain, validation, strict=True)
+        if item.age_months is not None
+    ]
+    chosen += ends_of_scale(np.array([sample.age_months for sample in train]), *np.array(known).T)
     return _measured(eye, chosen, model, mean_months, parts.test, amounts)
 
 
@@ -182,38 +216,42 @@ _LADDERS: tuple[tuple[str, str, Literal["above", "below"]], ...] = (
 
 
 def _choose(
-    eye: Eye, good: Sequence[Looked], varied: Sequence[Looked], bad: dict[str, list[Looked]]
+    eye: Eye,
+    plain: Sequence[Looked],
+    fine: Sequence[Looked],
+    bad: dict[str, list[Looked]],
+    steady: Sequence[Looked],
 ) -> list[Chosen]:
     """Set the limits that detect images without a usable hand, and unreliable predictions."""
-    scores = {name: [eye.measures(item) for item in items] for name, items in bad.items()}
-    fine = [eye.measures(item) for item in varied]
-    plain = [eye.measures(item) for item in good]
 
-    def of(items: Sequence[dict[str, float]], name: str) -> Floats:
-        return np.array([item[name] for item in items if name in item])
+    def of(items: Sequence[Looked], name: str) -> Floats:
+        rows = [eye.measures(item) for item in items]
+        return np.array([row[name] for row in rows if name in row])
 
     chosen = [
-        between(measure, code, of(fine, measure), of(scores[name], measure))
-        for measure, code, name in (
-            ("not_a_hand", "not_a_hand", "others"),
-            ("cut_off", "hand_cut_off", "cut"),
-            ("turned", "turned", "turned"),
-            ("second", "two_hands", "pairs"),
-        )
+        between(measure, _CODES.get(measure, measure), of(fine, measure), of(items, measure))
+        for measure, items in bad.items()
     ]
-    return chosen + [
-        rare(measure, code, of(plain, measure), worse, review=review, reject=reject)
-        for measure, code, worse, review, reject in _RARE
+    chosen += [
+        Chosen(measure, "collapsed_to_mean", "below", None, COLLAPSED_MONTHS)
+        for measure in ("from_mean_months", "from_blank_months")
+    ]
+    return [
+        *chosen,
+        rare("agreement", "methods_disagree", of(plain, "agreement"), "below", review=0.005),
+        rare("spread_months", "unstable", of(steady, "spread_months"), "above", review=0.02),
     ]
 
 
-_RARE: tuple[tuple[str, str, Literal["above", "below"], float | None, float | None], ...] = (
-    ("agreement", "methods_disagree", "below", 0.005, None),
-    ("from_mean_months", "collapsed_to_mean", "below", None, 0.001),
-    ("from_blank_months", "collapsed_to_mean", "below", None, 0.001),
-    ("spread_months", "unstable", "above", 0.02, None),
-)
-"""Measure, reason code, worse side, and the shares of good radiographs to review and reject."""
+_CODES = {
+    "cut_off": "hand_cut_off",
+    "no_fingers": "hand_cut_off",
+    "no_wrist": "hand_cut_off",
+    "second": "two_hands",
+}
+
+COLLAPSED_MONTHS = 0.05
+"""Distance from the age without an image below which the age ignores the image."""
 
 
 def _measured(
@@ -234,19 +272,24 @@ def _measured(
         kind: streams.no_hands(kinds, amounts.others // 2, MET_SEEDS, vary=False)
         for kind, kinds in met.items()
     }
-    pictures["cropped"] = streams.cropped_hands(test[: amounts.spoiled], eye.find, vary=False)
+    for part in PARTS:
+        cut = streams.cut_hands(test[: amounts.spoiled // 2], eye.find, part, vary=False)
+        pictures[f"cut off: {part}"] = cut
+    pictures["framed, whole"] = streams.framed_hands(
+        test[: amounts.spoiled // 2], eye.find, vary=False
+    )
     for turn in TURNS:
         name = f"turned by {turn:g} degrees"
         pictures[name] = streams.turned(test[: amounts.ladder], exactly(turn))
-    pictures["two hands"] = streams.two_hands(test[: amounts.spoiled])
+    pictures["two hands"] = streams.two_hands(test[: amounts.spoiled // 2])
     for measure, (_, degrees) in streams.SPOILING.items():
         if worst[measure] is not None:
             pictures[f"{measure} {degrees[-1]:g}"] = streams.spoiled(
                 test[: amounts.ladder], eye.find, measure, degrees[-1]
             )
-    plain = [eye.measures(i) for i in eye.look("test", streams.radiographs(test), thorough=True)]
+    plain = [eye.measures(item) for item in eye.look("test", streams.radiographs(test))]
     seen = {
-        kind: [eye.measures(item) for item in eye.look("spoiled", stream, thorough=True)]
+        kind: [eye.measures(item) for item in eye.look("spoiled", stream)]
         for kind, stream in pictures.items()
     }
     limits = []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import numpy as np
 
+from bakit.quality.judge import from_constants
 from bakit.quality.measures import box_measures, hand_vector
 from bakit.types import silent
 
@@ -28,7 +29,7 @@ class Looked(NamedTuple):
     Attributes:
         vector: ``bakit.quality.measures.hand_vector``.
         measures: Values by name, without those of the detectors.
-        age_months: Predicted age.
+        age_months: Predicted age; None if it was not asked for.
     """
 
     vector: Floats | None = None
@@ -66,34 +67,41 @@ class Eye:
             else (hand.box, hand.localizer_output)
         )
 
-    def look(self, step: str, pictures: Iterable[Shown], *, thorough: bool = False) -> list[Looked]:
-        """Measure images, including the spread of the age if ``thorough``."""
+    def look(
+        self, step: str, pictures: Iterable[Shown], *, ages: bool = True, thorough: bool = False
+    ) -> list[Looked]:
+        """Measure images; with ``ages``, predict them; if ``thorough``, also the age's spread."""
         looked = []
         for shown in pictures:
-            looked.append(self._look(shown, thorough=thorough))
+            looked.append(self._look(shown, ages=ages, thorough=thorough))
             self._done[step] += 1
             self._on_progress(step, self._done[step], None)
         return looked
 
-    def _look(self, shown: Shown, *, thorough: bool) -> Looked:
+    def _look(self, shown: Shown, *, ages: bool, thorough: bool) -> Looked:
         runtime, male = self._runtime, shown.male
         hand = runtime.prepare(shown.grey)
         found, seen = hand.found, hand.localizer_output
         if seen is None or found.box is None or found.scores is None:
             return Looked()
-        age = runtime.regress(hand.pixels, male=male)
         measures: dict[str, float] = msgspec.to_builtins(found.scores)
         measures |= box_measures(shown.grey, found.box)
-        measures |= {
-            "age_months": age,
-            "from_mean_months": abs(age - self._mean_months),
-            "from_blank_months": abs(age - runtime.without_image(male=male)),
-        }
+        vector = hand_vector(seen, found, hand.pixels)
+        if not ages:
+            return Looked(vector, measures)
+        age = runtime.regress(hand.pixels, male=male)
+        measures["age_months"] = age
+        measures |= from_constants(
+            age,
+            self._mean_months,
+            runtime.without_image(male=male),
+            lambda: runtime.upside_down(hand.pixels, male=male),
+        )
         if thorough:
             measures["spread_months"] = runtime.spread(
-                shown.grey, found.box, hand.pixels, age, male=male, inverted=found.inverted
+                shown.grey, found.place, hand.pixels, age, male=male
             )
-        return Looked(hand_vector(seen, found.scores, hand.pixels), measures, age)
+        return Looked(vector, measures, age)
 
     def error(
         self, step: str, pictures: Iterable[Shown], measure: str | None = None

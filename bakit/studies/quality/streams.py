@@ -6,17 +6,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from bakit.image.box import Box
 from bakit.image.read import decode
 from bakit.phantoms import make_phantom
 from bakit.studies.quality.changes import (
-    cropped,
     film_like,
     flattened,
+    only,
     overexposed,
     shrunk,
     side_by_side,
     turned_about,
     without_background,
+    without_part,
 )
 from bakit.studies.quality.decoys import draw
 
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 
     from bakit.data.labels import Sample
     from bakit.hand.found import LocalizerOutput
-    from bakit.image.box import Box
     from bakit.types import Grey
 
     Find = Callable[[Grey], tuple[Box, LocalizerOutput] | None]
@@ -93,20 +94,42 @@ def phantoms(count: int) -> Iterator[Shown]:
 
 
 def no_hands(kinds: Iterable[str], count: int, first: int, *, vary: bool) -> Iterator[Shown]:
-    """Yield ``count`` images of each kind without a hand."""
+    """Yield ``count`` images of each kind without a hand: some inverted, every second framed."""
     for kind in kinds:
         for seed in range(first, first + count):
-            grey = decode(draw(kind, seed))
-            yield Shown(film_like(grey, np.random.default_rng([4, seed])) if vary else grey)
+            rng, grey = np.random.default_rng([4, seed]), decode(draw(kind, seed))
+            if seed % 4 >= 2:
+                grey = 1 - grey
+            if seed % 2:
+                whole = Box(0, 0, grey.shape[1], grey.shape[0])
+                grey = only(grey, whole, whole, rng)
+            yield Shown(film_like(grey, rng) if vary else grey)
 
 
-def cropped_hands(samples: Iterable[Sample], find: Find, *, vary: bool) -> Iterator[Shown]:
-    """Yield crops that show only a part of the hand."""
+def cut_hands(samples: Iterable[Sample], find: Find, part: str, *, vary: bool) -> Iterator[Shown]:
+    """Yield films on which a part of the hand is cut off (``changes.PARTS``)."""
     for sample in samples:
-        rng, grey = _random(sample, 5), decode(sample.path)
+        rng, grey = (
+            np.random.default_rng([5, *sample.id.encode(), *part.encode()]),
+            decode(sample.path),
+        )
         if found := find(grey):
-            part = cropped(grey, found[0], rng)
-            yield _shown(sample, film_like(part, rng) if vary else part)
+            left = only(grey, without_part(found[0], part, rng), found[0], rng)
+            yield _shown(sample, film_like(left, rng) if vary else left)
+
+
+def framed_hands(samples: Iterable[Sample], find: Find, *, vary: bool) -> Iterator[Shown]:
+    """Yield films that end close to the whole hand, or have frames."""
+    for sample in samples:
+        rng, grey = _random(sample, 7), decode(sample.path)
+        if found := find(grey):
+            left = only(
+                grey,
+                found[0].expand(rng.uniform(0, 0.04), grey.shape[1], grey.shape[0]),
+                found[0],
+                rng,
+            )
+            yield _shown(sample, film_like(left, rng) if vary else left)
 
 
 def two_hands(samples: Sequence[Sample]) -> Iterator[Shown]:

@@ -1,0 +1,91 @@
+"""Which way up a hand is: the quarter turns that make its fingers point up.
+
+A linear score of the localizer's input and output inside the hand's box is computed for the four
+quarter turns; the highest wins. ``bakit.studies.quality.upright`` learned its weights.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import cv2
+import numpy as np
+
+from bakit.hand.masks import bounds
+from bakit.hand.weights import FOLDER
+
+if TYPE_CHECKING:
+    from bakit.hand.found import LocalizerOutput
+    from bakit.types import Floats, Grey, Mask
+
+
+SIDE = 48
+"""Side of the patch whose edges are measured."""
+
+UNSURE = 0.95
+"""Probability of a turn below which it is doubted."""
+
+_CELLS = 4
+_BINS = 8
+_COARSE = 8
+
+
+class Turn(NamedTuple):
+    """Anticlockwise quarter turns that make a hand upright, and their probability."""
+
+    quarters: int
+    probability: float
+
+
+def upright_turn(result: LocalizerOutput, *, inverted: bool) -> Turn:
+    """Return how a localized hand becomes upright."""
+    scores = turn_features(result, inverted=inverted) @ _weights()
+    odds = np.exp(scores - scores.max())
+    best = int(scores.argmax())
+    return Turn(best, float(odds[best] / odds.sum()))
+
+
+def turn_features(result: LocalizerOutput, *, inverted: bool) -> Floats:
+    """Return ``(4, N)``: the features of the hand after 0 to 3 anticlockwise quarter turns."""
+    mask = result.regions[0].mask
+    box = bounds(mask)
+    rows, columns = slice(box.y0, box.y1), slice(box.x0, box.x1)
+    grey = 1 - result.working if inverted else result.working
+    patch = _resized(grey[rows, columns], SIDE)
+    shape = _resized(mask[rows, columns].astype(np.float32), _COARSE)
+    return np.array([_features(np.rot90(patch, k), np.rot90(shape, k)) for k in range(4)])
+
+
+def _features(patch: Grey, shape: Grey) -> Floats:
+    directions = edge_directions(np.ascontiguousarray(patch), _CELLS, _BINS)
+    coarse = _resized(patch, _COARSE)
+    return np.concatenate([directions, shape.ravel(), (coarse - coarse.mean()).ravel()])
+
+
+def _resized(pixels: Grey | Mask, side: int) -> Grey:
+    whole = np.ascontiguousarray(pixels, np.float32)
+    method = cv2.INTER_AREA if min(whole.shape) > side else cv2.INTER_LINEAR
+    return cv2.resize(whole, (side, side), interpolation=method).astype(np.float32)
+
+
+def edge_directions(smooth: Grey, cells: int, bins: int) -> Floats:
+    """Return the root of a histogram of edge directions in ``cells x cells`` cells of a square.
+
+    It is that of oriented gradients (Dalal and Triggs, CVPR 2005): ``(cells * cells * bins,)``.
+    """
+    across = cv2.Sobel(smooth, cv2.CV_32F, 1, 0)
+    down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1)
+    size, angle = cv2.cartToPolar(across, down)
+    index = (angle * (bins / np.pi)).astype(np.int64) % bins  # an edge has no direction
+    cell = np.arange(len(smooth)) // (len(smooth) // cells)
+    index += (cell[:, None] * cells + cell[None, :]) * bins
+    counts = np.bincount(index.ravel(), size.ravel(), cells * cells * bins)
+    total: Floats = np.sqrt(counts / max(float(counts.sum()), 1e-9))
+    return total
+
+
+@lru_cache(maxsize=1)
+def _weights() -> Floats:
+    stored: Floats = np.load(FOLDER / "upright.npy").astype(np.float64)
+    return stored
