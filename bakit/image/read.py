@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 
 from bakit.errors import ImageError, MissingBackendError
-from bakit.image.bounds import PNG, check_image, read_bounded
+from bakit.image.bounds import PNG, check_image, check_pixels, read_bounded
 from bakit.image.equalize import as_grey
 
 if TYPE_CHECKING:
@@ -78,10 +79,15 @@ def read_radiograph(source: Image) -> Radiograph:
         MissingBackendError: If it is a DICOM file and the extra ``dicom`` is not installed.
     """
     if isinstance(source, np.ndarray):
+        if source.ndim > 1:  # an array of few bytes may repeat them a million million times
+            check_pixels(source.shape[1], source.shape[0], "the array")
         return Radiograph(_checked(source, "the array"))
     name = "the bytes" if isinstance(source, bytes) else str(source)
     if isinstance(source, bytes):
         data = source
+    elif not isinstance(source, (str, os.PathLike)):
+        message = f"{type(source).__name__} is no image; use a path, bytes or a NumPy array"
+        raise ImageError(message)
     else:
         try:
             data = read_bounded(Path(source))
