@@ -6,7 +6,8 @@ from itertools import islice
 
 import pytest
 
-from tests.fuzz.attacks import Attack, areas, survives
+from tests.fuzz.attacks import areas, survives
+from tests.fuzz.doors import Attack
 from tests.fuzz.entries import prepare
 
 pytest.importorskip("onnx")
