@@ -220,10 +220,12 @@ def phone_server(tries: int, draw: random.Random) -> Iterator[Attack]:
     requests += [b"", b"\0", b"\r\n" * 9, b"GET", b"\x16\x03\x01" * 9, b"GET / HTTP/9.9\r\n\r\n"]
     requests += [b"A" * 70000, b"PRI * HTTP/2.0\r\n\r\n", b"GET http://x/ HTTP/1.1\r\n\r\n"]
     requests += [bytes(draw.randrange(256) for _ in range(300)) for _ in range(tries)]
-    for index, request in enumerate(requests):
-        yield Attack(f"request {index}", lambda r=request: attempt(r), False)
-    server.shutdown()
-    server.server_close()
+    try:
+        for index, request in enumerate(requests):
+            yield Attack(f"request {index}", lambda r=request: attempt(r), False)
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def ssh_answers(tries: int, draw: random.Random) -> Attacks:
