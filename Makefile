@@ -3,15 +3,29 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format docs clean
+.PHONY: demo test programs attack lint format docs clean
 
 # The demo runs in its own environment, without torch.
 demo: .venv-demo/installed
 	.venv-demo/bin/bakit demo
 
 # One process a core. The tests of a file stay together: they share slow fixtures.
-test: $(VENV)/installed
+test: $(VENV)/installed programs
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+# Programs that some tests need; without root and apt, the tests end with a list of what was not run.
+programs: $(VENV)/installed
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		$(BIN)/python -m playwright install chromium --with-deps >/dev/null || true; \
+		for program in sshd:openssh-server ssh:openssh-client npm:npm dcmdump:dcmtk cc:gcc openssl:openssl; do \
+			command -v $${program%%:*} >/dev/null || test -x /usr/sbin/$${program%%:*} || \
+				apt-get install -qq -y --no-install-recommends $${program##*:} >/dev/null || true; \
+		done; \
+	fi
+
+# At least 400 attacks, counted by area; minutes, so not a part of the tests.
+attack: $(VENV)/installed
+	$(BIN)/python -m tests.fuzz.attacks
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

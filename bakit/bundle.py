@@ -233,7 +233,7 @@ class Bundle:
             wrong="not a manifest of this version",
             upgrade=with_method,
         )
-        _check_seal(root, data, manifest.schema_version)
+        _check_seal(root, data)
         if public_key is not None:
             check_signature(path, data, public_key)
         bundle = Bundle(root, manifest, sha256(data))
@@ -303,13 +303,11 @@ def _seal(data: bytes) -> bytes:
     return f"{sha256(data)}  {MANIFEST}\n".encode()
 
 
-def _check_seal(root: Path, data: bytes, schema_version: int) -> None:
-    """Reject a manifest that differs from its seal; before version 3 there were no seals."""
+def _check_seal(root: Path, data: bytes) -> None:
+    """Reject a manifest that differs from its seal."""
     try:
         sealed = read_regular(root / SEAL, 1 << 20)
     except FileNotFoundError as error:
-        if schema_version < 3:
-            return
         message = f"{root}: {SEAL} is missing; copy or export the bundle again"
         raise BundleError(message) from error
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,6 +27,34 @@ hypothesis.settings.register_profile("bakit", deadline=None, derandomize=True, m
 hypothesis.settings.load_profile("bakit")
 
 SAMPLES = 12
+
+REMEDIES = {
+    "chromium": ".venv/bin/python -m playwright install --with-deps chromium",
+    "openssh": "sudo apt install openssh-server openssh-client",
+    "sshd": "sudo apt install openssh-server openssh-client, and root",
+    "npm": "sudo apt install npm, and a connection to its registry",
+    "c compiler": "sudo apt install gcc",
+    "openssl": "sudo apt install openssl",
+    "dcmtk": "sudo apt install dcmtk",
+    "no python": "uv python install 3.6 3.10 3.12, or the same with pyenv",
+    "could not import": "make test, which installs the extra dev",
+    "not installed": "make test, which installs the extra dev",
+    "package index": "a connection to a package index",
+    "radiographs": "real radiographs in ../shared/data; they are not part of the repository",
+}
+"""What brings a test that was skipped, by words of the reason; the first that fits."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List what was not run, and the command that brings it."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped)
+    if not reasons:
+        return
+    terminalreporter.section(f"{reasons.total()} not run")
+    for reason, count in reasons.most_common():
+        remedy = next((how for words, how in REMEDIES.items() if words in reason.lower()), "")
+        terminalreporter.line(f"{count:4}  {reason}" + (f"\n      run: {remedy}" if remedy else ""))
 
 
 class Labelled(NamedTuple):

@@ -399,7 +399,9 @@ def test_where_all_bundles_fail_there_is_nothing_to_report(tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures("processes")
-def test_errors_of_a_process_are_those_of_the_input(bundles: list[Path], data: Path) -> None:
+def test_errors_of_a_process_are_those_of_the_input(
+    bundles: list[Path], data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with Worker(Bundle.read(bundles[0])) as worker:
         (data / "images" / "1.png").write_bytes(b"no image")
         with pytest.raises(ImageError, match=r"1\.png"):
@@ -408,6 +410,11 @@ def test_errors_of_a_process_are_those_of_the_input(bundles: list[Path], data: P
         assert worker.error is None
         os.kill(worker.pid, signal.SIGKILL)  # as where memory runs out
         with pytest.raises(WorkerError, match="its process ended with SIGKILL"):
+            worker.run([0])
+    with Worker(Bundle.read(bundles[0])) as worker:
+        monkeypatch.setattr(Worker._answer, "__defaults__", (0.5,))
+        os.kill(worker.pid, signal.SIGSTOP)
+        with pytest.raises(WorkerError, match="its process gave no answer"):
             worker.run([0])
 
 

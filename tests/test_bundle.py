@@ -266,3 +266,10 @@ def test_verify_prints_json(fake_bundle):
 def test_inspect_prints_the_manifest(fake_bundle):
     result = CliRunner().invoke(main, ["inspect", str(fake_bundle)])
     assert result.stdout == (fake_bundle / "manifest.json").read_text()
+
+
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
+def test_a_manifest_without_its_seal_is_refused_whatever_its_version(refused, edit, version):
+    root = edit(schema_version=version)
+    (root / "manifest.json.sha256").unlink()
+    assert "manifest.json.sha256 is missing" in refused("inspect", root)

@@ -75,7 +75,7 @@ def test_a_pipe_gets_the_bytes_and_stays_a_pipe(tmp_path):
     reader = threading.Thread(target=lambda: found.append(pipe.read_bytes()))
     reader.start()
     write_file(pipe, b"report")
-    reader.join(10)
+    reader.join(300)
     assert found == [b"report"]
     assert pipe.is_fifo()
     assert names(tmp_path) == ["pipe"]

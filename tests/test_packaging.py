@@ -214,3 +214,19 @@ def test_no_file_installs_another_project_s_package():
         if Path(name).suffix in texts and name != "tests/test_packaging.py":
             found = wrong.search((ROOT / name).read_text("utf-8"))
             assert not found, f"{name}: {found[0]}"
+
+
+def test_the_tests_end_with_a_list_of_what_was_not_run(tmp_path):
+    shutil.copy(ROOT / "tests/conftest.py", tmp_path)
+    reasons = ["no Chromium: cannot start", "sshd does not start here", "Windows keeps open files"]
+    lines = [
+        f"def test_{i}():\n    import pytest\n    pytest.skip({reason!r})\n"
+        for i, reason in enumerate([*reasons, reasons[0]])
+    ]
+    (tmp_path / "test_x.py").write_text("\n".join(lines))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert "4 not run" in done.stdout
+    assert "   2  no Chromium: cannot start\n      run: .venv/bin/python -m playw" in done.stdout
+    assert "openssh-server openssh-client, and root\n" in done.stdout
+    assert "   1  Windows keeps open files\n" in done.stdout

@@ -402,7 +402,7 @@ def until_closed(runtime, image, threads=6):
 
     def work():
         runtime.predict(image, "F")
-        running.wait(60)
+        running.wait(600)
         try:
             while True:
                 runtime.predict(image, "F")
@@ -412,10 +412,10 @@ def until_closed(runtime, image, threads=6):
     workers = [threading.Thread(target=work, daemon=True) for _ in range(threads)]
     for worker in workers:
         worker.start()
-    running.wait(60)
+    running.wait(600)
     runtime.close()
     for worker in workers:
-        worker.join(60)
+        worker.join(600)
         assert not worker.is_alive(), "close() must not hang"
     return met
 

@@ -23,7 +23,7 @@ def start(folder, *words, **options):
 
 def wait_for_work(folder):
     """Wait until the command has begun to write."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + 600
     while not any(folder.iterdir()):
         assert time.monotonic() < until
         time.sleep(0.02)
@@ -35,7 +35,7 @@ def test_a_signal_ends_a_command_cleanly(tmp_path, name, status):
     wait_for_work(tmp_path)
     process.send_signal(getattr(signal, name))
     try:
-        _, error = process.communicate(timeout=60)
+        _, error = process.communicate(timeout=600)
     finally:
         process.kill()
     assert (process.returncode, error) == (status, "bakit: interrupted\n")
@@ -49,6 +49,6 @@ def test_nohup_is_respected(tmp_path):
     )  # fmt: skip
     wait_for_work(tmp_path)
     process.send_signal(signal.SIGHUP)
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     assert process.returncode == 0
     assert len(list((tmp_path / "radiographs" / "images").iterdir())) == 8

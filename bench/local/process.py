@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -43,6 +44,11 @@ if TYPE_CHECKING:
     from bakit.bundle import Bundle
     from bakit.data.labels import Sample
     from bakit.runtime import Sex
+
+OPEN_S = 7200.0
+"""Longest time to open a bundle; TensorRT may build an engine."""
+ANSWER_S = 1800.0
+"""Longest time of a block of queries."""
 
 _A = TypeVar("_A", Done, Opened, Predicted, Times)
 
@@ -92,7 +98,7 @@ class Worker(Closing):
         )
         self.pid = self._process.pid
         try:
-            opened = self._answer(Opened)
+            opened = self._answer(Opened, OPEN_S)
         except WorkerError:
             return
         except BaseException:
@@ -140,11 +146,24 @@ class Worker(Closing):
             write_document(self._process.stdin, request)
         return self._answer(kind)
 
-    def _answer(self, kind: type[_A]) -> _A:
+    def _answer(self, kind: type[_A], seconds: float = ANSWER_S) -> _A:
         assert self._process.stdout is not None
-        data = read_document(self._process.stdout)
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            self._process.kill()  # a stopped process ends, too
+
+        clock = threading.Timer(seconds, end)
+        clock.daemon = True
+        clock.start()
+        try:
+            data = read_document(self._process.stdout)
+        finally:
+            clock.cancel()
         if data is None:
-            self.fail(self._exit_reason())
+            reason = self._exit_reason()
+            self.fail(f"its process gave no answer in {seconds:g} s" if late.is_set() else reason)
             raise WorkerError(self.error)
         answer: Answer = msgspec.msgpack.decode(data, type=Answer)
         if isinstance(answer, Failed):

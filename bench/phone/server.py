@@ -5,9 +5,11 @@ from __future__ import annotations
 import socket
 import sys
 import threading
+import time
+from contextlib import suppress
 from http import cookies
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
@@ -31,8 +33,14 @@ TIMEOUT_S = 30
 DRAIN_S = 2.0
 """Timeout for open responses at the end of the run."""
 
-MAX_THREADS = 64
-"""Number of threads of this process from which new connections are refused."""
+WITHOUT_TOKEN_S = 10.0
+"""How long a connection may stay open before its first request with the token."""
+
+MAX_WITHOUT_TOKEN = 32
+"""Most connections without a token; a browser needs few. Newer ones replace the oldest."""
+
+MAX_PER_ADDRESS = 8
+"""The same, of one address."""
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -87,6 +95,8 @@ class PhoneServer(ThreadingHTTPServer):
         self.tls = tls
         self.in_flight = 0
         self.quiet = threading.Condition()
+        self._lock = threading.Lock()
+        self._without_token: dict[object, tuple[object, float]] = {}  # address, start; oldest first
         try:
             family = socket.getaddrinfo(bind, port, type=socket.SOCK_STREAM)[0][0]
             self.address_family = family
@@ -117,10 +127,42 @@ class PhoneServer(ThreadingHTTPServer):
             )
         return connection, address
 
-    def verify_request(self, request: object, client_address: object) -> bool:
-        """Refuse connections above ``MAX_THREADS``; a browser needs few."""
-        del request, client_address
-        return threading.active_count() < MAX_THREADS
+    def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ANN401
+        """Admit every connection; beyond a limit, close the oldest ones without a token.
+
+        If new ones were refused instead, silent ones would shut the phone out.
+        """
+        with self._lock:
+            self._without_token[request] = client_address[0], time.monotonic()
+            waiting = self._without_token
+            same = [one for one in waiting if waiting[one][0] == client_address[0]]
+            for one in (*same[:-MAX_PER_ADDRESS], *list(waiting)[:-MAX_WITHOUT_TOKEN]):
+                self._end(one)
+        return True
+
+    def service_actions(self) -> None:
+        """Close connections that sent no token in time, however many bytes they sent."""
+        now = time.monotonic()
+        with self._lock:
+            for one, (_, started) in list(self._without_token.items()):
+                if now - started > WITHOUT_TOKEN_S:
+                    self._end(one)
+
+    def has_token(self, connection: object) -> None:
+        """Keep a connection open: it sent the token."""
+        with self._lock:
+            self._without_token.pop(connection, None)
+
+    def shutdown_request(self, request: Any) -> None:  # noqa: ANN401
+        """Close a connection."""
+        self.has_token(request)
+        super().shutdown_request(request)
+
+    def _end(self, connection: Any) -> None:  # noqa: ANN401
+        """Wake the thread of a connection: its next read finds the end."""
+        self._without_token.pop(connection, None)
+        with suppress(OSError):  # TLS's own shutdown would wait for the client
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
     def drain(self) -> None:
         """Wait until open responses are sent."""
@@ -172,6 +214,7 @@ class _Handler(BaseHTTPRequestHandler):
             token, _, name = asked.lstrip("/").partition("/")
             try:
                 self.server.routes.session.admit(token, secret)
+                self.server.has_token(self.connection)
                 method(name, secret)
             except RefusedError as error:
                 if error.status == 409 and self.command == "GET" and name in _BUSY_FILES:

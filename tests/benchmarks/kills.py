@@ -1,12 +1,13 @@
 """Kill export, calibrate, bench and train at random moments: is the old or the new result there?
 
-    python tests/benchmarks/kills.py --kills 200
+    python tests/benchmarks/kills.py --kills 200 --signals KILL TERM HUP INT
 
-Each command first runs whole, which gives its duration and what it writes. Then it is killed
-(SIGKILL, its whole process group) at moments spread at random over that duration, always on top of
-an earlier result. After each kill what is there must be readable, and either the earlier result or
-a new one. A killed training is resumed by the next start; every tenth start may end, and must have
-the result of a run that was never killed.
+Each command first runs whole, which gives its duration and what it writes. Then it gets a signal
+(with its whole process group) at moments spread at random over that duration, always on top of an
+earlier result. After each one what is there must be readable, and either the earlier result or a
+new one; TERM, HUP and INT leave no temporary files, and after KILL the next run removes them. A
+training gets its signal after its first update, when ``progress.json`` is there. It is resumed by
+the next start; every tenth start may end, and must have the result of a run that was never killed.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 TRAIN = ["--recipe", "scratch", "--image-size", "96", "--epochs", "2", "--batch-size", "16"]
 RESUME_EVERY = 10
+PROGRESS = "progress.json"
 
 
 class Job(NamedTuple):
@@ -58,7 +60,9 @@ class Job(NamedTuple):
 def main() -> None:
     """Run and print one JSON object; exit with 1 if a result was broken."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--kills", type=int, default=200, help="of all commands together")
+    parser.add_argument("--kills", type=int, default=200, help="of each command and signal")
+    parser.add_argument("--signals", nargs="+", default=["KILL"], help="such as KILL TERM HUP INT")
+    parser.add_argument("--commands", nargs="+", default=["export", "calibrate", "bench", "train"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--images", type=int, default=80, help="generated radiographs")
     given = parser.parse_args()
@@ -66,12 +70,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bakit-kills-") as folder:
         root = Path(folder)
         jobs = prepare(root, given.images)
-        share = round(given.kills * 0.9 / len(jobs))  # a training takes far longer than the rest
         report = {}
-        for name, job in jobs.items():
-            report[name] = torment(name, job, share, generator)
-            print(name, json.dumps(report[name]), file=sys.stderr)
-        report["train"] = torment_training(root, given.kills - share * len(jobs), generator)
+        for name in given.commands:
+            for word in given.signals:
+                stop = signal.Signals[f"SIG{word}"]
+                if name == "train":
+                    found = torment_training(root, given.kills, generator, stop)
+                else:
+                    found = torment(name, jobs[name], given.kills, generator, stop)
+                report[f"{name} {word}"] = found
+                print(name, word, json.dumps(found), file=sys.stderr)
     print(json.dumps({"seed": given.seed, "jobs": report}, indent=2))
     sys.exit(1 if any(item["broken"] for item in report.values()) else 0)
 
@@ -126,7 +134,9 @@ def fault(result: Path, read: Callable[[Path], object]) -> str:
     return ""
 
 
-def torment(name: str, job: Job, kills: int, generator: random.Random) -> dict[str, object]:
+def torment(
+    name: str, job: Job, kills: int, generator: random.Random, stop: signal.Signals
+) -> dict[str, object]:
     """Kill a command again and again, and look at what it leaves."""
     duration = once(job.words)
     first = digest(job.result)
@@ -135,7 +145,9 @@ def torment(name: str, job: Job, kills: int, generator: random.Random) -> dict[s
     for index in range(kills):
         before = digest(job.result)
         moment = generator.uniform(0, duration)
-        ended = kill(job.words, moment)
+        ended = kill(job.words, moment, stop)
+        if stop != signal.SIGKILL and (left := hidden(job.result.parent)):
+            broken.append(f"kill {index} at {moment:.2f} s: left {left}")
         error = fault(job.result, job.read)
         if error:
             broken.append(f"kill {index} at {moment:.2f} s: {error}")
@@ -146,29 +158,39 @@ def torment(name: str, job: Job, kills: int, generator: random.Random) -> dict[s
             broken.append(f"kill {index} at {moment:.2f} s: neither the old nor the new result")
         outcomes["ended before" if ended else "old" if after == before else "new"] += 1
         print(f"{name}: {index + 1} of {kills}", end="\r", file=sys.stderr)
-    left = [path for path in job.result.parent.iterdir() if path.name.startswith(".")]
-    for path in left:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    left = hidden(job.result.parent)
+    once(job.words)
+    if still := hidden(job.result.parent):
+        broken.append(f"left after the next run: {still}")
     return {
         "kills": kills,
         "duration_s": round(duration, 2),
         "outcomes": dict(outcomes),
-        "temporary_files_left": len(left),
+        "temporary_files_before_the_next_run": len(left),
         "broken": broken,
     }
 
 
-def torment_training(root: Path, kills: int, generator: random.Random) -> dict[str, object]:
+def hidden(folder: Path) -> list[str]:
+    """Return the temporary files and folders in a folder."""
+    return sorted(path.name for path in folder.rglob(".bakit-*"))
+
+
+def torment_training(
+    root: Path, kills: int, generator: random.Random, stop: signal.Signals
+) -> dict[str, object]:
     """Kill a training and resume it, and compare with one that was never killed."""
     whole, run = root / "model" / "best.safetensors", root / "run"
     words = ["train", str(root / "data"), "--out", str(run), *TRAIN, "--resume"]
-    duration = once(words)
+    duration = training_s(words, run)
     outcomes: Counter[str] = Counter()
     broken = []
     shutil.rmtree(run)
     for index in range(kills):
         moment = generator.uniform(0, duration)
-        outcomes["ended before" if kill(words, moment) else "killed"] += 1
+        (run / PROGRESS).unlink(missing_ok=True)
+        ended = kill(words, moment, stop, run / PROGRESS)
+        outcomes["ended before" if ended else "killed while it trained"] += 1
         where = f"kill {index} at {moment:.2f} s"
         read = [fault(path, Checkpoint.read) for path in run.glob("*.safetensors")]
         broken += [f"{where}: {error}" for error in read if error]
@@ -176,6 +198,8 @@ def torment_training(root: Path, kills: int, generator: random.Random) -> dict[s
             once(words)
             if digest(run / whole.name) != digest(whole):
                 broken.append(f"kill {index}: the resumed run has another result")
+            if left := hidden(run):
+                broken.append(f"kill {index}: left {left} after the next run")
             shutil.rmtree(run)
             outcomes["resumed to the same end"] += 1
         print(f"train: {index + 1} of {kills}", end="\r", file=sys.stderr)
@@ -187,18 +211,43 @@ def torment_training(root: Path, kills: int, generator: random.Random) -> dict[s
     }
 
 
-def kill(words: list[str], moment: float) -> bool:
-    """Start a command and kill it at a moment; return whether it had ended by itself."""
+def training_s(words: list[str], run: Path) -> float:
+    """Return the duration of a whole training from its first update on."""
+    process = subprocess.Popen(command(words), stderr=subprocess.DEVNULL, start_new_session=True)
+    wait_for(run / PROGRESS, process)
+    started = time.monotonic()
+    if process.wait():
+        sys.exit(f"{' '.join(words)}: exit status {process.returncode}")
+    return time.monotonic() - started
+
+
+def wait_for(file: Path, process: subprocess.Popen[bytes]) -> None:
+    """Return when a file is there, or the process has ended."""
+    while not file.exists() and process.poll() is None:
+        time.sleep(0.005)
+
+
+def kill(words: list[str], moment: float, stop: signal.Signals, after: Path | None = None) -> bool:
+    """Start a command and signal it at a moment; return whether it had ended by itself.
+
+    Args:
+        words: The command.
+        moment: Seconds from its start, or from when ``after`` is there.
+        stop: The signal.
+        after: A file that the command writes.
+    """
     process = subprocess.Popen(
         command(words),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+    if after is not None:
+        wait_for(after, process)
     try:
         process.wait(moment)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(process.pid, stop)
         process.wait()
         return False
     return True

@@ -117,7 +117,7 @@ class Client:
 class Run:
     """``run_phone`` in a thread: it waits for a client, which is the test."""
 
-    def __init__(self, bundles, wait_s=20.0, idle_s=20.0, adb=True, provider="wasm", **more):
+    def __init__(self, bundles, wait_s=300.0, idle_s=300.0, adb=True, provider="wasm", **more):
         self._ready = threading.Event()
         self._page = None
         self._outcome = None
@@ -139,7 +139,7 @@ class Run:
         self._ready.set()
 
     def page(self):
-        assert self._ready.wait(30)
+        assert self._ready.wait(300)
         assert self._page, self._outcome
         return self._page
 
@@ -147,7 +147,7 @@ class Run:
         return Client(self.page().url, **more)
 
     def result(self):
-        self._thread.join(40)
+        self._thread.join(600)
         assert not self._thread.is_alive()
         if isinstance(self._outcome, BaseException):
             raise self._outcome
@@ -194,4 +194,4 @@ def begin():
 
     yield run
     for started in runs:
-        started._thread.join(60)
+        started._thread.join(600)

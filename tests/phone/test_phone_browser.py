@@ -99,7 +99,7 @@ def begin_https(begin, installed, monkeypatch):
 def finished(page):
     """Press the button, wait for the end and return its title and reason."""
     page.click("#start")
-    page.wait_for_selector("#end:not([hidden])", timeout=60_000)
+    page.wait_for_selector("#end:not([hidden])", timeout=300_000)
     return page.inner_text("#verdict"), page.inner_text("#reason")
 
 
@@ -166,7 +166,7 @@ def test_a_wrong_token_and_a_second_browser_see_nothing(begin_https, bundles, ph
     first.click("#start")
     first.wait_for_selector("#run:not([hidden])")
     assert phone(url).inner_text("h1") == "This address is in use by another browser"
-    first.wait_for_selector("#end:not([hidden])", timeout=60_000)
+    first.wait_for_selector("#end:not([hidden])", timeout=300_000)
     assert first.inner_text("#verdict") == "Done"
     assert run.result().failures == []
 
@@ -175,7 +175,7 @@ def test_a_page_closed_half_way_leaves_a_part(begin_https, bundles, phone):
     run = begin_https(bundles, min_queries=300, idle_s=6)
     page = phone(run.page().url)
     page.click("#start")
-    page.wait_for_selector("#detail:has-text('queries each')", timeout=60_000)
+    page.wait_for_selector("#detail:has-text('queries each')", timeout=300_000)
     page.close()
     report, failures = run.result()
     assert "did not finish" in failures[0]

@@ -35,7 +35,7 @@ def typed(runtime_folder, bundles, tmp_path):
     yield start
     for process in started:
         process.kill()
-        process.wait(30)
+        process.wait(300)
         process.stdout.close()
         process.stderr.close()
 
@@ -43,7 +43,7 @@ def typed(runtime_folder, bundles, tmp_path):
 def rest(process):
     """Return what else it printed on stdout and stderr: communicate() forgets what was buffered."""
     out, err = process.stdout.read(), process.stderr.read()
-    process.wait(30)
+    process.wait(300)
     return out, err
 
 

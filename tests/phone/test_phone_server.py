@@ -172,3 +172,69 @@ def test_clients_that_say_nothing_useful_are_survived(start, bundles, capfd):
     with pytest.raises(VerificationError):
         run.result()
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("usb", [True, False], ids=["http", "TLS"])
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET / HTT", b"\x16\x03\x01", b"GET /x/ HTTP/1.1\r\nHost: "]
+)
+def test_many_slow_connections_do_not_shut_the_phone_out(start, bundles, sent, usb):
+    """They come from the phone's own address, as those of an app behind its router would."""
+    run = start(bundles, adb=usb)
+    client = run.client(tls=not usb)
+    slow = [socket.create_connection(("127.0.0.1", client.port), 10) for _ in range(80)]
+    for one in slow:
+        with suppress(OSError):
+            one.sendall(sent)
+    assert client.get("").status == 200
+    assert client.start().status == 200
+    slow += [socket.create_connection(("127.0.0.1", client.port), 10) for _ in range(80)]
+    assert client.say("alive").status == 204
+    client.end()
+    with pytest.raises(VerificationError):
+        run.result()
+    for one in slow:
+        one.close()
+
+
+def test_a_connection_without_the_token_ends_in_time_however_busy(monkeypatch, start, bundles):
+    monkeypatch.setattr("bakit.bench.phone.server.WITHOUT_TOKEN_S", 0.2)
+    run = start(bundles)
+    client = run.client()
+    with socket.create_connection(("127.0.0.1", client.port), 30) as slow:
+        slow.sendall(b"GET / HTTP/1.1\r\nX: ")
+        with suppress(OSError):
+            for _ in range(3000):  # a byte now and then, for half a minute at most
+                slow.sendall(b"a")
+                slow.settimeout(0.01)
+                with suppress(TimeoutError):
+                    assert slow.recv(1) == b""
+                    break
+            else:
+                pytest.fail("the server waits for every byte")
+    client.start()
+    client.end()
+    with pytest.raises(VerificationError):
+        run.result()
+
+
+def test_connections_are_limited_by_address_and_in_all():
+    from bakit.bench.phone.server import MAX_PER_ADDRESS, MAX_WITHOUT_TOKEN, PhoneServer
+
+    with PhoneServer("127.0.0.1", 0, None) as server:
+        pairs = [socket.socketpair() for _ in range(2 * MAX_WITHOUT_TOKEN)]
+        ours = [one for one, _ in pairs]
+        first = ours.pop()
+        server.verify_request(first, ("10.0.0.1", 1))
+        server.has_token(first)
+        for number, one in enumerate(ours):
+            server.verify_request(one, (f"10.0.1.{number % 3}", number))
+        waiting = [address for address, _ in server._without_token.values()]
+        assert max(map(waiting.count, waiting)) == MAX_PER_ADDRESS
+        for number, one in enumerate(ours):
+            server.verify_request(one, (f"10.0.2.{number}", number))
+        assert len(server._without_token) == MAX_WITHOUT_TOKEN
+        first.send(b"still open")
+        for pair in pairs:
+            for one in pair:
+                one.close()
