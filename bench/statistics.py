@@ -35,7 +35,7 @@ MAX_GROUPS = 10
 
 _NORMAL = NormalDist()
 _CHUNK = 2_000_000  # values per draw: 16 MB
-_MEMORIES = 50
+_MEMORIES = 100
 _WINDOW = 3
 
 

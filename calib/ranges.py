@@ -64,7 +64,8 @@ def ranges_from(
         weights_sha256=checkpoint.weights_sha256,
         tensors=find_ranges(statistics, method),
         images_sha256=tuple(digest[:DIGITS] for digest in calibration.images_sha256),
-        id_hashes=id_hashes(calibration.samples),
+        # Made-up sets have samples and no images.
+        id_hashes=id_hashes(calibration.samples) if calibration.images_sha256 else "",
     )
 
 

@@ -155,7 +155,7 @@ def wandering(
     return 10 * np.exp(wander * speed) * (1 + 0.03 * generator.exponential(size=count))
 
 
-@pytest.mark.parametrize(("memory", "count"), [(0, 60), (0, 400), (3, 400), (20, 120), (100, 400)])
+@pytest.mark.parametrize(("memory", "count"), [(0, 60), (0, 400), (3, 1200), (20, 120), (100, 400)])
 def test_percentiles_of_latency_hold_the_truth_or_have_no_interval(memory: int, count: int) -> None:
     generator = np.random.default_rng(9)
     truth = np.percentile(wandering(generator, 10**6, 0), (50, 90, 99))

@@ -260,7 +260,10 @@ def print_goal(result: GoalResult, *, err: bool = False) -> None:
 def _goal_text(line: GoalLine) -> str:
     verdict = "pass" if line.passed else "FAIL"
     bound = "at most" if line.bound == "most" else "at least"
-    value = "no value (not measured, or too few)" if line.value is None else _number(line.value)
+    value = "not measured" if line.value is None else _number(line.value)
+    if line.estimated and line.value is not None:
+        end = "too few for an interval" if line.upper is None else f"at most {_number(line.upper)}"
+        value += f" ({end})"
     limit = f"{bound} {_number(line.limit)}"
     text = f"{verdict}  {line.figure:38} {value:>12} {line.unit:8} {limit}"
     return text if line.passed else f"{text}  ({line.source})"

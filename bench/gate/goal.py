@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bakit.bench.report.document import BundleReport, Report
+    from bakit.bench.report.drift import DriftReport
+    from bakit.bench.report.latency import StageTimes
     from bakit.bundle import Bundle, Manifest
 
 
@@ -31,13 +33,14 @@ class GoalLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         bundle: The bundle.
         figure: What was measured.
-        value: Its value, or the upper end of its interval; None if it was not measured or has no
-            interval on so few images or queries, which fails.
+        value: Its value; None if it was not measured, which fails.
         bound: Whether the limit is the ``most`` or the ``least``; equal passes.
         limit: The limit.
         unit: Unit of value and limit; empty for counts and shares.
         passed: Whether it is within the limit.
         source: Where the limit comes from.
+        estimated: Whether the figure is estimated, so that ``upper`` decides.
+        upper: Upper end of its 95 % interval; None if there are too few images or queries for one.
     """
 
     bundle: str
@@ -48,6 +51,8 @@ class GoalLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unit: str
     passed: bool
     source: str
+    estimated: bool = False
+    upper: float | None = None
 
 
 class GoalResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,7 +68,7 @@ class GoalResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Goal(NamedTuple):
-    """A limit with its source; fields as in ``GoalLine``, and a function that reads the figure."""
+    """A limit with its source; fields as in ``GoalLine``, and functions that read the figure."""
 
     figure: str
     unit: str
@@ -71,29 +76,42 @@ class Goal(NamedTuple):
     limit: float
     source: str
     value: Callable[[BundleReport, Manifest], float | None]
+    upper: Callable[[BundleReport], float | None] | None = None
 
 
-def _upper(name: str) -> Callable[[BundleReport, Manifest], float | None]:
+def _drift(get: Callable[[DriftReport], float]) -> Callable[[BundleReport, Manifest], float | None]:
+    return lambda report, _: None if report.drift is None else get(report.drift)
+
+
+def _upper(name: str) -> Callable[[BundleReport], float | None]:
     """Return a function that reads the upper end of an interval of the drift report."""
 
-    def read(report: BundleReport, _: Manifest) -> float | None:
+    def read(report: BundleReport) -> float | None:
         drift = report.drift
         if drift is None or drift.samples < LEAST_IMAGES:
             return None
-        interval: tuple[float, float] | None = getattr(drift, name)
         if drift.is_reference and name != "bundle_mae_ci95_months":
             return 0.0
+        interval: tuple[float, float] | None = getattr(drift, name)
         return None if interval is None else interval[1]
 
     return read
 
 
+def _total(report: BundleReport) -> StageTimes | None:
+    return report.latency.stages.get("total") if report.latency else None
+
+
 def _p90_ms(report: BundleReport, _: Manifest) -> float | None:
-    total = report.latency.stages.get("total") if report.latency else None
+    total = _total(report)
+    return total.p90_ms if total else None
+
+
+def _p90_upper_ms(report: BundleReport) -> float | None:
+    total = _total(report)
     return total.p90_ci95_ms[1] if total and total.p90_ci95_ms else None
 
 
-_END = ", upper end of its 95 % interval"
 _GATE = Gate()
 
 GOALS = (
@@ -132,43 +150,48 @@ GOALS = (
         lambda report, _: report.int8_share,
     ),
     Goal(
-        "time of a prediction, p90" + _END,
+        "time of a prediction, p90",
         "ms",
         "most",
         100,
         "ours: below a tenth of a second an answer feels immediate (Miller 1968)",
         _p90_ms,
+        _p90_upper_ms,
     ),
     Goal(
-        "MAE" + _END,
+        "MAE",
         "months",
         "most",
         10,
         "ours, for weights trained on 100-pixel images alone; the paper's 6.2 is of 700 pixels",
+        _drift(lambda drift: drift.bundle_mae_months),
         _upper("bundle_mae_ci95_months"),
     ),
     Goal(
-        "drift" + _END,
+        "drift, upper end of its 95 % interval",
         "months",
         "most",
         _GATE.max_drift_months or math.inf,
         "ours: a week of bone age, which must not be lost beside errors of months",
+        _drift(lambda drift: 0.0 if drift.is_reference else drift.drift_ci95_months[1]),
         _upper("drift_ci95_months"),
     ),
     Goal(
-        "change of a prediction, mean" + _END,
+        "change of a prediction, mean",
         "months",
         "most",
         _GATE.max_mean_change_months or math.inf,
         "ours: MAE hides changes that cancel out",
+        _drift(lambda drift: drift.mean_abs_change_months),
         _upper("mean_abs_change_ci95_months"),
     ),
     Goal(
-        "change of a prediction, p99" + _END,
+        "change of a prediction, p99",
         "months",
         "most",
         _GATE.max_p99_change_months or math.inf,
         "ours: less than the half year by which readers differ on one film (Larson et al. 2018)",
+        _drift(lambda drift: drift.p99_abs_change_months),
         _upper("p99_abs_change_ci95_months"),
     ),
 )
@@ -219,8 +242,25 @@ def _line(goal: Goal, report: BundleReport, manifest: Manifest) -> GoalLine:
     value = None if report.error is not None else goal.value(report, manifest)
     if value is not None and not math.isfinite(value):
         value = None
-    passed = value is not None and (
-        value <= goal.limit if goal.bound == "most" else value >= goal.limit
+    upper = None if goal.upper is None or value is None else goal.upper(report)
+    if upper is not None and not math.isfinite(upper):
+        upper = None
+    # An estimate passes if its interval ends within the limit.
+    decides = value if goal.upper is None else upper
+    passed = (
+        decides is not None
+        and value is not None
+        and (max(value, decides) <= goal.limit if goal.bound == "most" else decides >= goal.limit)
     )
-    figure, unit, bound, limit, source, _ = goal
-    return GoalLine(report.name, figure, value, bound, limit, unit, passed, source)
+    return GoalLine(
+        bundle=report.name,
+        figure=goal.figure,
+        value=value,
+        bound=goal.bound,
+        limit=goal.limit,
+        unit=goal.unit,
+        passed=passed,
+        source=goal.source,
+        estimated=goal.upper is not None,
+        upper=upper,
+    )
