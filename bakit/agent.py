@@ -2031,7 +2031,7 @@ def gather_evidence(work: str) -> int:
         raise AgentError("%s: not a kit; make one with: bakit bench BUNDLES --kit FILE" % work)
     job = read_json(os.path.join(work, "job.json"))
     limit_s = STEP_S + 2 * job["settings"]["min_duration_s"]
-    steps = []
+    steps = []  # type: List[Json]
     names = evidence_steps(work)
     for name in names:
         log("%d of %d: %s" % (len(steps) + 1, len(names), name))
@@ -2051,8 +2051,8 @@ def gather_evidence(work: str) -> int:
         step["log"] = errors[-20000:]
         steps.append(step)
     info = device_info()
-    names = (info["board"] or platform.machine(), info["system"] or platform.system())
-    slug = re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(names))
+    place = "%s-%s" % (info["board"] or platform.machine(), info["system"] or platform.system())
+    slug = re.sub(r"[^A-Za-z0-9.]+", "-", place)
     entries = [entry["name"] for entry in job["bundles"]]
     document = {"version": 1, "host": host_info(job["bakit"], info), "bundles": entries}
     document.update(steps=steps, seconds=job["settings"]["min_duration_s"])

@@ -21,8 +21,17 @@ MAX_BYTES = 64 * 2**20
 """Largest document, unpacked."""
 
 NONE_YET = "*No evidence file yet: no figure below comes from a board.*"
-_HEAD = ("board", "system", "bundle", "engine", "layers", "build, s", "regress p50, ms")
-_HEAD += ("golden change, months", "problem")
+_HEAD = (
+    "board",
+    "system",
+    "bundle",
+    "engine",
+    "layers",
+    "build, s",
+    "regress p50, ms",
+    "golden change, months",
+    "problem",
+)
 
 
 class _Board(msgspec.Struct, frozen=True):
