@@ -41,6 +41,7 @@ format: $(VENV)/installed
 docs: $(VENV)/installed
 	$(BIN)/python docs/make_architecture.py
 	$(BIN)/python docs/make_api.py
+	$(BIN)/python docs/make_evidence.py
 
 # A fixed build of torch: another release may install gigabytes of CUDA libraries.
 $(VENV)/installed: pyproject.toml

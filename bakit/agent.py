@@ -11,6 +11,8 @@ sensor readings. The host computes all statistics (``bakit.bench.assemble``)::
     python3 agent.py fetch WORK      print the measurements
     python3 agent.py stop WORK       end what runs, and remove the work folder
     python3 agent.py run WORK        measure in the foreground
+    python3 agent.py log WORK        print the end of the log
+    python3 agent.py evidence        run a kit (bakit bench --kit), and write all into one file
 
 Answers are JSON. With ``--frame TOKEN`` each comes after a line with the token, its length in bytes
 and its SHA-256, so that the host cannot mistake a login shell's text for an answer.
@@ -24,6 +26,7 @@ import argparse
 import ctypes
 import functools
 import glob
+import gzip
 import hashlib
 import json
 import os
@@ -56,6 +59,8 @@ IDLE_S = 3.0
 """Seconds of rest before the power of a run is measured."""
 WATCH_S = 3600.0
 """Longest ``watch``; the host then starts another."""
+LOG_BYTES = 1 << 20
+"""Most of the log that is sent."""
 MAX_TRACE = 1200
 """Samples of clocks and temperature, one a second."""
 MAX_MONTHS = 1e6
@@ -1050,6 +1055,7 @@ class TensorRtModel:
                 strongly_typed=bool(build.get("strongly_typed")),
                 calibration=sha256(cache),
                 workspace_mb=options["workspace_mb"],
+                tf32=bool(options.get("tf32")),
             )
             recipes.append((build, flags, graph, with_header(cache, version), engines.path(key)))
         for build, _, _, _, path in recipes:
@@ -1106,7 +1112,8 @@ class TensorRtModel:
             config.set_tactic_sources(0)
         if hasattr(trt, "ProfilingVerbosity"):
             config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-        if hasattr(trt.BuilderFlag, "TF32"):  # set by default: float32 with 10 bits of mantissa
+        # Set by default: float32 with 10 bits of mantissa.
+        if hasattr(trt.BuilderFlag, "TF32") and not options.get("tf32"):
             config.clear_flag(trt.BuilderFlag.TF32)
         calibrator = self._set_precision(config, network, build, flags, cache)
         known = read_bytes(timing) if os.path.isfile(timing) else b""
@@ -1558,22 +1565,22 @@ class Measurement:
     everything, the others only latency.
     """
 
-    def __init__(self, work: str, index: int, turn: int = 0) -> None:
+    def __init__(self, work: str, index: int, turn: int = 0, how: Optional[Json] = None) -> None:
         import numpy
 
         self._np = numpy
         self._work = work
         self._job = read_json(os.path.join(work, "job.json"))
-        self._settings = self._job["settings"]
+        self.settings = dict(self._job["settings"], **(how or {}))
         self._entry = self._job["bundles"][index]
-        self._root = os.path.join(work, self._entry["folder"])
+        self.root = os.path.join(work, self._entry["folder"])
         self._index = index
         self._turn = turn
         self._told = 0.0
         self._downgraded = False
-        self._manifest = read_bundle(self._root)
-        self._localizes = bool(self._manifest["preprocessing"]["localize"])
-        self._wants_sex = len(artifact_of(self._manifest, "regressor")["inputs"]) > 1
+        self.manifest = read_bundle(self.root)
+        self._localizes = bool(self.manifest["preprocessing"]["localize"])
+        self._wants_sex = len(artifact_of(self.manifest, "regressor")["inputs"]) > 1
 
     def run(self) -> Json:
         """Measure; return the fields of ``bakit.bench.raw.RawBundle``."""
@@ -1596,9 +1603,7 @@ class Measurement:
             "first_prediction_ms": first_ms,
             "peak_rss_mb": peak_rss_mb(),
         }
-        ages = [
-            self._age(models, self._feeds(golden, row)[1]) for row in range(len(golden["male"]))
-        ]
+        ages = self.golden_ages(models)
         with Trace() as trace:
             result = self._times(models, samples or golden)
         at_work = clocks()  # right after the queries: later the clocks have fallen
@@ -1628,6 +1633,17 @@ class Measurement:
             model.close()
         return dict(clean(result))
 
+    def golden_ages(self, models: Dict[str, Any]) -> List[float]:
+        """Return the ages of the bundle's golden images; the host judges them."""
+        golden = self._arrays(self._entry["golden"])
+        return [
+            self._age(models, self._feeds(golden, row)[1]) for row in range(len(golden["male"]))
+        ]
+
+    def expected_months(self) -> List[float]:
+        """Return the ages of the bundle's golden images at export."""
+        return [float(age) for age in self._arrays(self._entry["golden"])["bundle_months"]]
+
     def tell(self, stage: str, share: float) -> None:
         """Write the progress, at most twice a second."""
         now = time.monotonic()
@@ -1637,7 +1653,7 @@ class Measurement:
         count, number = len(self._job["bundles"]), self._index + 1
         if self._turn:  # all bundles have been measured once
             done = (self._turn - 1) * count + self._index + share
-            number, share = count, done / (count * (self._settings["turns"] - 1))
+            number, share = count, done / (count * (self.settings["turns"] - 1))
         state = {"state": "running", "stage": stage, "share": share}  # type: Json
         state.update(number=number, bundles=count)
         write_json(os.path.join(self._work, "progress.json"), state)
@@ -1648,29 +1664,29 @@ class Measurement:
 
     def _open(self, info: Json) -> Tuple[Dict[str, Any], float]:
         """Open both models; return them and the time in ms without what was built."""
-        settings = self._settings
-        reason = refusal(self._manifest, info, settings["engine"], settings["allow_downgrade"])
+        settings = self.settings
+        reason = refusal(self.manifest, info, settings["engine"], settings["allow_downgrade"])
         if reason:
             raise AgentError(reason)
-        engine = choose_engine(self._manifest, info, settings["engine"])
+        engine = choose_engine(self.manifest, info, settings["engine"])
         if engine != "onnxruntime":
-            self._downgraded = check_int8(self._manifest, info, settings["allow_downgrade"])
-        elif self._manifest["target"] == "tensorrt" and self._manifest["precision"] != "fp32":
+            self._downgraded = check_int8(self.manifest, info, settings["allow_downgrade"])
+        elif self.manifest["target"] == "tensorrt" and self.manifest["precision"] != "fp32":
             raise AgentError("--engine onnxruntime runs float32 bundles of tensorrt only")
         options = {"work": self._work, "gpu": info["gpu"], "sm": info["sm"]}
         options["workspace_mb"] = settings["workspace_mb"]
         models = {}  # type: Dict[str, Any]
         started = time.perf_counter()
         for role in ROLES if self._localizes else ROLES[1:]:
-            artifact = artifact_of(self._manifest, role)
+            artifact = artifact_of(self.manifest, role)
             if engine == "onnxruntime":
-                path = os.path.join(self._root, artifact["path"])
+                path = os.path.join(self.root, artifact["path"])
                 models[role] = OnnxRuntimeModel(path, settings["threads"])
                 continue
             self.tell("build " + role, 0.0)
             kind = TensorRtModel if engine == "tensorrt" else TrtexecModel
             options["downgrade"] = role == "regressor" and self._downgraded
-            models[role] = kind(self._root, artifact, Engines(settings["cache"]), dict(options))
+            models[role] = kind(self.root, artifact, Engines(settings["cache"]), dict(options))
         built_s = self._build_s(models) or 0.0
         return models, (time.perf_counter() - started - built_s) * 1e3
 
@@ -1715,7 +1731,7 @@ class Measurement:
 
     def _least(self) -> Tuple[int, float]:
         """Return the fewest queries and seconds of a turn."""
-        settings, turns = self._settings, self._settings["turns"]
+        settings, turns = self.settings, self.settings["turns"]
         return -(-settings["min_queries"] // turns), settings["min_duration_s"] / turns
 
     @staticmethod
@@ -1733,7 +1749,7 @@ class Measurement:
         self, models: Dict[str, Any], arrays: Dict[str, Array], images: int
     ) -> Tuple[List[List[float]], int]:
         """Return the times in ms of each query by stage, and how many came before."""
-        settings = self._settings
+        settings = self.settings
         feeds = [self._feeds(arrays, row) for row in range(images)]
         warm_up, began = 0, time.perf_counter()
         # A GPU's clocks rise over half a second, however short a query is.
@@ -1780,7 +1796,7 @@ class Measurement:
     def _power(self, models: Dict[str, Any], arrays: Dict[str, Array]) -> Optional[Json]:
         """Return readings of the power at rest and at work; None without a sensor."""
         meter = PowerMeter()
-        seconds = self._settings["energy_s"]
+        seconds = self.settings["energy_s"]
         if not meter.available or seconds <= 0 or hasattr(models["regressor"], "times_ms"):
             return None
         self.tell("energy", 0.0)
@@ -1862,6 +1878,210 @@ def rough_box(output: Array) -> Box:
     return min(columns), min(rows), max(columns) + 1, max(rows) + 1
 
 
+# ------------------------------------------------------------------ evidence
+
+STEP_S = 7200.0
+"""Longest step, without the seconds that its queries take."""
+FILES = (
+    "etc/nv_tegra_release",
+    "etc/nvpmodel.conf",
+    "etc/os-release",
+    "proc/meminfo",
+    "proc/swaps",
+    "proc/version",
+    "proc/device-tree/model",
+    "proc/device-tree/compatible",
+    "sys/class/devfreq/*/*_freq",
+    "sys/class/thermal/thermal_zone*/t[ye]*p*",
+    "sys/bus/i2c/devices/*/hwmon/hwmon*/in*_label",
+    "sys/bus/i2c/devices/*/iio:device*/rail_name_*",
+)
+COMMANDS = (
+    (
+        "dpkg-query",
+        "-W",
+        "*nvinfer*",
+        "cuda-cudart*",
+        "libcudnn*",
+        "nvidia-jetpack*",
+        "nvidia-l4t*",
+    ),
+    ("nvpmodel", "-q"),
+    ("jetson_clocks", "--show"),
+    ("id",),
+    ("df", "-h", "/"),
+)
+ATTRIBUTES = (
+    "BuilderFlag.FP16",
+    "BuilderFlag.INT8",
+    "BuilderFlag.TF32",
+    "BuilderFlag.OBEY_PRECISION_CONSTRAINTS",
+    "NetworkDefinitionCreationFlag.EXPLICIT_BATCH",
+    "NetworkDefinitionCreationFlag.STRONGLY_TYPED",
+    "IBuilderConfig.set_memory_pool_limit",
+    "IBuilderConfig.max_workspace_size",
+    "IBuilderConfig.clear_flag",
+    "IBuilderConfig.set_tactic_sources",
+    "IBuilderConfig.create_timing_cache",
+    "IBuilderConfig.profiling_verbosity",
+    "IBuilderConfig.int8_calibrator",
+    "Builder.build_serialized_network",
+    "MemoryPoolType.WORKSPACE",
+    "ProfilingVerbosity.DETAILED",
+    "ILogger",
+    "IInt8EntropyCalibrator2",
+    "ILayer.precision",
+    "ILayer.set_output_type",
+    "ICudaEngine.num_io_tensors",
+    "ICudaEngine.num_bindings",
+    "ICudaEngine.create_engine_inspector",
+    "IExecutionContext.execute_async_v2",
+    "IExecutionContext.execute_async_v3",
+    "LayerInformationFormat.JSON",
+    "OnnxParser.get_error",
+)
+"""What this agent uses of TensorRT's Python module, in one version or another."""
+
+
+def describe_system(root: str = "/") -> Json:
+    """Return what tells a board and its software apart; an unknown is an empty text."""
+    paths = [path for name in FILES for path in sorted(glob.glob(os.path.join(root, name)))]
+    tegrastats = shutil.which("tegrastats")
+    return {
+        "info": device_info(root),
+        "files": {path: read_text(path)[:20000] for path in paths},
+        "commands": {" ".join(words): "".join(capture(words)[1:])[:20000] for words in COMMANDS},
+        "tegrastats": first_line(tegrastats) if tegrastats else "",
+        "clocks_locked": clocks_locked(root),
+    }
+
+
+def describe_bindings() -> Dict[str, bool]:
+    """Return which attributes of TensorRT's Python module are there."""
+    import tensorrt
+
+    found = {}
+    for name in ATTRIBUTES:
+        place = tensorrt  # type: Any
+        for part in name.split("."):
+            place = getattr(place, part, None)
+        found[name] = place is not None
+    return found
+
+
+def evidence_steps(work: str) -> List[str]:
+    """Return the names of all steps: ``what``, or ``what:bundle``, or with a build as well."""
+    job = read_json(os.path.join(work, "job.json"))
+    info = device_info()
+    steps = ["system", "bindings"]
+    for index, entry in enumerate(job["bundles"]):
+        steps.append("measure:%d" % index)
+        manifest = read_bundle(os.path.join(work, entry["folder"]))
+        if manifest["target"] != "tensorrt":
+            continue
+        if info["tensorrt"]:
+            try:
+                builds = usable_builds(artifact_of(manifest, "regressor"), info["tensorrt"], False)
+            except AgentError:
+                builds = []
+            steps += ["build:%d:%d" % (index, number) for number in range(len(builds))]
+            if manifest["precision"] == "fp32":
+                steps.append("tf32:%d:0" % index)
+        if info["trtexec"]:
+            steps.append("trtexec:%d" % index)
+        if info["onnxruntime"] and manifest["precision"] == "fp32":
+            steps.append("onnxruntime:%d" % index)
+    return steps
+
+
+def run_step(work: str, name: str) -> int:
+    """Run a step of the evidence, and write what it found."""
+    what, *numbers = name.split(":")
+    if what == "system":
+        found = describe_system()
+    elif what == "bindings":
+        found = describe_bindings()
+    elif what in ("build", "tf32"):
+        found = try_build(work, int(numbers[0]), int(numbers[1]), what == "tf32")
+    else:
+        how = {} if what == "measure" else {"engine": what}
+        found = Measurement(work, int(numbers[0]), how=how).run()
+    write_json(os.path.join(work, "step.json"), found)
+    return 0
+
+
+def try_build(work: str, index: int, number: int, tf32: bool) -> Json:
+    """Build one engine of a bundle's regressor anew; return its figures, ages and layers."""
+    measured = Measurement(work, index)
+    artifact = artifact_of(measured.manifest, "regressor")
+    info = device_info()
+    builds = usable_builds(artifact, info["tensorrt"], False)
+    one = dict(artifact, builds=[builds[number]])
+    options = {"gpu": info["gpu"], "sm": info["sm"], "downgrade": False, "tf32": tf32}
+    options["workspace_mb"] = measured.settings["workspace_mb"]
+    engines = tempfile.mkdtemp(prefix="engines-", dir=work)
+    try:
+        model = TensorRtModel(measured.root, one, Engines(engines), options)
+        sizes = [os.path.getsize(path) for path in glob.glob(os.path.join(engines, "*.engine"))]
+        ages = measured.golden_ages({"regressor": model})
+        found = {
+            "path": builds[number]["path"],
+            "tf32": tf32,
+            "build_s": model.build_s,
+            "engine_mb": sum(sizes) / 1e6,
+            "provider": model.provider,
+            "layers": model.layers,
+            "inspector": model.inspected,
+            "golden_months": ages,
+            "expected_months": measured.expected_months(),
+            "regress_gpu_ms": sorted(span[0] for span in model.spans)[len(ages) // 2],
+            "peak_rss_mb": peak_rss_mb(),
+            "notes": model.notes,
+        }
+        model.close()
+    finally:
+        shutil.rmtree(engines, ignore_errors=True)
+    return found
+
+
+def gather_evidence(work: str) -> int:
+    """Run all steps, each in a process with a limit; write one file into the current folder."""
+    if not os.path.isfile(os.path.join(work, "job.json")):
+        raise AgentError("%s: not a kit; make one with: bakit bench BUNDLES --kit FILE" % work)
+    job = read_json(os.path.join(work, "job.json"))
+    limit_s = STEP_S + 2 * job["settings"]["min_duration_s"]
+    steps = []  # type: List[Json]
+    names = evidence_steps(work)
+    for name in names:
+        log("%d of %d: %s" % (len(steps) + 1, len(names), name))
+        out, began = os.path.join(work, "step.json"), time.time()
+        command = [sys.executable, os.path.abspath(__file__), "step", work, name]
+        status, printed, errors = capture(command, limit_s)
+        step = {"step": name, "seconds": round(time.time() - began, 1), "error": None}  # type: Json
+        if status == 0:
+            step["found"] = read_json(out)
+            os.unlink(out)
+        else:
+            lines = [line for line in (printed + errors).splitlines() if line.strip()]
+            killed = status in (-signal.SIGKILL, 137)
+            step["error"] = out_of_memory() if killed else clean((lines or [""])[-1])
+            step["error"] = step["error"] or "it ended with exit status %d" % status
+            log("    " + step["error"])
+        step["log"] = errors[-20000:]
+        steps.append(step)
+    info = device_info()
+    place = "%s-%s" % (info["board"] or platform.machine(), info["system"] or platform.system())
+    slug = re.sub(r"[^A-Za-z0-9.]+", "-", place)
+    entries = [entry["name"] for entry in job["bundles"]]
+    document = {"version": 1, "host": host_info(job["bakit"], info), "bundles": entries}
+    document.update(steps=steps, seconds=job["settings"]["min_duration_s"])
+    document["board"] = {key: info[key] for key in ("board", "system", "gpu", "power_mode")}
+    path = os.path.abspath("evidence-%s.json.gz" % slug)
+    write_file(path, gzip.compress(json.dumps(document).encode("ascii")))
+    log("written: %s; send this file" % path)
+    return 1 if all(step["error"] for step in steps) else 0
+
+
 # ------------------------------------------------------------------ the job
 
 
@@ -1915,7 +2135,7 @@ def run_job(work: str) -> int:
                 stdin=subprocess.DEVNULL,
             )
             if status != 0:
-                results[index] = {"error": clean(why_failed(status, result))}
+                results[index] = {"error": clean(why_failed(status, result, last_error(work)))}
                 log("%s: %s" % (entry["name"], results[index]["error"]))
             elif turn == 0:
                 results[index] = read_json(result)
@@ -1939,11 +2159,21 @@ def add_turn(result: Json, later: Json) -> None:
         result["stages_ns"][stage] += times
 
 
-def why_failed(status: int, result: str) -> str:
-    """Return why the process of a bundle failed, in a line."""
+def last_error(work: str) -> str:
+    """Return TensorRT's last error in the log of a job, or else its last line; may be empty."""
+    lines = read_text(os.path.join(work, "log.txt")).splitlines()
+    marked = [line for line in lines if "[E]" in line]
+    return str(clean((marked or lines or [""])[-1]))
+
+
+def why_failed(status: int, result: str, logged: str = "") -> str:
+    """Return why the process of a bundle failed, in a line; ``logged`` is the log's last error."""
     said = read_text(result + ".error")
     if said:
         return said
+    if logged and status not in (-signal.SIGKILL, 137):
+        ended = "it crashed (signal %d)" % -status if status < 0 else "exit status %d" % status
+        return "%s; the log's last error: %s" % (ended, logged)
     if status in (-signal.SIGKILL, 137):
         return out_of_memory()
     if status < 0:
@@ -2007,8 +2237,7 @@ def watch_job(work: str, token: str, seconds: float = 5.0) -> int:
         if state["state"] == "done":
             return 0
         if running is None:
-            tail = read_text(os.path.join(work, "log.txt")).splitlines()[-1:]
-            said = clean(tail[0]) if tail else "its log is empty"
+            said = last_error(work) or "its log is empty"
             emit({"state": "died", "error": "the agent died: %s" % said}, token)
             return 1
         time.sleep(0.5)
@@ -2063,9 +2292,15 @@ def main(arguments: Sequence[str]) -> int:
     commands = parser.add_subparsers(dest="command")
     commands.required = True
     commands.add_parser("info", help="print what this device has, as JSON")
-    for name in ("run", "start", "watch", "fetch", "stop", "bundle"):
+    here = os.path.dirname(os.path.abspath(__file__))
+    for name in ("run", "start", "watch", "fetch", "log", "stop", "bundle", "evidence", "step"):
         command = commands.add_parser(name)
+        if name == "evidence":
+            command.add_argument("work", nargs="?", default=here, type=os.path.abspath)
+            continue
         command.add_argument("work", type=os.path.abspath)
+        if name == "step":
+            command.add_argument("name")
         if name == "bundle":
             command.add_argument("index", type=int)
             command.add_argument("turn", type=int)
@@ -2077,6 +2312,11 @@ def main(arguments: Sequence[str]) -> int:
         if given.command == "fetch":
             send(read_bytes(os.path.join(given.work, "raw.json")), given.frame)
             return 0
+        if given.command == "log":
+            send(read_bytes(os.path.join(given.work, "log.txt"))[-LOG_BYTES:], given.frame)
+            return 0
+        if given.command == "evidence":
+            return gather_evidence(given.work)
     except (AgentError, OSError) as error:
         log("agent.py: %s" % error)
         return 2
@@ -2084,6 +2324,12 @@ def main(arguments: Sequence[str]) -> int:
         return watch_job(given.work, given.frame)
     if given.command == "bundle":
         return run_bundle(given.work, given.index, given.turn)
+    if given.command == "step":
+        try:
+            return run_step(given.work, given.name)
+        except (AgentError, ImportError, OSError) as error:
+            log("agent.py: %s" % error)
+            return 2
     jobs = {"run": run_job, "start": start_job, "stop": stop_job}
     return jobs[given.command](given.work)
 

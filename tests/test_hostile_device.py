@@ -34,7 +34,8 @@ with open({folder!r} + "/log", "a") as log:
     log.write(sys.argv[-1] + "\\n")
 with open({folder!r} + "/plan.json") as file:
     plan, good = json.load(file)
-found = re.search(r"agent[.]py(?: --frame (\\w+))? (info|start|watch|fetch|stop)\\b", sys.argv[-1])
+WORDS = "info|start|watch|fetch|log|stop"
+found = re.search(r"agent[.]py(?: --frame (\\w+))? (%s)\\b" % WORDS, sys.argv[-1])
 token, question = found.groups() if found else (None, "shell")
 sys.stdin.buffer.read()
 
@@ -283,6 +284,26 @@ def test_what_a_login_shell_prints_is_no_answer(name, device, exported, tmp_path
     assert (bundle["name"], bundle["bundle_sha256"]) == (here.name, here.sha256)
     assert (bundle["target"], bundle["precision"]) == ("onnx", "fp32")
     assert bundle["error"] == ("no GPU" if failed else None)
+
+
+@pytest.mark.parametrize("watch", ["frame(doc)", "frame({'state': 'died', 'error': 'killed'})"])
+def test_the_log_lies_beside_the_report_whatever_happens(watch, device, exported, tmp_path):
+    log = r"frame(b'[TRT] [E] no kernel\n\x1b[2J\xff\n')"
+    told = device({"watch": watch, "log": log})
+    out = tmp_path / "report.json"
+    CliRunner().invoke(main, [*words(exported), "--json", str(out)])
+    assert out.exists() == (watch == "frame(doc)")
+    assert (tmp_path / "report.log").read_text() == "[TRT] [E] no kernel\n\\x1b[2J\\xff\n"
+    commands = re.findall(r"agent[.]py(?: --frame \w+)? (\w+)", told.read_text())
+    assert commands[-2:] == ["log", "stop"], "before the folder is removed"
+
+
+def test_a_log_that_cannot_be_had_costs_nothing(device, exported, tmp_path):
+    device({"log": "out(b'x' * 4000000)"})
+    out = tmp_path / "report.json"
+    done = CliRunner().invoke(main, [*words(exported), "--json", str(out)])
+    assert done.exit_code == 0, done.output
+    assert not (tmp_path / "report.log").exists()
 
 
 def test_a_job_s_folder_is_private_and_cannot_be_guessed(device, exported):

@@ -7,13 +7,16 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from bakit import agent
 from bakit.bench.device.pack import AgentOptions, write_job
+from bakit.bench.gate.baseline import check_timing
 from bakit.bench.task import make_settings, read_task
+from bakit.errors import InputError
 
 MODES = "< POWER_MODEL ID={} NAME={} >\nCPU_ONLINE CORE_0 1\n"
 QUICK = AgentOptions(warm_up_s=0, energy_s=0)
@@ -259,6 +262,16 @@ def test_a_bundle_is_measured_through_trtexec(number, exported, tmp_path, monkey
     assert len(bundle["golden_months"]) > 0
     calls = [json.loads(line) for line in log.read_text().splitlines()]
     assert sum("saveEngine" in call for call in calls) == 2, "one engine a model, built once"
+
+
+def test_times_of_trtexec_are_never_compared_with_the_wall_clock():
+    here, there = (
+        SimpleNamespace(name=name, device=SimpleNamespace(timing=kind))
+        for name, kind in (("new", "wall"), ("old", "trtexec"))
+    )
+    check_timing(here, SimpleNamespace(name="local", device=None))
+    with pytest.raises(InputError, match="new was timed by wall and old by trtexec"):
+        check_timing(here, there)
 
 
 # Whole runs

@@ -276,7 +276,11 @@ def test_another_version_or_gpu_has_its_own_engines(exported, tensorrt_double, t
         tensorrt_double(version, sm)
         with Runtime(exported("tensorrt", "fp16")):
             pass
-    assert len(sorted((tmp_path / "home").rglob("*.engine"))) == 6
+    engines = sorted((tmp_path / "home").rglob("*.engine"))
+    assert len(engines) == 6
+    assert all(b'"tf32": false' in engine.read_bytes() for engine in engines), (
+        "it is set by default"
+    )
 
 
 def test_int8_is_refused_before_a_build_where_there_is_none(exported, tensorrt_double, tmp_path):

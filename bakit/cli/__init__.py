@@ -31,6 +31,7 @@ COMMANDS = {
     "distill": "Train the student, a small hand localizer.",
     "doctor": "List what is installed and what each target still needs.",
     "evaluate": "Measure a model's errors on labelled radiographs.",
+    "evidence": "Print what boards measured with a kit, as a table.",
     "export": "Turn a float checkpoint into a bundle for a target.",
     "gate": "Fail when a bench report exceeds its limits.",
     "inspect": "Print the metadata of a bundle or checkpoint as JSON.",

@@ -15,6 +15,7 @@ from bakit.cli.bench_devices import (
     print_failures,
     runnable_bundles,
     take_options,
+    write_kit_file,
 )
 from bakit.cli.bench_tables import (
     check_pages,
@@ -148,6 +149,7 @@ def command(
       bakit bench --data DATA --goal
       bakit bench --phone --bind 0.0.0.0 --json phone.json
       bakit bench BUNDLE --host user@jetson --data DATA --reference FLOAT --json jetson.json
+      bakit bench BUNDLE --kit kit.tar.gz --seconds 600
     """
     from bakit.bench import run_bench
     from bakit.files import check_writable
@@ -156,6 +158,9 @@ def command(
         if file is not None and file != "-":
             check_writable(Path(file))
     check_pages(html_file, md_file)
+    kit: Path | None = places.pop("kit")
+    if kit is not None:
+        check_writable(kit)
     host, phone = take_options(places, "host"), take_options(places, "phone")
     how: dict[str, Any] = {
         "data": data,
@@ -173,13 +178,17 @@ def command(
     if public_key is not None:
         chosen = read_signed(paths, public_key)
         how["reference"] = reference and read_signed([reference], public_key)[0]
+    if kit is not None:
+        write_kit_file(chosen, kit, how)
+        return
     if phone is not None:
         result = bench_on_phone(chosen, phone, **how)
         _write_results(result.report, json_file, html_file, md_file)
         ctx.exit(print_failures(result))
     with progress() as on_progress:
         if host is not None:
-            report = bench_on_host(chosen, host, on_progress=on_progress, **how)
+            log_file = Path(json_file).with_suffix(".log") if json_file not in {None, "-"} else None
+            report = bench_on_host(chosen, host, log_file, on_progress=on_progress, **how)
         else:
             sweep = threads[1:] if threads else ()
             report = run_bench(

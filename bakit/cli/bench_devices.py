@@ -72,6 +72,13 @@ _OPTIONS = (
         type=click.IntRange(min=16),
     ),
     _option("host", "--keep", "Keep the work folder on the device.", is_flag=True),
+    click.option(
+        "--kit",
+        metavar="FILE",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Measure nothing; write a .tar.gz for a board without bakit or network. Unpack it "
+        "there and run: python3 bakit-kit/agent.py evidence",
+    ),
 )
 
 
@@ -117,12 +124,18 @@ def check_phone(threads: tuple[int, ...] | None, batch: int, goal: object) -> No
             raise InputError(message)
 
 
-def bench_on_host(bundles: Sequence[Path | Bundle], asked: dict[str, Any], **how: Any) -> Report:  # noqa: ANN401
+def bench_on_host(
+    bundles: Sequence[Path | Bundle],
+    asked: dict[str, Any],
+    log_file: Path | None,
+    **how: Any,  # noqa: ANN401
+) -> Report:
     """Measure on a device over ssh.
 
     Args:
         bundles: Bundles or their folders.
         asked: The options for the device.
+        log_file: Gets the device's log; None: nothing.
         how: The options common to all devices, named as in ``run_bench``.
     """
     from bakit.bench.device.pack import AgentOptions
@@ -132,10 +145,26 @@ def bench_on_host(bundles: Sequence[Path | Bundle], asked: dict[str, Any], **how
     names = ("engine", "allow_downgrade", "workspace_mb")
     how["options"] = AgentOptions(**{name: asked[name] for name in names if name in asked})
     how |= {name: asked[name] for name in ("python", "keep") if name in asked}
+    how["log_file"] = log_file
     remote = Remote(
         asked["host"], asked.get("ssh_port"), asked.get("identity"), asked.get("ssh_option", ())
     )
     return bench_host(remote, bundles, **how)
+
+
+def write_kit_file(bundles: Sequence[Path | Bundle], path: Path, how: dict[str, Any]) -> None:
+    """Write a kit of bundles and print what to do with it."""
+    from bakit.bench.device.pack import AgentOptions, write_kit
+    from bakit.bench.task import make_settings
+
+    if how["data"] is not None or how["reference"] is not None or how["limit"] is not None:
+        message = "--kit holds no radiographs: leave out --data, --reference and --limit"
+        raise InputError(message)
+    queries = how["min_queries"]
+    settings = make_settings(queries, how["min_duration_s"], 10, how["threads"], block=queries)
+    write_kit(path, bundles, settings, AgentOptions())
+    click.echo(f"kit: {path}")
+    click.echo(f"next, on the board: tar xf {path.name} && python3 bakit-kit/agent.py evidence")
 
 
 def bench_on_phone(

@@ -63,7 +63,7 @@ class DeviceInfo(_Answer, frozen=True):
     power_rail: Text | None
     cache: Text
     free_mb: Amount
-    problems: Annotated[dict[Text, Text], Few]
+    problems: Annotated[dict[Text, Text], Few] = {}
 
 
 class Progress(_Answer, frozen=True):
@@ -147,9 +147,9 @@ class _Measured(_Answer, frozen=True):
     power: _Power | None
     footprint: _Footprint
     golden_months: tuple[Months, ...]
-    downgraded: bool
     readings: tuple[_Reading, ...]
     board: _Board
+    downgraded: bool = False
 
 
 class _Failed(_Answer, frozen=True):

@@ -7,8 +7,11 @@ therefore moves no crop: its boxes are compared separately, and drift is the reg
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import tarfile
+import tempfile
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -22,7 +25,10 @@ from bakit import agent
 from bakit.agent import ENGINES, rough_box
 from bakit.bench.drift.compare import check_age
 from bakit.bench.raw import Reading
+from bakit.bench.task import read_task
 from bakit.bundle import MANIFEST, encode_manifest
+from bakit.errors import InputError
+from bakit.files import write_file
 from bakit.hand.prepare import crop, to_bytes
 from bakit.hand.working import working_image
 from bakit.image.box import Box
@@ -35,6 +41,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from bakit.bench.report.document import Settings
     from bakit.bench.task import Task
     from bakit.bundle import Bundle
     from bakit.data.labels import Sample
@@ -121,6 +128,34 @@ def write_job(
     }
     (folder / "job.json").write_text(json.dumps(job, indent=2), encoding="utf-8")
     return references
+
+
+KIT = "bakit-kit"
+"""Folder in a kit."""
+
+
+def write_kit(
+    path: Path, bundles: Sequence[Bundle | str | Path], settings: Settings, options: AgentOptions
+) -> None:
+    """Write a kit: all that measures bundles on a board without a network, as ``.tar.gz``.
+
+    It has the bundles and their generated phantoms, and no radiograph. On the board,
+    ``python3 bakit-kit/agent.py evidence`` writes one file (``bakit.bench.device.evidence``).
+
+    Raises:
+        BakitError: If a bundle cannot be run here, or the file cannot be written.
+    """
+    task = read_task(bundles, None, None, None, settings)
+    for bundle in task.bundles:
+        if bundle.manifest.target not in {"onnx", "tensorrt"}:
+            message = f"{bundle.name}: a kit measures onnx and tensorrt bundles"
+            raise InputError(message)
+    data = io.BytesIO()
+    with tempfile.TemporaryDirectory(prefix="bakit-kit-") as folder:
+        write_job(Path(folder), task, options, keep=True)
+        with tarfile.open(fileobj=data, mode="w:gz", compresslevel=1) as archive:
+            archive.add(folder, KIT)
+    write_file(path, data.getvalue())
 
 
 def _samples_key(bundle: Bundle, task: Task) -> Hashable:

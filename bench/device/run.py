@@ -18,10 +18,12 @@ import msgspec
 from bakit import agent
 from bakit.bench.assemble import run_task
 from bakit.bench.device.answers import DeviceInfo, decode, read_progress, read_raw
+from bakit.bench.device.frames import shown
 from bakit.bench.device.pack import AGENT, AgentOptions, write_job
 from bakit.bench.device.ssh import ConnectionLostError, Limit, Remote
 from bakit.bench.task import make_settings, read_task
 from bakit.errors import InputError
+from bakit.files import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,6 +49,7 @@ INFO = Limit(seconds=360)
 """The agent gives each of its probes a minute."""
 WATCH = Limit(seconds=7200, silence_s=60)
 """The agent prints its progress every 5 seconds, for an hour."""
+LOG = Limit(seconds=60, max_bytes=agent.LOG_BYTES)
 FETCH = Limit(seconds=900, max_bytes=1 << 27)
 COPY_BYTES_PER_S = 1e5
 """A slower connection is not used."""
@@ -67,6 +70,7 @@ def bench_host(
     options: AgentOptions,
     python: str = "python3",
     keep: bool = False,
+    log_file: Path | None = None,
 ) -> Report:
     """Measure bundles on a device; other arguments and errors are those of ``run_bench``.
 
@@ -84,13 +88,14 @@ def bench_host(
         options: How the device measures.
         python: The device's interpreter, 3.6 or newer, with numpy.
         keep: Whether the work folder stays on the device.
+        log_file: Gets the end of the device's log, also if the run fails; None: nothing.
 
     Raises:
         InputError: If the device cannot be reached or cannot run a bundle.
     """
     settings = make_settings(min_queries, min_duration_s, warm_up, threads)
     task = read_task(bundles, data, reference, limit, settings)
-    return run_task(task, SshDevice(remote, options, python, keep), on_progress)
+    return run_task(task, SshDevice(remote, options, python, keep, log_file), on_progress)
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,7 @@ class SshDevice:
     options: AgentOptions
     python: str = "python3"
     keep: bool = False
+    log_file: Path | None = None
 
     def measure(self, task: Task, on_progress: OnProgress) -> Raw:
         """Copy the agent, bundles and prepared images there, measure, and remove them.
@@ -131,11 +137,22 @@ class SshDevice:
             message = f"{remote.host}: {error or 'the connection was lost and did not come back'}"
             raise InputError(message) from error
         finally:
+            self._fetch_log(agent_there, work)
             if not self.keep:
                 stop = " ".join([*map(shlex.quote, agent_there), "stop", work])
                 for command in (stop, _remove(work)):
                     with suppress(InputError, ConnectionLostError):
                         remote.shell(command)
+
+    def _fetch_log(self, agent_there: Sequence[str], work: str) -> None:
+        """Write the end of the device's log, as text that a terminal only prints."""
+        if self.log_file is None:
+            return
+        with suppress(InputError, ConnectionLostError):
+            data = self.remote.ask(agent_there, ["log", work], bytes, LOG)
+            lines = data.decode("utf-8", "backslashreplace").splitlines()
+            text = "".join(f"{shown(line, 2000)}\n" for line in lines)
+            write_file(self.log_file, text.encode())
 
     def _check(self, bundles: Sequence[Bundle], info: dict[str, Any]) -> None:
         """Refuse what the device cannot run, before anything is copied."""

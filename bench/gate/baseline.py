@@ -189,6 +189,7 @@ def ratio_check(
     other, same_run = _compared_with(gate, bundle, report, baseline)
     if other.name == bundle.name and same_run:
         return []
+    check_timing(bundle, other)
     new, old = latency_of(bundle), latency_of(other)
     if same_run and bundle.device is not None and not new.turns:
         text = "an older bakit measured these bundles one after the other on the device"
@@ -252,6 +253,17 @@ def _compared_with(
     if name is None:
         message = f"{bundle.name}: nothing to compare times with: --ratio-to one of {known}"
     raise InputError(message)
+
+
+def check_timing(bundle: BundleReport, other: BundleReport) -> None:
+    """Raise ``InputError`` for times of two kinds: wall clock, and trtexec's CUDA events."""
+    kinds = [item.device.timing if item.device else "wall" for item in (bundle, other)]
+    if kinds[0] != kinds[1]:
+        message = (
+            f"{bundle.name} was timed by {kinds[0]} and {other.name} by {kinds[1]}, which are "
+            "different quantities: bench both with the same --engine"
+        )
+        raise InputError(message)
 
 
 def latency_of(bundle: BundleReport) -> LatencyReport:

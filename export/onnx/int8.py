@@ -173,6 +173,10 @@ def round_once(model: onnx.ModelProto) -> onnx.ModelProto:
     kept = [node for node in copy.graph.node if node.name not in dropped]
     del copy.graph.node[:]
     copy.graph.node.extend(kept)
+    used = {name for node in kept for name in node.input}
+    constants = [tensor for tensor in copy.graph.initializer if tensor.name in used]
+    del copy.graph.initializer[:]
+    copy.graph.initializer.extend(constants)
     return copy
 
 

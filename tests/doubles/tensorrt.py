@@ -213,7 +213,6 @@ class Builder:
         if (wrong == "depthwise" and depthwise) or wrong not in ("", "memory", "depthwise"):
             self._logger.log(1, wrong)
             return None
-        assert BuilderFlag.TF32 not in config.flags
         names = []
         if WEAK:
             names = [
@@ -234,6 +233,7 @@ class Builder:
             if not scales:
                 return None
         kind = {"version": __version__, "flags": names, "scales": scales.decode()}
+        kind["tf32"] = BuilderFlag.TF32 in config.flags
         kind["strongly_typed"] = network.strongly_typed
         halves = network.strongly_typed and b"/half" in network.graph
         kind["types"] = "Int8" if has_pairs else "Half" if halves else "FP32"

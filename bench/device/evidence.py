@@ -1,0 +1,182 @@
+"""Evidence files: what ``agent.py evidence`` measured on a board, and the table made of them."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from bakit.bench.device.answers import Amount, Few, Months, Text, decode
+from bakit.bench.device.frames import AnswerError
+from bakit.errors import InputError
+from bakit.verify import mean_change
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+MAX_BYTES = 64 * 2**20
+"""Largest document, unpacked."""
+
+NONE_YET = "*No evidence file yet: no figure below comes from a board.*"
+_HEAD = (
+    "board",
+    "system",
+    "bundle",
+    "engine",
+    "layers",
+    "build, s",
+    "regress p50, ms",
+    "golden change, months",
+    "problem",
+)
+
+
+class _Board(msgspec.Struct, frozen=True):
+    board: Text
+    system: Text
+    gpu: Text | None
+    power_mode: Text | None
+
+
+class _Host(msgspec.Struct, frozen=True):
+    machine: Text
+    cpu: Text
+    versions: Annotated[dict[Text, Text], Few]
+
+
+class _Build(msgspec.Struct, frozen=True):
+    path: Text
+    tf32: bool
+    build_s: Amount | None
+    provider: Text
+    layers: Annotated[dict[Text, int], Few]
+    golden_months: tuple[Months, ...]
+    expected_months: tuple[Months, ...]
+    regress_gpu_ms: Amount
+
+
+class _MeasuredBoard(msgspec.Struct, frozen=True):
+    build_s: Amount | None
+    layers: Annotated[dict[Text, int], Few]
+
+
+class _Measured(msgspec.Struct, frozen=True):
+    provider: Text
+    stages_ns: dict[Text, list[int]]
+    board: _MeasuredBoard
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One step: its name, its duration, and what it found, or why it failed."""
+
+    step: Text
+    seconds: Amount
+    error: Text | None = None
+    found: dict[str, Any] | None = None
+    log: str = ""
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """The document that ``agent.py evidence`` writes.
+
+    Attributes:
+        version: Version of this document.
+        host: The machine.
+        board: The board; empty texts on other machines.
+        bundles: Names of the measured bundles.
+        steps: All steps, in their order.
+        seconds: Measuring time of each bundle.
+    """
+
+    version: Annotated[int, Meta(ge=1, le=1)]
+    host: _Host
+    board: _Board
+    bundles: Annotated[tuple[Text, ...], Few]
+    steps: Annotated[tuple[Step, ...], Meta(max_length=10_000)]
+    seconds: Amount
+
+
+class Row(NamedTuple):
+    """A line of the table; an unknown is an empty text."""
+
+    board: str
+    system: str
+    bundle: str
+    engine: str
+    layers: str = ""
+    build_s: str = ""
+    regress_ms: str = ""
+    golden_change: str = ""
+    problem: str = ""
+
+
+def read_evidence(path: Path) -> Evidence:
+    """Read an evidence file.
+
+    Raises:
+        InputError: If it cannot be read, or is none.
+    """
+    try:
+        packed = path.read_bytes()
+    except OSError as error:
+        message = f"{path}: cannot be read ({error.strerror or error})"
+        raise InputError(message) from error
+    unpacker = zlib.decompressobj(wbits=31)  # gzip
+    try:
+        data = unpacker.decompress(packed, MAX_BYTES)
+        if unpacker.eof:
+            return decode(data, Evidence)
+    except (zlib.error, AnswerError) as error:
+        message = f"{path}: not an evidence file of agent.py ({error})"
+        raise InputError(message) from error
+    message = f"{path}: is cut off, or unpacks to more than {MAX_BYTES >> 20} MiB; copy it again"
+    raise InputError(message)
+
+
+def rows(evidence: Evidence) -> list[Row]:
+    """Return a line for each measured or built engine.
+
+    Raises:
+        InputError: If a step found what no agent writes.
+    """
+    board = evidence.board.board or f"{evidence.host.machine}, {evidence.host.cpu}"
+    lines = []
+    for step in evidence.steps:
+        what, *numbers = step.step.split(":")
+        if not numbers or not numbers[0].isdecimal() or int(numbers[0]) >= len(evidence.bundles):
+            continue
+        place = (board, evidence.board.system, evidence.bundles[int(numbers[0])])
+        if step.error is not None or step.found is None:
+            lines.append(Row(*place, what, problem=step.error or "found nothing"))
+            continue
+        change = ""
+        try:
+            if what in {"build", "tf32"}:
+                built = msgspec.convert(step.found, _Build)
+                name = f"{built.provider} of {built.path}{', TF32' if built.tf32 else ''}"
+                median, layers, build_s = built.regress_gpu_ms, built.layers, built.build_s
+                change = f"{mean_change(built.golden_months, built.expected_months):.3f}"
+            else:
+                measured = msgspec.convert(step.found, _Measured)
+                times = sorted(measured.stages_ns["regress"])
+                name, median = measured.provider, times[len(times) // 2] / 1e6
+                layers, build_s = measured.board.layers, measured.board.build_s
+        except (ValueError, LookupError, ZeroDivisionError) as error:
+            message = f"step {step.step!r} found what no agent writes ({error})"
+            raise InputError(message) from error
+        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(layers.items()))
+        built_s = "" if build_s is None else f"{build_s:.1f}"
+        lines.append(Row(*place, name, counts, built_s, f"{median:.2f}", change))
+    return lines
+
+
+def table(lines: Iterable[Row]) -> str:
+    """Return lines as a Markdown table; one sentence if there are none."""
+    cells: list[Sequence[str]] = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    if not cells:
+        return NONE_YET
+    words = [_HEAD, ["---"] * len(_HEAD), *cells]
+    return "\n".join("| " + " | ".join(line) + " |" for line in words)
