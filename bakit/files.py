@@ -38,7 +38,10 @@ def open_regular(path: Path) -> BinaryIO:
         OSError: If it is something else, or cannot be opened.
     """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    if stat.S_ISREG(path.stat().st_mode):  # opening a device alone can have effects
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if stat.S_ISREG(mode):  # opening a device alone can have effects
         file = os.fdopen(os.open(path, flags), "rb")
         if stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # the path may be replaced meanwhile
             return file

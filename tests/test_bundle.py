@@ -157,7 +157,10 @@ def test_files_and_manifests_are_bounded(refused, fake_bundle, monkeypatch):
     monkeypatch.setattr("bakit.bundle.MAX_MANIFEST_BYTES", 1 << 20)
     with (fake_bundle / "manifest.json").open("ab") as file:
         file.truncate(1 << 22)
-    assert "manifest.json: more than 1 MiB; not a manifest" in refused("inspect", fake_bundle)
+    assert (
+        "manifest.json: cannot be read (larger than 1 MiB, the limit); not a manifest"
+        in refused("inspect", fake_bundle)
+    )
 
 
 def test_the_seal_is_what_sha256sum_reads(fake_bundle):

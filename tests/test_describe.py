@@ -174,7 +174,7 @@ def test_unreadable_and_blank_images(folder):
     home = folder / "images"
     assert [(image.id, image.path, image.reason) for image in found.unreadable] == [
         ("1", str(home / "1.png"), "not a supported image; use PNG, JPEG or DICOM"),
-        ("4", str(home / "4.png"), "the image is truncated; copy it again"),
+        ("4", str(home / "4.png"), "the PNG is damaged or incomplete; copy it again"),
     ]
     assert [image.id for image in found.blank] == ["7"]
     assert (found.images, found.usable) == (12, 9)

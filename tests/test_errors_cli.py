@@ -36,8 +36,12 @@ NOISE = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
     [
         ("absent.png", None, "cannot be read (No such file or directory)"),
         ("letter.png", b"Dear colleague", "not a supported image; use PNG, JPEG or DICOM"),
-        ("cut.png", encode(NOISE)[:2000], "the image is truncated; copy it again"),
-        ("cut.jpg", encode(NOISE, ".jpg")[:2000], "the image is truncated; copy it again"),
+        ("cut.png", encode(NOISE)[:2000], "the PNG is damaged or incomplete; copy it again"),
+        (
+            "cut.jpg",
+            encode(NOISE, ".jpg")[:2000],
+            "the JPEG is damaged or incomplete; copy it again",
+        ),
         ("empty.png", b"", "the file is empty"),
         ("black.png", encode(NOISE * 0), "blank, every pixel has the same grey; not a radiograph"),
         ("small.png", encode(NOISE[:8]), "64x8 pixels; at least 16x16"),

@@ -17,9 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bakit.bundle import Bundle
 from bakit.data.labels import read_samples
-from bakit.errors import BakitError, BundleError, ImageError, VerificationError
+from bakit.errors import BakitError, ImageError, VerificationError
 from bakit.files import read_regular
 from bakit.image.jpeg import check_jpeg, jpeg_frame
 from bakit.image.read import decode, read_radiograph
@@ -129,6 +128,12 @@ def dicom_bomb(inner):
     return bytes(128) + b"DICM" + meta + deflate.compress(inner) + deflate.flush()
 
 
+def whole_dicom():
+    from tests.test_dicom import dataset, stored
+
+    return stored(dataset())
+
+
 EMPTY = b"\x08\x00\x50\x00SH\x00\x00"
 SEQUENCE = b"\x40\x00\x75\x02SQ\x00\x00\xff\xff\xff\xff"
 ITEM = b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
@@ -152,7 +157,7 @@ BOMBS = {
     ),
     "2 million elements in a table": (
         lambda: (
-            PLAIN
+            whole_dicom()
             + LUT
             + struct.pack("<I", 16_000_008)
             + ITEM[:4]
@@ -241,6 +246,18 @@ def test_the_orientation_of_a_png_is_kept():
     assert np.array_equal(decode(data[:33] + chunk + data[33:]), raw / np.float32(255))
 
 
+@pytest.mark.parametrize("damage", [cut, zeroed, dropped, doubled])
+def test_a_damaged_png_is_refused_before_it_is_decoded(damage, capfd):
+    data = cv2.imencode(".png", FILM)[1].tobytes()
+    for seed in range(3):
+        with pytest.raises(ImageError, match="the PNG is damaged or incomplete; copy it again"):
+            decode(damage(data, random.Random(seed)))
+    assert capfd.readouterr() == ("", "")
+
+
+NO_FILE = "not a regular file|Is a directory"
+
+
 @pytest.fixture(params=["pipe", "device", "folder"])
 def no_file(request, tmp_path):
     path = tmp_path / "no-file"
@@ -254,24 +271,30 @@ def no_file(request, tmp_path):
 
 
 def test_what_is_no_regular_file_is_refused_at_once(no_file, tmp_path):
-    with pytest.raises(OSError, match="not a regular file"):
+    with pytest.raises(OSError, match=NO_FILE):
         read_regular(no_file, 100)
     for read in (decode, Checkpoint.read, lambda path: check_signature(path, b"", path)):
-        with pytest.raises(BakitError, match=r"regular file|not signed|cannot be read"):
+        with pytest.raises(BakitError, match=f"{NO_FILE}|not signed"):
             read(no_file)
     (tmp_path / "images").mkdir()
     (tmp_path / "images/1.png").symlink_to(no_file)
     (tmp_path / "labels.csv").write_text("id,boneage,male\n1,9,True\n")
-    with pytest.raises(ImageError, match="not a regular file"):
+    with pytest.raises(ImageError, match=NO_FILE):
         decode(read_samples(tmp_path)[0].path)
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "manifest.json.sha256"])
-def test_a_pipe_in_a_bundle_is_refused_at_once(fake_bundle, name):
-    (fake_bundle / name).unlink()
-    os.mkfifo(fake_bundle / name)
-    with pytest.raises(BundleError, match="not a regular file"):
-        Bundle.read(fake_bundle)
+def test_a_pipe_as_key_or_signature_is_refused_at_once(tmp_path):
+    pytest.importorskip("cryptography")
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    forms = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    (tmp_path / "key").write_bytes(Ed25519PrivateKey.generate().public_key().public_bytes(*forms))
+    for name in ("manifest.json.sig", "pipe"):
+        os.mkfifo(tmp_path / name)
+    for key in ("key", "pipe"):
+        with pytest.raises(BakitError, match=r"cannot be read .*not a regular file"):
+            check_signature(tmp_path / "manifest.json", b"", tmp_path / key)
 
 
 def test_a_link_to_an_image_is_read(tmp_path):

@@ -244,7 +244,8 @@ def test_limits_are_learned_measured_and_kept(tmp_path, checkpoint):
     assert learned.good.samples == 11
     detectors = {"not_a_hand", "cut_off", "no_fingers", "no_wrist", "turned"}
     assert set(learned.hands.detectors) == detectors
-    others = {"no_hand_found", "inverted", "patient_age"}
+    others = {"no_hand_found", "inverted"}
+    others |= {"patient_age", "not_a_radiograph", "other_body_part", "both_hands"}  # of headers
     assert {item.code for item in learned.limits} == set(REASONS) - others
     assert learned.caught["noise"] == Rate(5, 5, 0)
     assert "hands" in steps

@@ -6,19 +6,16 @@ child share; ``side`` is the hand, ``L`` or ``R``. Evaluation reads both.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import math
-import shlex
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
 from bakit.data.images import SUFFIXES, image_files, look_at_images
 from bakit.data.overlap import id_hashes, shared_ids
+from bakit.data.tables import COLUMNS, MORE_COLUMNS, find_table, read_table
 from bakit.errors import InputError, LabelsError
-from bakit.files import open_regular, read_regular
 from bakit.settings import SplitRecord
 from bakit.types import silent
 
@@ -33,21 +30,9 @@ PartName: TypeAlias = Literal["train", "validation", "test"]
 
 Item = TypeVar("Item")
 
-TABLE = "labels.csv"
 MAX_AGE_MONTHS = 240.0
 LEAST_IMAGES = 10
 """Minimum number of images for a 7:2:1 split."""
-COLUMNS = ("id", "boneage", "male")
-_MORE = ("pair", "side", "patient")
-MAX_TABLE_BYTES = 64 * 2**20
-
-_ALSO = {
-    "id": ("image id", "case id"),
-    "boneage": ("bone age", "bone age (months)", "boneage (months)"),
-    "male": ("sex", "gender"),
-}
-"""Other names of the columns, as in RSNA's validation and test sets."""
-
 _MALE = {
     word: male
     for male, words in ((True, "true m male 1"), (False, "false f female 0"))
@@ -165,8 +150,8 @@ def read_labels(folder: Path, *, aged: bool = True, male: bool | None = None) ->
         LabelsError: If a file, a column or the folder of images is missing, there are no rows, a
             row has more fields than the header, or ages are probably years.
     """
-    path, images_folder = _find(folder)
-    table = _read_table(path)
+    path, images_folder = find_table(folder)
+    table = read_table(path)
     given = [name for name in COLUMNS if any(row.get(name, "").strip() for _, row in table)]
     sexed = "male" in given or male is None
     if not sexed:
@@ -203,87 +188,6 @@ def find_unreadable(
     return [(s, why.reason) for s, why in zip(samples, outcomes, strict=True) if why is not None]
 
 
-def _find(data: Path) -> tuple[Path, Path]:
-    """Return the table of labels and the folder of images."""
-    if data.suffix.lower() == ".csv" and data.is_file():
-        return data, _unpacked(data.with_suffix(""))
-    if not data.is_dir():
-        message = f"{data}: no such folder"
-        raise LabelsError(message)
-    if (data / TABLE).is_file():
-        return data / TABLE, data / "images"
-    tables = sorted(data.glob("*.csv"))
-    found = [table for table in tables if table.with_suffix("").is_dir()]
-    if len(found) > 1:  # RSNA's test set has no ages
-        found = [table for table in found if b"bone" in _first_line(table)] or found
-    if len(found) == 1:
-        return found[0], _unpacked(found[0].with_suffix(""))
-    if found:
-        message = f"{data}: several tables; give one of them: "
-        message += ", ".join(shlex.quote(str(table)) for table in found)
-        raise LabelsError(message)
-    message = f"{data}: not a data folder: {TABLE} ({', '.join(COLUMNS)}) is missing"
-    if len(tables) == 1:
-        folder, table = shlex.quote(str(data)), shlex.quote(tables[0].name)
-        message += f"; make one: cd {folder} && mkdir images && mv */*.png images/ && "
-        message += f"cp {table} {TABLE}"
-    raise LabelsError(message)
-
-
-def _first_line(table: Path) -> bytes:
-    with open_regular(table) as file:
-        return file.readline(1000).lower()
-
-
-def _unpacked(folder: Path) -> Path:
-    """Return the folder of images; archives unpack to a folder of the same name in it."""
-    inner = folder / folder.name
-    return inner if inner.is_dir() else folder
-
-
-def _read_table(table: Path) -> list[tuple[int, dict[str, str]]]:
-    """Return at least one row as text with its line number and the known columns."""
-    try:
-        text = read_regular(table, MAX_TABLE_BYTES).decode("utf-8-sig")
-        lines = io.StringIO(text, newline=None)  # all kinds of line ends
-        mark = max(",;\t", key=text.partition("\n")[0].count)
-        reader = csv.reader(lines, delimiter=mark)
-        numbered = [(reader.line_num, row) for row in reader if row]  # without blank lines
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or error
-        message = f"{table}: not a CSV text file ({reason})"
-        raise LabelsError(message) from error
-    if len(numbered) < 2:
-        message = f"{table}: no rows; expected the header {','.join(COLUMNS)} and a row per image"
-        raise LabelsError(message)
-    header = [name.strip().lower() for name in numbered[0][1]]
-    columns = {}
-    for column in (*COLUMNS, *_MORE):
-        places = [i for i, name in enumerate(header) if name in {column, *_ALSO.get(column, ())}]
-        if len(places) > 1:
-            message = f"{table}: two columns of {column!r}; keep one of them"
-            raise LabelsError(message)
-        if places:
-            columns[column] = places[0]
-    rows = []
-    for number, row in numbered[1:]:
-        if len(row) > len(header):
-            message = (
-                f"{table}:{number}: {len(row)} fields under {len(header)} columns; write numbers "
-                "with a point, as 147.5, and quote texts with commas"
-            )
-            raise LabelsError(message)
-        fields = {name: row[at] if at < len(row) else "" for name, at in columns.items()}
-        if mark == ";" and "boneage" in fields:  # then a comma is a decimal comma
-            fields["boneage"] = fields["boneage"].replace(",", ".")
-        name = header[columns["male"]] if "male" in columns else "male"
-        if name != "male" and fields["male"].strip() in {"0", "1"}:
-            message = f"{table}:{number}: {name} is {fields['male']!r}; use M or F"
-            raise LabelsError(message)
-        rows.append((number, fields))
-    return rows
-
-
 def _images(folder: Path) -> tuple[dict[str, Path], list[tuple[Path, str]]]:
     """Return the image files by stem, and the files whose stem is already used."""
     if not folder.is_dir():
@@ -309,7 +213,9 @@ def _row(
     aged: bool,
 ) -> Row:
     """Check one row of a table; ``seen`` holds the ids of the rows above."""
-    name, text, word, *more = (fields.get(column, "").strip() for column in (*COLUMNS, *_MORE))
+    name, text, word, *more = (
+        fields.get(column, "").strip() for column in (*COLUMNS, *MORE_COLUMNS)
+    )
     if name.lower().endswith(SUFFIXES):
         name = name.rpartition(".")[0]
     problems: list[Problem] = []

@@ -7,6 +7,7 @@ reviewers. So the header is parsed here first.
 from __future__ import annotations
 
 import struct
+import zlib
 
 from bakit.errors import ImageError
 from bakit.image.jpeg import JPEG, check_jpeg, jpeg_frame
@@ -74,15 +75,18 @@ def check_pixels(width: int, height: int, name: str) -> None:
 
 
 def _pixels_of_png(data: bytes, name: str) -> bytes:
-    """Return a PNG without the chunks that do not matter for pixels."""
-    found, at = [PNG], len(PNG)
+    """Return a PNG without the chunks that do not matter for pixels; check the others."""
+    view, at = memoryview(data), len(PNG)
+    found: list[bytes | memoryview] = [PNG]
     for _ in range(MAX_CHUNKS):
         end = at + 12 + int.from_bytes(data[at : at + 4], "big")
         kind = data[at + 4 : at + 8]
         if end > len(data) or len(kind) < 4:
             break
         if kind in _DECODED:
-            found.append(data[at:end])
+            if zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
+                break
+            found.append(view[at:end])
         if kind == b"IEND":
             return b"".join(found)
         at = end

@@ -36,8 +36,7 @@ def read_values(elements: Elements) -> Values:
         raise wrong(elements, "RescaleSlope is 0, which makes every pixel equal")
     modality = _lut(elements, "ModalityLUTSequence", signed=signed)
     padding = _padding(elements, allocated, signed=signed)
-    below = signed if modality is None else False
-    below = below or (modality is None and (intercept or 0) < 0)
+    below = modality is None and (signed or (intercept or 0) < 0 or (slope or 1) < 0)
     return Values(
         Coding(allocated, stored, high, signed),
         1.0 if slope is None else slope,

@@ -1,0 +1,109 @@
+"""Find and read the table of labels of a data folder, RSNA's forms of it included."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shlex
+from typing import TYPE_CHECKING
+
+from bakit.errors import LabelsError
+from bakit.files import open_regular, read_regular
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TABLE = "labels.csv"
+COLUMNS = ("id", "boneage", "male")
+MORE_COLUMNS = ("pair", "side", "patient")
+"""Columns that may follow."""
+
+MAX_TABLE_BYTES = 64 * 2**20
+
+_ALSO = {
+    "id": ("image id", "case id"),
+    "boneage": ("bone age", "bone age (months)", "boneage (months)"),
+    "male": ("sex", "gender"),
+}
+"""Other names of the columns, as in RSNA's validation and test sets."""
+
+
+def find_table(data: Path) -> tuple[Path, Path]:
+    """Return the table of labels and the folder of images."""
+    if data.suffix.lower() == ".csv" and data.is_file():
+        return data, _unpacked(data.with_suffix(""))
+    if not data.is_dir():
+        message = f"{data}: no such folder"
+        raise LabelsError(message)
+    if (data / TABLE).is_file():
+        return data / TABLE, data / "images"
+    tables = sorted(data.glob("*.csv"))
+    found = [table for table in tables if table.with_suffix("").is_dir()]
+    if len(found) > 1:  # RSNA's test set has no ages
+        found = [table for table in found if b"bone" in _first_line(table)] or found
+    if len(found) == 1:
+        return found[0], _unpacked(found[0].with_suffix(""))
+    if found:
+        message = f"{data}: several tables; give one of them: "
+        message += ", ".join(shlex.quote(str(table)) for table in found)
+        raise LabelsError(message)
+    message = f"{data}: not a data folder: {TABLE} ({', '.join(COLUMNS)}) is missing"
+    if len(tables) == 1:
+        folder, table = shlex.quote(str(data)), shlex.quote(tables[0].name)
+        message += f"; make one: cd {folder} && mkdir images && mv */*.png images/ && "
+        message += f"cp {table} {TABLE}"
+    raise LabelsError(message)
+
+
+def read_table(table: Path) -> list[tuple[int, dict[str, str]]]:
+    """Return at least one row as text with its line number and the known columns."""
+    try:
+        text = read_regular(table, MAX_TABLE_BYTES).decode("utf-8-sig")
+        lines = io.StringIO(text, newline=None)  # all kinds of line ends
+        mark = max(",;\t", key=text.partition("\n")[0].count)
+        reader = csv.reader(lines, delimiter=mark)
+        numbered = [(reader.line_num, row) for row in reader if row]  # without blank lines
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        message = f"{table}: not a CSV text file ({reason})"
+        raise LabelsError(message) from error
+    if len(numbered) < 2:
+        message = f"{table}: no rows; expected the header {','.join(COLUMNS)} and a row per image"
+        raise LabelsError(message)
+    header = [name.strip().lower() for name in numbered[0][1]]
+    columns = {}
+    for column in (*COLUMNS, *MORE_COLUMNS):
+        places = [i for i, name in enumerate(header) if name in {column, *_ALSO.get(column, ())}]
+        if len(places) > 1:
+            message = f"{table}: two columns of {column!r}; keep one of them"
+            raise LabelsError(message)
+        if places:
+            columns[column] = places[0]
+    rows = []
+    for number, row in numbered[1:]:
+        if len(row) > len(header):
+            message = (
+                f"{table}:{number}: {len(row)} fields under {len(header)} columns; write numbers "
+                "with a point, as 147.5, and quote texts with commas"
+            )
+            raise LabelsError(message)
+        fields = {name: row[at] if at < len(row) else "" for name, at in columns.items()}
+        if mark == ";" and "boneage" in fields:  # then a comma is a decimal comma
+            fields["boneage"] = fields["boneage"].replace(",", ".")
+        name = header[columns["male"]] if "male" in columns else "male"
+        if name != "male" and fields["male"].strip() in {"0", "1"}:
+            message = f"{table}:{number}: {name} is {fields['male']!r}; use M or F"
+            raise LabelsError(message)
+        rows.append((number, fields))
+    return rows
+
+
+def _first_line(table: Path) -> bytes:
+    with open_regular(table) as file:
+        return file.readline(1000).lower()
+
+
+def _unpacked(folder: Path) -> Path:
+    """Return the folder of images; archives unpack to a folder of the same name in it."""
+    inner = folder / folder.name
+    return inner if inner.is_dir() else folder
