@@ -22,6 +22,7 @@ from bakit.export.onnx.writer import serialize
 from bakit.export.spread import golden_tolerance
 from bakit.files import new_folder, sha256
 from bakit.hand.prepare import from_bytes, prepare
+from bakit.image.box import Box
 from bakit.image.read import decode
 from bakit.phantoms import make_phantom
 from bakit.quality.judge import Judge
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bakit.hand.found import Place
+    from bakit.hand.prepare import Hand
     from bakit.model.checkpoint import Checkpoint
     from bakit.settings import LocalizerForm, Ranges
     from bakit.types import Grey
@@ -203,7 +205,7 @@ def _write_golden(checkpoint: Checkpoint, folder: Path) -> tuple[Golden, ...]:
         over = np.ascontiguousarray(hand.pixels[::-1, ::-1])
         upside_down = partial(_float_age, checkpoint, session, over, male=phantom.male)
         measures |= judge.age_measures(age, without_image, upside_down)
-        is_good = judge.judge(hand.found, measures).status == "accept"
+        is_good = judge.judge(hand.found, measures).status == "accept" and _is_plain(hand, grey)
         candidate = _Candidate(seed, data, phantom.male, round(age, 4), hand.found.place)
         (accepted if is_good else others).append(candidate)
         if len(accepted) == GOLDENS:
@@ -217,6 +219,13 @@ def _write_golden(checkpoint: Checkpoint, folder: Path) -> tuple[Golden, ...]:
         (folder / name).write_bytes(png)
         golden.append(Golden(name, sha256(png), "M" if male else "F", months, months, *place))
     return tuple(golden)
+
+
+def _is_plain(hand: Hand, grey: Grey) -> bool:
+    """Return whether a film has neither frame nor turn: apps that compare their steps do none."""
+    whole = Box(0, 0, grey.shape[1], grey.shape[0])
+    output = hand.localizer_output
+    return hand.turn == 0 and (output is None or output.window == whole)
 
 
 def _float_age(checkpoint: Checkpoint, session: OrtSession, pixels: Grey, *, male: bool) -> float:
