@@ -15,6 +15,7 @@ from bakit.bundle import Bundle, encode_manifest, seal
 from bakit.cli import main
 from bakit.errors import BundleError
 from bakit.files import sha256
+from bakit.model.checkpoint import SHIPPED
 from bakit.sealed import seal_files
 from bakit.settings import UnrolledSettings
 
@@ -266,3 +267,11 @@ def test_verify_prints_json(fake_bundle):
 def test_inspect_prints_the_manifest(fake_bundle):
     result = CliRunner().invoke(main, ["inspect", str(fake_bundle)])
     assert result.stdout == (fake_bundle / "manifest.json").read_text()
+
+
+def test_inspect_prints_the_number_of_ids_instead_of_their_hashes():
+    result = CliRunner().invoke(main, ["inspect", str(SHIPPED)])
+    document = json.loads(result.stdout)
+    hashes = document["training"]["split"]["id_hashes"]
+    assert hashes["train"] == "hashes of 8,096 ids"
+    assert len(result.stdout) < 100_000
