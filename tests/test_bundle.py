@@ -15,6 +15,7 @@ from bakit.bundle import Bundle, encode_manifest, seal
 from bakit.cli import main
 from bakit.errors import BundleError
 from bakit.files import sha256
+from bakit.model.checkpoint import SHIPPED
 from bakit.sealed import seal_files
 from bakit.settings import UnrolledSettings
 
@@ -276,3 +277,11 @@ def test_a_manifest_without_its_seal_is_refused_whatever_its_version(refused, ed
     root = edit(schema_version=version)
     (root / "manifest.json.sha256").unlink()
     assert "manifest.json.sha256 is missing" in refused("inspect", root)
+
+
+def test_inspect_prints_the_number_of_ids_instead_of_their_hashes():
+    result = CliRunner().invoke(main, ["inspect", str(SHIPPED)])
+    document = json.loads(result.stdout)
+    hashes = document["training"]["split"]["id_hashes"]
+    assert hashes["train"] == "hashes of 8,096 ids"
+    assert len(result.stdout) < 100_000
