@@ -170,15 +170,6 @@ def test_the_seal_is_what_sha256sum_reads(fake_bundle):
     assert text == f"{digest}  manifest.json\n"
 
 
-def test_a_bundle_without_its_seal_is_refused_unless_it_is_from_before_seals(refused, edit):
-    bundle = edit(schema_version=3)
-    (bundle / "manifest.json.sha256").unlink()
-    assert "manifest.json.sha256 is missing" in refused("inspect", bundle)
-    edit(schema_version=2)
-    (bundle / "manifest.json.sha256").unlink()
-    assert Bundle.read(bundle).manifest.schema_version == 2
-
-
 def test_every_flipped_byte_is_refused(fake_bundle):
     """A sample of each file's positions; tests/benchmarks/byte_flips.py takes thousands."""
     generator = random.Random(0)
