@@ -123,8 +123,8 @@ class Int8Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the regressor is quantized.
 
     Weights are symmetric INT8, activations UINT8 per tensor. The defaults are the result of
-    ``bakit calibrate --search`` for the shipped checkpoint: in INT8, two depthwise layers and the
-    first one lose the most accuracy and have few multiply-adds; the last layer's output is months.
+    ``bakit calibrate --search`` for the shipped checkpoint: in INT8, the first two layers lose the
+    most accuracy and have the fewest multiply-adds, and the last layer's output is months.
 
     Attributes:
         float_layers: Names of convolutions and dense layers of the exported graph that stay float.
@@ -136,7 +136,6 @@ class Int8Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     float_layers: tuple[str, ...] = (
         "age_months",
         "block1/depthwise",
-        "block5/depthwise",
         "head/sex",
         "stem/conv",
     )

@@ -119,9 +119,9 @@ def _divergence(centres: Floats, counts: Floats, low: float, high: float) -> flo
 
 
 METHODS: Final[dict[str, Callable[[Statistics], tuple[Floats, Floats]]]] = {
+    "percentile-99.99": _percentile(0.9999),
     "mse": _mse,
     "tails": _tails,
-    "percentile-99.99": _percentile(0.9999),
     "percentile-99.9": _percentile(0.999),
     "entropy": _entropy,
     "minmax": _minmax,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Command = Callable[..., Any]
 
-METHODS = ("mse", "tails", "percentile-99.99", "percentile-99.9", "entropy", "minmax")
+METHODS = ("percentile-99.99", "mse", "tails", "percentile-99.9", "entropy", "minmax")
 
 
 def _limit(
@@ -53,7 +53,7 @@ def _limit(
 @click.option(
     "--method",
     type=click.Choice(METHODS),
-    help="Range method. [default: mse]",
+    help="Range method. [default: percentile-99.99]",
 )
 @click.option(
     "--search",
