@@ -101,6 +101,7 @@ def test_what_is_no_kit_is_said(tmp_path):
         gzip.compress(b"[" * 10**5),
         gzip.compress(b"x" * 99)[:-9],
     ],
+    ids=["empty", "text", "no fields", "nested", "cut"],  # compressed data holds the time
 )
 def test_what_is_no_evidence_costs_one_line(data, refused, tmp_path):
     (tmp_path / "file").write_bytes(data)

@@ -58,7 +58,7 @@ def good(report: Report) -> Report:
         bundle_mae_months=7.5,
         mean_abs_change_months=0.5,
         p99_abs_change_months=2.0,
-        bundle_mae_ci95_months=(9.1, 9.8),
+        bundle_mae_ci95_months=(7.1, 7.8),
         drift_ci95_months=(0.0, 0.1),
         mean_abs_change_ci95_months=(0.45, 0.6),
         p99_abs_change_ci95_months=(2.0, 3.9),
