@@ -121,9 +121,7 @@ def test_costs_that_miss_it(report, bundles, fields, figure):
 
 
 def test_a_limit_that_is_reached_is_kept(report, bundles):
-    exact = with_drift(
-        good(report), bundle_mae_ci95_months=(8, 8.5), drift_ci95_months=(0.0, 0.25)
-    )
+    exact = with_drift(good(report), bundle_mae_ci95_months=(8, 8.5), drift_ci95_months=(0.0, 0.25))
     assert check_goal(exact, bundles).passed
 
 

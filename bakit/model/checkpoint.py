@@ -40,6 +40,8 @@ SHIPPED = Path(__file__).parents[1] / "weights" / "bakit-rsna299.safetensors"
 """The checkpoint in the package."""
 
 _KEY = "bakit"
+_HALVES = (".weight", ".bias", ".running_mean")
+"""Ends of the names of the regressor's tensors that are stored as float16."""
 
 
 def is_checkpoint(metadata: Mapping[str, str] | None) -> bool:
@@ -222,18 +224,23 @@ class Checkpoint:
 
         Args:
             path: The file, ``.safetensors``.
-            half: Store the regressor's matrices and kernels as float16. Biases and running
-                statistics stay float32: small variances would lose digits.
+            half: Store the regressor's weights, biases and running means as float16. Running
+                variances stay float32: small ones would lose digits.
         """
         from safetensors.numpy import save  # noqa: PLC0415  # an extra
 
         # SGD steps amplify rounding; the student's weights are rounded to float16 already.
         is_student = isinstance(self.header.localizer, StudentSettings)
-        tensors = {f"localizer.{n}": _stored(v, half=is_student) for n, v in self.localizer.items()}
+        tensors: dict[str, npt.NDArray[Any]] = {}
+        for name, value in self.localizer.items():
+            halved = is_student and value.ndim > 1
+            tensors[f"localizer.{name}"] = value.astype(np.float16) if halved else value
         for name, value in self.regressor.items():
-            tensors[f"regressor.{name}"] = _stored(value, half=half)
+            halved = half and name.endswith(_HALVES)
+            tensors[f"regressor.{name}"] = value.astype(np.float16) if halved else value
         for name, value in vars(self.reference).items() if self.reference else ():
-            tensors[f"reference.{name}"] = np.ascontiguousarray(value)
+            tensors[f"reference.{name}"] = value
+        tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
         document = msgspec.json.encode(self.header, order="sorted").decode()
         write_file(path, save(tensors, metadata={_KEY: document}))
         return Checkpoint.read(path)
@@ -245,11 +252,6 @@ class Checkpoint:
     def with_localizer(self, found: Localizer) -> Checkpoint:
         """Return a copy with another localizer; digest and path stay those of the file."""
         return replace(self.with_header(localizer=found.settings), localizer=found.weights)
-
-
-def _stored(value: npt.NDArray[np.float32], *, half: bool) -> npt.NDArray[Any]:
-    """Return a weight for the file: matrices and kernels as float16 if ``half``."""
-    return np.ascontiguousarray(value.astype(np.float16) if half and value.ndim > 1 else value)
 
 
 def _part(arrays: dict[str, npt.NDArray[Any]], part: str) -> dict[str, npt.NDArray[Any]]:
