@@ -61,6 +61,11 @@ def span(pair: Iterable[float]) -> str:
     return f"[{low:.2f}, {high:.2f}]"
 
 
+def percent(share: float) -> str:
+    """Return a share as text."""
+    return f"{100 * share:.1f} %"
+
+
 def accuracy(data: Path) -> dict[str, str]:
     """Evaluate all labelled sets; return the tables by set and by true age."""
     with tempfile.TemporaryDirectory(prefix="bakit-") as folder:
@@ -86,7 +91,7 @@ def accuracy(data: Path) -> dict[str, str]:
                     f"{errors['samples']:,}",
                     mae,
                     f"{errors['bias_months']:+.2f}",
-                    f"{inside['share']:.1%}",
+                    percent(inside["share"]),
                     f"{inside['mean_width_months']:.1f}",
                 )
             )
@@ -109,9 +114,9 @@ def accuracy(data: Path) -> dict[str, str]:
     first = found[0]
     limits = first["bland_altman"]
     words = (
-        f"{first['within_12_months']:.0%} of the test part are within 12 months, "
-        f"{first['within_24_months']:.0%} within 24; the largest error is "
-        f"{abs(first['worst'][0]['error_months']):.0f} months. "
+        f"{100 * first['within_12_months']:.0f} % of the test part are within 12 months, "
+        f"{100 * first['within_24_months']:.0f} % within 24; the largest error is "
+        f"{abs(first['worst'][0]['error_months']):.0f} months.\n"
         f"Limits of agreement (Bland-Altman): {bland_altman(limits)}; on the official test set "
         f"{bland_altman(found[1]['bland_altman'])}."
     )
@@ -153,8 +158,8 @@ def robustness(data: Path) -> dict[str, str]:
             f"{item['mean_abs_change_months']:.2f}",
             f"{item['p95_abs_change_months']:.1f}",
             f"{item['mae_months']:.2f}",
-            f"{item['reviewed']:.0%}",
-            f"{item['rejected']:.0%}",
+            percent(item["reviewed"]),
+            percent(item["rejected"]),
         )
         for item in (found["untouched"], *found["conditions"])
     ]
@@ -178,7 +183,7 @@ def stress(data: Path) -> dict[str, str]:
                 "" if item["kind"] == "none" else rise,
                 f"{item['mean_abs_change_months']:.1f}",
                 *(
-                    f"{item[key]:.0%}"
+                    percent(item[key])
                     for key in ("over_12_months", "over_24_months", "reviewed", "rejected")
                 ),
             )
@@ -237,7 +242,7 @@ def quality(_: Path) -> dict[str, str]:
     rows = [
         (
             kind,
-            f"{rate.rejected:,} ({rate.rejected / rate.samples:.1%})",
+            f"{rate.rejected:,} ({percent(rate.rejected / rate.samples)})",
             rate.reviewed,
             f"{rate.samples:,}",
         )
@@ -276,8 +281,8 @@ def write(page: Path, found: dict[str, str]) -> None:
     """Replace the text between the marks of each table."""
     text = page.read_text()
     for name, block in found.items():
-        mark = re.compile(rf"(<!-- measured: {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
-        text, count = mark.subn(lambda m, b=block: f"{m[1]}\n{b}\n{m[2]}", text)
+        mark = re.compile(rf"(<!-- measured: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        text, count = mark.subn(lambda m, b=block: f"{m[1]}\n{b}\n\n{m[2]}", text)
         if count != 1:
             message = f"{page}: the mark of {name!r} is there {count} times"
             raise SystemExit(message)
