@@ -11,11 +11,12 @@ from bakit.calib.statistics import gather
 from bakit.data.overlap import id_hashes
 from bakit.documents import read_versioned
 from bakit.errors import InputError
+from bakit.export.onnx.equalize import equalize
 from bakit.export.onnx.int8 import observed_model
 from bakit.export.onnx.regressor import regressor_model
 from bakit.files import write_file
 from bakit.session import regressor_specs
-from bakit.settings import Ranges
+from bakit.settings import Int8Recipe, Ranges
 from bakit.types import silent
 
 if TYPE_CHECKING:
@@ -37,8 +38,11 @@ MAX_BYTES = 64 * 2**20
 def ranges_on(
     checkpoint: Checkpoint, calibration: CalibrationSet, method: str = DEFAULT_METHOD
 ) -> Ranges:
-    """Compute the ranges of the exported graph on prepared images."""
-    statistics = statistics_of(checkpoint, regressor_model(checkpoint), calibration)
+    """Compute ranges for the default recipe on prepared images."""
+    model = regressor_model(checkpoint)
+    if Int8Recipe().equalize:  # equalized weights have other activations
+        model = equalize(model)
+    statistics = statistics_of(checkpoint, model, calibration)
     return ranges_from(checkpoint, calibration, statistics, method)
 
 
