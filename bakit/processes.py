@@ -6,7 +6,6 @@ import math
 import os
 import sys
 from contextlib import contextmanager, suppress
-from multiprocessing import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +107,9 @@ def python_command(module: str, *arguments: str) -> list[str]:
 def safe_path() -> Iterator[None]:
     """Keep the working folder off the import path of processes that multiprocessing spawns."""
     if sys.version_info < (3, 11):  # it has no such variable, only the flag -I
+        # Only here: before ``import_path`` is applied, it would be sought in the working folder.
+        from multiprocessing import util  # noqa: PLC0415
+
         module: Any = util
         flags = module._args_from_interpreter_flags
         module._args_from_interpreter_flags = lambda: [*flags(), "-I"]

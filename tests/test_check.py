@@ -154,7 +154,9 @@ def test_of_a_bundle_what_the_profile_builds_is_judged(exported):
     for judged in check_paths([exported("tensorrt", "int8").root], [NANO, FIVE, ELEVEN]):
         names.setdefault(judged.profile, set()).add(Path(judged.file).name)
     assert names[NANO] == {"localizer.onnx", "regressor.onnx"}
-    assert names[FIVE] == names[ELEVEN] == {"localizer.onnx", "regressor-qdq.onnx"}
+    assert names[FIVE] == {"localizer.onnx", "regressor-qdq.onnx", "regressor-qdq-depthwise.onnx"}
+    half = {"regressor-qdq-fp16.onnx", "regressor-qdq-fp16-depthwise.onnx"}
+    assert names[ELEVEN] == {"localizer.onnx", *half}
 
 
 def test_the_bundle_of_onnx_runtime_is_refused_for_what_tensorrt_refuses(exported):

@@ -109,7 +109,8 @@ def test_localize_prints_one_object_an_image(exports):
     rows = [json.loads(line) for line in result.output.splitlines()]
 
     assert [row["image"] for row in rows] == [str(image) for image in images]
-    assert all(set(row) == {"image", "box", "method", "ms", "reasons", "scores"} for row in rows)
+    fields = {"image", "box", "method", "ms", "reasons", "scores", "turn"}
+    assert all(set(row) == fields for row in rows), rows
 
 
 def test_bundle_is_the_same_bytes_every_time(exports, tmp_path):

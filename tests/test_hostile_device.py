@@ -457,6 +457,7 @@ def test_ages_are_of_the_images_that_were_sent(exported, labelled):
 def test_a_refusal_uses_only_what_the_device_said(exported):
     info = dict.fromkeys(DeviceInfo.__struct_fields__)
     info |= {"python": "3.6.9", "board": "", "system": "", "cache": "/", "free_mb": 1.0}
+    info |= {"problems": {}}
     found = decode(json.dumps(info).encode(), DeviceInfo)
     manifest = msgspec.to_builtins(exported("onnx", "fp32").manifest)
     refusal = agent.refusal(manifest, msgspec.to_builtins(found), "auto", allow_downgrade=False)

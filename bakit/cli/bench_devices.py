@@ -163,8 +163,8 @@ def write_kit_file(bundles: Sequence[Path | Bundle], path: Path, how: dict[str, 
     queries = how["min_queries"]
     settings = make_settings(queries, how["min_duration_s"], 10, how["threads"], block=queries)
     write_kit(path, bundles, settings, AgentOptions())
-    click.echo(f"kit: {path}")
-    click.echo(f"next, on the board: tar xf {path.name} && python3 bakit-kit/agent.py evidence")
+    echo(f"kit: {path}")
+    echo(f"next, on the board: tar xf {path.name} && python3 bakit-kit/agent.py evidence")
 
 
 def bench_on_phone(

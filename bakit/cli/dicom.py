@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bakit.cli.tables import safe
+from bakit.cli.tables import echo, safe
 
 
 @click.command("dicom")
@@ -28,7 +28,7 @@ def command(file: Path, *, as_json: bool) -> None:
 
     found = describe(file)
     if as_json:
-        click.echo(msgspec.json.encode(found))
+        echo(msgspec.json.encode(found))
         return
     for field, text in found.items():
-        click.echo(safe(f"{field}: {text}"))
+        echo(safe(f"{field}: {text}"))

@@ -24,7 +24,7 @@ def command(files: tuple[Path, ...]) -> None:
       bakit evidence evidence-Jetson-Orin-Nano-L4T-36.4.3.json.gz
     """
     from bakit.bench.device.evidence import read_evidence, rows, table
-    from bakit.cli.tables import safe
+    from bakit.cli.tables import echo, safe
 
     lines = [line for file in files for line in rows(read_evidence(file))]
-    click.echo("\n".join(map(safe, table(lines).splitlines())))
+    echo("\n".join(map(safe, table(lines).splitlines())))

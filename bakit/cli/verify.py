@@ -86,7 +86,7 @@ def command(
     if not as_json:
         change = mean_change(ages, [check.expected_months for check in checks])
         allowed = allowed_months(opened.manifest)
-        click.echo(f"mean change of the ages: {change:.3f} months, at most {allowed:g} allowed")
+        echo(f"mean change of the ages: {change:.3f} months, at most {allowed:g} allowed")
     if not all(check.passed for check in checks):
         ctx.exit(1)
 
