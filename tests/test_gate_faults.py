@@ -14,9 +14,11 @@ from click.testing import CliRunner
 from bakit.calib.dataset import CalibrationSet
 from bakit.calib.ranges import ranges_on
 from bakit.cli import main
+from bakit.data.labels import read_samples
 from bakit.hand.prepare import crop
 from bakit.image.read import decode
 from bakit.model.checkpoint import SHIPPED, Checkpoint
+from bakit.phantoms import write_phantoms
 from tests.benchmarks import gate_faults as faults
 
 if TYPE_CHECKING:
@@ -24,25 +26,26 @@ if TYPE_CHECKING:
 
     from bakit.bench import Report
     from bakit.types import Grey
-    from tests.conftest import Labelled
 
 BOX = ("x0", "y0", "x1", "y1")
-VARIANTS, CALIBRATION = 18, 24
+PHANTOMS, VARIANTS, CALIBRATION = 36, 6, 24
+CHANGE_MONTHS = 0.6
 
 
 @pytest.fixture(scope="module")
-def reports(labelled: Labelled) -> dict[str, Report]:
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Report]:
     """Return the report of the sound INT8 model and of each fault.
 
     The shipped model on phantoms, each in some variants; its ranges are those of phantoms too.
     """
     checkpoint = Checkpoint.read(SHIPPED)
+    folder = write_phantoms(tmp_path_factory.mktemp("faults") / "phantoms", PHANTOMS, height=320)
     generator = np.random.default_rng(0)
-    with (labelled.folder / "labels.csv").open(newline="") as table:
+    with (folder / "labels.csv").open(newline="") as table:
         boxes = {row["id"]: [int(float(row[k])) for k in BOX] for row in csv.DictReader(table)}
     samples, pixels = [], []
     for variant in range(VARIANTS):
-        for sample in labelled.samples:
+        for sample in read_samples(folder):
             x0, y0, x1, y1 = boxes[sample.id]
             image = moved(decode(sample.path)[y0:y1, x0:x1], generator)
             samples.append(sample._replace(id=f"{sample.id}-{variant}"))
@@ -50,7 +53,11 @@ def reports(labelled: Labelled) -> dict[str, Report]:
     calibration = CalibrationSet(samples[:CALIBRATION], pixels[:CALIBRATION])
     images = CalibrationSet(samples[CALIBRATION:], pixels[CALIBRATION:])
     ranges = ranges_on(checkpoint, calibration)
-    return faults.reports(images.samples, faults.all_ages(checkpoint, ranges, calibration, images))
+    ages = faults.all_ages(checkpoint, ranges, calibration, images)
+    # INT8 changes the ages of phantoms more than those of films, by up to years. So the float
+    # model's ages are drawn: they differ from INT8's as on the films of the test part.
+    ages["float"] = ages[faults.SOUND] + generator.normal(0, CHANGE_MONTHS, len(images.samples))
+    return faults.reports(images.samples, ages)
 
 
 def moved(grey: Grey, generator: np.random.Generator) -> Grey:
@@ -65,7 +72,6 @@ def moved(grey: Grey, generator: np.random.Generator) -> Grey:
 
 def gate(folder: Path, report: Report) -> tuple[int, dict[str, dict[str, str]]]:
     report.write(folder / "report.json")
-    # The shipped model is less sure of phantoms than of children, of which one in a hundred tells.
     options = ("--json", "--max-p99-change-months", "none")
     result = CliRunner().invoke(main, ["gate", str(folder / "report.json"), *options])
     (bundle,) = json.loads(result.stdout)["bundles"]

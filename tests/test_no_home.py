@@ -28,7 +28,7 @@ def homeless(monkeypatch, tmp_path):
 
 def test_the_browser_s_runtime_is_missing_and_home_is_named():
     with pytest.raises(
-        MissingProgramError, match="set HOME, or BAKIT_WEB_RUNTIME to the folder of an install"
+        MissingProgramError, match="or BAKIT_WEB_RUNTIME to the folder of an install"
     ):
         find_runtime()
 
