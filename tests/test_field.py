@@ -136,3 +136,16 @@ def test_a_cut_inside_the_film_is_a_contact(localizer, seed, part, fill):
         return
     top, _, bottom, _ = contacts(output.regions[0].mask, output.field)
     assert (top if part == "fingers" else bottom) > 0.4
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 5])
+def test_bytes_and_floats_have_the_same_field(step):
+    """Faint films have borders of a few greys, at the limit of what is flat."""
+    for base in range(0, 240, 7):
+        film = np.full((96, 80), base, np.uint8)
+        film[6:12] += step
+        film[12:] = np.arange(80, dtype=np.uint8) * 2
+        floats = film.astype(np.float32) / np.float32(255)
+        for frames_only in (True, False):
+            found = [exposed_field(grey, frames_only=frames_only) for grey in (film, floats)]
+            assert found[0] == found[1], base

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from bakit.types import Bytes, Grey
 
 
-FLAT = 2 / 255
-"""Largest difference from a border's grey, on the full scale: JPEG changes it a little."""
+FLAT = 2.2 / 255
+"""Largest difference from a border's grey, on the full scale: JPEG changes it a little. Neither it
+nor twice it is a difference of bytes or of their medians: bytes and floats give the same field."""
 
 SHARE = 0.98
 """Least share of a border's line that has its grey."""
