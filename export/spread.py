@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import onnx
 from onnx import numpy_helper
@@ -18,6 +19,7 @@ from bakit.backends.ort import OrtSession
 from bakit.export.onnx.int8 import SYMMETRIC, quantize, quantize_weights, round_once
 from bakit.export.onnx.regressor import regressor_model
 from bakit.export.onnx.writer import copy_of, serialize
+from bakit.files import sha256
 from bakit.hand.prepare import crop
 from bakit.image.read import decode
 from bakit.prediction import is_male
@@ -25,7 +27,7 @@ from bakit.types import Precision
 from bakit.verify import MOST_MONTHS, mean_change
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from bakit.bundle import Golden
@@ -45,6 +47,9 @@ MARGIN = 2.0
 LEAST_MONTHS = 0.05
 """Least tolerance, for models that the noise does not move."""
 
+_SPREADS: dict[str, float] = {}
+"""Largest changes by model and images: one model is exported to several targets."""
+
 
 def golden_tolerance(
     checkpoint: Checkpoint, request: ExportRequest, folder: Path, golden: Sequence[Golden]
@@ -57,22 +62,35 @@ def golden_tolerance(
         folder: The bundle's folder, with the golden images.
         golden: The golden images.
     """
-    model = regressor_model(checkpoint)
-    if request.ranges is not None:
-        model = round_once(quantize(model, request.ranges, SYMMETRIC))
-    elif request.precision is Precision.INT8_WEIGHTS:
-        model = quantize_weights(model)
-    feeds = []
+    is_weights_only = request.precision is Precision.INT8_WEIGHTS
+    images = [(item.path, item.box, item.inverted, item.sex) for item in golden]
+    key = sha256(
+        msgspec.json.encode((checkpoint.weights_sha256, request.ranges, is_weights_only, images))
+    )
+    if key not in _SPREADS:
+        model = regressor_model(checkpoint)
+        if request.ranges is not None:
+            model = round_once(quantize(model, request.ranges, SYMMETRIC))
+        elif is_weights_only:
+            model = quantize_weights(model)
+        _SPREADS[key] = _spread(model, list(_feeds(checkpoint, folder, golden)))
+    most = MOST_MONTHS[request.precision]
+    return round(min(max(MARGIN * _SPREADS[key], LEAST_MONTHS), most), 3)
+
+
+def _feeds(checkpoint: Checkpoint, folder: Path, golden: Sequence[Golden]) -> Iterator[Tensors]:
     for item in golden:
         grey = decode((folder / item.path).read_bytes())
         pixels = crop(grey, item.box, item.inverted, checkpoint.header.preprocessing)
         inputs = {"image": pixels[None, None]}
         if checkpoint.header.architecture.sex:
             inputs["sex"] = np.array([[is_male(item.sex)]], np.float32)
-        feeds.append(inputs)
+        yield inputs
+
+
+def _spread(model: onnx.ModelProto, feeds: Sequence[Tensors]) -> float:
     before = evaluate(model, feeds)
-    spread = max(mean_change(evaluate(perturbed(model, seed), feeds), before) for seed in SEEDS)
-    return round(min(max(MARGIN * spread, LEAST_MONTHS), MOST_MONTHS[request.precision]), 3)
+    return max(mean_change(evaluate(perturbed(model, seed), feeds), before) for seed in SEEDS)
 
 
 def evaluate(model: onnx.ModelProto, feeds: Iterable[Tensors]) -> list[float]:
