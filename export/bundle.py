@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from bakit.hand.found import Place
     from bakit.hand.prepare import Hand
     from bakit.model.checkpoint import Checkpoint
+    from bakit.phantoms import Phantom
     from bakit.settings import LocalizerForm, Ranges
     from bakit.types import Grey
     from bakit.verify import GoldenCheck
@@ -178,6 +179,13 @@ class _Candidate(NamedTuple):
     place: Place
 
 
+@lru_cache(maxsize=len(GOLDEN_SEEDS))
+def _golden_phantom(seed: int) -> tuple[Phantom, bytes]:
+    """Return a phantom and its PNG: all bundles of a process have the same."""
+    phantom = make_phantom(seed, height=GOLDEN_HEIGHT)
+    return phantom, cv2.imencode(".png", phantom.image)[1].tobytes()
+
+
 def _write_golden(checkpoint: Checkpoint, folder: Path) -> tuple[Golden, ...]:
     """Write phantoms that quality control accepts, with the float model's ages.
 
@@ -195,8 +203,7 @@ def _write_golden(checkpoint: Checkpoint, folder: Path) -> tuple[Golden, ...]:
     others: list[_Candidate] = []
     # Without limits there is nothing to choose by.
     for seed in GOLDEN_SEEDS if header.quality else GOLDEN_SEEDS[:GOLDENS]:
-        phantom = make_phantom(seed, height=GOLDEN_HEIGHT)
-        data = cv2.imencode(".png", phantom.image)[1].tobytes()
+        phantom, data = _golden_phantom(seed)
         grey = decode(data)
         hand = prepare(grey, localizer, header.preprocessing)
         age = _float_age(checkpoint, session, hand.pixels, male=phantom.male)

@@ -10,7 +10,9 @@ import click
 from bakit.cli.tables import echo
 
 # Hashes of ids (bakit.data.overlap), of 80 kB in all; digests are shorter.
-_HASHES = re.compile(r'"([A-Za-z0-9+/]{200,}=*)"')
+_HASHES = re.compile(
+    r'"(id_hashes|calibration_ids|train|validation|test)": "([A-Za-z0-9+/]{200,}=*)"'
+)
 
 
 @click.command("inspect")
@@ -40,4 +42,4 @@ def command(path: Path) -> None:
 def _number_of_ids(hashes: re.Match[str]) -> str:
     from bakit.data.overlap import count_hashes
 
-    return f'"hashes of {count_hashes(hashes[1]):,} ids"'
+    return f'"{hashes[1]}": "hashes of {count_hashes(hashes[2]):,} ids"'
