@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from bakit.backends.ort import OrtSession
-from bakit.export.onnx.equalize import equalize
+from bakit.export.onnx.equalize import equalized_by
 from bakit.export.onnx.int8 import FLOAT_BIASES, layer_names, quantize, shift_biases
 from bakit.export.onnx.writer import serialize
 from bakit.types import silent, track
@@ -41,7 +41,7 @@ def correct_biases(
         on_progress: Called after each layer.
     """
     layers = [name for name in layer_names(model) if name not in ranges.recipe.float_layers]
-    float_model = equalize(model) if ranges.recipe.equalize else model
+    float_model = equalized_by(ranges.recipe, model)
     quantized = quantize(model, msgspec.structs.replace(ranges, biases={}), FLOAT_BIASES)
     expected = _channel_means(float_model, layers, feeds)
     biases = {}

@@ -11,7 +11,7 @@ from bakit.calib.statistics import gather
 from bakit.data.overlap import id_hashes
 from bakit.documents import read_versioned
 from bakit.errors import InputError
-from bakit.export.onnx.equalize import equalize
+from bakit.export.onnx.equalize import equalized_by
 from bakit.export.onnx.int8 import observed_model
 from bakit.export.onnx.regressor import regressor_model
 from bakit.files import write_file
@@ -39,9 +39,7 @@ def ranges_on(
     checkpoint: Checkpoint, calibration: CalibrationSet, method: str = DEFAULT_METHOD
 ) -> Ranges:
     """Compute ranges for the default recipe on prepared images."""
-    model = regressor_model(checkpoint)
-    if Int8Recipe().equalize:  # equalized weights have other activations
-        model = equalize(model)
+    model = equalized_by(Int8Recipe(), regressor_model(checkpoint))
     statistics = statistics_of(checkpoint, model, calibration)
     return ranges_from(checkpoint, calibration, statistics, method)
 

@@ -63,7 +63,7 @@ def golden_tolerance(
         golden: The golden images.
     """
     is_weights_only = request.precision is Precision.INT8_WEIGHTS
-    images = [(item.path, item.box, item.inverted, item.sex) for item in golden]
+    images = [(item.path, item.box, item.inverted, item.turn, item.sex) for item in golden]
     key = sha256(
         msgspec.json.encode((checkpoint.weights_sha256, request.ranges, is_weights_only, images))
     )
@@ -81,7 +81,8 @@ def golden_tolerance(
 def _feeds(checkpoint: Checkpoint, folder: Path, golden: Sequence[Golden]) -> Iterator[Tensors]:
     for item in golden:
         grey = decode((folder / item.path).read_bytes())
-        pixels = crop(grey, item.box, item.inverted, checkpoint.header.preprocessing)
+        preprocessing = checkpoint.header.preprocessing
+        pixels = crop(grey, item.box, item.inverted, preprocessing, item.turn)
         inputs = {"image": pixels[None, None]}
         if checkpoint.header.architecture.sex:
             inputs["sex"] = np.array([[is_male(item.sex)]], np.float32)

@@ -28,7 +28,7 @@ from bakit.bundle import Build
 from bakit.errors import MissingBackendError, UnsupportedTargetError
 from bakit.export.artifact import artifact
 from bakit.export.check.judge import check_builds
-from bakit.export.onnx.equalize import equalize
+from bakit.export.onnx.equalize import equalized_by
 from bakit.export.onnx.float16 import LAST, half_model
 from bakit.export.onnx.int8 import (
     LAYERS,
@@ -101,8 +101,7 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
             quantized = round_once(quantize(regressor, item, SYMMETRIC))
             models |= {names[0]: quantized, names[1]: half_model(quantized)}
         share = int8_share(models[INT8])
-        if ranges.recipe.equalize:  # the ranges are the equalized model's
-            regressor = equalize(regressor)
+        regressor = equalized_by(ranges.recipe, regressor)
         shift_biases(regressor, ranges.biases)
         models[FLOAT] = regressor
         cache = calibration_cache(regressor, ranges)

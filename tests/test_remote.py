@@ -27,17 +27,9 @@ from bakit.bench.device.ssh import Limit, Remote
 from bakit.bench.report.document import Report
 from bakit.cli import main
 from bakit.errors import InputError
+from tests.test_gate import NO_AGES
 
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
-NO_AGES = dict.fromkeys(
-    (
-        "max_drift_months",
-        "max_mean_change_months",
-        "max_p99_change_months",
-        "max_group_drift_months",
-        "max_group_change_months",
-    )
-)
 QUICK = {
     "min_queries": 5,
     "min_duration_s": 0,

@@ -1,6 +1,6 @@
 """A labelled dataset: ``labels.csv`` (id, boneage in months, male) and ``images/<id>.<suffix>``.
 
-RSNA's folders are read as they come (docs/table2.md). ``pair`` is a name that two images of one
+RSNA's folders are read as they come (docs/rsna.md). ``pair`` is a name that two images of one
 child share; ``side`` is the hand, ``L`` or ``R``. Evaluation reads both.
 """
 

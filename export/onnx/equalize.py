@@ -19,8 +19,15 @@ if TYPE_CHECKING:
 
     from onnx import ModelProto, NodeProto
 
+    from bakit.settings import Int8Recipe
+
 SWEEPS = 10
 """Passes over all pairs; the factors converge within a few."""
+
+
+def equalized_by(recipe: Int8Recipe, model: ModelProto) -> ModelProto:
+    """Return the float model that a recipe quantizes, whose activations its ranges are of."""
+    return equalize(model) if recipe.equalize else model
 
 
 def equalize(model: ModelProto) -> ModelProto:

@@ -14,7 +14,7 @@ from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from bakit.errors import CheckpointError
-from bakit.export.onnx.equalize import equalize
+from bakit.export.onnx.equalize import equalized_by
 from bakit.export.onnx.writer import (
     check_profile,
     copy_of,
@@ -65,8 +65,7 @@ def quantize(model: onnx.ModelProto, ranges: Ranges, dialect: Dialect = CPU) -> 
         CheckpointError: If a range is missing or a bias does not fit: they are another model's.
     """
     recipe = ranges.recipe
-    if recipe.equalize:
-        model = equalize(model)
+    model = equalized_by(recipe, model)
     kept = {*recipe.float_layers}
     producers = {name: node.name for node in model.graph.node for name in node.output}
     for node in model.graph.node:
