@@ -137,8 +137,8 @@ class Runtime(Closing):
         """Return the bone age of one radiograph.
 
         Args:
-            image: Path or bytes of a PNG, JPEG or DICOM file, or an array
-                (``bakit.image.read.read_radiograph``).
+            image: Path or bytes of a PNG, JPEG or DICOM file, an array, or what
+                ``bakit.image.read.read_radiograph`` returned.
             sex: ``"M"`` or ``"F"``; required, since girls and boys mature at different ages. May
                 be None if a DICOM header contains it.
             allow_rejected: Whether to predict an age for rejected images too.
@@ -165,7 +165,7 @@ class Runtime(Closing):
         film = read_radiograph(image)
         sex = sex_of(sex, film.header)
         male = is_male(sex)
-        input_sha256 = input_digest(film.pixels)
+        input_sha256 = film.sha256 or input_digest(film.pixels)
         clock.append(time.perf_counter_ns())
         preprocessing = self.bundle.manifest.preprocessing
         output, found = find(film.pixels, self.localizer, preprocessing)
