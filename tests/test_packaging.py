@@ -28,6 +28,8 @@ HEAVY = {
     "onnx",
     "onnxruntime",
     "openvino",
+    "pyarrow",
+    "ray",
     "tensorrt",
     "torch",
 }

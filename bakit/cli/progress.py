@@ -12,7 +12,7 @@ from bakit.cli.tables import echo
 from bakit.types import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from bakit.types import OnProgress
 
@@ -34,9 +34,8 @@ def progress(*, log: bool = False, rate: str = "") -> Iterator[OnProgress]:
         rate: What is counted, such as films: print how many a second, and how long the rest takes;
             if stderr is not a terminal, on a line every ``LINE_S`` seconds.
     """
-    speed = _Speed(rate)
     if not sys.stderr.isatty():
-        yield speed.log if rate else _logger() if log else silent
+        yield _lines(rate) if rate else _logger() if log else silent
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -49,6 +48,7 @@ def progress(*, log: bool = False, rate: str = "") -> Iterator[OnProgress]:
         auto_refresh=False,
         transient=True,
     )
+    speed = _speed(rate)
     tasks: dict[str, TaskID] = {}
     drawn = 0.0
 
@@ -63,7 +63,7 @@ def progress(*, log: bool = False, rate: str = "") -> Iterator[OnProgress]:
         now = time.monotonic()
         due = new or now - drawn >= INTERVAL_S
         drawn = now if due else drawn
-        count = _count(done, total) + (speed.text(step, done, total) if rate else "")
+        count = _count(done, total) + speed(step, done, total)
         bar.update(tasks[step], total=total, completed=done, count=count, refresh=due)
         if done == total:
             bar.stop()
@@ -74,30 +74,34 @@ def progress(*, log: bool = False, rate: str = "") -> Iterator[OnProgress]:
         bar.stop()
 
 
-class _Speed:
-    """How fast a step is, counted from its first report, which may be of a resumed run."""
+def _speed(unit: str) -> Callable[[str, float, float | None], str]:
+    """Return what tells the speed of a step since its first report, and the time that is left."""
+    step, first, started = "", 0.0, 0.0
 
-    def __init__(self, unit: str) -> None:
-        self._unit = unit
-        self._step, self._first, self._started, self._logged = "", 0.0, 0.0, 0.0
-
-    def text(self, step: str, done: float, total: float | None) -> str:
-        """Return the speed and the time that is left, empty at first."""
-        now = time.monotonic()
-        if step != self._step:
-            self._step, self._first, self._started, self._logged = step, done, now, now
-        speed = (done - self._first) / max(now - self._started, 1e-9)
-        if not speed:
+    def text(name: str, done: float, total: float | None) -> str:
+        nonlocal step, first, started
+        if name != step:
+            step, first, started = name, done, time.monotonic()
+        speed = (done - first) / max(time.monotonic() - started, 1e-9)
+        if not unit or not speed:
             return ""
         left = "" if total is None else f", {timedelta(seconds=round((total - done) / speed))} left"
-        return f", {speed:.1f} {self._unit}/s{left}"
+        return f", {speed:.1f} {unit}/s{left}"
 
-    def log(self, step: str, done: float, total: float | None) -> None:
-        """Print a line, if the last one is some time ago."""
-        text = self.text(step, done, total)
-        if time.monotonic() - self._logged >= LINE_S:
-            self._logged = time.monotonic()
+    return text
+
+
+def _lines(unit: str) -> OnProgress:
+    speed, printed = _speed(unit), time.monotonic()
+
+    def line(step: str, done: float, total: float | None) -> None:
+        nonlocal printed
+        text = speed(step, done, total)
+        if time.monotonic() - printed >= LINE_S:
+            printed = time.monotonic()
             echo(f"{step}: {_count(done, total)}{text}", err=True)
+
+    return line
 
 
 def _logger() -> OnProgress:

@@ -42,7 +42,6 @@ WORST_FIRST = ("error", "reject", "review")
     help="Sex of films whose list, labels.csv and DICOM header give none.",
 )
 @click.option("--allow-rejected", is_flag=True, help="Predict the age of rejected films as well.")
-@click.option("--thorough", is_flag=True, help="Check whether rotating the hand changes the age.")
 @click.option("--workers", type=click.IntRange(1), help="Processes. Default: one per CPU.")
 @click.option(
     "--engine",
@@ -74,7 +73,6 @@ def command(
     fail_on: str,
     *,
     allow_rejected: bool,
-    thorough: bool,
     as_json: bool,
 ) -> None:
     """Predict the bone age from many radiographs: a table with a row for each.
@@ -109,7 +107,7 @@ def command(
         message = "--address needs --engine ray"
         raise click.UsageError(message)
     opened = Bundle.read(bundle or only_bundle(), public_key)
-    options = Options(sex, allow_rejected, thorough)
+    options = Options(sex, allow_rejected)
     with progress(rate="films") as on_progress:
         summary = score(sources, opened, out, options, readers, on_progress)
     if as_json:

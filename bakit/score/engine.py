@@ -48,19 +48,15 @@ class Readers(Protocol):
 
     def start(self) -> object:
         """Return a new reader, which is busy until it is open."""
-        ...
 
     def send(self, reader: object, films: list[Film]) -> None:
         """Let a reader read films."""
-        ...
 
     def wait(self, busy: Collection[object]) -> tuple[object, list[Scored] | Exception]:
         """Return a reader that is done, with its rows, none if it was opened; or why it died."""
-        ...
 
     def close(self) -> None:
         """End all readers."""
-        ...
 
 
 class _Task(NamedTuple):

@@ -49,7 +49,7 @@ class Journal(Closing):
             raise InputError(message)
         self.done: dict[int, int] = {}
         self.keys: dict[str, int] = {}
-        self._synced, self._end = 0.0, 0
+        self._synced, self._end, self._first = 0.0, 0, -1
         self._file = self.path.open("a+b", buffering=0)
         self._reader = self.path.open("rb")
         try:
@@ -76,6 +76,7 @@ class Journal(Closing):
         if theirs != ours and ours.startswith(theirs):  # new, or killed when it was
             self._file.truncate(0)
             self._write(ours)
+            self._first = self._end
             return
         try:
             found = msgspec.json.decode(theirs, type=dict[str, object])
@@ -88,7 +89,7 @@ class Journal(Closing):
                     "--out, or remove it and the table to start again"
                 )
                 raise InputError(message)
-        self._end = len(theirs)
+        self._end = self._first = len(theirs)
         for line in self._reader:
             try:
                 scored = msgspec.json.decode(line, type=Scored)
@@ -129,7 +130,9 @@ class Journal(Closing):
         return msgspec.json.decode(self._reader.readline(), type=Scored).row
 
     def close(self) -> None:
-        """Make the rows safe against a loss of power, and let other processes write."""
+        """Make the rows safe against a loss of power; leave no journal without any."""
+        if self._end == self._first:
+            self.path.unlink()
         os.fsync(self._file.fileno())
         self._file.close()
         self._reader.close()

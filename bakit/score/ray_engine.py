@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from bakit.score.row import Options
     from bakit.score.sources import Film
 
+CONNECT_S = 10.0
 WAIT_S = 600.0
 """Longest time without a result or a new actor."""
 
@@ -55,6 +57,9 @@ class RayReaders(Closing):
         del journal
         check_count("workers", workers)
         try:
+            if address is not None:  # Ray tries for many minutes
+                host, _, port = address.rpartition("://")[2].rpartition(":")
+                socket.create_connection((host, int(port)), CONNECT_S).close()
             ray.init(address or "auto", log_to_driver=False, logging_level="ERROR")
         except Exception as error:  # of many kinds
             message = f"no Ray cluster at {address or 'this machine'} ({first_line(error)}); "

@@ -31,12 +31,10 @@ class Options(msgspec.Struct, frozen=True):
     Attributes:
         sex: Sex of films whose list, labels.csv and DICOM header give none.
         allow_rejected: Whether rejected films have an age.
-        thorough: Whether the rotated hand is read too.
     """
 
     sex: Sex | None = None
     allow_rejected: bool = False
-    thorough: bool = False
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -125,9 +123,7 @@ def failed(film: Film, bundle_sha256: str, error: Exception) -> Row:
 
 
 def _row(runtime: Runtime, image: Radiograph, sex: Sex | None, options: Options) -> Row:
-    found = runtime.predict(
-        image, sex, allow_rejected=options.allow_rejected, thorough=options.thorough
-    )
+    found = runtime.predict(image, sex, allow_rejected=options.allow_rejected)
     low, high = found.interval_months or (None, None)
     return Row(
         "",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bakit.errors import InputError, MissingBackendError
+from bakit.errors import InputError
 from bakit.files import check_writable, new_file
 from bakit.score.row import Row
 
@@ -88,18 +88,14 @@ def check_table(path: Path) -> None:
 
     Raises:
         InputError: If its suffix is unknown.
-        MissingBackendError: If it is Parquet, and the extra ``score`` is not installed.
+        ModuleNotFoundError: If it is Parquet, and the extra ``score`` is not installed.
         OSError: If its folder cannot be written to.
     """
     if path.suffix not in _WRITERS:
         message = f"{path}: unknown kind of table; use {', '.join(_WRITERS)}"
         raise InputError(message)
     if path.suffix == ".parquet":
-        try:
-            import pyarrow.parquet  # noqa: F401, PLC0415  # an extra
-        except ModuleNotFoundError as error:
-            need = f"{path}: writing Parquet"
-            raise MissingBackendError(need, "score") from error
+        import pyarrow  # noqa: F401, ICN001, PLC0415  # an extra
     check_writable(path)
 
 

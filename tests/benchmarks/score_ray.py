@@ -34,13 +34,16 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("folder", type=Path, help="labelled folder")
     parser.add_argument("--limit", type=int, default=400, help="films")
+    parser.add_argument("--copies", type=int, default=1, help="times that each film is listed")
     parser.add_argument("--kill-after", type=int, default=100, help="rows; 0: no kill")
     given = parser.parse_args()
     bundle = Bundle.read(given.bundle)
     films = list(islice(sorted((given.folder / "images").iterdir()), given.limit))
     with tempfile.TemporaryDirectory(prefix="bakit-ray-") as folder:
         listed = Path(folder, "list.csv")
-        listed.write_text("path,sex\n" + "".join(f"{film.absolute()},F\n" for film in films))
+        names = [(film.absolute(), number) for number in range(given.copies) for film in films]
+        lines = (f"{film},{film.stem}-{number},F\n" for film, number in names)
+        listed.write_text("path,id,sex\n" + "".join(lines))
         found = compare(bundle, str(listed), Path(folder), given.kill_after)
     print(json.dumps(found, indent=2))
     sys.exit(1 if found["different_rows"] else 0)
