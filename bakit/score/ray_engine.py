@@ -13,7 +13,7 @@ from ray.exceptions import RayError
 
 from bakit.bundle import MANIFEST, SEAL, Bundle
 from bakit.data.parallel import check_count
-from bakit.errors import BakitError, BundleError, InputError, first_line
+from bakit.errors import BakitError, BundleError, InputError, MissingBackendError, first_line
 from bakit.runtime import Runtime
 from bakit.score.row import Scored, score_film
 from bakit.session import Closing
@@ -85,6 +85,7 @@ class RayReaders(Closing):
         Raises:
             InputError: If none is.
             BundleError: If a node cannot run the bundle.
+            MissingBackendError: If bakit is not installed on a node.
         """
         readers = {reader.result: reader for reader in busy}
         ready, _ = ray.wait(list(readers), timeout=WAIT_S)
@@ -94,7 +95,11 @@ class RayReaders(Closing):
         try:
             found = ray.get(ready[0])
         except RayError as error:
-            found = InputError(f"its actor ended ({first_line(error)})")
+            last = str(error).strip().splitlines()[-1]  # of the node's traceback
+            if "ModuleNotFoundError" in last:
+                need = f"a node of the cluster ({last})"
+                raise MissingBackendError(need, "ray") from error
+            found = InputError(f"its actor ended ({last})")
         if isinstance(found, str):
             raise BundleError(found)
         return readers[ready[0]], found
