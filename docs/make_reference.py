@@ -70,7 +70,9 @@ def targets_page() -> str:
 
 def rules() -> str:
     """Return the page of the rules of ``bakit check``."""
-    page = f"# Rules of `bakit check`\n\n{MADE} [check.md](check.md) describes the command.\n\n"
+    page = (
+        f"# Rules of `bakit check`\n\n{MADE} [`bakit check`](check.md) describes the command.\n\n"
+    )
     page += "| rule | requirement | remedy |\n| --- | --- | --- |\n"
     for name, rule in RULES.items():
         mark = " (warning)" if rule.severity == "warning" else ""

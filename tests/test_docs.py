@@ -102,6 +102,15 @@ def test_links_of_the_site_stay_inside_it():
         assert [link for link in LINK.findall(page.read_text("utf-8")) if "../" in link] == [], page
 
 
+def test_every_measured_table_has_one_place():
+    pages = [ROOT / "README.md", *ROOT.glob("docs/*.md")]
+    text = "\n".join(page.read_text("utf-8") for page in pages)
+    names = re.findall(r"^<!-- measured: (\w+) -->\n\n\D[^<]*\n<!-- end -->$", text, re.MULTILINE)
+    assert len(names) == text.count("<!-- measured: ") == len(set(names))
+    figures = runpy.run_path(str(ROOT / "docs/make_figures.py"))["MEASURED"]
+    assert set(figures) <= set(names)
+
+
 def test_every_room_is_on_a_floor():
     found = {path.stem for path in (ROOT / "bakit").glob("*.py")} - {"__init__"}
     found |= {path.parent.name for path in (ROOT / "bakit").glob("*/__init__.py")}
