@@ -17,8 +17,9 @@ from bakit.cli import main
 from bakit.export.check import RULES
 from bakit.targets import targets
 
-DOCS = Path(__file__).parent
 MADE = "Made by `python docs/make_reference.py`."
+BLOCK = re.compile(r"\x08\n(?:Examples?:\n)?(.*?)(?=\n\n|\Z)", re.DOTALL)
+"""A block that click does not wrap."""
 
 
 def commands() -> str:
@@ -30,16 +31,11 @@ def commands() -> str:
         assert command is not None
         pieces = command.collect_usage_pieces(click.Context(command, context, info_name=name))
         parts.append(f"## bakit {name}\n\n```\nbakit {' '.join([name, *pieces])}\n```\n")
-        parts.append(prose(inspect.cleandoc(command.help or "")))
+        text = inspect.cleandoc(command.help or "")
+        parts.append(BLOCK.sub(lambda m: f"```\n{inspect.cleandoc(m[1])}\n```", text) + "\n")
         options = [param for param in command.params if isinstance(param, click.Option)]
         parts.append("\n".join(option(param) for param in options if not param.hidden) + "\n")
     return "\n".join(parts)
-
-
-def prose(text: str) -> str:
-    """Return a help text as Markdown: a block that click does not wrap becomes code."""
-    block = re.compile(r"\x08\n(?:Examples?:\n)?(.*?)(?=\n\n|\Z)", re.DOTALL)
-    return block.sub(lambda found: f"```\n{inspect.cleandoc(found[1])}\n```", text) + "\n"
 
 
 def option(param: click.Option) -> str:
@@ -49,39 +45,37 @@ def option(param: click.Option) -> str:
     if isinstance(param.type, click.Choice):
         kind = "|".join(map(str, param.type.choices))
     values = "" if param.is_flag or param.count else f" {param.metavar or kind}"
-    about = " ".join((param.help or "").split())
-    shown = param.show_default and not param.is_flag and param.default is not None
-    default = f" Default: `{param.default}`." if shown else ""
-    return f"* `{names}{values}`: {about}{' Required.' if param.required else ''}{default}"
+    about = " ".join((param.help or "").split()) + " Required." * param.required
+    shown = bool(param.show_default) and not param.is_flag
+    return f"* `{names}{values}`: {about}" + f" Default: `{param.default}`." * shown
 
 
-def targets_page() -> str:
+def table(title: str, head: str, rows: list[tuple[str, ...]]) -> str:
+    """Return a page with a table; ``head`` names the columns, separated by ``|``."""
+    lines = [f"| {head} |", "| --- " * (head.count("|") + 1) + "|"]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    return f"# {title}\n\n{MADE}\n\n" + "\n".join(lines) + "\n"
+
+
+def target_table() -> str:
     """Return the page of all targets."""
-    page = f"# Targets\n\n{MADE} `bakit doctor` lists what each needs on this machine.\n\n"
-    page += "| target | runs on | precisions | extras: export; run | verified | note |\n"
-    page += "| --- | --- | --- | --- | --- | --- |\n"
-    for name, target in targets().items():
-        precisions = ", ".join(sorted(item.value for item in target.precisions))
-        extras = f"`{target.export_extra}`; `{target.extra}`"
-        cells = (f"`{name}`", target.title, precisions, extras, target.verified, target.note)
-        page += f"| {' | '.join(cells)} |\n"
-    return page
+    rows = []
+    for name, it in targets().items():
+        precisions = ", ".join(sorted(item.value for item in it.precisions))
+        extras = f"`{it.export_extra}`; `{it.extra}`"
+        rows.append((f"`{name}`", it.title, precisions, extras, it.verified, it.note))
+    return table("Targets", "target | runs on | precisions | extras | verified | note", rows)
 
 
-def rules() -> str:
+def rule_table() -> str:
     """Return the page of the rules of ``bakit check``."""
-    page = (
-        f"# Rules of `bakit check`\n\n{MADE} [`bakit check`](check.md) describes the command.\n\n"
-    )
-    page += "| rule | requirement | remedy |\n| --- | --- | --- |\n"
-    for name, rule in RULES.items():
-        mark = " (warning)" if rule.severity == "warning" else ""
-        page += f"| `{name}`{mark} | {rule.text} | {rule.remedy} |\n"
-    return page
+    mark = {"error": "", "warning": " (warning)"}
+    rows = [(f"`{name}`{mark[it.severity]}", it.text, it.remedy) for name, it in RULES.items()]
+    return table("Rules of `bakit check`", "rule | requirement | remedy", rows)
 
 
-PAGES = {"commands.md": commands, "targets.md": targets_page, "rules.md": rules}
+PAGES = {"commands.md": commands, "targets.md": target_table, "rules.md": rule_table}
 
 if __name__ == "__main__":
     for file, page in PAGES.items():
-        (DOCS / file).write_text(page(), "utf-8")
+        (Path(__file__).parent / file).write_text(page(), "utf-8")
