@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 PAGES = [page for page in PAGES if page.name != "commands.md"]  # made from the commands
 FENCE = re.compile(r"^ *```(\w*)[^\n]*\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
-SHELL = {"", "bash", "console", "sh", "shell"}
+SHELL = {"", "bash", "console", "sh", "shell", "text"}
 SPAN = re.compile(r"`((?:[A-Z_]+=\S+ )*bakit\s[^`]+)`")
 PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*")
 END = {"&&", "||", ";", "|", ">", "2>"}
