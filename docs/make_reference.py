@@ -28,7 +28,6 @@ def commands() -> str:
     parts = [f"# Commands\n\n{MADE} `bakit COMMAND --help` prints the same.\n"]
     for name in main.list_commands(context):
         command = main.get_command(context, name)
-        assert command is not None
         pieces = command.collect_usage_pieces(click.Context(command, context, info_name=name))
         parts.append(f"## bakit {name}\n\n```\nbakit {' '.join([name, *pieces])}\n```\n")
         text = inspect.cleandoc(command.help or "")
