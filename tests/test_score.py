@@ -166,6 +166,17 @@ def test_globs_match_films_and_folders_once(films):
     ]
 
 
+def test_names_that_are_no_utf_8_are_read(fake_bundle, tmp_path, pictures):
+    (tmp_path / "films").mkdir()
+    for name in (b"\xff.png", b"\xfe.png"):
+        (tmp_path / "films" / os.fsdecode(name)).write_bytes(pictures["0.png"])
+    (tmp_path / "films" / os.fsdecode(b"\xfd.jpg")).write_bytes(b"-")
+    run(fake_bundle, tmp_path / "out.jsonl", tmp_path / "films")
+    found = {row.id.rpartition("/")[2]: row.error for row in rows(tmp_path / "out.jsonl")}
+    fault = "not a supported image; use PNG, JPEG or DICOM"
+    assert found == {"\\xfd.jpg": fault, "\\xfe.png": "", "\\xff.png": ""}
+
+
 def test_a_labelled_folder_gives_ids_and_sexes(labelled, tmp_path):
     folder = Path(shutil.copytree(labelled.folder, tmp_path / "data"))
     (first, *others) = labelled.samples
@@ -304,16 +315,20 @@ def test_bad_arguments_are_refused(refused, fake_bundle, films, tmp_path):
     (tmp_path / "o.csv").write_text("mine")
     assert "was not written by bakit score" in refused("score", films, "--out", "o.csv", *bundle)
     (tmp_path / "o.csv.journal").write_text("mine\n")
-    assert "its schema_version is None" in refused("score", films, "--out", "o.csv", *bundle)
+    assert "its rows have schema_version None" in refused("score", films, "--out", "o.csv", *bundle)
 
 
 def test_a_table_of_another_bundle_or_of_other_options_is_refused(fake_bundle, films, tmp_path):
     out = tmp_path / "out.csv"
     run(fake_bundle, out, films)
     before = out.read_bytes(), (tmp_path / "out.csv.journal").read_bytes()
-    with pytest.raises(InputError, match=r"its options is .*'sex': 'F'.*; use another --out"):
+    with pytest.raises(
+        InputError, match=r"its rows have options .*'sex': 'F'.*; use another --out"
+    ):
         run(fake_bundle, out, films, options=Options(sex="M"))
-    with pytest.raises(InputError, match=r"its bundle_sha256 is .*, not abc; use another --out"):
+    with pytest.raises(
+        InputError, match=r"rows have bundle_sha256 .*, this run abc; use another --out"
+    ):
         Journal(out, "abc", Options(sex="F"))
     with (
         Journal(out, Bundle.read(fake_bundle).sha256, Options(sex="F")),

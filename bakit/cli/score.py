@@ -145,7 +145,7 @@ def _lines(summary: Summary, out: Path) -> Iterator[str]:
         yield f"error: {name}: {error}"
     if summary.errors:
         yield "next: correct the errors and run the same command; it reads these films again"
-    elif summary.flagged:
+    elif Path(summary.flagged).is_file():
         yield f"next: bakit localize {shlex.quote(summary.flagged)} --overlay pictures/"
     else:
         yield "next: the same command reads films that are added later"

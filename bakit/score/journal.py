@@ -85,8 +85,8 @@ class Journal(Closing):
         for name, value in msgspec.to_builtins(header).items():
             if found.get(name) != value:
                 message = (
-                    f"{self.path}: its {name} is {found.get(name)}, not {value}; use another "
-                    "--out, or remove it and the table to start again"
+                    f"{self.path}: its rows have {name} {found.get(name)}, this run {value}; use "
+                    "another --out, or remove it and the table to start again"
                 )
                 raise InputError(message)
         self._end = self._first = len(theirs)
