@@ -4,7 +4,8 @@
     python tests/benchmarks/score_speed.py BUNDLE ../shared/data/rsna299 --simulate 1000000
 
 In turns: the plain loop on one thread, then ``score`` with each number of workers, on the same
-films. A rate is that from the first row to the last one; starting takes some seconds more. Memory
+films. Rates, and CPU time a film, are those from the first row to the last one; starting takes some
+seconds more. CPU time is of all processes; it depends little on what else the machine does. Memory
 is the resident set of this process and of the largest worker, at each tenth of a run.
 
 ``--simulate`` scores films that are not there with readers that answer at once: what the process
@@ -15,8 +16,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import statistics
+import sys
 import tempfile
 import time
 from itertools import islice
@@ -53,13 +56,18 @@ def main() -> None:
     bundle = Bundle.read(given.bundle)
     films = list(islice(sorted((given.folder / "images").iterdir()), given.limit))
     rates: dict[str, list[float]] = {"plain": []} | {f"{n} workers": [] for n in given.workers}
+    cpu: dict[str, list[float]] = {name: [] for name in rates}
     memory: dict[str, list[list[int]]] = {}
     for _ in range(given.rounds):
-        rates["plain"].append(plain(bundle, films))
+        rate, took = plain(bundle, films)
+        rates["plain"].append(rate)
+        cpu["plain"].append(took)
         for number in given.workers:
             name = f"{number} workers"
-            rate, memory[name] = scored(bundle, films, number)
+            rate, took, memory[name] = scored(bundle, films, number)
             rates[name].append(rate)
+            cpu[name].append(took)
+        print(json.dumps({"films_per_s": rates, "cpu_ms": cpu}), file=sys.stderr)
     base = rates["plain"]
     found = {
         "films": len(films),
@@ -68,24 +76,28 @@ def main() -> None:
             name: round(statistics.median(a / b for a, b in zip(rates[name], base, strict=True)), 3)
             for name in rates
         },
+        "cpu_ms_a_film": {name: round(statistics.median(cpu[name]), 2) for name in cpu},
         "memory_mb_self_and_worker": memory,
     }
     print(json.dumps(found))
 
 
-def plain(bundle: Bundle, films: list[Path]) -> float:
-    """Return films a second of a loop, without the first film."""
+def plain(bundle: Bundle, films: list[Path]) -> tuple[float, float]:
+    """Return films a second of a loop, without the first film, and its CPU time in ms a film."""
     with Runtime(bundle, 1) as runtime:
         runtime.predict(films[0], "F")
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.process_time()
         for film in films[1:]:
             runtime.predict(film, "F")
-        return (len(films) - 1) / (time.perf_counter() - started)
+        number = len(films) - 1
+        took = 1000 * (time.process_time() - cpu) / number
+        return number / (time.perf_counter() - started), took
 
 
-def scored(bundle: Bundle, films: list[Path], workers: int) -> tuple[float, list[list[int]]]:
-    """Return films a second from the first row to the last, and memory in MB at each tenth."""
+def scored(bundle: Bundle, films: list[Path], workers: int) -> tuple[float, float, list[list[int]]]:
+    """Return films a second, CPU time in ms a film, and memory in MB at each tenth."""
     times: list[float] = []
+    cpu: list[float] = []
     memory: list[list[int]] = []
     opened: list[LocalReaders] = []
 
@@ -97,8 +109,10 @@ def scored(bundle: Bundle, films: list[Path], workers: int) -> tuple[float, list
         if step != "scoring" or not done or not total:
             return
         times.append(time.perf_counter())
+        pids = [reader.process.pid for reader in opened[0]._started.values()]
+        if done in {1, total}:
+            cpu.append(time.process_time() + sum(map(cpu_s, pids)))
         if done % max(total // 10, 1) == 0:
-            pids = [reader.process.pid for reader in opened[0]._started.values()]
             memory.append([resident_mb("self"), max(map(resident_mb, pids))])
 
     with tempfile.TemporaryDirectory(prefix="bakit-speed-") as folder:
@@ -106,7 +120,14 @@ def scored(bundle: Bundle, films: list[Path], workers: int) -> tuple[float, list
         listed.write_text("path,sex\n" + "".join(f"{film.absolute()},F\n" for film in films))
         out = Path(folder, "out.csv")
         score([str(listed)], bundle, out, Options(), open_readers, look)
-    return (len(times) - 1) / (times[-1] - times[0]), memory
+    number = len(times) - 1
+    return number / (times[-1] - times[0]), 1000 * (cpu[-1] - cpu[0]) / number, memory
+
+
+def cpu_s(process: int) -> float:
+    """Return the CPU time of a process."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Instant:
