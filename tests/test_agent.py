@@ -19,8 +19,6 @@ from bakit.bench.device.frames import AnswerError
 from bakit.bench.device.pack import AGENT, AgentOptions, write_job
 from bakit.bench.task import make_settings, read_task
 from bakit.bundle import seal
-from bakit.export.bundle import export_bundle
-from bakit.types import Precision
 
 # Written by us in the shape of each system's own.
 TEGRASTATS = {
@@ -284,7 +282,7 @@ def test_precisions_of_an_engine(text, expected):
 
 def prepare(folder, bundles, labelled, **how):
     """Write a work folder; return it, and what makes the report of what an agent wrote there."""
-    task = read_task(bundles, labelled.folder, None, None, make_settings(5, 0, 1, 1))
+    task = read_task(bundles, labelled.folder, None, 4, make_settings(5, 0, 1, 1))
     folder.mkdir()
     references = write_job(folder, task, AgentOptions(warm_up_s=0, energy_s=0, **how))
 
@@ -347,14 +345,11 @@ def test_a_run_under_python_3_6(exported, labelled, tmp_path, python36):
 
 
 def test_an_int8_bundle_of_tensorrt_on_a_nano(
-    exported, checkpoint, labelled, tmp_path, tensorrt_double, python36, monkeypatch
+    exported, labelled, tmp_path, tensorrt_double, python36
 ):
     """The whole agent, its TensorRT included, under Python 3.6 on a stand-in of 8.2 and sm_53."""
+    bundles = [exported("tensorrt", "int8"), exported("onnx", "fp32")]
     tensorrt_double("8.2.1", "53")
-    bundles = [
-        export_bundle(checkpoint, "tensorrt", Precision.INT8, tmp_path / "tensorrt-int8"),
-        exported("onnx", "fp32"),
-    ]
     work, report = prepare(tmp_path / "refused", bundles, labelled, cache=str(tmp_path / "engines"))
     done = run_agent(python36, work)
     assert done.returncode == 1
@@ -424,7 +419,7 @@ def test_a_user_without_an_account_gets_one_line(tmp_path):
     for folder in (tmp_path, *tmp_path.parents[:3]):  # one more in a process of many
         folder.chmod(0o755)
     done = subprocess.run(
-        [python, copy, "info"], env={}, user=54321, cwd="/", timeout=30,
+        [python, copy, "info"], env={}, user=54321, cwd="/", timeout=600,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")

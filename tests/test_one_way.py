@@ -25,12 +25,6 @@ MONTHS = 0.01
 SEEDS = (7001, 7003, 7004)
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    out = tmp_path_factory.mktemp("one-way") / "bundle"
-    return export_bundle(Checkpoint.read(SHIPPED), "onnx", Precision.FP32, out)
-
-
 def film_of(seed, phantom):
     """The phantom's film, turned by quarter turns, in a frame."""
     film = np.rot90(phantom.image, SEEDS.index(seed) + 1)
@@ -53,8 +47,8 @@ def inverted(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def runtime(bundle):
-    with Runtime(bundle, threads=1) as opened:
+def runtime(shipped):
+    with Runtime(shipped, threads=1) as opened:
         yield opened
 
 
@@ -104,10 +98,10 @@ def test_golden_records(ages, inverted, monkeypatch, tmp_path):
         assert check.age_months == pytest.approx(ages[check.path[7:-4]], abs=MONTHS)
 
 
-def test_golden_images_are_accepted_and_repeat_the_manifest(bundle, runtime):
-    assert len(bundle.manifest.golden) == 16
-    for golden in bundle.manifest.golden:
-        prediction = runtime.predict(bundle.root / golden.path, golden.sex)
+def test_golden_images_are_accepted_and_repeat_the_manifest(shipped, runtime):
+    assert len(shipped.manifest.golden) == 16
+    for golden in shipped.manifest.golden:
+        prediction = runtime.predict(shipped.root / golden.path, golden.sex)
         assert prediction.quality.status == "accept"
         assert prediction.age_months == pytest.approx(golden.age_months, abs=MONTHS)
         assert prediction.box == golden.box

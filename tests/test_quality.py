@@ -297,14 +297,14 @@ def test_many_threads_get_what_one_gets(exported, labelled, fake_target, target)
         wrong = []
 
         def many():
-            for _ in range(2):
-                wrong.extend(
-                    item
-                    for item, one in zip(work, alone, strict=True)
-                    if same(runtime.predict(*item)) != one
-                )
+            wrong.extend(
+                item
+                for item, one in zip(work, alone, strict=True)
+                if same(runtime.predict(*item)) != one
+            )
 
-        threads = [threading.Thread(target=many) for _ in range(16)]
+        count = 4 if target == "torch" else 16  # it takes long for an image
+        threads = [threading.Thread(target=many) for _ in range(count)]
         for thread in threads:
             thread.start()
         for thread in threads:
