@@ -136,19 +136,19 @@ def test_training(runtime, inverted, ages, tmp_path):
     assert middle.mean() > edge.mean()
 
 
-def test_a_device(runtime, bundle, inverted, ages, tmp_path):
+def test_a_device(runtime, shipped, inverted, ages, tmp_path):
     from bakit.bench.device.pack import _sample_rows
 
-    rows, readings = _sample_rows(bundle, bundle, inverted, lambda: None)
+    rows, readings = _sample_rows(shipped, shipped, inverted, lambda: None)
     for sample, row, reading in zip(inverted, rows, readings, strict=True):
         assert reading.age_months == pytest.approx(ages[sample.id], abs=MONTHS)
         assert age_of(runtime, row["crops"], sample) == pytest.approx(ages[sample.id], abs=MONTHS)
 
 
-def test_a_phone(runtime, bundle, inverted, ages):
+def test_a_phone(runtime, shipped, inverted, ages):
     from bakit.bench.phone.inputs import drift_inputs
 
-    references = {bundle.manifest.checkpoint_sha256: runtime}
+    references = {shipped.manifest.checkpoint_sha256: runtime}
     inputs = drift_inputs([runtime], references, inverted, lambda *_: None)
     (readings,) = inputs.references.values()
     for sample, crop, reading in zip(inverted, inputs.crops[0], readings, strict=True):

@@ -221,7 +221,7 @@ def test_pictures_follow_from_their_seed(kind):
     assert not set(LEARNED) & set(MET)
 
 
-def test_limits_are_learned_measured_and_kept(tmp_path, checkpoint):
+def test_limits_are_learned_measured_and_kept(tmp_path, checkpoint, few_goldens):
     from bakit.phantoms import write_phantoms
     from bakit.studies.quality.learn import qualify_file
 

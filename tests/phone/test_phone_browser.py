@@ -15,9 +15,6 @@ from bakit.phantoms import make_phantom
 from bakit.runtime import Runtime
 from bakit.types import Precision
 
-playwright = pytest.importorskip("playwright.sync_api")
-
-
 COARSE = {
     "body": "export function timerStep() { return 1; }",
     "headers": {
@@ -47,17 +44,6 @@ def installed(request):
         if done.returncode:
             pytest.skip(f"npm installed nothing: {done.stderr.strip()[-200:]}")
     return folder
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("Chromium is not installed")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
