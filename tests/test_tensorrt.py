@@ -73,13 +73,6 @@ def test_a_bundle_holds_what_each_version_builds_from(exported):
             assert before.max_version == after.min_version, "no version is left out"
 
 
-def test_every_file_of_a_build_is_sealed(bundle):
-    for artifact in bundle.manifest.artifacts:
-        for build in artifact.builds:
-            named = {build.path, *([build.calibration_cache] if build.calibration_cache else [])}
-            assert named <= files_of(bundle)
-
-
 def test_int8_is_symmetric_and_its_biases_are_float(exported):
     model = onnx.load(exported("tensorrt", "int8").root / "regressor-qdq.onnx")
     constants = {item.name: onnx.numpy_helper.to_array(item) for item in model.graph.initializer}
