@@ -11,6 +11,7 @@ pytest.importorskip("onnxruntime")
 
 from bakit.hand.working import working_image
 from bakit.image.read import decode
+from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.prediction import is_male
 from bakit.runtime import Runtime
 
