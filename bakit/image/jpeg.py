@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bakit.errors import ImageError
 from bakit.image.huffman import (
-    MANY,
     Bits,
     DamagedError,
     Scan,
@@ -215,7 +214,7 @@ def _check_scan(frame: Frame, scan: Scan, filled: dict[int, int]) -> None:
         if frame.kind == 0xC3:
             end = samples(bits, blocks[0][1], count)
         elif frame.kind != 0xC2:
-            end = sequential(bits, blocks, count, many=units * len(blocks) > MANY)
+            end = sequential(bits, blocks, count)
         elif scan.last == 0:
             end = count * len(blocks) if scan.before else direct(bits, blocks, count)
         elif scan.first == 0 or len(blocks) != 1:
