@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -364,15 +364,7 @@ def thin(items: Sequence[Item], limit: int | None) -> list[Item]:
     return [items[index * len(items) // wanted] for index in range(wanted)]
 
 
-class HasId(Protocol):
-    """A sample, or a row of a report."""
-
-    @property
-    def id(self) -> str:
-        """Its name in ``labels.csv``."""
-
-
-def ids_digest(samples: Iterable[HasId]) -> str:
+def ids_digest(samples: Iterable[Sample]) -> str:
     """Return the SHA-256 of the sorted ids, which identifies a split."""
     text = "\n".join(sorted(sample.id for sample in samples))
     return hashlib.sha256(text.encode()).hexdigest()

@@ -108,7 +108,7 @@ def sequential(bits: Bits, blocks: Sequence[tuple[int, bytes, bytes]], count: in
 
 
 def direct(bits: Bits, blocks: Sequence[tuple[int, bytes, bytes]], count: int) -> int:
-    """Follow the first scan of DC coefficients."""
+    """Follow differences: the first scan of DC coefficients, or the samples of a lossless scan."""
     tables = [_differences(dc) for _, dc, _ in blocks]
     words, at, start = bits.spread(0)
     for _ in range(count):
@@ -119,26 +119,6 @@ def direct(bits: Bits, blocks: Sequence[tuple[int, bytes, bytes]], count: int) -
             if not skip:
                 raise DamagedError
             at += skip
-    return start + at
-
-
-def samples(bits: Bits, dc: bytes, count: int) -> int:
-    """Follow the differences of a lossless scan."""
-    several, differences, left = _samples_of(dc), _differences(dc), count
-    words, at, start = bits.spread(0)
-    while left > 16:
-        if at > _LAST:
-            words, at, start = bits.spread(start + at)
-        step = several[words[at]]
-        if not step:
-            raise DamagedError
-        at += step >> 8
-        left -= step & 255
-    for _ in range(left):
-        skip = differences[words[at]]
-        if not skip:
-            raise DamagedError
-        at += skip
     return start + at
 
 
@@ -291,18 +271,6 @@ def _block(dc: bytes, ac: bytes) -> memoryview:
     rest = np.array(_coefficients(ac))[(_WINDOWS << skip.clip(max=16)) & 0xFFFF]
     total = skip + (rest >> 8)
     return _view(np.where((skip > 0) & (rest & 128 > 0) & (total <= 16), total, 0))
-
-
-@lru_cache(maxsize=16)
-def _samples_of(dc: bytes) -> memoryview:
-    """Return the bits of as many differences as fit, times 256, plus their number."""
-    skip = np.array(_differences(dc))
-    total, number, open_ = skip, (skip > 0).astype(np.int32), skip > 0
-    for _ in range(15):
-        rest = skip[(_WINDOWS << total.clip(max=16)) & 0xFFFF]
-        open_ = open_ & (rest > 0) & (total + rest <= 16)
-        total, number = total + open_ * rest, number + open_
-    return _view(np.where(number > 0, total << 8 | number, 0))
 
 
 def _view(table: npt.NDArray[Any]) -> memoryview:

@@ -19,7 +19,6 @@ from bakit.image.huffman import (
     alternating,
     direct,
     refined,
-    samples,
     sequential,
 )
 
@@ -212,7 +211,7 @@ def _check_scan(frame: Frame, scan: Scan, filled: dict[int, int]) -> None:
             raise DamagedError
         bits, span = Bits(part), range(done, done + count)
         if frame.kind == 0xC3:
-            end = samples(bits, blocks[0][1], count)
+            end = direct(bits, blocks, count)
         elif frame.kind != 0xC2:
             end = sequential(bits, blocks, count)
         elif scan.last == 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import numpy as np
@@ -44,7 +44,7 @@ def check_figures(report: Report) -> None:
                 raise InputError(message)
         if bundle.drift is None or report.data is None:
             continue
-        if ids_digest(bundle.drift.rows) != report.data.ids_sha256:
+        if ids_digest(cast("Any", bundle.drift.rows)) != report.data.ids_sha256:
             message = f"{bundle.name}: the report's ages are not of the images of its data; it was "
             message += "changed, so bench again"
             raise InputError(message)

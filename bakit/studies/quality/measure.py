@@ -106,17 +106,10 @@ class Eye:
     def effect(
         self, step: str, before: Sequence[Looked], after: Iterable[Shown], measure: str
     ) -> tuple[float, float]:
-        """Return how far degrading radiographs moves their ages, and what it makes of a measure.
+        """Return how far degrading moves ages, in months, and the median of a measure.
 
-        Args:
-            step: Name of the step.
-            before: Results of ``look`` for the radiographs.
-            after: The radiographs, degraded.
-            measure: Name of the measure.
-
-        Returns:
-            The mean absolute change in months, and the median of the measure. Radiographs without
-            a hand are left out; without any hand the change is infinite.
+        ``before`` are the results of the same films as ``after``, not degraded. Films without a
+        hand do not count; if none has one, the change is infinite.
         """
         changes, values = [], []
         for first, second in zip(before, self.look(step, after), strict=True):
