@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _BY_GDCM = (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes[:2])
+_NEED_HEADER = (*JPEGTransferSyntaxes, *JPEG2000TransferSyntaxes)
 _LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit)
 
 _PIXELS = (
@@ -262,8 +263,11 @@ def _check_coded(elements: Elements) -> None:
         sizes = [f"{width}x{height}" for width, height in (declared, coded)]
         message = f"{name}: the header declares {sizes[0]} pixels, the image has {sizes[1]}"
         raise ImageError(message)
-    whole = codestream is None or is_whole(data, codestream)
-    if not whole or (syntax in JPEGTransferSyntaxes and frame is None):
+    if codestream is None:
+        whole = syntax not in _NEED_HEADER or frame is not None
+    else:
+        whole = is_whole(data, codestream)
+    if not whole:
         raise wrong(elements, "its pixels cannot be decoded; the file is damaged")
     if frame is not None and syntax in JPEGTransferSyntaxes:
         check_codes(data, frame, name)
