@@ -97,7 +97,7 @@ def test_ages_of_other_images_do_not_pass(report: Report, tmp_path: Path) -> Non
     assert report.data is not None
     data = msgspec.structs.replace(report.data, ids_sha256="other")
     status, output = gate(msgspec.structs.replace(report, data=data), tmp_path)
-    assert (status, "not of the images of its data" in output) == (2, True)
+    assert (status, "not of its data's images" in output) == (2, True)
 
 
 def test_an_interval_of_other_resamples_is_no_fault(report: Report, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ _DRAWN = 0.05
 """Share of an interval's width by which its ends may differ: other versions of NumPy may draw other
 resamples."""
 
+_ADVICE = "it was edited, or an older bakit wrote it: bench again"
 _GIVEN = ("reference", "reference_target", "is_reference", "box_iou_mean", "blame")
 
 
@@ -40,13 +41,12 @@ def check_figures(report: Report) -> None:
             raise InputError(message) from error
         for name, given, found in pairs:
             if fault := _fault(name, msgspec.to_builtins(given), msgspec.to_builtins(found)):
-                message = f"{bundle.name}: the report's {fault}; it was changed, so bench again"
+                message = f"{bundle.name}: the report's {fault}; {_ADVICE}"
                 raise InputError(message)
         if bundle.drift is None or report.data is None:
             continue
         if ids_digest(cast("Any", bundle.drift.rows)) != report.data.ids_sha256:
-            message = f"{bundle.name}: the report's ages are not of the images of its data; it was "
-            message += "changed, so bench again"
+            message = f"{bundle.name}: the report's ages are not of its data's images; {_ADVICE}"
             raise InputError(message)
 
 
