@@ -23,8 +23,16 @@ from bakit.quality.limits import REASONS, HandModel, HandScorer, Limit, Quality,
 from bakit.quality.measures import VECTOR, box_measures
 from bakit.report.text import read_reference, years_months
 from bakit.runtime import Runtime
+from bakit.studies.quality.changes import faded
 from bakit.studies.quality.decoys import LEARNED, MET, draw
-from bakit.studies.quality.fit import Rung, between, ends_of_scale, fit_hands, from_ladder
+from bakit.studies.quality.fit import (
+    Rung,
+    between,
+    ends_of_scale,
+    expected_rise,
+    fit_hands,
+    from_ladder,
+)
 from bakit.targets import get_target, targets
 
 NONE = Rate(0, 0, 0)
@@ -160,6 +168,40 @@ def test_limits_lie_where_the_error_rises():
     chosen = from_ladder("side_pixels", "too_small", "below", rungs, np.full(100, 32.0))
     assert (chosen.review, chosen.reject) == (32, 15)
     assert from_ladder("m", "too_small", "below", rungs[:2], np.ones(9)).reject is None
+
+
+@pytest.mark.parametrize("change", [0.0, 1.0, 4.0, 12.0])
+def test_the_rise_of_an_error_follows_from_the_changes(change):
+    generator = np.random.default_rng(0)
+    errors = generator.normal(0, 8, 200_000)
+    changes = generator.normal(0, change * np.sqrt(np.pi / 2), len(errors))
+    rise = np.abs(errors + changes).mean() - np.abs(errors).mean()
+    assert expected_rise(float(np.abs(errors).mean()), change) == pytest.approx(rise, abs=0.05)
+
+
+def test_films_that_fade_without_a_change_of_age_set_no_limit():
+    """A few films' errors rise and fall by chance; their ages do not change by chance."""
+    rungs = [Rung(levels, expected_rise(6.3, 0.4)) for levels in (60, 40, 30, 20)]
+    assert from_ladder("grey_levels", "low_contrast", "below", rungs, np.full(9, 99.0))[3:] == (
+        None,
+        None,
+    )
+
+
+@pytest.mark.parametrize("levels", [6, 16, 40])
+def test_a_film_fades_by_the_hands_own_range(levels):
+    """A bright marker or a wide background leave the hand no fewer levels."""
+    generator = np.random.default_rng(levels)
+    grey = generator.uniform(0.4, 0.5, (200, 160)).astype(np.float32)
+    box = Box(20, 20, 140, 180)
+    for marker in (0.5, 1.0):
+        film = grey.copy()
+        film[:10, :10] = 0
+        film[30:36, 30:36] = marker
+        inside = np.rint(faded(film, box, levels)[40:180, 40:140] * 255)
+        assert levels <= len(np.unique(inside)) <= 1.1 * levels + 2
+        assert inside.min() >= 0
+        assert inside.max() <= 255
 
 
 def test_ends_of_the_scale_lie_where_the_true_ends_land():
