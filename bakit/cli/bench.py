@@ -17,6 +17,7 @@ from bakit.cli.bench_devices import (
     take_options,
     write_kit_file,
 )
+from bakit.cli.bench_fleet import bench_on_fleet
 from bakit.cli.bench_tables import (
     check_pages,
     finish_goal,
@@ -149,6 +150,7 @@ def command(
       bakit bench --data DATA --goal
       bakit bench --phone --bind 0.0.0.0 --json phone.json
       bakit bench BUNDLE --host user@jetson --data DATA --reference FLOAT --json jetson.json
+      bakit bench --fleet devices.toml --data DATA --json fleet.json
       bakit bench BUNDLE --kit kit.tar.gz --seconds 600
     """
     from bakit.bench import run_bench
@@ -170,6 +172,12 @@ def command(
         "min_duration_s": seconds,
         "threads": threads[0] if threads else None,
     }
+    if (fleet := take_options(places, "fleet")) is not None:
+        others: dict[str, object] = {"BUNDLE": bundles, "--host": host, "--phone": phone}
+        others |= {"--kit": kit, "--goal": goal or goal_json, "--batch": batch != 1}
+        others["several numbers for --threads"] = len(threads or ()) > 1
+        files = (json_file, html_file, md_file)
+        ctx.exit(bench_on_fleet(fleet, how, public_key, files, others))
     if phone is not None:
         check_phone(threads, batch, goal or goal_json)
     paths = bundles or tuple(all_bundles() if phone is None else runnable_bundles())

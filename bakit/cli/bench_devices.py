@@ -73,6 +73,18 @@ _OPTIONS = (
     ),
     _option("host", "--keep", "Keep the work folder on the device.", is_flag=True),
     click.option(
+        "--fleet",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Measure on all devices of this TOML file at once (docs/report.md); needs --json.",
+    ),
+    _option(
+        "fleet",
+        "--retry-failed",
+        "Keep what the file of --json has measured; measure the failed devices again.",
+        is_flag=True,
+    ),
+    click.option(
         "--kit",
         metavar="FILE",
         type=click.Path(dir_okay=False, path_type=Path),
@@ -90,11 +102,11 @@ def device_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def take_options(given: dict[str, Any], switch: str) -> dict[str, Any] | None:
-    """Return the options that belong to ``--phone`` or ``--host``, without their prefix.
+    """Return the options that belong to one switch, without their prefix.
 
     Args:
         given: All options of ``device_options``.
-        switch: ``phone`` or ``host``.
+        switch: ``phone``, ``host`` or ``fleet``.
 
     Returns:
         None if the switch was not given.

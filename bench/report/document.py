@@ -166,6 +166,11 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Description of the machine that ran the models: the phone, or the host's CPU."""
         return self.host.cpu_text if self.phone is None else self.phone.summary
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the bundles."""
+        return [bundle.name for bundle in self.bundles]
+
     def encode(self) -> bytes:
         """Return the document as indented JSON; equal reports give equal bytes."""
         return (
