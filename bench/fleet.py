@@ -10,19 +10,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
+from bakit.bench.assemble import assemble
 from bakit.bench.device.pack import AgentOptions
 from bakit.bench.device.run import bench_host
 from bakit.bench.device.ssh import Remote
+from bakit.bench.host import read_host
 from bakit.bench.local.run import run_bench
-from bakit.bench.report.fleet import INTERRUPTED, SCHEMA_VERSION, Fleet, FleetDevice
-from bakit.bench.task import read_bundles
+from bakit.bench.raw import Raw, RawBundle
+from bakit.bench.task import make_settings, read_bundles, read_task
 from bakit.bundle import Bundle
 from bakit.errors import BakitError, InputError
+from bakit.types import silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bakit.bench.report.document import Report
+    from bakit.bench.report.document import BundleReport, Report
     from bakit.types import OnProgress
 
 AT_ONCE = 16
@@ -71,11 +74,6 @@ class Target(NamedTuple):
     bundles: list[Bundle]
     reference: Bundle | None
 
-    @property
-    def digests(self) -> dict[str, str]:
-        """Digest of each bundle by its name."""
-        return {bundle.name: bundle.sha256 for bundle in self.bundles}
-
 
 def read_targets(path: Path, public_key: Path | None = None) -> list[Target]:
     """Read a device file (TOML) and the bundles that it names.
@@ -109,6 +107,9 @@ def _target(path: Path, name: str, table: Any, public_key: Path | None) -> Targe
             raise InputError(message)
     try:
         entry = msgspec.convert(table, DeviceEntry)
+        if entry.identity is not None:
+            identity = str(path.parent / Path(entry.identity).expanduser())
+            entry = msgspec.structs.replace(entry, identity=identity)
         if entry.host != THIS_MACHINE:
             _remote(entry)
     except (msgspec.ValidationError, InputError) as error:
@@ -123,20 +124,20 @@ def _target(path: Path, name: str, table: Any, public_key: Path | None) -> Targe
 
 
 def _remote(entry: DeviceEntry) -> Remote:
-    identity = None if entry.identity is None else Path(entry.identity).expanduser()
+    identity = None if entry.identity is None else Path(entry.identity)
     return Remote(entry.host, entry.port, identity, entry.ssh_options)
 
 
 def bench_fleet(
     targets: Sequence[Target],
-    earlier: Fleet | None = None,
-    on_progress: Callable[[str], OnProgress] | None = None,
+    earlier: Report | None = None,
+    on_progress: Callable[[str], OnProgress] = lambda _: silent,
     **how: Any,  # noqa: ANN401  # named as in run_bench
-) -> Fleet:
+) -> Report:
     """Measure bundles on several devices: those over ssh at once, then this machine alone.
 
-    A device that fails does not stop the others. Ctrl-C ends all, removes what was copied, and
-    keeps the results of the devices that are done.
+    A device that fails does not stop the others: its bundles have the error. Ctrl-C ends all,
+    removes what was copied, and keeps the results of the devices that are done.
 
     Args:
         targets: The devices.
@@ -144,33 +145,34 @@ def bench_fleet(
         on_progress: Returns the progress callback of a device, by its name.
         how: Data, limit and settings for all devices.
     """
-    before = {} if earlier is None else {d.name: d for d in earlier.devices if not d.failures}
-    found = {
-        target.name: before[target.name]
-        for target in targets
-        if target.name in before and before[target.name].bundles == target.digests
-    }
+    found = {}
+    for target in targets:
+        if earlier is not None and target.name in earlier.devices:
+            part = earlier.of_device(target.name)
+            digests = {f"{target.name}/{b.name}": b.sha256 for b in target.bundles}
+            ours = {b.name: b.bundle_sha256 for b in part.bundles if b.error is None}
+            if digests.items() <= ours.items() and not earlier.partial:
+                found[target.name] = part
     todo = [target for target in targets if target.name not in found]
     remote = [target for target in todo if target.entry.host != THIS_MACHINE]
     stop = threading.Event()
 
-    def measure(target: Target) -> FleetDevice:
-        report = None if on_progress is None else on_progress(target.name)
+    def measure(target: Target) -> Report:
+        show = on_progress(target.name)
 
         def progress(step: str, done: float, total: float | None) -> None:
             if stop.is_set():
                 raise _Stopped
-            if report is not None:
-                report(step, done, total)
+            show(step, done, total)
 
         try:
-            measured = _measure(target, progress, how)
+            report = _measure(target, progress, how)
         except _Stopped:
-            return FleetDevice(target.name, target.digests, None, INTERRUPTED)
+            report = msgspec.structs.replace(_failed(target, "interrupted", how), partial=True)
         except (BakitError, OSError) as error:
-            line = " ".join(str(error).split())
-            return FleetDevice(target.name, target.digests, None, line)
-        return FleetDevice(target.name, target.digests, measured)
+            report = _failed(target, " ".join(str(error).split()), how)
+        bundles = tuple(_renamed(bundle, target.name) for bundle in report.bundles)
+        return msgspec.structs.replace(report, bundles=bundles)
 
     with ThreadPoolExecutor(AT_ONCE, "bakit-fleet") as pool:
         waiting = [pool.submit(measure, target) for target in remote]
@@ -178,20 +180,55 @@ def bench_fleet(
             wait(waiting)
         except KeyboardInterrupt:
             stop.set()  # the devices end at their next report, and clean up
-        found |= {future.result().name: future.result() for future in waiting}
+        for target, future in zip(remote, waiting, strict=True):
+            found[target.name] = future.result()
     # Alone: references and crops for the others would disturb its times.
     found |= {target.name: measure(target) for target in todo if target not in remote}
-    return Fleet(SCHEMA_VERSION, tuple(found[target.name] for target in targets))
+    return _merged({target.name: found[target.name] for target in targets})
 
 
 def _measure(target: Target, on_progress: OnProgress, how: dict[str, Any]) -> Report:
     entry = target.entry
-    common = {"reference": target.reference, "on_progress": on_progress, **how}
-    if how.get("data") is None:
-        common["reference"] = None  # it is of use with labelled images only
+    reference = None if how.get("data") is None else target.reference
+    common = {**how, "reference": reference, "on_progress": on_progress}
     if entry.host == THIS_MACHINE:
         return run_bench(target.bundles, **common)
     options = AgentOptions(entry.engine, entry.allow_downgrade, entry.workspace_mb)
     return bench_host(
         _remote(entry), target.bundles, options=options, python=entry.python, **common
+    )
+
+
+def _failed(target: Target, problem: str, how: dict[str, Any]) -> Report:
+    """Return the report of a device that has measured nothing."""
+    settings = make_settings(how["min_queries"], how["min_duration_s"], 10, how["threads"])
+    task = read_task(target.bundles, None, None, None, settings)
+    raw = Raw(read_host(), tuple(RawBundle(error=problem) for _ in target.bundles))
+    return assemble(task, raw)
+
+
+def _renamed(bundle: BundleReport, device: str) -> BundleReport:
+    drift = bundle.drift
+    if drift is not None:
+        drift = msgspec.structs.replace(drift, reference=f"{device}/{drift.reference}")
+    return msgspec.structs.replace(bundle, name=f"{device}/{bundle.name}", drift=drift)
+
+
+def _merged(reports: dict[str, Report]) -> Report:
+    """Join the reports of the devices.
+
+    Raises:
+        InputError: If two have used different images.
+    """
+    used = {report.data.ids_sha256: report.data for report in reports.values() if report.data}
+    if len(used) > 1:
+        message = "the devices' models may be tested on different images; bench them separately"
+        raise InputError(message)
+    return msgspec.structs.replace(
+        next(iter(reports.values())),
+        host=read_host(),
+        data=next(iter(used.values()), None),
+        bundles=tuple(bundle for report in reports.values() for bundle in report.bundles),
+        partial=any(report.partial for report in reports.values()),
+        devices={name: report.host for name, report in reports.items()},
     )

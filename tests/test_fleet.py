@@ -17,9 +17,8 @@ from bakit.bench import fleet as module
 from bakit.bench.device.pack import AgentOptions
 from bakit.bench.fleet import bench_fleet, read_targets
 from bakit.bench.gate.check import Gate
-from bakit.bench.gate.fleet import check_fleet
-from bakit.bench.report.document import Report, read_report
-from bakit.bench.report.fleet import Fleet, FleetDevice, read_fleet, read_report_or_fleet
+from bakit.bench.gate.recommend import recommend
+from bakit.bench.report.document import read_report
 from bakit.cli import main
 from bakit.errors import InputError
 from tests.test_gate import NO_AGES
@@ -70,29 +69,29 @@ def test_one_report_of_two_devices_and_this_machine(servers, exported, tmp_path)
     words += ["--threads", 1, "--md", tmp_path / "fleet.md"]
     result = run(*words)
     assert result.exit_code == 1, result.output
-    assert f"failed: b: {getpass.getuser()}@127.0.0.1: " in result.output
+    assert f"failed: b/{bundle.name}: {getpass.getuser()}@127.0.0.1: " in result.output
     assert "Connection refused" in result.output
-    assert "--retry-failed --json" in result.output
     assert "a: connect ..." in result.stderr
-    first = read_fleet(out)
-    assert [device.name for device in first.devices] == ["a", "here", "b"]
-    assert [len(device.failures) for device in first.devices] == [0, 0, 1]
-    assert "| b | " in (tmp_path / "fleet.md").read_text()
+    first = read_report(out)
+    assert list(first.devices) == ["a", "here", "b"]
+    names = [f"{name}/{bundle.name}" for name in first.devices]
+    assert [b.name for b in first.bundles] == names
+    assert [b.error is None for b in first.bundles] == [True, True, False]
+    assert names[2] in (tmp_path / "fleet.md").read_text()
+    assert "a: By time and size alone, take" in recommend(first).sentence
     gated = run("gate", out, "--no-drift", "--max-p90-ms", 1e6)
     assert gated.exit_code == 1, gated.output
-    assert f"fail  b/{bundle.name}" in gated.output
-    assert f"pass  a/{bundle.name}" in gated.output
+    assert f"fail  {names[2]}" in gated.output
+    assert f"pass  {names[0]}" in gated.output
     file.write_text("".join([*tables, table("b", bundle, servers[1])]))
-    result = run(*words, "--retry-failed")
+    result = run(*words, "--retry-failed", "--html", tmp_path / "fleet.html")
     assert result.exit_code == 0, result.output
     assert "a: connect" not in result.stderr
-    second = read_fleet(out)
-    assert second.devices[:2] == first.devices[:2]
-    assert second.devices[2].report.bundles[0].device is not None
+    second = read_report(out)
+    assert second.bundles[:2] == first.bundles[:2]
+    assert second.bundles[2].device is not None
     assert run("gate", out, "--no-drift", "--max-p90-ms", 1e6).exit_code == 0
-    shown = run("report", out)
-    assert shown.exit_code == 0
-    assert shown.output.count(bundle.name) == 3
+    assert all(name in (tmp_path / "fleet.html").read_text() for name in names)
     assert [server.left() for server in servers] == [[], []]
 
 
@@ -106,7 +105,8 @@ def test_ctrl_c_ends_the_devices_and_keeps_what_is_done(servers, exported, tmp_p
 
     monkeypatch.setattr(module, "wait", interrupted)
     found = bench_fleet(read_targets(file), **{**HOW, "min_queries": 10**7})
-    assert found.failures == ["a: the run was interrupted", "here: the run was interrupted"]
+    assert [b.error for b in found.bundles] == ["interrupted", "interrupted"]
+    assert found.partial
     assert servers[0].left() == []
 
 
@@ -118,46 +118,42 @@ def report(exported):
     return run_bench([exported("onnx", "fp32")], **HOW)
 
 
+def fleet_of(report, **hosts):
+    """Return a report of a fleet, each device with the same measurements."""
+    return module._merged(
+        {
+            name: msgspec.structs.replace(
+                report, host=host, bundles=tuple(module._renamed(b, name) for b in report.bundles)
+            )
+            for name, host in hosts.items()
+        }
+    )
+
+
 def test_the_worst_device_decides(report):
-    name = report.bundles[0].name
+    both = fleet_of(report, a=report.host, b=report.host)
+    total = report.bundles[0].latency.stages["total"]
     slow = msgspec.structs.replace(
-        report.bundles[0].latency,
-        stages={
-            stage: msgspec.structs.replace(times, p90_ms=1e9)
-            for stage, times in report.bundles[0].latency.stages.items()
-        },
+        both.bundles[1].latency,
+        stages={"total": msgspec.structs.replace(total, p90_ms=1e9)},
     )
-    bad = msgspec.structs.replace(
-        report, bundles=(msgspec.structs.replace(report.bundles[0], latency=slow),)
-    )
+    worse = msgspec.structs.replace(both.bundles[1], latency=slow)
     gate = Gate(max_p90_ms=1e6, **NO_AGES)
-    good = FleetDevice("a", {name: "0"}, report)
-
-    def check(*devices, baseline=None, require=()):
-        return check_fleet(gate, Fleet(1, devices), baseline, (), ("max_p90_ms",), require)
-
-    assert check(good).passed
-    worst = check(good, FleetDevice("b", {name: "0"}, bad))
-    assert not worst.passed
-    assert [verdict.passed for verdict in worst.bundles] == [True, False]
-    assert worst.failures[0].startswith(f"b/{name}: p90 of the total time")
-    lost = check(good, FleetDevice("c", {name: "0"}, None, "no route"))
-    assert lost.failures[0].startswith(f"c/{name}: it failed: no route")
-    missing = check(good, require=[f"d/{name}"])
-    assert missing.outcome == "not-measured"
-    drifts = Gate()
-    with pytest.raises(InputError, match=r"^a: .*drift"):
-        check_fleet(drifts, Fleet(1, (good,)), None, (), ("max_drift_months",))
-
-
-def test_a_device_of_the_baseline_that_is_missing_fails(report):
-    name = report.bundles[0].name
-    good = FleetDevice("a", {name: "0"}, report)
-    gate = Gate(max_p90_ratio=1e6, **NO_AGES)
-    both = Fleet(1, (good, msgspec.structs.replace(good, name="b")))
-    result = check_fleet(gate, Fleet(1, (good,)), both, (), ())
-    assert [verdict.name for verdict in result.bundles] == [f"a/{name}", "b"]
+    assert gate.check(both).passed
+    result = gate.check(msgspec.structs.replace(both, bundles=(both.bundles[0], worse)))
     assert [verdict.passed for verdict in result.bundles] == [True, False]
+    assert result.failures[0].startswith(f"b/{report.bundles[0].name}: p90 of the total time")
+    lost = gate.check(both.of_device("a"), require=[both.bundles[1].name])
+    assert lost.outcome == "not-measured"
+
+
+def test_each_device_is_compared_with_itself(report):
+    other = msgspec.structs.replace(report.host, machine_id="another")
+    gate = Gate(max_p90_ratio=1e6, **NO_AGES)
+    both = fleet_of(report, a=report.host, b=other)
+    assert gate.check(both, both).passed
+    with pytest.raises(InputError, match="latencies of two machines are never compared"):
+        gate.check(both, fleet_of(report, a=report.host, b=report.host))
 
 
 @pytest.mark.parametrize(
@@ -189,10 +185,8 @@ def test_a_wrong_device_file_is_one_line(refused, tmp_path, text, said):
     [
         (["--json", "x.json", "BUNDLE"], "--fleet does not support BUNDLE"),
         (["--json", "x.json", "--host", "a@b"], "--fleet does not support --host"),
-        (["--json", "x.json", "--html", "x.html"], "--fleet does not support --html"),
-        (["--json", "x.json", "--threads", "1,2"], "several numbers for --threads"),
-        ([], "--fleet needs --json FILE"),
-        (["--json", "-"], "--fleet needs --json FILE"),
+        (["--reference", "x"], "--fleet does not support --reference"),
+        (["--json", "x.json", "--threads", "1,2"], "--fleet does not support a thread sweep"),
         (["--json", "x.json"], "devices.toml: no device file (No such file or directory)"),
     ],
 )
@@ -204,20 +198,6 @@ def test_retry_needs_a_fleet_and_a_report(refused, tmp_path, exported):
     assert "--retry-failed needs --fleet" in refused("bench", "--retry-failed")
     file = tmp_path / "devices.toml"
     file.write_text(table("a", exported("onnx", "fp32")))
-    words = ["bench", "--fleet", file, "--json", tmp_path / "x.json", "--retry-failed"]
-    assert "the report of the fleet cannot be read (No such file" in refused(*words)
-
-
-def test_reports_of_a_fleet_and_of_one_device_are_told_apart(
-    report, tmp_path, refused
-):
-    one, many = tmp_path / "one.json", tmp_path / "many.json"
-    report.write(one)
-    Fleet(1, (FleetDevice("a", {"x": "0"}, report),)).write(many)
-    assert isinstance(read_report_or_fleet(one), Report)
-    assert isinstance(read_report_or_fleet(many), Fleet)
-    assert "has no HTML page; use --md" in refused("report", many, "--html", "x.html")
-    assert "one is of a fleet, the other of one device" in refused("gate", many, "--baseline", one)
-    with pytest.raises(InputError, match="not a report of bakit bench"):
-        read_report(many)
-    assert "cannot be read" in refused("gate", "nothing.json")
+    words = ["bench", "--fleet", file, "--retry-failed"]
+    assert "--retry-failed needs --json FILE" in refused(*words)
+    assert "the report cannot be read" in refused(*words, "--json", tmp_path / "x.json")

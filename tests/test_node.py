@@ -228,9 +228,9 @@ def test_a_peer_that_is_down_gets_its_reports_later(start, pacs, films, tmp_path
     assert pacs.answered() == uids(films[:2])
 
 
-def node_process(root, bundle, peer_port, port):
+def node_process(root, bundle, peer_port, port, web_port=0, workers=1):
     words = ["--spool", root, "--peer", f"PACS@127.0.0.1:{peer_port}", "--bundle", bundle]
-    words += ["--port", port, "--web-port", 0, "--min-free-mb", 0, "--workers", 1]
+    words += ["--port", port, "--web-port", web_port, "--min-free-mb", 0, "--workers", workers]
     process = subprocess.Popen(
         [sys.executable, "-m", "bakit", "node", *map(str, words)],
         stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -566,7 +566,6 @@ def test_the_metrics_show_a_drift_from_the_checkpoint(runtime, films):
     offsets = dict.fromkeys("FM", ((-12.0, 14.0),) * 5)
     manifest = pydicom.Dataset()  # anything with these two attributes
     manifest.intervals = Intervals(0.9, EDGES_MONTHS, offsets, samples)
-    manifest.quality = None
     metrics = Metrics(manifest)
     prediction = runtime.predict(films[0].read_bytes())
     girl = prediction.__class__

@@ -123,7 +123,6 @@ def test_every_command_module_is_listed():
     helpers = {
         "__init__",
         "bench_devices",
-        "bench_fleet",
         "bench_tables",
         "paths",
         "progress",

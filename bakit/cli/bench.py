@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bakit.cli.bench_devices import (
+    bench_on_fleet,
     bench_on_host,
     bench_on_phone,
     check_phone,
@@ -17,7 +18,6 @@ from bakit.cli.bench_devices import (
     take_options,
     write_kit_file,
 )
-from bakit.cli.bench_fleet import bench_on_fleet
 from bakit.cli.bench_tables import (
     check_pages,
     finish_goal,
@@ -175,9 +175,10 @@ def command(
     if (fleet := take_options(places, "fleet")) is not None:
         others: dict[str, object] = {"BUNDLE": bundles, "--host": host, "--phone": phone}
         others |= {"--kit": kit, "--goal": goal or goal_json, "--batch": batch != 1}
-        others["several numbers for --threads"] = len(threads or ()) > 1
-        files = (json_file, html_file, md_file)
-        ctx.exit(bench_on_fleet(fleet, how, public_key, files, others))
+        others |= {"--reference": how.pop("reference"), "a thread sweep": len(threads or ()) > 1}
+        report = bench_on_fleet(fleet, json_file, public_key, others, **how)
+        _write_results(report, json_file, html_file, md_file)
+        ctx.exit(_exit_status(report))
     if phone is not None:
         check_phone(threads, batch, goal or goal_json)
     paths = bundles or tuple(all_bundles() if phone is None else runnable_bundles())

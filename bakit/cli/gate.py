@@ -16,7 +16,6 @@ from bakit.files import write_file
 
 if TYPE_CHECKING:
     from bakit.bench import Gate, GateResult, Report
-    from bakit.bench.report.fleet import Fleet
 
 ACCURACY = {
     "max_drift_months": (0.25, "Maximum drift: MAE of the bundle minus MAE of the float model."),
@@ -132,8 +131,6 @@ def command(
 ) -> None:
     """Pass or fail every bundle of a REPORT written by bakit bench --json.
 
-    In the report of a fleet, bundles are named device/bundle; one that fails fails the fleet.
-
     A figure that is estimated from images passes if the upper end of its 95 % interval is within
     the limit. "none" switches a limit off.
 
@@ -150,12 +147,11 @@ def command(
     """
     import msgspec
 
+    from bakit.bench import read_report
     from bakit.bench.gate.check import LIMITS
-    from bakit.bench.gate.fleet import check_fleet
     from bakit.bench.gate.output import github_lines, write_junit
     from bakit.bench.gate.verdict import read_known_failures
     from bakit.bench.render.markdown import render_checks
-    from bakit.bench.report.fleet import Fleet, read_report_or_fleet
 
     if update and baseline is None:
         message = "--update needs --baseline FILE, the file to replace"
@@ -163,15 +159,9 @@ def command(
     gate = _gate(limits, no_drift=no_drift)
     given = {name for name, limit in limits.items() if limit is not None}
     expected = () if known is None else read_known_failures(known, LIMITS)
-    measured = read_report_or_fleet(report)
-    earlier = None if baseline is None or update else read_report_or_fleet(baseline)
-    if isinstance(measured, Fleet) and (earlier is None or isinstance(earlier, Fleet)):
-        result = check_fleet(gate, measured, earlier, expected, given, require)
-    elif isinstance(measured, Fleet) or isinstance(earlier, Fleet):
-        message = f"{report} and {baseline}: one is of a fleet, the other of one device"
-        raise InputError(message)
-    else:
-        result = gate.check(measured, earlier, expected, require=require, explicit=given)
+    measured = read_report(report)
+    earlier = None if baseline is None or update else read_report(baseline)
+    result = gate.check(measured, earlier, expected, require=require, explicit=given)
     if junit is not None:
         write_junit(result, junit)
     if github is None:
@@ -210,18 +200,18 @@ def _gate(limits: dict[str, Any], *, no_drift: bool) -> Gate:
     return Gate(**{name: None if value == math.inf else value for name, value in chosen.items()})
 
 
-def _dropped(report: Report | Fleet, baseline: Path | None) -> list[str]:
+def _dropped(report: Report, baseline: Path | None) -> list[str]:
     """Return the bundles that a new baseline does not have any more."""
-    from bakit.bench.report.fleet import read_report_or_fleet
+    from bakit.bench import read_report
 
     if baseline is None or not baseline.exists():
         return []
     try:
-        before = read_report_or_fleet(baseline)
+        before = read_report(baseline)
     except InputError:  # it is replaced
         return []
-    present = set(report.names)
-    return [name for name in before.names if name not in present]
+    present = {bundle.name for bundle in report.bundles}
+    return [bundle.name for bundle in before.bundles if bundle.name not in present]
 
 
 def _write_markdown(text: str, path: Path | None, *, github: bool) -> None:

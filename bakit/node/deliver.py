@@ -132,7 +132,7 @@ class Sender:
     def _send_one(self, assoc: Any, key: str) -> bool:  # noqa: ANN401
         """Send a report; return whether the association can be used further."""
         try:
-            answer = assoc.send_c_store(self._spool.report(key))
+            answer = assoc.send_c_store(self._spool.path("out", key))
         except (OSError, RuntimeError, ValueError, AttributeError) as error:
             self._failed(key, f"not sent: {error}")
             return bool(assoc.is_established)

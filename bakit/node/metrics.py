@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from bisect import bisect_left, bisect_right
 from collections import Counter
@@ -39,7 +40,6 @@ GAUGES = {
     "spool_free_megabytes": "Room for radiographs; below 0, they are refused.",
     "peer_reachable": "Whether the last delivery reached the peer.",
     "reference_share": "Share of the checkpoint's validation images at or below a bound.",
-    "reference_status_share": "Share of the checkpoint's good radiographs, by status.",
     "drift": "Total variation distance, 0..1, of the predicted ages and sexes from the "
     "checkpoint's validation images.",
 }
@@ -61,7 +61,7 @@ class Metrics:
 
     def __init__(self, manifest: Manifest) -> None:
         self._lock = threading.Lock()
-        self._intervals, self._quality = manifest.intervals, manifest.quality
+        self._intervals = manifest.intervals
         self._counts: Counter[tuple[str, Labels]] = Counter()
         self._buckets: dict[tuple[str, Labels], Counter[int]] = {}
         self._sums: Counter[tuple[str, Labels]] = Counter()
@@ -92,13 +92,13 @@ class Metrics:
             self.observe("crop_pixels", prediction.measures["side_pixels"])
         if prediction.age_months is not None:
             self.observe("age_months", prediction.age_months, sex=prediction.sex)
-            if self._intervals is not None:
-                index = bisect_right(self._intervals.age_edges_months, prediction.age_months)
-                with self._lock:
-                    self._bins[prediction.sex, index] += 1
         if prediction.interval_months is not None:
             lower, upper = prediction.interval_months
             self.observe("interval_months", upper - lower)
+        if prediction.age_months is not None and self._intervals is not None:
+            index = bisect_right(self._intervals.age_edges_months, prediction.age_months)
+            with self._lock:
+                self._bins[prediction.sex, index] += 1
 
     def text(self, gauges: Mapping[str, Mapping[Labels, float]]) -> str:
         """Return all metrics, with the current values of the node's own ``gauges``."""
@@ -116,10 +116,9 @@ class Metrics:
             for (found, labels), counts in sorted(self._buckets.items()):
                 if found != name:
                     continue
-                for index, bound in enumerate(self._bounds[name]):
+                for index, bound in enumerate((*self._bounds[name], math.inf)):
                     total = sum(n for bucket, n in counts.items() if bucket <= index)
-                    yield _line(f"{name}_bucket", (*labels, ("le", f"{bound:g}")), total)
-                yield _line(f"{name}_bucket", (*labels, ("le", "+Inf")), counts.total())
+                    yield _line(f"{name}_bucket", (*labels, ("le", _bound(bound))), total)
                 yield _line(f"{name}_sum", labels, self._sums[found, labels])
                 yield _line(f"{name}_count", labels, counts.total())
         for name, words in GAUGES.items():
@@ -128,43 +127,36 @@ class Metrics:
 
     def _reference(self) -> dict[str, dict[Labels, float]]:
         """Return the checkpoint's own distributions, and the distance from them."""
-        found: dict[str, dict[Labels, float]] = {}
-        if self._quality is not None and self._quality.good.samples:
-            good = self._quality.good
-            parts = {"reject": good.rejected, "review": good.reviewed}
-            found["reference_status_share"] = {
-                (("status", status),): number / good.samples for status, number in parts.items()
-            }
         if self._intervals is None:
-            return found
-        intervals = self._intervals
-        total = sum(map(sum, intervals.samples.values()))
+            return {}
+        samples, offsets = self._intervals.samples, self._intervals.offsets_months
+        total = sum(map(sum, samples.values()))
         shares: dict[Labels, float] = {}
         for sex in SEXES:
-            for index, edge in enumerate(intervals.age_edges_months):
-                labels = (("measure", "age_months"), ("sex", sex), ("le", f"{edge:g}"))
-                shares[labels] = sum(intervals.samples[sex][: index + 1]) / total
-            labels = (("measure", "age_months"), ("sex", sex), ("le", "+Inf"))
-            shares[labels] = sum(intervals.samples[sex]) / total
+            for index, edge in enumerate((*self._intervals.age_edges_months, math.inf)):
+                labels = (("measure", "age_months"), ("sex", sex), ("le", _bound(edge)))
+                shares[labels] = sum(samples[sex][: index + 1]) / total
+        widths = [
+            (upper - lower, number)
+            for sex in SEXES
+            for (lower, upper), number in zip(offsets[sex], samples[sex], strict=True)
+        ]
         for bound in self._bounds["interval_months"]:
-            within = sum(
-                number
-                for sex in SEXES
-                for (low, up), number in zip(
-                    intervals.offsets_months[sex], intervals.samples[sex], strict=True
-                )
-                if up - low <= bound
-            )
-            shares[("measure", "interval_months"), ("le", f"{bound:g}")] = within / total
-        found["reference_share"] = shares
+            within = sum(number for width, number in widths if width <= bound)
+            shares[("measure", "interval_months"), ("le", _bound(bound))] = within / total
+        found = {"reference_share": shares}
         if (films := self._bins.total()) >= LEAST_FILMS:
             gaps = (
                 abs(self._bins[sex, index] / films - number / total)
                 for sex in SEXES
-                for index, number in enumerate(intervals.samples[sex])
+                for index, number in enumerate(samples[sex])
             )
             found["drift"] = {(): sum(gaps) / 2}
         return found
+
+
+def _bound(value: float) -> str:
+    return "+Inf" if value == math.inf else f"{value:g}"
 
 
 def _head(name: str, kind: str, words: str) -> tuple[str, str]:

@@ -26,11 +26,7 @@ class Peer(NamedTuple):
 
     @staticmethod
     def parse(text: str) -> Peer:
-        """Read ``TITLE@HOST:PORT``.
-
-        Raises:
-            InputError: If it is anything else.
-        """
+        """Read ``TITLE@HOST:PORT``; raises ``InputError`` for anything else."""
         title, _, address = text.rpartition("@")
         host, _, port = address.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 65536:
@@ -40,18 +36,14 @@ class Peer(NamedTuple):
 
 
 class Access(NamedTuple):
-    """Who may send radiographs: an AE title, at an address or in a network."""
+    """Who may send radiographs: an AE title or ``*``, at an address or in a network."""
 
     title: str
     network: ipaddress.IPv4Network | ipaddress.IPv6Network | None
 
     @staticmethod
     def parse(text: str) -> Access:
-        """Read ``TITLE``, ``TITLE@ADDRESS`` or ``TITLE@NETWORK``; the title ``*`` is any.
-
-        Raises:
-            InputError: If it is anything else.
-        """
+        """Read ``TITLE``, ``TITLE@ADDRESS`` or ``TITLE@NETWORK``; raises ``InputError``."""
         title, at, address = text.partition("@")
         try:
             network = ipaddress.ip_network(address) if at else None
@@ -69,33 +61,28 @@ class Access(NamedTuple):
 
 
 class Tls(NamedTuple):
-    """Files for TLS in PEM: the node's certificate and key, and the CA of all who may connect."""
+    """PEM files for TLS: the node's certificate and key, and the CA of all who may connect."""
 
     certificate: Path
     key: Path
     ca: Path
 
     def context(self, side: ssl.Purpose) -> ssl.SSLContext:
-        """Return the context of one side; both sides need a certificate of the CA.
-
-        Raises:
-            InputError: If a file cannot be used.
-        """
+        """Return the context of one side; raises ``InputError`` if a file cannot be used."""
         try:
             context = ssl.create_default_context(side, cafile=self.ca)
             context.load_cert_chain(self.certificate, self.key)
         except OSError as error:  # ssl's own errors are OSErrors
-            names = f"{self.certificate}, {self.key}, {self.ca}"
+            names = ", ".join(map(str, self))
             message = f"{names}: cannot be used for TLS ({error.strerror or error}); use PEM files"
             raise InputError(message) from error
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.verify_mode = ssl.CERT_REQUIRED
         return context
 
 
 @dataclass(frozen=True)
 class NodeOptions:
-    """How a node listens, and where its reports go.
+    """How a node listens, and where its reports go; the defaults are those of ``bakit node``.
 
     Attributes:
         spool: Folder of the spool.
@@ -103,11 +90,11 @@ class NodeOptions:
         title: The node's AE title.
         bind: Address to listen on.
         port: DICOM port; 0 for a free one.
-        allow: Who may send; nobody else may. Empty: everybody on this machine.
+        allow: Who may send; empty: everybody on this machine.
         associations: Most associations at a time.
         workers: Radiographs that are read at a time.
         web_port: Port of ``/metrics`` and ``/health`` on this machine; 0 for a free one.
-        tls: Files for TLS with senders; None without TLS.
+        tls: Files for TLS with senders.
         peer_tls: Whether the peer needs TLS too, with the same files.
         min_free_mb: Room on the spool's disk that radiographs leave free.
         keep_days: Days after which refused radiographs are deleted and answered ones forgotten.
@@ -133,7 +120,7 @@ class NodeOptions:
     def __post_init__(self) -> None:
         """Check the values."""
         check_title("--title", self.title)
-        if not self.allow and not _is_loopback(self.bind):
+        if not self.allow and self.bind not in {"127.0.0.1", "::1", "localhost"}:
             message = f"--bind {self.bind} needs --allow: who may send, such as MODALITY@10.0.0.5"
             raise InputError(message)
         if self.peer_tls and self.tls is None:
@@ -146,19 +133,8 @@ class NodeOptions:
 
 
 def check_title(option: str, title: str) -> str:
-    """Return an AE title.
-
-    Raises:
-        InputError: If it is none.
-    """
+    """Return an AE title; raises ``InputError`` if it is none."""
     if not _TITLE.fullmatch(title):
         message = f"{option}: {title!r} is no AE title; use 1 to 16 ASCII characters"
         raise InputError(message)
     return title
-
-
-def _is_loopback(bind: str) -> bool:
-    try:
-        return ipaddress.ip_address(bind).is_loopback
-    except ValueError:
-        return bind == "localhost"

@@ -87,8 +87,7 @@ def receiving(
     entity.maximum_associations = options.associations + SPARE + 1  # _Receiver has the limit
     entity.maximum_pdu_size = MAX_PDU
     entity.acse_timeout, entity.dimse_timeout, entity.network_timeout = SILENT_S, IDLE_S, IDLE_S
-    lines = _Lines(metrics)
-    receiver = _Receiver(options, spool, metrics, on_film, lines)
+    receiver = _Receiver(options, spool, metrics, on_film)
     tls = None if options.tls is None else options.tls.context(ssl.Purpose.CLIENT_AUTH)
     try:
         server = entity.make_server(
@@ -107,7 +106,7 @@ def receiving(
         message = f"cannot listen on {options.bind} port {options.port} ({reason}); use an "
         message += "address of this machine for --bind and a free port for --port"
         raise InputError(message) from error
-    LOG.addHandler(lines)
+    LOG.addHandler(receiver)
     thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
     thread.start()
     try:
@@ -116,7 +115,7 @@ def receiving(
         BaseServer.shutdown(server)
         server.server_close()
         entity.shutdown()  # aborts the associations: their senders try again
-        LOG.removeHandler(lines)
+        LOG.removeHandler(receiver)
 
 
 class _Server(ThreadedAssociationServer):  # type: ignore[misc]  # its types are skipped
@@ -138,21 +137,35 @@ class _Server(ThreadedAssociationServer):  # type: ignore[misc]  # its types are
         return bool(len(self.active_associations) < self.ae.maximum_associations)
 
 
-class _Receiver:
-    """Handles the events of all associations."""
+class _Receiver(logging.Handler):
+    """Handles the events of all associations, and pynetdicom's errors about them.
+
+    An error that ends a connection becomes one line; the traceback that follows it is left out.
+    """
 
     def __init__(
-        self,
-        options: NodeOptions,
-        spool: Spool,
-        metrics: Metrics,
-        on_film: Callable[[str], None],
-        lines: _Lines,
+        self, options: NodeOptions, spool: Spool, metrics: Metrics, on_film: Callable[[str], None]
     ) -> None:
+        super().__init__(logging.ERROR)
         self._options, self._spool, self._metrics = options, spool, metrics
-        self._on_film, self._lines = on_film, lines
+        self._on_film = on_film
         self._lock = threading.Lock()
         self._open: list[threading.Thread] = []
+        self._told: WeakSet[Any] = WeakSet()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log pynetdicom's error with the sender whose thread it comes from."""
+        for assoc in threading.enumerate():
+            if getattr(assoc, "is_acceptor", False):
+                dul: threading.Thread = assoc.dul  # type: ignore[attr-defined]
+                if record.thread in {assoc.ident, dul.ident}:
+                    self._tell(assoc, record.getMessage())
+
+    def _tell(self, assoc: Any, why: str) -> None:  # noqa: ANN401
+        if assoc not in self._told:
+            self._told.add(assoc)
+            self._metrics.count("protocol_errors_total")
+            _LOG.warning("%s at %s: connection ended: %s", *_sender(assoc), _printable(why))
 
     def on_open(self, event: Any) -> None:  # noqa: ANN401
         """Bound what a connection may send."""
@@ -167,7 +180,7 @@ class _Receiver:
         if count <= MAX_OTHER_PDU and held + count <= MAX_FILM and assoc.dimse.msg_queue.empty():
             return receive(count)
         limit = f"{MAX_FILM >> 20} MiB"
-        self._lines.tell(assoc, f"it sends more than {limit}, or does not wait for answers")
+        self._tell(assoc, f"it sends more than {limit}, or does not wait for answers")
         with suppress(OSError):
             assoc.dul.socket.socket.shutdown(socket.SHUT_RDWR)
         return b""
@@ -248,27 +261,3 @@ def _sender(assoc: Any) -> tuple[str, str]:  # noqa: ANN401
 
 def _printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-class _Lines(logging.Handler):
-    """Logs why a connection ended, one line each: pynetdicom's first error, and its address."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        super().__init__(logging.ERROR)
-        self._metrics = metrics
-        self._told: WeakSet[Any] = WeakSet()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Log pynetdicom's error about a sender; tracebacks follow it and are left out."""
-        for assoc in threading.enumerate():
-            if getattr(assoc, "is_acceptor", False):
-                dul: threading.Thread = assoc.dul  # type: ignore[attr-defined]
-                if record.thread in {assoc.ident, dul.ident}:
-                    self.tell(assoc, record.getMessage())
-
-    def tell(self, assoc: Any, why: str) -> None:  # noqa: ANN401
-        """Log why a connection ended, unless a line said so."""
-        if assoc not in self._told:
-            self._told.add(assoc)
-            self._metrics.count("protocol_errors_total")
-            _LOG.warning("%s at %s: connection ended: %s", *_sender(assoc), _printable(why))

@@ -16,12 +16,13 @@ import secrets
 import shutil
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from bakit.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 FOLDERS = ("in", "out", "refused", "done")
@@ -68,21 +69,23 @@ class Spool:
         """Finish the steps that a crash interrupted."""
         for left in self.root.glob("*/.*"):
             left.unlink()
-        for key in self.names("out"):
-            if self._path("done", key).exists():
-                self._path("out", key).unlink()
+        for folder, later in (("out", ("done",)), ("in", FOLDERS[1:])):
+            for key in self.names(folder):
+                if self._is_in(later, key):
+                    self.path(folder, key).unlink()
         for key in self.names("in"):
-            if any(self._path(folder, key).exists() for folder in FOLDERS[1:]):
-                self._path("in", key).unlink()
-            else:
-                self.waiting.put(key)
+            self.waiting.put(key)
 
     def close(self) -> None:
         """Let another process use the spool."""
         self._owner.close()
 
-    def _path(self, folder: str, key: str) -> Path:
+    def path(self, folder: str, key: str) -> Path:
+        """Return a file of the spool."""
         return self.root / folder / key
+
+    def _is_in(self, folders: Sequence[str], key: str) -> bool:
+        return any(self.path(folder, key).exists() for folder in folders)
 
     def names(self, folder: str) -> list[str]:
         """Return the names in a folder, oldest first."""
@@ -108,76 +111,61 @@ class Spool:
             OSError: If the disk is full, or cannot be written.
         """
         with self._lock:  # not between the rename and the sync of another thread
-            if self._is_known(key):
+            if self._is_in(FOLDERS, key):
                 return False
         if self.free_mb() * 1e6 < len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.root))
-        with _Written(self.root / "in", data) as temporary, self._lock:
-            if self._is_known(key):
+        with _written(self.root / "in", data) as temporary, self._lock:
+            if self._is_in(FOLDERS, key):
                 return False
-            _rename(temporary, self._path("in", key))
+            _rename(temporary, self.path("in", key))
         self.waiting.put(key)
         return True
 
-    def _is_known(self, key: str) -> bool:
-        return any(self._path(folder, key).exists() for folder in FOLDERS)
-
     def read(self, key: str) -> bytes:
         """Return a radiograph that waits, and make it the youngest."""
-        path = self._path("in", key)
+        path = self.path("in", key)
         os.utime(path)
         return path.read_bytes()
 
     def answer(self, key: str, report: bytes) -> None:
         """Replace a radiograph by its report."""
-        with _Written(self.root / "out", report) as temporary:
-            _rename(temporary, self._path("out", key))
-        self._path("in", key).unlink()
+        with _written(self.root / "out", report) as temporary:
+            _rename(temporary, self.path("out", key))
+        self.path("in", key).unlink()
 
     def refuse(self, key: str) -> None:
         """Put a radiograph aside that gets no report."""
-        _rename(self._path("in", key), self._path("refused", key))
-
-    def report(self, key: str) -> Path:
-        """Return the file of a report."""
-        return self._path("out", key)
+        _rename(self.path("in", key), self.path("refused", key))
 
     def delivered(self, key: str) -> None:
         """Remove a report that the peer has accepted."""
-        done = self._path("done", key)
+        done = self.path("done", key)
         done.touch(mode=0o600)
         _sync(done.parent)
-        self._path("out", key).unlink()
+        self.path("out", key).unlink()
 
     def sweep(self, keep_days: float) -> None:
         """Forget refused radiographs and delivered reports after some days."""
         oldest = time.time() - keep_days * DAY_S
         for folder in ("refused", "done"):
             for key in self.names(folder):
-                if self._path(folder, key).stat().st_mtime < oldest:
-                    self._path(folder, key).unlink()
+                if self.path(folder, key).stat().st_mtime < oldest:
+                    self.path(folder, key).unlink()
 
 
-class _Written:
-    """A temporary file with synced bytes, removed at the end unless it was renamed."""
-
-    def __init__(self, folder: Path, data: bytes) -> None:
-        self._path, self._data = folder / f".{secrets.token_hex(8)}", data
-
-    def __enter__(self) -> Path:
-        try:
-            number = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-            with os.fdopen(number, "wb") as file:
-                file.write(self._data)
-                file.flush()
-                os.fsync(file.fileno())
-        except BaseException:
-            self.__exit__()
-            raise
-        return self._path
-
-    def __exit__(self, *_: object) -> None:
-        self._path.unlink(missing_ok=True)
+@contextmanager
+def _written(folder: Path, data: bytes) -> Iterator[Path]:
+    """Yield a temporary file with synced bytes; remove it at the end unless it was renamed."""
+    path = folder / f".{secrets.token_hex(8)}"
+    try:
+        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _rename(old: Path, new: Path) -> None:

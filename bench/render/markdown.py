@@ -20,7 +20,6 @@ from bakit.bench.render.words import (
 if TYPE_CHECKING:
     from bakit.bench.gate.verdict import GateResult
     from bakit.bench.report.document import Report
-    from bakit.bench.report.fleet import Fleet
 
 _BOLD = ("ship", "undecided", "refused", "unmeasured")
 
@@ -65,36 +64,6 @@ def render_markdown(report: Report) -> str:
     ]
     lines += ["", f"<sub>{escaped(_measured_on(report))}</sub>"]
     return "\n".join(lines) + "\n"
-
-
-def render_fleet(fleet: Fleet) -> str:
-    """Return a table of the devices and their bundles, and what failed."""
-    lines = [_line(FLEET_COLUMNS), _line(("---", "---", *["---:"] * (len(FLEET_COLUMNS) - 2)))]
-    lines += [_line(tuple(map(escaped, row))) for row in fleet_rows(fleet)]
-    lines += [""] * bool(fleet.failures) + [f"* failed: {escaped(f)}" for f in fleet.failures]
-    return "\n".join(lines) + "\n"
-
-
-FLEET_COLUMNS = ("device", "bundle", "p50 ms", "p90 ms", "MAE months", "drift [95 % interval]")
-
-
-def fleet_rows(fleet: Fleet) -> list[tuple[str, ...]]:
-    """Return a row for each bundle of each device, as in ``FLEET_COLUMNS``."""
-    rows = []
-    for device in fleet.devices:
-        if device.report is None:
-            rows += [(device.name, name, *["failed"] * 4) for name in device.bundles]
-            continue
-        for bundle in device.report.bundles:
-            cells = (
-                milliseconds(stage_ms(bundle, "total", "p50_ms")),
-                milliseconds(stage_ms(bundle, "total", "p90_ms")),
-                fixed(bundle.drift.bundle_mae_months if bundle.drift else None),
-                drift_words(bundle.drift),
-            )
-            failed = ["failed"] * 4 if bundle.error is not None else None
-            rows.append((device.name, bundle.name, *(failed or cells)))
-    return rows
 
 
 def render_checks(result: GateResult) -> str:
