@@ -26,12 +26,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bakit.bench.report.document import BundleReport, Report
+    from bakit.bench.task import Task
     from bakit.types import OnProgress
 
 AT_ONCE = 16
 """Most devices at a time: each has crops and references prepared here."""
 
 THIS_MACHINE = "this machine"
+WARM_UP = 10
+"""Predictions of each bundle before its first query."""
 
 
 class DeviceEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,6 +101,9 @@ def read_targets(path: Path, public_key: Path | None = None) -> list[Target]:
 
 def _target(path: Path, name: str, table: Any, public_key: Path | None) -> Target:  # noqa: ANN401
     where = f"{path}: device {name!r}"
+    if "/" in name:
+        message = f"{where}: a name must have no slash"
+        raise InputError(message)
     fields = DeviceEntry.__struct_fields__
     for key in table if isinstance(table, dict) else ():
         if key not in fields:
@@ -115,7 +121,6 @@ def _target(path: Path, name: str, table: Any, public_key: Path | None) -> Targe
     except (msgspec.ValidationError, InputError) as error:
         message = f"{where}: {str(error).removeprefix('--')}"
         raise InputError(message) from error
-
     bundles = read_bundles([Bundle.read(path.parent / one, public_key) for one in entry.bundles])
     reference = None
     if entry.reference is not None:
@@ -144,15 +149,25 @@ def bench_fleet(
         earlier: An earlier report: devices that it has measured, with the same bundles, are kept.
         on_progress: Returns the progress callback of a device, by its name.
         how: Data, limit and settings for all devices.
+
+    Raises:
+        InputError: If bundles, images and settings do not fit together, or are not those of
+            ``earlier``; nothing was measured then.
     """
-    found = {}
-    for target in targets:
-        if earlier is not None and target.name in earlier.devices:
-            part = earlier.of_device(target.name)
-            digests = {f"{target.name}/{b.name}": b.sha256 for b in target.bundles}
-            ours = {b.name: b.bundle_sha256 for b in part.bundles if b.error is None}
-            if digests.items() <= ours.items() and not earlier.partial:
-                found[target.name] = part
+    tasks = {target.name: _task(target, how) for target in targets}
+    first = tasks[targets[0].name]
+    if any(task.data != first.data for task in tasks.values()):
+        message = "the devices' models may be tested on different images; bench them separately"
+        raise InputError(message)
+    found: dict[str, Report] = {}
+    if earlier is not None:
+        if (earlier.data, earlier.settings) != (first.data, first.settings):
+            message = "the earlier report is of other images or settings; repeat its options"
+            raise InputError(message)
+        for name, task in tasks.items():
+            part = earlier.of_device(name) if name in earlier.devices else None
+            if part is not None and _is_done(part, task):
+                found[name] = part
     todo = [target for target in targets if target.name not in found]
     remote = [target for target in todo if target.entry.host != THIS_MACHINE]
     stop = threading.Event()
@@ -168,9 +183,10 @@ def bench_fleet(
         try:
             report = _measure(target, progress, how)
         except _Stopped:
-            report = msgspec.structs.replace(_failed(target, "interrupted", how), partial=True)
+            report = _failed(tasks[target.name], "interrupted")
+            report = msgspec.structs.replace(report, partial=True)
         except (BakitError, OSError) as error:
-            report = _failed(target, " ".join(str(error).split()), how)
+            report = _failed(tasks[target.name], " ".join(str(error).split()))
         bundles = tuple(_renamed(bundle, target.name) for bundle in report.bundles)
         return msgspec.structs.replace(report, bundles=bundles)
 
@@ -187,10 +203,34 @@ def bench_fleet(
     return _merged({target.name: found[target.name] for target in targets})
 
 
+def _reference(target: Target, how: dict[str, Any]) -> Bundle | None:
+    return None if how.get("data") is None else target.reference  # of use for drift alone
+
+
+def _task(target: Target, how: dict[str, Any]) -> Task:
+    settings = make_settings(how["min_queries"], how["min_duration_s"], WARM_UP, how["threads"])
+    reference = _reference(target, how)
+    try:
+        return read_task(target.bundles, how.get("data"), reference, how.get("limit"), settings)
+    except InputError as error:
+        message = f"{target.name}: {error}"
+        raise InputError(message) from error
+
+
+def _is_done(part: Report, task: Task) -> bool:
+    """Return whether an earlier report has all numbers of a device."""
+    measured = {
+        bundle.name.rpartition("/")[2]: bundle.bundle_sha256
+        for bundle in part.bundles
+        if bundle.error is None and bundle.latency and (bundle.drift or task.data is None)
+    }
+    return {bundle.name: bundle.sha256 for bundle in task.bundles}.items() <= measured.items()
+
+
 def _measure(target: Target, on_progress: OnProgress, how: dict[str, Any]) -> Report:
     entry = target.entry
-    reference = None if how.get("data") is None else target.reference
-    common = {**how, "reference": reference, "on_progress": on_progress}
+    common = {**how, "reference": _reference(target, how), "warm_up": WARM_UP}
+    common["on_progress"] = on_progress
     if entry.host == THIS_MACHINE:
         return run_bench(target.bundles, **common)
     options = AgentOptions(entry.engine, entry.allow_downgrade, entry.workspace_mb)
@@ -199,12 +239,9 @@ def _measure(target: Target, on_progress: OnProgress, how: dict[str, Any]) -> Re
     )
 
 
-def _failed(target: Target, problem: str, how: dict[str, Any]) -> Report:
+def _failed(task: Task, problem: str) -> Report:
     """Return the report of a device that has measured nothing."""
-    settings = make_settings(how["min_queries"], how["min_duration_s"], 10, how["threads"])
-    task = read_task(target.bundles, None, None, None, settings)
-    raw = Raw(read_host(), tuple(RawBundle(error=problem) for _ in target.bundles))
-    return assemble(task, raw)
+    return assemble(task, Raw(read_host(), (RawBundle(error=problem),) * len(task.bundles)))
 
 
 def _renamed(bundle: BundleReport, device: str) -> BundleReport:
@@ -215,19 +252,10 @@ def _renamed(bundle: BundleReport, device: str) -> BundleReport:
 
 
 def _merged(reports: dict[str, Report]) -> Report:
-    """Join the reports of the devices.
-
-    Raises:
-        InputError: If two have used different images.
-    """
-    used = {report.data.ids_sha256: report.data for report in reports.values() if report.data}
-    if len(used) > 1:
-        message = "the devices' models may be tested on different images; bench them separately"
-        raise InputError(message)
+    """Join the reports of the devices."""
     return msgspec.structs.replace(
         next(iter(reports.values())),
         host=read_host(),
-        data=next(iter(used.values()), None),
         bundles=tuple(bundle for report in reports.values() for bundle in report.bundles),
         partial=any(report.partial for report in reports.values()),
         devices={name: report.host for name, report in reports.items()},

@@ -480,7 +480,7 @@ def test_a_crash_at_any_step_of_the_spool_loses_and_doubles_nothing(tmp_path, mo
                 key = opened.waiting.get()
                 opened.answer(key, opened.read(key).upper())
             for key in opened.names("out"):
-                delivered.append((key, opened.report(key).read_bytes()))
+                delivered.append((key, opened.path("out", key).read_bytes()))
                 opened.delivered(key)
         finally:
             opened.close()

@@ -88,9 +88,16 @@ class Sender:
             self.wake.wait(0.5)
             self.wake.clear()
             if self._backoff.is_due(""):
-                keys = [key for key in self._spool.names("out") if self._backoff.is_due(key)]
-                if keys:
-                    self._send(keys, stop)
+                self._send_due(stop)
+
+    def _send_due(self, stop: threading.Event) -> None:
+        try:
+            keys = [key for key in self._spool.names("out") if self._backoff.is_due(key)]
+            if keys:
+                self._send(keys, stop)
+        except OSError as error:  # of the spool, such as a full disk
+            pause = self._backoff.failed("")
+            _LOG.error("spool: %s; tried again in %.0f s", error, pause)
 
     def _send(self, keys: Sequence[str], stop: threading.Event) -> None:
         peer, problem = self._peer, "no answer, or not DICOM"

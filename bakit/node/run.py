@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import threading
 import time
 from contextlib import ExitStack, suppress
@@ -53,7 +54,7 @@ class Node(Closing):
     def __init__(self, options: NodeOptions, runtime: Runtime) -> None:
         self._runtime, self._metrics = runtime, Metrics(runtime.bundle.manifest)
         self._received: dict[str, float] = {}
-        self._backoff = Backoff()
+        self._backoff, self._later = Backoff(), set[str]()
         self._stop = threading.Event()
         self._keep_days, self._workers = options.keep_days, options.workers
         with ExitStack() as stack:
@@ -62,7 +63,7 @@ class Node(Closing):
             self._sender = Sender(options, self._spool, self._metrics, self._on_delivered)
             web = stack.enter_context(_Web(options.web_port, self))
             jobs: list[Callable[[], None]] = [self._read_all] * options.workers
-            jobs += [partial(self._sender.run, self._stop), self._sweep, web.serve_forever]
+            jobs += [partial(self._sender.run, self._stop), self._tend, web.serve_forever]
             self._threads = [threading.Thread(target=job, daemon=True) for job in jobs]
             stack.callback(self._end)
             stack.callback(web.shutdown)
@@ -110,9 +111,7 @@ class Node(Closing):
             self._metrics.count("films_total", status="failed", sex="")
             words = f"not read: {type(error).__name__}: {first_line(error)}"
             _LOG.error("film %s: %s; tried again in %.0f s", key[:12], words, pause)
-            timer = threading.Timer(pause, self._spool.waiting.put, (key,))
-            timer.daemon = True
-            timer.start()
+            self._later.add(key)
 
     def _read(self, key: str) -> None:
         data = self._spool.read(key)
@@ -142,12 +141,17 @@ class Node(Closing):
             self._metrics.count("films_total", status=word, sex="")
         _LOG.warning("film %s: %s, no report: %s", key[:12], word, why)
 
-    def _sweep(self) -> None:
-        while True:
-            with suppress(OSError):
-                self._spool.sweep(self._keep_days)
-            if self._stop.wait(SWEEP_S):
-                return
+    def _tend(self) -> None:
+        """Queue radiographs whose pause is over, and delete old ones each hour."""
+        swept = -math.inf
+        while not self._stop.wait(0.5):
+            for key in filter(self._backoff.is_due, list(self._later)):
+                self._later.discard(key)
+                self._spool.waiting.put(key)
+            if time.monotonic() - swept > SWEEP_S:
+                swept = time.monotonic()
+                with suppress(OSError):
+                    self._spool.sweep(self._keep_days)
 
     def metrics(self) -> str:
         """Return the metrics in the text format of Prometheus."""
