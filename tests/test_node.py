@@ -15,10 +15,14 @@ import sys
 import threading
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 pydicom = pytest.importorskip("pydicom")
 pytest.importorskip("highdicom")
@@ -33,9 +37,8 @@ from pynetdicom.sop_class import (  # noqa: E402
 )
 
 from bakit.errors import InputError, VerificationError  # noqa: E402
-from bakit.files import sha256  # noqa: E402
 from bakit.model.intervals import EDGES_MONTHS, Intervals  # noqa: E402
-from bakit.node import deliver, receive, spool  # noqa: E402
+from bakit.node import deliver  # noqa: E402
 from bakit.node.metrics import Metrics  # noqa: E402
 from bakit.node.options import Access, NodeOptions, Peer, Tls  # noqa: E402
 from bakit.node.run import Node  # noqa: E402
@@ -564,14 +567,10 @@ def test_the_metrics_show_a_drift_from_the_checkpoint(runtime, films):
     samples = {sex: tuple(max(n, 1) for n in numbers) for sex, numbers in samples.items()}
     total = sum(map(sum, samples.values()))
     offsets = dict.fromkeys("FM", ((-12.0, 14.0),) * 5)
-    manifest = pydicom.Dataset()  # anything with these two attributes
-    manifest.intervals = Intervals(0.9, EDGES_MONTHS, offsets, samples)
+    intervals = Intervals(0.9, EDGES_MONTHS, offsets, samples)
+    manifest = msgspec.structs.replace(runtime.bundle.manifest, intervals=intervals)
     metrics = Metrics(manifest)
     prediction = runtime.predict(films[0].read_bytes())
-    girl = prediction.__class__
-    import msgspec
-
-    assert girl
     for _ in range(20):
         metrics.film(msgspec.structs.replace(prediction, age_months=80.0, sex="F"), 0.1)
     text = metrics.text({})
@@ -652,7 +651,12 @@ def test_compressed_films(start, films, tmp_path):
     assert in_spool(tmp_path / "spool", "refused") == []
 
 
-def test_constants_fit_together():
-    assert receive.MAX_PDU < receive.MAX_OTHER_PDU < receive.MAX_FILM
-    assert spool.FOLDERS[0] == "in"
-    assert len(sha256(b"")) == 64
+@given(st.text(max_size=40))
+@example("PACS@host:" + "1" * 5000)
+@example("PACS@[::1]:104")
+def test_any_text_is_read_or_refused(text):
+    for parse in (Peer.parse, Access.parse):
+        with suppress(InputError):
+            found = parse(text)
+            assert 1 <= len(found.title) <= 16
+            assert found.title.isascii()

@@ -20,16 +20,14 @@ _FILE = click.Path(path_type=Path)
 _TLS = ("tls_cert", "tls_key", "tls_ca")
 
 
-@click.command("node")
+@click.command("node", context_settings={"show_default": True})
 @click.option("--spool", type=_FILE, required=True, help="Folder for films and reports on the way.")
 @click.option("--peer", required=True, metavar="TITLE@HOST:PORT", help="Takes the reports.")
 @click.option("--bundle", type=_FILE, help="Bundle to run. Default: as for bakit predict.")
 @public_key_option
-@click.option("--title", default="BAKIT", show_default=True, help="AE title of the node.")
-@click.option("--bind", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=11112, show_default=True, help="DICOM port."
-)
+@click.option("--title", default="BAKIT", help="AE title of the node.")
+@click.option("--bind", default="127.0.0.1", help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=11112, help="DICOM port.")
 @click.option(
     "--allow",
     multiple=True,
@@ -41,7 +39,6 @@ _TLS = ("tls_cert", "tls_key", "tls_ca")
     "--associations",
     type=click.IntRange(1, 200),
     default=8,
-    show_default=True,
     help="Most associations at a time; more are rejected with a transient error.",
 )
 @click.option("--workers", type=click.IntRange(1), help="Films at a time. Default: one per CPU.")
@@ -49,7 +46,6 @@ _TLS = ("tls_cert", "tls_key", "tls_ca")
     "--web-port",
     type=click.IntRange(0, 65535),
     default=9112,
-    show_default=True,
     help="Port of /metrics and /health, on this machine only.",
 )
 @click.option("--tls-cert", type=_FILE, help="Certificate (PEM): listen with TLS only.")
@@ -60,14 +56,12 @@ _TLS = ("tls_cert", "tls_key", "tls_ca")
     "--min-free-mb",
     type=click.FloatRange(min=0),
     default=500.0,
-    show_default=True,
     help="Refuse films that leave less room than this on the disk.",
 )
 @click.option(
     "--keep-days",
     type=click.FloatRange(min=0),
     default=30.0,
-    show_default=True,
     help="Days until refused films are deleted and answered ones forgotten.",
 )
 def command(

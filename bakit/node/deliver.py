@@ -103,13 +103,8 @@ class Sender:
         peer, problem = self._peer, "no answer, or not DICOM"
         assoc: Any = None
         try:
-            assoc = self._entity.associate(
-                peer.host,
-                peer.port,
-                ae_title=peer.title,
-                tls_args=self._tls,
-                evt_handlers=[(evt.EVT_CONN_OPEN, limit_silence)],
-            )
+            how = {"tls_args": self._tls, "evt_handlers": [(evt.EVT_CONN_OPEN, limit_silence)]}
+            assoc = self._entity.associate(peer.host, peer.port, ae_title=peer.title, **how)
         except OSError as error:
             problem = str(error.strerror or error)
         if assoc is None or not assoc.is_established:

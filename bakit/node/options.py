@@ -29,7 +29,7 @@ class Peer(NamedTuple):
         """Read ``TITLE@HOST:PORT``; raises ``InputError`` for anything else."""
         title, _, address = text.rpartition("@")
         host, _, port = address.rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        if not (host and port.isdecimal() and len(port) < 6 and 0 < int(port) < 65536):
             message = f"--peer {text!r} is not a DICOM peer; use TITLE@HOST:PORT"
             raise InputError(message)
         return Peer(check_title("--peer", title), host.strip("[]"), int(port))

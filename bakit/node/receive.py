@@ -32,19 +32,12 @@ if TYPE_CHECKING:
     from bakit.node.options import NodeOptions
     from bakit.node.spool import Spool
 
-SYNTAXES = (
-    "1.2.840.10008.1.2.1",  # explicit little endian
-    "1.2.840.10008.1.2",  # implicit little endian
-    "1.2.840.10008.1.2.4.70",  # JPEG lossless, first-order
-    "1.2.840.10008.1.2.4.57",  # JPEG lossless
-    "1.2.840.10008.1.2.4.80",  # JPEG-LS lossless
-    "1.2.840.10008.1.2.4.90",  # JPEG 2000 lossless
-    "1.2.840.10008.1.2.4.91",  # JPEG 2000
-    "1.2.840.10008.1.2.4.50",  # JPEG baseline
-    "1.2.840.10008.1.2.5",  # RLE
-    "1.2.840.10008.1.2.2",  # explicit big endian
-)
-"""Transfer syntaxes that bakit decodes (docs/dicom.md)."""
+SYNTAXES = [
+    f"1.2.840.10008.1.2{end}"
+    for end in (".1", "", ".4.70", ".4.57", ".4.80", ".4.90", ".4.91", ".4.50", ".5", ".2")
+]
+"""Transfer syntaxes that bakit decodes (docs/dicom.md): explicit and implicit little endian, JPEG
+lossless, JPEG-LS, JPEG 2000, JPEG baseline, RLE, big endian."""
 
 OK, NOT_AUTHORISED, OUT_OF_RESOURCES = 0x0000, 0x0124, 0xA700
 MISMATCH, NOT_UNDERSTOOD = 0xA900, 0xC000
@@ -83,23 +76,22 @@ def receiving(
     entity = AE(options.title)
     entity.add_supported_context(Verification)
     for kind in (ComputedRadiographyImageStorage, DigitalXRayImageStorageForPresentation):
-        entity.add_supported_context(kind, list(SYNTAXES))
+        entity.add_supported_context(kind, SYNTAXES)
     entity.maximum_associations = options.associations + SPARE + 1  # _Receiver has the limit
     entity.maximum_pdu_size = MAX_PDU
     entity.acse_timeout, entity.dimse_timeout, entity.network_timeout = SILENT_S, IDLE_S, IDLE_S
     receiver = _Receiver(options, spool, metrics, on_film)
     tls = None if options.tls is None else options.tls.context(ssl.Purpose.CLIENT_AUTH)
+    handlers = [
+        (evt.EVT_CONN_OPEN, receiver.on_open),
+        (evt.EVT_REQUESTED, receiver.on_request),
+        (evt.EVT_ACCEPTED, receiver.on_accept),
+        (evt.EVT_C_STORE, receiver.on_store),
+    ]
+    address = (options.bind, options.port)
     try:
         server = entity.make_server(
-            (options.bind, options.port),
-            ssl_context=tls,
-            evt_handlers=[
-                (evt.EVT_CONN_OPEN, receiver.on_open),
-                (evt.EVT_REQUESTED, receiver.on_request),
-                (evt.EVT_ACCEPTED, receiver.on_accept),
-                (evt.EVT_C_STORE, receiver.on_store),
-            ],
-            server_class=_Server,
+            address, ssl_context=tls, evt_handlers=handlers, server_class=_Server
         )
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
