@@ -68,8 +68,9 @@ def measure(asked: argparse.Namespace, folder: Path) -> None:
     wait_until(lambda: done(folder) == len(files), 3600)
     seconds = time.monotonic() - started
     with urllib.request.urlopen(f"http://127.0.0.1:{web_port}/metrics") as answer:
-        print_times(answer.read().decode())
+        metrics = answer.read().decode()
     nodes[-1].end(signal.SIGTERM)
+    print_times(metrics)
     peer.terminate()
     peer.wait()
     reports = [pydicom.dcmread(path) for path in (folder / "pacs").iterdir()]
