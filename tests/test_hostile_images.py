@@ -204,7 +204,7 @@ def test_few_bytes_cannot_cost_much_work(name):
 
 
 @pytest.mark.parametrize("name", ["2,000 scans", "4 million elements, deflated"])
-def test_a_bomb_costs_less_than_a_second_and_300_megabytes(name, tmp_path):
+def test_a_bomb_costs_little_work_and_less_than_300_megabytes(name, tmp_path):
     pytest.importorskip("pydicom")
     path = tmp_path / "bomb"
     path.write_bytes(BOMBS[name][0]())
@@ -213,7 +213,7 @@ def test_a_bomb_costs_less_than_a_second_and_300_megabytes(name, tmp_path):
     command = [sys.executable, "-c", COST, str(path)]
     found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
     seconds, kilobytes = map(float, found.stdout.split())
-    assert seconds < 1  # of the CPU: 0.01 to 0.1 where it was measured
+    assert seconds < 5  # of this process: 0.01 to 0.1 as it is, 14 and 50 without the bounds
     assert kilobytes < 300_000
 
 
