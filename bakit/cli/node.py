@@ -85,6 +85,9 @@ def command(
     """
     from bakit.node.options import Access, NodeOptions, Peer, Tls
 
+    if sys.platform == "win32":
+        message = "bakit node locks its spool as POSIX does; run it on Linux or macOS"
+        raise InputError(message)
     files = {name: given.pop(name) for name in _TLS}
     missing = [name for name, path in files.items() if path is None]
     if missing and len(missing) < len(files):
