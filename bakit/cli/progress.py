@@ -35,7 +35,7 @@ def progress(*, log: bool = False, rate: str = "") -> Iterator[OnProgress]:
             if stderr is not a terminal, on a line every ``LINE_S`` seconds.
     """
     if not sys.stderr.isatty():
-        yield _lines(rate) if rate else _logger() if log else silent
+        yield _lines(rate) if rate else step_lines() if log else silent
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -104,14 +104,15 @@ def _lines(unit: str) -> OnProgress:
     return line
 
 
-def _logger() -> OnProgress:
+def step_lines(prefix: str = "") -> OnProgress:
+    """Return a callback that prints a line for each step."""
     seen: set[str] = set()
 
     def line(step: str, done: float, total: float | None) -> None:
         del done, total
         if step not in seen:
             seen.add(step)
-            echo(f"{step} ...", err=True)
+            echo(f"{prefix}{step} ...", err=True)
 
     return line
 
