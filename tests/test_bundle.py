@@ -206,7 +206,7 @@ def test_a_bundle_that_lacks_a_model_is_refused(refused, edit, labelled, role):
 def test_a_bundle_of_an_unknown_target_is_refused(refused, edit, labelled):
     line = refused("verify", edit(target="abacus"))
     assert line.endswith(
-        "unknown target 'abacus'; known targets: "
+        "unknown target 'abacus'; use "
         "coreml, coreml-reference, fake, onnx, openvino, tensorrt, torch"
     )
 

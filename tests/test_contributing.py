@@ -65,8 +65,7 @@ def test_the_contract_tests_find_the_target_by_its_row(checkout):
 
 def test_the_commands_find_the_target_by_its_row(checkout):
     doctor = run(checkout, "bakit", "doctor").stdout
-    assert "onnx-gz, run: ready\n" in doctor
-    assert "onnx-gz, export: ready\n" in doctor
+    assert re.search("^ *onnx-gz +ready +ready", doctor, re.MULTILINE)
     assert "onnx-gz" in run(checkout, "bakit", "targets").stdout
 
 
