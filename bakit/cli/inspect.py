@@ -40,7 +40,7 @@ def command(path: Path) -> None:
 
         header = msgspec.json.encode(Checkpoint.read(path).header)
         text = msgspec.json.format(header, indent=2).decode() + "\n"
-    echo(_HASHES.sub(_number_of_ids, text), nl=False)
+    echo(_HASHES.sub(_number_of_ids, text).encode(), nl=False)
     next_step(f"bakit verify {path}" if path.is_dir() else f"bakit export {path} --target onnx")
 
 

@@ -22,8 +22,8 @@ _NOT_PLAIN = re.compile(r"[^\n -~]")
 WIDTH = 200
 """Columns if the output is not a terminal, so that a log has every number."""
 
-VERBOSE, QUIET = "bakit.verbose", "bakit.quiet"
-"""Keys of click's context where -v and -q are stored."""
+VERBOSE, QUIET, DOCUMENT = "bakit.verbose", "bakit.quiet", "bakit.document"
+"""Keys of click's context: whether -v or -q was given, and whether a document was printed."""
 
 
 def _set_level(ctx: click.Context, option: click.Parameter, value: object) -> None:
@@ -49,7 +49,7 @@ LEVELS = [
 
 
 def is_set(level: str) -> bool:
-    """Return whether ``VERBOSE`` or ``QUIET`` was asked for."""
+    """Return whether ``VERBOSE``, ``QUIET`` or ``DOCUMENT`` is set."""
     context = click.get_current_context(silent=True)
     return bool(context and context.meta.get(level))
 
@@ -61,8 +61,9 @@ def hint(text: str) -> None:
 
 
 def next_step(*words: object) -> None:
-    """Print the command to run next on stderr, unless -q was given."""
-    hint("next: " + " ".join(map(str, words)))
+    """Print the command to run next on stderr, unless -q was given or a document was printed."""
+    if not is_set(DOCUMENT):
+        hint("next: " + " ".join(map(str, words)))
 
 
 def echo(text: str | bytes, *, err: bool = False, nl: bool = True) -> None:
@@ -76,6 +77,8 @@ def echo(text: str | bytes, *, err: bool = False, nl: bool = True) -> None:
     if not err:
         _check_stdout()
     if isinstance(text, bytes):
+        if context := click.get_current_context(silent=True):
+            context.meta[DOCUMENT] = True
         text = _NOT_PLAIN.sub(_as_json, text.decode())
     click.echo("\n".join(map(safe, text.split("\n"))), err=err, nl=nl)
 
