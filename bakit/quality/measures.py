@@ -75,10 +75,12 @@ def box_measures(grey: Grey | Bytes, box: Box, *, inverted: bool = False) -> dic
     """
     step = max(max(box.width, box.height) // SAMPLE, 1)
     sample = grey[box.y0 : box.y1 : step, box.x0 : box.x1 : step]
+    top = 255
     if sample.dtype != np.uint8:
+        top = 65535
         sample = np.rint(sample * 65535).astype(np.uint16)  # type: ignore[assignment]
     if inverted:  # otherwise the background counts as saturated
-        sample = np.iinfo(sample.dtype).max - sample
+        sample = top - sample
     counts = np.bincount(sample.ravel())
     present = np.flatnonzero(counts)
     brightest = len(counts) - 1 - (len(counts) - 1 - present[0]) * BRIGHTEST

@@ -105,7 +105,8 @@ def _rare_damage(drift: DriftReport, months: float) -> str:
     count = max(drift.patients or drift.samples, hits)
     return (
         f"rare damage: {hits} of {drift.samples} images changed by more than {months:g} months, "
-        f"so up to {100 * share_bound(hits, count):.2g} % of children may; {P99_IMAGES} images decide"
+        f"so up to {100 * share_bound(hits, count):.2g} % of children may; {P99_IMAGES} images "
+        "decide"
     )
 
 
