@@ -186,7 +186,7 @@ def command(
         for line in github_lines(result):
             echo(line)
     next_step(
-        "ship the bundle (bakit sign BUNDLE --key FILE)"
+        "bakit sign BUNDLE --key FILE   (then ship it)"
         if result.passed
         else f"bakit report {report} --html report.html   (which images changed)"
     )
