@@ -268,7 +268,7 @@ def start(_: Path) -> dict[str, str]:
             words = [sys.executable, "-m", "bakit", *line.split()[1:]]
             print(line, file=sys.stderr)
             done = subprocess.run(words, cwd=folder, check=True, capture_output=True, text=True)
-            printed.append(f"$ {line}\n{done.stdout}{done.stderr}")
+            printed.append(done.stdout + done.stderr)
     return {"start": f"```text\n{''.join(printed)}```"}
 
 
