@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from bakit.cli.paths import only_bundle, public_key_option
+from bakit.cli.options import only_bundle, public_key_option
 from bakit.cli.tables import echo
 from bakit.errors import InputError
 
