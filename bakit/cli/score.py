@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakit.cli.paths import BUNDLES, only_bundle, public_key_option
+from bakit.cli.options import BUNDLES, SEX, only_bundle, public_key_option
 from bakit.cli.tables import echo
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ WORST_FIRST = ("error", "reject", "review")
 @public_key_option
 @click.option(
     "--sex",
-    type=click.Choice(["M", "F"]),
+    type=SEX,
     help="Sex of films whose list, labels.csv and DICOM header give none.",
 )
 @click.option("--allow-rejected", is_flag=True, help="Predict the age of rejected films as well.")
