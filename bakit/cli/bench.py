@@ -98,6 +98,11 @@ class _Threads(click.ParamType):  # type: ignore[type-arg]  # generic in new cli
     help="Minimum measuring time of each bundle.",
 )
 @click.option(
+    "--whole",
+    is_flag=True,
+    help="Predict with the whole graph, from the film to months, where a bundle has one.",
+)
+@click.option(
     "--json",
     "json_file",
     type=click.Path(dir_okay=False, allow_dash=True),
@@ -132,6 +137,7 @@ def command(
     goal_json: Path | None,
     *,
     goal: bool,
+    whole: bool,
     **places: Any,  # noqa: ANN401  # the options of device_options
 ) -> None:
     """Measure bundles on this machine: latency, memory, and drift from the float model.
@@ -170,6 +176,9 @@ def command(
         "min_duration_s": seconds,
         "threads": threads[0] if threads else None,
     }
+    if whole and any(place is not None for place in (host, phone, kit)):
+        message = "--whole measures this machine only; leave out --host, --phone and --kit"
+        raise click.UsageError(message)
     if phone is not None:
         check_phone(threads, batch, goal or goal_json)
     paths = bundles or tuple(all_bundles() if phone is None else runnable_bundles())
@@ -192,7 +201,12 @@ def command(
         else:
             sweep = threads[1:] if threads else ()
             report = run_bench(
-                chosen, on_progress=on_progress, sweep_threads=sweep, batch=batch, **how
+                chosen,
+                on_progress=on_progress,
+                sweep_threads=sweep,
+                batch=batch,
+                whole=whole,
+                **how,
             )
     _write_results(report, json_file, html_file, md_file)
     status = _exit_status(report)

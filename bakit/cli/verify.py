@@ -81,6 +81,7 @@ def command(
         echo(
             f"{word}  {check.path}: {check.age_months:.2f} months, expected "
             f"{check.expected_months:.2f}; box overlap {check.box_iou:.2f}"
+            + ("" if check.whole_months is None else f"; whole graph {check.whole_months:.2f}")
         )
     ages = [check.age_months for check in checks]
     if not as_json:
