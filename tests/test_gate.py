@@ -34,6 +34,7 @@ from bakit.data.labels import Sample
 from bakit.errors import InputError
 from bakit.types import Precision
 
+pytestmark = pytest.mark.usefixtures("made_up_figures")
 NAN = float("nan")
 
 

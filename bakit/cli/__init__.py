@@ -36,6 +36,7 @@ COMMANDS = {
     "gate": "Fail when a bench report exceeds its limits.",
     "inspect": "Print the metadata of a bundle or checkpoint as JSON.",
     "localize": "Find the hand in radiographs.",
+    "node": "Run a DICOM node: radiographs in, structured reports out.",
     "phantoms": "Generate labelled radiographs.",
     "predict": "Predict the bone age from one radiograph.",
     "quality": "Fit the image-quality limits: accept, review or reject.",
@@ -51,9 +52,12 @@ COMMANDS = {
 # The extra that installs each library. The libraries of a target are listed by the target.
 _EXTRAS = {
     "jinja2": "report",
+    "highdicom": "node",
     "lightning": "train",
     "onnx": "export",
     "onnxruntime": "export",
+    "pydicom": "node",
+    "pynetdicom": "node",
     "safetensors": "export",
     "torch": "train",
     "torchvision": "train",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bakit.cli.bench_devices import (
+    bench_on_fleet,
     bench_on_host,
     bench_on_phone,
     check_phone,
@@ -155,6 +156,7 @@ def command(
       bakit bench --data DATA --goal
       bakit bench --phone --bind 0.0.0.0 --json phone.json
       bakit bench BUNDLE --host user@jetson --data DATA --reference FLOAT --json jetson.json
+      bakit bench --fleet devices.toml --data DATA --json fleet.json
       bakit bench BUNDLE --kit kit.tar.gz --seconds 600
     """
     from bakit.bench import run_bench
@@ -179,6 +181,17 @@ def command(
     if whole and any(place is not None for place in (host, phone, kit)):
         message = "--whole measures this machine only; leave out --host, --phone and --kit"
         raise click.UsageError(message)
+    if (fleet := take_options(places, "fleet")) is not None:
+        others: dict[str, object] = {"BUNDLE": bundles, "--host": host, "--phone": phone}
+        others |= {"--kit": kit, "--goal": goal or goal_json, "--batch": batch != 1}
+        others |= {
+            "--reference": how.pop("reference"),
+            "a thread sweep": len(threads or ()) > 1,
+            "--whole": whole,
+        }
+        report = bench_on_fleet(fleet, json_file, public_key, others, **how)
+        _write_results(report, json_file, html_file, md_file)
+        ctx.exit(_exit_status(report))
     if phone is not None:
         check_phone(threads, batch, goal or goal_json)
     paths = bundles or tuple(all_bundles() if phone is None else runnable_bundles())

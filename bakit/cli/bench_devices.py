@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bakit.cli.paths import all_bundles
-from bakit.cli.progress import progress
+from bakit.cli.progress import progress, step_lines
 from bakit.cli.tables import echo, safe
 from bakit.errors import InputError, MissingBackendError
 
@@ -73,6 +73,18 @@ _OPTIONS = (
     ),
     _option("host", "--keep", "Keep the work folder on the device.", is_flag=True),
     click.option(
+        "--fleet",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Measure on all devices of this TOML file at once (docs/report.md).",
+    ),
+    _option(
+        "fleet",
+        "--retry-failed",
+        "Keep what the file of --json has measured; measure the failed devices again.",
+        is_flag=True,
+    ),
+    click.option(
         "--kit",
         metavar="FILE",
         type=click.Path(dir_okay=False, path_type=Path),
@@ -90,11 +102,11 @@ def device_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def take_options(given: dict[str, Any], switch: str) -> dict[str, Any] | None:
-    """Return the options that belong to ``--phone`` or ``--host``, without their prefix.
+    """Return the options that belong to one switch, without their prefix.
 
     Args:
         given: All options of ``device_options``.
-        switch: ``phone`` or ``host``.
+        switch: ``phone``, ``host`` or ``fleet``.
 
     Returns:
         None if the switch was not given.
@@ -150,6 +162,38 @@ def bench_on_host(
         asked["host"], asked.get("ssh_port"), asked.get("identity"), asked.get("ssh_option", ())
     )
     return bench_host(remote, bundles, **how)
+
+
+def bench_on_fleet(
+    asked: dict[str, Any],
+    json_file: str | None,
+    public_key: Path | None,
+    others: dict[str, object],
+    **how: Any,  # noqa: ANN401
+) -> Report:
+    """Measure on the devices of a file.
+
+    Args:
+        asked: The options for a fleet.
+        json_file: Has the earlier report for ``--retry-failed``.
+        public_key: Key of the bundles' owner.
+        others: Options that a fleet does not support, by their names.
+        how: The options common to all devices, named as in ``run_bench``.
+    """
+    from bakit.bench import read_report
+    from bakit.bench.fleet import bench_fleet, read_targets
+
+    for option in (name for name, value in others.items() if value):
+        message = f"--fleet does not support {option}: bundles and connections are in its file"
+        raise InputError(message)
+    targets = read_targets(asked["fleet"], public_key)
+    earlier = None
+    if asked.get("retry_failed"):
+        if json_file in {None, "-"}:
+            message = "--retry-failed needs --json FILE, the report to complete"
+            raise InputError(message)
+        earlier = read_report(Path(str(json_file)))
+    return bench_fleet(targets, earlier, lambda name: step_lines(f"{safe(name)}: "), **how)
 
 
 def write_kit_file(bundles: Sequence[Path | Bundle], path: Path, how: dict[str, Any]) -> None:

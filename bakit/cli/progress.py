@@ -29,7 +29,7 @@ def progress(*, log: bool = False) -> Iterator[OnProgress]:
         log: If stderr is not a terminal, print a line for each step.
     """
     if not sys.stderr.isatty():
-        yield _logger() if log else silent
+        yield step_lines() if log else silent
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -67,14 +67,15 @@ def progress(*, log: bool = False) -> Iterator[OnProgress]:
         bar.stop()
 
 
-def _logger() -> OnProgress:
+def step_lines(prefix: str = "") -> OnProgress:
+    """Return a callback that prints a line for each step."""
     seen: set[str] = set()
 
     def line(step: str, done: float, total: float | None) -> None:
         del done, total
         if step not in seen:
             seen.add(step)
-            echo(f"{step} ...", err=True)
+            echo(f"{prefix}{step} ...", err=True)
 
     return line
 
