@@ -21,7 +21,7 @@ from bakit.bundle import Bundle
 from bakit.data.parallel import in_threads
 from bakit.errors import BakitError, BundleError, InputError, VerificationError, first_line
 from bakit.hand.found import Localization
-from bakit.hand.prepare import OpenLocalizer, crop, find, localize, prepare
+from bakit.hand.prepare import OpenLocalizer, crop, find, find_whole, localize, prepare
 from bakit.image.box import Box
 from bakit.image.read import input_digest, read_radiograph
 from bakit.prediction import Prediction, Sex, is_male, read_sex, sex_of
@@ -35,9 +35,11 @@ from bakit.targets import get_target
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from bakit.bundle import Artifact
-    from bakit.hand.found import Found, Place
-    from bakit.hand.prepare import Hand
+    import numpy.typing as npt
+
+    from bakit.bundle import Artifact, Role
+    from bakit.hand.found import Found, LocalizerOutput, Place
+    from bakit.hand.prepare import Answer, Hand
     from bakit.image.read import Image, Radiograph
     from bakit.session import Session
     from bakit.targets import Backend
@@ -63,6 +65,10 @@ class Runtime(Closing):
         threads: Threads of the backend; one per CPU that this process may use when None.
         public_key: Public key that must verify the bundle's signature (``bakit.signature``).
         backend: Opens the models; the target's own backend when None.
+        whole: Whether the whole graph predicts the ages, which an export with ``--whole`` has. The
+            results are the same; the other models run where the graph has no step
+            (``bakit.hand.prepare.find_whole``), on films of 16 bits, and for ``thorough``. A
+            prediction's ``provider`` says which of them it is from.
 
     Raises:
         BundleError: If the bundle is damaged, was changed or is not signed with the key, or if its
@@ -81,6 +87,7 @@ class Runtime(Closing):
         *,
         public_key: str | Path | None = None,
         backend: Backend | None = None,
+        whole: bool = False,
     ) -> None:
         if threads is not None and threads < 1:
             message = f"threads={threads} is not possible; use 1 or more"
@@ -94,7 +101,8 @@ class Runtime(Closing):
         backend = backend or get_target(manifest.target).load_backend()
         self.versions = _versions(backend)
         # The regressor first: an unsupported precision fails before anything is built.
-        artifacts = [self.bundle.artifact(role) for role in ("regressor", "localizer")]
+        roles: tuple[Role, ...] = ("regressor", "localizer", "whole")
+        artifacts = [self.bundle.artifact(role) for role in roles[: 3 if whole else 2]]
         started = time.perf_counter()
         with ExitStack() as stack:
             sessions = {}
@@ -106,6 +114,7 @@ class Runtime(Closing):
         self._gate = Gate(str(self.bundle.root))
         self.localizer = OpenLocalizer(sessions["localizer"], manifest.localizer)
         self._regressor: Session = sessions["regressor"]
+        self._whole: Session | None = sessions.get("whole")
         self._wants_sex = len(self.bundle.artifact("regressor").inputs) > 1
         self._blank: dict[bool, float] = {}
         self._judge = Judge(manifest.quality)
@@ -118,8 +127,17 @@ class Runtime(Closing):
 
     @property
     def provider(self) -> str:
-        """Library and device that run the regressor."""
-        return self._regressor.provider
+        """Library and device that run the regressor, or the whole graph."""
+        return self._regressor.provider if self._whole is None else self._of_whole
+
+    @property
+    def whole(self) -> bool:
+        """Whether the whole graph predicts."""
+        return self._whole is not None
+
+    @property
+    def _of_whole(self) -> str:
+        return f"{self._regressor.provider}, whole graph"
 
     @property
     def int8_share(self) -> float:
@@ -173,9 +191,12 @@ class Runtime(Closing):
         input_sha256 = film.sha256 or input_digest(film.pixels)
         clock.append(time.perf_counter_ns())
         preprocessing = self.bundle.manifest.preprocessing
-        output, found = find(film.pixels, self.localizer, preprocessing)
+        output, found, answer = self._find(film.pixels, male=male)
         clock.append(time.perf_counter_ns())
-        pixels = crop(film.pixels, found.box, found.inverted, preprocessing, found.turn)
+        if answer is None:
+            pixels = crop(film.pixels, found.box, found.inverted, preprocessing, found.turn)
+        else:
+            pixels = answer.pixels
         clock.append(time.perf_counter_ns())
         measures = self._judge.measures(film.pixels, output, found, pixels)
         doubts: tuple[str, ...] = ()
@@ -187,7 +208,7 @@ class Runtime(Closing):
         clock.append(time.perf_counter_ns())
         age = None
         if quality.status != "reject" or allow_rejected:
-            age = self.regress(pixels, male=male)
+            age = self.regress(pixels, male=male) if answer is None else answer.age_months
             measures |= self._judge.age_measures(
                 age,
                 lambda: self.without_image(male=male),
@@ -204,8 +225,29 @@ class Runtime(Closing):
         spans = [(end - start) / 1e6 for start, end in pairwise(clock)]
         spans.append((clock[-1] - clock[0]) / 1e6)
         stages = dict(zip(STAGES, spans, strict=True))
+        if answer is not None:
+            stages["localize"] -= answer.ms
+            stages["regress"] += answer.ms
         _LOG.debug("%s %s %s", quality.status, ",".join(quality.reasons) or "-", stages)
-        return self._prediction(film, sex, found, quality, age, measures, stages, input_sha256)
+        found_by = self._regressor.provider if answer is None else self._of_whole
+        return self._prediction(
+            film, sex, found, quality, age, measures, stages, input_sha256, found_by
+        )
+
+    def _find(
+        self, pixels: Grey | Bytes, *, male: bool
+    ) -> tuple[LocalizerOutput | None, Found, Answer | None]:
+        """Locate the hand, with the whole graph if it is open and takes the film."""
+        if self._whole is None or pixels.dtype != np.uint8:
+            return *find(pixels, self.localizer, self.bundle.manifest.preprocessing), None
+        found = find_whole(pixels, self._sex(male=male), self._whole, self.localizer)  # type: ignore[arg-type]
+        if found[2] is not None:
+            self._check_age(found[2].age_months)
+        return found
+
+    def _sex(self, *, male: bool) -> dict[str, npt.NDArray[np.float32]]:
+        """Return the models' input of the sex; empty if they have none."""
+        return {"sex": np.array([[male]], np.float32)} if self._wants_sex else {}
 
     def predict_many(
         self,
@@ -252,6 +294,8 @@ class Runtime(Closing):
         size = self.bundle.manifest.localizer.size
         ramp = np.tile(np.linspace(0, 1, size, dtype=np.float32), (size, 1))
         find(ramp, self.localizer, self.bundle.manifest.preprocessing)
+        if self._whole is not None:
+            self._find((ramp * 255).astype(np.uint8), male=True)
         for male in (False, True):
             self.without_image(male=male)
         return (time.perf_counter() - started) * 1000
@@ -292,14 +336,15 @@ class Runtime(Closing):
         Raises:
             VerificationError: If the model predicts no finite number.
         """
-        feeds = {"image": pixels[None, None]}
-        if self._wants_sex:
-            feeds["sex"] = np.array([[male]], np.float32)
+        feeds = {"image": pixels[None, None], **self._sex(male=male)}
         age = float(self._regressor.run(feeds)["age_months"].item())
+        self._check_age(age)
+        return age
+
+    def _check_age(self, age: float) -> None:
         if not math.isfinite(age):
             message = f"{self.bundle.root}: the model predicted {age} months; export it again"
             raise VerificationError(message)
-        return age
 
     def spread(self, grey: Grey, place: Place, pixels: Grey, age: float, *, male: bool) -> float:
         """Return the largest change of the age for the mirrored and the rotated hand, in months."""
@@ -330,6 +375,7 @@ class Runtime(Closing):
         measures: dict[str, float],
         stages_ms: dict[str, float],
         input_sha256: str,
+        provider: str,
     ) -> Prediction:
         manifest = self.bundle.manifest
         height, width = film.pixels.shape
@@ -348,7 +394,7 @@ class Runtime(Closing):
             stages_ms=stages_ms,
             target=manifest.target,
             precision=manifest.precision.value,
-            provider=self.provider,
+            provider=provider,
             bundle_sha256=self.bundle.sha256,
             sex=sex,
             interval_level=intervals.level if intervals else None,

@@ -29,7 +29,7 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         name: Its name in the model file.
-        shape: Static shape; images are ``(N, C, H, W)``.
+        shape: Its shape; images are ``(N, C, H, W)``; -1 stands for any length.
         dtype: NumPy's name of the dtype, such as ``float32``.
     """
 
@@ -75,6 +75,25 @@ def localizer_specs(settings: LocalizerSettings) -> Specs:
     if isinstance(settings, StudentSettings):
         output = TensorSpec("hand", (size, size))
     return (TensorSpec("image", (1, 1, size, size)),), (output,)
+
+
+def whole_specs(
+    architecture: Architecture, preprocessing: Preprocessing, settings: LocalizerSettings
+) -> Specs:
+    """Return inputs and outputs of the whole graph, from a film to its age.
+
+    Inputs: ``film (H, W)`` uint8, the grey values; ``sex`` as for the regressor. Outputs:
+    ``age_months``; ``box (4,)`` int64, the hand's x0, y0, x1, y1, the whole film without one;
+    ``hand_confidence (1,)`` 0..1, 0 without a hand; ``inverted (1,)`` bool; ``second (1,)`` and
+    ``border (1,)`` as in ``bakit.hand.found.Scores``; the localizer's ``hand`` and the
+    regressor's ``image``.
+    """
+    (image, *sex), ages = regressor_specs(architecture, preprocessing)
+    _, hand = localizer_specs(settings)
+    found = [TensorSpec("box", (4,), "int64"), TensorSpec("hand_confidence", (1,))]
+    found += [TensorSpec("inverted", (1,), "bool")]
+    found += [TensorSpec(name, (1,)) for name in ("second", "border")]
+    return (TensorSpec("film", (-1, -1), "uint8"), *sex), (*ages, *found, *hand, image)
 
 
 class Session(AbstractContextManager["Session"], Protocol):

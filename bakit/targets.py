@@ -58,11 +58,13 @@ class ExportRequest:
         precision: Number format of the regressor.
         localizer_form: How the SGD steps are written (``bakit.settings.LocalizerForm``).
         ranges: Activation ranges; None unless the precision is INT8.
+        whole: Whether to write the whole graph too (``bakit.export.onnx.whole``).
     """
 
     precision: Precision
     localizer_form: LocalizerForm
     ranges: Ranges | None
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class Target:
         reference: Name of the target whose backend checks its files on other systems; empty if
             there is none.
         localizer_form: Default form of the SGD steps.
+        whole: Number formats of its whole graph; empty if it has none.
     """
 
     name: str
@@ -103,6 +106,7 @@ class Target:
     platform: str = ""
     reference: str = ""
     localizer_form: LocalizerForm = "winograd"
+    whole: frozenset[Precision] = frozenset()
 
     @property
     def runs_here(self) -> bool:
@@ -182,6 +186,7 @@ class Target:
 
 
 _USUAL = frozenset({Precision.FP32, Precision.FP16, Precision.INT8})
+_WHOLE = frozenset({Precision.FP32, Precision.INT8})
 
 _BUILT_IN = (
     Target(
@@ -203,6 +208,7 @@ _BUILT_IN = (
         backend="bakit.backends.ort",
         extra="ort",
         verified="every test run, on x86-64 Linux",
+        whole=_WHOLE,
     ),
     Target(
         name="openvino",
@@ -215,6 +221,7 @@ _BUILT_IN = (
         verified="every test run, on x86-64 Linux; not yet on Arm",
         export_extra="export,openvino",
         writers=("openvino",),
+        whole=_WHOLE,
         note="fp16: weights only, unless the CPU has float16 arithmetic. int8: on Arm, OpenVINO "
         "computes in floating point. A prediction's provider names the arithmetic",
     ),

@@ -15,7 +15,7 @@ from bakit import __version__
 from bakit.backends.ort import OrtSession
 from bakit.bundle import MANIFEST, SCHEMA_VERSION, Bundle, Golden, Manifest, write_manifest
 from bakit.documents import UNREADABLE
-from bakit.errors import InputError, VerificationError
+from bakit.errors import InputError, UnsupportedTargetError, VerificationError
 from bakit.export.onnx.int8 import multiply_adds
 from bakit.export.onnx.localizer import open_localizer
 from bakit.export.onnx.regressor import regressor_model
@@ -27,7 +27,8 @@ from bakit.image.box import Box
 from bakit.image.read import decode
 from bakit.phantoms import make_phantom
 from bakit.quality.judge import Judge
-from bakit.targets import ExportRequest, get_target
+from bakit.settings import StudentSettings
+from bakit.targets import ExportRequest, get_target, targets
 from bakit.types import Precision
 from bakit.verify import MIN_BOX_IOU, check_golden
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from bakit.model.checkpoint import Checkpoint
     from bakit.phantoms import Phantom
     from bakit.settings import LocalizerForm, Ranges
+    from bakit.targets import Target
     from bakit.types import Grey
     from bakit.verify import GoldenCheck
 
@@ -73,6 +75,7 @@ def export_bundle(
     *,
     ranges: Ranges | None = None,
     localizer_form: LocalizerForm | None = None,
+    whole: bool = False,
     force: bool = False,
 ) -> Bundle:
     """Export a checkpoint for one target.
@@ -85,16 +88,20 @@ def export_bundle(
         ranges: INT8 activation ranges; the checkpoint's own when None.
         localizer_form: How the SGD steps are written (``bakit.settings.LocalizerForm``); the
             target's default when None.
+        whole: Whether to write the whole graph too, from a film to its age.
         force: Whether to replace a bundle of another checkpoint.
 
     Raises:
-        UnsupportedTargetError: If the target is unknown or does not support the precision.
+        UnsupportedTargetError: If the target is unknown or does not support the precision, or has
+            no whole graph in it.
         InputError: If ranges for INT8 are missing, or ``out`` is not empty and not a bundle, or one
             of another checkpoint.
         VerificationError: If the written models do not reproduce the float model.
     """
     target = get_target(target_name)
     target.check_precision(precision)
+    if whole:
+        _check_whole(checkpoint, target, precision)
     if precision is not Precision.INT8:
         ranges = None
     elif ranges is None:
@@ -108,7 +115,7 @@ def export_bundle(
     _check_out(out, checkpoint, force=force)
     exporter = target.load_exporter()
     form = localizer_form or target.localizer_form
-    request = ExportRequest(precision, form, ranges)
+    request = ExportRequest(precision, form, ranges, whole)
     with new_folder(out) as folder:
         artifacts = tuple(exporter.export(checkpoint, request, folder))
         header = checkpoint.header
@@ -151,6 +158,24 @@ def export_bundle(
     bundle = Bundle.read(out)
     getattr(exporter, "finish", lambda _: None)(bundle)
     return bundle
+
+
+def _check_whole(checkpoint: Checkpoint, target: Target, precision: Precision) -> None:
+    """Raise an error if a checkpoint has no whole graph for a target and precision."""
+    if precision not in target.whole:
+        able = [
+            f"{item.name} ({', '.join(sorted(p.value for p in item.whole))})"
+            for item in targets().values()
+            if item.whole
+        ]
+        message = f"target {target.name!r} has no whole graph in {precision.value}; "
+        message += f"these have: {', '.join(able)}"
+        raise UnsupportedTargetError(message)
+    header = checkpoint.header
+    if not (isinstance(header.localizer, StudentSettings) and header.preprocessing.localize):
+        message = f"{checkpoint.path}: the whole graph needs the student localizer, to find hands "
+        message += "in the graph; export with --localizer student, or without --whole"
+        raise InputError(message)
 
 
 def _check_out(out: Path, checkpoint: Checkpoint, *, force: bool) -> None:

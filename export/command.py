@@ -43,6 +43,7 @@ def export_all(
     localizer: str | None = None,
     numbers: Mapping[str, float] | None = None,
     localizer_form: LocalizerForm | None = None,
+    whole: bool = False,
 ) -> list[Bundle]:
     """Export a checkpoint for each target and precision.
 
@@ -61,6 +62,7 @@ def export_all(
             checkpoint's own when None.
         numbers: Settings of the unrolled localizer to change, by name.
         localizer_form: ``loop``, ``unrolled`` or ``winograd``; the target's best when None.
+        whole: Whether to write the whole graph too, from a film to its age.
 
     Raises:
         BakitError: If an argument is not possible or an export fails.
@@ -85,6 +87,7 @@ def export_all(
             out / f"{loaded.name}-{name}-{precision.value}",
             ranges=ranges,
             localizer_form=localizer_form,
+            whole=whole,
             force=force,
         )
         for name, precision in pairs

@@ -118,12 +118,12 @@ def write_bundle(
 class LocalWorker:
     """Answers in this process what ``Worker`` answers in another: a second less for each bundle."""
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+    def __init__(self, bundle: Bundle, threads: int | None = None, *, whole: bool = False) -> None:
         self.bundle = bundle
         self.threads = threads
         self.pid = os.getpid()
         self.error: str | None = None
-        self.runtime = Runtime(bundle, threads)
+        self.runtime = Runtime(bundle, threads, whole=whole)
         self.provider = self.runtime.provider
         self.int8_share = self.runtime.int8_share
         self.footprint = Footprint(1.0, 2.0, 3.0, 4.0)
@@ -310,7 +310,7 @@ def test_without_data_drift_is_not_measured(bundles: list[Path]) -> None:
 def test_wrong_input_is_said_before_anything_is_measured(
     bundles: list[Path], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def measure(*_: object) -> LocalWorker:
+    def measure(*_: object, **__: object) -> LocalWorker:
         pytest.fail("measured")
 
     monkeypatch.setattr("bakit.bench.local.run.Worker", measure)

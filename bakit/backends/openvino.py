@@ -34,11 +34,11 @@ _INT8 = {"i8", "u8"}
 
 
 class OpenVinoSession(Closing):
-    """A model in OpenVINO's IR, opened on the CPU.
+    """A model, opened on the CPU.
 
     Args:
-        model: Bytes of the ``.xml``.
-        weights: Bytes of the ``.bin``.
+        model: Bytes of the ``.xml``, or of an ONNX model without external data.
+        weights: Bytes of the ``.bin``; None for ONNX.
         threads: Threads.
         name: The model in messages.
 
@@ -56,14 +56,16 @@ class OpenVinoSession(Closing):
     concurrent = True
 
     def __init__(
-        self, model: bytes, weights: bytes, threads: int, *, name: str = "the model"
+        self, model: bytes, weights: bytes | None, threads: int, *, name: str = "the model"
     ) -> None:
-        if not model.lstrip().startswith(b"<"):  # OpenVINO reads formats that name other files, too
-            message = f"{name}: OpenVINO cannot load it: it is not XML; export it again"
+        is_xml = model.lstrip().startswith(b"<")
+        if is_xml != (weights is not None):  # OpenVINO reads formats that name other files, too
+            kind = "ONNX" if is_xml else "XML"
+            message = f"{name}: OpenVINO cannot load it: it is not {kind}; export it again"
             raise BundleError(message)
         core = openvino.Core()
         try:
-            network = core.read_model(model, weights)
+            network = core.read_model(model, *([] if weights is None else [weights]))
             types = set(_constant_types(network))
             half = "f16" in types and "FP16" in core.get_property(
                 DEVICE, "OPTIMIZATION_CAPABILITIES"
@@ -135,6 +137,9 @@ def _multiply_adds(node: Any, kind: str) -> int:  # noqa: ANN401
     """Return the multiply-adds of one executed node; 0 for other operators."""
     if kind not in {"Convolution", "FullyConnected", "MatMul"}:
         return 0
+    sizes = (node.input(0), node.output(0))
+    if any(size.get_partial_shape().is_dynamic for size in sizes):
+        return 0  # an image step of the whole graph
     data, weights = ([int(n) for n in node.input(i).get_shape()] for i in (0, 1))
     out = [int(n) for n in node.output(0).get_shape()]
     if kind == "Convolution":  # per output value: all weights of its channel
@@ -162,12 +167,14 @@ def _specs(ports: list[Any]) -> tuple[TensorSpec, ...]:
 
 
 def open_session(files: SealedFiles, artifact: Artifact, threads: int) -> OpenVinoSession:
-    """Open an IR: the ``.xml`` with the weights named in the manifest.
+    """Open an IR, the ``.xml`` with the weights named in the manifest, or an ONNX file.
 
     Raises:
         BundleError: If it cannot be loaded, or the manifest names no weights.
     """
     model = files.path(artifact.path)
+    if artifact.path.endswith(".onnx"):
+        return OpenVinoSession(files.read_onnx(artifact.path), None, threads, name=str(model))
     names = [item.path for item in artifact.companions]
     if len(names) != 1:
         message = f"{model}: the manifest names no .bin with its weights; export the bundle again"

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from bakit.session import Tensors
 
 PROVIDER = "CPUExecutionProvider"
-_DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int32)": "int32"}
+_DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
+"""NumPy's names of types; the others' names are in brackets."""
 
 
 class OrtSession(Closing):
@@ -72,7 +73,7 @@ def _specs(arguments: list[Any]) -> tuple[TensorSpec, ...]:
         TensorSpec(
             item.name,
             tuple(size if isinstance(size, int) else -1 for size in item.shape),
-            _DTYPES.get(item.type, item.type),
+            _DTYPES.get(item.type, item.type.removeprefix("tensor(").removesuffix(")")),
         )
         for item in arguments
     )

@@ -98,6 +98,11 @@ class _Threads(click.ParamType):  # type: ignore[type-arg]  # generic in new cli
     help="Minimum measuring time of each bundle.",
 )
 @click.option(
+    "--whole",
+    is_flag=True,
+    help="Predict with the whole graph, from the film to months, where a bundle has one.",
+)
+@click.option(
     "--json",
     "json_file",
     type=click.Path(dir_okay=False, allow_dash=True),
@@ -132,6 +137,7 @@ def command(
     goal_json: Path | None,
     *,
     goal: bool,
+    whole: bool,
     **places: Any,  # noqa: ANN401  # the options of device_options
 ) -> None:
     """Measure bundles on this machine: latency, memory, and drift from the float model.
@@ -172,10 +178,17 @@ def command(
         "min_duration_s": seconds,
         "threads": threads[0] if threads else None,
     }
+    if whole and any(place is not None for place in (host, phone, kit)):
+        message = "--whole measures this machine only; leave out --host, --phone and --kit"
+        raise click.UsageError(message)
     if (fleet := take_options(places, "fleet")) is not None:
         others: dict[str, object] = {"BUNDLE": bundles, "--host": host, "--phone": phone}
         others |= {"--kit": kit, "--goal": goal or goal_json, "--batch": batch != 1}
-        others |= {"--reference": how.pop("reference"), "a thread sweep": len(threads or ()) > 1}
+        others |= {
+            "--reference": how.pop("reference"),
+            "a thread sweep": len(threads or ()) > 1,
+            "--whole": whole,
+        }
         report = bench_on_fleet(fleet, json_file, public_key, others, **how)
         _write_results(report, json_file, html_file, md_file)
         ctx.exit(_exit_status(report))
@@ -203,7 +216,12 @@ def command(
         else:
             sweep = threads[1:] if threads else ()
             report = run_bench(
-                chosen, on_progress=on_progress, sweep_threads=sweep, batch=batch, **how
+                chosen,
+                on_progress=on_progress,
+                sweep_threads=sweep,
+                batch=batch,
+                whole=whole,
+                **how,
             )
     _write_results(report, json_file, html_file, md_file)
     status = _exit_status(report)

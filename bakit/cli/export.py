@@ -72,6 +72,11 @@ def _short_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="SGD steps of the unrolled localizer: an ONNX Loop, unrolled, or a Loop with Winograd "
     "convolutions. Default: winograd, the fastest.",
 )
+@click.option(
+    "--whole",
+    is_flag=True,
+    help="Write a third model, from a film's grey values to months, for apps (onnx, openvino).",
+)
 @click.option("--steps", type=click.IntRange(0, 1000), help="SGD steps of the unrolled localizer.")
 @click.option("--working-size", "size", type=click.IntRange(16, 1024), help="Its image, in pixels.")
 @click.option("--features", type=click.IntRange(2, 512), help="Its channels, the paper's p.")
@@ -95,6 +100,7 @@ def command(
     localizer_form: LocalizerForm | None,
     out: Path,
     *,
+    whole: bool,
     force: bool,
     **numbers: float | None,
 ) -> None:
@@ -105,6 +111,7 @@ def command(
 
     \b
     Example:
+      bakit export --target onnx --whole
       bakit export --target onnx --precision fp32,int8
       bakit export --target openvino --localizer unrolled --steps 20
       bakit export run/best.safetensors --target onnx --int8 --calibration radiographs/
@@ -131,6 +138,7 @@ def command(
         localizer=localizer,
         numbers={name: value for name, value in numbers.items() if value is not None},
         localizer_form=localizer_form,
+        whole=whole,
     )
     for bundle in bundles:
         share = bundle.artifact("regressor").int8_share

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bakit.cli.options import BUNDLES, SEX, only_bundle, public_key_option
-from bakit.cli.tables import echo
+from bakit.cli.tables import echo, next_step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,6 +115,7 @@ def command(
     else:
         for line in _lines(summary, out):
             echo(line)
+        next_step(_next(summary))
     asked = WORST_FIRST[: ("never", *WORST_FIRST).index(fail_on)]
     if any(status in summary.by_status for status in asked):
         context.exit(1)
@@ -143,9 +144,11 @@ def _lines(summary: Summary, out: Path) -> Iterator[str]:
     yield f"slowest: {', '.join(f'{name} {took:.2f} s' for took, name in summary.slowest)}"
     for name, error in summary.errors:
         yield f"error: {name}: {error}"
+
+
+def _next(summary: Summary) -> str:
     if summary.errors:
-        yield "next: correct the errors and run the same command; it reads these films again"
-    elif Path(summary.flagged).is_file():
-        yield f"next: bakit localize {shlex.quote(summary.flagged)} --overlay pictures/"
-    else:
-        yield "next: the same command reads films that are added later"
+        return "correct the errors and run the same command; it reads these films again"
+    if Path(summary.flagged).is_file():
+        return f"bakit localize {shlex.quote(summary.flagged)} --overlay pictures/"
+    return "the same command reads films that are added later"

@@ -83,6 +83,7 @@ def command(
             f"{word}  {check.path}: {check.age_months:.2f} months, expected "
             f"{check.expected_months:.2f}, float model {check.float_months:.2f} "
             f"({check.age_months - check.float_months:+.2f}); box overlap {check.box_iou:.2f}"
+            + ("" if check.whole_months is None else f"; whole graph {check.whole_months:.2f}")
         )
     ages = [check.age_months for check in checks]
     passed = all(check.passed for check in checks)

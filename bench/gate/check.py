@@ -329,6 +329,8 @@ def _check(
 
 def _smaller(bundle: BundleReport) -> str:
     largest = max(bundle.size_mb, key=bundle.size_mb.__getitem__, default="regressor")
+    if largest == "whole":
+        return "the whole graph has both models once more: export without --whole"
     if bundle.precision is Precision.INT8:
         return f"the {largest} is largest: a smaller model (bakit train)"
     return f"the {largest} is largest: export with --int8 or --fp16"

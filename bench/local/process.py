@@ -80,14 +80,14 @@ class Worker(Closing):
         MissingBackendError: If the target's library is not installed.
     """
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+    def __init__(self, bundle: Bundle, threads: int | None = None, *, whole: bool = False) -> None:
         self.bundle = bundle
         self.threads = threads
         self.error: str | None = None
         self.provider = ""
         self.int8_share = 0.0
         self.footprint: Footprint | None = None
-        words = [str(bundle.root.resolve()), bundle.sha256]
+        words = [str(bundle.root.resolve()), bundle.sha256, "whole" if whole else "two"]
         if threads is not None:
             words.append(str(threads))
         command = python_command("bakit.bench.local.worker", *words)
