@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Protocol, cast
 
 from bakit.errors import MissingBackendError, MissingProgramError, UnsupportedTargetError
+from bakit.settings import METHODS
 from bakit.types import Precision
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class Target:
         reference: Name of the target whose backend checks its files on other systems; empty if
             there is none.
         localizer_form: Default form of the SGD steps.
+        localizers: Methods of localization that it can run.
     """
 
     name: str
@@ -99,6 +101,7 @@ class Target:
     platform: str = ""
     reference: str = ""
     localizer_form: LocalizerForm = "winograd"
+    localizers: tuple[str, ...] = METHODS
 
     @property
     def runs_here(self) -> bool:
@@ -182,6 +185,20 @@ _BUILT_IN = (
         writers=("openvino",),
         note="fp16: weights only, unless the CPU has float16 arithmetic. int8: on Arm, OpenVINO "
         "computes in floating point. A prediction's provider names the arithmetic",
+    ),
+    Target(
+        name="litert",
+        title="LiteRT (TensorFlow Lite) with XNNPACK on a CPU",
+        suffix=".tflite",
+        precisions=_USUAL,
+        exporter="bakit.export.litert",
+        backend="bakit.backends.litert",
+        extra="litert",
+        verified="every test run, on x86-64 Linux; not yet on Android",
+        export_extra="export,litert",
+        writers=("ai-edge-litert", "flatbuffers"),
+        note="fp16: weights only. It has no unrolled localizer",
+        localizers=("student",),
     ),
     Target(
         name="tensorrt",

@@ -22,6 +22,7 @@ from bakit.export.onnx.writer import serialize
 from bakit.export.spread import golden_tolerance
 from bakit.files import new_folder, sha256
 from bakit.hand.prepare import from_bytes, prepare
+from bakit.hand.weights import method_of
 from bakit.image.box import Box
 from bakit.image.read import decode
 from bakit.phantoms import make_phantom
@@ -85,7 +86,8 @@ def export_bundle(
             target's default when None.
 
     Raises:
-        UnsupportedTargetError: If the target is unknown or does not support the precision.
+        UnsupportedTargetError: If the target is unknown or does not support the precision or the
+            localizer.
         InputError: If ranges for INT8 are missing, or ``out`` is not empty and not a bundle.
         VerificationError: If the written models do not reproduce the float model.
     """
@@ -93,6 +95,11 @@ def export_bundle(
     if precision not in target.precisions:
         known = ", ".join(sorted(item.value for item in target.precisions))
         message = f"target {target.name!r} does not support {precision.value}; it supports {known}"
+        raise UnsupportedTargetError(message)
+    method = method_of(checkpoint.header.localizer)
+    if method not in target.localizers:
+        options = " or ".join(f"--localizer {name}" for name in target.localizers)
+        message = f"target {target.name!r} has no {method} localizer; use {options}"
         raise UnsupportedTargetError(message)
     if precision is not Precision.INT8:
         ranges = None

@@ -119,6 +119,28 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, labelled: Labelled) -> 
     return Checkpoint(final.header, final.regressor, final.localizer, reference).write(path)
 
 
+@pytest.fixture(scope="session")
+def checkpoint_for(
+    checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Checkpoint]:
+    """Return what returns the checkpoint that a target can run: the same, or with the student."""
+    from bakit.hand.weights import get_localizer
+    from bakit.targets import targets
+
+    with_student: list[Checkpoint] = []
+
+    def find(name: str) -> Checkpoint:
+        target = targets().get(name)
+        if target is None or "unrolled" in target.localizers:
+            return checkpoint
+        if not with_student:
+            path = tmp_path_factory.mktemp("student") / "tiny.safetensors"
+            with_student.append(checkpoint.with_localizer(get_localizer("student")).write(path))
+        return with_student[0]
+
+    return find
+
+
 @pytest.fixture
 def no_ranges(checkpoint: Checkpoint, tmp_path: Path) -> Path:
     """Return a checkpoint file without INT8 ranges."""
@@ -133,16 +155,20 @@ def fake_target(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def exported(
-    checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory
+    checkpoint_for: Callable[[str], Checkpoint], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Bundle]:
-    """Return what exports the checkpoint, once for each target and precision."""
+    """Return what exports the checkpoint, once for each target and precision.
+
+    ``like`` names another target, whose checkpoint is exported instead.
+    """
     from bakit.export import export_bundle
     from bakit.types import Precision
 
-    done: dict[tuple[str, str], Bundle] = {}
+    done: dict[tuple[str, str, str], Bundle] = {}
 
-    def export(target: str, precision: str) -> Bundle:
-        key = (target, precision)
+    def export(target: str, precision: str, like: str | None = None) -> Bundle:
+        checkpoint = checkpoint_for(like or target)
+        key = (target, precision, checkpoint.sha256)
         if key not in done:
             out = tmp_path_factory.mktemp("exported") / f"{target}-{precision}"
             with pytest.MonkeyPatch.context() as patch:
