@@ -132,7 +132,7 @@ class Runtime(Closing):
         As executed, if the library reports it; else as written in the file.
         """
         if shares := self.executed:
-            return sum(item.share for item in shares if item.precision == "int8")
+            return math.fsum(item.share for item in shares if item.precision == "int8")
         written = self.bundle.artifact("regressor").int8_share
         return float(getattr(self._regressor, "int8_share", written))
 
