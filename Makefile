@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test programs attack lint format docs clean
+.PHONY: demo test programs attack lint site format docs clean
 
 # The demo runs in its own environment, without torch.
 demo: .venv-demo/installed
@@ -27,7 +27,7 @@ programs: $(VENV)/installed
 attack: $(VENV)/installed
 	$(BIN)/python -m tests.fuzz.attacks
 
-lint: $(VENV)/installed
+lint: $(VENV)/installed site
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -37,11 +37,17 @@ format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The generated pages; tests fail when they are out of date.
+# The site, in build/site. A warning, such as a link to nowhere, is an error; --quiet would hide it.
+site: $(VENV)/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# The generated pages and the site; tests fail when the pages are out of date.
 docs: $(VENV)/installed
 	$(BIN)/python docs/make_architecture.py
 	$(BIN)/python docs/make_api.py
 	$(BIN)/python docs/make_evidence.py
+	$(BIN)/python docs/make_reference.py
+	$(MAKE) site
 
 # A fixed build of torch: another release may install gigabytes of CUDA libraries.
 $(VENV)/installed: pyproject.toml

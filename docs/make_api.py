@@ -23,8 +23,8 @@ MODULES = {
 }
 HEAD = """# API reference
 
-Made from the docstrings by `python docs/make_api.py`. [embedding.md](embedding.md) lists the
-stable names and has examples.
+Made from the docstrings by `python docs/make_api.py`. [Python and services](embedding.md)
+has examples, and says which names are stable.
 """
 SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|Yields|Examples|Note):$")
 ITEM = re.compile(r"^(\*{0,2}[\w., ]+): (.*)$")

@@ -266,35 +266,35 @@ def quality(_: Path) -> dict[str, str]:
     }
 
 
-MEASURED: dict[str, tuple[str, Callable[[Path], dict[str, str]]]] = {
-    "accuracy": ("model-card.md", accuracy),
-    "pairs": ("model-card.md", pairs),
-    "robustness": ("stress.md", robustness),
-    "stress": ("stress.md", stress),
-    "bench": ("../README.md", bench),
-    "quality": ("quality.md", quality),
+MEASURED: dict[str, Callable[[Path], dict[str, str]]] = {
+    "accuracy": accuracy,
+    "pairs": pairs,
+    "robustness": robustness,
+    "stress": stress,
+    "bench": bench,
+    "quality": quality,
 }
-"""By name: the page, and the function that measures its tables."""
+"""By name: the function that measures its tables."""
 
 
-def write(page: Path, found: dict[str, str]) -> None:
-    """Replace the text between the marks of each table."""
-    text = page.read_text()
+def write(found: dict[str, str]) -> None:
+    """Replace the text between the marks of each table, in the one page that has them."""
+    pages = [DOCS.parent / "README.md", *DOCS.glob("*.md")]
     for name, block in found.items():
         mark = re.compile(rf"(<!-- measured: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        text, count = mark.subn(lambda m, b=block: f"{m[1]}\n{b}\n\n{m[2]}", text)
-        if count != 1:
-            message = f"{page}: the mark of {name!r} is there {count} times"
+        marked = [page for page in pages if mark.search(page.read_text())]
+        if len(marked) != 1:
+            message = f"the mark of {name!r} is in {len(marked)} pages, not in one"
             raise SystemExit(message)
-    page.write_text(text)
+        text = marked[0].read_text()
+        marked[0].write_text(mark.sub(lambda m, b=block: f"{m[1]}\n{b}\n\n{m[2]}", text))
 
 
 def main() -> None:
     """Measure the named tables, or all."""
     data, *names = sys.argv[1:]
     for name in names or MEASURED:
-        page, measure = MEASURED[name]
-        write(DOCS / page, measure(Path(data)))
+        write(MEASURED[name](Path(data)))
 
 
 if __name__ == "__main__":

@@ -17,24 +17,35 @@ from bakit.prediction import is_male
 from bakit.runtime import Runtime
 from bakit.types import Precision
 
-DOCS = Path(__file__).parents[1] / "docs"
+SAMPLES = Path(__file__).parents[1] / "docs/samples"
 
 
 @pytest.mark.parametrize(
-    ("page", "language", "blocks"), [("ios.md", "swift", 1), ("android.md", "kotlin", 2)]
+    ("name", "language"),
+    [("BoneAge.swift", "swift"), ("BoneAge.kt", "kotlin"), ("Preparing.kt", "kotlin")],
 )
-def test_the_code_of_a_page_parses(page, language, blocks):
+def test_the_code_of_an_app_parses(name, language):
     tree_sitter = pytest.importorskip("tree_sitter")
     grammar = pytest.importorskip(f"tree_sitter_{language}")
     parser = tree_sitter.Parser(tree_sitter.Language(grammar.language()))
-    found = re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
-    assert len(found) >= blocks
-    for code in found:
-        assert not parser.parse(code.encode()).root_node.has_error
-    assert parser.parse(found[0][:-3].encode()).root_node.has_error, "a brace less is noticed"
+    code = (SAMPLES / name).read_bytes()
+    assert not parser.parse(code).root_node.has_error
+    assert parser.parse(code.rstrip()[:-1]).root_node.has_error, "a brace less is noticed"
 
 
-# What docs/ios.md says, done by its words alone: no OpenCV, nothing of bakit.
+def test_the_sizes_in_the_code_are_the_shipped_checkpoint_s():
+    header = Checkpoint.read(SHIPPED).header
+    working, side = header.localizer.size, header.preprocessing.image_size
+    kotlin = (SAMPLES / "Preparing.kt").read_text("utf-8")
+    assert re.findall(r"val (?:working|side): Int = (\d+)", kotlin) == [str(working), str(side)]
+    swift = (SAMPLES / "BoneAge.swift").read_text("utf-8")
+    assert re.findall(r"tensor\(\w+, (\d+)\)", swift) == [str(working), str(side)]
+    steps = (SAMPLES.parent / "app-steps.md").read_text("utf-8")
+    for shape in (f"image (1, 1, {working}, {working})", f"image (1, 1, {side}, {side})"):
+        assert f"`{shape}`" in steps
+
+
+# What docs/app-steps.md says, done by its words alone: no OpenCV, nothing of bakit.
 
 
 def averaging(length, size):

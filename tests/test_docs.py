@@ -23,6 +23,7 @@ FILE = re.compile(r"(?<![\w/.~-])(?:bakit|bench|calib|docs|export|tests)/[\w./-]
 MODULE = re.compile(r"(?<![\w/.~-])bakit(?:\.[A-Za-z_]\w*)+")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 SCRIPT = runpy.run_path(str(ROOT / "docs/make_architecture.py"))
+REFERENCE = runpy.run_path(str(ROOT / "docs/make_reference.py"))["PAGES"]
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -82,6 +83,32 @@ def test_every_link_leads_somewhere(page):
 def test_the_rooms_are_those_of_the_import_contract():
     written = SCRIPT["PAGE"].read_text("utf-8")
     assert written == SCRIPT["page"](written), "python docs/make_architecture.py"
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_the_reference_is_that_of_the_commands(name):
+    written = (ROOT / "docs" / name).read_text("utf-8")
+    assert written == REFERENCE[name](), "python docs/make_reference.py"
+
+
+def test_every_page_is_in_the_navigation_once():
+    site = (ROOT / "mkdocs.yml").read_text("utf-8")
+    listed = re.findall(r"^ +- [^#]*?: ([\w-]+\.md)$", site, re.MULTILINE)
+    assert sorted(listed) == sorted(path.name for path in ROOT.glob("docs/*.md"))
+
+
+def test_links_of_the_site_stay_inside_it():
+    for page in ROOT.glob("docs/*.md"):
+        assert [link for link in LINK.findall(page.read_text("utf-8")) if "../" in link] == [], page
+
+
+def test_every_measured_table_has_one_place():
+    pages = [ROOT / "README.md", *ROOT.glob("docs/*.md")]
+    text = "\n".join(page.read_text("utf-8") for page in pages)
+    names = re.findall(r"^<!-- measured: (\w+) -->\n\n\D[^<]*\n<!-- end -->$", text, re.MULTILINE)
+    assert len(names) == text.count("<!-- measured: ") == len(set(names))
+    figures = runpy.run_path(str(ROOT / "docs/make_figures.py"))["MEASURED"]
+    assert set(figures) <= set(names)
 
 
 def test_every_room_is_on_a_floor():

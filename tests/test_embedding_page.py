@@ -14,7 +14,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "embedding.md").read_text("utf-8")
 
 def example(name):
     """Return what an example of the page defines."""
-    (code,) = re.findall(rf"```python {name}\n(.*?)```", PAGE, re.DOTALL)
+    (code,) = re.findall(rf'```python title="{name}"\n(.*?)```', PAGE, re.DOTALL)
     scope: dict[str, object] = {}
     exec(compile(code, f"docs/embedding.md, {name}", "exec"), scope)
     return scope

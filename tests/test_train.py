@@ -20,8 +20,10 @@ from bakit.model.checkpoint import Checkpoint
 from bakit.model.recipes import RECIPES, default_recipe, get_recipe
 from bakit.phantoms import write_phantoms
 from bakit.settings import Architecture, Preprocessing, UnrolledSettings
+from bakit.training.crops import Part
 from bakit.training.plan import TrainingPlan
 from bakit.training.run import Progress, train
+from bakit.training.scoring import predict_part, taught
 from bakit.types import Precision
 
 TINY = UnrolledSettings(size=32, features=4, labels=4, steps=2)
@@ -71,6 +73,27 @@ def test_checkpoint_carries_its_record(trained, data):
     assert (record.data, record.recipe["epochs"]) == ("twenty phantoms", 2)
     assert {name: m.samples for name, m in record.metrics.items()} == {"validation": 4, "test": 2}
     assert checkpoint.header.ranges.samples == len(parts.train) == 14
+
+
+def test_a_teacher_mixes_its_mean_of_both_views_into_the_labels(trained, data, tmp_path):
+    checkpoint, out, _ = trained
+    images = torch.randint(0, 256, (3, 2, 96, 96), dtype=torch.uint8)
+    part = Part(images, torch.tensor([[0.0], [1.0], [1.0]]), torch.full((3, 1), 100.0))
+    mirrored = dataclasses.replace(part, images=images.flip(3))
+    views = np.mean([predict_part(checkpoint, view) for view in (part, mirrored)], axis=0)
+
+    assert taught(checkpoint, part, 0.0).ages_months.tolist() == [[100.0]] * 3
+    half = taught(checkpoint, part, 0.5).ages_months[:, 0].numpy()
+    assert half == pytest.approx((100 + views) / 2, rel=1e-5)
+    assert half == pytest.approx(taught(checkpoint, mirrored, 0.5).ages_months[:, 0], rel=1e-4)
+
+    teacher = str(out / "best.safetensors")
+    recipe = msgspec.structs.replace(QUICK, epochs=1, teacher=teacher, teacher_weight=0.9)
+    kept = train(make_plan(data, recipe=recipe), tmp_path / "run", workers=1)
+    assert kept.header.training.recipe["teacher"].startswith("best.safetensors, sha256 ")
+    larger = make_plan(data, recipe=recipe, preprocessing=Preprocessing(128))
+    with pytest.raises(InputError, match=r"takes images of 96 pixels; train with --image-size 96"):
+        train(larger, tmp_path / "larger", workers=1)
 
 
 def test_a_run_that_is_cut_off_leaves_its_best_epoch(data, tmp_path, monkeypatch):

@@ -139,7 +139,7 @@ def command(
     Without a BUNDLE, all bundles in bakit-bundles/ are measured. Close other programs first. A
     bundle that crashes is skipped from then on. Ctrl-C keeps the results so far.
 
-    Exit status: 0 done, 1 a bundle failed or the goal is missed (docs/report.md), 2 wrong input,
+    Exit status: 0 done, 1 a bundle failed or the goal is missed (docs/limits.md), 2 wrong input,
     130 interrupted.
 
     \b

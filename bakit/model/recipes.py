@@ -45,6 +45,9 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         blur: Maximum sigma of a random Gaussian blur of half of the images, in pixels.
         background: Share of images whose darkest pixels are randomly blackened.
         pretrained: ``imagenet``, ``none`` or a weights file (``bakit.training.pretrained``).
+        teacher: ``none``, or a bakit checkpoint for self-distillation: its mean prediction of a
+            radiograph's crop and the mirror image is mixed into the label.
+        teacher_weight: Weight of the teacher's prediction; the label's is 1 minus this.
     """
 
     epochs: int = 160
@@ -75,6 +78,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     blur: float = 0.0
     background: float = 0.0
     pretrained: str = "imagenet"
+    teacher: str = "none"
+    teacher_weight: float = 0.5
 
     def __post_init__(self) -> None:
         """Check that the numbers are within ``LIMITS``."""
@@ -114,6 +119,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "brightness": (0, 1),
     "blur": (0, 1),
     "background": (0, 1),
+    "teacher_weight": (0, 1),
 }
 """Minimum and maximum of each number."""
 

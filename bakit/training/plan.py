@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,7 +18,6 @@ from bakit.types import silent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from bakit.data.labels import Sample, Split
     from bakit.hand.weights import Localizer
@@ -199,6 +199,7 @@ def _check(plan: TrainingPlan, parts: Split) -> None:
 
 def _settings(plan: TrainingPlan, parts: Split, left_out: list[str]) -> dict[str, Any]:
     """Return all settings that affect the result of a run."""
+    teacher = plan.recipe.teacher
     document = {
         "recipe": plan.recipe,
         "architecture": plan.architecture,
@@ -209,6 +210,7 @@ def _settings(plan: TrainingPlan, parts: Split, left_out: list[str]) -> dict[str
         "seed": plan.seed,
         "limit": plan.limit,
         "left_out": len(left_out),
+        "teacher_sha256": None if teacher == "none" else file_sha256(Path(teacher)),
         "data_sha256": {name: _digest(getattr(parts, name)) for name in type(parts)._fields},
     }
     settings: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(document))

@@ -27,7 +27,7 @@ from bakit.training.curve import draw_curve
 from bakit.training.fitting import THIS_MACHINE, Hardware, fit, is_first_process
 from bakit.training.plan import limited, read_parts
 from bakit.training.pretrained import load_backbone
-from bakit.training.scoring import intervals_from, reference_answers, score
+from bakit.training.scoring import intervals_from, reference_answers, score, taught
 from bakit.types import silent
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ def train(
     _check_hardware(plan.recipe, hardware)
     # Report wrong labels before the download, and a failed download before writing files.
     read_samples(plan.data)
+    teacher = None if plan.recipe.teacher == "none" else Checkpoint.read(Path(plan.recipe.teacher))
     torch.manual_seed(plan.seed)
     model = Regressor(plan.architecture)
     pretrained = load_backbone(model, plan.recipe.pretrained)
@@ -124,9 +125,9 @@ def train(
     model.sd_months.fill_(sd)
     cache = cache or out / "cache"
     training, validation, test = _prepare(plan, parts, cache, workers, progress.on_progress)
-    known = training
+    known = taught(teacher, training, plan.recipe.teacher_weight) if teacher else training
     if plan.recipe.phantoms:
-        known = training + phantom_part(
+        known += phantom_part(
             plan.recipe.phantoms,
             plan.preprocessing,
             cache,
@@ -243,11 +244,12 @@ def _calibration_set(samples: Sequence[Sample], part: Part) -> CalibrationSet:
 
 
 def _flat(recipe: Recipe) -> dict[str, str | int | float | bool | None]:
-    """Return the recipe by field name: pairs as text, a weights file as name and digest."""
+    """Return the recipe by field name: pairs as text, weights files as name and digest."""
     fields = msgspec.to_builtins(recipe)
-    if recipe.pretrained not in {"none", "imagenet"}:
-        file = Path(recipe.pretrained)
-        fields["pretrained"] = f"{printable(file.name)}, sha256 {file_sha256(file)}"
+    for name in ("pretrained", "teacher"):
+        if fields[name] not in {"none", "imagenet"}:
+            file = Path(fields[name])
+            fields[name] = f"{printable(file.name)}, sha256 {file_sha256(file)}"
     return {name: str(v) if isinstance(v, (list, tuple)) else v for name, v in fields.items()}
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from bakit.errors import InputError
 from bakit.hand.prepare import crop, to_bytes
 from bakit.image.read import decode
 from bakit.model.checkpoint import FloatReference, Metrics
@@ -63,6 +65,32 @@ def predict_part(checkpoint: Checkpoint, part: Part) -> npt.NDArray[np.float32]:
         ]
     ages: npt.NDArray[np.float32] = torch.cat(outputs).numpy()[:, 0]
     return ages
+
+
+def taught(teacher: Checkpoint, part: Part, weight: float) -> Part:
+    """Return a part whose labels are mixed with a teacher's predictions (self-distillation).
+
+    The teacher predicts the mean of the localizer's crop and its mirror image. Labels are one
+    report each, with the errors of their readers; the mean of views has a smaller error.
+
+    Args:
+        teacher: A trained model.
+        part: Training images.
+        weight: Weight of the predictions, 0 to 1.
+
+    Raises:
+        InputError: If the teacher takes images of another size.
+    """
+    size, found = teacher.header.preprocessing.image_size, part.images.shape[-1]
+    if size != found:
+        message = f"--teacher takes images of {size} pixels; train with --image-size {size}"
+        raise InputError(message)
+    # One crop is copied per view: all crops of a training set can fill the memory.
+    first = part.images[:, :1]
+    views = (replace(part, images=first), replace(part, images=first.flip(3)))
+    mean = np.mean([predict_part(teacher, view) for view in views], axis=0)
+    mixed = torch.lerp(part.ages_months, torch.from_numpy(mean)[:, None], weight)
+    return replace(part, ages_months=mixed)
 
 
 def reference_answers(checkpoint: Checkpoint) -> FloatReference:

@@ -1,8 +1,7 @@
-"""The Kotlin of docs/android.md compiles, and prepares images as bakit does."""
+"""The Kotlin of docs/samples compiles, and prepares images as bakit does."""
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -18,7 +17,7 @@ from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.runtime import Runtime
 from bakit.types import Precision
 
-PAGE = Path(__file__).parents[2] / "docs/android.md"
+SAMPLES = Path(__file__).parents[2] / "docs/samples"
 OPENCV = Path("/usr/share/java/opencv.jar")
 NATIVE = Path("/usr/lib/jni")
 STDLIB = Path("/usr/share/java/kotlin-stdlib.jar")
@@ -88,16 +87,14 @@ fun main(args: Array<String>) {
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
-    """The page's code, compiled."""
+    """The app's code, compiled."""
     compiler = shutil.which("kotlinc")
     needed = (OPENCV, STDLIB, CLOSEABLE)
     if compiler is None or not all(path.exists() for path in needed):
         pytest.skip("kotlinc or OpenCV for Java is not installed")
     folder = tmp_path_factory.mktemp("kotlin")
-    blocks = re.findall(r"^```kotlin\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
-    assert len(blocks) == 2
-    for name, code in zip(("Preparing", "BoneAge"), blocks, strict=True):
-        (folder / f"{name}.kt").write_text(code, encoding="utf-8")
+    for source in SAMPLES.glob("*.kt"):
+        shutil.copy(source, folder)
     (folder / "Harness.kt").write_text(HARNESS, encoding="utf-8")
     (folder / "OnnxRuntime.kt").write_text(DECLARATIONS, encoding="utf-8")
     command = [
