@@ -161,24 +161,17 @@ class _Translator:
             ]
         else:
             x = self.float(node.input[0])
-            parts = [
-                self.weight(node.input[1], weight, name),
-                self.weight(node.input[2], bias, name),
-            ]
+            pairs = zip(node.input[1:], (weight, bias), strict=True)
+            parts = [self.weight(label, array, name) for label, array in pairs]
             if relu := self.only_reader(name, "Relu"):
                 activation, name = _ACTIVATION.RELU, relu.output[0]
                 self.done.add(relu.name)
+        shape = (1, *(-(-n // stride) for n in x.shape[1:3]), weight.shape[axis])
         x, padding = self.padded(x, node.name, weight.shape[1], stride)
-        side = [-(-n // stride) for n in x.shape[1:3]]
-        if padding == schema.Padding.VALID:
-            side = [(n - weight.shape[1]) // stride + 1 for n in x.shape[1:3]]
-        shape = (1, *side, weight.shape[axis])
         kind = "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D"
         options = (schema.DepthwiseConv2DOptionsT if depthwise else schema.Conv2DOptionsT)(
-            padding, stride, stride, fusedActivationFunction=activation
+            padding, stride, stride, *[1] * depthwise, fusedActivationFunction=activation
         )
-        if depthwise:
-            options.depthMultiplier = 1
         if rounding is not None:
             self.done.add(rounding.name)
             self.writer.node(kind, [x, *parts], self.rounded(rounding, shape), options)
@@ -233,13 +226,13 @@ class _Translator:
             self.done.add(product.name)
             self.emit("HARD_SWISH", [x], product.output[0], x.shape)
             return
-        three, sixth = (
-            self.writer.constant(f"{name}/{number}", np.array(number, np.float32))
-            for number in (3.0, 1 / 6)
-        )
-        six = schema.AddOptionsT(_ACTIVATION.RELU6)
-        self.emit("ADD", [x, three], f"{name}/sum", x.shape, six)
-        self.emit("MUL", [self.values[f"{name}/sum"], sixth], name, x.shape)
+        for kind, number, options in (
+            ("ADD", 3.0, schema.AddOptionsT(_ACTIVATION.RELU6)),
+            ("MUL", 1 / 6, None),
+        ):
+            constant = self.writer.constant(f"{name}/{kind}", np.array(number, np.float32))
+            self.emit(kind, [x, constant], name, x.shape, options)
+            x = self.values[name]
 
     def op_globalaveragepool(self, node: NodeProto, name: str) -> None:
         x = self.float(node.input[0])

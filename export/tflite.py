@@ -108,14 +108,7 @@ class TfliteWriter:
     def serialize(
         self, inputs: Named, outputs: Named, description: str, metadata: Mapping[str, bytes]
     ) -> bytes:
-        """Return the file's bytes, the same for the same calls.
-
-        Args:
-            inputs: Inputs of the graph and of its signature.
-            outputs: Outputs.
-            description: The model in one line.
-            metadata: Further documents in the file, by name.
-        """
+        """Return the file's bytes, the same for the same calls, with documents in ``metadata``."""
         sides = [
             [schema.TensorMapT(name, tensor.number) for name, tensor in side.items()]
             for side in (inputs, outputs)

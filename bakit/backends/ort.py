@@ -34,7 +34,6 @@ class OrtSession(Closing):
         threads: Threads within an operator. ONNX Runtime's own choice (0) would pin them to CPUs
             outside of this process's affinity mask.
         name: The model in messages.
-        read: Returns the model's bytes again, for ``executed``.
 
     Attributes:
         specs: Its inputs and outputs.
@@ -46,14 +45,10 @@ class OrtSession(Closing):
     provider = PROVIDER
     concurrent = True
 
-    def __init__(
-        self,
-        model: bytes,
-        threads: int = 1,
-        *,
-        name: str = "the model",
-        read: Callable[[], bytes] | None = None,
-    ) -> None:
+    read: Callable[[], bytes] | None = None
+    """Returns the model's bytes again, for ``executed``."""
+
+    def __init__(self, model: bytes, threads: int = 1, *, name: str = "the model") -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only: a library does not write to stderr
         options.intra_op_num_threads = threads
@@ -70,7 +65,6 @@ class OrtSession(Closing):
             version = onnxruntime.__version__
             message = f"{name}: ONNX Runtime {version} cannot load it: {first_line(error)}"
             raise BundleError(message) from error
-        self._read = read
         self._outputs = [output.name for output in self._session.get_outputs()]
         self.specs = _specs(self._session.get_inputs()), _specs(self._session.get_outputs())
 
@@ -86,9 +80,9 @@ class OrtSession(Closing):
         layer, and as optimized, for its kernel, whose name begins with the layer's or with that of
         an activation behind it.
         """
-        if self._read is None:
+        if self.read is None:
             return ()
-        model, level = self._read(), onnxruntime.GraphOptimizationLevel
+        model, level = self.read(), onnxruntime.GraphOptimizationLevel
         products: dict[str, int] = {}
         layers: dict[str, str] = {}  # by node, the last layer up to it
         for name, args in _profile(model, level.ORT_DISABLE_ALL):
@@ -148,5 +142,6 @@ def open_session(files: SealedFiles, artifact: Artifact, threads: int) -> OrtSes
         BundleError: If it cannot be loaded, or refers to another file.
     """
     data = files.read_onnx(artifact.path)
-    read = partial(files.read_onnx, artifact.path)
-    return OrtSession(data, threads, name=str(files.path(artifact.path)), read=read)
+    session = OrtSession(data, threads, name=str(files.path(artifact.path)))
+    session.read = partial(files.read_onnx, artifact.path)
+    return session
