@@ -9,7 +9,6 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Protocol, cast
 
 from bakit.errors import MissingBackendError, MissingProgramError, UnsupportedTargetError
-from bakit.settings import METHODS
 from bakit.types import Precision
 
 if TYPE_CHECKING:
@@ -101,7 +100,7 @@ class Target:
     platform: str = ""
     reference: str = ""
     localizer_form: LocalizerForm = "winograd"
-    localizers: tuple[str, ...] = METHODS
+    localizers: tuple[str, ...] = ("student", "unrolled")
 
     @property
     def runs_here(self) -> bool:

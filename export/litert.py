@@ -9,7 +9,7 @@ import msgspec
 from bakit import __version__
 from bakit.export.artifact import artifact, specs_of
 from bakit.export.litert_graph import tflite
-from bakit.export.onnx.int8 import CPU, int8_share
+from bakit.export.onnx.int8 import int8_share
 from bakit.export.ort import onnx_models
 from bakit.session import describe_specs
 from bakit.types import Precision
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from bakit.model.checkpoint import Checkpoint
     from bakit.targets import ExportRequest
 
-DIALECT = CPU._replace(weight_bits=8)
-"""XNNPACK adds products in 32 bits on every CPU, so weights have all 8 bits."""
-
 METADATA = "bakit"
 """Name of a JSON document in each file that describes the model."""
 
@@ -36,15 +33,15 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
 
     * FP16: the regressor's weights are stored as float16, except the last layer's; the arithmetic
       is float32.
-    * INT8: layers by the checkpoint's ranges, weights with a scale per channel; h-swish, gates and
-      sums are float32, as in the target ``onnx``.
+    * INT8: the integers and scales of the target ``onnx``, with which the recipe was searched;
+      h-swish, gates and sums are float32. 8-bit weights would move the youngest by a month.
 
     Raises:
         CheckpointError: If the request is for INT8 with another model's ranges.
     """
     header = checkpoint.header
     artifacts = []
-    for role, graph in onnx_models(checkpoint, request, DIALECT).items():
+    for role, graph in onnx_models(checkpoint, request).items():
         is_regressor = role == "regressor"
         specs = specs_of(role, header)
         about = {
