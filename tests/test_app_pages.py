@@ -9,13 +9,11 @@ from scipy.ndimage import label
 
 pytest.importorskip("onnxruntime")
 
-from bakit.export.bundle import export_bundle
 from bakit.hand.working import working_image
 from bakit.image.read import decode
 from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.prediction import is_male
 from bakit.runtime import Runtime
-from bakit.types import Precision
 
 SAMPLES = Path(__file__).parents[1] / "docs/samples"
 
@@ -108,13 +106,12 @@ def crop_of(grey, box, margin, size):
     return np.rint(squashed(levels[whole], size)) / 255
 
 
-def test_the_steps_for_an_iphone_are_bakit_s(tmp_path):
-    bundle = export_bundle(Checkpoint.read(SHIPPED), "onnx", Precision.FP32, tmp_path / "bundle")
-    manifest = bundle.manifest
+def test_the_steps_for_an_iphone_are_bakit_s(shipped):
+    manifest = shipped.manifest
     changes = []
-    with Runtime(bundle) as runtime:
+    with Runtime(shipped) as runtime:
         for golden in manifest.golden:
-            grey = decode(bundle.root / golden.path).astype(np.float64)
+            grey = decode(shipped.root / golden.path).astype(np.float64)
             height, width = grey.shape
             small = squashed(grey, manifest.localizer.size)
             low, high = np.percentile(small, [1, 99])

@@ -322,7 +322,7 @@ def test_a_header_from_before_has_none(checkpoint):
 
 
 def test_intervals_travel_from_the_checkpoint_to_the_prediction(
-    checkpoint, exported, labelled, tmp_path
+    checkpoint, exported, labelled, tmp_path, few_goldens
 ):
     fitted = fit_intervals(*simulate(0, 2000))
     path = tmp_path / "with.safetensors"

@@ -35,6 +35,7 @@ from bakit.errors import InputError
 from bakit.session import Executed
 from bakit.types import Precision
 
+pytestmark = pytest.mark.usefixtures("made_up_figures")
 NAN = float("nan")
 
 

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from bakit.bench import Report
     from bakit.bench.report.document import BundleReport
 
+pytestmark = pytest.mark.usefixtures("made_up_figures")
+
 TODAY = date(2030, 1, 1)
 ROOT = Path(__file__).parents[1]
 

@@ -141,7 +141,8 @@ def command(
     the limit. "none" switches a limit off.
 
     Nothing passes that was not measured. The gate fails if REPORT lacks a bundle of --baseline or
-    --require, if a limit given here applies to no bundle, or if REPORT has only references.
+    --require, if a limit given here applies to no bundle, or if REPORT has only references. A
+    REPORT whose figures do not follow from its ages and times is refused.
 
     Exit status: 0 all checks pass; 1 one fails, was not measured, has too few images to decide, or
     is better than the baseline by more than noise; 2 the report or a limit cannot be used.
@@ -156,6 +157,7 @@ def command(
     from bakit.bench import read_report
     from bakit.bench.gate.check import LIMITS
     from bakit.bench.gate.output import github_lines, write_junit
+    from bakit.bench.gate.recount import check_figures
     from bakit.bench.gate.verdict import read_known_failures
     from bakit.bench.render.markdown import render_checks
 
@@ -168,6 +170,7 @@ def command(
     measured = read_report(report)
     earlier = None if baseline is None or update else read_report(baseline)
     result = gate.check(measured, earlier, expected, require=require, explicit=given)
+    check_figures(measured)
     if junit is not None:
         write_junit(result, junit)
     if github is None:

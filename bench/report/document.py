@@ -1,6 +1,6 @@
 """The report that ``bakit bench`` writes and ``bakit gate`` reads.
 
-The modules of ``bakit.bench.report`` import no numpy, so that a gate in CI starts fast.
+The modules of ``bakit.bench.report`` import no numpy, so that a report is read fast.
 """
 
 from __future__ import annotations

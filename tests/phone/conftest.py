@@ -61,10 +61,10 @@ class Client:
     def ask(self, method, name, body=None, headers=None, token=None):
         if self.context:
             connection = http.client.HTTPSConnection(
-                "127.0.0.1", self.port, timeout=10, context=self.context
+                "127.0.0.1", self.port, timeout=300, context=self.context
             )
         else:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
         sent = {"Cookie": self.cookie} if self.cookie else {}
         path = f"/{self.token if token is None else token}/{name}"
         connection.request(method, path, body, {**sent, **(headers or {})})

@@ -9,13 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bakit.export import export_bundle
 from bakit.hand.prepare import crop
 from bakit.hand.working import working_image
 from bakit.image.read import decode
-from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.runtime import Runtime
-from bakit.types import Precision
 
 SAMPLES = Path(__file__).parents[2] / "docs/samples"
 OPENCV = Path("/usr/share/java/opencv.jar")
@@ -111,16 +108,15 @@ def program(tmp_path_factory):
     return folder / "page.jar"
 
 
-def test_the_page_s_code_prepares_the_golden_images(program, tmp_path):
-    bundle = export_bundle(Checkpoint.read(SHIPPED), "onnx", Precision.FP32, tmp_path / "bundle")
-    settings = bundle.manifest.preprocessing
+def test_the_page_s_code_prepares_the_golden_images(program, shipped, tmp_path):
+    settings = shipped.manifest.preprocessing
     images = tmp_path / "images"
     images.mkdir()
-    with Runtime(bundle, 1) as runtime:
-        for golden in bundle.manifest.golden:
+    with Runtime(shipped, 1) as runtime:
+        for golden in shipped.manifest.golden:
             name = Path(golden.path).name
-            shutil.copy(bundle.root / golden.path, images / name)
-            working = working_image(decode(images / name), bundle.manifest.localizer.size)
+            shutil.copy(shipped.root / golden.path, images / name)
+            working = working_image(decode(images / name), shipped.manifest.localizer.size)
             certainty = runtime.localizer.session.run({"image": working[None, None]})["hand"]
             (images / f"{name}.certainty").write_bytes(certainty.astype("<f4").tobytes())
         shutil.copy(images / name, images / "black.png")
@@ -130,14 +126,14 @@ def test_the_page_s_code_prepares_the_golden_images(program, tmp_path):
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
         assert done.returncode == 0, done.stderr
         assert (images / "black.png.box").read_text(encoding="utf-8") == "none"
-        for golden in bundle.manifest.golden:
+        for golden in shipped.manifest.golden:
             path = images / Path(golden.path).name
             grey = decode(path)
 
             def read(kind, side, path=path):
                 return np.fromfile(f"{path}.{kind}", "<f4").reshape(side, side)
 
-            size = bundle.manifest.localizer.size
+            size = shipped.manifest.localizer.size
             assert read("working", size) == pytest.approx(working_image(grey, size), abs=1e-5)
             box = tuple(map(int, Path(f"{path}.box").read_text(encoding="utf-8").split()))
             assert box == golden.box
@@ -149,4 +145,4 @@ def test_the_page_s_code_prepares_the_golden_images(program, tmp_path):
                 assert (difference > 0.5).mean() < 0.01
             pixels = np.ascontiguousarray(read("crop", settings.image_size))
             age = runtime.regress(pixels, male=golden.sex == "M")
-            assert age == pytest.approx(golden.bundle_months, abs=bundle.manifest.tolerance_months)
+            assert age == pytest.approx(golden.bundle_months, abs=shipped.manifest.tolerance_months)
