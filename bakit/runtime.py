@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from bakit.hand.found import Found, LocalizerOutput, Place
     from bakit.hand.prepare import Answer, Hand
     from bakit.image.read import Image, Radiograph
-    from bakit.session import Session
+    from bakit.session import Executed, Session
     from bakit.targets import Backend
     from bakit.types import Bytes, Grey
 
@@ -140,14 +140,24 @@ class Runtime(Closing):
         return f"{self._regressor.provider}, whole graph"
 
     @property
+    def executed(self) -> tuple[Executed, ...]:
+        """Shares of the regressor's multiply-adds by unit and number format, the largest first.
+
+        As the library reports them; empty if it does not.
+        """
+        shares: tuple[Executed, ...] = getattr(self._regressor, "executed", ())
+        return shares
+
+    @property
     def int8_share(self) -> float:
         """Share of the regressor's multiply-adds in INT8, 0..1.
 
         As executed, if the library reports it; else as written in the file.
         """
+        if shares := self.executed:
+            return math.fsum(item.share for item in shares if item.precision == "int8")
         written = self.bundle.artifact("regressor").int8_share
-        executed: float = getattr(self._regressor, "int8_share", written)
-        return executed
+        return float(getattr(self._regressor, "int8_share", written))
 
     def predict(
         self,

@@ -89,6 +89,7 @@ class Target:
             there is none.
         localizer_form: Default form of the SGD steps.
         whole: Number formats of its whole graph; empty if it has none.
+        localizers: Methods of localization that it can run.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Target:
     reference: str = ""
     localizer_form: LocalizerForm = "winograd"
     whole: frozenset[Precision] = frozenset()
+    localizers: tuple[str, ...] = ("student", "unrolled")
 
     @property
     def runs_here(self) -> bool:
@@ -224,6 +226,20 @@ _BUILT_IN = (
         whole=_WHOLE,
         note="fp16: weights only, unless the CPU has float16 arithmetic. int8: on Arm, OpenVINO "
         "computes in floating point. A prediction's provider names the arithmetic",
+    ),
+    Target(
+        name="litert",
+        title="LiteRT (TensorFlow Lite) with XNNPACK on a CPU",
+        suffix=".tflite",
+        precisions=_USUAL,
+        exporter="bakit.export.litert",
+        backend="bakit.backends.litert",
+        extra="litert",
+        verified="every test run, on x86-64 Linux; not yet on Android",
+        export_extra="export,litert",
+        writers=("ai-edge-litert", "flatbuffers"),
+        note="fp16: weights only. It has no unrolled localizer",
+        localizers=("student",),
     ),
     Target(
         name="tensorrt",

@@ -13,6 +13,16 @@ if TYPE_CHECKING:
 
     from bakit.bundle import Build, Role
     from bakit.model.checkpoint import Header
+    from bakit.session import Specs
+
+
+def specs_of(role: Role, header: Header) -> Specs:
+    """Return inputs and outputs of a checkpoint's model."""
+    if role == "localizer":
+        return localizer_specs(header.localizer)
+    if role == "whole":
+        return whole_specs(header.architecture, header.preprocessing, header.localizer)
+    return regressor_specs(header.architecture, header.preprocessing)
 
 
 def artifact(
@@ -35,12 +45,7 @@ def artifact(
         companions: Further files of the model.
         builds: How TensorRT builds engines from it.
     """
-    specs = {
-        "localizer": localizer_specs(header.localizer),
-        "regressor": regressor_specs(header.architecture, header.preprocessing),
-        "whole": whole_specs(header.architecture, header.preprocessing, header.localizer),
-    }
-    inputs, outputs = specs[role]
+    inputs, outputs = specs_of(role, header)
     digest, *others = (sha256((folder / path).read_bytes()) for path in (name, *companions))
     beside = tuple(Companion(*pair) for pair in zip(companions, others, strict=True))
     return Artifact(role, name, digest, inputs, outputs, beside, round(int8_share, 4), builds)

@@ -23,6 +23,7 @@ from bakit.export.onnx.writer import serialize
 from bakit.export.spread import golden_tolerance
 from bakit.files import new_folder, sha256
 from bakit.hand.prepare import from_bytes, prepare
+from bakit.hand.weights import method_of
 from bakit.image.box import Box
 from bakit.image.read import decode
 from bakit.phantoms import make_phantom
@@ -92,14 +93,19 @@ def export_bundle(
         force: Whether to replace a bundle of another checkpoint.
 
     Raises:
-        UnsupportedTargetError: If the target is unknown or does not support the precision, or has
-            no whole graph in it.
+        UnsupportedTargetError: If the target is unknown, or does not support the precision or the
+            localizer, or has no whole graph in it.
         InputError: If ranges for INT8 are missing, or ``out`` is not empty and not a bundle, or one
             of another checkpoint.
         VerificationError: If the written models do not reproduce the float model.
     """
     target = get_target(target_name)
     target.check_precision(precision)
+    method = method_of(checkpoint.header.localizer)
+    if method not in target.localizers:
+        options = " or ".join(f"--localizer {name}" for name in target.localizers)
+        message = f"target {target.name!r} has no {method} localizer; use {options}"
+        raise UnsupportedTargetError(message)
     if whole:
         _check_whole(checkpoint, target, precision)
     if precision is not Precision.INT8:

@@ -126,6 +126,7 @@ class LocalWorker:
         self.runtime = Runtime(bundle, threads, whole=whole)
         self.provider = self.runtime.provider
         self.int8_share = self.runtime.int8_share
+        self.executed = self.runtime.executed
         self.footprint = Footprint(1.0, 2.0, 3.0, 4.0)
         self.queries: list[tuple[bytes, Sex]] = []
 

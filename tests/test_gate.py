@@ -32,6 +32,7 @@ from bakit.bench.report.latency import Footprint, LatencyReport, Stability, Stag
 from bakit.cli.gate import ACCURACY, COST, command
 from bakit.data.labels import Sample
 from bakit.errors import InputError
+from bakit.session import Executed
 from bakit.types import Precision
 
 pytestmark = pytest.mark.usefixtures("made_up_figures")
@@ -391,6 +392,33 @@ def test_the_reference_is_gated_by_its_mae_alone() -> None:
     report = make_report(few, make_bundle())
     assert Gate().check(report).passed
     assert Gate(max_mae_months=13).check(report).bundles[0].outcome == "fail"
+
+
+XNNPACK = Executed("litert-xnnpack", "int8", 0.9)
+BUILT_IN = Executed("litert-builtin", "f32", 0.1)
+
+
+@pytest.mark.parametrize(
+    ("executed", "provider", "asked", "passed"),
+    [
+        ((XNNPACK,), "litert-xnnpack", "litert-xnnpack", True),
+        ((XNNPACK, BUILT_IN), "litert-xnnpack", "litert-xnnpack", False),  # a silent fallback
+        ((BUILT_IN,), "litert-builtin", "litert-xnnpack", False),
+        ((Executed("openvino-cpu", "int8", 1.0),), "openvino-cpu-int8", "openvino-cpu", True),
+        ((Executed("openvino-cpu", "int8", 1.0),), "openvino-cpu-int8", "openvino-cpu-int8", True),
+        ((), "CPUExecutionProvider", "CPUExecutionProvider", True),
+        ((), "CPUExecutionProvider", "CUDAExecutionProvider", False),
+        ((), "", "CPUExecutionProvider", False),
+    ],
+)
+def test_a_required_provider_runs_everything(executed, provider, asked, passed):
+    """References are exempt: they run elsewhere on purpose."""
+    bundle = make_bundle(executed=executed, provider=provider)
+    result = Gate(require_provider=asked).check(make_report(make_reference(), bundle))
+    assert result.passed == passed
+    (check,) = [c for v in result.bundles for c in v.checks if c.limit == "require_provider"]
+    assert f"required: {asked}" in check.text
+    assert all(item.unit in check.text for item in executed)
 
 
 def test_the_upper_end_decides_and_not_the_drift_itself() -> None:

@@ -22,6 +22,7 @@ from bakit.model.checkpoint import SHIPPED
 ROOT = Path(__file__).parents[1]
 MAPPED = ("export", "bench", "calib")
 HEAVY = {
+    "ai_edge_litert",
     "coremltools",
     "cv2",
     "numpy",

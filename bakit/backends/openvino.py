@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bakit.errors import BundleError, install_command
-from bakit.session import Closing, TensorSpec
+from bakit.session import Closing, TensorSpec, executed_shares
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bakit.bundle import Artifact
     from bakit.sealed import SealedFiles
-    from bakit.session import Tensors
+    from bakit.session import Executed, Tensors
 
 # Importing OpenVINO sends telemetry and writes an identifier to the home folder, unless a file
 # there opts out. Without this package it does neither, and nothing else needs it.
@@ -30,7 +30,7 @@ finally:
         del sys.modules[_TELEMETRY]
 
 DEVICE = "CPU"
-_INT8 = {"i8", "u8"}
+_PRECISIONS = {"i8": "int8", "u8": "int8"}
 
 
 class OpenVinoSession(Closing):
@@ -45,7 +45,7 @@ class OpenVinoSession(Closing):
     Attributes:
         provider: ``openvino-cpu-`` and the number format of the arithmetic: ``f32``, ``f16``, or
             ``int8`` if INT8 kernels run the quantized part (the rest is ``f32``).
-        int8_share: Share of the multiply-adds in INT8 kernels, 0..1 (``int8_share``).
+        executed: Shares of the multiply-adds by number format, as the compiled graph has them.
         concurrent: Many threads may run it at once.
         specs: Its inputs and outputs.
 
@@ -90,8 +90,9 @@ class OpenVinoSession(Closing):
                 upgrade = install_command("openvino", upgrade=True)
                 message += f"; a newer OpenVINO wrote it: {upgrade}"
             raise BundleError(message) from error
-        self.int8_share = int8_share(compiled) if types & _INT8 else 0.0
-        computed = "int8" if self.int8_share else ("f16" if half else "f32")
+        self.executed = executed(compiled)
+        is_int8 = any(item.precision == "int8" for item in self.executed)
+        computed = "int8" if is_int8 else ("f16" if half else "f32")
         self.provider = f"openvino-cpu-{computed}"
         self._outputs = [output.any_name for output in compiled.outputs]
         self.specs = _specs(compiled.inputs), _specs(compiled.outputs)
@@ -117,20 +118,22 @@ class OpenVinoSession(Closing):
         self._compiled = None
 
 
-def int8_share(compiled: Any) -> float:  # noqa: ANN401  # OpenVINO has no types
-    """Return the share of a compiled model's multiply-adds in INT8 kernels, 0..1.
+def executed(compiled: Any) -> tuple[Executed, ...]:  # noqa: ANN401  # OpenVINO has no types
+    """Return which share of a compiled model's multiply-adds runs in which number format.
 
     It is read from the graph that will be executed on this machine, not from the file.
     Convolutions and matrix products are counted.
     """
-    total = int8 = 0
-    for node in compiled.get_runtime_model().get_ordered_ops():
-        info = node.get_rt_info()
-        products = _multiply_adds(node, info["layerType"].astype(str))
-        total += products
-        if info["runtimePrecision"].astype(str) in _INT8:
-            int8 += products
-    return int8 / total if total else 0.0
+    nodes = compiled.get_runtime_model().get_ordered_ops()
+    infos = [(node, node.get_rt_info()) for node in nodes]
+    return executed_shares(
+        (
+            f"openvino-{DEVICE.lower()}",
+            _PRECISIONS.get(name := info["runtimePrecision"].astype(str), name),
+            _multiply_adds(node, info["layerType"].astype(str)),
+        )
+        for node, info in infos
+    )
 
 
 def _multiply_adds(node: Any, kind: str) -> int:  # noqa: ANN401

@@ -162,6 +162,7 @@ def _notes(report: Report) -> list[str]:
     """Return the conditions of the measurement, one per line."""
     queries = min((b.latency.queries for b in report.bundles if b.latency), default=0)
     notes = [f"{report.machine}; {queries} queries per bundle", *_phone_notes(report)]
+    notes += [f"{bundle.name}: {bundle.ran}" for bundle in report.bundles if bundle.ran]
     notes += [f"failed: {bundle.name}: {bundle.error}" for bundle in report.bundles if bundle.error]
     shaky = {
         bundle.name: bundle.latency.stability

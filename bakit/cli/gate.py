@@ -63,7 +63,8 @@ class _Limit(click.ParamType):  # type: ignore[type-arg]  # generic in new click
 
 def _limits(function: Any) -> Any:  # noqa: ANN401  # click's own type
     for name, words in reversed(COST.items()):
-        function = click.option(_flag(name), type=_Limit(), help=words)(function)
+        flags = [_flag(name), *(["--require-int8-share"] if name == "min_int8_share" else [])]
+        function = click.option(*flags, name, type=_Limit(), help=words)(function)
     for name, (default, words) in reversed(ACCURACY.items()):
         flags = [_flag(name), *(["--max-mae"] if name == "max_mae_months" else [])]
         help_text = words if default is None else f"{words}  [default: {default:g}]"
@@ -87,6 +88,11 @@ def _flag(name: str) -> str:
 @_limits
 @click.option(
     "--ratio-to", metavar="BUNDLE", help="Bundle of REPORT that --max-p90-ratio divides by."
+)
+@click.option(
+    "--require-provider",
+    metavar="UNIT",
+    help="Fail if another unit ran a part of a regressor, such as CPU kernels beside a delegate.",
 )
 @click.option("--no-drift", is_flag=True, help="Switch off the default limits on accuracy.")
 @click.option(

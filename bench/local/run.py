@@ -161,6 +161,7 @@ def _raw_bundle(
     return RawBundle(
         provider=worker.provider,
         int8_share=worker.int8_share,
+        executed=worker.executed,
         footprint=worker.footprint,
         readings=ages.readings(row) if ages else (),
         error=worker.error,

@@ -34,6 +34,7 @@ from bakit.files import printable
 from bakit.image.box import Box
 from bakit.image.read import decode
 from bakit.runtime import STAGES, Runtime, Sex
+from bakit.session import Executed
 
 
 class Load(msgspec.Struct, tag=True, frozen=True):
@@ -78,6 +79,7 @@ class Opened(msgspec.Struct, tag=True, frozen=True):
     provider: str
     int8_share: float
     footprint: Footprint
+    executed: tuple[Executed, ...] = ()
 
 
 class Done(msgspec.Struct, tag=True, frozen=True):
@@ -149,7 +151,8 @@ def serve(
             raise BundleError(message)  # noqa: TRY301
         with Runtime(bundle, threads, whole=whole) as runtime:
             footprint = first_use(runtime)
-            write_document(answers, Opened(runtime.provider, runtime.int8_share, footprint))
+            opened = Opened(runtime.provider, runtime.int8_share, footprint, runtime.executed)
+            write_document(answers, opened)
             queries: list[tuple[bytes, Sex]] = []
             while (data := read_document(requests)) is not None:
                 request: Request = msgspec.msgpack.decode(data, type=Request)

@@ -153,8 +153,8 @@ def _row(standing: Standing, bundle: BundleReport) -> _Row:
         "memory, MB": fixed(footprint.peak_rss_mb if footprint else None, 0),
     }
     what = f"{bundle.target} {bundle.precision.value.upper()}"
-    if bundle.provider:
-        what += f" · {bundle.provider}"
+    if where := bundle.ran or bundle.provider:
+        what += f" · {where}"
     outcome, badge = standing.outcome, STANDINGS[standing.outcome]
     return _Row(bundle.name, what, outcome, badge, standing.reason, tuple(cells.items()))
 
