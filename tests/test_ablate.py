@@ -445,12 +445,12 @@ def test_no_picture_is_left_of_an_earlier_report(data, copy, monkeypatch):
 
 def options(data, out, *more):
     line = ["ablate", data, "--out", out, "--image-size", 96, "--epochs", 1, "--batch-size", 6]
-    line += ["--accelerator", "cpu", "--threads", 1, "--workers", 1, *more]
+    line += ["--accelerator", "cpu", "--threads", 1, "--workers", 1, "--localizer", "student"]
+    line += more
     return [str(word) for word in line]
 
 
-def test_without_imagenet_weights_the_other_rows_run(data, tmp_path, offline, monkeypatch):
-    monkeypatch.setattr("bakit.settings.UnrolledSettings", lambda: TINY)  # a hundred times faster
+def test_without_imagenet_weights_the_other_rows_run(data, tmp_path, offline):
     out = tmp_path / "out"
     line = options(data, out, "--rows", "no-sex-700, no-pretrain-700", "--limit", 12)
 
@@ -468,6 +468,10 @@ def test_without_imagenet_weights_the_other_rows_run(data, tmp_path, offline, mo
         ("no-pretrain-700", "run"),
     ]
     assert "Name or service not known" in ablation.rows[0].reason
+    assert "use --pretrained FILE, or train without them: --recipe" in ablation.rows[0].reason
+    assert ablation.recipe == get_recipe("paper", epochs=1, batch_size=6)  # the default
+    assert (ablation.localizer.size, ablation.margin, ablation.head_layers) == (64, 0, 2)
+    assert "localizer: student, margin 0 %" in (out / "ablation.md").read_text()
     assert [path.name for path in (out / "rows").iterdir()] == ["no-pretrain-96"]
     # A folder is known again by the whole split: none of its images passes for a new one.
     header = Checkpoint.read(out / "rows/no-pretrain-96/best.safetensors").header

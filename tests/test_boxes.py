@@ -46,3 +46,16 @@ def test_polarity_is_found_with_the_box(tmp_path):
     found = find_places(paths, model, student.settings, tmp_path / "boxes.json", workers=1)
     assert [hand.inverted for hand in found] == [False, True]
     assert all(hand.box.iou(film.box) > 0.7 for hand in found)
+
+
+def test_the_rule_of_the_box_is_not_mixed_up(tmp_path):
+    (path,) = (write_phantoms(tmp_path / "data", 1, height=96) / "images").iterdir()
+    small = UnrolledSettings(size=32, features=8, labels=8, steps=5)
+    model = serialize(localizer_model(initial_weights(small), small))
+    literal = msgspec.structs.replace(small, box_rule="literal")
+    found = [
+        find_places([path], model, settings, tmp_path / "boxes.json", workers=1)
+        for settings in (small, literal)
+    ]
+    assert found[0] != found[1]
+    assert len(msgspec.json.decode((tmp_path / "boxes.json").read_bytes())) == 2

@@ -144,7 +144,7 @@ def test_an_out_folder_of_something_else(refused, checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--steps", "5"], "--steps: the student localizer of this checkpoint has no SGD steps"),
+        (["--steps", "5"], "--steps: the student localizer has no SGD steps"),
         (["--working-size", "32", "--features", "4"], "--working-size, --features: the student"),
         (
             ["--localizer-form", "loop"],

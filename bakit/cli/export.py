@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from bakit.cli.localizer_options import localizer_changes, localizer_options
 from bakit.cli.paths import BUNDLES
 from bakit.cli.tables import echo
 
@@ -44,12 +45,7 @@ if TYPE_CHECKING:
     help="SGD steps of the unrolled localizer: an ONNX Loop, unrolled, or a Loop with Winograd "
     "convolutions. Default: winograd, the fastest.",
 )
-@click.option("--steps", type=click.IntRange(0, 1000), help="SGD steps of the unrolled localizer.")
-@click.option("--working-size", "size", type=click.IntRange(16, 1024), help="Its image, in pixels.")
-@click.option("--features", type=click.IntRange(2, 512), help="Its channels, the paper's p.")
-@click.option("--labels", type=click.IntRange(2, 512), help="Its labels at most, the paper's q.")
-@click.option("--similarity", type=click.FloatRange(0), help="Its similarity loss: lambda.")
-@click.option("--continuity", type=click.FloatRange(0), help="Its continuity loss: mu.")
+@localizer_options
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -65,7 +61,7 @@ def command(
     localizer: str | None,
     localizer_form: LocalizerForm | None,
     out: Path,
-    **numbers: float | None,
+    **options: Any,  # noqa: ANN401  # of localizer_options
 ) -> None:
     """Turn a float checkpoint into a bundle for a target.
 
@@ -94,7 +90,7 @@ def command(
         out,
         find_ranges=None if calibration is None else find_ranges,
         localizer=localizer,
-        numbers={name: value for name, value in numbers.items() if value is not None},
+        changes=localizer_changes(options),
         localizer_form=localizer_form,
     )
     for bundle in bundles:

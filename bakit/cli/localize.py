@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from bakit.cli.localizer_options import localizer_changes, localizer_options
 from bakit.cli.tables import echo
 
 
@@ -13,11 +15,12 @@ from bakit.cli.tables import echo
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--method",
-    default="student",
-    show_default=True,
+    "--localizer",
+    "method",
     help="student, unrolled (the paper's SGD steps), or a file of bakit distill. Needs the extra "
-    "export.",
+    "export.  [default: student]",
 )
+@localizer_options
 @click.option(
     "--bundle", type=click.Path(path_type=Path), help="Use the localizer of this bundle instead."
 )
@@ -31,12 +34,13 @@ from bakit.cli.tables import echo
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per image.")
 def command(
     images: tuple[Path, ...],
-    method: str,
+    method: str | None,
     bundle: Path | None,
     overlay: Path | None,
     threads: int | None,
     *,
     as_json: bool,
+    **options: Any,  # noqa: ANN401  # of localizer_options
 ) -> None:
     """Find the hand in radiographs.
 
@@ -44,13 +48,21 @@ def command(
     Example:
       bakit localize hand.png other.png --json
       bakit localize hand.png --method unrolled --overlay pictures/
+      bakit localize hand.png --method unrolled --features 90 --labels 90 --box-rule literal
     """
     import msgspec
 
     from bakit.files import printable
     from bakit.studies.localize import localize_files
 
-    found = localize_files(images, method=method, bundle=bundle, overlay=overlay, threads=threads)
+    found = localize_files(
+        images,
+        method=method,
+        changes=localizer_changes(options),
+        bundle=bundle,
+        overlay=overlay,
+        threads=threads,
+    )
     for image, place in found:
         if as_json:
             echo(msgspec.json.encode({"image": printable(image)} | msgspec.to_builtins(place)))

@@ -10,6 +10,7 @@ import msgspec
 from bakit.errors import MissingBackendError
 from bakit.figures import ALL, FEMALE, MALE, legend_below, new_figure, save_figures
 from bakit.files import write_file
+from bakit.settings import StudentSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +33,8 @@ EXPLANATION = (
     "All errors are mean absolute errors in months, with 95 % bootstrap intervals over the images "
     "(too narrow below about 30 images). A change is the row's error minus that of the full row of "
     "the same size: the paper's on the RSNA set, ours paired on the test images. A change whose "
-    "interval contains 0 is not significant."
+    "interval contains 0 is not significant. Intervals do not contain the variation between "
+    "trainings: repeat with other seeds."
 )
 
 
@@ -73,7 +75,18 @@ def described(ablation: Ablation) -> str:
     return (
         f"{data.folder}: {images} training images, {data.validation} for validation, {data.test} "
         f"for test; at most {recipe.epochs} epochs, batches of {recipe.batch_size}, seed "
-        f"{ablation.seed}, split seed {ablation.split_seed}"
+        f"{ablation.seed}, split seed {ablation.split_seed}; {_localizer(ablation)}, margin "
+        f"{100 * ablation.margin:g} %"
+    )
+
+
+def _localizer(ablation: Ablation) -> str:
+    found = ablation.localizer
+    if isinstance(found, StudentSettings):
+        return "localizer: student"
+    return (
+        f"localizer: unrolled, p {found.features}, q {found.labels}, {found.steps} steps, "
+        f"{found.size} pixels, box rule {found.box_rule}"
     )
 
 
