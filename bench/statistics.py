@@ -179,6 +179,29 @@ def student_interval(values: Floats) -> tuple[float, float]:
     return float(values.mean()) - half, float(values.mean()) + half
 
 
+def difference_interval(values: Floats, others: Floats) -> tuple[float, float] | None:
+    """Return the 95 % interval of the difference of the means of two series of readings.
+
+    Each series is cut into at most ``MAX_GROUPS`` groups of consecutive readings, whose means are
+    nearly independent; the interval is Student's for them.
+
+    Args:
+        values: ``(N,)`` float64, in order.
+        others: ``(M,)``, subtracted.
+
+    Returns:
+        None if either series has fewer than ``MIN_TURNS`` readings.
+    """
+    groups = min(MAX_GROUPS, len(values), len(others))
+    if groups < MIN_TURNS:
+        return None
+    means = [np.array([p.mean() for p in np.array_split(s, groups)]) for s in (values, others)]
+    error = math.sqrt(math.fsum(float(mean.var(ddof=1)) for mean in means) / groups)
+    reach = student_quantile((1 + LEVEL) / 2, groups - 1) * error
+    estimate = float(values.mean() - others.mean())
+    return estimate - reach, estimate + reach
+
+
 def student_quantile(share: float, freedom: int) -> float:
     """Return a quantile of Student's t by the Cornish-Fisher expansion in 1 / ``freedom``.
 
