@@ -9,15 +9,16 @@ BIN := $(VENV)/bin
 demo: .venv-demo/installed
 	.venv-demo/bin/bakit demo
 
-# One process a core. The tests of a file stay together: they share slow fixtures.
+# One process a core. The tests of a file stay together: they share slow fixtures. The order of the
+# files is that of tests/conftest.py: the longest first.
 test: $(VENV)/installed programs
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # Programs that some tests need; without root and apt, the tests end with a list of what was not run.
 programs: $(VENV)/installed
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		$(BIN)/python -m playwright install chromium --with-deps >/dev/null || true; \
-		for program in sshd:openssh-server ssh:openssh-client npm:npm dcmdump:dcmtk cc:gcc openssl:openssl; do \
+		for program in sshd:openssh-server ssh:openssh-client npm:npm dcmdump:dcmtk dciodvfy:dicom3tools cc:gcc openssl:openssl; do \
 			command -v $${program%%:*} >/dev/null || test -x /usr/sbin/$${program%%:*} || \
 				apt-get install -qq -y --no-install-recommends $${program##*:} >/dev/null || true; \
 		done; \

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 import numpy as np
 
-from bakit.bench.conditions import judge
+from bakit.bench.conditions import judge, stage_times
 from bakit.bench.drift.attribution import attribute
 from bakit.bench.drift.compare import check_age, compare
 from bakit.bench.report.document import SCHEMA_VERSION, BundleReport, Provenance, Report
 from bakit.bench.report.latency import Energy, LatencyReport, StageTimes, SweepEntry, pack_samples
-from bakit.bench.statistics import difference_interval, serial_intervals
+from bakit.bench.statistics import difference_interval
 from bakit.data.labels import ids_digest
 from bakit.errors import VerificationError
 from bakit.verify import golden_failure
@@ -97,6 +97,7 @@ def _bundle_report(bundle: Bundle, raw: RawBundle, drift: BundleDrift) -> Bundle
         },
         total_size_mb=bundle.size_bytes / 1e6,
         int8_share=_int8_share(bundle, raw),
+        executed=raw.executed,
         latency=latency,
         footprint=raw.footprint,
         drift=drift.report,
@@ -262,16 +263,6 @@ def latency_report(raw: RawBundle) -> LatencyReport | None:
 
 def _stages(stages_ns: Mapping[str, Sequence[int]]) -> dict[str, StageTimes]:
     return {stage: stage_times(np.array(values) / 1e6) for stage, values in stages_ns.items()}
-
-
-def stage_times(times_ms: Floats) -> StageTimes:
-    """Summarize the latency of one stage: ``(queries,)`` float64, in the order of the queries."""
-    percentiles = (50, 90, 99)
-    p50, p90, p99 = (float(value) for value in np.percentile(times_ms, percentiles))
-    p50_ci95, p90_ci95, p99_ci95 = serial_intervals(times_ms, percentiles)
-    mean = float(times_ms.mean())
-    spread = float(times_ms.std()) / mean if mean else None
-    return StageTimes(p50, p90, p99, mean, p50_ci95, p90_ci95, p99_ci95, spread)
 
 
 def _energy(power: Power | None) -> Energy | None:

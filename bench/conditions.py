@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bakit.bench.host import read_governor
-from bakit.bench.report.latency import LEAST_SCORE, Stability
+from bakit.bench.report.latency import LEAST_SCORE, Stability, StageTimes
+from bakit.bench.statistics import serial_intervals
 from bakit.processes import quota_stops
 
 if TYPE_CHECKING:
@@ -173,3 +174,13 @@ def _causes(trend: str, before: Conditions | None, after: Conditions | None) -> 
     if "rose" in trend:
         causes.append("the chip may be too hot: cool it, or measure longer until it is steady")
     return causes
+
+
+def stage_times(times_ms: Floats) -> StageTimes:
+    """Summarize the latency of one stage: ``(queries,)`` float64, in the order of the queries."""
+    percentiles = (50, 90, 99)
+    p50, p90, p99 = (float(value) for value in np.percentile(times_ms, percentiles))
+    p50_ci95, p90_ci95, p99_ci95 = serial_intervals(times_ms, percentiles)
+    mean = float(times_ms.mean())
+    spread = float(times_ms.std()) / mean if mean else None
+    return StageTimes(p50, p90, p99, mean, p50_ci95, p90_ci95, p99_ci95, spread)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import hypothesis
 import pytest
 from click.testing import CliRunner
+from filelock import FileLock
 
 from bakit.cli import main
 
@@ -26,7 +29,35 @@ if TYPE_CHECKING:
 hypothesis.settings.register_profile("bakit", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("bakit")
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # more only wait for each other on a busy machine
+
 SAMPLES = 12
+GOLDENS = 4
+"""Golden images of the untrained checkpoint's bundles; those of the shipped one have all."""
+
+SHARED = "BAKIT_TESTS_SHARED"
+"""Environment variable: the folder of a run that started this one, whose fixtures it uses."""
+
+LONGEST = (
+    "test_targets_contract.py",
+    "test_tensorrt.py",
+    "test_hostile_device.py",
+    "test_contributing.py",
+    "test_end_to_end.py",
+    "test_ablate.py",
+    "test_train.py",
+    "test_agent.py",
+    "test_gate_faults.py",
+    "test_quality.py",
+    "test_phone_browser.py",
+    "test_resume.py",
+    "test_pretrained.py",
+    "test_int8_search.py",
+    "test_coreml.py",
+    "test_jetson.py",
+    "test_student_contract.py",
+)
+"""Files of tests that start first, so that no core waits for one of them at the end."""
 
 REMEDIES = {
     "chromium": ".venv/bin/python -m playwright install --with-deps chromium",
@@ -35,7 +66,8 @@ REMEDIES = {
     "npm": "sudo apt install npm, and a connection to its registry",
     "c compiler": "sudo apt install gcc",
     "openssl": "sudo apt install openssl",
-    "dcmtk": "sudo apt install dcmtk",
+    "dcmtk": "sudo apt install dcmtk dicom3tools",
+    "kotlinc": "sudo apt install kotlin libopencv-java",
     "no python": "uv python install 3.6 3.10 3.12, or the same with pyenv",
     "could not import": "make test, which installs the extra dev",
     "not installed": "make test, which installs the extra dev",
@@ -43,6 +75,12 @@ REMEDIES = {
     "radiographs": "real radiographs in ../shared/data; they are not part of the repository",
 }
 """What brings a test that was skipped, by words of the reason; the first that fits."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the longest files."""
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.name, len(LONGEST)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -57,6 +95,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.line(f"{count:4}  {reason}" + (f"\n      run: {remedy}" if remedy else ""))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_process() -> Iterator[None]:
+    """Start further processes only where a test asks for them: the tests are on every core."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bakit.data.parallel.cpu_count", lambda: 1)
+        yield
+
+
 class Labelled(NamedTuple):
     """A labelled folder of phantoms."""
 
@@ -65,22 +111,48 @@ class Labelled(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def labelled(tmp_path_factory: pytest.TempPathFactory) -> Labelled:
-    """Return a data folder of small phantoms; tests leave it as it is."""
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return what makes a folder once for all processes of a test run; tests leave it as it is."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    root = Path(os.environ.get(SHARED, base / "shared"))
+
+    def make(name: str, write: Callable[[Path], object]) -> Path:
+        (root / "unfinished").mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f"{name}.lock"):
+            if not (root / name).exists():
+                write(root / "unfinished" / name)
+                (root / "unfinished" / name).rename(root / name)
+        return root / name
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def labelled(shared: Callable[..., Path]) -> Labelled:
+    """Return a data folder of small phantoms."""
     from bakit.data.labels import read_samples
     from bakit.phantoms import write_phantoms
 
-    folder = write_phantoms(tmp_path_factory.mktemp("data") / "phantoms", SAMPLES, height=128)
+    folder = shared("phantoms", lambda folder: write_phantoms(folder, SAMPLES, height=128))
     return Labelled(folder, read_samples(folder))
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory, labelled: Labelled) -> Checkpoint:
+def checkpoint(shared: Callable[..., Path], labelled: Labelled) -> Checkpoint:
     """Return a checkpoint on disk with all that training leaves in one, but random weights.
 
     Its batch norms know the statistics of the phantoms, so that its ages differ between images
     and stay near the mean.
     """
+    from bakit.model.checkpoint import Checkpoint
+
+    folder = shared("checkpoint", lambda folder: _write_checkpoint(folder, labelled))
+    return Checkpoint.read(folder / "tiny.safetensors")
+
+
+def _write_checkpoint(folder: Path, labelled: Labelled) -> None:
     import numpy as np
     import torch
 
@@ -95,7 +167,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, labelled: Labelled) -> 
     from bakit.training.crops import load_part
     from bakit.training.scoring import predict_part
 
-    torch.set_num_threads(1)  # more only wait for each other on a busy machine
     localizer = UnrolledSettings(size=32, features=4, labels=4, steps=3)
     header = Header(SCHEMA_VERSION, Architecture(), 130.0, 40.0, Preprocessing(96), localizer)
     samples = labelled.samples[:8]
@@ -108,7 +179,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, labelled: Labelled) -> 
     with torch.no_grad():
         model.train()(part.images.float() / 255, part.sexes)
         model.output.weight *= 5
-    path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
+    folder.mkdir()
+    path = folder / "tiny.safetensors"
     # Read back before anything is measured: the weights are stored as float16.
     stored = Checkpoint(header, module_weights(model), initial_weights(localizer)).write(path)
     pixels = part.images.numpy()[:, 0]
@@ -116,7 +188,29 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, labelled: Labelled) -> 
     ranges = ranges_on(stored, CalibrationSet(samples, prepared))
     reference = FloatReference(pixels, part.sexes.numpy()[:, 0], predict_part(stored, part))
     final = stored.with_header(ranges=ranges)
-    return Checkpoint(final.header, final.regressor, final.localizer, reference).write(path)
+    Checkpoint(final.header, final.regressor, final.localizer, reference).write(path)
+
+
+@pytest.fixture(scope="session")
+def checkpoint_for(
+    checkpoint: Checkpoint, shared: Callable[..., Path]
+) -> Callable[[str], Checkpoint]:
+    """Return what returns the checkpoint that a target can run: the same, or with the student."""
+    from bakit.hand.weights import get_localizer
+    from bakit.model.checkpoint import Checkpoint
+    from bakit.targets import targets
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        checkpoint.with_localizer(get_localizer("student")).write(folder / "tiny.safetensors")
+
+    def find(name: str) -> Checkpoint:
+        target = targets().get(name)
+        if target is None or "unrolled" in target.localizers:
+            return checkpoint
+        return Checkpoint.read(shared("student", write) / "tiny.safetensors")
+
+    return cache(find)
 
 
 @pytest.fixture
@@ -131,28 +225,52 @@ def fake_target(monkeypatch: pytest.MonkeyPatch) -> None:
     _register_fake(monkeypatch)
 
 
+@pytest.fixture
+def few_goldens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make exports of one test as those of ``exported``, with a few golden images."""
+    monkeypatch.setattr("bakit.export.bundle.GOLDENS", GOLDENS)
+
+
 @pytest.fixture(scope="session")
 def exported(
-    checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory
+    checkpoint_for: Callable[[str], Checkpoint], shared: Callable[..., Path]
 ) -> Callable[..., Bundle]:
-    """Return what exports the checkpoint, once for each target and precision."""
+    """Return what exports the checkpoint, once for each target and precision.
+
+    ``like`` names another target, whose checkpoint is exported instead.
+    """
+    from bakit.bundle import Bundle
     from bakit.export import export_bundle
     from bakit.types import Precision
 
-    done: dict[tuple[str, str], Bundle] = {}
+    def export(target: str, precision: str, like: str | None = None) -> Bundle:
+        checkpoint = checkpoint_for(like or target)
 
-    def export(target: str, precision: str) -> Bundle:
-        key = (target, precision)
-        if key not in done:
-            out = tmp_path_factory.mktemp("exported") / f"{target}-{precision}"
+        def write(out: Path) -> None:
             with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("bakit.export.bundle.GOLDENS", GOLDENS)
                 if target == "fake":
                     _register_fake(patch)
                     patch.setattr("bakit.export.bundle._write_golden", _fake_golden)
-                done[key] = export_bundle(checkpoint, target, Precision(precision), out)
-        return done[key]
+                export_bundle(checkpoint, target, Precision(precision), out)
 
-    return export
+        return Bundle.read(shared(f"{target}-{precision}-{checkpoint.sha256[:8]}", write))
+
+    return cache(export)
+
+
+@pytest.fixture(scope="session")
+def shipped(shared: Callable[..., Path]) -> Bundle:
+    """Return the shipped checkpoint's bundle for ONNX Runtime, in FP32."""
+    from bakit.bundle import Bundle
+    from bakit.export import export_bundle
+    from bakit.model.checkpoint import SHIPPED, Checkpoint
+    from bakit.types import Precision
+
+    def write(out: Path) -> None:
+        export_bundle(Checkpoint.read(SHIPPED), "onnx", Precision.FP32, out)
+
+    return Bundle.read(shared("shipped", write))
 
 
 @pytest.fixture
@@ -176,6 +294,20 @@ def find_python() -> Callable[[str], str | None]:
     return find
 
 
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """Return a headless Chromium: the system's, or playwright's own."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    with playwright.sync_playwright() as driver:
+        try:
+            browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        except playwright.Error as error:
+            pytest.skip(f"no Chromium: {str(error).splitlines()[0]}")
+        yield browser
+        browser.close()
+
+
 @pytest.fixture
 def refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -195,10 +327,7 @@ def refused(
         assert result.stdout == ""
         assert capfd.readouterr().err == ""  # what a library writes past Python
         lines = result.stderr.splitlines()
-        if lines[0].startswith("Usage:"):  # click's own: usage, a hint and the error
-            lines = [line for line in lines if line.startswith("Error: ")]
-        else:
-            assert lines[0].startswith("bakit: ")
+        assert lines[0].startswith("bakit: ")
         assert len(lines) == 1
         assert _tree(tmp_path) == before
         return lines[0]
@@ -277,3 +406,11 @@ def tensorrt_double(
 
     yield install
     sys.modules.pop("tensorrt", None)
+
+
+@pytest.fixture(scope="module")
+def made_up_figures():
+    """Let reports pass whose figures do not follow from their rows (``test_gate_recount``)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bakit.bench.gate.recount.check_figures", lambda report: None)
+        yield

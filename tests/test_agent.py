@@ -19,8 +19,6 @@ from bakit.bench.device.frames import AnswerError
 from bakit.bench.device.pack import AGENT, AgentOptions, write_job
 from bakit.bench.task import make_settings, read_task
 from bakit.bundle import seal
-from bakit.export.bundle import export_bundle
-from bakit.types import Precision
 
 # Written by us in the shape of each system's own.
 TEGRASTATS = {
@@ -117,35 +115,6 @@ def write_tree(root, files):
     return str(root)
 
 
-def test_power_of_the_vendor_s_driver(tmp_path):
-    """JetPack 4: mW, the total among the rails."""
-    chip = "sys/bus/i2c/devices/6-0040/iio:device0"
-    root = write_tree(
-        tmp_path,
-        {
-            f"{chip}/rail_name_0": "POM_5V_GPU", f"{chip}/in_power0_input": "500",
-            f"{chip}/rail_name_1": "POM_5V_IN", f"{chip}/in_power1_input": "3000",
-        },
-    )  # fmt: skip
-    rails = agent.rails(root)
-    assert [name for name, _ in rails] == ["POM_5V_IN", "POM_5V_GPU"]
-    assert [read() for _, read in rails] == [3.0, 0.5]
-
-
-def test_power_of_the_kernel_s_driver(tmp_path):
-    """JetPack 5 on: mV and mA, a channel that is a sum, and one that is connected to nothing."""
-    chip = "sys/bus/i2c/devices/1-0040/hwmon/hwmon3"
-    files = {f"{chip}/in7_label": "sum of shunt voltages", f"{chip}/in3_label": "NC"}
-    for channel, label, mv, ma in ((1, "VDD_IN", 5000, 1000), (2, "VDD_SOC", 5000, 200)):
-        files |= {
-            f"{chip}/in{channel}_label": label,
-            f"{chip}/in{channel}_input": mv,
-            f"{chip}/curr{channel}_input": ma,
-        }
-    rails = agent.rails(write_tree(tmp_path, files))
-    assert [(name, read()) for name, read in rails] == [("VDD_IN", 5.0), ("VDD_SOC", 1.0)]
-
-
 def test_power_of_an_agx_orin_counts_the_memory_once(tmp_path):
     chips = "sys/bus/i2c/devices/1-004{}/hwmon/hwmon{}"
     files = {}
@@ -201,27 +170,6 @@ def test_power_modes_go_by_name_since_numbers_differ(tmp_path):
     assert agent.power_mode(root) == "MAXN_SUPER"
     assert agent.parse_power_query("NV Power Mode: MAXN\n0\n") == "MAXN"
     assert agent.power_mode(str(tmp_path / "nowhere")) is None
-
-
-def test_boards_chips_and_systems(tmp_path):
-    root = write_tree(
-        tmp_path,
-        {
-            "proc/device-tree/model": "NVIDIA Jetson Nano Developer Kit\0",
-            "proc/device-tree/compatible": "nvidia,p3450-0000\0nvidia,tegra210\0",
-            "etc/nv_tegra_release": "# R32 (release), REVISION: 7.1, GCID: 1, BOARD: t210ref",
-            "sys/class/thermal/thermal_zone0/type": "GPU-therm",
-            "sys/class/thermal/thermal_zone0/temp": "34500",
-            "sys/class/thermal/thermal_zone1/type": "PMIC-Die",
-            "sys/class/thermal/thermal_zone1/temp": "100000",
-        },
-    )
-    assert agent.board_model(root) == "Jetson Nano"
-    assert agent.chip_sm(root) == (5, 3)
-    assert agent.l4t_release(root) == "L4T 32.7.1"
-    assert agent.temperatures(root) == {"GPU-therm": 34.5}
-    sms = {(5, 3): False, (6, 1): True, (6, 2): False, (7, 2): True, (8, 7): True, None: None}
-    assert {sm: agent.has_int8(sm) for sm in sms} == sms
 
 
 TIMES = {
@@ -284,7 +232,7 @@ def test_precisions_of_an_engine(text, expected):
 
 def prepare(folder, bundles, labelled, **how):
     """Write a work folder; return it, and what makes the report of what an agent wrote there."""
-    task = read_task(bundles, labelled.folder, None, None, make_settings(5, 0, 1, 1))
+    task = read_task(bundles, labelled.folder, None, 4, make_settings(5, 0, 1, 1))
     folder.mkdir()
     references = write_job(folder, task, AgentOptions(warm_up_s=0, energy_s=0, **how))
 
@@ -347,14 +295,11 @@ def test_a_run_under_python_3_6(exported, labelled, tmp_path, python36):
 
 
 def test_an_int8_bundle_of_tensorrt_on_a_nano(
-    exported, checkpoint, labelled, tmp_path, tensorrt_double, python36, monkeypatch
+    exported, labelled, tmp_path, tensorrt_double, python36
 ):
     """The whole agent, its TensorRT included, under Python 3.6 on a stand-in of 8.2 and sm_53."""
+    bundles = [exported("tensorrt", "int8"), exported("onnx", "fp32")]
     tensorrt_double("8.2.1", "53")
-    bundles = [
-        export_bundle(checkpoint, "tensorrt", Precision.INT8, tmp_path / "tensorrt-int8"),
-        exported("onnx", "fp32"),
-    ]
     work, report = prepare(tmp_path / "refused", bundles, labelled, cache=str(tmp_path / "engines"))
     done = run_agent(python36, work)
     assert done.returncode == 1
@@ -424,7 +369,7 @@ def test_a_user_without_an_account_gets_one_line(tmp_path):
     for folder in (tmp_path, *tmp_path.parents[:3]):  # one more in a process of many
         folder.chmod(0o755)
     done = subprocess.run(
-        [python, copy, "info"], env={}, user=54321, cwd="/", timeout=30,
+        [python, copy, "info"], env={}, user=54321, cwd="/", timeout=600,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")

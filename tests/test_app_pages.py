@@ -9,20 +9,18 @@ from scipy.ndimage import label
 
 pytest.importorskip("onnxruntime")
 
-from bakit.export.bundle import export_bundle
 from bakit.hand.working import working_image
 from bakit.image.read import decode
 from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.prediction import is_male
 from bakit.runtime import Runtime
-from bakit.types import Precision
 
 SAMPLES = Path(__file__).parents[1] / "docs/samples"
 
 
 @pytest.mark.parametrize(
     ("name", "language"),
-    [("BoneAge.swift", "swift"), ("BoneAge.kt", "kotlin"), ("Preparing.kt", "kotlin")],
+    [("BoneAge.swift", "swift"), ("BoneAgeWhole.swift", "swift"), ("BoneAge.kt", "kotlin")],
 )
 def test_the_code_of_an_app_parses(name, language):
     tree_sitter = pytest.importorskip("tree_sitter")
@@ -36,8 +34,6 @@ def test_the_code_of_an_app_parses(name, language):
 def test_the_sizes_in_the_code_are_the_shipped_checkpoint_s():
     header = Checkpoint.read(SHIPPED).header
     working, side = header.localizer.size, header.preprocessing.image_size
-    kotlin = (SAMPLES / "Preparing.kt").read_text("utf-8")
-    assert re.findall(r"val (?:working|side): Int = (\d+)", kotlin) == [str(working), str(side)]
     swift = (SAMPLES / "BoneAge.swift").read_text("utf-8")
     assert re.findall(r"tensor\(\w+, (\d+)\)", swift) == [str(working), str(side)]
     steps = (SAMPLES.parent / "app-steps.md").read_text("utf-8")
@@ -108,13 +104,12 @@ def crop_of(grey, box, margin, size):
     return np.rint(squashed(levels[whole], size)) / 255
 
 
-def test_the_steps_for_an_iphone_are_bakit_s(tmp_path):
-    bundle = export_bundle(Checkpoint.read(SHIPPED), "onnx", Precision.FP32, tmp_path / "bundle")
-    manifest = bundle.manifest
+def test_the_steps_for_an_iphone_are_bakit_s(shipped):
+    manifest = shipped.manifest
     changes = []
-    with Runtime(bundle) as runtime:
+    with Runtime(shipped) as runtime:
         for golden in manifest.golden:
-            grey = decode(bundle.root / golden.path).astype(np.float64)
+            grey = decode(shipped.root / golden.path).astype(np.float64)
             height, width = grey.shape
             small = squashed(grey, manifest.localizer.size)
             low, high = np.percentile(small, [1, 99])

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bakit.bench.assemble import BundleDrift, compute_drifts, latency_report, stage_times
-from bakit.bench.conditions import Conditions, judge, read_conditions
+from bakit.bench.assemble import BundleDrift, compute_drifts, latency_report
+from bakit.bench.conditions import Conditions, judge, read_conditions, stage_times
 from bakit.bench.drift.attribution import attribute
 from bakit.bench.drift.compare import choose_references, compare, group_images, tail_images
 from bakit.bench.host import INT8_FLAGS, cpu_model, isa_flags, read_host

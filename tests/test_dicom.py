@@ -125,6 +125,22 @@ def test_damaged_pixels_are_refused(tmp_path, syntax, bits):
             decode(stored(data))
 
 
+@pytest.mark.parametrize("part", [slice(0, None), slice(1, None), slice(40, None), slice(0, 200)])
+def test_a_jpeg_2000_without_head_or_end_is_refused_in_silence(part, capfd):
+    pytest.importorskip("gdcm")
+    coded = cv2.imencode(".jp2", pixels(bits=8))[1].tobytes()
+    coded = coded[coded.index(b"\xff\x4f\xff\x51") :]
+    data = dataset(pixels(bits=8), 8)
+    data.file_meta.TransferSyntaxUID = pydicom.uid.JPEG2000Lossless
+    data.PixelData = pydicom.encaps.encapsulate([coded[part]])
+    if part == slice(0, None):
+        assert decode(stored(data)).shape == pixels(bits=8).shape
+    else:
+        with pytest.raises(ImageError, match="damaged"):
+            decode(stored(data))
+    assert capfd.readouterr() == ("", "")
+
+
 def written_by_gdcm(folder, syntax, bits):
     gdcm = pytest.importorskip("gdcm")
     plain, packed = folder / "plain.dcm", folder / "packed.dcm"

@@ -14,12 +14,9 @@ pytest.importorskip("onnxruntime")
 from pydicom.uid import RLELossless  # noqa: E402
 
 from bakit.errors import BakitError  # noqa: E402
-from bakit.export import export_bundle  # noqa: E402
 from bakit.image.read import read_radiograph  # noqa: E402
-from bakit.model.checkpoint import SHIPPED, Checkpoint  # noqa: E402
 from bakit.phantoms import make_phantom  # noqa: E402
 from bakit.runtime import Runtime  # noqa: E402
-from bakit.types import Precision  # noqa: E402
 from tests.test_dicom import dataset, stored  # noqa: E402
 
 FILES = sorted((Path(pydicom.__file__).parent / "data/test_files").glob("*.dcm"))
@@ -27,9 +24,8 @@ FILM = make_phantom(6300, height=400, nuisances=()).image.astype(np.uint16) * 16
 
 
 @pytest.fixture(scope="module")
-def runtime(tmp_path_factory):
-    out = tmp_path_factory.mktemp("bundle") / "shipped"
-    with Runtime(export_bundle(Checkpoint.read(SHIPPED), "onnx", Precision.FP32, out), 1) as opened:
+def runtime(shipped):
+    with Runtime(shipped, 1) as opened:
         yield opened
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
+import subprocess
 
 import pytest
 from click.testing import CliRunner
@@ -124,6 +126,27 @@ def test_a_report_has_the_name_in_any_character_set(fake_bundle, charset, raw, n
     assert report.SpecificCharacterSet == "ISO_IR 192"
     assert str(report.PatientName) == name
     assert report.PatientID == "1"
+
+
+def test_other_tools_find_no_fault_in_a_report(fake_bundle, tmp_path):
+    """dcmtk reads the whole document; dicom3tools compares it with the standard."""
+    pytest.importorskip("highdicom")
+    if not all(map(shutil.which, ("dsrdump", "dcm2json", "dciodvfy"))):
+        pytest.skip("no dcmtk or no dicom3tools")
+    data = stored(dataset(ImageLaterality="L"))
+    (tmp_path / "sr.dcm").write_bytes(structured_report(predicted(fake_bundle, data), data, "x"))
+
+    def run_tool(*words):
+        command = [*words, tmp_path / "sr.dcm"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        lines = done.stderr.splitlines()
+        assert [line for line in lines if line.startswith(("E: ", "F: ", "Error"))] == []
+        assert done.returncode == 0
+        return done.stdout
+
+    assert "Bone age" in run_tool("dsrdump", "+Pf")
+    assert json.loads(run_tool("dcm2json"))["00080060"]["Value"] == ["SR"]
+    run_tool("dciodvfy")
 
 
 TYPE_2 = [

@@ -27,7 +27,7 @@ FAST = [t.name for t in targets().values() if t.localizer_form == "winograd" and
 
 
 @pytest.mark.parametrize("target", FAST)
-def test_the_bundle_finds_the_hand_as_it_was_told(checkpoint, tmp_path, target):
+def test_the_bundle_finds_the_hand_as_it_was_told(checkpoint, tmp_path, target, few_goldens):
     try:
         get_target(target).load_backend()
     except MissingBackendError as missing:

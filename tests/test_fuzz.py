@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import time
 
 import pytest
@@ -15,9 +16,10 @@ pytest.importorskip("onnx")
 
 
 @pytest.fixture(scope="module")
-def all_entries(tmp_path_factory):
-    prepared = prepare(tmp_path_factory.mktemp("prepared"))
-    return entries(prepared, tmp_path_factory.mktemp("work"))
+def all_entries(shipped, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prepared")
+    shutil.copytree(shipped.root, folder / "bundle")
+    return entries(prepare(folder), tmp_path_factory.mktemp("work"))
 
 
 @pytest.mark.parametrize("name", SHARES)

@@ -21,6 +21,7 @@ from bakit.data.labels import read_samples
 from bakit.errors import BakitError, ImageError, VerificationError
 from bakit.files import read_regular
 from bakit.image.jpeg import check_jpeg, jpeg_frame
+from bakit.image.jpeg2000 import find_codestream, is_whole
 from bakit.image.read import decode, read_radiograph
 from bakit.model.checkpoint import Checkpoint
 from bakit.phantoms import make_phantom
@@ -83,6 +84,57 @@ def test_any_size_passes(height, width, kind, seed):
     data = jpeg(kind, np.dstack([image, image.T.copy().reshape(image.shape), image]))
     check_jpeg(data, "x")
     check_jpeg(jpeg(kind, image), "x")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_answers_do_not_depend_on_slices_or_tables(kind, monkeypatch):
+    """Few or many bits are spread at once, and tables of one or of several codes are used."""
+    from bakit.image import huffman
+
+    data = jpeg(kind, COLOUR)
+    draws = [random.Random(seed) for seed in range(6)]
+    damaged = [data, *(hurt(data, draw) for draw in draws for hurt in (zeroed, dropped, flipped))]
+
+    def answers(many, size):
+        monkeypatch.setattr(huffman, "MANY", many)
+        monkeypatch.setattr(huffman, "SLICE", size)
+        monkeypatch.setattr(huffman, "_LAST", 8 * size)
+        huffman._followed.clear()
+        return [refused(item) for item in damaged]
+
+    expected = answers(10**9, 1 << 16)
+    assert not expected[0]
+    assert sum(expected) > len(expected) // 2
+    assert answers(0, 64) == expected
+    assert answers(10**9, 1024) == expected
+
+
+def flipped(data, draw):
+    at = draw.randrange(len(data) // 3, len(data) - 2)
+    return data[:at] + bytes([data[at] ^ 1 << draw.randrange(8)]) + data[at + 1 :]
+
+
+def refused(data):
+    try:
+        check_jpeg(data, "x")
+    except ImageError:
+        return True
+    return False
+
+
+def test_a_jpeg_2000_is_whole_or_not():
+    data = cv2.imencode(".jp2", COLOUR)[1].tobytes()
+    data = data[data.index(b"\xff\x4f\xff\x51") :]
+    found = find_codestream(data)
+    assert found == (0, COLOUR.shape[1], COLOUR.shape[0])
+    assert is_whole(data, found)
+    assert is_whole(data + b"\0", found)
+    for damage in (cut, dropped, doubled):
+        for seed in range(5):
+            assert not is_whole(damage(data, random.Random(seed)), found)
+    for at in range(0, len(data) - 2, 97):
+        assert not is_whole(data[:at], found)
+    assert find_codestream(jpeg()) is None
 
 
 def test_a_progressive_jpeg_without_its_last_scan_is_refused():
@@ -204,7 +256,7 @@ def test_few_bytes_cannot_cost_much_work(name):
 
 
 @pytest.mark.parametrize("name", ["2,000 scans", "4 million elements, deflated"])
-def test_a_bomb_costs_less_than_a_second_and_300_megabytes(name, tmp_path):
+def test_a_bomb_costs_little_work_and_less_than_300_megabytes(name, tmp_path):
     pytest.importorskip("pydicom")
     path = tmp_path / "bomb"
     path.write_bytes(BOMBS[name][0]())
@@ -213,7 +265,7 @@ def test_a_bomb_costs_less_than_a_second_and_300_megabytes(name, tmp_path):
     command = [sys.executable, "-c", COST, str(path)]
     found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
     seconds, kilobytes = map(float, found.stdout.split())
-    assert seconds < 1  # of the CPU: 0.01 to 0.1 where it was measured
+    assert seconds < 5  # of this process: 0.01 to 0.1 as it is, 14 and 50 without the bounds
     assert kilobytes < 300_000
 
 

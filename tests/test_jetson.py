@@ -113,6 +113,8 @@ def test_a_nano_is_read(nano):
     ]
     assert agent.temperatures(nano) == {"CPU-therm": 31.5}, "a PMIC's 100 degrees are made up"
     assert agent.clocks(nano) == {"cpu": 1479.0, "gpu": 921.6}
+    sms = {(5, 3): False, (6, 1): True, (6, 2): False, (7, 2): True, (8, 7): True, None: None}
+    assert {sm: agent.has_int8(sm) for sm in sms} == sms
 
 
 def test_an_orin_nano_is_read(orin):

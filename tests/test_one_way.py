@@ -25,12 +25,6 @@ MONTHS = 0.01
 SEEDS = (7001, 7003, 7004)
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    out = tmp_path_factory.mktemp("one-way") / "bundle"
-    return export_bundle(Checkpoint.read(SHIPPED), "onnx", Precision.FP32, out)
-
-
 def film_of(seed, phantom):
     """The phantom's film, turned by quarter turns, in a frame."""
     film = np.rot90(phantom.image, SEEDS.index(seed) + 1)
@@ -53,8 +47,8 @@ def inverted(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def runtime(bundle):
-    with Runtime(bundle, threads=1) as opened:
+def runtime(shipped):
+    with Runtime(shipped, threads=1) as opened:
         yield opened
 
 
@@ -104,10 +98,10 @@ def test_golden_records(ages, inverted, monkeypatch, tmp_path):
         assert check.age_months == pytest.approx(ages[check.path[7:-4]], abs=MONTHS)
 
 
-def test_golden_images_are_accepted_and_repeat_the_manifest(bundle, runtime):
-    assert len(bundle.manifest.golden) == 16
-    for golden in bundle.manifest.golden:
-        prediction = runtime.predict(bundle.root / golden.path, golden.sex)
+def test_golden_images_are_accepted_and_repeat_the_manifest(shipped, runtime):
+    assert len(shipped.manifest.golden) == 16
+    for golden in shipped.manifest.golden:
+        prediction = runtime.predict(shipped.root / golden.path, golden.sex)
         assert prediction.quality.status == "accept"
         assert prediction.age_months == pytest.approx(golden.age_months, abs=MONTHS)
         assert prediction.box == golden.box
@@ -142,19 +136,19 @@ def test_training(runtime, inverted, ages, tmp_path):
     assert middle.mean() > edge.mean()
 
 
-def test_a_device(runtime, bundle, inverted, ages, tmp_path):
+def test_a_device(runtime, shipped, inverted, ages, tmp_path):
     from bakit.bench.device.pack import _sample_rows
 
-    rows, readings = _sample_rows(bundle, bundle, inverted, lambda: None)
+    rows, readings = _sample_rows(shipped, shipped, inverted, lambda: None)
     for sample, row, reading in zip(inverted, rows, readings, strict=True):
         assert reading.age_months == pytest.approx(ages[sample.id], abs=MONTHS)
         assert age_of(runtime, row["crops"], sample) == pytest.approx(ages[sample.id], abs=MONTHS)
 
 
-def test_a_phone(runtime, bundle, inverted, ages):
+def test_a_phone(runtime, shipped, inverted, ages):
     from bakit.bench.phone.inputs import drift_inputs
 
-    references = {bundle.manifest.checkpoint_sha256: runtime}
+    references = {shipped.manifest.checkpoint_sha256: runtime}
     inputs = drift_inputs([runtime], references, inverted, lambda *_: None)
     (readings,) = inputs.references.values()
     for sample, crop, reading in zip(inverted, inputs.crops[0], readings, strict=True):

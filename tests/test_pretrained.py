@@ -1,5 +1,7 @@
 """Pretrained weights: what is loaded, what is left at random, and what is refused."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import safetensors.torch
@@ -16,6 +18,7 @@ from bakit.training.pretrained import load_backbone
 HEAD = ("sex", "hidden.0", "hidden.1", "output")
 
 
+@cache
 def torchvision_weights():
     torch.manual_seed(3)
     return torchvision.models.mobilenet_v3_large(weights=None).state_dict()

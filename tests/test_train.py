@@ -142,7 +142,7 @@ def test_checkpoint_exports_and_its_reference_answers_hold(trained, tmp_path):
 
 
 def test_same_seed_same_weights(trained, data, tmp_path):
-    again = train(make_plan(data), tmp_path / "again", workers=1)
+    again = train(make_plan(data), tmp_path / "again", workers=2)
     for name, value in trained[0].regressor.items():
         np.testing.assert_array_equal(value, again.regressor[name], err_msg=name)
 

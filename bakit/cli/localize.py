@@ -8,11 +8,12 @@ from typing import Any
 import click
 
 from bakit.cli.localizer_options import localizer_changes, localizer_options
-from bakit.cli.tables import echo
+from bakit.cli.options import PATH, find_images, threads_option
+from bakit.cli.tables import echo, hint, next_step
 
 
 @click.command("localize")
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=PATH)
 @click.option(
     "--method",
     "--localizer",
@@ -21,18 +22,19 @@ from bakit.cli.tables import echo
     "export.  [default: student]",
 )
 @localizer_options
-@click.option(
-    "--bundle", type=click.Path(path_type=Path), help="Use the localizer of this bundle instead."
-)
+@click.option("--bundle", type=PATH, help="Use the localizer of this bundle instead.")
 @click.option(
     "--overlay",
     type=click.Path(path_type=Path, file_okay=False),
     help="Output folder for overlays: original, localizer input, candidate regions with the box, "
     "final crop.",
 )
-@click.option("--threads", type=click.IntRange(1), help="Threads of the backend.")
+@threads_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per image.")
+@click.pass_context
 def command(
+    context: click.Context,
+    /,
     images: tuple[Path, ...],
     method: str | None,
     bundle: Path | None,
@@ -42,21 +44,26 @@ def command(
     as_json: bool,
     **options: Any,  # noqa: ANN401  # of localizer_options
 ) -> None:
-    """Find the hand in radiographs.
+    """Find the hand in radiographs: files, or folders of them.
+
+    An image that cannot be used does not stop the others: its error is printed on stderr, and with
+    --json on stdout as well. The exit status is 2 then.
 
     \b
     Example:
       bakit localize hand.png other.png --json
-      bakit localize hand.png --method unrolled --overlay pictures/
+      bakit localize radiographs/ --method unrolled --overlay pictures/
       bakit localize hand.png --method unrolled --features 90 --labels 90 --box-rule literal
     """
     import msgspec
 
+    from bakit.errors import BakitError
     from bakit.files import printable
     from bakit.studies.localize import localize_files
 
+    paths, status = find_images(images), 0
     found = localize_files(
-        images,
+        paths,
         method=method,
         changes=localizer_changes(options),
         bundle=bundle,
@@ -64,10 +71,21 @@ def command(
         threads=threads,
     )
     for image, place in found:
-        if as_json:
-            echo(msgspec.json.encode({"image": printable(image)} | msgspec.to_builtins(place)))
-            continue
-        box = "no hand found" if place.box is None else " ".join(map(str, place.box))
-        remarks = [r.replace("_", " ") for r in place.reasons if r != "no_hand_found"]
-        text = f"  ({', '.join(remarks)})" if remarks else ""
-        echo(f"{image}: {box}{text}")
+        name = {"image": printable(image)}
+        if isinstance(place, BakitError):
+            status = max(status, place.exit_status)
+            echo(f"bakit: {place}", err=True)
+            if as_json and len(paths) > 1:
+                echo(msgspec.json.encode(name | {"error": str(place)}))
+        elif as_json:
+            echo(msgspec.json.encode(name | msgspec.to_builtins(place)))
+        else:
+            box = "no hand found" if place.box is None else " ".join(map(str, place.box))
+            remarks = [r.replace("_", " ") for r in place.reasons if r != "no_hand_found"]
+            text = f"  ({', '.join(remarks)})" if remarks else ""
+            echo(f"{image}: {box}{text}")
+    if overlay is not None:
+        hint(f"overlays: {overlay}")
+    if not status:
+        next_step(f"bakit predict {paths[0]} --sex F")
+    context.exit(status)

@@ -1,7 +1,8 @@
 """Which way up a hand is: the quarter turns that make its fingers point up.
 
 A linear score of the localizer's input and output inside the hand's box is computed for the four
-quarter turns; the highest wins. ``bakit.studies.quality.upright`` learned its weights.
+quarter turns; the highest wins. ``tests/benchmarks/learn_upright.py`` learned its
+weights.
 """
 
 from __future__ import annotations

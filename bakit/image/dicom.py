@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import re
-import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
@@ -26,6 +24,7 @@ from bakit.image.elements import Elements, quiet, read_elements
 from bakit.image.header import HEADER, PICTURES, RADIOGRAPHS, STUDY, DicomHeader, read_header
 from bakit.image.header import read_study as study_of
 from bakit.image.jpeg import check_codes, jpeg_frame
+from bakit.image.jpeg2000 import find_codestream, is_whole
 from bakit.image.values import Coding, Lut, Shutter, Values, grey_values
 
 if TYPE_CHECKING:
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _BY_GDCM = (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes[:2])
+_NEED_HEADER = (*JPEGTransferSyntaxes, *JPEG2000TransferSyntaxes)
 _LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit)
 
 _PIXELS = (
@@ -256,25 +256,18 @@ def _check_coded(elements: Elements) -> None:
         message = f"{name}: pixels in {kind} cannot be decoded; convert it to JPEG Lossless"
         raise ImageError(message)
     declared = (elements.count("Columns"), elements.count("Rows"))
-    coded = _coded_size(data)
-    if coded is not None and coded != declared:
+    codestream = find_codestream(data)
+    sized = codestream or frame
+    coded = declared if sized is None else (sized.width, sized.height)
+    if coded != declared:
         sizes = [f"{width}x{height}" for width, height in (declared, coded)]
         message = f"{name}: the header declares {sizes[0]} pixels, the image has {sizes[1]}"
         raise ImageError(message)
-    if syntax in JPEGTransferSyntaxes:
-        if frame is None:
-            raise wrong(elements, "its pixels cannot be decoded; the file is damaged")
+    if codestream is None:
+        whole = syntax not in _NEED_HEADER or frame is not None
+    else:
+        whole = is_whole(data, codestream)
+    if not whole:
+        raise wrong(elements, "its pixels cannot be decoded; the file is damaged")
+    if frame is not None and syntax in JPEGTransferSyntaxes:
         check_codes(data, frame, name)
-
-
-_J2K = re.compile(rb"\xff\x4f\xff\x51..(..)(.{8})(.{8})", re.DOTALL)
-
-
-def _coded_size(data: bytes) -> tuple[int, int] | None:
-    """Return width and height of a JPEG 2000, JPEG or JPEG-LS image."""
-    if found := _J2K.search(data[:65536]):
-        width, height = struct.unpack(">II", found[2])
-        left, top = struct.unpack(">II", found[3])
-        return width - left, height - top
-    frame = jpeg_frame(data)
-    return None if frame is None else (frame.width, frame.height)

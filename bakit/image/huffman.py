@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,10 +14,18 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 MANY = 8_000
-"""Blocks from which tables of several codes are worth it."""
+"""Blocks with the same tables, in one file or several, from which tables of several codes pay."""
 
+SLICE = 1 << 16
+"""Bytes whose bits are spread at once: 16 bytes of memory for each."""
+
+_LONGEST = 1 << 14  # bytes; the blocks of a unit, up to 64, have no more
+_LAST = 8 * SLICE  # bits; a unit that starts there has all of its bits
+_KNOWN = 64
+_SHIFTS = np.arange(8, 0, -1, dtype=np.uint32)
 _WINDOWS = np.arange(65536)
 _NONE = memoryview(np.zeros(65536, np.int32))  # type: ignore[arg-type]
+_followed: Counter[tuple[bytes, bytes]] = Counter()
 
 
 class DamagedError(Exception):
@@ -36,24 +45,32 @@ class Scan(NamedTuple):
 
 
 class Bits:
-    """The bits of a part of a scan; ``at[i]`` holds the 24 bits from byte ``i`` on."""
+    """The bits of a part of a scan."""
 
     def __init__(self, codes: bytes) -> None:
-        data = np.frombuffer(codes.replace(b"\xff\x00", b"\xff") + b"\0" * 8, np.uint8)
+        self._data = np.frombuffer(codes.replace(b"\xff\x00", b"\xff") + b"\0" * 8, np.uint8)
+        self.size = 8 * (len(self._data) - 8)
+
+    def spread(self, at: int) -> tuple[memoryview, int, int]:
+        """Return the 16 bits from each bit on, of the next bytes.
+
+        Returns:
+            The bits, the place of ``at`` in them, and the position of the first.
+        """
+        data = self._data[at >> 3 : (at >> 3) + SLICE + _LONGEST]
         wide: npt.NDArray[np.uint32] = data.astype(np.uint32)
-        self.size = 8 * (len(data) - 8)
-        words: Any = wide[:-2] << 16 | wide[1:-1] << 8 | wide[2:]
-        self.at = memoryview(words)
-
-    def take(self, at: int, count: int) -> int:
-        """Return up to 15 bits as a number."""
-        return (self.at[at >> 3] >> (24 - (at & 7) - count)) & ((1 << count) - 1)
+        words = wide[:-2] << 16 | wide[1:-1] << 8 | wide[2:]
+        windows: Any = (words[:, None] >> _SHIFTS).astype(np.uint16)
+        return memoryview(windows.reshape(-1)), at & 7, at & ~7
 
 
-def sequential(
-    bits: Bits, blocks: Sequence[tuple[int, bytes, bytes]], count: int, *, many: bool
-) -> int:
+def sequential(bits: Bits, blocks: Sequence[tuple[int, bytes, bytes]], count: int) -> int:
     """Follow the blocks of a baseline scan; return the position behind them."""
+    for _, dc, ac in blocks:
+        _followed[dc, ac] += count
+    many = all(_followed[dc, ac] > MANY for _, dc, ac in blocks)
+    if len(_followed) > _KNOWN:
+        _followed.clear()
     tables = [
         (
             _block(dc, ac) if many else _NONE,
@@ -63,10 +80,12 @@ def sequential(
         )
         for _, dc, ac in blocks
     ]
-    words, at = bits.at, 0
+    words, at, start = bits.spread(0)
     for _ in range(count):
+        if at > _LAST:
+            words, at, start = bits.spread(start + at)
         for whole, differences, several, single in tables:
-            word = words[at >> 3] >> (8 - (at & 7)) & 0xFFFF
+            word = words[at]
             if skip := whole[word]:  # half of a film is background
                 at += skip
                 continue
@@ -75,7 +94,7 @@ def sequential(
             at += skip
             index = 1
             while index < 64:
-                word = words[at >> 3] >> (8 - (at & 7)) & 0xFFFF
+                word = words[at]
                 step = several[word]
                 if index + (step & 127) >= 64:
                     step = single[word]
@@ -85,48 +104,35 @@ def sequential(
                     raise DamagedError
                 at += step >> 8
                 index = 64 if step & 128 else index + (step & 127)
-    return at
+    return start + at
 
 
 def direct(bits: Bits, blocks: Sequence[tuple[int, bytes, bytes]], count: int) -> int:
-    """Follow the first scan of DC coefficients."""
+    """Follow differences: the first scan of DC coefficients, or the samples of a lossless scan."""
     tables = [_differences(dc) for _, dc, _ in blocks]
-    words, at = bits.at, 0
+    words, at, start = bits.spread(0)
     for _ in range(count):
+        if at > _LAST:
+            words, at, start = bits.spread(start + at)
         for differences in tables:
-            skip = differences[words[at >> 3] >> (8 - (at & 7)) & 0xFFFF]
+            skip = differences[words[at]]
             if not skip:
                 raise DamagedError
             at += skip
-    return at
-
-
-def samples(bits: Bits, dc: bytes, count: int) -> int:
-    """Follow the differences of a lossless scan."""
-    several, differences, words = _samples_of(dc), _differences(dc), bits.at
-    at, left = 0, count
-    while left > 16:
-        step = several[words[at >> 3] >> (8 - (at & 7)) & 0xFFFF]
-        if not step:
-            raise DamagedError
-        at += step >> 8
-        left -= step & 255
-    for _ in range(left):
-        skip = differences[words[at >> 3] >> (8 - (at & 7)) & 0xFFFF]
-        if not skip:
-            raise DamagedError
-        at += skip
-    return at
+    return start + at
 
 
 def alternating(bits: Bits, scan: Scan, blocks: range, filled: dict[int, int]) -> int:
     """Follow the first scan of a band of AC coefficients; note which are not 0."""
     symbols = _symbols(scan.components[0][2])
-    words, at, block = bits.at, 0, blocks.start
+    block = blocks.start
+    words, at, start = bits.spread(0)
     while block < blocks.stop:
+        if at > _LAST:
+            words, at, start = bits.spread(start + at)
         index, found, ended = scan.first, 0, 0
         while index <= scan.last:
-            code = symbols[words[at >> 3] >> (8 - (at & 7)) & 0xFFFF]
+            code = symbols[words[at]]
             if not code:
                 raise DamagedError
             at += code >> 8
@@ -135,7 +141,7 @@ def alternating(bits: Bits, scan: Scan, blocks: range, filled: dict[int, int]) -
                 found |= 1 << index + run
                 at += size
             elif run < 15:  # this block and some more end here
-                ended = (1 << run) - 1 + bits.take(at, run)
+                ended = (1 << run) - 1 + (words[at] >> 16 - run)
                 at += run
                 break
             index += run + 1
@@ -146,25 +152,28 @@ def alternating(bits: Bits, scan: Scan, blocks: range, filled: dict[int, int]) -
         block += 1 + ended
     if block > blocks.stop:
         raise DamagedError
-    return at
+    return start + at
 
 
 def refined(bits: Bits, scan: Scan, blocks: range, filled: dict[int, int]) -> int:
     """Follow a scan that adds a bit to a band of AC coefficients."""
     symbols = _symbols(scan.components[0][2])
     band = (1 << scan.last + 1) - (1 << scan.first)
-    words, at, ended = bits.at, 0, 0
+    words, at, start = bits.spread(0)
+    ended = 0
     for block in blocks:
+        if at > _LAST:
+            words, at, start = bits.spread(start + at)
         before = filled.get(block, 0) & band
         index, found = scan.first, 0
         while not ended and index <= scan.last:
-            code = symbols[words[at >> 3] >> (8 - (at & 7)) & 0xFFFF]
+            code = symbols[words[at]]
             if not code:
                 raise DamagedError
             at += code >> 8
             run, size = code >> 4 & 15, code & 15
             if not size and run < 15:
-                ended = (1 << run) + bits.take(at, run)
+                ended = (1 << run) + (words[at] >> 16 - run)
                 at += run
                 break
             if size > 1:
@@ -185,7 +194,7 @@ def refined(bits: Bits, scan: Scan, blocks: range, filled: dict[int, int]) -> in
             filled[block] = filled.get(block, 0) | found
     if ended:
         raise DamagedError
-    return at
+    return start + at
 
 
 # Tables that say what 16 bits start with. Most files share the same Huffman tables; for a small
@@ -262,18 +271,6 @@ def _block(dc: bytes, ac: bytes) -> memoryview:
     rest = np.array(_coefficients(ac))[(_WINDOWS << skip.clip(max=16)) & 0xFFFF]
     total = skip + (rest >> 8)
     return _view(np.where((skip > 0) & (rest & 128 > 0) & (total <= 16), total, 0))
-
-
-@lru_cache(maxsize=16)
-def _samples_of(dc: bytes) -> memoryview:
-    """Return the bits of as many differences as fit, times 256, plus their number."""
-    skip = np.array(_differences(dc))
-    total, number, open_ = skip, (skip > 0).astype(np.int32), skip > 0
-    for _ in range(15):
-        rest = skip[(_WINDOWS << total.clip(max=16)) & 0xFFFF]
-        open_ = open_ & (rest > 0) & (total + rest <= 16)
-        total, number = total + open_ * rest, number + open_
-    return _view(np.where(number > 0, total << 8 | number, 0))
 
 
 def _view(table: npt.NDArray[Any]) -> memoryview:

@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bakit.errors import ImageError
 from bakit.image.huffman import (
-    MANY,
     Bits,
     DamagedError,
     Scan,
     alternating,
     direct,
     refined,
-    samples,
     sequential,
 )
 
@@ -213,9 +211,9 @@ def _check_scan(frame: Frame, scan: Scan, filled: dict[int, int]) -> None:
             raise DamagedError
         bits, span = Bits(part), range(done, done + count)
         if frame.kind == 0xC3:
-            end = samples(bits, blocks[0][1], count)
+            end = direct(bits, blocks, count)
         elif frame.kind != 0xC2:
-            end = sequential(bits, blocks, count, many=units * len(blocks) > MANY)
+            end = sequential(bits, blocks, count)
         elif scan.last == 0:
             end = count * len(blocks) if scan.before else direct(bits, blocks, count)
         elif scan.first == 0 or len(blocks) != 1:

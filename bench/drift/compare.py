@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -131,26 +131,60 @@ def compare(
 
     ``blame`` are the steps of ``bakit.bench.drift.attribution``.
     """
-    true_months = np.array([sample.age_months for sample in samples])
+    patients = patient_numbers(samples)
+    rows = tuple(
+        DriftRow(
+            id=sample.id,
+            true_months=sample.age_months,
+            float_months=float(reference_age),
+            bundle_months=float(age),
+            male=sample.male,
+            patient=None if patients is None else int(patients[index]),
+        )
+        for index, (sample, reference_age, age) in enumerate(
+            zip(samples, float_months, bundle_months, strict=True)
+        )
+    )
+    return drift_of_rows(
+        rows,
+        reference=reference.name,
+        reference_target=reference.manifest.target,
+        is_reference=is_reference,
+        box_iou_mean=box_iou_mean,
+        blame=blame,
+    )
+
+
+def drift_of_rows(
+    rows: tuple[DriftRow, ...],
+    **known: Any,  # noqa: ANN401  # of several types
+) -> DriftReport:
+    """Compute the drift from the ages of each image.
+
+    ``known`` are the fields of ``DriftReport`` that do not follow from them. Without the sex of an
+    image there are no groups.
+    """
+    true_months, float_months, bundle_months = np.array(
+        [(row.true_months, row.float_months, row.bundle_months) for row in rows]
+    ).T
     float_errors = np.abs(float_months - true_months)
     bundle_errors = np.abs(bundle_months - true_months)
     signed = bundle_months - float_months
     changes = np.abs(signed)
     figures = np.stack([bundle_errors - float_errors, bundle_errors, signed, changes])
-    patients = patient_numbers(samples)
-    independent = None if patients is None else int(patients.max()) + 1
+    numbers = [row.patient for row in rows]
+    patients = None if None in numbers else np.array(numbers)
+    independent = None if patients is None else len(set(numbers))
     drift_ci95, mae_ci95, signed_ci95, changes_ci95 = bootstrap_intervals(figures, patients)
-    ages = (true_months, float_months, bundle_months)
-    males = np.array([sample.male for sample in samples], bool)
-    groups = group_images(true_months, males)
-    found = [group[:3] for group in groups]
-    tails = [tail for tail in tail_images(true_months, males) if tail[:3] not in found]
-    spread = 1.96 * float(signed.std(ddof=1)) if len(samples) > 1 else 0.0
+    groups, tails = [], []
+    if all(row.male is not None for row in rows):
+        males = np.array([row.male for row in rows], bool)
+        groups = group_images(true_months, males)
+        found = [group[:3] for group in groups]
+        tails = [tail for tail in tail_images(true_months, males) if tail[:3] not in found]
+    spread = 1.96 * float(signed.std(ddof=1)) if len(rows) > 1 else 0.0
     return DriftReport(
-        samples=len(samples),
-        reference=reference.name,
-        reference_target=reference.manifest.target,
-        is_reference=is_reference,
+        samples=len(rows),
         float_mae_months=float(float_errors.mean()),
         bundle_mae_months=float(bundle_errors.mean()),
         bundle_mae_ci95_months=mae_ci95,
@@ -165,24 +199,11 @@ def compare(
         p99_abs_change_months=float(np.percentile(changes, 99)),
         p99_abs_change_ci95_months=quantile_interval(changes, 0.99, independent),
         max_abs_change_months=float(changes.max()),
-        box_iou_mean=box_iou_mean,
-        groups=group_drifts(groups, *ages, patients),
-        tails=group_drifts(tails, *ages, patients),
+        groups=group_drifts(groups, true_months, float_months, bundle_months, patients),
+        tails=group_drifts(tails, true_months, float_months, bundle_months, patients),
         patients=independent,
-        blame=blame,
-        rows=tuple(
-            DriftRow(
-                id=sample.id,
-                true_months=sample.age_months,
-                float_months=float(reference_age),
-                bundle_months=float(age),
-                male=sample.male,
-                patient=None if patients is None else int(patients[index]),
-            )
-            for index, (sample, reference_age, age) in enumerate(
-                zip(samples, float_months, bundle_months, strict=True)
-            )
-        ),
+        rows=rows,
+        **known,
     )
 
 

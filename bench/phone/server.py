@@ -88,7 +88,7 @@ class PhoneServer(ThreadingHTTPServer):
     """
 
     daemon_threads = True
-
+    request_queue_size = 128  # beyond the usual 5, a phone's connection would wait for seconds
     routes: Routes
 
     def __init__(self, bind: str, port: int, tls: ssl.SSLContext | None) -> None:

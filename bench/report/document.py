@@ -1,6 +1,6 @@
 """The report that ``bakit bench`` writes and ``bakit gate`` reads.
 
-The modules of ``bakit.bench.report`` import no numpy, so that a gate in CI starts fast.
+The modules of ``bakit.bench.report`` import no numpy, so that a report is read fast.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from bakit.bench.report.latency import Footprint, LatencyReport
 from bakit.documents import read_versioned
 from bakit.errors import InputError
 from bakit.files import write_file
+from bakit.session import Executed
 from bakit.types import Precision
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class BundleReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         total_size_mb: Size of all model files; a file with both roles counts once.
         int8_share: Share of the regressor's multiply-adds in INT8, 0..1, as reported by the
             library, or else as stated in the model file.
+        executed: Shares of the regressor's multiply-adds by unit and number format, the largest
+            first; empty if the library does not report them.
         latency: Latency of predictions; None if the bundle failed or the run ended before.
         footprint: Start-up time and memory; None if the bundle failed or the run ended before.
         drift: Difference from the float model; None also without labelled images.
@@ -86,9 +89,16 @@ class BundleReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     footprint: Footprint | None
     drift: DriftReport | None
     int8_share: float = 0.0
+    executed: tuple[Executed, ...] = ()
     provenance: Provenance | None = None
     error: str | None = None
     device: Board | None = None
+
+    @property
+    def ran(self) -> str:
+        """Which share of the multiply-adds ran where, in words; empty if it is not reported."""
+        parts = (f"{100 * i.share:.1f} % {i.precision} on {i.unit}" for i in self.executed)
+        return ", ".join(parts)
 
 
 class DataInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -150,6 +160,8 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         partial: Whether the run was interrupted; missing measurements are None.
         measured_at: Start of the run in UTC, such as ``2026-11-26T11:50:00Z``.
         phone: The phone that ran the bundles in its browser; None otherwise.
+        devices: The machine of each device of a fleet, whose bundles are called ``device/bundle``;
+            empty for one device. ``host`` is then the machine that reached them.
     """
 
     schema_version: int
@@ -160,11 +172,19 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     partial: bool = False
     measured_at: str | None = None
     phone: Phone | None = None
+    devices: dict[str, HostInfo] = {}
 
     @property
     def machine(self) -> str:
-        """Description of the machine that ran the models: the phone, or the host's CPU."""
+        """Description of what ran the models: the devices, the phone, or the host's CPU."""
+        if self.devices:
+            return "; ".join(f"{name}: {host.cpu_text}" for name, host in self.devices.items())
         return self.host.cpu_text if self.phone is None else self.phone.summary
+
+    def of_device(self, name: str) -> Report:
+        """Return the part of one device of a fleet."""
+        bundles = tuple(b for b in self.bundles if b.name.startswith(f"{name}/"))
+        return msgspec.structs.replace(self, host=self.devices[name], bundles=bundles, devices={})
 
     def encode(self) -> bytes:
         """Return the document as indented JSON; equal reports give equal bytes."""

@@ -6,8 +6,9 @@ Each command first runs whole, which gives its duration and what it writes. Then
 (with its whole process group) at moments spread at random over that duration, always on top of an
 earlier result. After each one what is there must be readable, and either the earlier result or a
 new one; TERM, HUP and INT leave no temporary files, and after KILL the next run removes them. A
-training gets its signal after its first update, when ``progress.json`` is there. It is resumed by
-the next start; every tenth start may end, and must have the result of a run that was never killed.
+training gets its signal after its first update, when ``progress.json`` is there, and only signals
+that it got while it trained count. It is resumed by the next start; after ten, or when it ended
+before the signal, it must have the result of a run that was never killed.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 TRAIN = ["--recipe", "scratch", "--image-size", "96", "--epochs", "2", "--batch-size", "16"]
 RESUME_EVERY = 10
+HIT = "killed while it trained"
 PROGRESS = "progress.json"
 
 
@@ -97,7 +99,16 @@ def prepare(folder: Path, images: int) -> dict[str, Job]:
     out, ranges, report = folder / "exported", folder / "ranges.json", folder / "report.json"
     export = ["export", model, "--target", "onnx", "--int8", "--out", str(out)]
     bench = ["bench", str(bundle), "--queries", "20", "--seconds", "0", "--json", str(report)]
-    calibrate = ["calibrate", model, str(data), "--samples", "32", "--out", str(ranges)]
+    calibrate = [
+        "calibrate",
+        str(data),
+        "--checkpoint",
+        model,
+        "--samples",
+        "32",
+        "--out",
+        str(ranges),
+    ]
     return {
         "export": Job(export, out / f"{Path(model).stem}-onnx-int8", Bundle.read, same=True),
         "calibrate": Job(calibrate, ranges, read_ranges, same=True),
@@ -186,23 +197,28 @@ def torment_training(
     outcomes: Counter[str] = Counter()
     broken = []
     shutil.rmtree(run)
-    for index in range(kills):
-        moment = generator.uniform(0, duration)
+    starts = 0
+    while (done := outcomes[HIT]) < kills and not broken:
+        starts += 1
         (run / PROGRESS).unlink(missing_ok=True)
+        # What is left of a resumed training is shorter.
+        moment = generator.uniform(0, duration / (1 + done % RESUME_EVERY))
         ended = kill(words, moment, stop, run / PROGRESS)
-        outcomes["ended before" if ended else "killed while it trained"] += 1
-        where = f"kill {index} at {moment:.2f} s"
+        where = f"start {starts}, {moment:.2f} s"
         read = [fault(path, Checkpoint.read) for path in run.glob("*.safetensors")]
         broken += [f"{where}: {error}" for error in read if error]
-        if (index + 1) % RESUME_EVERY == 0:
+        if stop != signal.SIGKILL and (left := hidden(run)):
+            broken.append(f"{where}: left {left}")
+        outcomes["ended before" if ended else HIT] += 1
+        if ended or outcomes[HIT] % RESUME_EVERY == 0:
             once(words)
             if digest(run / whole.name) != digest(whole):
-                broken.append(f"kill {index}: the resumed run has another result")
+                broken.append(f"{where}: the resumed run has another result")
             if left := hidden(run):
-                broken.append(f"kill {index}: left {left} after the next run")
+                broken.append(f"{where}: left {left} after the next run")
             shutil.rmtree(run)
             outcomes["resumed to the same end"] += 1
-        print(f"train: {index + 1} of {kills}", end="\r", file=sys.stderr)
+        print(f"train: {outcomes[HIT]} of {kills}", end="\r", file=sys.stderr)
     return {
         "kills": kills,
         "duration_s": round(duration, 2),

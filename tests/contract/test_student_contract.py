@@ -25,11 +25,10 @@ def with_student(checkpoint, tmp_path_factory):
     )
 
 
-@pytest.mark.parametrize("name", targets())
-def test_every_target_finds_the_student_s_hand(name, with_student, tmp_path):
+@pytest.mark.parametrize("name", [name for name, t in targets().items() if t.runs_here])
+def test_every_target_finds_the_student_s_hand(name, with_student, tmp_path, few_goldens):
     target = get_target(name)
     try:
-        target.load_backend()
         backend = target.load_checker()
         target.load_exporter()
     except MissingBackendError as missing:

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from bakit.bench.phone import web
 from bakit.bundle import Bundle
-from bakit.errors import MissingProgramError, VerificationError
-from bakit.export import export_bundle
-from bakit.model.checkpoint import SHIPPED, Checkpoint
+from bakit.errors import VerificationError
 from bakit.phantoms import make_phantom
 from bakit.runtime import Runtime
 from bakit.types import Precision
-
-playwright = pytest.importorskip("playwright.sync_api")
-
 
 COARSE = {
     "body": "export function timerStep() { return 1; }",
@@ -28,38 +22,6 @@ COARSE = {
         "Cross-Origin-Resource-Policy": "same-origin",
     },
 }
-
-
-@pytest.fixture(scope="module")
-def installed(request):
-    """The folder with node_modules: what is there, or what npm installs into pytest's cache."""
-    try:
-        return web.find_runtime().parents[2]
-    except MissingProgramError:
-        pass
-    folder = Path(request.config.cache.mkdir("onnxruntime-web"))
-    if not (folder / "node_modules").is_dir():
-        npm = shutil.which("npm")
-        if npm is None:
-            pytest.skip("npm is not installed")
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(web.PAGE / name, folder)
-        command = [npm, "ci", "--ignore-scripts", "--prefix", folder]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-        if done.returncode:
-            pytest.skip(f"npm installed nothing: {done.stderr.strip()[-200:]}")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("Chromium is not installed")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -143,9 +105,8 @@ def test_a_browser_benches_fp32_and_int8(begin_https, bundles, phone):
         assert len({round(age, 1) for age in ages}) > 1
 
 
-def test_two_threads_and_the_student(begin_https, phone, tmp_path):
-    bundle = export_bundle(Checkpoint.read(SHIPPED), "onnx", Precision.FP32, tmp_path / "shipped")
-    run = begin_https([bundle], threads=2, limit=3)
+def test_two_threads_and_the_student(begin_https, phone, shipped):
+    run = begin_https([shipped], threads=2, limit=3)
     page = phone(run.page().url)
     title, reason = finished(page)
     assert (title, page.complaints) == ("Done", []), reason
@@ -154,7 +115,7 @@ def test_two_threads_and_the_student(begin_https, phone, tmp_path):
     assert report.phone.threads == 2
     (only,) = report.bundles
     ages = [row.bundle_months for row in only.drift.rows]
-    assert ages == pytest.approx(ages_here(bundle, only.drift.rows), abs=0.05)
+    assert ages == pytest.approx(ages_here(shipped, only.drift.rows), abs=0.05)
     assert report.phone.golden_max_difference_localizer["shipped"] < 1e-4
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -10,25 +9,11 @@ import pytest
 from bakit.bench.render import render_html
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1200, "height": 900}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Return a headless Chromium: the system's, or playwright's own."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    with playwright.sync_playwright() as driver:
-        try:
-            found = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        except playwright.Error as error:
-            pytest.skip(f"no Chromium: {str(error).splitlines()[0]}")
-        yield found
-        found.close()
 
 
 class Seen(NamedTuple):
@@ -39,13 +24,13 @@ class Seen(NamedTuple):
 
 
 @pytest.fixture
-def show(browser: Any, tmp_path: Path) -> Callable[..., Seen]:
+def show(chromium: Any, tmp_path: Path) -> Callable[..., Seen]:
     """Return what opens a report from a file."""
 
     def open_page(report: Any, size: dict[str, int] = DESK, scheme: str = "light") -> Seen:
         file = tmp_path / "report.html"
         file.write_text(render_html(report), encoding="utf-8")
-        page = browser.new_page(viewport=size, color_scheme=scheme)
+        page = chromium.new_page(viewport=size, color_scheme=scheme)
         trouble: list[str] = []
         page.on("console", lambda message: trouble.append(f"console: {message.text}"))
         page.on("pageerror", lambda error: trouble.append(f"error: {error}"))

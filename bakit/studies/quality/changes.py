@@ -179,11 +179,15 @@ def shrunk(grey: Grey, box: Box, side: int) -> Grey:
     return rounded
 
 
-def flattened(grey: Grey, levels: int) -> Grey:
-    """Reduce a radiograph to ``levels`` of 256 grey levels."""
-    low, high = float(grey.min()), float(grey.max())
+def faded(grey: Grey, box: Box, levels: int) -> Grey:
+    """Fade a radiograph until most of the hand's box has ``levels`` of 256 grey levels.
+
+    They span its 2nd to 98th percentile: markers and the background may have others.
+    """
+    inside = grey[box.y0 : box.y1, box.x0 : box.x1]
+    low, high = (float(value) for value in np.percentile(inside, (2, 98)))
     few = np.rint((grey - low) / max(high - low, 1e-6) * (levels - 1))
-    flat: Grey = (few.astype(np.float32) + 100) / np.float32(255)
+    flat: Grey = (few.astype(np.float32) + 100).clip(0, 255) / np.float32(255)
     return flat
 
 

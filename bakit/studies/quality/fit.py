@@ -162,10 +162,18 @@ def rare(
 
 
 class Rung(NamedTuple):
-    """One degree of degradation: the median of a measure, and the rise of the MAE."""
+    """One degree of degradation: the median of a measure, and the expected rise of the MAE."""
 
     value: float
     rise_months: float
+
+
+def expected_rise(error_months: float, change_months: float) -> float:
+    """Return the rise of a mean error by changes of the ages that do not depend on it.
+
+    On a few films the error itself is too uncertain; their changes are not.
+    """
+    return float(np.hypot(error_months, change_months)) - error_months
 
 
 def from_ladder(

@@ -22,6 +22,7 @@ from bakit.studies.quality.fit import (
     Rung,
     between,
     ends_of_scale,
+    expected_rise,
     fit_hands,
     from_ladder,
     rare,
@@ -186,25 +187,21 @@ def learn_quality(
     framed = streams.framed_hands(validation[::3], eye.find, vary=False)
     fine = plain + bare("validation", framed)
     fine += bare("validation", streams.varied(validation[1::3], eye.find))
-    ladder = validation[: amounts.ladder]
-    steady = eye.look("spread", streams.radiographs(ladder), thorough=True)
+    steady = eye.look("spread", streams.radiographs(validation[: amounts.ladder]), thorough=True)
     chosen = _choose(eye, plain, fine, bad, steady)
+    pairs = [(s, i) for s, i in zip(validation, plain, strict=True) if i.age_months is not None]
+    predicted, true = np.array([(item.age_months, sample.age_months) for sample, item in pairs]).T
+    error = float(np.abs(predicted - true).mean())
+    seen = pairs[: amounts.ladder]
     for measure, code, worse in _LADDERS:
-        base = eye.error("degrees", streams.radiographs(ladder))[0]
         rungs = []
         for degree in streams.SPOILING[measure][1]:
-            months, middle = eye.error(
-                "degrees", streams.spoiled(ladder, eye.find, measure, degree), measure
-            )
-            rungs.append(Rung(middle, months - base))
+            spoiled = streams.spoiled([s for s, _ in seen], eye.find, measure, degree)
+            change, middle = eye.effect("degrees", [i for _, i in seen], spoiled, measure)
+            rungs.append(Rung(middle, expected_rise(error, change)))
         values = np.array([item.measures[measure] for item in plain if item.measures])
         chosen.append(from_ladder(measure, code, worse, rungs, values))
-    known = [
-        (item.age_months, sample.age_months)
-        for item, sample in zip(plain, validation, strict=True)
-        if item.age_months is not None
-    ]
-    chosen += ends_of_scale(np.array([sample.age_months for sample in train]), *np.array(known).T)
+    chosen += ends_of_scale(np.array([sample.age_months for sample in train]), predicted, true)
     return _measured(eye, chosen, model, mean_months, parts.test, amounts)
 
 

@@ -13,7 +13,7 @@ from bakit.quality.measures import box_measures, hand_vector
 from bakit.types import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from bakit.hand.found import LocalizerOutput
     from bakit.image.box import Box
@@ -85,7 +85,7 @@ class Eye:
         if seen is None or found.box is None or found.scores is None:
             return Looked()
         measures: dict[str, float] = msgspec.to_builtins(found.scores)
-        measures |= box_measures(shown.grey, found.box)
+        measures |= box_measures(shown.grey, found.box, inverted=found.inverted)
         vector = hand_vector(seen, found, hand.pixels)
         if not ages:
             return Looked(vector, measures)
@@ -103,19 +103,22 @@ class Eye:
             )
         return Looked(vector, measures, age)
 
-    def error(
-        self, step: str, pictures: Iterable[Shown], measure: str | None = None
+    def effect(
+        self, step: str, before: Sequence[Looked], after: Iterable[Shown], measure: str
     ) -> tuple[float, float]:
-        """Return the MAE in months and the median of a measure, over images with a hand."""
-        errors, values = [], []
-        for shown in pictures:
-            (item,) = self.look(step, [shown])
-            if item.age_months is not None and shown.age_months is not None:
-                errors.append(abs(item.age_months - shown.age_months))
-                values.append(item.measures[measure] if measure else 0.0)
-        if not errors:
+        """Return how far degrading moves ages, in months, and the median of a measure.
+
+        ``before`` are the results of the same films as ``after``, not degraded. Films without a
+        hand do not count; if none has one, the change is infinite.
+        """
+        changes, values = [], []
+        for first, second in zip(before, self.look(step, after), strict=True):
+            if first.age_months is not None and second.age_months is not None:
+                changes.append(abs(second.age_months - first.age_months))
+                values.append(second.measures[measure])
+        if not changes:
             return float("inf"), float("nan")
-        return float(np.mean(errors)), float(np.median(values))
+        return float(np.mean(changes)), float(np.median(values))
 
     def measures(self, item: Looked) -> dict[str, float]:
         """Return all measures, including the detectors'; none without a hand."""

@@ -10,8 +10,8 @@ from bakit.image.box import Box
 from bakit.image.read import decode
 from bakit.phantoms import make_phantom
 from bakit.studies.quality.changes import (
+    faded,
     film_like,
-    flattened,
     only,
     overexposed,
     shrunk,
@@ -145,7 +145,7 @@ SPOILING: dict[str, tuple[Callable[[Grey, Box, float], Grey], tuple[float, ...]]
         (48, 40, 32, 28, 24, 20, 16, 12, 8),
     ),
     "grey_levels": (
-        lambda grey, _, levels: flattened(grey, int(levels)),
+        lambda grey, box, levels: faded(grey, box, int(levels)),
         (64, 32, 24, 16, 12, 8, 6, 4, 3, 2),
     ),
     "saturated": (overexposed, (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)),
