@@ -192,17 +192,10 @@ def student_interval(values: Floats) -> tuple[float, float]:
 
 
 def difference_interval(values: Floats, others: Floats) -> tuple[float, float] | None:
-    """Return the 95 % interval of the difference of the means of two series of readings.
+    """Return the 95 % interval of the difference of the means of two series, ``(N,)`` and ``(M,)``.
 
-    Each series is cut into at most ``MAX_GROUPS`` groups of consecutive readings, whose means are
-    nearly independent; the interval is Student's for them.
-
-    Args:
-        values: ``(N,)`` float64, in order.
-        others: ``(M,)``, subtracted.
-
-    Returns:
-        None if either series has fewer than ``MIN_TURNS`` readings.
+    It is Student's for at most ``MAX_GROUPS`` groups of consecutive readings, whose means are
+    nearly independent; None if either series has fewer than ``MIN_TURNS`` readings.
     """
     groups = min(MAX_GROUPS, len(values), len(others))
     if groups < MIN_TURNS:

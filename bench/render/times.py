@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from bakit.bench.report.document import BundleReport
-    from bakit.bench.report.latency import Energy
 
 STAGES = ("decode", "localize", "preprocess", "regress")
 BINS = 72
@@ -119,13 +118,6 @@ def _hill(times: Sequence[float], scale: Scale, base: float) -> Markup:
     )
 
 
-def _energy_cell(energy: Energy | None) -> str:
-    if energy is None:
-        return NONE
-    ends = [fixed(end, 3) for end in energy.joules_ci95 or ()]
-    return fixed(energy.joules_per_query, 3) + (f" ({' to '.join(ends)})" if ends else "")
-
-
 def _latency_row(bundle: BundleReport, label: str) -> tuple[str, ...]:
     latency, footprint = bundle.latency, bundle.footprint
     stability = latency.stability if latency else None
@@ -142,7 +134,7 @@ def _latency_row(bundle: BundleReport, label: str) -> tuple[str, ...]:
         milliseconds(footprint.load_ms if footprint else None),
         milliseconds(footprint.first_prediction_ms if footprint else None),
         fixed(footprint.peak_rss_mb if footprint else None, 0),
-        _energy_cell(energy),
+        fixed(energy.joules_per_query if energy else None, 3),
     )
 
 

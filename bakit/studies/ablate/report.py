@@ -10,7 +10,6 @@ import msgspec
 from bakit.errors import MissingBackendError
 from bakit.figures import ALL, FEMALE, MALE, legend_below, new_figure, save_figures
 from bakit.files import write_file
-from bakit.settings import StudentSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,22 +70,13 @@ def markdown(ablation: Ablation) -> str:
 def described(ablation: Ablation) -> str:
     """Return one sentence on the data and the training settings."""
     data, recipe = ablation.data, ablation.recipe
+    localizer = ", ".join(f"{k} {v}" for k, v in msgspec.to_builtins(ablation.localizer).items())
     images = f"{data.train}" + f" of {data.available}" * (data.train < data.available)
     return (
         f"{data.folder}: {images} training images, {data.validation} for validation, {data.test} "
         f"for test; at most {recipe.epochs} epochs, batches of {recipe.batch_size}, seed "
-        f"{ablation.seed}, split seed {ablation.split_seed}; {_localizer(ablation)}, margin "
-        f"{100 * ablation.margin:g} %"
-    )
-
-
-def _localizer(ablation: Ablation) -> str:
-    found = ablation.localizer
-    if isinstance(found, StudentSettings):
-        return "localizer: student"
-    return (
-        f"localizer: unrolled, p {found.features}, q {found.labels}, {found.steps} steps, "
-        f"{found.size} pixels, box rule {found.box_rule}"
+        f"{ablation.seed}, split seed {ablation.split_seed}; margin "
+        f"{100 * ablation.margin:g} %; localizer: {localizer}"
     )
 
 
