@@ -38,7 +38,7 @@ TITLES = {
     "originals": "untouched originals (labels of one reader)",
     "phantoms": "generated phantoms",
 }
-COSTLY = 0.5
+COSTLY = 1.0
 """Perturbations with a smaller rise of the MAE, in months, are in the plot only."""
 SEXES = {"F": "girls", "M": "boys"}
 
