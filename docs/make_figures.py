@@ -166,10 +166,7 @@ def stress(data: Path) -> dict[str, str]:
                 f"{item['mae_months']:.1f}",
                 "" if item["kind"] == "none" else rise,
                 f"{item['mean_abs_change_months']:.1f}",
-                *(
-                    percent(item[key])
-                    for key in ("reviewed", "rejected")
-                ),
+                *(percent(item[key]) for key in ("reviewed", "rejected")),
             )
         )
     head = "change | MAE | rise [95 % interval] | mean change | to review | rejected"
