@@ -109,7 +109,6 @@ def accuracy(data: Path) -> dict[str, str]:
                 [
                     ["images", *(b["samples"] for b in item["by_age"])],
                     ["MAE, months", *(f"{b['mae_months']:.1f}" for b in item["by_age"])],
-                    ["bias, months", *(f"{b['bias_months']:+.1f}" for b in item["by_age"])],
                 ],
             )
         )

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from bakit.cli import main
 from bakit.errors import BakitError, MissingBackendError
+from bakit.phantoms import make_phantom
 from bakit.targets import find_targets
 
 ROOT = Path(__file__).parents[1]
@@ -145,7 +146,7 @@ def test_an_out_folder_of_something_else(refused, checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--steps", "5"], "--steps: the student localizer of this checkpoint has no SGD steps"),
+        (["--steps", "5"], "--steps: the student localizer has no SGD steps"),
         (["--working-size", "32", "--features", "4"], "--working-size, --features: the student"),
         (
             ["--localizer-form", "loop"],
@@ -401,3 +402,16 @@ def test_the_program_itself_prints_no_traceback(tmp_path):
     assert done.stderr == (
         f"bakit: {tmp_path}: not a bundle: manifest.json is missing; bakit export writes one\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--box-rule", "literal"], "--box-rule: the student localizer has no SGD steps; use"),
+        (["--bundle", "b", "--steps", "3"], "--bundle has a localizer with its own settings"),
+        (["--bundle", "b", "--method", "student"], "--bundle has a localizer with its own"),
+    ],
+)
+def test_settings_that_a_localizer_does_not_have(refused, options, reason, tmp_path):
+    (tmp_path / "hand.png").write_bytes(make_phantom(1, height=96).image)
+    assert reason in refused("localize", "hand.png", *options)
