@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from bakit.bench.gate.check import Gate
     from bakit.bench.gate.goal import GoalLine, GoalResult
     from bakit.bench.gate.recommend import Recommendation, Standing
     from bakit.bench.report.document import BundleReport, Report
@@ -73,11 +74,11 @@ def write_pages(report: Report, html_file: Path | None, md_file: Path | None) ->
     return [path for path, _ in drawn]
 
 
-def print_report(report: Report) -> None:
-    """Print tables and the recommendation on stdout."""
-    from bakit.bench.gate.recommend import recommend
+def print_report(report: Report, gate: Gate | None = None) -> None:
+    """Print tables and the recommendation on stdout; by default with the gate's own limits."""
+    from bakit.bench.gate.recommend import DEFAULT_GATE, recommend
 
-    advice = recommend(report)
+    advice = recommend(report, gate or DEFAULT_GATE)
     console = new_console()
     console.print(_bundles_table(report, advice))
     console.print(_times_table(report, advice))
