@@ -41,14 +41,6 @@ _UNSEEN = {
 }
 
 
-class _Tile(NamedTuple):
-    """A number in large type."""
-
-    value: str
-    unit: str
-    name: str
-
-
 class _Link(NamedTuple):
     """One step from checkpoint to bundle, with its digests by name."""
 
@@ -101,34 +93,24 @@ def page(report: Report) -> str:
     return text.lstrip().translate(_UNSEEN)
 
 
-def _tiles(bundle: BundleReport | None) -> list[_Tile]:
-    """Return the numbers of the recommended bundle."""
+def _tiles(bundle: BundleReport | None) -> list[tuple[str, str, str]]:
+    """Return the numbers of the recommended bundle, with unit and name."""
     if bundle is None:
         return []
     time = milliseconds(stage_ms(bundle, "total", "p50_ms"))
-    tiles = [_Tile(time, "ms", "median time of a prediction")]
-    tiles.append(_Tile(fixed(bundle.total_size_mb, 1), "MB", "model files"))
+    tiles = [(time, "ms", "median time of a prediction")]
+    tiles.append((fixed(bundle.total_size_mb, 1), "MB", "model files"))
     drift = bundle.drift
     if drift is not None:
-        tiles.append(_Tile(fixed(drift.bundle_mae_months), "months", "mean absolute error"))
+        tiles.append((fixed(drift.bundle_mae_months), "months", "mean absolute error"))
         if not drift.is_reference:
             upper = f"\N{LESS-THAN OR EQUAL TO} {at_most(drift.drift_ci95_months[1])}"
-            tiles.append(_Tile(upper, "months", "drift from the float model, with 95 %"))
+            tiles.append((upper, "months", "drift from the float model, with 95 %"))
     return tiles
 
 
-class _Row(NamedTuple):
-    """A row of the table of bundles; ``cells`` are (column, text)."""
-
-    name: str
-    what: str
-    outcome: str
-    badge: str
-    reason: str
-    cells: tuple[tuple[str, str], ...]
-
-
-def _row(standing: Standing, bundle: BundleReport) -> _Row:
+def _row(standing: Standing, bundle: BundleReport) -> tuple[Standing, str, str, dict[str, str]]:
+    """Return a row of the table of bundles: standing, what it is, badge, and cells by column."""
     drift, footprint = bundle.drift, bundle.footprint
     cells = {
         "p50, ms": milliseconds(standing.p50_ms),
@@ -144,8 +126,7 @@ def _row(standing: Standing, bundle: BundleReport) -> _Row:
     what = f"{bundle.target} {bundle.precision.value.upper()}"
     if bundle.provider:
         what += f" · {bundle.provider}"
-    outcome, badge = standing.outcome, STANDINGS[standing.outcome]
-    return _Row(bundle.name, what, outcome, badge, standing.reason, tuple(cells.items()))
+    return standing, what, STANDINGS[standing.outcome], cells
 
 
 def _samples(report: Report) -> str:
