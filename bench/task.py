@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from bakit.bench.drift.compare import choose_references
 from bakit.bench.report.document import DataInfo, Settings
@@ -99,6 +99,25 @@ def _check_minimum(name: str, value: int, minimum: int) -> None:
     if value < minimum:
         message = f"{name}={value} is not possible; use {minimum} or more"
         raise InputError(message)
+
+
+def make_task(
+    bundles: Sequence[Bundle | str | Path],
+    data: str | Path | None = None,
+    reference: Bundle | str | Path | None = None,
+    limit: int | None = None,
+    min_queries: int = 100,
+    min_duration_s: float = 5.0,
+    warm_up: int = 10,
+    threads: int | None = None,
+    sweep_threads: Sequence[int] = (),
+    **how: Any,  # noqa: ANN401  # of several types
+) -> Task:
+    """Check the arguments of ``bakit.bench.run_bench``, and ``how``, those of ``read_task``."""
+    settings = make_settings(
+        min_queries, min_duration_s, warm_up, threads, sweep_threads=sweep_threads
+    )
+    return read_task(bundles, data, reference, limit, settings, **how)
 
 
 def read_task(

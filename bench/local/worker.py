@@ -125,14 +125,9 @@ def read_document(stream: IO[bytes]) -> bytes | None:
 def serve(
     root: Path, digest: str, requests: IO[bytes], answers: IO[bytes], threads: int | None = None
 ) -> None:
-    """Open a bundle and answer requests until they end; after an error, answer ``Failed``.
+    """Open the bundle of this digest and answer requests until they end.
 
-    Args:
-        root: The bundle's folder.
-        digest: Its digest when it, and its signature, were checked.
-        requests: Messages of ``bakit.bench.local.process``.
-        answers: Answers to them.
-        threads: Threads of the backend.
+    After an error, the answer is ``Failed``.
     """
     try:
         bundle = Bundle.read(root)
