@@ -32,14 +32,7 @@ def localize_files(
     overlay: Path | None = None,
     threads: int | None = None,
 ) -> Iterator[tuple[Path, Localization]]:
-    """Localize the hand in each image.
-
-    Args:
-        images: Image files.
-        method: ``student``, ``unrolled``, or a file of ``bakit distill``.
-        bundle: Bundle whose localizer to use instead.
-        overlay: Output folder for the overlays, ``<stem>.png``.
-        threads: Threads of the backend.
+    """Localize the hand in each image, and write ``<stem>.png`` into the folder ``overlay``.
 
     Raises:
         BakitError: If the localizer cannot be opened, an image cannot be used, two overlays would

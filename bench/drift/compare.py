@@ -237,10 +237,6 @@ def group_images(ages: Floats, males: npt.NDArray[np.bool_]) -> list[Group]:
     Bins with fewer than 20 images are merged with their smaller neighbour, the smallest first, so
     that the first and last groups are often five or six years wide; see ``tail_images``. A sex with
     fewer than 20 images has no group.
-
-    Args:
-        ages: ``(N,)`` float64 months.
-        males: ``(N,)`` bool.
     """
     groups = []
     sex: Literal["F", "M"]

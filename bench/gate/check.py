@@ -270,11 +270,7 @@ def _is_candidate(bundle: BundleReport) -> bool:
 
 
 def _cost_checks(gate: Gate, bundle: BundleReport) -> list[Check]:
-    """Check time, size and the share of INT8.
-
-    Raises:
-        InputError: If a limit is set on times that the report does not have.
-    """
+    """Check time, size and the share of INT8."""
     checks = []
     if gate.max_p90_ms is not None:
         latency = latency_of(bundle)
