@@ -248,7 +248,6 @@ def _renamed(bundle: BundleReport, device: str) -> BundleReport:
 
 
 def _merged(reports: dict[str, Report]) -> Report:
-    """Join the reports of the devices."""
     return msgspec.structs.replace(
         next(iter(reports.values())),
         host=read_host(),

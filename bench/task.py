@@ -131,18 +131,11 @@ def read_task(
     check: Callable[[Sequence[Bundle]], None] = lambda _: None,
     phantoms: Callable[[], Path] | None = None,
 ) -> Task:
-    """Read and check the bundles and the labelled images.
+    """Read and check the bundles and the labelled images; see ``run_bench`` for what they are.
 
-    Args:
-        bundles: Bundles or their folders.
-        data: A labelled folder, for drift.
-        reference: A bundle used as the float model of its checkpoint. Default: chosen among the
-            bundles (``bakit.bench.drift.compare``).
-        limit: Use this many labelled images, spread evenly over ``labels.csv``.
-        settings: Settings of the run.
-        with_reference: Whether to measure ``reference`` too, after the other bundles.
-        check: Called with the bundles before images are read; raises if a bundle cannot run.
-        phantoms: Writes a labelled folder, used if ``data`` is None.
+    ``with_reference`` measures the reference too, after the other bundles. ``check`` is called with
+    the bundles before images are read, and raises if one cannot run. ``phantoms`` writes a labelled
+    folder, used if ``data`` is None.
 
     Raises:
         InputError: If there is no bundle, two bundles have the same name, a checkpoint has no

@@ -253,7 +253,6 @@ def group_images(ages: Floats, males: npt.NDArray[np.bool_]) -> list[Group]:
 
 
 def _edges(ages: Floats) -> list[float]:
-    """Return the bin edges of one sex, with small bins merged."""
     edges = [float(edge) for edge in range(0, int(MAX_AGE_MONTHS), BIN_MONTHS)]
     places = np.clip(np.searchsorted(edges, ages, side="right") - 1, 0, None)
     counts = [int(count) for count in np.bincount(places, minlength=len(edges))]

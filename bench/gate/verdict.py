@@ -67,7 +67,6 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unit: str = ""
 
     def __str__(self) -> str:
-        """Return all of it in a line."""
         parts = [self.text]
         if self.images_needed is not None:
             parts.append(f"too few images to decide: some {self.images_needed:,} are needed")

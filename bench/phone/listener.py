@@ -47,7 +47,6 @@ class PhoneOptions:
     idle_s: float = 120.0
 
     def __post_init__(self) -> None:
-        """Check the values."""
         if self.provider not in get_args(Provider):
             message = f"provider {self.provider!r} is unknown; use {', '.join(get_args(Provider))}"
             raise InputError(message)

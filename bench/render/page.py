@@ -130,7 +130,6 @@ def _row(standing: Standing, bundle: BundleReport) -> tuple[Standing, str, str, 
 
 
 def _samples(report: Report) -> str:
-    """Return a description of the labelled images."""
     data = report.data
     if data is None:
         return ""
@@ -142,7 +141,6 @@ def _samples(report: Report) -> str:
 
 
 def _warnings(report: Report, labels: Mapping[str, str]) -> list[str]:
-    """Return warnings about failed bundles and noisy timings."""
     lines = [f"{labels[b.name]} failed: {b.error}" for b in report.bundles if b.error]
     for bundle in report.bundles:
         stability = bundle.latency.stability if bundle.latency else None
@@ -172,7 +170,6 @@ def _blame(bundles: list[BundleReport], labels: Mapping[str, str]) -> Table | No
 
 
 def _chain(bundle: BundleReport) -> list[_Link]:
-    """Return the steps from the checkpoint to the bundle."""
     links = [_Link("checkpoint", bundle.checkpoint, (("", bundle.checkpoint_sha256),))]
     made = bundle.provenance
     if made is not None:
@@ -201,13 +198,11 @@ def _digests(bundles: list[BundleReport], labels: Mapping[str, str]) -> Table:
 
 
 def _training_data(bundles: list[BundleReport]) -> list[str]:
-    """Return the training data of the checkpoints, without duplicates."""
     made = [bundle.provenance.training_data for bundle in bundles if bundle.provenance]
     return [text.rstrip(".") for text in dict.fromkeys(made) if text]
 
 
 def _host(report: Report) -> list[tuple[str, str]]:
-    """Return machine, libraries and settings as (name, text)."""
     host, settings = report.host, report.settings
     memory = "unknown" if host.memory_mb is None else f"{fixed(host.memory_mb / 1000, 1)} GB"
     threads = "one per CPU" if settings.threads is None else str(settings.threads)

@@ -37,11 +37,6 @@ def any_angle(rng: Random) -> float:
     return float(rng.choice([0, 0, 0, 90, 180, 270]) + rng.normal(0, 12))
 
 
-def slightly(rng: Random) -> float:
-    """Return a small random angle in degrees."""
-    return float(rng.normal(0, 10))
-
-
 def tilt(rng: Random) -> float:
     """Return a random angle in degrees that is far from every quarter turn."""
     return float(90 * rng.integers(0, 4) + rng.uniform(33, 57))

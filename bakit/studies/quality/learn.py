@@ -249,10 +249,9 @@ def _measured(
         measure: next((c.reject for c in chosen if c.measure == measure and c.reject), None)
         for measure in streams.SPOILING
     }
-    met = {kind: [kind] for kind in MET} | {kind: [kind] for kind in _PLAIN}
     pictures: dict[str, Iterable[Shown]] = {
-        kind: streams.no_hands(kinds, amounts.others // 2, MET_SEEDS, vary=False)
-        for kind, kinds in met.items()
+        kind: streams.no_hands([kind], amounts.others // 2, MET_SEEDS, vary=False)
+        for kind in (*MET, *_PLAIN)
     }
     for part in PARTS:
         cut = streams.cut_hands(test[: amounts.spoiled // 2], eye.find, part, vary=False)
