@@ -15,7 +15,13 @@ from bakit.image.box import Box
 from bakit.model.intervals import Intervals
 from bakit.quality.limits import QualityLimits
 from bakit.sealed import SealedFiles, seal_files
-from bakit.session import TensorSpec, describe_specs, localizer_specs, regressor_specs
+from bakit.session import (
+    TensorSpec,
+    describe_specs,
+    localizer_specs,
+    regressor_specs,
+    whole_specs,
+)
 from bakit.settings import (
     Architecture,
     Int8Recipe,
@@ -40,7 +46,8 @@ MAX_MANIFEST_BYTES = 16 * 2**20
 MAX_ENTRIES = 256
 """Most golden images of a bundle, and most companions, builds, inputs or outputs of a model."""
 
-Role = Literal["localizer", "regressor"]
+Role = Literal["localizer", "regressor", "whole"]
+"""``whole`` is an optional third model: both others, and the steps from a film to its age."""
 
 _FEW = msgspec.Meta(max_length=MAX_ENTRIES)
 
@@ -81,7 +88,7 @@ class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     """One model.
 
     Attributes:
-        role: ``localizer`` or ``regressor``.
+        role: ``localizer``, ``regressor`` or ``whole``.
         path: The file to open; a path inside the bundle, with forward slashes.
         sha256: Digest of its bytes.
         inputs: Its inputs.
@@ -169,7 +176,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     schema_version: Annotated[int, msgspec.Meta(ge=1)]
     target: str
     precision: Precision
-    artifacts: Annotated[tuple[Artifact, ...], msgspec.Meta(max_length=2)]
+    artifacts: Annotated[tuple[Artifact, ...], msgspec.Meta(max_length=3)]
     preprocessing: Preprocessing
     localizer: LocalizerSettings
     localizer_form: LocalizerForm
@@ -269,7 +276,19 @@ class Bundle:
             if artifact.role == role:
                 return artifact
         message = f"{self.root}: the bundle has no {role}"
+        if role == "whole":
+            message += " graph; export it with --whole"
         raise BundleError(message)
+
+    @property
+    def networks(self) -> list[Artifact]:
+        """The localizer and the regressor."""
+        return [item for item in self.manifest.artifacts if item.role != "whole"]
+
+    @property
+    def has_whole(self) -> bool:
+        """Whether it has the whole graph."""
+        return len(self.networks) < len(self.manifest.artifacts)
 
     @property
     def size_bytes(self) -> int:
@@ -329,6 +348,9 @@ def _check_models(root: Path, manifest: Manifest) -> None:
         if item.role == "regressor":
             architecture = Architecture(sex=len(item.inputs) > 1)
             expected = regressor_specs(architecture, manifest.preprocessing)
+        elif item.role == "whole":
+            architecture = Architecture(sex=len(item.inputs) > 1)
+            expected = whole_specs(architecture, manifest.preprocessing, manifest.localizer)
         if (item.inputs, item.outputs) != expected:
             message = (
                 f"{root}: the {item.role}'s inputs and outputs in the manifest do not fit its "

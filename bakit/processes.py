@@ -1,16 +1,19 @@
-"""Number of available CPUs, and commands that start Python processes."""
+"""Number of available CPUs, commands that start Python processes, and what libraries print."""
 
 from __future__ import annotations
 
 import math
 import os
 import sys
+import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_quiet_lock = threading.Lock()
 
 
 def cpu_count() -> int:
@@ -128,3 +131,22 @@ def safe_path() -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = before
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Drop what this process writes to stderr meanwhile: libraries write past ``sys.stderr``."""
+    with _quiet_lock:  # two at once would restore each other's sink
+        try:
+            kept = os.dup(2)
+        except OSError:  # the program has closed it
+            yield
+            return
+        sink = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(sink, 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(sink)

@@ -21,10 +21,10 @@ from bakit.bundle import Bundle
 from bakit.data.parallel import in_threads
 from bakit.errors import BakitError, BundleError, InputError, VerificationError, first_line
 from bakit.hand.found import Localization
-from bakit.hand.prepare import OpenLocalizer, crop, find, localize, prepare
+from bakit.hand.prepare import OpenLocalizer, crop, find, find_whole, localize, prepare
 from bakit.image.box import Box
 from bakit.image.read import input_digest, read_radiograph
-from bakit.prediction import Prediction, Sex, is_male, sex_of
+from bakit.prediction import Prediction, Sex, is_male, read_sex, sex_of
 from bakit.processes import cpu_count
 from bakit.quality.judge import Judge
 from bakit.quality.limits import Quality
@@ -35,11 +35,13 @@ from bakit.targets import get_target
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from bakit.bundle import Artifact
-    from bakit.hand.found import Found, Place
-    from bakit.hand.prepare import Hand
+    import numpy.typing as npt
+
+    from bakit.bundle import Artifact, Role
+    from bakit.hand.found import Found, LocalizerOutput, Place
+    from bakit.hand.prepare import Answer, Hand
     from bakit.image.read import Image, Radiograph
-    from bakit.session import Session
+    from bakit.session import Executed, Session
     from bakit.targets import Backend
     from bakit.types import Bytes, Grey
 
@@ -63,6 +65,10 @@ class Runtime(Closing):
         threads: Threads of the backend; one per CPU that this process may use when None.
         public_key: Public key that must verify the bundle's signature (``bakit.signature``).
         backend: Opens the models; the target's own backend when None.
+        whole: Whether the whole graph predicts the ages, which an export with ``--whole`` has. The
+            results are the same; the other models run where the graph has no step
+            (``bakit.hand.prepare.find_whole``), on films of 16 bits, and for ``thorough``. A
+            prediction's ``provider`` says which of them it is from.
 
     Raises:
         BundleError: If the bundle is damaged, was changed or is not signed with the key, or if its
@@ -81,6 +87,7 @@ class Runtime(Closing):
         *,
         public_key: str | Path | None = None,
         backend: Backend | None = None,
+        whole: bool = False,
     ) -> None:
         if threads is not None and threads < 1:
             message = f"threads={threads} is not possible; use 1 or more"
@@ -94,7 +101,8 @@ class Runtime(Closing):
         backend = backend or get_target(manifest.target).load_backend()
         self.versions = _versions(backend)
         # The regressor first: an unsupported precision fails before anything is built.
-        artifacts = [self.bundle.artifact(role) for role in ("regressor", "localizer")]
+        roles: tuple[Role, ...] = ("regressor", "localizer", "whole")
+        artifacts = [self.bundle.artifact(role) for role in roles[: 3 if whole else 2]]
         started = time.perf_counter()
         with ExitStack() as stack:
             sessions = {}
@@ -106,15 +114,39 @@ class Runtime(Closing):
         self._gate = Gate(str(self.bundle.root))
         self.localizer = OpenLocalizer(sessions["localizer"], manifest.localizer)
         self._regressor: Session = sessions["regressor"]
+        self._whole: Session | None = sessions.get("whole")
         self._wants_sex = len(self.bundle.artifact("regressor").inputs) > 1
         self._blank: dict[bool, float] = {}
         self._judge = Judge(manifest.quality)
         self.load_ms = (time.perf_counter() - started) * 1000
 
+    def __repr__(self) -> str:
+        manifest = self.bundle.manifest
+        what = f"{manifest.target} {manifest.precision.value} of {manifest.checkpoint}"
+        return f"Runtime({str(self.bundle.root)!r}: {what}, {self.provider})"
+
     @property
     def provider(self) -> str:
-        """Library and device that run the regressor."""
-        return self._regressor.provider
+        """Library and device that run the regressor, or the whole graph."""
+        return self._regressor.provider if self._whole is None else self._of_whole
+
+    @property
+    def whole(self) -> bool:
+        """Whether the whole graph predicts."""
+        return self._whole is not None
+
+    @property
+    def _of_whole(self) -> str:
+        return f"{self._regressor.provider}, whole graph"
+
+    @property
+    def executed(self) -> tuple[Executed, ...]:
+        """Shares of the regressor's multiply-adds by unit and number format, the largest first.
+
+        As the library reports them; empty if it does not.
+        """
+        shares: tuple[Executed, ...] = getattr(self._regressor, "executed", ())
+        return shares
 
     @property
     def int8_share(self) -> float:
@@ -122,9 +154,10 @@ class Runtime(Closing):
 
         As executed, if the library reports it; else as written in the file.
         """
+        if shares := self.executed:
+            return math.fsum(item.share for item in shares if item.precision == "int8")
         written = self.bundle.artifact("regressor").int8_share
-        executed: float = getattr(self._regressor, "int8_share", written)
-        return executed
+        return float(getattr(self._regressor, "int8_share", written))
 
     def predict(
         self,
@@ -137,17 +170,17 @@ class Runtime(Closing):
         """Return the bone age of one radiograph.
 
         Args:
-            image: Path or bytes of a PNG, JPEG or DICOM file, or an array
-                (``bakit.image.read.read_radiograph``).
-            sex: ``"M"`` or ``"F"``; required, since girls and boys mature at different ages. May
-                be None if a DICOM header contains it.
+            image: Path or bytes of a PNG, JPEG or DICOM file, an array, or what
+                ``bakit.image.read.read_radiograph`` returned.
+            sex: ``"M"`` or ``"F"``, or in words; required, since girls and boys mature at different
+                ages. May be None if a DICOM header contains it.
             allow_rejected: Whether to predict an age for rejected images too.
             thorough: Whether to predict the mirrored and the rotated hand too, and report
                 ``unstable`` if the age changes.
 
         Raises:
             ImageError: If the image cannot be used.
-            InputError: If ``sex`` is neither M nor F, is missing, or differs from the DICOM header,
+            InputError: If ``sex`` is no sex, is missing, or differs from the DICOM header,
                 or if the runtime was closed.
             MissingBackendError: If it is a DICOM file and the extra ``dicom`` is not installed.
             BundleError: If the model cannot run.
@@ -160,17 +193,20 @@ class Runtime(Closing):
         self, image: Image, sex: Sex | None, *, allow_rejected: bool, thorough: bool
     ) -> Prediction:
         if sex is not None:
-            is_male(sex)
+            sex = read_sex(sex)
         clock = [time.perf_counter_ns()]
         film = read_radiograph(image)
         sex = sex_of(sex, film.header)
         male = is_male(sex)
-        input_sha256 = input_digest(film.pixels)
+        input_sha256 = film.sha256 or input_digest(film.pixels)
         clock.append(time.perf_counter_ns())
         preprocessing = self.bundle.manifest.preprocessing
-        output, found = find(film.pixels, self.localizer, preprocessing)
+        output, found, answer = self._find(film.pixels, male=male)
         clock.append(time.perf_counter_ns())
-        pixels = crop(film.pixels, found.box, found.inverted, preprocessing, found.turn)
+        if answer is None:
+            pixels = crop(film.pixels, found.box, found.inverted, preprocessing, found.turn)
+        else:
+            pixels = answer.pixels
         clock.append(time.perf_counter_ns())
         measures = self._judge.measures(film.pixels, output, found, pixels)
         doubts: tuple[str, ...] = ()
@@ -182,7 +218,7 @@ class Runtime(Closing):
         clock.append(time.perf_counter_ns())
         age = None
         if quality.status != "reject" or allow_rejected:
-            age = self.regress(pixels, male=male)
+            age = self.regress(pixels, male=male) if answer is None else answer.age_months
             measures |= self._judge.age_measures(
                 age,
                 lambda: self.without_image(male=male),
@@ -199,8 +235,29 @@ class Runtime(Closing):
         spans = [(end - start) / 1e6 for start, end in pairwise(clock)]
         spans.append((clock[-1] - clock[0]) / 1e6)
         stages = dict(zip(STAGES, spans, strict=True))
+        if answer is not None:
+            stages["localize"] -= answer.ms
+            stages["regress"] += answer.ms
         _LOG.debug("%s %s %s", quality.status, ",".join(quality.reasons) or "-", stages)
-        return self._prediction(film, sex, found, quality, age, measures, stages, input_sha256)
+        found_by = self._regressor.provider if answer is None else self._of_whole
+        return self._prediction(
+            film, sex, found, quality, age, measures, stages, input_sha256, found_by
+        )
+
+    def _find(
+        self, pixels: Grey | Bytes, *, male: bool
+    ) -> tuple[LocalizerOutput | None, Found, Answer | None]:
+        """Locate the hand, with the whole graph if it is open and takes the film."""
+        if self._whole is None or pixels.dtype != np.uint8:
+            return *find(pixels, self.localizer, self.bundle.manifest.preprocessing), None
+        found = find_whole(pixels, self._sex(male=male), self._whole, self.localizer)  # type: ignore[arg-type]
+        if found[2] is not None:
+            self._check_age(found[2].age_months)
+        return found
+
+    def _sex(self, *, male: bool) -> dict[str, npt.NDArray[np.float32]]:
+        """Return the models' input of the sex; empty if they have none."""
+        return {"sex": np.array([[male]], np.float32)} if self._wants_sex else {}
 
     def predict_many(
         self,
@@ -247,6 +304,8 @@ class Runtime(Closing):
         size = self.bundle.manifest.localizer.size
         ramp = np.tile(np.linspace(0, 1, size, dtype=np.float32), (size, 1))
         find(ramp, self.localizer, self.bundle.manifest.preprocessing)
+        if self._whole is not None:
+            self._find((ramp * 255).astype(np.uint8), male=True)
         for male in (False, True):
             self.without_image(male=male)
         return (time.perf_counter() - started) * 1000
@@ -287,14 +346,15 @@ class Runtime(Closing):
         Raises:
             VerificationError: If the model predicts no finite number.
         """
-        feeds = {"image": pixels[None, None]}
-        if self._wants_sex:
-            feeds["sex"] = np.array([[male]], np.float32)
+        feeds = {"image": pixels[None, None], **self._sex(male=male)}
         age = float(self._regressor.run(feeds)["age_months"].item())
+        self._check_age(age)
+        return age
+
+    def _check_age(self, age: float) -> None:
         if not math.isfinite(age):
             message = f"{self.bundle.root}: the model predicted {age} months; export it again"
             raise VerificationError(message)
-        return age
 
     def spread(self, grey: Grey, place: Place, pixels: Grey, age: float, *, male: bool) -> float:
         """Return the largest change of the age for the mirrored and the rotated hand, in months."""
@@ -325,6 +385,7 @@ class Runtime(Closing):
         measures: dict[str, float],
         stages_ms: dict[str, float],
         input_sha256: str,
+        provider: str,
     ) -> Prediction:
         manifest = self.bundle.manifest
         height, width = film.pixels.shape
@@ -343,7 +404,7 @@ class Runtime(Closing):
             stages_ms=stages_ms,
             target=manifest.target,
             precision=manifest.precision.value,
-            provider=self.provider,
+            provider=provider,
             bundle_sha256=self.bundle.sha256,
             sex=sex,
             interval_level=intervals.level if intervals else None,

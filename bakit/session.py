@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -12,7 +13,7 @@ from bakit.errors import BakitError, BundleError, InputError, first_line
 from bakit.settings import StudentSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
 
     import numpy as np
@@ -29,7 +30,7 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         name: Its name in the model file.
-        shape: Static shape; images are ``(N, C, H, W)``.
+        shape: Its shape; images are ``(N, C, H, W)``; -1 stands for any length.
         dtype: NumPy's name of the dtype, such as ``float32``.
     """
 
@@ -77,6 +78,54 @@ def localizer_specs(settings: LocalizerSettings) -> Specs:
     return (TensorSpec("image", (1, 1, size, size)),), (output,)
 
 
+def whole_specs(
+    architecture: Architecture, preprocessing: Preprocessing, settings: LocalizerSettings
+) -> Specs:
+    """Return inputs and outputs of the whole graph, from a film to its age.
+
+    Inputs: ``film (H, W)`` uint8, the grey values; ``sex`` as for the regressor. Outputs:
+    ``age_months``; ``box (4,)`` int64, the hand's x0, y0, x1, y1, the whole film without one;
+    ``hand_confidence (1,)`` 0..1, 0 without a hand; ``inverted (1,)`` bool; ``second (1,)`` and
+    ``border (1,)`` as in ``bakit.hand.found.Scores``; the localizer's ``hand`` and the
+    regressor's ``image``.
+    """
+    (image, *sex), ages = regressor_specs(architecture, preprocessing)
+    _, hand = localizer_specs(settings)
+    found = [TensorSpec("box", (4,), "int64"), TensorSpec("hand_confidence", (1,))]
+    found += [TensorSpec("inverted", (1,), "bool")]
+    found += [TensorSpec(name, (1,)) for name in ("second", "border")]
+    return (TensorSpec("film", (-1, -1), "uint8"), *sex), (*ages, *found, *hand, image)
+
+
+class Executed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Share of a model's multiply-adds, 0..1, that one unit runs in one number format.
+
+    ``unit`` is the library and device, such as ``litert-xnnpack``; ``precision`` is ``f32``,
+    ``int8``, or as the library names it.
+    """
+
+    unit: str
+    precision: str
+    share: float
+
+
+def executed_shares(layers: Iterable[tuple[str, str, int]]) -> tuple[Executed, ...]:
+    """Return the shares of units and number formats, the largest first.
+
+    Args:
+        layers: Unit, number format and multiply-adds of each layer.
+    """
+    sums: Counter[tuple[str, str]] = Counter()
+    for unit, precision, products in layers:
+        sums[unit, precision] += products
+    total = sums.total()
+    return tuple(
+        Executed(*key, round(products / total, 6))
+        for key, products in sums.most_common()
+        if products
+    )
+
+
 class Session(AbstractContextManager["Session"], Protocol):
     """A model that is open on this machine; a context manager.
 
@@ -85,6 +134,8 @@ class Session(AbstractContextManager["Session"], Protocol):
 
     If it has ``specs``, its inputs and outputs (``Specs``), bakit compares them with the manifest;
     -1 stands for a dimension that the model does not fix.
+
+    If its library tells which unit runs what, it has ``executed`` (``Executed``).
 
     Attributes:
         provider: Name of the library and device that run it, such as ``CPUExecutionProvider``.

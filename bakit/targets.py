@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Protocol, cast
 
-from bakit.errors import MissingBackendError, MissingProgramError, UnsupportedTargetError
+from bakit.errors import MissingBackendError, MissingProgramError, UnsupportedTargetError, unknown
 from bakit.types import Precision
 
 if TYPE_CHECKING:
@@ -26,7 +26,11 @@ ENTRY_POINTS = "bakit.targets"
 
 
 class Backend(Protocol):
-    """The module that opens a target's files for inference."""
+    """The module that opens a target's files for inference.
+
+    An optional ``probe()`` returns the device that would run them, in words, or raises a
+    ``MissingBackendError`` with the command that makes it work.
+    """
 
     def open_session(self, files: SealedFiles, artifact: Artifact, threads: int) -> Session:
         """Load a model from the files that the manifest lists for it; it opens no others."""
@@ -54,11 +58,13 @@ class ExportRequest:
         precision: Number format of the regressor.
         localizer_form: How the SGD steps are written (``bakit.settings.LocalizerForm``).
         ranges: Activation ranges; None unless the precision is INT8.
+        whole: Whether to write the whole graph too (``bakit.export.onnx.whole``).
     """
 
     precision: Precision
     localizer_form: LocalizerForm
     ranges: Ranges | None
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,8 @@ class Target:
         reference: Name of the target whose backend checks its files on other systems; empty if
             there is none.
         localizer_form: Default form of the SGD steps.
+        whole: Number formats of its whole graph; empty if it has none.
+        localizers: Methods of localization that it can run.
     """
 
     name: str
@@ -99,6 +107,8 @@ class Target:
     platform: str = ""
     reference: str = ""
     localizer_form: LocalizerForm = "winograd"
+    whole: frozenset[Precision] = frozenset()
+    localizers: tuple[str, ...] = ("student", "unrolled")
 
     @property
     def runs_here(self) -> bool:
@@ -128,6 +138,37 @@ class Target:
             return self.load_backend()
         return get_target(self.reference).load_backend()
 
+    def check_runs(self) -> str:
+        """Probe that this machine can run it; return the device in words, if the backend knows it.
+
+        Raises:
+            MissingBackendError: If it cannot; the message has the command that mends it.
+        """
+        return str(getattr(self.load_backend(), "probe", lambda: "")())
+
+    def check_exports(self) -> None:
+        """Probe that this machine can export it and check the result.
+
+        Raises:
+            MissingBackendError: If a library is missing; the message has the command that mends it.
+        """
+        for module in ("safetensors.numpy", "bakit.export.bundle"):
+            self._load(module, self.export_extra)
+        self.load_exporter()
+        self.load_checker()
+
+    def check_precision(self, precision: Precision) -> None:
+        """Check that it supports a precision.
+
+        Raises:
+            UnsupportedTargetError: If it does not.
+        """
+        if precision not in self.precisions:
+            known = ", ".join(sorted(item.value for item in self.precisions))
+            message = f"target {self.name!r} does not support {precision.value}; "
+            message += f"it supports {known}"
+            raise UnsupportedTargetError(message)
+
     def load_exporter(self) -> Exporter:
         """Import the exporter.
 
@@ -147,6 +188,7 @@ class Target:
 
 
 _USUAL = frozenset({Precision.FP32, Precision.FP16, Precision.INT8})
+_WHOLE = frozenset({Precision.FP32, Precision.INT8})
 
 _BUILT_IN = (
     Target(
@@ -168,6 +210,7 @@ _BUILT_IN = (
         backend="bakit.backends.ort",
         extra="ort",
         verified="every test run, on x86-64 Linux",
+        whole=_WHOLE,
     ),
     Target(
         name="openvino",
@@ -180,8 +223,23 @@ _BUILT_IN = (
         verified="every test run, on x86-64 Linux; not yet on Arm",
         export_extra="export,openvino",
         writers=("openvino",),
+        whole=_WHOLE,
         note="fp16: weights only, unless the CPU has float16 arithmetic. int8: on Arm, OpenVINO "
         "computes in floating point. A prediction's provider names the arithmetic",
+    ),
+    Target(
+        name="litert",
+        title="LiteRT (TensorFlow Lite) with XNNPACK on a CPU",
+        suffix=".tflite",
+        precisions=_USUAL,
+        exporter="bakit.export.litert",
+        backend="bakit.backends.litert",
+        extra="litert",
+        verified="every test run, on x86-64 Linux; not yet on Android",
+        export_extra="export,litert",
+        writers=("ai-edge-litert", "flatbuffers"),
+        note="fp16: weights only. It has no unrolled localizer",
+        localizers=("student",),
     ),
     Target(
         name="tensorrt",
@@ -262,6 +320,5 @@ def get_target(name: str) -> Target:
     """
     known = targets()
     if name not in known:
-        message = f"unknown target {name!r}; known targets: {', '.join(sorted(known))}"
-        raise UnsupportedTargetError(message)
+        raise UnsupportedTargetError(unknown("target", name, sorted(known)))
     return known[name]

@@ -96,6 +96,7 @@ def _bundle_report(bundle: Bundle, raw: RawBundle, drift: BundleDrift) -> Bundle
         },
         total_size_mb=bundle.size_bytes / 1e6,
         int8_share=_int8_share(bundle, raw),
+        executed=raw.executed,
         latency=latency,
         footprint=raw.footprint,
         drift=drift.report,

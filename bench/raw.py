@@ -11,6 +11,7 @@ from bakit.bench.host import HostInfo
 from bakit.bench.report.device import Board, Phone
 from bakit.bench.report.latency import Footprint
 from bakit.image.box import Box
+from bakit.session import Executed
 
 Times = list[Annotated[int, msgspec.Meta(ge=0, le=10**15)]]
 """Times in nanoseconds."""
@@ -55,6 +56,7 @@ class RawBundle(msgspec.Struct, frozen=True):
         provider: Library and device that ran the regressor.
         int8_share: Share of the regressor's multiply-adds that the library runs in INT8; None if
             the library does not report it.
+        executed: Shares of the regressor's multiply-adds by unit and number format.
         warm_up: Predictions before the first timed query.
         images: Number of different images among the queries.
         stages_ns: Latency of each query by stage, in the order of the queries.
@@ -77,6 +79,7 @@ class RawBundle(msgspec.Struct, frozen=True):
 
     provider: str = ""
     int8_share: float | None = None
+    executed: tuple[Executed, ...] = ()
     warm_up: int = 0
     images: int = 0
     stages_ns: dict[str, Times] = {}

@@ -6,13 +6,23 @@ from typing import TYPE_CHECKING
 
 from bakit.bundle import Artifact, Companion
 from bakit.files import sha256
-from bakit.session import localizer_specs, regressor_specs
+from bakit.session import localizer_specs, regressor_specs, whole_specs
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from bakit.bundle import Build, Role
     from bakit.model.checkpoint import Header
+    from bakit.session import Specs
+
+
+def specs_of(role: Role, header: Header) -> Specs:
+    """Return inputs and outputs of a checkpoint's model."""
+    if role == "localizer":
+        return localizer_specs(header.localizer)
+    if role == "whole":
+        return whole_specs(header.architecture, header.preprocessing, header.localizer)
+    return regressor_specs(header.architecture, header.preprocessing)
 
 
 def artifact(
@@ -27,7 +37,7 @@ def artifact(
     """Return the manifest's entry of a model.
 
     Args:
-        role: Localizer or regressor.
+        role: Localizer, regressor or whole graph.
         folder: The bundle's folder.
         name: The file to open, inside the folder.
         header: The checkpoint's header, which determines inputs and outputs.
@@ -35,11 +45,7 @@ def artifact(
         companions: Further files of the model.
         builds: How TensorRT builds engines from it.
     """
-    inputs, outputs = (
-        localizer_specs(header.localizer)
-        if role == "localizer"
-        else regressor_specs(header.architecture, header.preprocessing)
-    )
+    inputs, outputs = specs_of(role, header)
     digest, *others = (sha256((folder / path).read_bytes()) for path in (name, *companions))
     beside = tuple(Companion(*pair) for pair in zip(companions, others, strict=True))
     return Artifact(role, name, digest, inputs, outputs, beside, round(int8_share, 4), builds)

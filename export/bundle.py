@@ -14,6 +14,7 @@ import numpy as np
 from bakit import __version__
 from bakit.backends.ort import OrtSession
 from bakit.bundle import MANIFEST, SCHEMA_VERSION, Bundle, Golden, Manifest, write_manifest
+from bakit.documents import UNREADABLE
 from bakit.errors import InputError, UnsupportedTargetError, VerificationError
 from bakit.export.onnx.int8 import multiply_adds
 from bakit.export.onnx.localizer import open_localizer
@@ -22,11 +23,13 @@ from bakit.export.onnx.writer import serialize
 from bakit.export.spread import golden_tolerance
 from bakit.files import new_folder, sha256
 from bakit.hand.prepare import from_bytes, prepare
+from bakit.hand.weights import method_of
 from bakit.image.box import Box
 from bakit.image.read import decode
 from bakit.phantoms import make_phantom
 from bakit.quality.judge import Judge
-from bakit.targets import ExportRequest, get_target
+from bakit.settings import StudentSettings
+from bakit.targets import ExportRequest, get_target, targets
 from bakit.types import Precision
 from bakit.verify import MIN_BOX_IOU, check_golden
 
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from bakit.model.checkpoint import Checkpoint
     from bakit.phantoms import Phantom
     from bakit.settings import LocalizerForm, Ranges
+    from bakit.targets import Target
     from bakit.types import Grey
     from bakit.verify import GoldenCheck
 
@@ -72,6 +76,8 @@ def export_bundle(
     *,
     ranges: Ranges | None = None,
     localizer_form: LocalizerForm | None = None,
+    whole: bool = False,
+    force: bool = False,
 ) -> Bundle:
     """Export a checkpoint for one target.
 
@@ -79,21 +85,29 @@ def export_bundle(
         checkpoint: The float checkpoint.
         target_name: Name of the target.
         precision: Number format of the regressor.
-        out: The bundle's folder; an existing bundle is replaced at the end.
+        out: The bundle's folder; an existing bundle of the same checkpoint is replaced at the end.
         ranges: INT8 activation ranges; the checkpoint's own when None.
         localizer_form: How the SGD steps are written (``bakit.settings.LocalizerForm``); the
             target's default when None.
+        whole: Whether to write the whole graph too, from a film to its age.
+        force: Whether to replace a bundle of another checkpoint.
 
     Raises:
-        UnsupportedTargetError: If the target is unknown or does not support the precision.
-        InputError: If ranges for INT8 are missing, or ``out`` is not empty and not a bundle.
+        UnsupportedTargetError: If the target is unknown, or does not support the precision or the
+            localizer, or has no whole graph in it.
+        InputError: If ranges for INT8 are missing, or ``out`` is not empty and not a bundle, or one
+            of another checkpoint.
         VerificationError: If the written models do not reproduce the float model.
     """
     target = get_target(target_name)
-    if precision not in target.precisions:
-        known = ", ".join(sorted(item.value for item in target.precisions))
-        message = f"target {target.name!r} does not support {precision.value}; it supports {known}"
+    target.check_precision(precision)
+    method = method_of(checkpoint.header.localizer)
+    if method not in target.localizers:
+        options = " or ".join(f"--localizer {name}" for name in target.localizers)
+        message = f"target {target.name!r} has no {method} localizer; use {options}"
         raise UnsupportedTargetError(message)
+    if whole:
+        _check_whole(checkpoint, target, precision)
     if precision is not Precision.INT8:
         ranges = None
     elif ranges is None:
@@ -101,15 +115,13 @@ def export_bundle(
         if ranges is None:
             message = (
                 f"{checkpoint.path}: contains no INT8 ranges; pass --calibration DATA with its "
-                "training images, or use --fp32"
+                "training images, or use --precision fp32"
             )
             raise InputError(message)
-    if out.exists() and any(out.iterdir()) and not (out / MANIFEST).exists():
-        message = f"{out}: not empty and not a bundle; use another --out"
-        raise InputError(message)
+    _check_out(out, checkpoint, force=force)
     exporter = target.load_exporter()
     form = localizer_form or target.localizer_form
-    request = ExportRequest(precision, form, ranges)
+    request = ExportRequest(precision, form, ranges, whole)
     with new_folder(out) as folder:
         artifacts = tuple(exporter.export(checkpoint, request, folder))
         header = checkpoint.header
@@ -152,6 +164,41 @@ def export_bundle(
     bundle = Bundle.read(out)
     getattr(exporter, "finish", lambda _: None)(bundle)
     return bundle
+
+
+def _check_whole(checkpoint: Checkpoint, target: Target, precision: Precision) -> None:
+    """Raise an error if a checkpoint has no whole graph for a target and precision."""
+    if precision not in target.whole:
+        able = [
+            f"{item.name} ({', '.join(sorted(p.value for p in item.whole))})"
+            for item in targets().values()
+            if item.whole
+        ]
+        message = f"target {target.name!r} has no whole graph in {precision.value}; "
+        message += f"these have: {', '.join(able)}"
+        raise UnsupportedTargetError(message)
+    header = checkpoint.header
+    if not (isinstance(header.localizer, StudentSettings) and header.preprocessing.localize):
+        message = f"{checkpoint.path}: the whole graph needs the student localizer, to find hands "
+        message += "in the graph; export with --localizer student, or without --whole"
+        raise InputError(message)
+
+
+def _check_out(out: Path, checkpoint: Checkpoint, *, force: bool) -> None:
+    """Refuse to replace anything but a bundle of the same checkpoint."""
+    if not out.exists() or not any(out.iterdir()):
+        return
+    try:
+        # Not Bundle.read: a damaged bundle is mended by exporting it again.
+        before = msgspec.json.decode((out / MANIFEST).read_bytes())["checkpoint_sha256"]
+    except FileNotFoundError as error:
+        message = f"{out}: not empty and not a bundle; use another --out"
+        raise InputError(message) from error
+    except (*UNREADABLE, KeyError, TypeError):
+        return
+    if before != checkpoint.sha256 and not force:
+        message = f"{out}: a bundle of another checkpoint; use another --out, or --force"
+        raise InputError(message)
 
 
 def _compare_with_float(checks: Sequence[GoldenCheck], manifest: Manifest) -> None:

@@ -20,6 +20,7 @@ from bakit.export.artifact import artifact
 from bakit.export.coreml_graph import program
 from bakit.export.onnx.int8 import SYMMETRIC, int8_share, quantize, quantize_weights, round_once
 from bakit.export.onnx.localizer import localizer_model
+from bakit.export.onnx.metadata import TENSORS, metadata
 from bakit.export.onnx.regressor import regressor_model
 from bakit.export.ort import checked_ranges
 from bakit.types import Precision
@@ -33,18 +34,6 @@ if TYPE_CHECKING:
     from bakit.model.checkpoint import Checkpoint
     from bakit.targets import ExportRequest
 
-DESCRIPTIONS: dict[Role, str] = {
-    "localizer": "Finds the hand in a radiograph, for cropping before the bone-age model.",
-    "regressor": "Says the skeletal age in months of a cropped hand radiograph. Not a medical "
-    "device.",
-}
-FEATURES = {
-    "image": "Grey radiograph (1, 1, S, S), float32 in 0..1; prepared as docs/ios.md says.",
-    "sex": "(1, 1): 1 for male, 0 for female.",
-    "age_months": "(1, 1): skeletal age, in months.",
-    "hand": "(S, S): how likely each pixel is the hand, 0..1.",
-    "labels": "(S, S): the segment of each pixel, an integer.",
-}
 UNVERIFIED = "unverified on Apple hardware; verify on a Mac: bakit verify BUNDLE --on-device"
 
 WEIGHTS_FILE = f"{WEIGHTS}/weight.bin"
@@ -81,15 +70,9 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
     for role, graph in graphs.items():
         half = role == "regressor" and request.precision is not Precision.FP32
         name = f"{role}.mlpackage"
-        metadata = {
-            "checkpoint": checkpoint.name,
-            "checkpoint_sha256": checkpoint.sha256,
-            "precision": request.precision.value if role == "regressor" else "fp32",
-            "verified": UNVERIFIED,
-        }
-        files = write_package(
-            convert(program(graph), half=half), out / name, DESCRIPTIONS[role], FEATURES, metadata
-        )
+        precision = request.precision if role == "regressor" else Precision.FP32
+        properties = metadata(checkpoint, role, precision) | {"verified": UNVERIFIED}
+        files = write_package(convert(program(graph), half=half), out / name, properties)
         first, *others = (f"{name}/{path}" for path in files)
         written = share if role == "regressor" else 0.0
         artifacts.append(artifact(role, out, first, header, written, tuple(others)))
@@ -122,24 +105,23 @@ def convert(program: Any, *, half: bool) -> Any:  # coremltools has no types
 def write_package(
     model: Any,
     package: Path,
-    description: str,
-    features: Mapping[str, str],
-    metadata: Mapping[str, str],
+    properties: Mapping[str, str],
 ) -> tuple[str, ...]:
     """Write a model of ``convert`` as an ``.mlpackage``; return its files, the one to open first.
 
     Core ML's own writer adds random identifiers and the date; here they follow from names. Xcode
-    shows the descriptions of the model and of its features, the inputs and outputs.
+    shows the properties and what the inputs and outputs hold.
     """
     spec = model.get_spec()
     about = spec.description.metadata
-    about.shortDescription, about.author = description, "bakit"
+    about.shortDescription, about.author = properties["description"], "bakit"
+    about.license = properties["license"]
     about.versionString = __version__
     about.userDefined.clear()
-    for key, value in metadata.items():
+    for key, value in properties.items():
         about.userDefined[key] = value
     for item in (*spec.description.input, *spec.description.output):
-        item.shortDescription = features[item.name]
+        item.shortDescription = TENSORS.get(item.name, "")
     (package / WEIGHTS_FILE).parent.mkdir(parents=True)
     (package / MODEL).write_bytes(spec.SerializeToString(deterministic=True))
     shutil.copyfile(Path(model.weights_dir) / "weight.bin", package / WEIGHTS_FILE)

@@ -10,7 +10,7 @@ from bakit.backends.openvino import DEVICE, openvino
 from bakit.export.artifact import artifact
 from bakit.export.onnx.int8 import int8_share, round_once
 from bakit.export.onnx.writer import serialize
-from bakit.export.ort import onnx_models
+from bakit.export.ort import onnx_models, write_model
 from bakit.types import Precision
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequence[Artifact]:
     """Write ``regressor.xml``, ``localizer.xml`` and a ``.bin`` for each.
 
+    The whole graph, if it is requested, is the file ``whole.onnx`` of the target ``onnx``.
+
     The localizer stays float32: 50 SGD steps need its digits.
 
     * FP16: the regressor's weights are stored as float16. The arithmetic depends on the CPU:
@@ -39,13 +41,19 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
     """
     core = openvino.Core()
     artifacts = []
-    for role, written in onnx_models(checkpoint, request).items():
+    models = onnx_models(checkpoint, request)
+    if request.whole:
+        share = int8_share(models["regressor"])
+        artifacts.append(write_model(checkpoint, "whole", models.pop("whole"), out, share))
+    for role, written in models.items():
         is_int8 = role == "regressor" and request.precision is Precision.INT8
         graph = round_once(written) if is_int8 else written
         # Not openvino.convert_model, which also writes its arguments into the file.
         model = core.read_model(serialize(graph))
         _name_nodes(model)
         _fold_constants(core, model)
+        for item in written.metadata_props:
+            model.set_rt_info(item.value, ["bakit", item.key])
         half = role == "regressor" and request.precision is Precision.FP16
         name, weights = f"{role}.xml", f"{role}.bin"
         openvino.save_model(model, str(out / name), compress_to_fp16=half)

@@ -8,7 +8,9 @@ from bakit.errors import CheckpointError
 from bakit.export.artifact import artifact
 from bakit.export.onnx.int8 import int8_share, quantize
 from bakit.export.onnx.localizer import localizer_model
+from bakit.export.onnx.metadata import describe, metadata
 from bakit.export.onnx.regressor import regressor_model
+from bakit.export.onnx.whole import whole_model
 from bakit.export.onnx.writer import serialize
 from bakit.types import Precision
 
@@ -25,22 +27,35 @@ if TYPE_CHECKING:
 
 
 def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequence[Artifact]:
-    """Write ``regressor.onnx`` and ``localizer.onnx``.
+    """Write ``regressor.onnx`` and ``localizer.onnx``, and ``whole.onnx`` if it is requested.
 
     Raises:
         CheckpointError: If the request is for INT8 with another model's ranges.
     """
-    artifacts = []
-    for role, graph in onnx_models(checkpoint, request).items():
-        name = f"{role}.onnx"
-        (out / name).write_bytes(serialize(graph))
-        share = int8_share(graph) if role == "regressor" else 0.0
-        artifacts.append(artifact(role, out, name, checkpoint.header, share))
-    return artifacts
+    models = onnx_models(checkpoint, request)
+    share = int8_share(models["regressor"])
+    return [write_model(checkpoint, role, graph, out, share) for role, graph in models.items()]
+
+
+def write_model(
+    checkpoint: Checkpoint, role: Role, graph: ModelProto, out: Path, share: float
+) -> Artifact:
+    """Write a model's file; return its entry in the manifest.
+
+    Args:
+        checkpoint: The checkpoint.
+        role: The model's role.
+        graph: The model.
+        out: The bundle's folder.
+        share: Share of the regressor's multiply-adds that are written in INT8, 0..1.
+    """
+    name = f"{role}.onnx"
+    (out / name).write_bytes(serialize(graph))
+    return artifact(role, out, name, checkpoint.header, 0.0 if role == "localizer" else share)
 
 
 def onnx_models(checkpoint: Checkpoint, request: ExportRequest) -> dict[Role, ModelProto]:
-    """Return both models as ONNX, the regressor quantized if the request is for INT8.
+    """Return the models as ONNX, the regressor quantized if the request is for INT8.
 
     Raises:
         CheckpointError: If the request is for INT8 with another model's ranges.
@@ -50,7 +65,14 @@ def onnx_models(checkpoint: Checkpoint, request: ExportRequest) -> dict[Role, Mo
         regressor = quantize(regressor, checked_ranges(checkpoint, request))
     settings = checkpoint.header.localizer
     localizer = localizer_model(checkpoint.localizer, settings, request.localizer_form)
-    return {"localizer": localizer, "regressor": regressor}
+    models: dict[Role, ModelProto] = {"localizer": localizer, "regressor": regressor}
+    if request.whole:
+        models["whole"] = whole_model(checkpoint.header, localizer, regressor)
+    precisions = dict.fromkeys(models, request.precision) | {"localizer": Precision.FP32}
+    return {
+        role: describe(model, metadata(checkpoint, role, precisions[role]))
+        for role, model in models.items()
+    }
 
 
 def checked_ranges(checkpoint: Checkpoint, request: ExportRequest) -> Ranges:

@@ -40,6 +40,7 @@ from bakit.export.onnx.int8 import (
     shift_biases,
 )
 from bakit.export.onnx.localizer import localizer_model
+from bakit.export.onnx.metadata import describe, metadata
 from bakit.export.onnx.regressor import regressor_model
 from bakit.export.onnx.writer import serialize
 from bakit.export.ort import checked_ranges
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 
     from onnx import ModelProto
 
-    from bakit.bundle import Artifact, Bundle
+    from bakit.bundle import Artifact, Bundle, Role
     from bakit.model.checkpoint import Checkpoint
     from bakit.settings import Ranges
     from bakit.targets import ExportRequest
@@ -116,7 +117,11 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
     models[LOCALIZER] = localizer
     localizer_builds = (Build(LOCALIZER, OLDEST),)
     check_builds(models, (*builds, *localizer_builds))
-    files = {name: serialize(model) for name, model in models.items()}
+    files = {}
+    for name, model in models.items():
+        role: Role = "localizer" if name == LOCALIZER else "regressor"
+        precision = request.precision if role == "regressor" else Precision.FP32
+        files[name] = serialize(describe(model, metadata(checkpoint, role, precision)))
     if cache:
         files[CACHE] = cache
     for name, data in files.items():

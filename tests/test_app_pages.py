@@ -20,7 +20,7 @@ SAMPLES = Path(__file__).parents[1] / "docs/samples"
 
 @pytest.mark.parametrize(
     ("name", "language"),
-    [("BoneAge.swift", "swift"), ("BoneAge.kt", "kotlin"), ("Preparing.kt", "kotlin")],
+    [("BoneAge.swift", "swift"), ("BoneAgeWhole.swift", "swift"), ("BoneAge.kt", "kotlin")],
 )
 def test_the_code_of_an_app_parses(name, language):
     tree_sitter = pytest.importorskip("tree_sitter")
@@ -34,8 +34,6 @@ def test_the_code_of_an_app_parses(name, language):
 def test_the_sizes_in_the_code_are_the_shipped_checkpoint_s():
     header = Checkpoint.read(SHIPPED).header
     working, side = header.localizer.size, header.preprocessing.image_size
-    kotlin = (SAMPLES / "Preparing.kt").read_text("utf-8")
-    assert re.findall(r"val (?:working|side): Int = (\d+)", kotlin) == [str(working), str(side)]
     swift = (SAMPLES / "BoneAge.swift").read_text("utf-8")
     assert re.findall(r"tensor\(\w+, (\d+)\)", swift) == [str(working), str(side)]
     steps = (SAMPLES.parent / "app-steps.md").read_text("utf-8")

@@ -118,14 +118,15 @@ def write_bundle(
 class LocalWorker:
     """Answers in this process what ``Worker`` answers in another: a second less for each bundle."""
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+    def __init__(self, bundle: Bundle, threads: int | None = None, *, whole: bool = False) -> None:
         self.bundle = bundle
         self.threads = threads
         self.pid = os.getpid()
         self.error: str | None = None
-        self.runtime = Runtime(bundle, threads)
+        self.runtime = Runtime(bundle, threads, whole=whole)
         self.provider = self.runtime.provider
         self.int8_share = self.runtime.int8_share
+        self.executed = self.runtime.executed
         self.footprint = Footprint(1.0, 2.0, 3.0, 4.0)
         self.queries: list[tuple[bytes, Sex]] = []
 
@@ -310,7 +311,7 @@ def test_without_data_drift_is_not_measured(bundles: list[Path]) -> None:
 def test_wrong_input_is_said_before_anything_is_measured(
     bundles: list[Path], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def measure(*_: object) -> LocalWorker:
+    def measure(*_: object, **__: object) -> LocalWorker:
         pytest.fail("measured")
 
     monkeypatch.setattr("bakit.bench.local.run.Worker", measure)
@@ -501,7 +502,7 @@ def test_the_command_prints_tables_and_writes_the_report(
     assert result.exit_code == 0, result.output
     for words in ("fake-int8", "reference: fake-fp32 (fake)", "drift on 6 of 6", "report: r.json"):
         assert words in result.stdout
-    assert result.stderr == ""  # no progress bar: stderr is no terminal
+    assert result.stderr == "next: bakit gate r.json\n"  # no progress bar: stderr is no terminal
     assert json.loads((tmp_path / "r.json").read_bytes())["schema_version"] == 2
 
 
@@ -514,7 +515,7 @@ def test_the_command_prints_json_alone(bundles: list[Path]) -> None:
 def test_the_command_says_that_drift_was_not_measured(bundles: list[Path]) -> None:
     result = CliRunner().invoke(command, [str(bundles[0]), *QUICK])
     assert "Drift was not measured" in result.stdout
-    assert "next: bakit bench --data DATA" in result.stdout
+    assert "next: bakit bench --data DATA" in result.stderr
 
 
 def test_the_command_without_any_bundle_says_what_to_do(

@@ -32,11 +32,10 @@ from bakit.targets import get_target
 from bakit.verify import check_golden
 
 OFF_A_MAC = pytest.mark.skipif(sys.platform == "darwin", reason="Core ML runs here")
-FEATURES = {"image": "grey", "labels": "segments", "y": "result", "x": "input"}
 
 
 def write(model, folder):
-    write_package(model, folder, "a model", FEATURES, {})
+    write_package(model, folder, {"description": "a model", "license": "none"})
     return folder
 
 

@@ -26,7 +26,7 @@ from bakit.types import Precision
 
 pytest.importorskip("bakit.backends.openvino", exc_type=ImportError)
 
-from bakit.backends.openvino import int8_share, open_session, openvino
+from bakit.backends.openvino import executed, open_session, openvino
 
 ROOT = Path(__file__).parents[1]
 X86 = platform.machine().lower() in {"x86_64", "amd64"}
@@ -56,6 +56,12 @@ def session(bundle):
     return open_session(bundle.files_of(artifact), artifact, 1)
 
 
+def int8_share(shares):
+    assert sum(item.share for item in shares) == pytest.approx(1, abs=1e-5)
+    assert {item.unit for item in shares} == {"openvino-cpu"}
+    return sum(item.share for item in shares if item.precision == "int8")
+
+
 # What runs
 
 
@@ -64,17 +70,16 @@ def test_int8_really_runs_in_int8(exported):
     """All but the first two convolutions, the sex branch and the last layer, as the file asks."""
     bundle = exported("openvino", "int8")
     with session(bundle) as opened:
-        assert opened.int8_share == pytest.approx(0.985, abs=0.001)
-        assert opened.int8_share == pytest.approx(
-            bundle.artifact("regressor").int8_share, abs=0.001
-        )
+        share = int8_share(opened.executed)
+        assert share == pytest.approx(0.985, abs=0.001)
+        assert share == pytest.approx(bundle.artifact("regressor").int8_share, abs=0.001)
         assert opened.provider == "openvino-cpu-int8"
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_floats_have_no_int8(exported, precision):
     with session(exported("openvino", precision)) as opened:
-        assert opened.int8_share == 0
+        assert int8_share(opened.executed) == 0
         assert opened.provider == (
             "openvino-cpu-f16" if HALF and precision == "fp16" else "openvino-cpu-f32"
         )
@@ -100,7 +105,7 @@ def test_multiply_adds_are_counted_by_hand():
     last = op.matmul(flat, rng.uniform(-1, 1, (128, 5)).astype("f4"), False, False)  # 5 of 128
     model = openvino.Model([last], [image], "by hand")
     options = {"INFERENCE_PRECISION_HINT": "f32"}
-    share = int8_share(openvino.Core().compile_model(model, "CPU", options))
+    share = int8_share(executed(openvino.Core().compile_model(model, "CPU", options)))
     int8, floats = 8 * 36 * 36, 8 * 16 * 9 + 5 * 128
     assert share == pytest.approx(int8 / (int8 + floats) if X86 else 0.0)
 

@@ -22,12 +22,15 @@ from bakit.model.checkpoint import SHIPPED
 ROOT = Path(__file__).parents[1]
 MAPPED = ("export", "bench", "calib")
 HEAVY = {
+    "ai_edge_litert",
     "coremltools",
     "cv2",
     "numpy",
     "onnx",
     "onnxruntime",
     "openvino",
+    "pyarrow",
+    "ray",
     "tensorrt",
     "torch",
 }
@@ -115,8 +118,8 @@ def test_help_shows_an_example(name):
 def test_help_lists_every_command():
     result = CliRunner().invoke(main, ["--help"])
     assert result.exit_code == 0
-    listed = re.findall(r"^  (\w+)  +\w", result.stdout.split("Commands:")[1], re.MULTILINE)
-    assert listed == sorted(COMMANDS)
+    listed = re.findall(r"^  (\w+)  +[A-Z]", result.stdout, re.MULTILINE)
+    assert listed == list(COMMANDS)
 
 
 def test_every_command_module_is_listed():
@@ -124,7 +127,7 @@ def test_every_command_module_is_listed():
         "__init__",
         "bench_devices",
         "bench_tables",
-        "paths",
+        "options",
         "progress",
         "study_options",
         "tables",

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bakit.errors import BundleError, install_command
-from bakit.session import Closing, TensorSpec
+from bakit.session import Closing, TensorSpec, executed_shares
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bakit.bundle import Artifact
     from bakit.sealed import SealedFiles
-    from bakit.session import Tensors
+    from bakit.session import Executed, Tensors
 
 # Importing OpenVINO sends telemetry and writes an identifier to the home folder, unless a file
 # there opts out. Without this package it does neither, and nothing else needs it.
@@ -30,22 +30,22 @@ finally:
         del sys.modules[_TELEMETRY]
 
 DEVICE = "CPU"
-_INT8 = {"i8", "u8"}
+_PRECISIONS = {"i8": "int8", "u8": "int8"}
 
 
 class OpenVinoSession(Closing):
-    """A model in OpenVINO's IR, opened on the CPU.
+    """A model, opened on the CPU.
 
     Args:
-        model: Bytes of the ``.xml``.
-        weights: Bytes of the ``.bin``.
+        model: Bytes of the ``.xml``, or of an ONNX model without external data.
+        weights: Bytes of the ``.bin``; None for ONNX.
         threads: Threads.
         name: The model in messages.
 
     Attributes:
         provider: ``openvino-cpu-`` and the number format of the arithmetic: ``f32``, ``f16``, or
             ``int8`` if INT8 kernels run the quantized part (the rest is ``f32``).
-        int8_share: Share of the multiply-adds in INT8 kernels, 0..1 (``int8_share``).
+        executed: Shares of the multiply-adds by number format, as the compiled graph has them.
         concurrent: Many threads may run it at once.
         specs: Its inputs and outputs.
 
@@ -56,14 +56,16 @@ class OpenVinoSession(Closing):
     concurrent = True
 
     def __init__(
-        self, model: bytes, weights: bytes, threads: int, *, name: str = "the model"
+        self, model: bytes, weights: bytes | None, threads: int, *, name: str = "the model"
     ) -> None:
-        if not model.lstrip().startswith(b"<"):  # OpenVINO reads formats that name other files, too
-            message = f"{name}: OpenVINO cannot load it: it is not XML; export it again"
+        is_xml = model.lstrip().startswith(b"<")
+        if is_xml != (weights is not None):  # OpenVINO reads formats that name other files, too
+            kind = "ONNX" if is_xml else "XML"
+            message = f"{name}: OpenVINO cannot load it: it is not {kind}; export it again"
             raise BundleError(message)
         core = openvino.Core()
         try:
-            network = core.read_model(model, weights)
+            network = core.read_model(model, *([] if weights is None else [weights]))
             types = set(_constant_types(network))
             half = "f16" in types and "FP16" in core.get_property(
                 DEVICE, "OPTIMIZATION_CAPABILITIES"
@@ -88,8 +90,9 @@ class OpenVinoSession(Closing):
                 upgrade = install_command("openvino", upgrade=True)
                 message += f"; a newer OpenVINO wrote it: {upgrade}"
             raise BundleError(message) from error
-        self.int8_share = int8_share(compiled) if types & _INT8 else 0.0
-        computed = "int8" if self.int8_share else ("f16" if half else "f32")
+        self.executed = executed(compiled)
+        is_int8 = any(item.precision == "int8" for item in self.executed)
+        computed = "int8" if is_int8 else ("f16" if half else "f32")
         self.provider = f"openvino-cpu-{computed}"
         self._outputs = [output.any_name for output in compiled.outputs]
         self.specs = _specs(compiled.inputs), _specs(compiled.outputs)
@@ -115,26 +118,31 @@ class OpenVinoSession(Closing):
         self._compiled = None
 
 
-def int8_share(compiled: Any) -> float:  # noqa: ANN401  # OpenVINO has no types
-    """Return the share of a compiled model's multiply-adds in INT8 kernels, 0..1.
+def executed(compiled: Any) -> tuple[Executed, ...]:  # noqa: ANN401  # OpenVINO has no types
+    """Return which share of a compiled model's multiply-adds runs in which number format.
 
     It is read from the graph that will be executed on this machine, not from the file.
     Convolutions and matrix products are counted.
     """
-    total = int8 = 0
-    for node in compiled.get_runtime_model().get_ordered_ops():
-        info = node.get_rt_info()
-        products = _multiply_adds(node, info["layerType"].astype(str))
-        total += products
-        if info["runtimePrecision"].astype(str) in _INT8:
-            int8 += products
-    return int8 / total if total else 0.0
+    nodes = compiled.get_runtime_model().get_ordered_ops()
+    infos = [(node, node.get_rt_info()) for node in nodes]
+    return executed_shares(
+        (
+            f"openvino-{DEVICE.lower()}",
+            _PRECISIONS.get(name := info["runtimePrecision"].astype(str), name),
+            _multiply_adds(node, info["layerType"].astype(str)),
+        )
+        for node, info in infos
+    )
 
 
 def _multiply_adds(node: Any, kind: str) -> int:  # noqa: ANN401
     """Return the multiply-adds of one executed node; 0 for other operators."""
     if kind not in {"Convolution", "FullyConnected", "MatMul"}:
         return 0
+    sizes = (node.input(0), node.output(0))
+    if any(size.get_partial_shape().is_dynamic for size in sizes):
+        return 0  # an image step of the whole graph
     data, weights = ([int(n) for n in node.input(i).get_shape()] for i in (0, 1))
     out = [int(n) for n in node.output(0).get_shape()]
     if kind == "Convolution":  # per output value: all weights of its channel
@@ -162,12 +170,14 @@ def _specs(ports: list[Any]) -> tuple[TensorSpec, ...]:
 
 
 def open_session(files: SealedFiles, artifact: Artifact, threads: int) -> OpenVinoSession:
-    """Open an IR: the ``.xml`` with the weights named in the manifest.
+    """Open an IR, the ``.xml`` with the weights named in the manifest, or an ONNX file.
 
     Raises:
         BundleError: If it cannot be loaded, or the manifest names no weights.
     """
     model = files.path(artifact.path)
+    if artifact.path.endswith(".onnx"):
+        return OpenVinoSession(files.read_onnx(artifact.path), None, threads, name=str(model))
     names = [item.path for item in artifact.companions]
     if len(names) != 1:
         message = f"{model}: the manifest names no .bin with its weights; export the bundle again"

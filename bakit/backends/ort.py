@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import math
+from functools import cached_property, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnxruntime
 
 from bakit.errors import BundleError, first_line
-from bakit.session import Closing, TensorSpec
+from bakit.session import Closing, TensorSpec, executed_shares
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from bakit.bundle import Artifact
     from bakit.sealed import SealedFiles
-    from bakit.session import Tensors
+    from bakit.session import Executed, Tensors
 
 PROVIDER = "CPUExecutionProvider"
-_DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int32)": "int32"}
+_DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
+"""NumPy's names of types; the others' names are in brackets."""
 
 
 class OrtSession(Closing):
@@ -36,6 +45,9 @@ class OrtSession(Closing):
 
     provider = PROVIDER
     concurrent = True
+
+    read: Callable[[], bytes] | None = None
+    """Returns the model's bytes again, for ``executed``."""
 
     def __init__(self, model: bytes, threads: int = 1, *, name: str = "the model") -> None:
         options = onnxruntime.SessionOptions()
@@ -61,6 +73,36 @@ class OrtSession(Closing):
         """Run one inference: input names to arrays, output names to arrays."""
         return dict(zip(self._outputs, self._session.run(None, dict(feeds)), strict=True))
 
+    @cached_property
+    def executed(self) -> tuple[Executed, ...]:
+        """Shares of the multiply-adds by provider and number format; empty if unknown.
+
+        Two profiles in a temporary folder tell it: of the graph as written, for the shapes of each
+        layer, and as optimized, for its kernel, whose name begins with the layer's or with that of
+        an activation behind it.
+        """
+        if self.read is None:
+            return ()
+        model, level = self.read(), onnxruntime.GraphOptimizationLevel
+        products: dict[str, int] = {}
+        layers: dict[str, str] = {}  # by node, the last layer up to it
+        for name, args in _profile(model, level.ORT_DISABLE_ALL):
+            if args["op_name"] in {"Conv", "Gemm"}:
+                weight = next(iter(args["input_type_shape"][1].values()))
+                output = next(iter(args["output_type_shape"][0].values()))
+                products[name] = math.prod(output[2:]) * math.prod(weight)
+            layers[name] = next(reversed(products), "")
+        ran = {}
+        for name, args in _profile(model, level.ORT_ENABLE_ALL):
+            kind = args["op_name"]
+            if "Conv" in kind or "Gemm" in kind:
+                own = [node for node in layers if name.removeprefix("fused ").startswith(node)]
+                precision = "int8" if kind.startswith("Q") or "Integer" in kind else "f32"
+                ran[layers.get(max(own, key=len, default=""), "")] = args["provider"], precision
+        if ran.keys() != products.keys():  # kernels of another kind or name
+            return ()
+        return executed_shares((*ran[layer], products[layer]) for layer in products)
+
     def close(self) -> None:
         """Free the model."""
         self._session = None
@@ -72,10 +114,26 @@ def _specs(arguments: list[Any]) -> tuple[TensorSpec, ...]:
         TensorSpec(
             item.name,
             tuple(size if isinstance(size, int) else -1 for size in item.shape),
-            _DTYPES.get(item.type, item.type),
+            _DTYPES.get(item.type, item.type.removeprefix("tensor(").removesuffix(")")),
         )
         for item in arguments
     )
+
+
+def _profile(model: bytes, level: Any) -> Iterator[tuple[str, dict[str, Any]]]:  # noqa: ANN401
+    """Yield name and facts of each kernel of one run on zeros."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 3, 1
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    options.enable_profiling, options.graph_optimization_level = True, level
+    with TemporaryDirectory(prefix="bakit-") as folder:
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = onnxruntime.InferenceSession(model, options, [PROVIDER])
+        session.run(None, {i.name: np.zeros(i.shape, np.float32) for i in session.get_inputs()})
+        events = json.loads(Path(session.end_profiling()).read_bytes())
+    for event in events:
+        if event["cat"] == "Node" and event["name"].endswith("_kernel_time"):
+            yield event["name"].removesuffix("_kernel_time"), event["args"]
 
 
 def open_session(files: SealedFiles, artifact: Artifact, threads: int) -> OrtSession:
@@ -85,4 +143,6 @@ def open_session(files: SealedFiles, artifact: Artifact, threads: int) -> OrtSes
         BundleError: If it cannot be loaded, or refers to another file.
     """
     data = files.read_onnx(artifact.path)
-    return OrtSession(data, threads, name=str(files.path(artifact.path)))
+    session = OrtSession(data, threads, name=str(files.path(artifact.path)))
+    session.read = partial(files.read_onnx, artifact.path)
+    return session

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakit.cli.paths import all_bundles
+from bakit.cli.options import PATH
 from bakit.cli.progress import progress, step_lines
-from bakit.cli.tables import echo, safe
+from bakit.cli.tables import echo, next_step, safe
 from bakit.errors import InputError, MissingBackendError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ _OPTIONS = (
         multiple=True,
         metavar="NAME=VALUE",
     ),
-    _option("host", "--identity", "SSH private key.", type=click.Path(path_type=Path)),
+    _option("host", "--identity", "SSH private key.", type=PATH),
     _option(
         "host", "--python", "Python of the device, 3.6 or newer. Default: python3.", metavar="PATH"
     ),
@@ -208,7 +208,7 @@ def write_kit_file(bundles: Sequence[Path | Bundle], path: Path, how: dict[str, 
     settings = make_settings(queries, how["min_duration_s"], 10, how["threads"], block=queries)
     write_kit(path, bundles, settings, AgentOptions())
     echo(f"kit: {path}")
-    echo(f"next, on the board: tar xf {path.name} && python3 bakit-kit/agent.py evidence")
+    next_step(f"tar xf {path.name} && python3 bakit-kit/agent.py evidence   (on the board)")
 
 
 def bench_on_phone(
@@ -237,22 +237,6 @@ def print_failures(result: PhoneResult) -> int:
     for failure in result.failures:
         echo(f"bakit: {safe(failure)}", err=True)
     return 1 if result.failures else 0
-
-
-def runnable_bundles() -> list[Path]:
-    """Return the bundles in the default folder that a browser can run.
-
-    Raises:
-        InputError: If there are none.
-    """
-    from bakit.bench.phone.run import TARGET
-    from bakit.bundle import Bundle
-
-    found = [path for path in all_bundles() if Bundle.read(path).manifest.target == TARGET]
-    if not found:
-        message = f"no bundle for a browser; write one with: bakit export --target {TARGET}"
-        raise InputError(message)
-    return found
 
 
 def _address_printer(options: PhoneOptions) -> Callable[[PageAddress], None]:

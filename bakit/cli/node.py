@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
-from bakit.cli.paths import only_bundle, public_key_option
-from bakit.cli.tables import echo
+from bakit.cli.options import only_bundle, public_key_option
+from bakit.cli.tables import echo, next_step
 from bakit.errors import InputError
 
 _FILE = click.Path(path_type=Path)
@@ -111,6 +111,7 @@ def command(
         node = stack.enter_context(Node(options, runtime))
         echo(f"node: {options.title} at {options.bind}:{node.port}", err=True)
         echo(f"web: http://127.0.0.1:{node.web_port}/metrics and /health", err=True)
+        next_step(f"echoscu -aec {options.title} {options.bind} {node.port}")
         with suppress(KeyboardInterrupt):
             threading.Event().wait()
 

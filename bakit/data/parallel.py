@@ -88,7 +88,7 @@ def in_processes(
     with safe_path():
         pool = ProcessPoolExecutor(processes, context, _begin, (start,))
     try:
-        with safe_path(), _interrupts_ignored():
+        with safe_path(), interrupts_ignored():
             results = pool.map(function, items, chunksize=chunk)
         yield from results
     except BrokenProcessPool as error:
@@ -124,7 +124,7 @@ def _begin(start: Callable[[], None] | None, *, interrupts: bool = False) -> Non
 
 
 @contextmanager
-def _interrupts_ignored() -> Iterator[None]:
+def interrupts_ignored() -> Iterator[None]:
     """Ignore Ctrl-C, so that processes started meanwhile print no traceback while they import."""
     if threading.current_thread() is not threading.main_thread():  # Python allows it only there
         yield

@@ -8,7 +8,7 @@ radiograph is treated the same way everywhere.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from bakit.image.resize import resize
 
 if TYPE_CHECKING:
     from bakit.hand.found import LocalizerOutput
-    from bakit.session import Session
+    from bakit.session import Session, Tensors
     from bakit.settings import LocalizerSettings, Preprocessing
     from bakit.types import Bytes, Grey
 
@@ -131,6 +131,59 @@ def _in_working(field: Box, shape: tuple[int, int], size: int) -> Box:
         for a, b, n in ((field.x0, field.x1, shape[1]), (field.y0, field.y1, shape[0]))
     )
     return Box(x0, y0, max(x1, x0 + 1), max(y1, y0 + 1))
+
+
+class Answer(NamedTuple):
+    """Results of the whole graph for a radiograph."""
+
+    age_months: float
+    pixels: Grey  # (S, S), the regressor's input
+    ms: float  # time of the graph
+
+
+class _Known(NamedTuple):
+    """A session of a localizer whose first result is known: the whole graph's."""
+
+    provider: str
+    results: list[Tensors]  # emptied by the first run
+    session: Session
+
+    def run(self, feeds: Tensors) -> Tensors:
+        return self.results.pop() if self.results else self.session.run(feeds)
+
+
+def find_whole(
+    grey: Bytes, sex: Tensors, whole: Session, localizer: OpenLocalizer
+) -> tuple[LocalizerOutput, Found, Answer | None]:
+    """Run the whole graph on a radiograph inside its frame.
+
+    Args:
+        grey: ``(H, W)`` uint8.
+        sex: The graph's other inputs.
+        whole: The whole graph (``bakit.export.onnx.whole``).
+        localizer: Its localizer, for the second search.
+
+    Returns:
+        Results as of ``find``, and the graph's. These are None where the graph lacks a step: the
+        hand is turned, the second search found a better one, or a framed film has none.
+    """
+    frame = exposed_field(grey, frames_only=True)
+    started = time.perf_counter()
+    film = np.ascontiguousarray(window_of(grey, frame, frame))
+    results = whole.run({"film": film, **sex})
+    ms = (time.perf_counter() - started) * 1000
+    known: Any = _Known(whole.provider, [results], localizer.session)
+    output, found = _localized(grey, localizer._replace(session=known))
+    is_same = output.window == frame and found.inverted == bool(results["inverted"].item())
+    if found.box is None:
+        is_same &= frame == Box(0, 0, grey.shape[1], grey.shape[0])
+    if found.turn or not is_same:
+        return output, found, None
+    if found.box is not None:
+        box = Box(*map(int, results["box"])).moved(frame.x0, frame.y0)
+        found = found._replace(box=box)
+    pixels = np.asarray(results["image"][0, 0], np.float32)
+    return output, found, Answer(float(results["age_months"].item()), pixels, ms)
 
 
 def localize(grey: Grey | Bytes, localizer: OpenLocalizer) -> tuple[LocalizerOutput, Localization]:

@@ -18,6 +18,12 @@ MAX_PIXELS = 100_000_000
 MAX_BYTES = 512 * 2**20
 """Most bytes of an image file."""
 
+MAX_INFLATION = 200
+"""Most bytes that a deflated byte may become. Real radiographs need less than 50."""
+
+SPARE = 1 << 20
+"""Bytes that any deflated file may inflate to, whatever its size."""
+
 MAX_CHUNKS = 100_000
 """Most chunks of a PNG; encoders write some thousands."""
 

@@ -32,7 +32,7 @@ from pydicom.uid import (
 )
 
 from bakit.errors import ImageError
-from bakit.image.bounds import DICOM, MAX_PIXELS
+from bakit.image.bounds import DICOM, MAX_INFLATION, MAX_PIXELS, SPARE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -41,12 +41,6 @@ if TYPE_CHECKING:
 
 MAX_ELEMENTS = 20_000
 """Most elements of a file; radiographs have a few hundred."""
-
-MAX_INFLATION = 200
-"""Most bytes that a deflated byte may become. Real radiographs need less than 50."""
-
-_SPARE = 1 << 20
-"""Bytes that any deflated file may inflate to, whatever its size."""
 
 _READS = 3
 """Most reads of pydicom's for one element."""
@@ -299,7 +293,7 @@ def _syntax(data: bytes, at: int, name: str) -> tuple[UID, int]:
 
 def _inflated(data: bytes, name: str) -> bytes:
     """Return the inflated bytes, or reject a few bytes that would fill the memory."""
-    most = min(2 * MAX_PIXELS, MAX_INFLATION * len(data)) + _SPARE
+    most = min(2 * MAX_PIXELS, MAX_INFLATION * len(data)) + SPARE
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         found = inflate.decompress(data, most)

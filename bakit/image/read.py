@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from bakit.image.header import DicomHeader
     from bakit.types import Bytes, Grey
 
-    Image = str | os.PathLike[str] | bytes | bytearray | memoryview | npt.NDArray[np.generic]
+    Image: TypeAlias = (
+        "str | os.PathLike[str] | bytes | bytearray | memoryview | npt.NDArray[Any] | Radiograph"
+    )
 
 MIN_SIDE = 16
 """Smallest usable side of a radiograph, in pixels."""
@@ -46,12 +48,14 @@ class Radiograph(NamedTuple):
             are wholly padding or shutter.
         mirrored: Whether it was mirrored, because the header declares a right hand.
         header: The DICOM header; None for other files.
+        sha256: Its ``input_digest``, if that was computed already.
     """
 
     pixels: Grey | Bytes
     part: Box
     mirrored: bool = False
     header: DicomHeader | None = None
+    sha256: str = ""
 
     @property
     def grey(self) -> Grey:
@@ -80,7 +84,7 @@ def read_radiograph(source: Image) -> Radiograph:
     Args:
         source: Path or bytes of a PNG or JPEG (8 or 16 bit, grey or colour, EXIF orientation) or
             of a DICOM file (``bakit.image.dicom``), or an array ``(H, W)`` or ``(H, W, 3 or 4)``
-            (RGB) of uint8, uint16 or floats in 0..1.
+            (RGB) of uint8, uint16 or floats in 0..1. A radiograph is returned as it is.
 
     Returns:
         Grey values as stored; inverted PNG and JPEG files are detected later.
@@ -90,6 +94,8 @@ def read_radiograph(source: Image) -> Radiograph:
             pixels, blank, too large (``bakit.image.bounds``), or has NaN or values outside 0..1.
         MissingBackendError: If it is a DICOM file and the extra ``dicom`` is not installed.
     """
+    if isinstance(source, Radiograph):
+        return source
     if isinstance(source, np.ndarray):
         return _whole(_checked(source, "the array"))
     data, name = _bytes_of(source)

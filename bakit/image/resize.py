@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _NEGLIGIBLE = 1e-3
 """Part of a pixel that INTER_AREA ignores."""
 
-_ROWS = 4
+ROWS = 4
 """Rows per output row from which summing first is faster."""
 
 
@@ -37,7 +37,7 @@ def resize(pixels: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
 
 def pays(pixels: npt.NDArray[Any], size: int) -> bool:
     """Return whether an image shrinks so much that ``area_means`` is faster."""
-    return len(pixels) >= _ROWS * size and pixels.shape[1] > size
+    return len(pixels) >= ROWS * size and pixels.shape[1] > size
 
 
 def area_means(pixels: npt.NDArray[Any], size: int) -> Grey:

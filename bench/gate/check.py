@@ -8,7 +8,9 @@ from dataclasses import dataclass, fields
 from datetime import date
 from typing import TYPE_CHECKING
 
-from bakit.bench.gate.accuracy import Figure, accuracy_checks
+import msgspec
+
+from bakit.bench.gate.accuracy import AGE_LIMITS, Figure, accuracy_checks
 from bakit.bench.gate.advice import for_latency
 from bakit.bench.gate.baseline import (
     COMPARED,
@@ -72,6 +74,8 @@ class Gate:
         ratio_to: Name of a bundle of the same report.
         max_size_mb: Largest size of the model files together, in 10^6 bytes.
         min_int8_share: Smallest share of the multiply-adds of INT8 bundles that run in INT8, 0..1.
+        require_provider: Unit that must run all multiply-adds of each bundle but the references: a
+            unit or provider of the report, such as ``litert-xnnpack``.
 
     Raises:
         InputError: If a limit is negative or not a number.
@@ -89,12 +93,17 @@ class Gate:
     max_size_mb: float | None = None
     min_int8_share: float | None = None
     ratio_to: str | None = None
+    require_provider: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse limits that would pass or fail whatever the report says."""
         for name in LIMITS:
             limit = getattr(self, name, None)
-            if limit is not None and not (math.isfinite(limit) and limit >= 0):
+            if (
+                name not in _WORDS
+                and limit is not None
+                and not (math.isfinite(limit) and limit >= 0)
+            ):
                 message = f"{name}={limit} is no limit; use a number from 0 up"
                 raise InputError(message)
         if self.ratio_to is not None and self.max_p90_ratio is None:
@@ -124,8 +133,10 @@ class Gate:
             known: Failures that are expected.
             today: The day; the clock's when None.
             require: Names of bundles that must have been measured.
-            explicit: Names of the limits that fail if they apply to no bundle; those of the other
-                limits are notes. None: the limits that are not at their defaults.
+            explicit: Names of the limits that were asked for. They fail if they apply to no
+                bundle; the others are notes then. If one of them is on ages, those that were not
+                asked for may be undecided. None: no limit may be undecided, and those that are not
+                at their defaults have to apply.
 
         Raises:
             InputError: If there is no limit; if the report has no bundles or two of one name, was
@@ -137,7 +148,7 @@ class Gate:
         if not report.bundles:
             message = "the report has no bundles: nothing to gate"
             raise InputError(message)
-        if not (self._limits() or require):
+        if not (self._limits() or self.require_provider or require):
             message = "no limit is set: nothing to gate"
             raise InputError(message)
         _check_names(report, "the report")
@@ -153,7 +164,9 @@ class Gate:
             )
         day = today or date.today()  # where the gate runs
         verdicts = [
-            self._judge(bundle, report, baseline, known, day, required=bundle.name in require)
+            self._judge(
+                bundle, report, baseline, known, day, explicit, required=bundle.name in require
+            )
             for bundle in report.bundles
         ]
         present = {bundle.name for bundle in report.bundles}
@@ -170,7 +183,7 @@ class Gate:
 
     def _limits(self) -> dict[str, float]:
         limits = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {k: v for k, v in limits.items() if k != "ratio_to" and v is not None}
+        return {k: v for k, v in limits.items() if k not in _WORDS and v is not None}
 
     def _unused(
         self, verdicts: Sequence[Verdict], explicit: Collection[str] | None
@@ -203,6 +216,7 @@ class Gate:
         baseline: Report | None,
         known: Sequence[KnownFailure],
         today: date,
+        explicit: Collection[str] | None,
         *,
         required: bool,
     ) -> Verdict:
@@ -220,12 +234,25 @@ class Gate:
         before = None if baseline is None else find_in(baseline, bundle.name)
         if before is not None:
             checks += baseline_checks(self, bundle, before)
+        if self.require_provider is not None and _is_candidate(bundle):
+            checks.append(_provider_check(bundle, self.require_provider))
         if self.max_p90_ratio is not None:
             checks += ratio_check(self, bundle, report, baseline, notes)
         if not checks:
             notes.append("no limit applies to it")
+        asked = AGE_LIMITS & set(explicit or ())
+        spare = AGE_LIMITS - asked if asked else frozenset()
+        checks = [
+            msgspec.structs.replace(c, outcome="undecided", groups=(), reason="not asked for")
+            if c.limit in spare and c.outcome == "too-few-images"
+            else c
+            for c in checks
+        ]
         return make_verdict(bundle.name, checks, known, today, notes)
 
+
+_WORDS = {"ratio_to", "require_provider"}
+"""Fields of the gate that are no numbers."""
 
 LIMITS = (
     FAILED,
@@ -302,8 +329,20 @@ def _check(
     )
 
 
+def _provider_check(bundle: BundleReport, wanted: str) -> Check:
+    """Check which unit ran the multiply-adds: libraries fall back to another without a word."""
+    units = {item.unit for item in bundle.executed} or {bundle.provider}
+    passed = units == {wanted} or (bundle.provider == wanted and len(units) == 1)
+    where = bundle.ran or f"on {bundle.provider or 'an unknown unit'}"
+    advice = "" if passed else f"bakit bench names what ran; see why the library left {wanted}"
+    text = f"ran {where}; required: {wanted}"
+    return Check("require_provider", "pass" if passed else "fail", text, advice=advice)
+
+
 def _smaller(bundle: BundleReport) -> str:
     largest = max(bundle.size_mb, key=bundle.size_mb.__getitem__, default="regressor")
+    if largest == "whole":
+        return "the whole graph has both models once more: export without --whole"
     if bundle.precision is Precision.INT8:
         return f"the {largest} is largest: a smaller model (bakit train)"
     return f"the {largest} is largest: export with --int8 or --fp16"

@@ -105,7 +105,7 @@ def recommend(report: Report) -> Recommendation:
     return Recommendation(
         ship=ship.name if ship else None,
         sentence=_sentence(report, ship, standings),
-        others=_others(front, ship),
+        others=(*_others(front, ship), *_why_not_int8(standings, ship)),
         caveats=_caveats(report, ship),
         standings=tuple(standings),
     )
@@ -307,6 +307,17 @@ def _others(front: Sequence[Standing], ship: Standing | None) -> tuple[str, ...]
                 f"{truest.label} ({_numbers(truest)})."
             )
     return tuple(others)
+
+
+def _why_not_int8(standings: Sequence[Standing], ship: Standing | None) -> list[str]:
+    """Return why each INT8 bundle is not the recommended one; nothing if one is."""
+    if ship is None or "INT8" in ship.label:
+        return []
+    return [
+        f"{s.label} is not the choice: {s.reason}."
+        for s in standings
+        if "INT8" in s.label and s.outcome in {"option", "beaten", "undecided", "refused"}
+    ]
 
 
 def _numbers(standing: Standing) -> str:

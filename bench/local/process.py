@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from bakit.bundle import Bundle
     from bakit.data.labels import Sample
     from bakit.runtime import Sex
+    from bakit.session import Executed
 
 OPEN_S = 7200.0
 """Longest time to open a bundle; TensorRT may build an engine."""
@@ -67,20 +68,22 @@ class Worker(Closing):
             further requests.
         provider: Library and device that run the regressor; empty if the bundle did not open.
         int8_share: Share of the regressor's multiply-adds in INT8, 0..1.
+        executed: Shares of the regressor's multiply-adds by unit and number format.
         footprint: Start-up time and memory; None if the bundle did not open.
 
     Raises:
         MissingBackendError: If the target's library is not installed.
     """
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+    def __init__(self, bundle: Bundle, threads: int | None = None, *, whole: bool = False) -> None:
         self.bundle = bundle
         self.threads = threads
         self.error: str | None = None
         self.provider = ""
         self.int8_share = 0.0
+        self.executed: tuple[Executed, ...] = ()
         self.footprint: Footprint | None = None
-        words = [str(bundle.root.resolve()), bundle.sha256]
+        words = [str(bundle.root.resolve()), bundle.sha256, "whole" if whole else "two"]
         if threads is not None:
             words.append(str(threads))
         command = python_command("bakit.bench.local.worker", *words)
@@ -99,6 +102,7 @@ class Worker(Closing):
             raise
         cold_ms = (time.perf_counter_ns() - started) / 1e6
         self.provider, self.int8_share = opened.provider, opened.int8_share
+        self.executed = opened.executed
         self.footprint = msgspec.structs.replace(opened.footprint, cold_start_ms=cold_ms)
 
     def load(self, queries: Sequence[tuple[Path, Sex]]) -> None:

@@ -41,6 +41,7 @@ def run_bench(
     *,
     sweep_threads: Sequence[int] = (),
     batch: int = 1,
+    whole: bool = False,
 ) -> Report:
     """Measure bundles on this machine: first footprint, then latency, then drift.
 
@@ -62,6 +63,7 @@ def run_bench(
             ``drift``), the work done, and the total.
         sweep_threads: Other numbers of threads to measure latency with, in the same rounds.
         batch: Images in a query; it must be the batch size of the export.
+        whole: Whether the bundles that have a whole graph predict with it; at least one must.
 
     Raises:
         InputError: If a value is invalid, there is no bundle, two bundles have the same name, or
@@ -74,12 +76,15 @@ def run_bench(
 
     def check(chosen: Sequence[Bundle]) -> None:
         _check_batch(batch, chosen)
+        if whole and not any(bundle.has_whole for bundle in chosen):
+            message = f"{chosen[0].name}: no whole graph to measure; export it with --whole"
+            raise InputError(message)
         for bundle in chosen:
             get_target(bundle.manifest.target)
 
     times = (min_queries, min_duration_s, warm_up, threads, sweep_threads)
     task = make_task(bundles, data, reference, limit, *times, with_reference=True, check=check)
-    report = run_task(task, ThisMachine(), on_progress)
+    report = run_task(task, ThisMachine(whole), on_progress)
     if all(bundle.error and bundle.latency is None for bundle in report.bundles):
         first = report.bundles[0]
         message = f"{first.name}: {first.error}; no bundle could be measured"
@@ -100,7 +105,14 @@ def _check_batch(batch: int, bundles: Sequence[Bundle]) -> None:
 
 
 class ThisMachine:
-    """This machine, as a ``bakit.bench.task.Device``."""
+    """This machine, as a ``bakit.bench.task.Device``.
+
+    Args:
+        whole: Whether the bundles that have a whole graph predict with it.
+    """
+
+    def __init__(self, whole: bool = False) -> None:
+        self._whole = whole
 
     def measure(self, task: Task, on_progress: OnProgress) -> Raw:
         """Measure footprint, latency and ages; Ctrl-C ends the run early.
@@ -119,7 +131,8 @@ class ThisMachine:
         with contextlib.ExitStack() as stack:
             try:
                 for bundle, threads in wanted:
-                    workers.append(stack.enter_context(Worker(bundle, threads)))
+                    worker = Worker(bundle, threads, whole=self._whole and bundle.has_whole)
+                    workers.append(stack.enter_context(worker))
                     with contextlib.suppress(WorkerError):  # the worker stores the reason
                         workers[-1].load(queries)
                     on_progress("footprint", len(workers), len(wanted))
@@ -147,6 +160,7 @@ def _raw_bundle(
     return RawBundle(
         provider=worker.provider,
         int8_share=worker.int8_share,
+        executed=worker.executed,
         footprint=worker.footprint,
         readings=ages.readings(row) if ages else (),
         error=worker.error,

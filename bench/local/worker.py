@@ -1,7 +1,8 @@
 """Run a bundle in a separate process, on requests from ``bakit.bench.local.process``.
 
-``python -m bakit.bench.local.worker BUNDLE SHA256 [THREADS]`` opens the bundle with this digest,
-predicts once, then reads requests from stdin and writes answers to stdout until stdin ends.
+``python -m bakit.bench.local.worker BUNDLE SHA256 GRAPHS [THREADS]`` opens the bundle with this
+digest (GRAPHS: ``whole`` for the whole graph, else ``two``), predicts once, then reads requests
+from stdin and writes answers to stdout until stdin ends.
 
 A message is its length in four bytes, then a MessagePack document (JSON has no NaN, which a broken
 model may predict). The first answer contains the footprint:
@@ -33,6 +34,7 @@ from bakit.files import printable
 from bakit.image.box import Box
 from bakit.image.read import decode
 from bakit.runtime import STAGES, Runtime, Sex
+from bakit.session import Executed
 
 
 class Load(msgspec.Struct, tag=True, frozen=True):
@@ -77,6 +79,7 @@ class Opened(msgspec.Struct, tag=True, frozen=True):
     provider: str
     int8_share: float
     footprint: Footprint
+    executed: tuple[Executed, ...] = ()
 
 
 class Done(msgspec.Struct, tag=True, frozen=True):
@@ -123,7 +126,13 @@ def read_document(stream: IO[bytes]) -> bytes | None:
 
 
 def serve(
-    root: Path, digest: str, requests: IO[bytes], answers: IO[bytes], threads: int | None = None
+    root: Path,
+    digest: str,
+    requests: IO[bytes],
+    answers: IO[bytes],
+    threads: int | None = None,
+    *,
+    whole: bool = False,
 ) -> None:
     """Open the bundle of this digest and answer requests until they end.
 
@@ -134,9 +143,10 @@ def serve(
         if bundle.sha256 != digest:
             message = f"{root}: changed since it was checked; bench again"
             raise BundleError(message)  # noqa: TRY301
-        with Runtime(bundle, threads) as runtime:
+        with Runtime(bundle, threads, whole=whole) as runtime:
             footprint = first_use(runtime)
-            write_document(answers, Opened(runtime.provider, runtime.int8_share, footprint))
+            opened = Opened(runtime.provider, runtime.int8_share, footprint, runtime.executed)
+            write_document(answers, opened)
             queries: list[tuple[bytes, Sex]] = []
             while (data := read_document(requests)) is not None:
                 request: Request = msgspec.msgpack.decode(data, type=Request)
@@ -194,13 +204,18 @@ def answer(runtime: Runtime, queries: list[tuple[bytes, Sex]], request: Request)
             times = [runtime.predict(*query, allow_rejected=True).stages_ms for query in chosen]
             return Times([[round(row[stage] * 1e6) for stage in STAGES] for row in times])
         case Ask():
-            grey, seen = decode(Path(os.fsdecode(request.path))), request.seen
+            path = Path(os.fsdecode(request.path))
+            grey, seen = decode(path), request.seen
             if seen is None:
                 hand = runtime.prepare(grey)
                 whole = Box(0, 0, grey.shape[1], grey.shape[0])
                 seen, pixels = Seen(hand.box, whole, hand.inverted, hand.turn), hand.pixels
             else:
                 pixels = runtime.preprocess(grey, seen.box, inverted=seen.inverted, turn=seen.turn)
+            if runtime.whole:
+                age = runtime.predict(path, "M" if request.male else "F", allow_rejected=True)
+                assert age.age_months is not None
+                return Predicted(age.age_months, seen)
             return Predicted(runtime.regress(pixels, male=request.male), seen)
 
 
@@ -209,8 +224,9 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the measuring process handles Ctrl-C
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # libraries may print to stdout
-    root, digest, *threads = arguments
-    serve(Path(root), digest, sys.stdin.buffer, answers, *map(int, threads))
+    root, digest, graphs, *threads = arguments
+    whole = graphs == "whole"
+    serve(Path(root), digest, sys.stdin.buffer, answers, *map(int, threads), whole=whole)
     return 0
 
 

@@ -158,7 +158,7 @@ def _bundle_plan(bundle: Bundle, drift: DriftInputs, index: int) -> BundlePlan:
                 (bundle.root / artifact.path).stat().st_size,
                 artifact.outputs[0].name,
             )
-            for artifact in manifest.artifacts
+            for artifact in bundle.networks
         },
         working=manifest.localizer.size,
         side=manifest.preprocessing.image_size,
@@ -178,7 +178,7 @@ def model_files(bundles: Sequence[Bundle]) -> dict[str, Path]:
     return {
         f"models/{index}/{artifact.role}": bundle.root / artifact.path
         for index, bundle in enumerate(bundles)
-        for artifact in bundle.manifest.artifacts
+        for artifact in bundle.networks
     }
 
 

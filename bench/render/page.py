@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -77,6 +78,7 @@ def page(report: Report) -> str:
     text = environment.get_template("report.html.j2").render(
         style=Markup(style),  # noqa: S704  # our own file
         report=report,
+        measured_at=_date(report.measured_at),
         advice=advice,
         tiles=_tiles(bundles.get(advice.ship or "")),
         rows=[_row(standing, bundles[standing.name]) for standing in advice.standings],
@@ -91,6 +93,15 @@ def page(report: Report) -> str:
         samples=_samples(report),
     )
     return text.lstrip().translate(_UNSEEN)
+
+
+def _date(measured_at: str | None) -> str:
+    """Return a time such as ``2030-01-31T10:00:00Z`` in words; what is no time as it is."""
+    try:
+        time = datetime.strptime(measured_at or "", "%Y-%m-%dT%H:%M:%SZ")
+    except ValueError:
+        return measured_at or ""
+    return f"{time.day} {time:%B %Y, %H:%M} UTC"
 
 
 def _tiles(bundle: BundleReport | None) -> list[tuple[str, str, str]]:
@@ -124,8 +135,8 @@ def _row(standing: Standing, bundle: BundleReport) -> tuple[Standing, str, str, 
         "memory, MB": fixed(footprint.peak_rss_mb if footprint else None, 0),
     }
     what = f"{bundle.target} {bundle.precision.value.upper()}"
-    if bundle.provider:
-        what += f" · {bundle.provider}"
+    if where := bundle.ran or bundle.provider:
+        what += f" · {where}"
     return standing, what, STANDINGS[standing.outcome], cells
 
 

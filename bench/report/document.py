@@ -16,6 +16,7 @@ from bakit.bench.report.latency import Footprint, LatencyReport
 from bakit.documents import read_versioned
 from bakit.errors import InputError
 from bakit.files import write_file
+from bakit.session import Executed
 from bakit.types import Precision
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class BundleReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         total_size_mb: Size of all model files; a file with both roles counts once.
         int8_share: Share of the regressor's multiply-adds in INT8, 0..1, as reported by the
             library, or else as stated in the model file.
+        executed: Shares of the regressor's multiply-adds by unit and number format, the largest
+            first; empty if the library does not report them.
         latency: Latency of predictions; None if the bundle failed or the run ended before.
         footprint: Start-up time and memory; None if the bundle failed or the run ended before.
         drift: Difference from the float model; None also without labelled images.
@@ -86,9 +89,16 @@ class BundleReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     footprint: Footprint | None
     drift: DriftReport | None
     int8_share: float = 0.0
+    executed: tuple[Executed, ...] = ()
     provenance: Provenance | None = None
     error: str | None = None
     device: Board | None = None
+
+    @property
+    def ran(self) -> str:
+        """Which share of the multiply-adds ran where, in words; empty if it is not reported."""
+        parts = (f"{100 * i.share:.1f} % {i.precision} on {i.unit}" for i in self.executed)
+        return ", ".join(parts)
 
 
 class DataInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -140,7 +140,7 @@ def _judge(file: Path, prepared: Prepared, profile: Profile, further: Sequence[F
 def _bundle_files(bundle: Bundle, profile: Profile) -> dict[Path, list[Finding]]:
     """Return the graphs that a profile's TensorRT builds from, with findings on the bundle."""
     files: dict[Path, list[Finding]] = {}
-    for artifact in bundle.manifest.artifacts:
+    for artifact in bundle.networks:
         for name, findings in _artifact_files(artifact, profile):
             files.setdefault(bundle.root / name, []).extend(findings)
     if not files:

@@ -1,12 +1,13 @@
 """Write an ONNX graph node by node: the portable profile, the same bytes for the same graph.
 
 Profile: opset 13, IR 7, the default operator domain only, static shapes. It loads from ONNX
-Runtime 1.10 (Jetson Nano) up to today's runtimes.
+Runtime 1.10 (Jetson Nano) up to today's runtimes. The whole graph needs opset 16 and IR 8 (ONNX
+Runtime 1.12), and its film has any size.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from onnx import (
@@ -29,8 +30,17 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-OPSET = 13
-IR_VERSION = 7
+
+class Profile(NamedTuple):
+    """What a graph may use."""
+
+    opset: int
+    ir_version: int
+    any_size: tuple[str, ...] = ()  # inputs of any shape
+
+
+PORTABLE = Profile(13, 7)
+WHOLE = Profile(16, 8, ("film",))
 
 # Unknown to TensorRT before 8.6.
 FORBIDDEN_OPERATORS = frozenset({"HardSwish", "OneHot", "Mod"})
@@ -79,10 +89,17 @@ class GraphWriter:
         dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
         return tuple(tensor.dims), np.dtype(dtype).name
 
-    def node(self, operator: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
-        """Add a node with one output and return the output's name."""
+    def node(
+        self,
+        operator: str,
+        *inputs: str | np.generic | npt.NDArray[Any],
+        name: str | None = None,
+        **attributes: Any,
+    ) -> str:
+        """Add a node with one output and return the output's name; arrays become constants."""
         name = name or self._unique(operator)
-        return self.nodes(operator, *inputs, outputs=[name], **attributes)[0]
+        names = [item if isinstance(item, str) else self.constant(item) for item in inputs]
+        return self.nodes(operator, *names, outputs=[name], **attributes)[0]
 
     def nodes(
         self, operator: str, *inputs: str, outputs: Sequence[str], **attributes: Any
@@ -92,6 +109,56 @@ class GraphWriter:
             helper.make_node(operator, inputs, outputs, name=outputs[0], **attributes)
         )
         return list(outputs)
+
+    def inline(self, graph: GraphProto, prefix: str, names: Mapping[str, str]) -> None:
+        """Add the nodes and constants of a graph without subgraphs.
+
+        Args:
+            graph: The graph.
+            prefix: Prefix of its names.
+            names: Its inputs and outputs, with their names here.
+        """
+        for tensor in graph.initializer:
+            name = f"{prefix}/{tensor.name}"
+            self._root._initializers[name] = TensorProto()
+            self._root._initializers[name].CopyFrom(tensor)
+            self._root._initializers[name].name = name
+        for node in graph.node:
+            copy = NodeProto()
+            copy.CopyFrom(node)
+            copy.name = f"{prefix}/{node.name}"
+            for side in (copy.input, copy.output):
+                side[:] = [names.get(name, name and f"{prefix}/{name}") for name in side]
+            self._nodes.append(copy)
+
+    def loop(
+        self,
+        body: GraphWriter,
+        initial: str,
+        entering: str,
+        leaving: str,
+        proceed: str,
+        count: str = "",
+    ) -> str:
+        """Add a Loop that carries one float32 tensor while its body says so; return the result.
+
+        In the body, ``<entering>/step`` is the number of the step.
+
+        Args:
+            body: Its body.
+            initial: The tensor at the start.
+            entering: Its name at the start of a step.
+            leaving: Its name after a step.
+            proceed: Whether another step follows.
+            count: Most steps, an int64 scalar; no limit if empty.
+        """
+        steps = [f"{entering}/{name}" for name in ("step", "condition")]
+        inputs = [TensorSpec(steps[0], (), "int64"), TensorSpec(steps[1], (), "bool")]
+        graph = body.graph("step", inputs, [TensorSpec(proceed, (), "bool")])
+        for name, values in ((entering, graph.input), (leaving, graph.output)):
+            values.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+        condition = self.constant(np.bool_(True))
+        return self.node("Loop", count, condition, initial, body=graph)
 
     def graph(
         self, name: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
@@ -154,31 +221,31 @@ def repeat(
     return dict(zip(state, results, strict=True))
 
 
-def make_model(graph: GraphProto) -> ModelProto:
-    """Wrap a graph in a model of the portable profile and check it."""
+def make_model(graph: GraphProto, profile: Profile = PORTABLE) -> ModelProto:
+    """Wrap a graph in a model of a profile and check it."""
     model = helper.make_model(
         graph,
         producer_name="bakit",
         producer_version=__version__,
-        ir_version=IR_VERSION,
-        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=profile.ir_version,
+        opset_imports=[helper.make_opsetid("", profile.opset)],
     )
-    check_profile(model)
+    check_profile(model, profile)
     return model
 
 
-def check_profile(model: ModelProto) -> None:
-    """Check that a model follows the portable profile.
+def check_profile(model: ModelProto, profile: Profile = PORTABLE) -> None:
+    """Check that a model follows a profile.
 
     Raises:
         VerificationError: If it does not; the message lists the problems.
     """
     problems = []
-    if model.ir_version != IR_VERSION:
-        problems.append(f"IR version {model.ir_version}, not {IR_VERSION}")
+    if model.ir_version != profile.ir_version:
+        problems.append(f"IR version {model.ir_version}, not {profile.ir_version}")
     imports = {opset.domain: opset.version for opset in model.opset_import}
-    if imports != {"": OPSET}:
-        problems.append(f"operator sets {imports}, not only the default one at {OPSET}")
+    if imports != {"": profile.opset}:
+        problems.append(f"operator sets {imports}, not only the default one at {profile.opset}")
     problems += [
         f"operator {node.domain}::{node.op_type} at node {node.name}"
         for node in walk(model.graph)
@@ -187,10 +254,11 @@ def check_profile(model: ModelProto) -> None:
     problems += [
         f"{value.name} has a dynamic shape"
         for value in [*model.graph.input, *model.graph.output]
-        if any(not axis.HasField("dim_value") for axis in value.type.tensor_type.shape.dim)
+        if value.name not in profile.any_size
+        and any(not axis.HasField("dim_value") for axis in value.type.tensor_type.shape.dim)
     ]
     if problems:
-        message = "the ONNX file leaves the portable profile: " + "; ".join(problems)
+        message = "the ONNX file leaves its profile: " + "; ".join(problems)
         raise VerificationError(message)
     checker.check_model(model, full_check=True)
 
@@ -257,4 +325,5 @@ def serialize(model: ModelProto) -> bytes:
 
 def _value_info(spec: TensorSpec) -> ValueInfoProto:
     dtype = helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))
-    return helper.make_tensor_value_info(spec.name, dtype, list(spec.shape))
+    shape = [f"{spec.name}_{axis}" if n < 0 else n for axis, n in enumerate(spec.shape)]
+    return helper.make_tensor_value_info(spec.name, dtype, shape)

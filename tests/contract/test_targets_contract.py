@@ -57,6 +57,12 @@ def pair(request):
         yield request.param
 
 
+@pytest.fixture
+def own_checkpoint(pair, checkpoint_for):
+    """The checkpoint of the bundle: the student's where the target runs no other localizer."""
+    return checkpoint_for(pair[0])
+
+
 @pytest.fixture(scope="module")
 def bundle(pair, exported):
     return exported(*pair)
@@ -80,7 +86,8 @@ def pixels():
     return (rng.integers(0, 256, (96, 96)) / 255).astype(np.float32)
 
 
-def test_the_bundle_says_what_it_is(pair, bundle, checkpoint):
+def test_the_bundle_says_what_it_is(pair, bundle, own_checkpoint):
+    checkpoint = own_checkpoint
     manifest = bundle.manifest
     assert (manifest.target, manifest.precision.value) == pair
     assert manifest.checkpoint == "tiny"
@@ -124,11 +131,12 @@ def test_a_session_returns_what_is_declared(bundle, backend, role):
     assert {name: (v.shape, v.dtype.name) for name, v in outputs.items()} == declared
 
 
-def test_the_localizer_labels_within_its_bound(bundle, runtime):
-    size = bundle.manifest.localizer.size
-    image = np.random.default_rng(2).random((1, 1, size, size), np.float32)
-    labels = runtime.localizer.session.run({"image": image})["labels"]
-    assert 0 <= labels.min() < labels.max() < bundle.manifest.localizer.labels
+def test_the_localizer_s_output_is_within_its_bounds(bundle, runtime):
+    settings = bundle.manifest.localizer
+    image = np.random.default_rng(2).random((1, 1, settings.size, settings.size), np.float32)
+    (output,) = runtime.localizer.session.run({"image": image}).values()
+    bound = getattr(settings, "labels", 1.001)  # the student's are probabilities
+    assert 0 <= output.min() < output.max() < bound
 
 
 def test_the_sex_changes_the_answer(runtime, pixels):
@@ -171,9 +179,9 @@ def test_a_prediction_is_complete(pair, bundle, runtime, labelled):
 
 
 @pytest.mark.parametrize("pair", FLOATS, ids=names(FLOATS), indirect=True)
-def test_every_float_target_agrees_with_the_checkpoint(runtime, exported, labelled):
+def test_every_float_target_agrees_with_the_checkpoint(pair, runtime, exported, labelled):
     """Within a thousandth of a month on whole predictions: box, crop and age."""
-    with Runtime(exported("torch", "fp32"), threads=1) as reference:
+    with Runtime(exported("torch", "fp32", like=pair[0]), threads=1) as reference:
         for sample in labelled.samples[:4]:
             sex = "M" if sample.male else "F"
             expected, got = (r.predict(sample.path, sex) for r in (reference, runtime))
@@ -182,10 +190,18 @@ def test_every_float_target_agrees_with_the_checkpoint(runtime, exported, labell
 
 
 @pytest.mark.parametrize("pair", AGAIN, ids=names(AGAIN), indirect=True)
-def test_a_second_export_is_the_same_bytes(pair, bundle, checkpoint, tmp_path, few_goldens):
+def test_a_second_export_is_the_same_bytes(pair, bundle, own_checkpoint, tmp_path, few_goldens):
     """This one by the command line, into another folder."""
     target, precision = pair
-    arguments = ["export", checkpoint.path, "--target", target, f"--{precision}", "--out", tmp_path]
+    arguments = [
+        "export",
+        own_checkpoint.path,
+        "--target",
+        target,
+        f"--{precision}",
+        "--out",
+        tmp_path,
+    ]
     result = CliRunner().invoke(main, [str(argument) for argument in arguments])
     assert (result.exit_code, result.stderr) == (0, "")
     root = tmp_path / f"tiny-{target}-{precision}"
@@ -204,4 +220,14 @@ def test_a_precision_that_is_not_there_names_those_that_are(pair, checkpoint, tm
     message = f"does not support {pair[1]}; it supports {there}$"
     with pytest.raises(UnsupportedTargetError, match=message):
         export_bundle(checkpoint, target.name, precision, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+WITHOUT = [(n, "fp32") for n, target in targets().items() if "unrolled" not in target.localizers]
+
+
+@pytest.mark.parametrize("pair", WITHOUT, ids=names(WITHOUT))
+def test_a_localizer_that_is_not_there_names_those_that_are(pair, refused, tmp_path):
+    line = refused("export", "--target", pair[0], "--localizer", "unrolled")
+    assert line == f"bakit: target {pair[0]!r} has no unrolled localizer; use --localizer student"
     assert list(tmp_path.iterdir()) == []

@@ -5,9 +5,12 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import ssl
 import stat
+import subprocess
 import threading
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -15,6 +18,7 @@ import pytest
 from bakit.bench.phone import web
 from bakit.bench.phone.listener import PhoneOptions
 from bakit.bench.phone.run import run_phone
+from bakit.errors import MissingProgramError
 
 DEVICE = {
     "user_agent": "Mozilla/5.0 (Linux; Android 10; K) Chrome/140.0.0.0 Mobile Safari/537.36",
@@ -25,6 +29,27 @@ DEVICE = {
     "isolated": True,
     "timer_step_ms": 0.005,
 }
+
+
+@pytest.fixture(scope="module")
+def installed(request):
+    """The folder with node_modules: what is there, or what npm installs into pytest's cache."""
+    try:
+        return web.find_runtime().parents[2]
+    except MissingProgramError:
+        pass
+    folder = Path(request.config.cache.mkdir("onnxruntime-web"))
+    if not (folder / "node_modules").is_dir():
+        npm = shutil.which("npm")
+        if npm is None:
+            pytest.skip("npm is not installed")
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(web.PAGE / name, folder)
+        command = [npm, "ci", "--ignore-scripts", "--prefix", folder]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+        if done.returncode:
+            pytest.skip(f"npm installed nothing: {done.stderr.strip()[-200:]}")
+    return folder
 
 
 @pytest.fixture

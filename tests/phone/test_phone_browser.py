@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from bakit.bench.phone import web
 from bakit.bundle import Bundle
-from bakit.errors import MissingProgramError, VerificationError
+from bakit.errors import VerificationError
 from bakit.phantoms import make_phantom
 from bakit.runtime import Runtime
 from bakit.types import Precision
@@ -23,27 +22,6 @@ COARSE = {
         "Cross-Origin-Resource-Policy": "same-origin",
     },
 }
-
-
-@pytest.fixture(scope="module")
-def installed(request):
-    """The folder with node_modules: what is there, or what npm installs into pytest's cache."""
-    try:
-        return web.find_runtime().parents[2]
-    except MissingProgramError:
-        pass
-    folder = Path(request.config.cache.mkdir("onnxruntime-web"))
-    if not (folder / "node_modules").is_dir():
-        npm = shutil.which("npm")
-        if npm is None:
-            pytest.skip("npm is not installed")
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(web.PAGE / name, folder)
-        command = [npm, "ci", "--ignore-scripts", "--prefix", folder]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-        if done.returncode:
-            pytest.skip(f"npm installed nothing: {done.stderr.strip()[-200:]}")
-    return folder
 
 
 @pytest.fixture

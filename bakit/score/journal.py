@@ -1,0 +1,138 @@
+"""The rows of a run, line by line in a file, so that a killed run loses none and doubles none."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from bakit.documents import UNREADABLE
+from bakit.errors import InputError
+from bakit.score.row import Scored
+from bakit.session import Closing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bakit.score.row import Options, Row
+
+SUFFIX = ".journal"
+SYNC_S = 1.0
+"""Rows of this time are lost with the machine's power; with the process, none."""
+
+
+class Journal(Closing):
+    """An append-only file beside the table: what all rows have in common, then a row a line.
+
+    Args:
+        table: The table that is made of it.
+        bundle_sha256: Digest of the bundle.
+        options: What rows depend on.
+
+    Attributes:
+        done: Where the newest row of each film begins, by the hash of its id; errors of earlier
+            runs are not done.
+        keys: Where a row begins, by its key (``Scored``).
+
+    Raises:
+        InputError: If the table or the journal is of another bundle, other options or another
+            program, or another process writes it.
+    """
+
+    def __init__(self, table: Path, bundle_sha256: str, options: Options) -> None:
+        self.path = table.with_name(table.name + SUFFIX)
+        if table.exists() and not self.path.exists():
+            message = f"{table}: exists, and was not written by bakit score; use another --out"
+            raise InputError(message)
+        self.done: dict[int, int] = {}
+        self.keys: dict[str, int] = {}
+        self._synced, self._end, self._first = 0.0, 0, -1
+        self._file = self.path.open("a+b", buffering=0)
+        self._reader = self.path.open("rb")
+        try:
+            self._lock()
+            self._load({"schema_version": 1, "bundle_sha256": bundle_sha256, "options": options})
+        except BaseException:
+            self.close()
+            raise
+
+    def _lock(self) -> None:
+        try:
+            import fcntl  # noqa: PLC0415  # not on Windows
+
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ModuleNotFoundError:
+            return
+        except OSError as error:
+            message = f"{self.path}: another bakit score writes it; use another --out"
+            raise InputError(message) from error
+
+    def _load(self, header: dict[str, object]) -> None:
+        """Read the lines; cut off what a kill left of the last one."""
+        ours, theirs = msgspec.json.encode(header) + b"\n", self._reader.readline()
+        if theirs != ours and ours.startswith(theirs):  # new, or killed when it was
+            self._file.truncate(0)
+            self._write(ours)
+            self._first = self._end
+            return
+        try:
+            found = msgspec.json.decode(theirs, type=dict[str, object])
+        except UNREADABLE:
+            found = {}
+        for name, value in msgspec.to_builtins(header).items():
+            if found.get(name) != value:
+                message = (
+                    f"{self.path}: its rows have {name} {found.get(name)}, this run {value}; use "
+                    "another --out, or remove it and the table to start again"
+                )
+                raise InputError(message)
+        self._end = self._first = len(theirs)
+        for line in self._reader:
+            try:
+                scored = msgspec.json.decode(line, type=Scored)
+            except UNREADABLE:
+                break
+            if not line.endswith(b"\n"):
+                break
+            self._keep(scored, done=scored.row.status != "error")
+            self._end += len(line)
+        self._file.truncate(self._end)
+
+    def _keep(self, scored: Scored, *, done: bool = True) -> None:
+        if done:
+            self.done[hash(scored.row.id)] = self._end
+        if scored.key:
+            self.keys[scored.key] = self._end
+
+    def append(self, scored: Scored) -> None:
+        """Add a row.
+
+        Raises:
+            OSError: If the disk is full.
+        """
+        self._keep(scored)
+        self._write(msgspec.json.encode(scored) + b"\n")
+
+    def _write(self, line: bytes) -> None:
+        if self._file.write(line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+        self._end += len(line)
+        if time.monotonic() - self._synced > SYNC_S:
+            os.fsync(self._file.fileno())
+            self._synced = time.monotonic()
+
+    def row(self, at: int) -> Row:
+        """Return the row that begins at a byte."""
+        self._reader.seek(at)
+        return msgspec.json.decode(self._reader.readline(), type=Scored).row
+
+    def close(self) -> None:
+        """Make the rows safe against a loss of power; leave no journal without any."""
+        if self._end == self._first:
+            self.path.unlink()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._reader.close()

@@ -1,0 +1,113 @@
+"""Score many films: list them, read them, write the table."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import Counter
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from bakit.errors import InputError
+from bakit.score.engine import read_films
+from bakit.score.journal import Journal
+from bakit.score.sources import Film, find_films, loaded
+from bakit.score.table import Summary, check_table, write_table
+from bakit.types import silent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from bakit.bundle import Bundle
+    from bakit.score.engine import Readers
+    from bakit.score.row import Options, Row
+    from bakit.types import OnProgress
+
+
+def score(
+    sources: Sequence[str],
+    bundle: Bundle,
+    out: Path,
+    options: Options,
+    open_readers: Callable[[Bundle, Options, Journal], Readers],
+    on_progress: OnProgress = silent,
+) -> Summary:
+    """Write a table with a row for each film of the sources, in their order.
+
+    Rows are kept in a journal beside the table, by which a run that was killed continues. A later
+    run reads new films, and those that could not be read.
+
+    Args:
+        sources: As for ``find_films``.
+        bundle: The bundle.
+        out: The table, .csv, .jsonl or .parquet.
+        options: What rows depend on.
+        open_readers: Opens what reads the films (``LocalReaders``, ``RayReaders``).
+        on_progress: Called after each film.
+
+    Raises:
+        InputError: If a source, a list or ``out`` cannot be used, two films have one id, there is
+            no film, or the journal is of another bundle or other options.
+        BakitError: If the bundle cannot be run.
+        OSError: If a file cannot be written.
+    """
+    started, summary = time.monotonic(), Summary()
+    ignored: Counter[str] = Counter()
+    check_table(out)
+    with tempfile.TemporaryFile(dir=out.parent) as listing:
+        total = _list(find_films(sources, options.sex, ignored), listing, on_progress)
+        summary.ignored = dict(+ignored)
+        if not total:
+            message = f"{' '.join(sources)}: no PNG, JPEG or DICOM file"
+            raise InputError(message)
+        with Journal(out, bundle.sha256, options) as journal:
+            done = sum(hash(film.id) in journal.done for film in _listed(listing))
+            on_progress("scoring", done, total)
+            todo = (film for film in _listed(listing) if hash(film.id) not in journal.done)
+            if done < total:
+                with closing(open_readers(bundle, options, journal)) as readers:
+                    for scored in read_films(readers, loaded(todo), bundle.sha256):
+                        journal.append(scored)
+                        summary.read += 1
+                        on_progress("scoring", done + summary.read, total)
+            write_table(out, _rows(_listed(listing), journal, summary))
+    summary.seconds = round(time.monotonic() - started, 2)
+    return summary
+
+
+def _list(films: Iterable[Film], listing: BinaryIO, on_progress: OnProgress) -> int:
+    """Write a line for each film, some 100 bytes, and return their number."""
+    ids: set[int] = set()
+    for film in films:
+        if hash(film.id) in ids and film.member is not None:  # tar -r adds a file again
+            film = msgspec.structs.replace(film, id=f"{film.id}@{film.member}")
+        if hash(film.id) in ids:
+            message = f"two films have the id {film.id!r}; give each one once, with its own id"
+            raise InputError(message)
+        ids.add(hash(film.id))
+        listing.write(msgspec.json.encode(film) + b"\n")
+        on_progress("listing films", len(ids), None)
+    return len(ids)
+
+
+def _listed(listing: BinaryIO) -> Iterator[Film]:
+    listing.seek(0)
+    for line in listing:
+        yield msgspec.json.decode(line, type=Film)
+
+
+def _rows(films: Iterable[Film], journal: Journal, summary: Summary) -> Iterator[Row]:
+    """Yield the rows in the order of the films; those of the same pixels name the first one."""
+    journal.keys.clear()
+    first: dict[int, int] = {}
+    for film in films:
+        at = journal.done[hash(film.id)]
+        row = journal.row(at)
+        if row.input_sha256 and (same := first.setdefault(hash(row.input_sha256), at)) != at:
+            row = msgspec.structs.replace(row, duplicate_of=journal.row(same).id)
+        summary.add(row)
+        yield row

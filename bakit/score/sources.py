@@ -1,0 +1,234 @@
+"""The films of folders, globs, lists and archives, and their bytes."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import io
+import os
+import tarfile
+import zipfile
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from bakit.data.images import SUFFIXES
+from bakit.data.labels import read_labels
+from bakit.data.tables import TABLE
+from bakit.errors import InputError, first_line
+from bakit.files import open_regular
+from bakit.image.bounds import MAX_INFLATION, SPARE, is_dicom
+from bakit.prediction import Sex
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from typing_extensions import Self
+
+    _Packed = tuple[str, int, Callable[[int], bytes]]
+    """Name and bytes of a file in an archive, and what reads some of them."""
+
+LIST_COLUMNS = ("path", "id", "sex")
+MAX_PACKED = 64 * 2**20
+"""Most bytes of a film in an archive: each worker has one in memory."""
+
+_TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+_HEAD = 144
+"""Bytes that show whether a file is DICOM."""
+
+
+class Film(msgspec.Struct, frozen=True, array_like=True):
+    """A film that was not read yet.
+
+    Attributes:
+        id: Its id in a list or in labels.csv; else its path as it was given.
+        path: The file, or the archive, in the system's bytes.
+        sex: From a list or from labels.csv.
+        member: Its number in the archive.
+        fault: The reason why it cannot be read, if that is known.
+        data: Its bytes, if an archive holds it (``loaded``).
+    """
+
+    id: str
+    path: bytes
+    sex: Sex | None = None
+    member: int | None = None
+    fault: str = ""
+    data: bytes = b""
+
+
+def find_films(sources: Sequence[str], sex: Sex | None, ignored: Counter[str]) -> Iterator[Film]:
+    """Yield the films of sources in an order that stays; reads no film.
+
+    Args:
+        sources: Files, folders, globs, lists (CSV with ``LIST_COLUMNS``), zip and tar archives. Of
+            a folder, all images and archives below it; of one with labels.csv, those of its images.
+        sex: Sex of labelled folders that give none.
+        ignored: Counts the other files by suffix.
+
+    Raises:
+        InputError: If a source does not exist, or a table cannot be used; the message has the row.
+        OSError: If a folder cannot be read.
+    """
+    for source in sources:
+        found = [source] if Path(source).exists() else sorted(glob.glob(source, recursive=True))  # noqa: PTH207  # absolute ones too
+        if not found:
+            message = f"{source}: no such file or folder"
+            raise InputError(message)
+        for path in map(Path, found):
+            if not path.is_dir():
+                yield from _in_file(path, ignored, given=path == Path(source))
+            elif (path / TABLE).is_file():
+                yield from _labelled(path, sex)
+            elif "**" not in source:  # it matches their files, too
+                for place, folders, files in os.walk(path, onerror=_raise):
+                    folders.sort()
+                    for name in sorted(files):
+                        yield from _in_file(Path(place, name), ignored)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _in_file(path: Path, ignored: Counter[str], *, given: bool = False) -> Iterator[Film]:
+    def head() -> bytes:
+        with open_regular(path) as file:
+            return file.read(_HEAD)
+
+    if given and path.suffix.lower() == ".csv":
+        yield from _listed(path)
+    elif path.name.lower().endswith((".zip", *_TARS)):
+        yield from _packed(path, ignored)
+    elif given or _is_film(path.name, ignored, head):
+        yield Film(_text(path), os.fsencode(path))
+
+
+def _is_film(name: str, ignored: Counter[str], head: Callable[[], bytes]) -> bool:
+    """Return whether a file's name or first bytes are those of an image; hidden files are none."""
+    path = Path(name)
+    if path.name.startswith(".") or path.name == "DICOMDIR":
+        return False
+    try:
+        found = path.suffix.lower() in SUFFIXES or is_dicom(head())
+    except OSError:  # its row says so
+        return True
+    ignored[path.suffix.lower() or "without suffix"] += not found
+    return found
+
+
+def _labelled(folder: Path, sex: Sex | None) -> Iterator[Film]:
+    labels = read_labels(folder, aged=False, male=None if sex is None else sex == "M")
+    for row in labels.rows:
+        if row.sample is None:
+            fault = f"row {row.number}: {row.problems[0].text}"
+            yield Film(row.id, os.fsencode(labels.table), fault=fault)
+        else:
+            yield Film(row.id, os.fsencode(row.sample.path), "M" if row.sample.male else "F")
+    for name in sorted(labels.images.keys() - {row.id for row in labels.rows}):
+        yield Film(_text(name), os.fsencode(labels.images[name]))
+
+
+def _listed(path: Path) -> Iterator[Film]:
+    try:
+        with open_regular(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as file:
+            mark = max(",;\t", key=file.readline().count)
+            file.seek(0)
+            rows = csv.reader(file, delimiter=mark)
+            header = [name.strip().lower() for name in next(rows, [])]
+            unknown = [repr(name) for name in header if name not in LIST_COLUMNS]
+            if unknown or "path" not in header or len(set(header)) < len(header):
+                fault = f"unknown column {unknown[0]}" if unknown else "path is missing, or twice"
+                message = f"{path}: {fault}; the columns of a list are {','.join(LIST_COLUMNS)}"
+                raise InputError(message)
+            for row in filter(None, rows):
+                fields = {name: text.strip() for name, text in zip(header, row, strict=False)}
+                sex = fields.get("sex", "").upper()
+                if len(row) > len(header) or not fields["path"] or sex not in {"", "M", "F"}:
+                    message = f"{path}:{rows.line_num}: a row is {mark.join(header)}; sex is M or F"
+                    raise InputError(message)
+                place = os.fsencode(path.parent / fields["path"])
+                known = msgspec.convert(sex or None, Sex | None)
+                yield Film(fields.get("id") or fields["path"], place, known)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        message = f"{path}: not a CSV text file ({getattr(error, 'strerror', None) or error})"
+        raise InputError(message) from error
+
+
+def _packed(path: Path, ignored: Counter[str]) -> Iterator[Film]:
+    """Yield an archive's films, and a row for the archive if it is damaged or a bomb."""
+    archive, place, number = _text(path), os.fsencode(path), -1
+    try:
+        for number, (name, size, read) in enumerate(_unpacked(path)):
+            if not _is_film(name, ignored, partial(read, _HEAD)):
+                continue
+            big = f"{size >> 20} MiB; at most {MAX_PACKED >> 20} in an archive"
+            fault = big if size > MAX_PACKED else ""
+            yield Film(f"{archive}/{_text(name)}", place, None, number, fault)
+    except Exception as error:  # zipfile and tarfile raise any exception on damaged archives
+        fault = f"the archive is damaged after {number + 1} files ({first_line(error)})"
+        yield Film(archive, place, fault=fault)
+
+
+class _Entry(tarfile.TarInfo):
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Parse a header; tarfile would read a long name of gigabytes into memory."""
+        found = super().frombuf(buf, encoding, errors)
+        if found.size > SPARE and not found.isreg():
+            message = f"a header of {found.size} bytes"
+            raise tarfile.ReadError(message)
+        return found
+
+
+def _unpacked(path: Path) -> Iterator[_Packed]:
+    """Yield the files of an archive, each to be read before the next."""
+    with open_regular(path) as raw:
+        if path.suffix.lower() == ".zip":
+            with zipfile.ZipFile(raw) as pack:
+                for info in pack.infolist():
+                    if not info.is_dir():
+                        yield info.filename, info.file_size, partial(_read, pack.open, info)
+            return
+        with tarfile.open(fileobj=raw, tarinfo=_Entry) as file:
+            kept = vars(file)["members"]
+            most = MAX_INFLATION * path.stat().st_size + SPARE
+            while (entry := file.next()) is not None:
+                kept.clear()  # of a million files
+                if file.fileobj is not raw and entry.offset_data + entry.size > most:
+                    message = f"{entry.name!r} inflates to more than {most >> 20} MiB"
+                    raise tarfile.ReadError(message)
+                if entry.isreg():
+                    yield entry.name, entry.size, partial(_read, file.extractfile, entry)
+
+
+def _read(opened: Callable[[Any], Any], entry: object, size: int) -> bytes:
+    with opened(entry) as file:
+        found: bytes = file.read(size)
+        return found
+
+
+def loaded(films: Iterable[Film]) -> Iterator[Film]:
+    """Yield films in the order of ``find_films``, those of archives with their bytes."""
+    place, files = b"", None
+    for film in films:
+        if film.member is None or film.fault:
+            yield film
+            continue
+        try:
+            if files is None or place != film.path:
+                place, files = film.path, enumerate(_unpacked(Path(os.fsdecode(film.path))))
+            read = next(read for number, (_, _, read) in files if number == film.member)
+            yield msgspec.structs.replace(film, data=read(MAX_PACKED))
+        except Exception as error:  # as above
+            yield msgspec.structs.replace(
+                film, fault=f"damaged in the archive ({first_line(error)})"
+            )
+
+
+def _text(name: str | Path) -> str:
+    """Return a name as UTF-8 text, different for each name."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -1,0 +1,193 @@
+"""Films a second of ``bakit score`` beside a plain loop over ``Runtime``, and its memory over time.
+
+    python tests/benchmarks/score_speed.py BUNDLE ../shared/data/rsna299 --limit 2000
+    python tests/benchmarks/score_speed.py BUNDLE ../shared/data/rsna299 --simulate 1000000
+
+In turns: the plain loop on one thread, then ``score`` with each number of workers, on the same
+films. Rates, and CPU time a film, are those from the first row to the last one; starting takes some
+seconds more. CPU time is of all processes; it depends little on what else the machine does. Memory
+is the resident set of this process and of the largest worker, at each tenth of a run.
+
+``--simulate`` scores films that are not there with readers that answer at once: what the process
+that hands out films and writes rows can do, and its memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+
+from bakit.bundle import Bundle
+from bakit.files import sha256
+from bakit.runtime import Runtime
+from bakit.score.engine import LocalReaders
+from bakit.score.row import Options, Row, Scored
+from bakit.score.run import score
+
+if TYPE_CHECKING:
+    from bakit.score.sources import Film
+
+
+def main() -> None:
+    """Run and print one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("folder", type=Path, help="labelled folder")
+    parser.add_argument("--limit", type=int, default=2000, help="films")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--simulate", type=int, metavar="FILMS")
+    given = parser.parse_args()
+    if given.simulate:
+        print(json.dumps(simulated(Bundle.read(given.bundle), given.simulate)))
+        return
+    cv2.setNumThreads(1)
+    bundle = Bundle.read(given.bundle)
+    films = list(islice(sorted((given.folder / "images").iterdir()), given.limit))
+    rates: dict[str, list[float]] = {"plain": []} | {f"{n} workers": [] for n in given.workers}
+    cpu: dict[str, list[float]] = {name: [] for name in rates}
+    memory: dict[str, list[list[int]]] = {}
+    for _ in range(given.rounds):
+        rate, took = plain(bundle, films)
+        rates["plain"].append(rate)
+        cpu["plain"].append(took)
+        for number in given.workers:
+            name = f"{number} workers"
+            rate, took, memory[name] = scored(bundle, films, number)
+            rates[name].append(rate)
+            cpu[name].append(took)
+        print(json.dumps({"films_per_s": rates, "cpu_ms": cpu}), file=sys.stderr)
+    base = rates["plain"]
+    found = {
+        "films": len(films),
+        "films_per_s": {name: round(statistics.median(rates[name]), 2) for name in rates},
+        "over_plain": {
+            name: round(statistics.median(a / b for a, b in zip(rates[name], base, strict=True)), 3)
+            for name in rates
+        },
+        "cpu_ms_a_film": {name: round(statistics.median(cpu[name]), 2) for name in cpu},
+        "memory_mb_self_and_worker": memory,
+    }
+    print(json.dumps(found))
+
+
+def plain(bundle: Bundle, films: list[Path]) -> tuple[float, float]:
+    """Return films a second of a loop, without the first film, and its CPU time in ms a film."""
+    with Runtime(bundle, 1) as runtime:
+        runtime.predict(films[0], "F")
+        started, cpu = time.perf_counter(), time.process_time()
+        for film in films[1:]:
+            runtime.predict(film, "F")
+        number = len(films) - 1
+        took = 1000 * (time.process_time() - cpu) / number
+        return number / (time.perf_counter() - started), took
+
+
+def scored(bundle: Bundle, films: list[Path], workers: int) -> tuple[float, float, list[list[int]]]:
+    """Return films a second, CPU time in ms a film, and memory in MB at each tenth."""
+    times: list[float] = []
+    cpu: list[float] = []
+    memory: list[list[int]] = []
+    opened: list[LocalReaders] = []
+
+    def open_readers(*given) -> LocalReaders:
+        opened.append(LocalReaders(*given, workers=workers))
+        return opened[0]
+
+    def look(step: str, done: float, total: float | None) -> None:
+        if step != "scoring" or not done or not total:
+            return
+        times.append(time.perf_counter())
+        pids = [reader.process.pid for reader in opened[0]._started.values()]
+        if done in {1, total}:
+            cpu.append(time.process_time() + sum(map(cpu_s, pids)))
+        if done % max(total // 10, 1) == 0:
+            memory.append([resident_mb("self"), max(map(resident_mb, pids))])
+
+    with tempfile.TemporaryDirectory(prefix="bakit-speed-") as folder:
+        listed = Path(folder, "list.csv")
+        listed.write_text("path,sex\n" + "".join(f"{film.absolute()},F\n" for film in films))
+        out = Path(folder, "out.csv")
+        score([str(listed)], bundle, out, Options(), open_readers, look)
+    number = len(times) - 1
+    return number / (times[-1] - times[0]), 1000 * (cpu[-1] - cpu[0]) / number, memory
+
+
+def cpu_s(process: int) -> float:
+    """Return the CPU time of a process."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Instant:
+    """Readers that read nothing."""
+
+    number, chunk = 1, 16
+
+    def __init__(self, *_: object) -> None:
+        self.films: list[Film] = []
+
+    def start(self) -> object:
+        return self
+
+    def send(self, _reader: object, films: list[Film]) -> None:
+        self.films = films
+
+    def wait(self, _busy: object) -> tuple[object, list[Scored]]:
+        digests = [(film, sha256(film.path)) for film in self.films]
+        return self, [
+            Scored(Row(film.id, "accept", 99.5, 90.1, 110.2, "F", input_sha256=digest), digest[:32])
+            for film, digest in digests
+        ]
+
+    def close(self) -> None:
+        pass
+
+
+def simulated(bundle: Bundle, films: int) -> dict[str, float]:
+    """Return seconds of the steps, and memory a film."""
+    times: dict[str, list[float]] = {}
+
+    def look(step: str, done: float, total: float | None) -> None:
+        del done, total
+        now = time.perf_counter()
+        times[step] = [times.get(step, [now])[0], now]
+
+    with tempfile.TemporaryDirectory(prefix="bakit-speed-") as folder:
+        listed = Path(folder, "list.csv")
+        with listed.open("w") as file:
+            file.write("path,sex\n")
+            file.writelines(f"archive/2020/{n // 1000:05d}/{n:08d}.dcm,F\n" for n in range(films))
+        before = resident_mb("self")
+        score([str(listed)], bundle, Path(folder, "out.csv"), Options(), Instant, look)
+        ended = time.perf_counter()
+    took = {step: round(end - start, 1) for step, (start, end) in times.items()}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+    return {
+        "films": films,
+        **{f"{step}_s": seconds for step, seconds in took.items()},
+        "table_s": round(ended - times["scoring"][1], 1),
+        "rows_per_s": round(films / took["scoring"]),
+        "bytes_a_film": round(peak * 2**20 / films),
+    }
+
+
+def resident_mb(process: int | str) -> int:
+    """Return the resident set of a process."""
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    return pages * 4096 // 2**20
+
+
+if __name__ == "__main__":
+    main()

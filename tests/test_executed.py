@@ -1,0 +1,95 @@
+"""What ran where: shares of the multiply-adds by unit and number format, as libraries tell them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bakit.backends import ort
+from bakit.bench import run_bench
+from bakit.errors import MissingBackendError
+from bakit.runtime import Runtime
+from bakit.session import executed_shares
+from bakit.targets import get_target
+
+UNITS = {
+    "onnx": "CPUExecutionProvider",
+    "openvino": "openvino-cpu",
+    "litert": "litert-xnnpack",
+}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("target", UNITS)
+def test_a_runtime_tells_where_its_multiply_adds_ran(exported, target, precision):
+    try:
+        get_target(target).load_backend()
+    except MissingBackendError as missing:
+        pytest.skip(str(missing))
+    with Runtime(exported(target, precision), threads=1) as runtime:
+        shares = runtime.executed
+        assert {item.unit for item in shares} == {UNITS[target]}
+        assert sum(item.share for item in shares) == pytest.approx(1, abs=1e-5)
+        written = runtime.bundle.artifact("regressor").int8_share
+        assert runtime.int8_share == pytest.approx(written, abs=1e-3)
+        assert (written > 0.98) == (precision == "int8")
+
+
+def test_int8_that_onnx_runtime_computes_in_float_is_seen(exported, monkeypatch):
+    """Without the optimizer, every layer dequantizes its inputs; the file still says INT8."""
+    profile = ort._profile
+    plain = ort.onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    monkeypatch.setattr(ort, "_profile", lambda model, level: profile(model, plain))
+    with Runtime(exported("onnx", "int8"), threads=1) as runtime:
+        assert runtime.bundle.artifact("regressor").int8_share > 0.98
+        assert runtime.int8_share == 0
+
+
+def test_kernels_that_no_layer_explains_are_not_guessed(exported, monkeypatch):
+    profile, known = ort._profile, ort.onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+
+    def renamed(model, level):
+        for index, (name, facts) in enumerate(profile(model, level)):
+            yield name if level == known else f"kernel {index}", facts
+
+    monkeypatch.setattr(ort, "_profile", renamed)
+    bundle = exported("onnx", "int8")
+    with Runtime(bundle, threads=1) as runtime:
+        assert runtime.executed == ()
+        assert runtime.int8_share == bundle.artifact("regressor").int8_share  # as written
+
+
+def test_a_session_without_its_file_tells_nothing(exported):
+    data = (exported("onnx", "fp32").root / "regressor.onnx").read_bytes()
+    assert ort.OrtSession(data).executed == ()
+
+
+@given(
+    layers=st.lists(
+        st.tuples(st.sampled_from("ab"), st.sampled_from(["f32", "int8"]), st.integers(0, 2**40)),
+        max_size=20,
+    )
+)
+def test_shares_are_those_of_the_sums(layers):
+    shares = executed_shares(layers)
+    sums = Counter()
+    for unit, precision, products in layers:
+        sums[unit, precision] += products
+    total = sums.total()
+    assert {(s.unit, s.precision) for s in shares} == {key for key, n in sums.items() if n}
+    for item in shares:
+        assert item.share == pytest.approx(sums[item.unit, item.precision] / total, abs=1e-6)
+    assert [s.share for s in shares] == sorted((s.share for s in shares), reverse=True)
+
+
+def test_a_report_has_it(exported):
+    """The worker tells it, JSON keeps it, and the report's words name the unit."""
+    report = run_bench([exported("onnx", "int8").root], min_queries=1, min_duration_s=0)
+    (bundle,) = msgspec.json.decode(report.encode(), type=type(report)).bundles
+    assert bundle.int8_share == pytest.approx(0.985, abs=1e-3)
+    words = bundle.ran
+    assert words.startswith("98.5 % int8 on CPUExecutionProvider, 1.5 % f32")
