@@ -97,13 +97,8 @@ class Gate:
 
     def __post_init__(self) -> None:
         """Refuse limits that would pass or fail whatever the report says."""
-        for name in LIMITS:
-            limit = getattr(self, name, None)
-            if (
-                name not in _WORDS
-                and limit is not None
-                and not (math.isfinite(limit) and limit >= 0)
-            ):
+        for name, limit in self._limits().items():
+            if not (math.isfinite(limit) and limit >= 0):
                 message = f"{name}={limit} is no limit; use a number from 0 up"
                 raise InputError(message)
         if self.ratio_to is not None and self.max_p90_ratio is None:
@@ -191,8 +186,7 @@ class Gate:
         """Return a check for each explicit limit that applied to no bundle, and notes on others."""
         limits = self._limits()
         if explicit is None:
-            defaults = {field.name: field.default for field in fields(self)}
-            explicit = {name for name, limit in limits.items() if limit != defaults[name]}
+            explicit = {name for name, limit in limits.items() if limit != getattr(Gate, name)}
         applied = {check.limit for verdict in verdicts for check in verdict.checks}
         checks, notes = [], []
         for name, limit in limits.items():
