@@ -39,10 +39,8 @@ if TYPE_CHECKING:
 @click.option("--phantoms", type=int, help="Phantoms added to the training images.")
 @click.option(
     "--pretrained",
-    default="imagenet",
-    show_default=True,
     help="Initial weights of the pretrained rows; overrides the preset: imagenet, none, or a file "
-    "(torchvision's weights or a bakit checkpoint).",
+    "(torchvision's weights or a bakit checkpoint).  [default: imagenet]",
 )
 @training_options
 @click.option("--json", "as_json", is_flag=True, help="Print ablation.json only.")
@@ -57,7 +55,7 @@ def command(
     batch_size: int | None,
     learning_rate: float | None,
     phantoms: int | None,
-    pretrained: str,
+    pretrained: str | None,
     *,
     resume: bool,
     as_json: bool,
@@ -80,13 +78,14 @@ def command(
       bakit ablate radiographs/ --out ablation
       bakit ablate radiographs/ --out small --image-size 96 --recipe scratch --limit 2000
     """
+    preset = recipe or default_recipe(pretrained)
     chosen = get_recipe(
-        recipe or default_recipe(pretrained),
+        preset,
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
         phantoms=phantoms,
-        pretrained=pretrained,
+        pretrained=pretrained or "imagenet",
     )
     import msgspec
 
@@ -95,7 +94,7 @@ def command(
     from bakit.studies.ablate.run import ablate
     from bakit.training.fitting import Hardware
 
-    base = make_plan(data, chosen, Architecture(), Preprocessing(), options, limit=limit)
+    base = make_plan(data, preset, chosen, Architecture(), Preprocessing(), options, limit=limit)
     accelerator, precision = options["accelerator"], options["precision"]
 
     def say(text: str) -> None:
