@@ -172,8 +172,7 @@ def read_bundle(root: str) -> Json:
         manifest = read_json(path)
         files = {}  # type: Dict[str, str]
         for artifact in manifest["artifacts"]:
-            files[artifact["path"]] = artifact["sha256"]
-            files.update((item["path"], item["sha256"]) for item in artifact.get("companions", ()))
+            files.update(digests_of(artifact))
         golden = {item["path"]: item["sha256"] for item in manifest["golden"]}
         used = [name for item in manifest["artifacts"] for name in build_files(item)]
     except OSError as error:
@@ -186,6 +185,12 @@ def read_bundle(root: str) -> Json:
     for name, digest in sorted(list(files.items()) + list(golden.items())):
         check_file(root, name, digest)
     return dict(manifest)
+
+
+def digests_of(artifact: Json) -> Dict[str, str]:
+    """Return the SHA-256 of each file of a model, by its path."""
+    items = [artifact] + list(artifact.get("companions", ()))
+    return {item["path"]: item["sha256"] for item in items}
 
 
 def build_files(artifact: Json) -> List[str]:
@@ -220,8 +225,7 @@ def read_sealed(root: str, artifact: Json, name: str) -> bytes:
     Raises:
         AgentError: If it is not sealed or was changed, or if an ONNX graph has external data.
     """
-    digests = {item["path"]: item["sha256"] for item in artifact.get("companions", ())}
-    digests[artifact["path"]] = artifact["sha256"]
+    digests = digests_of(artifact)
     if name not in digests:
         raise AgentError("%s: %s is built from but not sealed" % (root, name))
     data = check_file(root, name, digests[name])
@@ -381,6 +385,11 @@ def memory_remedy(root: str = "/") -> str:
         ": %sstop the desktop (sudo systemctl set-default multi-user.target, then reboot), or give "
         "the builder less (--workspace-mb 128); swap does not help the GPU's own memory" % swap
     )
+
+
+def was_killed(status: int) -> bool:
+    """Return whether the system killed a process; 137 is what a shell makes of it."""
+    return status in (-signal.SIGKILL, 137)
 
 
 def out_of_memory() -> str:
@@ -790,13 +799,7 @@ def power_mode(root: str = "/") -> Optional[str]:
 
 
 class OnnxRuntimeModel:
-    """A model in ONNX Runtime on the CPU.
-
-    Attributes:
-        provider: What runs it.
-        layers: Layers by precision; unknown here.
-        build_s: Nothing is built.
-    """
+    """A model in ONNX Runtime on the CPU."""
 
     def __init__(self, path: str, threads: Optional[int]) -> None:
         import onnxruntime
@@ -1509,7 +1512,7 @@ class TrtexecModel:
         log(out + err)
         if status == NO_ANSWER:
             raise AgentError("trtexec was not done after 2 hours and was ended")
-        if status in (-9, 137):
+        if was_killed(status):
             raise AgentError("trtexec: " + out_of_memory())
         lines = [line for line in (out + err).splitlines() if "[E]" in line]
         raise AgentError("trtexec failed: %s" % (lines or ["it does not say why"])[-1])
@@ -1911,36 +1914,6 @@ COMMANDS = (
     ("id",),
     ("df", "-h", "/"),
 )
-ATTRIBUTES = (
-    "BuilderFlag.FP16",
-    "BuilderFlag.INT8",
-    "BuilderFlag.TF32",
-    "BuilderFlag.OBEY_PRECISION_CONSTRAINTS",
-    "NetworkDefinitionCreationFlag.EXPLICIT_BATCH",
-    "NetworkDefinitionCreationFlag.STRONGLY_TYPED",
-    "IBuilderConfig.set_memory_pool_limit",
-    "IBuilderConfig.max_workspace_size",
-    "IBuilderConfig.clear_flag",
-    "IBuilderConfig.set_tactic_sources",
-    "IBuilderConfig.create_timing_cache",
-    "IBuilderConfig.profiling_verbosity",
-    "IBuilderConfig.int8_calibrator",
-    "Builder.build_serialized_network",
-    "MemoryPoolType.WORKSPACE",
-    "ProfilingVerbosity.DETAILED",
-    "ILogger",
-    "IInt8EntropyCalibrator2",
-    "ILayer.precision",
-    "ILayer.set_output_type",
-    "ICudaEngine.num_io_tensors",
-    "ICudaEngine.num_bindings",
-    "ICudaEngine.create_engine_inspector",
-    "IExecutionContext.execute_async_v2",
-    "IExecutionContext.execute_async_v3",
-    "LayerInformationFormat.JSON",
-    "OnnxParser.get_error",
-)
-"""What this agent uses of TensorRT's Python module, in one version or another."""
 
 
 def describe_system(root: str = "/") -> Json:
@@ -1956,24 +1929,11 @@ def describe_system(root: str = "/") -> Json:
     }
 
 
-def describe_bindings() -> Dict[str, bool]:
-    """Return which attributes of TensorRT's Python module are there."""
-    import tensorrt
-
-    found = {}
-    for name in ATTRIBUTES:
-        place = tensorrt  # type: Any
-        for part in name.split("."):
-            place = getattr(place, part, None)
-        found[name] = place is not None
-    return found
-
-
 def evidence_steps(work: str) -> List[str]:
     """Return the names of all steps: ``what``, or ``what:bundle``, or with a build as well."""
     job = read_json(os.path.join(work, "job.json"))
     info = device_info()
-    steps = ["system", "bindings"]
+    steps = ["system"]
     for index, entry in enumerate(job["bundles"]):
         steps.append("measure:%d" % index)
         manifest = read_bundle(os.path.join(work, entry["folder"]))
@@ -1999,8 +1959,6 @@ def run_step(work: str, name: str) -> int:
     what, *numbers = name.split(":")
     if what == "system":
         found = describe_system()
-    elif what == "bindings":
-        found = describe_bindings()
     elif what in ("build", "tf32"):
         found = try_build(work, int(numbers[0]), int(numbers[1]), what == "tf32")
     else:
@@ -2063,8 +2021,7 @@ def gather_evidence(work: str) -> int:
             os.unlink(out)
         else:
             lines = [line for line in (printed + errors).splitlines() if line.strip()]
-            killed = status in (-signal.SIGKILL, 137)
-            step["error"] = out_of_memory() if killed else clean((lines or [""])[-1])
+            step["error"] = out_of_memory() if was_killed(status) else clean((lines or [""])[-1])
             step["error"] = step["error"] or "it ended with exit status %d" % status
             log("    " + step["error"])
         step["log"] = errors[-20000:]
@@ -2171,11 +2128,11 @@ def why_failed(status: int, result: str, logged: str = "") -> str:
     said = read_text(result + ".error")
     if said:
         return said
-    if logged and status not in (-signal.SIGKILL, 137):
+    if was_killed(status):
+        return out_of_memory()
+    if logged:
         ended = "it crashed (signal %d)" % -status if status < 0 else "exit status %d" % status
         return "%s; the log's last error: %s" % (ended, logged)
-    if status in (-signal.SIGKILL, 137):
-        return out_of_memory()
     if status < 0:
         return CRASHED % -status
     return "it ended with exit status %d; see the log" % status
@@ -2305,33 +2262,25 @@ def main(arguments: Sequence[str]) -> int:
             command.add_argument("index", type=int)
             command.add_argument("turn", type=int)
     given = parser.parse_args(arguments)
+    run = {
+        "info": lambda: emit(device_info(), given.frame),
+        "fetch": lambda: send(read_bytes(os.path.join(given.work, "raw.json")), given.frame),
+        "log": lambda: send(
+            read_bytes(os.path.join(given.work, "log.txt"))[-LOG_BYTES:], given.frame
+        ),
+        "evidence": lambda: gather_evidence(given.work),
+        "watch": lambda: watch_job(given.work, given.frame),
+        "bundle": lambda: run_bundle(given.work, given.index, given.turn),
+        "step": lambda: run_step(given.work, given.name),
+        "run": lambda: run_job(given.work),
+        "start": lambda: start_job(given.work),
+        "stop": lambda: stop_job(given.work),
+    }  # type: Dict[str, Callable[[], Optional[int]]]
     try:
-        if given.command == "info":
-            emit(device_info(), given.frame)
-            return 0
-        if given.command == "fetch":
-            send(read_bytes(os.path.join(given.work, "raw.json")), given.frame)
-            return 0
-        if given.command == "log":
-            send(read_bytes(os.path.join(given.work, "log.txt"))[-LOG_BYTES:], given.frame)
-            return 0
-        if given.command == "evidence":
-            return gather_evidence(given.work)
-    except (AgentError, OSError) as error:
+        return run[given.command]() or 0
+    except (AgentError, ImportError, OSError) as error:
         log("agent.py: %s" % error)
         return 2
-    if given.command == "watch":
-        return watch_job(given.work, given.frame)
-    if given.command == "bundle":
-        return run_bundle(given.work, given.index, given.turn)
-    if given.command == "step":
-        try:
-            return run_step(given.work, given.name)
-        except (AgentError, ImportError, OSError) as error:
-            log("agent.py: %s" % error)
-            return 2
-    jobs = {"run": run_job, "start": start_job, "stop": stop_job}
-    return jobs[given.command](given.work)
 
 
 if __name__ == "__main__":

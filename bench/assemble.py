@@ -160,11 +160,7 @@ def _answers(raw: RawBundle, bundle: Bundle, samples: Sequence[Sample]) -> _Ages
 
 
 def _ages(readings: Sequence[Reading], bundle: Bundle, samples: Sequence[Sample]) -> _Ages:
-    """Return the ages in the order of the samples.
-
-    Raises:
-        VerificationError: If the ages are not exactly one finite age for each sample.
-    """
+    """Return the ages in the order of the samples."""
     by_id = {reading.id: reading for reading in readings}
     ids = {sample.id for sample in samples}
     problem = ""

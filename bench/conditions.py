@@ -86,13 +86,7 @@ def _ticks(stat: Path) -> int:
 
 
 def judge(times: Floats, before: Conditions | None, after: Conditions | None) -> Stability:
-    """Rate the stability of the latencies, and find likely causes if it is low.
-
-    Args:
-        times: ``(queries,)`` float64, the latencies of queries with the same amount of work.
-        before: Counters before the queries.
-        after: Counters after the queries.
-    """
+    """Rate the stability of latencies of equal work, and find likely causes if it is low."""
     median = float(np.median(times))
     score = 100 * float((np.abs(times - median) <= NEAR * median).mean())
     trend, steady_from = _trend(times)

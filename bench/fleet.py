@@ -17,7 +17,7 @@ from bakit.bench.device.ssh import Remote
 from bakit.bench.host import read_host
 from bakit.bench.local.run import run_bench
 from bakit.bench.raw import Raw, RawBundle
-from bakit.bench.task import make_settings, read_bundles, read_task
+from bakit.bench.task import make_task, read_bundles
 from bakit.bundle import Bundle
 from bakit.errors import BakitError, InputError
 from bakit.types import silent
@@ -33,8 +33,6 @@ AT_ONCE = 16
 """Most devices at a time: each has crops and references prepared here."""
 
 THIS_MACHINE = "this machine"
-WARM_UP = 10
-"""Predictions of each bundle before its first query."""
 
 
 class DeviceEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -203,15 +201,14 @@ def bench_fleet(
     return _merged({target.name: found[target.name] for target in targets})
 
 
-def _reference(target: Target, how: dict[str, Any]) -> Bundle | None:
-    return None if how.get("data") is None else target.reference  # of use for drift alone
+def _how(target: Target, how: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a device; its reference is of use for drift alone."""
+    return {**how, "reference": None if how.get("data") is None else target.reference}
 
 
 def _task(target: Target, how: dict[str, Any]) -> Task:
-    settings = make_settings(how["min_queries"], how["min_duration_s"], WARM_UP, how["threads"])
-    reference = _reference(target, how)
     try:
-        return read_task(target.bundles, how.get("data"), reference, how.get("limit"), settings)
+        return make_task(target.bundles, **_how(target, how))
     except InputError as error:
         message = f"{target.name}: {error}"
         raise InputError(message) from error
@@ -229,8 +226,7 @@ def _is_done(part: Report, task: Task) -> bool:
 
 def _measure(target: Target, on_progress: OnProgress, how: dict[str, Any]) -> Report:
     entry = target.entry
-    common = {**how, "reference": _reference(target, how), "warm_up": WARM_UP}
-    common["on_progress"] = on_progress
+    common = {**_how(target, how), "on_progress": on_progress}
     if entry.host == THIS_MACHINE:
         return run_bench(target.bundles, **common)
     options = AgentOptions(entry.engine, entry.allow_downgrade, entry.workspace_mb)
@@ -252,7 +248,6 @@ def _renamed(bundle: BundleReport, device: str) -> BundleReport:
 
 
 def _merged(reports: dict[str, Report]) -> Report:
-    """Join the reports of the devices."""
     return msgspec.structs.replace(
         next(iter(reports.values())),
         host=read_host(),

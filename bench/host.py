@@ -110,7 +110,6 @@ def read_governor(root: Path = Path("/")) -> str | None:
 
 
 def _machine_id() -> str:
-    """Return a digest that identifies this machine."""
     identity = _read_text(Path("/etc/machine-id")).strip()
     return sha256(f"bakit\0{platform.node()}\0{identity}".encode())[:16]
 

@@ -39,24 +39,17 @@ _MEMORIES = 100
 _WINDOW = 3
 
 
-def bootstrap_interval(
-    values: Floats, resamples: int = RESAMPLES, seed: int = SEED
-) -> tuple[float, float]:
+def bootstrap_interval(values: Floats) -> tuple[float, float]:
     """Return the 95 % interval of a mean: bootstrap, bias-corrected and accelerated (BCa).
 
     Images are drawn with replacement. For a paired interval, pass the difference of two models'
-    errors for each image. BCa corrects the percentiles of the resampled means for bias and
+    errors for each image, ``(N,)``. BCa corrects percentiles of the resampled means for bias and
     skewness (Efron 1987, "Better bootstrap confidence intervals"). Its percentiles are those of
     Student's t (Hesterberg 2015, "What teachers should know about the bootstrap"), with as many
     degrees of freedom as the variance has by the kurtosis of the values: few large changes among
     many small ones say little of their spread. It is too narrow below about 30 images.
-
-    Args:
-        values: ``(N,)`` float64, one for each image.
-        resamples: Number of resamples.
-        seed: Seed of the draws.
     """
-    return bootstrap_intervals(values[None], resamples=resamples, seed=seed)[0]
+    return bootstrap_intervals(values[None])[0]
 
 
 def bootstrap_intervals(

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from bakit.bench.drift.compare import choose_references
 from bakit.bench.report.document import DataInfo, Settings
@@ -101,6 +101,25 @@ def _check_minimum(name: str, value: int, minimum: int) -> None:
         raise InputError(message)
 
 
+def make_task(
+    bundles: Sequence[Bundle | str | Path],
+    data: str | Path | None = None,
+    reference: Bundle | str | Path | None = None,
+    limit: int | None = None,
+    min_queries: int = 100,
+    min_duration_s: float = 5.0,
+    warm_up: int = 10,
+    threads: int | None = None,
+    sweep_threads: Sequence[int] = (),
+    **how: Any,  # noqa: ANN401  # of several types
+) -> Task:
+    """Check the arguments of ``bakit.bench.run_bench``, and ``how``, those of ``read_task``."""
+    settings = make_settings(
+        min_queries, min_duration_s, warm_up, threads, sweep_threads=sweep_threads
+    )
+    return read_task(bundles, data, reference, limit, settings, **how)
+
+
 def read_task(
     bundles: Sequence[Bundle | str | Path],
     data: str | Path | None,
@@ -112,18 +131,11 @@ def read_task(
     check: Callable[[Sequence[Bundle]], None] = lambda _: None,
     phantoms: Callable[[], Path] | None = None,
 ) -> Task:
-    """Read and check the bundles and the labelled images.
+    """Read and check the bundles and the labelled images; see ``run_bench`` for what they are.
 
-    Args:
-        bundles: Bundles or their folders.
-        data: A labelled folder, for drift.
-        reference: A bundle used as the float model of its checkpoint. Default: chosen among the
-            bundles (``bakit.bench.drift.compare``).
-        limit: Use this many labelled images, spread evenly over ``labels.csv``.
-        settings: Settings of the run.
-        with_reference: Whether to measure ``reference`` too, after the other bundles.
-        check: Called with the bundles before images are read; raises if a bundle cannot run.
-        phantoms: Writes a labelled folder, used if ``data`` is None.
+    ``with_reference`` measures the reference too, after the other bundles. ``check`` is called with
+    the bundles before images are read, and raises if one cannot run. ``phantoms`` writes a labelled
+    folder, used if ``data`` is None.
 
     Raises:
         InputError: If there is no bundle, two bundles have the same name, a checkpoint has no

@@ -33,7 +33,7 @@ from bakit.studies.evaluate.document import (
     worst_of,
 )
 from bakit.studies.evaluate.plots import draw_plots
-from bakit.studies.evaluate.run import evaluate, evaluate_sets, open_model, score
+from bakit.studies.evaluate.run import evaluate_sets, open_model, score
 from bakit.types import Precision
 
 if TYPE_CHECKING:
@@ -45,6 +45,11 @@ if TYPE_CHECKING:
 PLOTS = ("predicted_true.png", "bland_altman.png", "error_by_age.png", "worst_cases.png")
 MODEL = Model("bundle", "model", "c" * 64, "b", "b" * 64, "fake", Precision.FP32, "fake")
 DATA = Data("radiographs", 5, "all", 5, False, "")
+
+
+def evaluate(bundle, images, **how):
+    (found,) = evaluate_sets(bundle, [images], **how)
+    return found
 
 
 def predicted(

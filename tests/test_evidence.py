@@ -55,12 +55,8 @@ def test_a_kit_on_a_board(exported, tensorrt_double, tmp_path):
     evidence = read_evidence(file)
     steps = {step.step: step for step in evidence.steps}
     assert {name: step.error for name, step in steps.items() if step.error} == {}
-    assert {"system", "bindings", "measure:0", "build:0:0", "tf32:0:0", "onnxruntime:0"} <= set(
-        steps
-    )
+    assert {"system", "measure:0", "build:0:0", "tf32:0:0", "onnxruntime:0"} <= set(steps)
     assert {"measure:1", "build:1:0", "build:1:1"} <= set(steps)
-    assert steps["bindings"].found["OnnxParser.get_error"]
-    assert not steps["bindings"].found["IBuilderConfig.max_workspace_size"]
     assert "proc/meminfo" in " ".join(steps["system"].found["files"])
     names = {row.engine for row in rows(evidence)}
     assert "TensorRT 8.6.1 int8 of regressor-qdq.onnx" in names

@@ -50,13 +50,7 @@ class Backoff:
 
 
 class Sender:
-    """Sends the reports of the spool to the peer.
-
-    Args:
-        options: The node's.
-        spool: Has the reports.
-        metrics: Counts deliveries.
-        on_delivered: Called with the name of each delivered report.
+    """Sends the reports of the spool to the peer; ``on_delivered`` gets the name of each.
 
     Raises:
         InputError: If a file of TLS cannot be used.

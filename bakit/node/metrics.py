@@ -54,9 +54,6 @@ class Metrics:
 
     The checkpoint's ages, sexes and interval widths are those of the images that its intervals were
     fitted on.
-
-    Args:
-        manifest: The bundle's.
     """
 
     def __init__(self, manifest: Manifest) -> None:

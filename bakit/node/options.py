@@ -118,7 +118,6 @@ class NodeOptions:
     keep_days: float = 30.0
 
     def __post_init__(self) -> None:
-        """Check the values."""
         check_title("--title", self.title)
         if not self.allow and self.bind not in {"127.0.0.1", "::1", "localhost"}:
             message = f"--bind {self.bind} needs --allow: who may send, such as MODALITY@10.0.0.5"

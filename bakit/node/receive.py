@@ -245,7 +245,6 @@ class _Receiver(logging.Handler):
 
 
 def _sender(assoc: Any) -> tuple[str, str]:  # noqa: ANN401
-    """Return the calling AE title and address of an association."""
     requestor = assoc.requestor
     title = requestor.primitive.calling_ae_title if requestor.primitive else ""
     return _printable(title.strip()) or "?", requestor.address_info.address

@@ -35,12 +35,10 @@ _LOG = logging.getLogger("bakit.node")
 class Node(Closing):
     """A running node; ``close`` stops it after the radiographs that are being read.
 
+    ``runtime`` reads them and stays open.
+
     The logger ``bakit.node`` has one line for each event, and nothing about a patient: neither
     header fields nor ages.
-
-    Args:
-        options: The node's options.
-        runtime: Reads the radiographs; it stays open.
 
     Attributes:
         port: The DICOM port.
@@ -182,11 +180,7 @@ class Node(Closing):
 
 
 class _Web(ThreadingHTTPServer):
-    """Serves metrics and health on this machine.
-
-    Raises:
-        InputError: If the port cannot be used.
-    """
+    """Serves metrics and health on this machine."""
 
     daemon_threads = True
 

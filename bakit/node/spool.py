@@ -30,14 +30,10 @@ DAY_S = 86400.0
 
 
 class Spool:
-    """A spool on disk, locked for this process.
+    """A spool on disk, locked for this process; radiographs leave ``min_free_mb`` for the reports.
 
     What was acknowledged survives a crash at any moment: files are synced before they are renamed,
     and a rename before the next step.
-
-    Args:
-        root: Its folder.
-        min_free_mb: Room on the disk that radiographs leave free, for the reports.
 
     Attributes:
         waiting: Names of the radiographs to read. At the start, those that were being read at the

@@ -50,11 +50,7 @@ class DemoResult:
 
 
 def run_demo(out: Path, say: Callable[[str], None]) -> DemoResult:
-    """Run the demo and write its files.
-
-    Args:
-        out: Output folder; replaced if it is an earlier demo's.
-        say: Called with the name of each step before it starts.
+    """Run the demo, write its files and ``say`` each step; an earlier demo in ``out`` is replaced.
 
     Raises:
         BakitError: If a step fails.

@@ -35,13 +35,8 @@ def localize_files(
 ) -> Iterator[tuple[Path, Localization | BakitError]]:
     """Localize the hand in each image; an image that cannot be used gives its error.
 
-    Args:
-        images: Image files.
-        method: ``student``, ``unrolled``, or a file of ``bakit distill``; the student when None.
-        changes: Settings of the unrolled localizer to change, by name.
-        bundle: Bundle whose localizer to use instead.
-        overlay: Output folder for the overlays, ``<stem>.png``.
-        threads: Threads of the backend.
+    ``changes`` are settings of the unrolled localizer, by name. Overlays are written into the
+    folder ``overlay`` as ``<stem>.png``.
 
     Raises:
         BakitError: If the localizer cannot be opened or has no such settings, two overlays would

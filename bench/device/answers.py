@@ -6,7 +6,7 @@ or another count is a damaged or dishonest answer. Nothing in an answer identifi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -14,10 +14,7 @@ from msgspec import Meta
 from bakit.agent import MAX_TRACE
 from bakit.bench.device.frames import AnswerError
 from bakit.bench.host import HostInfo
-from bakit.bench.raw import Power, Raw, RawBundle, Reading
-from bakit.bench.report.device import Board
-from bakit.bench.report.latency import Footprint
-from bakit.image.box import Box
+from bakit.bench.raw import Raw, RawBundle, Reading
 
 if TYPE_CHECKING:
     from bakit.bench.task import Task
@@ -67,16 +64,7 @@ class DeviceInfo(_Answer, frozen=True):
 
 
 class Progress(_Answer, frozen=True):
-    """How far the agent is (``bakit.agent.watch_job``).
-
-    Attributes:
-        state: ``running`` in a bundle; the agent has ``died``, or all is ``done``.
-        stage: What it does.
-        share: How much of that it has done, 0..1.
-        number: The bundle, from 1.
-        bundles: Bundles in the job.
-        error: Why it died.
-    """
+    """How far the agent is (``bakit.agent.watch_job``)."""
 
     state: Literal["starting", "running", "done", "died"]
     stage: Step = "open"
@@ -206,7 +194,8 @@ def read_raw(data: bytes, task: Task, references: dict[str, tuple[Reading, ...]]
         raise AnswerError(message)
     pairs = zip(document.bundles, task.bundles, strict=True)
     raw = tuple(_read_bundle(bytes(found), bundle, task) for found, bundle in pairs)
-    return Raw(HostInfo(**_fields(document.host)), raw, references=references)
+    host = msgspec.convert(document.host, HostInfo, from_attributes=True)
+    return Raw(host, raw, references=references)
 
 
 def _read_bundle(found: bytes, bundle: Bundle, task: Task) -> RawBundle:
@@ -217,16 +206,7 @@ def _read_bundle(found: bytes, bundle: Bundle, task: Task) -> RawBundle:
     if problem:
         message = f"has {problem} for {bundle.name}"
         raise AnswerError(message)
-    parts: dict[str, Any] = _fields(measured)
-    power = measured.power
-    parts["power"] = None if power is None else Power(**_fields(power))
-    parts["footprint"] = Footprint(**_fields(measured.footprint))
-    parts["board"] = Board(**_fields(measured.board))
-    parts["readings"] = tuple(
-        Reading(item.id, item.age_months, None if item.box is None else Box(*item.box))
-        for item in measured.readings
-    )
-    return RawBundle(**parts)
+    return msgspec.convert(measured, RawBundle, from_attributes=True)
 
 
 def _mismatch(measured: _Measured, bundle: Bundle, task: Task) -> str:
@@ -249,7 +229,3 @@ def _mismatch(measured: _Measured, bundle: Bundle, task: Task) -> str:
     if any((reading.box is None) is localizes for reading in measured.readings):
         return "ages without boxes" if localizes else "boxes without a localizer"
     return ""
-
-
-def _fields(answer: _Answer) -> dict[str, Any]:
-    return {name: getattr(answer, name) for name in answer.__struct_fields__}

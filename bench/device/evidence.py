@@ -37,14 +37,11 @@ _HEAD = (
 class _Board(msgspec.Struct, frozen=True):
     board: Text
     system: Text
-    gpu: Text | None
-    power_mode: Text | None
 
 
 class _Host(msgspec.Struct, frozen=True):
     machine: Text
     cpu: Text
-    versions: Annotated[dict[Text, Text], Few]
 
 
 class _Build(msgspec.Struct, frozen=True):
@@ -70,33 +67,21 @@ class _Measured(msgspec.Struct, frozen=True):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One step: its name, its duration, and what it found, or why it failed."""
+    """One step: its name, and what it found, or why it failed."""
 
     step: Text
-    seconds: Amount
     error: Text | None = None
     found: dict[str, Any] | None = None
-    log: str = ""
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """The document that ``agent.py evidence`` writes.
-
-    Attributes:
-        version: Version of this document.
-        host: The machine.
-        board: The board; empty texts on other machines.
-        bundles: Names of the measured bundles.
-        steps: All steps, in their order.
-        seconds: Measuring time of each bundle.
-    """
+    """What is read of the document that ``agent.py evidence`` writes."""
 
     version: Annotated[int, Meta(ge=1, le=1)]
     host: _Host
     board: _Board
     bundles: Annotated[tuple[Text, ...], Few]
     steps: Annotated[tuple[Step, ...], Meta(max_length=10_000)]
-    seconds: Amount
 
 
 class Row(NamedTuple):

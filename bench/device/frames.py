@@ -26,12 +26,7 @@ class AnswerError(ValueError):
 
 
 class FrameReader:
-    """Takes the documents out of a device's output.
-
-    Args:
-        token: What the host asked the agent to put into each frame.
-        max_bytes: Largest document.
-    """
+    """Takes the documents, of at most ``max_bytes``, out of a device's output."""
 
     def __init__(self, token: str, max_bytes: int) -> None:
         pattern = rf"\nbakit-frame {re.escape(token)} (\d{{1,12}}) ([0-9a-f]{{64}})\r?\n"

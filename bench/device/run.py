@@ -21,7 +21,7 @@ from bakit.bench.device.answers import DeviceInfo, decode, read_progress, read_r
 from bakit.bench.device.frames import shown
 from bakit.bench.device.pack import AGENT, AgentOptions, write_job
 from bakit.bench.device.ssh import ConnectionLostError, Limit, Remote
-from bakit.bench.task import make_settings, read_task
+from bakit.bench.task import make_task
 from bakit.errors import InputError
 from bakit.files import write_file
 
@@ -58,44 +58,31 @@ COPY_BYTES_PER_S = 1e5
 def bench_host(
     remote: Remote,
     bundles: Sequence[Bundle | str | Path],
-    data: str | Path | None = None,
-    reference: Bundle | str | Path | None = None,
-    limit: int | None = None,
-    min_queries: int = 100,
-    min_duration_s: float = 5.0,
-    warm_up: int = 10,
-    threads: int | None = None,
-    on_progress: OnProgress | None = None,
     *,
     options: AgentOptions,
     python: str = "python3",
     keep: bool = False,
     log_file: Path | None = None,
+    on_progress: OnProgress | None = None,
+    **how: Any,  # noqa: ANN401  # named as in run_bench
 ) -> Report:
-    """Measure bundles on a device; other arguments and errors are those of ``run_bench``.
+    """Measure bundles on a device; the reference runs here. Errors are those of ``run_bench``.
 
     Args:
         remote: How to reach the device.
         bundles: Bundles or their folders, at least one.
-        data: A labelled folder, for drift. Crops of its images are sent to the device.
-        reference: Stands for the float model; it runs here.
-        limit: Use this many of the labelled images.
-        min_queries: Minimum number of queries of each bundle.
-        min_duration_s: Minimum time spent in each bundle's queries.
-        warm_up: Predictions of each bundle before its first query.
-        threads: Threads of ONNX Runtime.
-        on_progress: Progress of connecting, preparing, copying and measuring.
         options: How the device measures.
         python: The device's interpreter, 3.6 or newer, with numpy.
         keep: Whether the work folder stays on the device.
         log_file: Gets the end of the device's log, also if the run fails; None: nothing.
+        on_progress: Progress of connecting, preparing, copying and measuring.
+        how: Data, reference, limit and settings; crops of the images are sent to the device.
 
     Raises:
         InputError: If the device cannot be reached or cannot run a bundle.
     """
-    settings = make_settings(min_queries, min_duration_s, warm_up, threads)
-    task = read_task(bundles, data, reference, limit, settings)
-    return run_task(task, SshDevice(remote, options, python, keep, log_file), on_progress)
+    device = SshDevice(remote, options, python, keep, log_file)
+    return run_task(make_task(bundles, **how), device, on_progress)
 
 
 @dataclass(frozen=True)
@@ -194,12 +181,7 @@ class SshDevice:
     def _watch(
         self, agent_there: Sequence[str], work: str, bundles: int, on_progress: OnProgress
     ) -> None:
-        """Follow the agent to its end, over as many connections as it takes.
-
-        Raises:
-            ConnectionLostError: If the connection does not come back.
-            InputError: If the agent died, its answers cannot be read, or it does not end.
-        """
+        """Follow the agent to its end, over as many connections as it takes."""
         read = partial(read_progress, bundles=bundles)
         clock = _Clock(self.remote.host, bundles)
         while True:

@@ -136,12 +136,6 @@ class Remote:
     ) -> Generator[Answer, None, None]:
         """Give the agent's answers to a question as they come, at least one.
 
-        Args:
-            agent: The words that start it, which are quoted for the device's shell.
-            question: Its command and arguments.
-            read: Reads a document.
-            limit: What all answers together may take.
-
         Raises:
             ConnectionLostError: If the connection was there and ended.
             InputError: If the device cannot be reached, the command fails or does not end, or

@@ -30,15 +30,10 @@ def attribute(
     true_months: Floats,
     bundles: Sequence[Bundle],
 ) -> tuple[BlameStep, ...]:
-    """Split the change from the reference to a bundle into steps.
+    """Split the change from the reference to a bundle into steps; ages are ``(N,)`` months.
 
-    Args:
-        bundle: The bundle.
-        reference: The float model's bundle.
-        months: ``(N,)`` float64 ages by bundle name.
-        true_months: ``(N,)`` float64 ground truth.
-        bundles: All measured bundles. Intermediate steps need a bundle of the same checkpoint,
-            and for INT8 of the same calibration and recipe.
+    Intermediate steps need a bundle of the same checkpoint, and for INT8 of the same calibration
+    and recipe.
     """
     stations: list[tuple[Step, Bundle]] = [("conversion", reference)]
     mine = bundle.manifest

@@ -237,10 +237,6 @@ def group_images(ages: Floats, males: npt.NDArray[np.bool_]) -> list[Group]:
     Bins with fewer than 20 images are merged with their smaller neighbour, the smallest first, so
     that the first and last groups are often five or six years wide; see ``tail_images``. A sex with
     fewer than 20 images has no group.
-
-    Args:
-        ages: ``(N,)`` float64 months.
-        males: ``(N,)`` bool.
     """
     groups = []
     sex: Literal["F", "M"]
@@ -257,7 +253,6 @@ def group_images(ages: Floats, males: npt.NDArray[np.bool_]) -> list[Group]:
 
 
 def _edges(ages: Floats) -> list[float]:
-    """Return the bin edges of one sex, with small bins merged."""
     edges = [float(edge) for edge in range(0, int(MAX_AGE_MONTHS), BIN_MONTHS)]
     places = np.clip(np.searchsorted(edges, ages, side="right") - 1, 0, None)
     counts = [int(count) for count in np.bincount(places, minlength=len(edges))]

@@ -262,7 +262,6 @@ def figure_text(figure: Figure, limit: float) -> str:
 
 
 def _advice(name: str, outcome: Outcome, bundle: BundleReport) -> str:
-    """Return a remedy, in words."""
     if outcome == "too-few-images":
         return ""  # it follows for all limits together
     assert bundle.drift is not None

@@ -89,20 +89,16 @@ def _check_machines(report: Report, baseline: Report) -> None:
         for name in report.devices.keys() & baseline.devices.keys():
             _check_machines(report.of_device(name), baseline.of_device(name))
         return
-    ours, theirs = report.host, baseline.host
-    if ours.fingerprint != theirs.fingerprint:
+    known = [
+        (one.host.fingerprint, one.phone.fingerprint if one.phone else None)
+        for one in (report, baseline)
+    ]
+    if known[0] != known[1]:
         message = (
             "latencies of two machines are never compared (the report's: "
-            f"{ours.cpu_text}, {ours.machine_id}; the baseline's: "
-            f"{theirs.cpu_text}, {theirs.machine_id}): bench the old "
+            f"{report.machine}, {report.host.machine_id}; the baseline's: "
+            f"{baseline.machine}, {baseline.host.machine_id}): bench the old "
             "bundle and the new one in one run, and gate with --ratio-to OLD"
-        )
-        raise InputError(message)
-    phones = [r.phone.fingerprint if r.phone else None for r in (report, baseline)]
-    if phones[0] != phones[1]:
-        message = (
-            "latencies of two machines are never compared (the report's: "
-            f"{report.machine}; the baseline's: {baseline.machine})"
         )
         raise InputError(message)
     if report.settings.threads != baseline.settings.threads:

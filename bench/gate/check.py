@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bakit.bench.gate.accuracy import AGE_LIMITS, accuracy_checks
+from bakit.bench.gate.accuracy import AGE_LIMITS, Figure, accuracy_checks
 from bakit.bench.gate.advice import for_latency
 from bakit.bench.gate.baseline import (
     COMPARED,
@@ -34,7 +34,6 @@ from bakit.types import Precision
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from bakit.bench.gate.verdict import Outcome
     from bakit.bench.report.document import BundleReport, Report
 
 FAILED = "failed"
@@ -98,13 +97,8 @@ class Gate:
 
     def __post_init__(self) -> None:
         """Refuse limits that would pass or fail whatever the report says."""
-        for name in LIMITS:
-            limit = getattr(self, name, None)
-            if (
-                name not in _WORDS
-                and limit is not None
-                and not (math.isfinite(limit) and limit >= 0)
-            ):
+        for name, limit in self._limits().items():
+            if not (math.isfinite(limit) and limit >= 0):
                 message = f"{name}={limit} is no limit; use a number from 0 up"
                 raise InputError(message)
         if self.ratio_to is not None and self.max_p90_ratio is None:
@@ -183,7 +177,6 @@ class Gate:
         return make_result(verdicts, known, checks, notes)
 
     def _limits(self) -> dict[str, float]:
-        """Return the limits that are set."""
         limits = {field.name: getattr(self, field.name) for field in fields(self)}
         return {k: v for k, v in limits.items() if k not in _WORDS and v is not None}
 
@@ -193,8 +186,7 @@ class Gate:
         """Return a check for each explicit limit that applied to no bundle, and notes on others."""
         limits = self._limits()
         if explicit is None:
-            defaults = {field.name: field.default for field in fields(self)}
-            explicit = {name for name, limit in limits.items() if limit != defaults[name]}
+            explicit = {name for name, limit in limits.items() if limit != getattr(Gate, name)}
         applied = {check.limit for verdict in verdicts for check in verdict.checks}
         checks, notes = [], []
         for name, limit in limits.items():
@@ -297,46 +289,38 @@ def _is_candidate(bundle: BundleReport) -> bool:
 
 
 def _cost_checks(gate: Gate, bundle: BundleReport) -> list[Check]:
-    """Check time, size and the share of INT8.
-
-    Raises:
-        InputError: If a limit is set on times that the report does not have.
-    """
+    """Check time, size and the share of INT8."""
     checks = []
     if gate.max_p90_ms is not None:
         latency = latency_of(bundle)
-        total, limit = latency.stages["total"], gate.max_p90_ms
-        upper = None if total.p90_ci95_ms is None else total.p90_ci95_ms[1]
-        text = f"p90 of the total time {total.p90_ms:.4g} ms, limit {limit:.4g} ms"
-        passed = 0 <= total.p90_ms <= limit
-        advice = for_latency(bundle, latency)
-        checks.append(
-            _check("max_p90_ms", passed, text, advice, (total.p90_ms, upper, limit, "ms"))
-        )
+        total = latency.stages["total"]
+        figure = Figure("p90 of the total time", total.p90_ms, total.p90_ci95_ms, "ms")
+        checks.append(_at_most("max_p90_ms", figure, gate.max_p90_ms, for_latency(bundle, latency)))
     if gate.max_size_mb is not None:
-        size_mb, limit = bundle.total_size_mb, gate.max_size_mb
-        text = f"size of the model files {size_mb:.4g} MB, limit {limit:.4g} MB"
-        passed = 0 <= size_mb <= limit
-        numbers = (size_mb, None, limit, "MB")
-        checks.append(_check("max_size_mb", passed, text, _smaller(bundle), numbers))
+        figure = Figure("size of the model files", bundle.total_size_mb, None, "MB")
+        checks.append(_at_most("max_size_mb", figure, gate.max_size_mb, _smaller(bundle)))
     if gate.min_int8_share is not None and bundle.precision is Precision.INT8:
-        share, limit = 100 * bundle.int8_share, 100 * gate.min_int8_share
-        text = f"{share:.4g} % of the multiply-adds in INT8, limit {limit:.4g} %"
+        figure = Figure("multiply-adds in INT8", 100 * bundle.int8_share, None, "%")
+        limit = 100 * gate.min_int8_share
+        text = f"{figure.estimate:.4g} % of the multiply-adds in INT8, limit {limit:.4g} %"
         passed = gate.min_int8_share <= bundle.int8_share <= 1
         advice = "bakit inspect shows what is written in INT8, which not every CPU runs"
-        checks.append(_check("min_int8_share", passed, text, advice, (share, None, limit, "%")))
+        checks.append(_check("min_int8_share", figure, limit, text, advice, passed=passed))
     return checks
 
 
+def _at_most(name: str, figure: Figure, limit: float, advice: str) -> Check:
+    unit = figure.unit
+    text = f"{figure.words} {figure.estimate:.4g} {unit}, limit {limit:.4g} {unit}"
+    return _check(name, figure, limit, text, advice, passed=0 <= figure.estimate <= limit)
+
+
 def _check(
-    name: str,
-    passed: bool,
-    text: str,
-    advice: str,
-    numbers: tuple[float, float | None, float, str],
+    name: str, figure: Figure, limit: float, text: str, advice: str, *, passed: bool
 ) -> Check:
-    outcome: Outcome = "pass" if passed else "fail"
-    return Check(name, outcome, text, (), "" if passed else advice, None, None, *numbers)
+    return figure.check(
+        name, "pass" if passed else "fail", text, limit, advice="" if passed else advice
+    )
 
 
 def _provider_check(bundle: BundleReport, wanted: str) -> Check:
@@ -345,9 +329,8 @@ def _provider_check(bundle: BundleReport, wanted: str) -> Check:
     passed = units == {wanted} or (bundle.provider == wanted and len(units) == 1)
     where = bundle.ran or f"on {bundle.provider or 'an unknown unit'}"
     advice = "" if passed else f"bakit bench names what ran; see why the library left {wanted}"
-    outcome: Outcome = "pass" if passed else "fail"
     text = f"ran {where}; required: {wanted}"
-    return Check("require_provider", outcome, text, advice=advice)
+    return Check("require_provider", "pass" if passed else "fail", text, advice=advice)
 
 
 def _smaller(bundle: BundleReport) -> str:

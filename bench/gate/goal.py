@@ -19,11 +19,9 @@ from bakit.errors import InputError
 from bakit.types import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from bakit.bench.report.document import BundleReport, Report
-    from bakit.bench.report.drift import DriftReport
-    from bakit.bench.report.latency import StageTimes
     from bakit.bundle import Bundle, Manifest
 
 
@@ -68,48 +66,14 @@ class GoalResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Goal(NamedTuple):
-    """A limit with its source; fields as in ``GoalLine``, and functions that read the figure."""
+    """A limit with its source; fields as in ``GoalLine``."""
 
     figure: str
     unit: str
     bound: Literal["most", "least"]
     limit: float
     source: str
-    value: Callable[[BundleReport, Manifest], float | None]
-    upper: Callable[[BundleReport], float | None] | None = None
-
-
-def _drift(get: Callable[[DriftReport], float]) -> Callable[[BundleReport, Manifest], float | None]:
-    return lambda report, _: None if report.drift is None else get(report.drift)
-
-
-def _upper(name: str) -> Callable[[BundleReport], float | None]:
-    """Return a function that reads the upper end of an interval of the drift report."""
-
-    def read(report: BundleReport) -> float | None:
-        drift = report.drift
-        if drift is None or drift.samples < LEAST_IMAGES:
-            return None
-        if drift.is_reference and name != "bundle_mae_ci95_months":
-            return 0.0
-        interval: tuple[float, float] | None = getattr(drift, name)
-        return None if interval is None else interval[1]
-
-    return read
-
-
-def _total(report: BundleReport) -> StageTimes | None:
-    return report.latency.stages.get("total") if report.latency else None
-
-
-def _p90_ms(report: BundleReport, _: Manifest) -> float | None:
-    total = _total(report)
-    return total.p90_ms if total else None
-
-
-def _p90_upper_ms(report: BundleReport) -> float | None:
-    total = _total(report)
-    return total.p90_ci95_ms[1] if total and total.p90_ci95_ms else None
+    estimated: bool = False
 
 
 _GATE = Gate()
@@ -121,7 +85,6 @@ GOALS = (
         "most",
         7_606_825,
         "our count of the paper's network with two hidden layers; its text says 7.6 million",
-        lambda _, manifest: manifest.parameters,
     ),
     Goal(
         "multiply-adds",
@@ -129,9 +92,6 @@ GOALS = (
         "most",
         219,
         "the backbone's published cost at 224 x 224: MobileNetV3-Large 1.0, Howard et al. 2019",
-        lambda _, manifest: (
-            None if manifest.multiply_adds is None else manifest.multiply_adds / 1e6
-        ),
     ),
     Goal(
         "size of the regressor",
@@ -139,7 +99,6 @@ GOALS = (
         "most",
         9,
         "ours: a byte for each parameter, and less than a fifth more for scales, floats and graph",
-        lambda report, _: report.size_mb.get("regressor"),
     ),
     Goal(
         "multiply-adds in INT8",
@@ -147,7 +106,6 @@ GOALS = (
         "least",
         0.9,
         "ours: what is left in floats must not decide the speed",
-        lambda report, _: report.int8_share,
     ),
     Goal(
         "time of a prediction, p90",
@@ -155,8 +113,7 @@ GOALS = (
         "most",
         100,
         "ours: below a tenth of a second an answer feels immediate (Miller 1968)",
-        _p90_ms,
-        _p90_upper_ms,
+        estimated=True,
     ),
     Goal(
         "MAE",
@@ -164,8 +121,7 @@ GOALS = (
         "most",
         8.5,
         "ours, for 224 pixels and 27 epochs; the paper reports 6.8 at 224 pixels, 6.2 at 700",
-        _drift(lambda drift: drift.bundle_mae_months),
-        _upper("bundle_mae_ci95_months"),
+        estimated=True,
     ),
     Goal(
         "drift, upper end of its 95 % interval",
@@ -173,8 +129,7 @@ GOALS = (
         "most",
         _GATE.max_drift_months or math.inf,
         "ours: a week of bone age, which must not be lost beside errors of months",
-        _drift(lambda drift: 0.0 if drift.is_reference else drift.drift_ci95_months[1]),
-        _upper("drift_ci95_months"),
+        estimated=True,
     ),
     Goal(
         "change of a prediction, mean",
@@ -182,8 +137,7 @@ GOALS = (
         "most",
         _GATE.max_mean_change_months or math.inf,
         "ours: MAE hides changes that cancel out",
-        _drift(lambda drift: drift.mean_abs_change_months),
-        _upper("mean_abs_change_ci95_months"),
+        estimated=True,
     ),
     Goal(
         "change of a prediction, p99",
@@ -191,8 +145,7 @@ GOALS = (
         "most",
         _GATE.max_p99_change_months or math.inf,
         "ours: less than the half year by which readers differ on one film (Larson et al. 2018)",
-        _drift(lambda drift: drift.p99_abs_change_months),
-        _upper("p99_abs_change_ci95_months"),
+        estimated=True,
     ),
 )
 
@@ -234,33 +187,56 @@ def check_goal(report: Report, bundles: Sequence[Bundle]) -> GoalResult:
         if bundle.name not in reports:
             message = f"{bundle.name}: not in the report"
             raise InputError(message)
-        lines += [_line(goal, reports[bundle.name], bundle.manifest) for goal in GOALS]
+        figures = _figures(reports[bundle.name], bundle.manifest)
+        lines += [_line(bundle.name, *pair) for pair in zip(GOALS, figures, strict=True)]
     return GoalResult(all(line.passed for line in lines), tuple(lines))
 
 
-def _line(goal: Goal, report: BundleReport, manifest: Manifest) -> GoalLine:
-    value = None if report.error is not None else goal.value(report, manifest)
-    if value is not None and not math.isfinite(value):
-        value = None
-    upper = None if goal.upper is None or value is None else goal.upper(report)
-    if upper is not None and not math.isfinite(upper):
-        upper = None
+def _figures(report: BundleReport, manifest: Manifest) -> list[tuple[float | None, float | None]]:
+    """Return the value of each goal, and the upper end of its interval; None where unknown."""
+    assert manifest.multiply_adds is not None
+    if report.error is not None:
+        return [(None, None)] * len(GOALS)
+    found: list[tuple[float | None, float | None]] = [
+        (manifest.parameters, None),
+        (manifest.multiply_adds / 1e6, None),
+        (report.size_mb.get("regressor"), None),
+        (report.int8_share, None),
+    ]
+    total = report.latency.stages.get("total") if report.latency else None
+    found.append((total.p90_ms, _end(total.p90_ci95_ms)) if total else (None, None))
+    drift = report.drift
+    if drift is None:
+        return found + [(None, None)] * (len(GOALS) - len(found))
+    ends = (
+        drift.bundle_mae_ci95_months,
+        drift.drift_ci95_months,
+        drift.mean_abs_change_ci95_months,
+        drift.p99_abs_change_ci95_months,
+    )
+    values = (
+        drift.bundle_mae_months,
+        drift.drift_ci95_months[1],
+        drift.mean_abs_change_months,
+        drift.p99_abs_change_months,
+    )
+    enough = drift.samples >= LEAST_IMAGES
+    found += [(v, _end(e) if enough else None) for v, e in zip(values, ends, strict=True)]
+    return found
+
+
+def _end(interval: tuple[float, float] | None) -> float | None:
+    return None if interval is None else interval[1]
+
+
+def _line(name: str, goal: Goal, figure: tuple[float | None, float | None]) -> GoalLine:
+    value, upper = (None if x is None or not math.isfinite(x) else x for x in figure)
+    upper = None if value is None else upper
     # An estimate passes if its interval ends within the limit.
-    decides = value if goal.upper is None else upper
+    decides = upper if goal.estimated else value
     passed = (
         decides is not None
         and value is not None
         and (max(value, decides) <= goal.limit if goal.bound == "most" else decides >= goal.limit)
     )
-    return GoalLine(
-        bundle=report.name,
-        figure=goal.figure,
-        value=value,
-        bound=goal.bound,
-        limit=goal.limit,
-        unit=goal.unit,
-        passed=passed,
-        source=goal.source,
-        estimated=goal.upper is not None,
-        upper=upper,
-    )
+    return GoalLine(bundle=name, value=value, upper=upper, passed=passed, **goal._asdict())

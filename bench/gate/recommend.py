@@ -332,7 +332,6 @@ def _coarse(drift_months: float | None) -> int:
 
 
 def _caveats(report: Report, ship: Standing | None) -> tuple[str, ...]:
-    """Return the reasons to doubt the recommendation."""
     caveats = []
     if report.partial:
         caveats.append("The run was interrupted: what it had not come to is missing.")

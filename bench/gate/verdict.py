@@ -69,7 +69,6 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unit: str = ""
 
     def __str__(self) -> str:
-        """Return all of it in a line."""
         return "; ".join(self.lines)
 
     @property

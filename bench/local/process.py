@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -52,13 +52,6 @@ ANSWER_S = 1800.0
 """Longest time of a block of queries."""
 
 _A = TypeVar("_A", Done, Opened, Predicted, Times)
-
-
-class Query(NamedTuple):
-    """One image to predict; the file is read before the first query."""
-
-    path: Path
-    sex: Sex
 
 
 class WorkerError(Exception):
@@ -112,9 +105,9 @@ class Worker(Closing):
         self.executed = opened.executed
         self.footprint = msgspec.structs.replace(opened.footprint, cold_start_ms=cold_ms)
 
-    def load(self, queries: Sequence[Query]) -> None:
+    def load(self, queries: Sequence[tuple[Path, Sex]]) -> None:
         """Load the images of the queries into the worker's memory."""
-        self._ask(Load(tuple((os.fsencode(q.path.resolve()), q.sex) for q in queries)), Done)
+        self._ask(Load(tuple((os.fsencode(path.resolve()), sex) for path, sex in queries)), Done)
 
     def run(self, indices: Sequence[int]) -> list[list[int]]:
         """Predict queries by their index; return latencies ``(queries, stages)`` in nanoseconds."""

@@ -9,9 +9,9 @@ from bakit.bench.assemble import run_task
 from bakit.bench.host import read_host
 from bakit.bench.local.ages import AgeRun
 from bakit.bench.local.latency import LatencyRun
-from bakit.bench.local.process import Query, Worker, WorkerError
+from bakit.bench.local.process import Worker, WorkerError
 from bakit.bench.raw import Raw, RawBundle
-from bakit.bench.task import MAX_IMAGES, make_settings, read_task
+from bakit.bench.task import MAX_IMAGES, make_task
 from bakit.errors import BundleError, InputError
 from bakit.image.read import decode
 from bakit.targets import get_target
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bakit.bench.task import Task
     from bakit.bundle import Bundle
     from bakit.data.labels import Sample
+    from bakit.runtime import Sex
     from bakit.types import OnProgress
 
 
@@ -72,9 +73,6 @@ def run_bench(
         BundleError: If a bundle is damaged, or all of them fail to run.
         MissingBackendError: If a target's library is not installed.
     """
-    settings = make_settings(
-        min_queries, min_duration_s, warm_up, threads, sweep_threads=sweep_threads
-    )
 
     def check(chosen: Sequence[Bundle]) -> None:
         _check_batch(batch, chosen)
@@ -84,7 +82,8 @@ def run_bench(
         for bundle in chosen:
             get_target(bundle.manifest.target)
 
-    task = read_task(bundles, data, reference, limit, settings, with_reference=True, check=check)
+    times = (min_queries, min_duration_s, warm_up, threads, sweep_threads)
+    task = make_task(bundles, data, reference, limit, *times, with_reference=True, check=check)
     report = run_task(task, ThisMachine(whole), on_progress)
     if all(bundle.error and bundle.latency is None for bundle in report.bundles):
         first = report.bundles[0]
@@ -170,14 +169,14 @@ def _raw_bundle(
     )
 
 
-def _make_queries(bundles: Sequence[Bundle], samples: Sequence[Sample]) -> list[Query]:
+def _make_queries(bundles: Sequence[Bundle], samples: Sequence[Sample]) -> list[tuple[Path, Sex]]:
     """Return the images of the latency run, the same for every bundle."""
     if samples:
         for sample in samples[:MAX_IMAGES]:
             decode(sample.path)  # an error here names the file; a worker has only the bytes
-        return [Query(sample.path, "M" if sample.male else "F") for sample in samples[:MAX_IMAGES]]
+        return [(sample.path, "M" if sample.male else "F") for sample in samples[:MAX_IMAGES]]
     golden = {
-        (item.sha256, item.sex): Query(bundle.root / item.path, item.sex)
+        (item.sha256, item.sex): (bundle.root / item.path, item.sex)
         for bundle in bundles
         for item in bundle.manifest.golden
     }

@@ -134,15 +134,9 @@ def serve(
     *,
     whole: bool = False,
 ) -> None:
-    """Open a bundle and answer requests until they end; after an error, answer ``Failed``.
+    """Open the bundle of this digest and answer requests until they end.
 
-    Args:
-        root: The bundle's folder.
-        digest: Its digest when it, and its signature, were checked.
-        requests: Messages of ``bakit.bench.local.process``.
-        answers: Answers to them.
-        threads: Threads of the backend.
-        whole: Whether the whole graph predicts.
+    After an error, the answer is ``Failed``.
     """
     try:
         bundle = Bundle.read(root)

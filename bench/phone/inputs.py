@@ -42,18 +42,6 @@ CHUNK = 64
 
 
 @dataclass(frozen=True)
-class GoldenInputs:
-    """Inputs of a bundle's golden images, and the outputs of the localizer on this machine.
-
-    ``data`` is little-endian: all working images ``(G, h, h)`` float32, then all outputs of the
-    localizer ``(G, h, h)`` float32 or int32, then all crops ``(G, S, S)`` uint8.
-    """
-
-    data: bytes
-    male: tuple[bool, ...]
-
-
-@dataclass(frozen=True)
 class DriftInputs:
     """The drift set, prepared for the phone.
 
@@ -71,8 +59,13 @@ class DriftInputs:
     references: dict[str, tuple[Reading, ...]]
 
 
-def golden_inputs(runtime: Runtime) -> GoldenInputs:
-    """Prepare a bundle's golden images, with the crops of the export, as in ``bakit verify``."""
+def golden_inputs(runtime: Runtime) -> bytes:
+    """Prepare a bundle's golden images, with the crops of the export, as in ``bakit verify``.
+
+    Returns:
+        Little-endian: all working images ``(G, h, h)`` float32, then the outputs of the localizer
+        on this machine, ``(G, h, h)`` float32 or int32, then all crops ``(G, S, S)`` uint8.
+    """
     bundle = runtime.bundle
     working, answers, crops = [], [], []
     for golden in bundle.manifest.golden:
@@ -83,8 +76,7 @@ def golden_inputs(runtime: Runtime) -> GoldenInputs:
         answers.append(answer.astype("<i4" if answer.dtype == np.int32 else "<f4"))
         pixels = runtime.preprocess(grey, golden.box, inverted=golden.inverted, turn=golden.turn)
         crops.append(to_bytes(pixels))
-    data = b"".join(array.tobytes() for array in (*working, *answers, *crops))
-    return GoldenInputs(data, tuple(is_male(golden.sex) for golden in bundle.manifest.golden))
+    return b"".join(array.tobytes() for array in (*working, *answers, *crops))
 
 
 def drift_inputs(
@@ -134,9 +126,7 @@ def _crop_key(bundle: Bundle) -> Hashable:
     return tuple(sorted(bundle.artifact("localizer").files.values())), manifest.preprocessing
 
 
-def make_plan(
-    task: Task, goldens: Sequence[GoldenInputs], drift: DriftInputs, provider: Provider
-) -> Plan:
+def make_plan(task: Task, drift: DriftInputs, provider: Provider) -> Plan:
     """Return the plan of a run."""
     settings = task.settings
     return Plan(
@@ -151,16 +141,11 @@ def make_plan(
         block=min(settings.block, settings.min_queries),
         drift_male=[int(sample.male) for sample in task.samples],
         chunk=CHUNK,
-        bundles=[
-            _bundle_plan(bundle, goldens[index], drift, index)
-            for index, bundle in enumerate(task.bundles)
-        ],
+        bundles=[_bundle_plan(bundle, drift, index) for index, bundle in enumerate(task.bundles)],
     )
 
 
-def _bundle_plan(
-    bundle: Bundle, golden: GoldenInputs, drift: DriftInputs, index: int
-) -> BundlePlan:
+def _bundle_plan(bundle: Bundle, drift: DriftInputs, index: int) -> BundlePlan:
     manifest = bundle.manifest
     (answer,) = bundle.artifact("localizer").outputs
     reference = drift.references[manifest.checkpoint_sha256]
@@ -179,7 +164,7 @@ def _bundle_plan(
         side=manifest.preprocessing.image_size,
         sex=len(bundle.artifact("regressor").inputs) > 1,
         labels=answer.dtype == "int32",
-        golden_male=[int(male) for male in golden.male],
+        golden_male=[int(is_male(item.sex)) for item in manifest.golden],
         golden_months=[item.bundle_months for item in manifest.golden],
         tolerance_months=manifest.tolerance_months,
         localizer_tolerance=MAX_LOCALIZER_DIFFERENCE,
@@ -197,9 +182,9 @@ def model_files(bundles: Sequence[Bundle]) -> dict[str, Path]:
     }
 
 
-def tensor_files(goldens: Sequence[GoldenInputs], drift: DriftInputs) -> dict[str, bytes]:
+def tensor_files(goldens: Sequence[bytes], drift: DriftInputs) -> dict[str, bytes]:
     """Return the tensors by their path below the token."""
-    tensors = {f"golden/{index}": golden.data for index, golden in enumerate(goldens)}
+    tensors = {f"golden/{index}": golden for index, golden in enumerate(goldens)}
     for index, crops in enumerate(drift.crops):
         for start in range(0, len(crops), CHUNK):
             tensors[f"crops/{index}/{start}"] = crops[start : start + CHUNK].tobytes()

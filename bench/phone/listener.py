@@ -47,7 +47,6 @@ class PhoneOptions:
     idle_s: float = 120.0
 
     def __post_init__(self) -> None:
-        """Check the values."""
         if self.provider not in get_args(Provider):
             message = f"provider {self.provider!r} is unknown; use {', '.join(get_args(Provider))}"
             raise InputError(message)
@@ -57,29 +56,15 @@ class PhoneOptions:
 
 
 class PageAddress(NamedTuple):
-    """The address of the page.
-
-    Attributes:
-        url: Address with the token.
-        fingerprint: SHA-256 of the certificate; None without a certificate.
-        loopback: Whether only this machine, or a phone through adb, can open it.
-    """
+    """The address of the page, with its token, and the SHA-256 of the certificate if it has one."""
 
     url: str
     fingerprint: str | None
-    loopback: bool
 
 
 @dataclass(frozen=True)
 class Listener:
-    """A bound server that does not serve yet.
-
-    Attributes:
-        server: The server.
-        host: Name or address of the server for the phone.
-        fingerprint: SHA-256 of the certificate; None without a certificate.
-        adb: Whether the phone is connected by USB.
-    """
+    """A bound server that does not serve yet."""
 
     server: PhoneServer
     host: str
@@ -101,8 +86,7 @@ class Listener:
             stack.callback(self.server.shutdown)
             scheme = "http" if self.server.tls is None else "https"
             url = page_url(scheme, self.host, port, routes.session.token)
-            bound = str(self.server.server_address[0])
-            yield PageAddress(url, self.fingerprint, is_loopback(bound))
+            yield PageAddress(url, self.fingerprint)
 
 
 @contextmanager

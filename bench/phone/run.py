@@ -6,7 +6,7 @@ import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bakit.bench.assemble import run_task
 from bakit.bench.host import read_host
@@ -33,10 +33,11 @@ from bakit.bench.raw import Raw, RawBundle, Reading
 from bakit.bench.report.device import PHANTOMS as PHANTOMS_NAME
 from bakit.bench.report.device import Phone
 from bakit.bench.report.latency import Footprint
-from bakit.bench.task import make_settings, read_task
+from bakit.bench.task import make_task
 from bakit.errors import InputError, UnsupportedTargetError, VerificationError
 from bakit.phantoms import write_phantoms
 from bakit.runtime import Runtime
+from bakit.types import silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -70,17 +71,13 @@ class PhoneResult(NamedTuple):
 
 def run_phone(
     bundles: Sequence[Bundle | str | Path],
-    data: str | Path | None = None,
-    reference: Bundle | str | Path | None = None,
     *,
     options: PhoneOptions,
     on_address: Callable[[PageAddress], None],
+    on_progress: OnProgress = silent,
     limit: int | None = None,
-    min_queries: int = 100,
-    min_duration_s: float = 5.0,
-    warm_up: int = 10,
     threads: int | None = None,
-    on_progress: OnProgress = lambda step, done, total: None,
+    **how: Any,  # noqa: ANN401  # named as in run_bench
 ) -> PhoneResult:
     """Serve the page, wait for a phone, and return its report.
 
@@ -88,24 +85,19 @@ def run_phone(
 
     Args:
         bundles: Bundles of the target ``onnx`` or their folders, at least one.
-        data: A labelled folder for drift; its crops are sent to the phone. Default: phantoms.
-        reference: FP32 bundle used as the float model; it runs on this machine.
         options: Connection to the phone, and the backend in its browser.
         on_address: Called with the page's address when the page is served.
-        limit: Number of images in the drift set.
-        min_queries: Minimum number of queries of each model.
-        min_duration_s: Minimum duration of a bundle's queries, limited to 300 queries.
-        warm_up: Warm-up runs of each model.
-        threads: Threads in the browser; 1 when None.
         on_progress: Progress of ``phantoms``, ``prepare``, ``load``, ``latency`` and ``drift``.
+        limit: Number of images in the drift set.
+        threads: Threads in the browser; 1 when None.
+        how: Data, whose crops are sent to the phone (default: phantoms); the reference, which runs
+            on this machine; and settings, with at most 300 queries.
 
     Raises:
         UnsupportedTargetError: If a bundle has another target.
         MissingProgramError: If onnxruntime-web or adb is not installed.
         VerificationError: If the phone measured nothing.
     """
-    threads = 1 if threads is None else threads
-    settings = make_settings(min_queries, min_duration_s, warm_up, threads)
     files = {name: PAGE / name for name in PAGE_FILES}
     files[""] = PAGE / "index.html"
     found = runtime_files(options.provider, find_runtime())
@@ -114,13 +106,18 @@ def run_phone(
 
         def phantoms() -> Path:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / PHANTOMS_NAME
-            _write_phantoms(folder, limit or PHANTOMS, on_progress)
+            write_phantoms(
+                folder,
+                limit or PHANTOMS,
+                seed=FIRST_PHANTOM,
+                height=PHANTOM_HEIGHT,
+                on_progress=lambda _step, done, total: on_progress("phantoms", done, total),
+            )
             return folder
 
         listener = stack.enter_context(open_listener(options))  # checks the address first
-        task = read_task(
-            bundles, data, reference, limit, settings, check=_check_targets, phantoms=phantoms
-        )
+        how |= {"limit": limit, "threads": 1 if threads is None else threads}
+        task = make_task(bundles, **how, check=_check_targets, phantoms=phantoms)
         device = PhoneDevice(listener, files, options, on_address)
         report = run_task(task, device, on_progress)
     failures = _golden_failures(report)
@@ -140,16 +137,6 @@ def _check_targets(bundles: Sequence[Bundle]) -> None:
         if not bundle.manifest.golden:
             message = f"{bundle.name}: the bundle has no golden image; export it again"
             raise InputError(message)
-
-
-def _write_phantoms(folder: Path, count: int, on_progress: OnProgress) -> None:
-    write_phantoms(
-        folder,
-        count,
-        seed=FIRST_PHANTOM,
-        height=PHANTOM_HEIGHT,
-        on_progress=lambda _step, done, total: on_progress("phantoms", done, total),
-    )
 
 
 @dataclass(frozen=True)
@@ -182,7 +169,7 @@ class PhoneDevice:
                 for bundle in task.bundles
             }
             drift = drift_inputs(runtimes, references, task.samples, on_progress)
-        plan = make_plan(task, goldens, drift, options.provider)
+        plan = make_plan(task, drift, options.provider)
         session = Session(plan, on_progress)
         routes = Routes(
             session, self.files | model_files(task.bundles), tensor_files(goldens, drift)
@@ -199,11 +186,7 @@ class PhoneDevice:
 
 
 def _raw(session: Session, plan: Plan, task: Task, drift: DriftInputs) -> Raw:
-    """Return the phone's measurements.
-
-    Raises:
-        VerificationError: If no bundle was timed.
-    """
+    """Return the phone's measurements."""
     browser, numbers = session.browser, session.numbers
     if browser is None or not any(item.localize_ms for item in numbers):
         message = f"the phone measured nothing: {session.problem}"

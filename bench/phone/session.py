@@ -53,14 +53,7 @@ class BundleNumbers:
 
 
 class Session:
-    """The state of one run, shared by the server's threads.
-
-    Attributes:
-        token: The secret part of the address.
-        browser: Description of the browser; None before the start.
-        numbers: Posted measurements of each bundle.
-        problem: Reason why the run ended early; None if it finished.
-    """
+    """The state of one run, shared by the server's threads."""
 
     def __init__(
         self, plan: Plan, on_progress: OnProgress = lambda step, done, total: None

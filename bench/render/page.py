@@ -42,14 +42,6 @@ _UNSEEN = {
 }
 
 
-class _Tile(NamedTuple):
-    """A number in large type."""
-
-    value: str
-    unit: str
-    name: str
-
-
 class _Link(NamedTuple):
     """One step from checkpoint to bundle, with its digests by name."""
 
@@ -112,34 +104,24 @@ def _date(measured_at: str | None) -> str:
     return f"{time.day} {time:%B %Y, %H:%M} UTC"
 
 
-def _tiles(bundle: BundleReport | None) -> list[_Tile]:
-    """Return the numbers of the recommended bundle."""
+def _tiles(bundle: BundleReport | None) -> list[tuple[str, str, str]]:
+    """Return the numbers of the recommended bundle, with unit and name."""
     if bundle is None:
         return []
     time = milliseconds(stage_ms(bundle, "total", "p50_ms"))
-    tiles = [_Tile(time, "ms", "median time of a prediction")]
-    tiles.append(_Tile(fixed(bundle.total_size_mb, 1), "MB", "model files"))
+    tiles = [(time, "ms", "median time of a prediction")]
+    tiles.append((fixed(bundle.total_size_mb, 1), "MB", "model files"))
     drift = bundle.drift
     if drift is not None:
-        tiles.append(_Tile(fixed(drift.bundle_mae_months), "months", "mean absolute error"))
+        tiles.append((fixed(drift.bundle_mae_months), "months", "mean absolute error"))
         if not drift.is_reference:
             upper = f"\N{LESS-THAN OR EQUAL TO} {at_most(drift.drift_ci95_months[1])}"
-            tiles.append(_Tile(upper, "months", "drift from the float model, with 95 %"))
+            tiles.append((upper, "months", "drift from the float model, with 95 %"))
     return tiles
 
 
-class _Row(NamedTuple):
-    """A row of the table of bundles; ``cells`` are (column, text)."""
-
-    name: str
-    what: str
-    outcome: str
-    badge: str
-    reason: str
-    cells: tuple[tuple[str, str], ...]
-
-
-def _row(standing: Standing, bundle: BundleReport) -> _Row:
+def _row(standing: Standing, bundle: BundleReport) -> tuple[Standing, str, str, dict[str, str]]:
+    """Return a row of the table of bundles: standing, what it is, badge, and cells by column."""
     drift, footprint = bundle.drift, bundle.footprint
     cells = {
         "p50, ms": milliseconds(standing.p50_ms),
@@ -155,12 +137,10 @@ def _row(standing: Standing, bundle: BundleReport) -> _Row:
     what = f"{bundle.target} {bundle.precision.value.upper()}"
     if where := bundle.ran or bundle.provider:
         what += f" · {where}"
-    outcome, badge = standing.outcome, STANDINGS[standing.outcome]
-    return _Row(bundle.name, what, outcome, badge, standing.reason, tuple(cells.items()))
+    return standing, what, STANDINGS[standing.outcome], cells
 
 
 def _samples(report: Report) -> str:
-    """Return a description of the labelled images."""
     data = report.data
     if data is None:
         return ""
@@ -172,7 +152,6 @@ def _samples(report: Report) -> str:
 
 
 def _warnings(report: Report, labels: Mapping[str, str]) -> list[str]:
-    """Return warnings about failed bundles and noisy timings."""
     lines = [f"{labels[b.name]} failed: {b.error}" for b in report.bundles if b.error]
     for bundle in report.bundles:
         stability = bundle.latency.stability if bundle.latency else None
@@ -202,7 +181,6 @@ def _blame(bundles: list[BundleReport], labels: Mapping[str, str]) -> Table | No
 
 
 def _chain(bundle: BundleReport) -> list[_Link]:
-    """Return the steps from the checkpoint to the bundle."""
     links = [_Link("checkpoint", bundle.checkpoint, (("", bundle.checkpoint_sha256),))]
     made = bundle.provenance
     if made is not None:
@@ -231,13 +209,11 @@ def _digests(bundles: list[BundleReport], labels: Mapping[str, str]) -> Table:
 
 
 def _training_data(bundles: list[BundleReport]) -> list[str]:
-    """Return the training data of the checkpoints, without duplicates."""
     made = [bundle.provenance.training_data for bundle in bundles if bundle.provenance]
     return [text.rstrip(".") for text in dict.fromkeys(made) if text]
 
 
 def _host(report: Report) -> list[tuple[str, str]]:
-    """Return machine, libraries and settings as (name, text)."""
     host, settings = report.host, report.settings
     memory = "unknown" if host.memory_mb is None else f"{fixed(host.memory_mb / 1000, 1)} GB"
     threads = "one per CPU" if settings.threads is None else str(settings.threads)

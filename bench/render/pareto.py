@@ -139,7 +139,6 @@ def _free(
 
 
 def _bound(standing: Standing) -> str:
-    """Return the upper bound of a bundle's drift as text."""
     upper = standing.drift_upper_months
     if upper is None:
         return "drift not measured"

@@ -42,17 +42,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure.
-
-    Attributes:
-        key: Anchor in the page.
-        title: Title.
-        lead: Explanation, in one or two sentences.
-        panels: Pictures.
-        legend: CSS class and meaning of each colour or mark.
-        tables: The numbers.
-        axes: Description of the axes of all panels; empty if the pictures have labels.
-    """
+    """One figure; ``legend`` is a CSS class and a meaning each, ``axes`` describes all panels."""
 
     key: str
     title: str
@@ -64,13 +54,10 @@ class Figure:
 
 
 def element(name: str, *children: Markup | str, **attributes: str | float | None) -> Markup:
-    """Return an element.
+    """Return an element with its children: elements, and text to escape.
 
-    Args:
-        name: Name of the element.
-        children: Elements, and text to escape.
-        attributes: ``class_`` becomes ``class``, other underscores become hyphens; attributes
-            that are None are omitted.
+    ``class_`` becomes ``class``, other underscores become hyphens; attributes that are None are
+    omitted.
     """
     written = Markup("").join(
         Markup(' {}="{}"').format(_attribute(key), _value(value))

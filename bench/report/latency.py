@@ -183,11 +183,7 @@ def pack_samples(times_ns: Sequence[int]) -> str:
 
 
 def unpack_samples(packed: str, queries: int) -> array[int]:
-    """Unpack the latencies packed by ``pack_samples``, in nanoseconds.
-
-    Args:
-        packed: Packed latencies; a few bytes may unpack to gigabytes.
-        queries: Their number.
+    """Unpack so many latencies of ``pack_samples``, in nanoseconds.
 
     Raises:
         InputError: If they are damaged, or of another number.

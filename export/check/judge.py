@@ -105,7 +105,6 @@ def check_prepared(prepared: Prepared, profile: Profile) -> tuple[Finding, ...]:
 def _foreign(
     scope: Scope, node: onnx.NodeProto, profile: Profile, functions: set[tuple[str, str]]
 ) -> Iterator[Finding]:
-    """Yield findings on a node of another domain."""
     if profile.oldest >= FUNCTIONS and (node.domain, node.op_type) in functions:
         return
     name = f"{node.domain}::{node.op_type}"
@@ -117,7 +116,6 @@ def _foreign(
 
 
 def _check_file(prepared: Prepared, profile: Profile) -> Iterator[Finding]:
-    """Yield findings on the whole file."""
     model = prepared.model
     if prepared.invalid:
         yield about_file("invalid-model", prepared.invalid)

@@ -92,42 +92,39 @@ class Scope:
         names = [name for name in node.input if name]
         return bool(names) and all(self.is_derived(name) for name in names)
 
-    def _owner(self, name: str) -> Scope | None:
-        """Return the graph, this one or one around it, that has a tensor of this name."""
-        scope: Scope | None = self
-        while scope is not None and name not in scope._local:
+    def _owner(self, name: str) -> Scope:
+        """Return the graph, this one or one around it, that has a tensor of this name.
+
+        Without one it is the outermost, which knows nothing of the tensor either.
+        """
+        scope = self
+        while scope.parent is not None and name not in scope._local:
             scope = scope.parent
         return scope
 
     def is_constant(self, name: str) -> bool:
         """Return whether a tensor is an initializer or a Constant node's output."""
-        owner = self._owner(name)
-        return owner is not None and name in owner.constants
+        return name in self._owner(name).constants
 
     def is_derived(self, name: str) -> bool:
         """Return whether a tensor is a constant or a constant expression."""
         owner = self._owner(name)
-        return owner is not None and (name in owner.constants or name in owner._derived)
+        return name in owner.constants or name in owner._derived
 
     def producer(self, name: str) -> NodeProto | None:
         """Return the node that writes a tensor; None for inputs and initializers."""
-        owner = self._owner(name)
-        return None if owner is None else owner.producers.get(name)
+        return self._owner(name).producers.get(name)
 
     def array(self, name: str) -> npt.NDArray[np.generic] | None:
         """Return a constant's value; None if it is not constant or cannot be read."""
         owner = self._owner(name)
-        if owner is None or name not in owner.constants:
-            return None
-        if name not in owner._arrays:
+        if name in owner.constants and name not in owner._arrays:
             owner._arrays[name] = tensor_array(owner.constants[name])
-        return owner._arrays[name]
+        return owner._arrays.get(name)
 
     def type_of(self, name: str) -> int:
         """Return a tensor's element type, 0 if unknown."""
         owner = self._owner(name)
-        if owner is None:
-            return 0
         if name in owner.constants:
             return owner.constants[name].data_type
         found = owner._types.get(name)
@@ -136,8 +133,6 @@ class Scope:
     def axes(self, name: str) -> tuple[int | None, ...] | None:
         """Return a tensor's shape, with None for unknown lengths; None if nothing is known."""
         owner = self._owner(name)
-        if owner is None:
-            return None
         if name in owner.constants:
             return tuple(owner.constants[name].dims)
         found = owner._types.get(name)

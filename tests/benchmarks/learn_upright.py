@@ -20,7 +20,6 @@ from bakit.hand.upright import turn_features
 from bakit.hand.weights import FOLDER, get_localizer
 from bakit.settings import Preprocessing
 from bakit.studies.quality import streams
-from bakit.studies.quality.changes import slightly
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -43,7 +42,9 @@ def learn_upright(samples: Sequence[Sample], phantoms: int, localizer: OpenLocal
         localizer: The localizer.
     """
     rows = _features(streams.radiographs(samples[::2]), localizer)
-    rows += _features(streams.turned(samples[1::2], slightly), localizer)
+    rows += _features(
+        streams.turned(samples[1::2], lambda rng: float(rng.normal(0, 10))), localizer
+    )
     rows += _features(streams.phantoms(phantoms), localizer)
     return _conditional_logit(np.array(rows)).astype(np.float32)
 

@@ -15,14 +15,7 @@ _SKIP = "or skip them with bakit train --skip-unreadable"
 
 
 class Finding(NamedTuple):
-    """All errors of one kind.
-
-    Attributes:
-        what: Heading.
-        advice: How to fix the errors.
-        lines: One line per error.
-        stops: Whether training fails because of it.
-    """
+    """All errors of one kind."""
 
     what: str
     advice: str

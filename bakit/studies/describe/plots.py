@@ -24,13 +24,7 @@ SHEET_SIDE = 5
 
 
 def draw_plots(description: Description, folder: Path, out: Path) -> list[Path]:
-    """Draw the plots and return the files; none if no image is usable.
-
-    Args:
-        description: The result of ``bakit.studies.describe.run.describe``.
-        folder: The labelled folder, for the contact sheet.
-        out: Output folder for ``ages.png``, ``sexes.png``, ``sizes.png`` (only if sizes vary) and
-            ``contact_sheet.png``.
+    """Draw the plots into ``out`` and return the files; none if no image is usable.
 
     Raises:
         MissingBackendError: If matplotlib is not installed.

@@ -50,12 +50,8 @@ def describe(
 ) -> Description:
     """Read every row and image of a labelled folder, valid or not.
 
+    ``against`` are folders that should share no image with it: labelled folders, or only images.
     Images with equal grey values are duplicates, whatever their names and formats.
-
-    Args:
-        folder: The labelled folder.
-        against: Folders that should share no image with it: labelled folders, or only images.
-        on_progress: Called after each image; each folder is a separate step.
 
     Raises:
         LabelsError: If ``labels.csv`` or the folder of images cannot be read.

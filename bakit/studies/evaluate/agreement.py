@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import numpy as np
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from bakit.data.labels import Sample
+    from bakit.studies.evaluate.document import Predicted
     from bakit.types import Floats
+
+Item = TypeVar("Item", "Sample", "Predicted")
 
 SIDES = {"": "", "l": "L", "left": "L", "r": "R", "right": "R"}
 
@@ -29,36 +32,6 @@ LEAST = 16
 
 SDS = 1.96
 """Half the width of the limits of agreement, in standard deviations."""
-
-
-class Paired(Protocol):
-    """An image that may have a pair, as ``bakit.data.labels.Sample``."""
-
-    @property
-    def pair(self) -> str:
-        """Name that the two images share; empty if there is none."""
-
-    @property
-    def side(self) -> str:
-        """The hand, ``L`` or ``R``; empty if unknown."""
-
-
-class Read(Paired, Protocol):
-    """The prediction for such an image."""
-
-    @property
-    def predicted_months(self) -> float:
-        """The predicted age."""
-
-
-Item = TypeVar("Item", bound=Paired)
-
-
-class Limit(NamedTuple):
-    """A figure in months with its 95 % interval; None for fewer than ``LEAST`` differences."""
-
-    months: float
-    ci95_months: tuple[float, float] | None
 
 
 class BlandAltman(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,12 +49,12 @@ class BlandAltman(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     upper_ci95_months: tuple[float, float] | None
 
     @property
-    def lines(self) -> dict[str, Limit]:
-        """The three figures by name, from the top."""
+    def lines(self) -> dict[str, tuple[float, tuple[float, float] | None]]:
+        """The three figures by name, from the top, each in months with its interval."""
         return {
-            "+1.96 SD": Limit(self.upper_months, self.upper_ci95_months),
-            "bias": Limit(self.bias_months, self.bias_ci95_months),
-            "-1.96 SD": Limit(self.lower_months, self.lower_ci95_months),
+            "+1.96 SD": (self.upper_months, self.upper_ci95_months),
+            "bias": (self.bias_months, self.bias_ci95_months),
+            "-1.96 SD": (self.lower_months, self.lower_ci95_months),
         }
 
 
@@ -130,7 +103,7 @@ def bland_altman(differences: Floats) -> BlandAltman | None:
     )
 
 
-def agreement_of(predictions: Iterable[Read]) -> Agreement | None:
+def agreement_of(predictions: Iterable[Predicted]) -> Agreement | None:
     """Compare the two predictions of each pair; None without pairs."""
     # The left hand first: L sorts before R.
     pairs = [sorted(pair, key=lambda item: item.side) for pair in pairs_of(predictions)]

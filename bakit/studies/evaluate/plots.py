@@ -42,13 +42,7 @@ ERROR = "predicted - true age [months]"
 
 
 def draw_plots(readings: Readings, samples: Sequence[Sample], out: Path) -> list[Path]:
-    """Draw the plots of one set and return the files.
-
-    Args:
-        readings: A result of ``bakit.studies.evaluate.run.evaluate_sets``.
-        samples: Its images, for ``worst_cases.png``, which shows radiographs.
-        out: Output folder for ``predicted_true.png``, ``bland_altman.png``, ``error_by_age.png``
-            and ``worst_cases.png``, if ages are known, and ``pairs.png``, if there are pairs.
+    """Draw the plots of one set, some of its ``samples``, and return the files.
 
     Raises:
         MissingBackendError: If matplotlib is not installed.

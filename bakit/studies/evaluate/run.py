@@ -65,36 +65,6 @@ def open_model(
     return Bundle.read(Path(bundle))
 
 
-def evaluate(
-    model: Bundle | Checkpoint,
-    images: Images,
-    *,
-    workers: int | None = None,
-    threads: int = 1,
-    on_progress: OnProgress = silent,
-) -> Evaluation:
-    """Predict labelled images and compare the predictions with the labels.
-
-    A checkpoint runs as a temporary float32 ONNX bundle, so the figures include localizer and crop.
-
-    Args:
-        model: The model to evaluate.
-        images: The images to evaluate it on (``choose_images``).
-        workers: As for ``run_all``.
-        threads: As for ``run_all``.
-        on_progress: Called after each image.
-
-    Raises:
-        VerificationError: If a predicted age is not a number.
-        BakitError: As ``run_all``.
-    """
-    (found,) = evaluate_sets(
-        model, [images], workers=workers, threads=threads, on_progress=on_progress
-    )
-    assert isinstance(found, Evaluation)  # choose_images requires ages
-    return found
-
-
 def evaluate_sets(
     model: Bundle | Checkpoint,
     sets: Iterable[Images],
@@ -103,10 +73,16 @@ def evaluate_sets(
     threads: int = 1,
     on_progress: OnProgress = silent,
 ) -> list[Readings]:
-    """Evaluate a model on several sets, as ``evaluate`` does.
+    """Predict the images of several sets and compare the predictions with the labels.
+
+    A checkpoint runs as a temporary float32 ONNX bundle, so the figures include localizer and crop.
 
     Returns:
         An ``Evaluation`` for each set; ``Readings`` for one without ages.
+
+    Raises:
+        VerificationError: If a predicted age is not a number.
+        BakitError: As ``run_all``.
     """
     results: list[Readings] = []
     with as_bundle(model) as bundle:

@@ -61,7 +61,7 @@ def run_all(
             outcomes = [_work(work, runtime, s) for s in track(samples, "images", on_progress)]
     if processes > 1:
         start = partial(_open, bundle, threads)
-        outcomes = in_processes(partial(_work_in_process, work), samples, processes, start, chunk=1)
+        outcomes = in_processes(partial(_work, work, None), samples, processes, start, chunk=1)
         outcomes = track(outcomes, "images", on_progress, len(samples))
     used: list[tuple[Sample, Result]] = []
     unused: list[tuple[Sample, str]] = []
@@ -84,16 +84,10 @@ def _open(bundle: Bundle, threads: int) -> None:
     _runtime = Runtime(bundle, threads)
 
 
-def _work_in_process(
-    work: Callable[[Runtime, Sample], Result], sample: Sample
-) -> Result | Unreadable:
-    return _work(work, _runtime, sample)
-
-
 def _work(
-    work: Callable[[Runtime, Sample], Result], runtime: Runtime, sample: Sample
+    work: Callable[[Runtime, Sample], Result], runtime: Runtime | None, sample: Sample
 ) -> Result | Unreadable:
     try:
-        return work(runtime, sample)
+        return work(runtime or _runtime, sample)
     except ImageError as error:
         return unreadable(sample.path, error)

@@ -37,11 +37,6 @@ def any_angle(rng: Random) -> float:
     return float(rng.choice([0, 0, 0, 90, 180, 270]) + rng.normal(0, 12))
 
 
-def slightly(rng: Random) -> float:
-    """Return a small random angle in degrees."""
-    return float(rng.normal(0, 10))
-
-
 def tilt(rng: Random) -> float:
     """Return a random angle in degrees that is far from every quarter turn."""
     return float(90 * rng.integers(0, 4) + rng.uniform(33, 57))
@@ -68,13 +63,7 @@ def turned_about(grey: Grey, degrees: float, rng: Random) -> Grey:
 
 
 def without_background(grey: Grey, mask: Mask, rng: Random) -> Grey:
-    """Remove the background; crop some close to the hand at random.
-
-    Args:
-        grey: ``(H, W)`` in 0..1.
-        mask: The hand in a square working image.
-        rng: Random generator.
-    """
+    """Keep the hand, ``mask`` in a square working image; crop some close to it at random."""
     height, width = grey.shape
     size = int(rng.integers(1, 4))
     grown = cv2.dilate(mask.astype(np.uint8), np.ones((size, size), np.uint8))
@@ -124,13 +113,7 @@ def only(grey: Grey, window: Box, around: Box, rng: Random) -> Grey:
     """Return a film of which a window is left, as shutters, padding and cutting leave it.
 
     It ends there, or everything outside has one grey: black, white, middle grey, the film's darkest
-    or its median.
-
-    Args:
-        grey: ``(H, W)`` in 0..1.
-        window: What is left.
-        around: The hand's box: sides of the window outside of it may lie farther out.
-        rng: Random generator.
+    or its median. Sides of the window outside of ``around``, the hand's box, may lie farther out.
     """
     height, width = grey.shape
     reach = rng.uniform(0, 0.3, 4) * (rng.random(4) < 0.6)

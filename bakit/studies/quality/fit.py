@@ -143,22 +143,12 @@ def between(measure: str, code: str, good: Floats, bad: Floats) -> Chosen:
     return Chosen(measure, code, "above", _round(review), _round(reject))
 
 
-def rare(
-    measure: str,
-    code: str,
-    good: Floats,
-    worse: Side,
-    *,
-    review: float | None = None,
-    reject: float | None = None,
-) -> Chosen:
-    """Set limits that the given shares of good radiographs exceed."""
+def rare(measure: str, code: str, good: Floats, worse: Side, share: float) -> Chosen:
+    """Set a limit for review that this share of good radiographs exceeds."""
     sign = 1.0 if worse == "above" else -1.0
-
-    def at(share: float | None) -> float | None:
-        return None if share is None else _round(sign * float(np.quantile(sign * good, 1 - share)))
-
-    return Chosen(measure, code, worse, at(review), at(reject))
+    return Chosen(
+        measure, code, worse, _round(sign * float(np.quantile(sign * good, 1 - share))), None
+    )
 
 
 class Rung(NamedTuple):
@@ -205,11 +195,6 @@ def ends_of_scale(
     A model's outputs do not reach the ends: the oldest hands, and adults', are read as somewhat
     younger. So a prediction is reviewed from the age on that most of the oldest are read as, and
     likewise at the youngest; ages beyond all training images are rejected.
-
-    Args:
-        ages_months: Ages of the training split.
-        predicted: ``(N,)``, predicted ages of the validation split.
-        true: ``(N,)``, their true ages.
     """
 
     def end(sign: float, share: float, reviews: float) -> float:

@@ -89,14 +89,6 @@ def qualify_file(
 ) -> Checkpoint:
     """Fit a checkpoint's limits and write the checkpoint with them.
 
-    Args:
-        checkpoint: The checkpoint; the shipped one when None.
-        data: Its training folder.
-        out: File to write, ``.safetensors``; may be the checkpoint itself.
-        amounts: Numbers of images.
-        threads: Threads of the backend.
-        on_progress: Called after each image.
-
     Returns:
         The written checkpoint.
 
@@ -130,14 +122,7 @@ def learn_quality(
     amounts: Amounts = Amounts(),  # noqa: B008  # cannot be changed
     on_progress: OnProgress = silent,
 ) -> QualityLimits:
-    """Fit a model's limits on its training and validation splits; test them on the test split.
-
-    Args:
-        runtime: An open float32 bundle of the checkpoint, with a localizer.
-        parts: The model's splits.
-        mean_months: Mean age of its training split.
-        amounts: Numbers of images.
-        on_progress: Called after each image.
+    """Fit the limits of a float32 bundle on training and validation splits, test on the test split.
 
     Raises:
         InputError: If a split has too few images, or the model does not localize hands.
@@ -235,8 +220,8 @@ def _choose(
     ]
     return [
         *chosen,
-        rare("agreement", "methods_disagree", of(plain, "agreement"), "below", review=0.005),
-        rare("spread_months", "unstable", of(steady, "spread_months"), "above", review=0.02),
+        rare("agreement", "methods_disagree", of(plain, "agreement"), "below", 0.005),
+        rare("spread_months", "unstable", of(steady, "spread_months"), "above", 0.02),
     ]
 
 
@@ -264,10 +249,9 @@ def _measured(
         measure: next((c.reject for c in chosen if c.measure == measure and c.reject), None)
         for measure in streams.SPOILING
     }
-    met = {kind: [kind] for kind in MET} | {kind: [kind] for kind in _PLAIN}
     pictures: dict[str, Iterable[Shown]] = {
-        kind: streams.no_hands(kinds, amounts.others // 2, MET_SEEDS, vary=False)
-        for kind, kinds in met.items()
+        kind: streams.no_hands([kind], amounts.others // 2, MET_SEEDS, vary=False)
+        for kind in (*MET, *_PLAIN)
     }
     for part in PARTS:
         cut = streams.cut_hands(test[: amounts.spoiled // 2], eye.find, part, vary=False)

@@ -40,10 +40,7 @@ class Looked(NamedTuple):
 class Eye:
     """Measures images with one bundle; the bundle's own limits are not used.
 
-    Args:
-        runtime: The bundle.
-        mean_months: Mean age of the training split.
-        on_progress: Called after each image.
+    ``mean_months`` is the mean age of the training split.
 
     Attributes:
         scorer: The detectors; None until they are fitted.

@@ -44,26 +44,20 @@ class Shown(NamedTuple):
     Attributes:
         grey: ``(H, W)`` float32 in 0..1.
         male: Sex; arbitrary for images without a hand.
-        age_months: The label; None for images without a hand.
     """
 
     grey: Grey
     male: bool = True
-    age_months: float | None = None
 
 
-def _random(sample: Sample, use: int) -> np.random.Generator:
-    return np.random.default_rng([use, *sample.id.encode()])
-
-
-def _shown(sample: Sample, grey: Grey | None = None) -> Shown:
-    return Shown(decode(sample.path) if grey is None else grey, sample.male, sample.age_months)
+def _random(sample: Sample, use: int, part: str = "") -> np.random.Generator:
+    return np.random.default_rng([use, *sample.id.encode(), *part.encode()])
 
 
 def radiographs(samples: Iterable[Sample]) -> Iterator[Shown]:
     """Yield unchanged radiographs."""
     for sample in samples:
-        yield _shown(sample)
+        yield Shown(decode(sample.path), sample.male)
 
 
 def varied(samples: Sequence[Sample], find: Find) -> Iterator[Shown]:
@@ -72,7 +66,7 @@ def varied(samples: Sequence[Sample], find: Find) -> Iterator[Shown]:
         rng, grey = _random(sample, 1), decode(sample.path)
         if index % _WITHOUT_BACKGROUND == 0 and (found := find(grey)):
             grey = without_background(grey, found[1].regions[0][0], rng)
-        yield _shown(sample, film_like(grey, rng))
+        yield Shown(film_like(grey, rng), sample.male)
 
 
 def turned(
@@ -82,7 +76,7 @@ def turned(
     for sample in samples:
         rng = _random(sample, 2)
         degrees = angle(rng)
-        yield _shown(sample, film_like(turned_about(decode(sample.path), degrees, rng), rng))
+        yield Shown(film_like(turned_about(decode(sample.path), degrees, rng), rng), sample.male)
 
 
 def phantoms(count: int) -> Iterator[Shown]:
@@ -90,7 +84,7 @@ def phantoms(count: int) -> Iterator[Shown]:
     for seed in range(PHANTOM_SEEDS, PHANTOM_SEEDS + count):
         rng = np.random.default_rng([3, seed])
         phantom = make_phantom(seed, height=int(rng.integers(120, 420)))
-        yield Shown(film_like(decode(phantom.image), rng), phantom.male, phantom.age_months)
+        yield Shown(film_like(decode(phantom.image), rng), phantom.male)
 
 
 def no_hands(kinds: Iterable[str], count: int, first: int, *, vary: bool) -> Iterator[Shown]:
@@ -106,37 +100,43 @@ def no_hands(kinds: Iterable[str], count: int, first: int, *, vary: bool) -> Ite
             yield Shown(film_like(grey, rng) if vary else grey)
 
 
+def _windows(
+    samples: Iterable[Sample],
+    find: Find,
+    window: Callable[[Box, Grey, np.random.Generator], Box],
+    seed: tuple[int, str],
+    *,
+    vary: bool,
+) -> Iterator[Shown]:
+    """Yield films of which a window is left, which follows from the hand's box."""
+    for sample in samples:
+        rng, grey = _random(sample, *seed), decode(sample.path)
+        if found := find(grey):
+            left = only(grey, window(found[0], grey, rng), found[0], rng)
+            yield Shown(film_like(left, rng) if vary else left, sample.male)
+
+
 def cut_hands(samples: Iterable[Sample], find: Find, part: str, *, vary: bool) -> Iterator[Shown]:
     """Yield films on which a part of the hand is cut off (``changes.PARTS``)."""
-    for sample in samples:
-        rng, grey = (
-            np.random.default_rng([5, *sample.id.encode(), *part.encode()]),
-            decode(sample.path),
-        )
-        if found := find(grey):
-            left = only(grey, without_part(found[0], part, rng), found[0], rng)
-            yield _shown(sample, film_like(left, rng) if vary else left)
+    return _windows(
+        samples, find, lambda box, _, rng: without_part(box, part, rng), (5, part), vary=vary
+    )
 
 
 def framed_hands(samples: Iterable[Sample], find: Find, *, vary: bool) -> Iterator[Shown]:
     """Yield films that end close to the whole hand, or have frames."""
-    for sample in samples:
-        rng, grey = _random(sample, 7), decode(sample.path)
-        if found := find(grey):
-            left = only(
-                grey,
-                found[0].expand(rng.uniform(0, 0.04), grey.shape[1], grey.shape[0]),
-                found[0],
-                rng,
-            )
-            yield _shown(sample, film_like(left, rng) if vary else left)
+
+    def around(box: Box, grey: Grey, rng: np.random.Generator) -> Box:
+        return box.expand(rng.uniform(0, 0.04), grey.shape[1], grey.shape[0])
+
+    return _windows(samples, find, around, (7, ""), vary=vary)
 
 
 def two_hands(samples: Sequence[Sample]) -> Iterator[Shown]:
     """Yield radiographs of two hands."""
     for sample, other in zip(samples, [*samples[1:], samples[0]], strict=True):
         grey = side_by_side(decode(sample.path), decode(other.path), _random(sample, 6))
-        yield _shown(sample, grey)
+        yield Shown(grey, sample.male)
 
 
 SPOILING: dict[str, tuple[Callable[[Grey, Box, float], Grey], tuple[float, ...]]] = {
@@ -159,4 +159,4 @@ def spoiled(samples: Iterable[Sample], find: Find, measure: str, degree: float) 
     for sample in samples:
         grey = decode(sample.path)
         if found := find(grey):
-            yield _shown(sample, spoil(grey, found[0], degree))
+            yield Shown(spoil(grey, found[0], degree), sample.male)

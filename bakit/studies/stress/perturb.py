@@ -30,13 +30,7 @@ SMALLEST = 8
 
 
 class Perturbation(NamedTuple):
-    """One perturbation.
-
-    Attributes:
-        kind: One of ``KINDS``.
-        name: Its name in tables and documents.
-        apply: Maps ``(H, W)`` float32 in 0..1 to the same; H and W may change.
-    """
+    """One perturbation; ``apply`` maps ``(H, W)`` float32 in 0..1 to the same, of any size."""
 
     kind: str
     name: str

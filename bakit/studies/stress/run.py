@@ -80,12 +80,7 @@ class Stress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def failures(
         self, max_mae_rise_months: float | None = None, max_over_24: float | None = None
     ) -> list[str]:
-        """Return the exceeded limits, one per line.
-
-        Args:
-            max_mae_rise_months: Maximum upper end of the interval of the MAE rise.
-            max_over_24: Maximum share of images with an error above 24 months, 0..1.
-        """
+        """Return the exceeded limits: on the upper end of the MAE's rise, and on large errors."""
         found = []
         for item in self.conditions:
             upper, share = item.mae_rise_ci95_months[1], item.over_24_months
@@ -116,18 +111,11 @@ def stress(
     kinds: Sequence[str] = (),
     *,
     workers: int | None = None,
-    threads: int = 1,
     on_progress: OnProgress = silent,
 ) -> Stress:
-    """Measure a model's errors under perturbations.
+    """Measure a model's errors under perturbations of some kinds; all kinds by default.
 
-    Args:
-        model: The model to test; a checkpoint runs as a float32 ONNX bundle.
-        images: The images to test it on (``bakit.studies.evaluate.run.choose_images``).
-        kinds: Kinds of perturbation (``bakit.studies.stress.perturb``); all by default.
-        workers: As for ``bakit.studies.evaluate.run_all``.
-        threads: As for ``bakit.studies.evaluate.run_all``.
-        on_progress: Called after each image.
+    A checkpoint runs as a float32 ONNX bundle.
 
     Raises:
         InputError: If a kind is unknown.
@@ -141,7 +129,7 @@ def stress(
             images.samples,
             partial(_predict, kinds=tuple(kinds)),
             workers=workers,
-            threads=threads,
+            threads=1,
             on_progress=on_progress,
         )
     for sample, answers in used:
