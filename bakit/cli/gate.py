@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bakit.cli.options import PATH
-from bakit.cli.tables import echo, new_console, new_table, next_step, safe
+from bakit.cli.tables import echo, next_step, print_line, print_table
 from bakit.errors import InputError
 from bakit.files import write_file
 
@@ -189,7 +189,7 @@ def command(
         kept = f"{baseline} was not changed"
         echo(f"baseline: {baseline}" if result.passed else kept)
         for name in dropped if result.passed else ():
-            echo(f"note: {safe(name)}: no longer in the baseline")
+            print_line(f"note: {name}: no longer in the baseline")
     if github:
         echo(f"::{token}::")
         for line in github_lines(result):
@@ -245,17 +245,12 @@ def _write_markdown(text: str, path: Path | None, *, github: bool) -> None:
 
 
 def _print(result: GateResult) -> None:
-    from rich.text import Text
-
     from bakit.bench.gate.output import COLUMNS, table_rows
     from bakit.bench.gate.verdict import PASSING, REPORT
 
-    table = new_table("Checks", COLUMNS, left=(0, 1, 5))
-    for row in table_rows(result):
-        table.add_row(*(Text(safe(cell)) for cell in row))
-    new_console().print(table)
+    print_table("Checks", COLUMNS, table_rows(result), left=(0, 1, 5))
     for bundle in result.bundles:
-        echo(f"{'pass' if bundle.passed else bundle.outcome}  {safe(bundle.name)}")
+        print_line(f"{'pass' if bundle.passed else bundle.outcome}  {bundle.name}")
         for check in bundle.checks:
             if check.outcome not in PASSING:
                 _print_lines([f"{check.limit}: {check.lines[0]}", *check.lines[1:]])
@@ -265,9 +260,9 @@ def _print(result: GateResult) -> None:
         echo(f"{check.outcome}  {REPORT}")
         _print_lines(check.lines)
     for note in result.notes:
-        echo(f"note: {safe(note)}")
+        print_line(f"note: {note}")
 
 
 def _print_lines(lines: Sequence[str]) -> None:
     for line in lines:
-        echo(f"      {safe(line)}")
+        print_line(f"      {line}")
