@@ -32,14 +32,7 @@ def correct_biases(
     feeds: Sequence[Tensors],
     on_progress: OnProgress = silent,
 ) -> Ranges:
-    """Return the ranges with biases that correct the mean error of every INT8 layer.
-
-    Args:
-        model: The float regressor.
-        ranges: Ranges and recipe.
-        feeds: Inputs of the regressor to measure on.
-        on_progress: Called after each layer.
-    """
+    """Return the ranges with biases that correct the mean error of every INT8 layer."""
     layers = [name for name in layer_names(model) if name not in ranges.recipe.float_layers]
     float_model = equalized_by(ranges.recipe, model)
     quantized = quantize(model, msgspec.structs.replace(ranges, biases={}), FLOAT_BIASES)

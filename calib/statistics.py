@@ -66,11 +66,7 @@ def gather(
 ) -> Statistics:
     """Run the float model twice on the calibration set: for the extremes and the histograms.
 
-    Args:
-        model: ONNX model whose outputs are the observed tensors.
-        inputs: Names of its inputs, which are observed too.
-        calibration: The calibration set.
-        on_progress: Called after each image of each pass.
+    The model's outputs are the observed tensors; its inputs are observed too.
     """
     with OrtSession(model, threads=1) as session:
 

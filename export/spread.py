@@ -56,11 +56,7 @@ def golden_tolerance(
 ) -> float:
     """Return the largest allowed mean change of the golden ages, in months.
 
-    Args:
-        checkpoint: The float checkpoint.
-        request: The export; INT8 is evaluated in the symmetric form, whose steps are the largest.
-        folder: The bundle's folder, with the golden images.
-        golden: The golden images.
+    INT8 is evaluated in the symmetric form, whose steps are the largest.
     """
     is_weights_only = request.precision is Precision.INT8_WEIGHTS
     images = [(item.path, item.box, item.inverted, item.turn, item.sex) for item in golden]

@@ -25,10 +25,7 @@ PATH = click.Path(path_type=Path)
 class Names(click.ParamType):  # type: ignore[type-arg]  # generic in new clicks only
     """One of some names, which shells complete; a typo gets a suggestion.
 
-    Args:
-        name: What they are.
-        known: Returns the names.
-        several: Whether to take several, separated by commas, and return a tuple.
+    With ``several``, it takes several, separated by commas, and returns a tuple.
     """
 
     def __init__(
@@ -126,8 +123,7 @@ def only_bundle() -> Path:
 def runnable_bundles(only: str | None = None) -> list[Path]:
     """Return the bundles in the default folder that can run; name the others.
 
-    Args:
-        only: The target of a browser; this machine's targets when None.
+    ``only`` is the target of a browser; this machine's targets when None.
 
     Raises:
         InputError: If there are none.

@@ -49,10 +49,7 @@ class Box(NamedTuple):
     def expand(self, margin: float, width: int, height: int) -> Box:
         """Return the box grown on each side, kept inside an image.
 
-        Args:
-            margin: Growth on each side as a share of the box's own side.
-            width: Image width, in pixels.
-            height: Image height, in pixels.
+        The margin is a share of the box's own side; the image's size is in pixels.
         """
         dx = round(self.width * margin)
         dy = round(self.height * margin)

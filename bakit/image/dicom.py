@@ -64,10 +64,6 @@ class DicomImage(NamedTuple):
 def read_dicom(data: bytes, name: str) -> DicomImage:
     """Return a radiograph's grey values and header fields.
 
-    Args:
-        data: A DICOM file.
-        name: Its name in errors.
-
     Raises:
         ImageError: If it is damaged, not a radiograph or a picture of one, of several frames, raw
             detector data, of more than ``MAX_PIXELS`` pixels, or beyond a bound of

@@ -230,10 +230,7 @@ def quiet() -> Iterator[None]:
 def read_elements(data: bytes, name: str, keywords: Collection[str]) -> Elements:
     """Return elements of a file without decoding pixels.
 
-    Args:
-        data: A DICOM file, with or without preamble and meta information.
-        name: Its name in errors.
-        keywords: The elements.
+    The file may lack its preamble and meta information.
 
     Raises:
         ImageError: If it cannot be read, has no transfer syntax, inflates to too many bytes, or has

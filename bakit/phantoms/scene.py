@@ -60,12 +60,7 @@ class Scene:
 def lay_out(rng: np.random.Generator, hand: Hand, rows: int, step: int, frame: Frame) -> Scene:
     """Place a hand in an image.
 
-    Args:
-        rng: Random generator; the number of draws is constant.
-        hand: The hand, forearm leaving downwards.
-        rows: Rows of the rendered image.
-        step: The image's columns are a multiple of this.
-        frame: Position of the field.
+    The number of draws is constant; the image's columns are a multiple of ``step``.
 
     Returns:
         The scene; the hand's fingers are inside the field and the forearm leaves it below.

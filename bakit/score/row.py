@@ -87,11 +87,7 @@ def score_film(
 ) -> Scored:
     """Return the row of a film, also of one that cannot be read.
 
-    Args:
-        runtime: The open bundle.
-        film: The film.
-        options: The options of all films.
-        known: Returns the row of an earlier film by its key, or None.
+    ``known`` returns the row of an earlier film by its key, or None.
     """
     started, key = time.perf_counter(), ""
     try:

@@ -49,9 +49,7 @@ class Epoch(msgspec.Struct, frozen=True):
 class History(Callback):
     """Collects the metrics of each epoch and writes them to a table.
 
-    Args:
-        table: CSV file with one row per epoch.
-        on_epoch: Called with each epoch, its weights, and whether they are the best so far.
+    ``on_epoch`` gets each epoch, its weights, and whether they are the best so far.
     """
 
     def __init__(self, table: Path, on_epoch: Callable[[Epoch, Weights, bool], object]) -> None:
@@ -136,10 +134,6 @@ class KeepState(Checkpoint):
 
     A killed run resumes from its last complete epoch. The random numbers of an epoch do not depend
     on earlier epochs, so the result is the same.
-
-    Args:
-        path: The file.
-        history: History of the same run.
     """
 
     def __init__(self, path: Path, history: History) -> None:

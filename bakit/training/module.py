@@ -106,12 +106,7 @@ class _ValidationImages(Dataset[tuple[Tensor, ...]]):
 class Training(lightning.LightningModule):
     """The recipe's loss on standardized ages (eq. 7), SGD, and the recipe's schedule.
 
-    Args:
-        model: Trained in place; its mean and SD are those of the training ages.
-        recipe: Numbers of the training.
-        train: The training part.
-        validation: The validation part.
-        seed: Seed of the order and the augmentation.
+    The model is trained in place; its mean and SD are those of the training ages.
     """
 
     def __init__(

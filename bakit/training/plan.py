@@ -89,12 +89,6 @@ def read_parts(
 ) -> tuple[Split, list[str]]:
     """Read and check the data folder; write the plan of a new run.
 
-    Args:
-        plan: Settings of the run.
-        out: Folder of the run.
-        resume: Whether to resume an existing run.
-        on_progress: Called after each checked image.
-
     Returns:
         The splits, before ``limited`` is applied, and the excluded ids.
 

@@ -56,11 +56,7 @@ class RunProgress(msgspec.Struct, frozen=True):
 class ProgressFile(Callback):
     """Writes ``progress.json`` atomically.
 
-    Args:
-        path: The file.
-        history: History of the same run; it must run before this callback.
-        batch_size: Images per update, over all processes.
-        on_progress: Called after each update.
+    The history's callback must run before this one.
     """
 
     def __init__(

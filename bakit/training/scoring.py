@@ -73,10 +73,7 @@ def taught(teacher: Checkpoint, part: Part, weight: float) -> Part:
     The teacher predicts the mean of the localizer's crop and its mirror image. Labels are one
     report each, with the errors of their readers; the mean of views has a smaller error.
 
-    Args:
-        teacher: A trained model.
-        part: Training images.
-        weight: Weight of the predictions, 0 to 1.
+    ``weight`` is that of the predictions, 0 to 1.
 
     Raises:
         InputError: If the teacher takes images of another size.
