@@ -61,22 +61,12 @@ class History(Callback):
         self.started = 0.0
         self.learning_rate = 0.0
 
-    def on_train_epoch_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
+    def on_train_epoch_start(self, *_: object) -> None:
         """Start the timer."""
-        del trainer, pl_module
         self.started = time.perf_counter()
 
-    def on_train_batch_start(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        batch: object,
-        batch_idx: int,
-    ) -> None:
+    def on_train_batch_start(self, trainer: lightning.Trainer, *_: object) -> None:
         """Store the learning rate; the scheduler changes it before the epoch ends."""
-        del pl_module, batch, batch_idx
         self.learning_rate = float(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_epoch_end(
@@ -120,11 +110,8 @@ class History(Callback):
 class StopEarly(EarlyStopping):
     """Early stopping that also holds for a resumed run, unlike lightning's own."""
 
-    def on_train_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
+    def on_train_start(self, trainer: lightning.Trainer, *_: object) -> None:
         """End a resumed run that had already stopped early."""
-        del pl_module
         if self.wait_count >= self.patience:
             trainer.should_stop = True
 
@@ -140,11 +127,8 @@ class KeepState(Checkpoint):
         self.path = path
         self.history = history
 
-    def on_train_epoch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
+    def on_train_epoch_end(self, trainer: lightning.Trainer, *_: object) -> None:
         """Write the state; all processes must call this."""
-        del pl_module
         if self.history.diverged:
             return
         temporary = self.path.with_name(f".{self.path.name}.new")
