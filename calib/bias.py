@@ -15,7 +15,7 @@ import onnx
 from bakit.backends.ort import OrtSession
 from bakit.export.onnx.equalize import equalized_by
 from bakit.export.onnx.int8 import FLOAT_BIASES, layer_names, quantize, shift_biases
-from bakit.export.onnx.writer import serialize
+from bakit.export.onnx.writer import copy_of, serialize
 from bakit.types import silent, track
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ def _channel_means(
     model: onnx.ModelProto, layers: Sequence[str], feeds: Sequence[Tensors]
 ) -> dict[str, Floats]:
     """Return each layer's output mean per channel, before rounding and ReLU."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = copy_of(model)
     tensors = {node.name: node.output[0] for node in model.graph.node if node.name in set(layers)}
     there = {item.name for item in copy.graph.output}
     copy.graph.output.extend(
