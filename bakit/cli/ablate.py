@@ -53,15 +53,11 @@ def command(
     limit: int | None,
     image_size: int | None,
     recipe: str | None,
-    epochs: int | None,
-    batch_size: int | None,
-    learning_rate: float | None,
-    phantoms: int | None,
     pretrained: str,
     *,
     resume: bool,
     as_json: bool,
-    **options: Any,  # noqa: ANN401  # of training_options
+    **options: Any,  # noqa: ANN401  # of training_options, and the recipe's numbers
 ) -> None:
     """Train the rows of the paper's Table 2 on a labelled folder and compare them.
 
@@ -80,14 +76,9 @@ def command(
       bakit ablate radiographs/ --out ablation
       bakit ablate radiographs/ --out small --image-size 96 --recipe scratch --limit 2000
     """
-    chosen = get_recipe(
-        recipe or default_recipe(pretrained),
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        phantoms=phantoms,
-        pretrained=pretrained,
-    )
+    names = ("epochs", "batch_size", "learning_rate", "phantoms")
+    numbers = {name: options[name] for name in names}
+    chosen = get_recipe(recipe or default_recipe(pretrained), pretrained=pretrained, **numbers)
     import msgspec
 
     from bakit.cli.progress import progress

@@ -55,22 +55,29 @@ class Names(click.ParamType):  # type: ignore[type-arg]  # generic in new clicks
         return [CompletionItem(before + comma + n) for n in self.known() if n.startswith(word)]
 
 
-class _Sex(click.ParamType):  # type: ignore[type-arg]  # generic in new clicks only
-    name = "sex"
+class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic in new clicks only
+    """A value that ``parse`` returns for a text, or for which it raises an ``InputError``."""
+
+    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
+        self.name, self.parse = name, parse
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> str:
-        """Return the letter."""
-        from bakit.prediction import read_sex
-
+    ) -> object:
+        """Return the value; it is kept if it was parsed before."""
         try:
-            return read_sex(str(value))
+            return self.parse(value) if isinstance(value, str) else value
         except InputError as error:
             self.fail(str(error), param, ctx)
 
 
-SEX = _Sex()
+def _sex(text: str) -> str:
+    from bakit.prediction import read_sex
+
+    return read_sex(text)
+
+
+SEX = Parsed("sex", _sex)
 TARGETS = Names("target", targets, several=True)
 PRECISIONS = Names("precision", lambda: [item.value for item in Precision], several=True)
 
