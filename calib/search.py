@@ -58,11 +58,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     The upper ends of the 95 % intervals have to be within them, as in the gate.
 
-    Attributes:
-        max_drift_months: Maximum rise of the MAE.
-        max_mean_change_months: Maximum mean of ``|INT8 - float|``.
-        max_p99_change_months: Maximum 99th percentile of ``|INT8 - float|``.
-        min_int8_share: Minimum share of the multiply-adds in INT8, 0..1.
+    Changes are of ``|INT8 - float|``, the drift is the rise of the MAE; the share is of the
+    multiply-adds, 0..1.
     """
 
     max_drift_months: float = 0.25

@@ -30,11 +30,8 @@ _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
 class OrtSession(Closing):
     """An ONNX model, opened in ONNX Runtime.
 
-    Args:
-        model: The model's bytes.
-        threads: Threads within an operator. ONNX Runtime's own choice (0) would pin them to CPUs
-            outside of this process's affinity mask.
-        name: The model in messages.
+    ONNX Runtime's own choice of threads (0) would pin them to CPUs outside of this process's
+    affinity mask.
 
     Attributes:
         specs: Its inputs and outputs.

@@ -6,14 +6,7 @@ from typing import NamedTuple
 
 
 class Box(NamedTuple):
-    """A rectangle of pixels, half open: columns ``x0..x1-1``, rows ``y0..y1-1``.
-
-    Attributes:
-        x0: First column.
-        y0: First row.
-        x1: One past the last column.
-        y1: One past the last row.
-    """
+    """A rectangle of pixels, half open: columns ``x0..x1-1``, rows ``y0..y1-1``."""
 
     x0: int
     y0: int

@@ -45,12 +45,8 @@ _SPARE_BITS = 16
 class Frame(NamedTuple):
     """The frame header of a JPEG or JPEG-LS.
 
-    Attributes:
-        kind: Its marker: 0xC0 baseline, 0xC1 extended, 0xC2 progressive, others rare.
-        bits: Bits of a sample.
-        width: Width in pixels.
-        height: Height in pixels.
-        factors: Horizontal and vertical sampling factor by component.
+    ``kind`` is its marker: 0xC0 baseline, 0xC1 extended, 0xC2 progressive, others rare; ``bits``
+    those of a sample; ``factors`` the horizontal and vertical sampling factors by component.
     """
 
     kind: int

@@ -28,9 +28,7 @@ MAX_ERROR = 300
 class Options(msgspec.Struct, frozen=True):
     """What rows depend on beside the bundle: options of ``Runtime.predict``.
 
-    Attributes:
-        sex: Sex of films whose list, labels.csv and DICOM header give none.
-        allow_rejected: Whether rejected films have an age.
+    ``sex`` is that of films whose list, labels.csv and DICOM header give none.
     """
 
     sex: Sex | None = None

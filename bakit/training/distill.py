@@ -46,14 +46,8 @@ _DICE_PIXELS = 8  # keeps the overlap of two empty masks defined
 class Lessons:
     """Training settings of the student.
 
-    Attributes:
-        images: Training images for which the teacher makes masks.
-        phantoms: Generated radiographs.
-        empties: Generated images without a hand.
-        steps: Training steps.
-        batch_size: Images per batch.
-        learning_rate: Peak learning rate (AdamW, one-cycle).
-        seed: Random seed.
+    ``images`` are those for which the teacher makes masks, ``phantoms`` generated radiographs,
+    ``empties`` generated images without a hand; the learning rate is the peak (AdamW, one-cycle).
     """
 
     images: int = 4000

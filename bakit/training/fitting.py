@@ -105,10 +105,8 @@ def is_first_process() -> bool:
 class Fitted:
     """A finished run.
 
-    Attributes:
-        best: The epoch with the lowest validation error.
-        history: All epochs.
-        is_main: Whether this process writes the files.
+    ``best`` is the epoch with the lowest validation error; ``is_main``, whether this process writes
+    the files.
     """
 
     best: Epoch

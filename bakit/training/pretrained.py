@@ -24,10 +24,9 @@ _RENAMED = {"classifier.0.": "project."}
 class Pretrained:
     """Which layers a weights file filled.
 
-    Attributes:
-        loaded: Layers of the model filled from the file.
-        skipped: Layers of the file that the model lacks or that have another shape.
-        initialized: Layers of the model that keep their random values.
+    ``loaded`` are layers of the model filled from the file, ``initialized`` those that keep their
+    random values; ``skipped`` are layers of the file that the model lacks or that have another
+    shape.
     """
 
     loaded: tuple[str, ...]
