@@ -33,12 +33,8 @@ _LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 class EpochBatches(Sampler[tuple[int, list[int]]]):
     """Batches of an epoch as (epoch, indices); they depend only on seed and epoch.
 
-    Args:
-        count: Number of images.
-        batch_size: Images per batch, over all processes; the last, smaller batch is dropped.
-        seed: Seed of the order.
-        rank: Rank of this process; it gets its share of every batch.
-        processes: Number of processes; ``batch_size`` is a multiple of it.
+    The last, smaller batch is dropped. Each process gets its share of every batch; ``batch_size``
+    is a multiple of their number.
     """
 
     def __init__(

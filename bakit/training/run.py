@@ -216,19 +216,10 @@ def _prepare(
         workers=workers,
         on_progress=on_progress,
     )
-    loaded = []
-    for part, jitter in zip(parts, (_jitter(plan), ONE_CROP, ONE_CROP), strict=True):
-        loaded.append(
-            load_part(
-                part,
-                places,
-                plan.preprocessing,
-                cache,
-                jitter,
-                on_progress=on_progress,
-            )
-        )
-    training, validation, test = loaded
+    training, validation, test = (
+        load_part(part, places, plan.preprocessing, cache, jitter, on_progress=on_progress)
+        for part, jitter in zip(parts, (_jitter(plan), ONE_CROP, ONE_CROP), strict=True)
+    )
     return training, validation, test
 
 
