@@ -57,11 +57,10 @@ def _channel_means(
         for name in tensors.values()
         if name not in there
     )
-    names = {item.name for item in model.graph.input}
     sums = dict.fromkeys(layers, np.zeros(()))
     with OrtSession(serialize(copy), threads=1) as session:
         for feed in feeds:
-            outputs = session.run({name: feed[name] for name in names})
+            outputs = session.run(feed)
             for layer in layers:
                 values = np.asarray(outputs[tensors[layer]], np.float64)
                 sums[layer] = sums[layer] + values.reshape(*values.shape[:2], -1).mean((0, 2))

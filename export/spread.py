@@ -79,10 +79,8 @@ def _feeds(checkpoint: Checkpoint, folder: Path, golden: Sequence[Golden]) -> It
         grey = decode((folder / item.path).read_bytes())
         preprocessing = checkpoint.header.preprocessing
         pixels = crop(grey, item.box, item.inverted, preprocessing, item.turn)
-        inputs = {"image": pixels[None, None]}
-        if checkpoint.header.architecture.sex:
-            inputs["sex"] = np.array([[is_male(item.sex)]], np.float32)
-        yield inputs
+        sex = np.array([[is_male(item.sex)]], np.float32)
+        yield {"image": pixels[None, None], "sex": sex}
 
 
 def _spread(model: onnx.ModelProto, feeds: Sequence[Tensors]) -> float:

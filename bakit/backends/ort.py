@@ -63,12 +63,13 @@ class OrtSession(Closing):
             version = onnxruntime.__version__
             message = f"{name}: ONNX Runtime {version} cannot load it: {first_line(error)}"
             raise BundleError(message) from error
-        self._outputs = [output.name for output in self._session.get_outputs()]
         self.specs = _specs(self._session.get_inputs()), _specs(self._session.get_outputs())
+        self._inputs, self._outputs = ([spec.name for spec in side] for side in self.specs)
 
     def run(self, feeds: Tensors) -> Tensors:
-        """Run one inference: input names to arrays, output names to arrays."""
-        return dict(zip(self._outputs, self._session.run(None, dict(feeds)), strict=True))
+        """Run one inference: input names to arrays, which may be more, output names to arrays."""
+        fed = {name: feeds[name] for name in self._inputs}
+        return dict(zip(self._outputs, self._session.run(None, fed), strict=True))
 
     @cached_property
     def executed(self) -> tuple[Executed, ...]:

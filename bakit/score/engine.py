@@ -38,9 +38,7 @@ STUCK_S = 300.0
 class Readers(Protocol):
     """What reads films for ``read_films``; a reader is any object.
 
-    Attributes:
-        number: Readers at a time.
-        chunk: Films that one gets at a time.
+    ``number`` are readers at a time, ``chunk`` films that one gets at a time.
     """
 
     number: int

@@ -29,13 +29,8 @@ if TYPE_CHECKING:
 class Epoch(msgspec.Struct, frozen=True):
     """One row of ``metrics.csv``.
 
-    Attributes:
-        epoch: Number of the epoch, from 1.
-        train_loss: Mean loss, without a unit.
-        train_mae_months: Mean absolute error on the augmented training images.
-        val_mae_months: Mean absolute error on the validation split.
-        learning_rate: Learning rate of the last update.
-        seconds: Duration of the epoch.
+    Epochs count from 1. The training error is on augmented images; the learning rate is that of the
+    last update.
     """
 
     epoch: int

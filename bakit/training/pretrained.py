@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,6 @@ from bakit.model.regressor import torchvision
 
 if TYPE_CHECKING:
     from bakit.model.regressor import Regressor
-
-_RENAMED = {"classifier.0.": "project."}
-"""torchvision's layer names and the regressor's."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,10 @@ def load_backbone(model: Regressor, source: str) -> Pretrained:
     if source == "none":
         return Pretrained((), (), _layers(own))
     weights = _imagenet() if source == "imagenet" else _read_weights(Path(source))
-    weights = {_own_name(name): value for name, value in weights.items()}
+    # torchvision's name of a layer, and the regressor's.
+    weights = {
+        re.sub(r"^classifier\.0\.", "project.", name): value for name, value in weights.items()
+    }
     _check_backbone(own, weights, source)
     fitting = {
         name: weights[name]
@@ -75,13 +76,6 @@ def load_backbone(model: Regressor, source: str) -> Pretrained:
 def _is_weight(name: str) -> bool:
     """Return whether this is a weight or running statistic, not a counter or age statistic."""
     return not name.endswith(("num_batches_tracked", "_months"))
-
-
-def _own_name(name: str) -> str:
-    for prefix, own in _RENAMED.items():
-        if name.startswith(prefix):
-            return own + name.removeprefix(prefix)
-    return name
 
 
 def _layers(names: Mapping[str, Tensor] | list[str]) -> tuple[str, ...]:

@@ -51,10 +51,9 @@ UNFINISHED = "unfinished.safetensors"
 class Progress:
     """Progress callbacks.
 
-    Attributes:
-        on_progress: Called with each step of the preparation, and each update of the training.
-        on_epoch: Called with each epoch and whether it is the best so far.
-        on_pretrained: Called with the layers that pretrained weights filled.
+    ``on_progress`` gets each step of the preparation and each update of the training, ``on_epoch``
+    each epoch and whether it is the best so far, ``on_pretrained`` the layers that pretrained
+    weights filled.
     """
 
     on_progress: OnProgress = silent
