@@ -83,7 +83,9 @@ def test_a_rejected_image_has_no_number_unless_asked_for_by_name(fake_bundle, la
     arguments = ["predict", str(image), "--sex", "F", "--bundle", str(fake_bundle)]
     result = CliRunner().invoke(main, arguments)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "reject: too_small\n"
+    assert result.stderr.startswith(
+        "reject: too_small (the hand has too few pixels); use an image with more pixels\nnext: bakit "
+    )
     result = CliRunner().invoke(main, [*arguments, "--json"])
     assert result.exit_code == 1
     assert json.loads(result.stdout)["age_months"] is None

@@ -344,7 +344,9 @@ def test_verify_names_files_that_are_not_sealed(fake_bundle):
     (fake_bundle / "door").symlink_to(fake_bundle.parent, target_is_directory=True)
     result = verify(fake_bundle)
     assert result.exit_code == 0
-    assert result.stderr.splitlines() == [
+    *warnings, following = result.stderr.splitlines()
+    assert following.startswith("next: bakit bench ")
+    assert warnings == [
         f"warning: {name} is not sealed; bakit does not read it"
         for name in ("'door'", "'msgspec.py'", r"'golden/\x1b[2Jx.png'")
     ]
@@ -353,7 +355,7 @@ def test_verify_names_files_that_are_not_sealed(fake_bundle):
 def test_verify_names_only_the_first_of_many_files_that_are_not_sealed(fake_bundle):
     for number in range(50):
         (fake_bundle / f"{number}.txt").touch()
-    assert len(verify(fake_bundle).stderr.splitlines()) == 20
+    assert verify(fake_bundle).stderr.count("warning: ") == 20
 
 
 def test_verify_does_not_pass_a_bundle_without_golden_images(fake_bundle, refused):

@@ -195,6 +195,7 @@ def test_a_second_export_is_the_same_bytes(pair, bundle, own_checkpoint, tmp_pat
     target, precision = pair
     arguments = [
         "export",
+        "-q",
         own_checkpoint.path,
         "--target",
         target,
