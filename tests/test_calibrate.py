@@ -87,7 +87,7 @@ def test_mse_clips_what_costs_less_than_coarse_levels():
 
 
 def test_an_unknown_method_is_refused():
-    with pytest.raises(InputError, match=r"no range method 'luck'; use percentile-99.99"):
+    with pytest.raises(InputError, match=r"unknown range method 'luck'; use percentile-99.99"):
         find_ranges(statistics_of(np.ones((1, 1))), "luck")
 
 

@@ -57,9 +57,7 @@ def test_other_image_sizes_are_refused(size):
 
 
 def test_output_is_destandardized():
-    model = Regressor(Architecture()).eval()
-    model.mean_months.fill_(120.0)
-    model.sd_months.fill_(40.0)
+    model = Regressor(Architecture(), mean_months=120.0, sd_months=40.0).eval()
     image, sex = torch.rand(2, 1, 96, 96), torch.tensor([[0.0], [1.0]])
     with torch.inference_mode():
         expected = model.standardized(image, sex) * 40 + 120

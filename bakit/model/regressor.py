@@ -43,11 +43,17 @@ class Regressor(nn.Module):
 
     MobileNetV3-Large up to its average pool, 960 -> 1280 with h-swish, the sex through
     Linear(1 -> 24) and ReLU beside it, then an MLP. ``head_layers=2`` has 7,606,825 parameters and
-    ``head_layers=1`` 5,905,105. ``mean_months`` and ``sd_months`` are mean and standard deviation
-    of the training set's ages, eq. 7.
+    ``head_layers=1`` 5,905,105.
+
+    Args:
+        architecture: Head layers and whether the sex is an input.
+        mean_months: Mean age of the training set, eq. 7.
+        sd_months: Standard deviation of the ages of the training set, eq. 7.
     """
 
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(
+        self, architecture: Architecture, mean_months: float = 0.0, sd_months: float = 1.0
+    ) -> None:
         super().__init__()
         backbone = torchvision.models.mobilenet_v3_large(weights=None)
         self.features: nn.Sequential = backbone.features
@@ -58,8 +64,8 @@ class Regressor(nn.Module):
             nn.Linear(width, width) for _ in range(architecture.head_layers)
         )
         self.output = nn.Linear(width, 1)
-        self.register_buffer("mean_months", torch.tensor(0.0))
-        self.register_buffer("sd_months", torch.tensor(1.0))
+        self.register_buffer("mean_months", torch.tensor(float(mean_months)))
+        self.register_buffer("sd_months", torch.tensor(float(sd_months)))
         self.mean_months: Tensor
         self.sd_months: Tensor
 
