@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 
 LocalizerForm: TypeAlias = Literal["loop", "unrolled", "winograd"]
 """SGD steps as one ONNX Loop, as separate nodes for each step, or as a Loop with fewer products."""
+
+BoxRule: TypeAlias = Literal["score", "literal"]
+"""How the hand is chosen among the unrolled localizer's regions: the one that looks most like a
+hand, or the largest without the background, as the paper has it."""
 
 MULTIPLE = 32
 """Total stride of the backbone: image sizes are multiples of it, except the paper's."""
@@ -29,7 +33,7 @@ class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Shape of the regressor, the paper's Table 1, for any image size.
 
     Attributes:
-        head_layers: Hidden layers of the MLP head; 2 gives the 7,606,825 parameters of the paper.
+        head_layers: Hidden layers of the MLP head; 2 gives 7,606,825 parameters.
         sex: Whether the child's sex is an input.
     """
 
@@ -62,7 +66,7 @@ class UnrolledSettings(
 ):
     """The unrolled localizer (``bakit.hand.unrolled``); p, q, lambda, mu as in the paper.
 
-    Steps, rates and loss weights are the paper's. Its p = q = 90 take about 30 times as long as 16
+    Steps, rates and loss weights are the paper's. Its p = q = 90 take about 12 times as long as 16
     and give no better boxes on real radiographs; nor does a working image above 64 pixels.
 
     Attributes:
@@ -75,6 +79,7 @@ class UnrolledSettings(
         similarity: Weight of the similarity loss, lambda.
         continuity: Weight of the spatial continuity loss, mu.
         seed: Seed of the initial weights, which are stored in the checkpoint.
+        box_rule: How the hand is chosen among the regions.
     """
 
     size: Annotated[int, msgspec.Meta(ge=16, le=1024)] = 64
@@ -86,17 +91,20 @@ class UnrolledSettings(
     similarity: float = 4.0
     continuity: float = 1.0
     seed: int = 0
+    box_rule: BoxRule = "score"
 
 
 class StudentSettings(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="method", tag="student"
 ):
-    """A trained segmentation network (``bakit.hand.student``).
+    """A trained segmentation network (``bakit.hand.student``), which has no rule to choose.
 
     Attributes:
         size: Side of the square working image, in pixels; a multiple of 2 to the number of levels.
         widths: Channels of each level, from full size down.
     """
+
+    box_rule: ClassVar[BoxRule] = "score"
 
     size: Annotated[int, msgspec.Meta(ge=32, le=1024)] = 64
     widths: Annotated[
@@ -114,6 +122,9 @@ class StudentSettings(
 
 LocalizerSettings: TypeAlias = UnrolledSettings | StudentSettings
 """Settings of a localizer; in a document, the field ``method`` names the method."""
+
+PAPER_LOCALIZER = UnrolledSettings(features=90, labels=90, box_rule="literal")
+"""The paper's localizer; the size of its image, which the paper does not state, is ours."""
 
 METHODS = ("student", "unrolled")
 """Names of the methods, the default first."""

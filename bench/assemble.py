@@ -17,6 +17,7 @@ from bakit.bench.drift.attribution import attribute
 from bakit.bench.drift.compare import check_age, compare
 from bakit.bench.report.document import SCHEMA_VERSION, BundleReport, Provenance, Report
 from bakit.bench.report.latency import Energy, LatencyReport, StageTimes, SweepEntry, pack_samples
+from bakit.bench.statistics import difference_interval
 from bakit.data.labels import ids_digest
 from bakit.errors import VerificationError
 from bakit.verify import golden_failure
@@ -24,7 +25,7 @@ from bakit.verify import golden_failure
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bakit.bench.raw import Raw, RawBundle, Reading
+    from bakit.bench.raw import Power, Raw, RawBundle, Reading
     from bakit.bench.report.device import Board, Phone
     from bakit.bench.report.drift import BlameStep, DriftReport
     from bakit.bench.task import Device, Task
@@ -249,7 +250,7 @@ def latency_report(raw: RawBundle) -> LatencyReport | None:
         samples={stage: pack_samples(values) for stage, values in raw.stages_ns.items()},
         stability=stability,
         turns=raw.turns,
-        energy=_energy(raw, total_ns),
+        energy=_energy(raw.power),
         sweep=tuple(
             SweepEntry(entry.threads, 1, len(entry.stages_ns["total"]), _stages(entry.stages_ns))
             for entry in raw.sweep
@@ -264,29 +265,28 @@ def _stages(stages_ns: Mapping[str, Sequence[int]]) -> dict[str, StageTimes]:
     return {stage: stage_times(np.array(values) / 1e6) for stage, values in stages_ns.items()}
 
 
-def _energy(raw: RawBundle, total_ns: Floats) -> Energy | None:
-    if raw.joules is not None:
-        seconds = float(total_ns.sum()) / 1e9
-        return Energy(raw.sensor, raw.joules / len(total_ns), raw.joules / seconds)
-    figures = _power(raw)
-    if not figures:
-        return None
-    return Energy(
-        f"board sensor {figures['power_rail']}", figures["energy_mj"] / 1e3, figures["busy_w"]
-    )
-
-
-def _power(raw: RawBundle) -> dict[str, Any]:
-    """Return the power fields of ``Board``; the energy of a query excludes the idle power."""
-    power = raw.power
+def _energy(power: Power | None) -> Energy | None:
+    """Return the energy of a query without the idle power; None if it was not measured."""
     if power is None or not (power.idle_w and power.busy_w and power.queries):
+        return None
+    idle_w, busy_w = np.array(power.idle_w), np.array(power.busy_w)
+    each_s = power.busy_s / power.queries
+    idle, busy = float(idle_w.mean()), float(busy_w.mean())
+    interval = difference_interval(busy_w, idle_w)
+    ends = None if interval is None else (interval[0] * each_s, interval[1] * each_s)
+    return Energy(power.rail, (busy - idle) * each_s, busy, idle, ends)
+
+
+def _power(power: Power | None) -> dict[str, Any]:
+    """Return the power fields of ``Board``."""
+    energy = _energy(power)
+    if power is None or energy is None:
         return {}
-    idle, busy = float(np.mean(power.idle_w)), float(np.mean(power.busy_w))
     return {
         "power_rail": power.rail,
-        "idle_w": idle,
-        "busy_w": busy,
-        "energy_mj": (busy - idle) * power.busy_s / power.queries * 1e3,
+        "idle_w": energy.idle_watts,
+        "busy_w": energy.watts,
+        "energy_mj": energy.joules_per_query * 1e3,
         "energy_queries": power.queries,
     }
 
@@ -310,7 +310,7 @@ def _golden_change(bundle: Bundle, raw: RawBundle) -> float:
 
 def _board(board: Board, bundle: Bundle, raw: RawBundle) -> Board:
     change = _golden_change(bundle, raw)
-    return msgspec.structs.replace(board, golden_change_months=change, **_power(raw))
+    return msgspec.structs.replace(board, golden_change_months=change, **_power(raw.power))
 
 
 def _phone(phone: Phone, bundles: Sequence[Bundle], raw: Sequence[RawBundle]) -> Phone:

@@ -33,7 +33,7 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 class Power(msgspec.Struct, frozen=True):
-    """Readings of a power sensor in watts, idle and during separate queries."""
+    """Readings of a power sensor in watts, in order, idle and during ``queries`` queries."""
 
     rail: str
     idle_w: tuple[float, ...]
@@ -63,8 +63,6 @@ class RawBundle(msgspec.Struct, frozen=True):
         turns: Queries of each turn, between which other bundles ran; empty for turns of
             ``Settings.block`` queries.
         conditions: The machine's counters before and after the queries.
-        sensor: Name of the energy counter.
-        joules: Energy of all queries, from that counter.
         power: Readings of a power sensor.
         sweep: Latencies with other numbers of threads.
         footprint: Start-up time and memory.
@@ -85,8 +83,6 @@ class RawBundle(msgspec.Struct, frozen=True):
     stages_ns: dict[str, Times] = {}
     turns: tuple[int, ...] = ()
     conditions: tuple[Conditions | None, Conditions | None] = (None, None)
-    sensor: str = ""
-    joules: float | None = None
     power: Power | None = None
     sweep: tuple[Sweep, ...] = ()
     footprint: Footprint | None = None

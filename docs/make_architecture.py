@@ -41,16 +41,13 @@ def about(room: str) -> str:
 
 
 def rooms() -> str:
-    """Return the rooms, the top floor first, packages with the packages inside them."""
+    """Return the rooms, the top floor first."""
     lines = []
     for floor in floors():
         for place, room in enumerate(floor):
             marks = "┌" + "│" * (len(floor) - 2) + "└"
             mark = f"{marks[place]} " if len(floor) > 1 else "  "
             lines.append(f"{mark}{room:<14}{about(room)}")
-            inside = sorted(path.parent.name for path in home(room).parent.glob("*/__init__.py"))
-            if home(room).name == "__init__.py":
-                lines += [f"      {name:<10}{about(f'{room}/{name}')}" for name in inside]
     return "\n".join(lines)
 
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from itertools import product
-from typing import TYPE_CHECKING
-
-import msgspec
+from typing import TYPE_CHECKING, Any
 
 from bakit.errors import InputError
 from bakit.export.bundle import export_bundle
-from bakit.hand.unrolled import initial_weights
-from bakit.hand.weights import Localizer, fits, get_localizer
+from bakit.hand.weights import Localizer, change, get_localizer
 from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.settings import LocalizerForm, StudentSettings
 from bakit.targets import get_target
@@ -24,13 +20,6 @@ if TYPE_CHECKING:
     from bakit.bundle import Bundle
     from bakit.settings import Ranges
 
-TAKES_NO_STEPS = (
-    "the student localizer of this checkpoint has no SGD steps; use --localizer unrolled"
-)
-
-OPTIONS = {"size": "working-size"}
-"""Option names that differ from the setting's."""
-
 
 def export_all(
     checkpoint: Path | None,
@@ -41,7 +30,7 @@ def export_all(
     force: bool = False,
     find_ranges: Callable[[Checkpoint], Ranges] | None = None,
     localizer: str | None = None,
-    numbers: Mapping[str, float] | None = None,
+    changes: Mapping[str, Any] | None = None,
     localizer_form: LocalizerForm | None = None,
     whole: bool = False,
 ) -> list[Bundle]:
@@ -51,8 +40,8 @@ def export_all(
     by its run where the file is the run's best.safetensors or last.safetensors.
 
     Each target has to support each precision. ``find_ranges`` returns INT8 ranges for the
-    checkpoint (``bakit.calib.command.ranges_of``); ranges, localizer and numbers are the
-    checkpoint's own, and the localizer's form the target's best, when None. ``numbers`` are
+    checkpoint (``bakit.calib.command.ranges_of``); ranges, localizer and changes are the
+    checkpoint's own, and the localizer's form the target's best, when None. ``changes`` are
     settings of the unrolled localizer to change, by name; ``localizer`` is a method or a file
     (``bakit.hand.weights.get_localizer``).
 
@@ -66,9 +55,12 @@ def export_all(
         message = "--calibration needs --precision int8"
         raise InputError(message)
     loaded = Checkpoint.read(checkpoint or SHIPPED)
-    loaded = with_localizer(loaded, localizer, numbers or {})
+    loaded = with_localizer(loaded, localizer, changes or {})
     if localizer_form is not None and isinstance(loaded.header.localizer, StudentSettings):
-        message = f"--localizer-form is for the unrolled localizer; {TAKES_NO_STEPS}"
+        message = (
+            "--localizer-form is for the unrolled localizer; the student localizer has no SGD "
+            "steps; use --localizer unrolled"
+        )
         raise InputError(message)
     ranges = find_ranges(loaded) if find_ranges else None
     return [
@@ -87,11 +79,9 @@ def export_all(
 
 
 def with_localizer(
-    checkpoint: Checkpoint, source: str | None, numbers: Mapping[str, float]
+    checkpoint: Checkpoint, source: str | None, changes: Mapping[str, Any]
 ) -> Checkpoint:
     """Return a checkpoint with the localizer ``source`` (a method or file) or other settings.
-
-    If ``numbers`` changes the shapes of the weights, new initial weights are drawn.
 
     Raises:
         InputError: If the localizer has no such settings.
@@ -99,17 +89,4 @@ def with_localizer(
     found = Localizer(checkpoint.header.localizer, checkpoint.localizer, "")
     if source is not None:
         found = get_localizer(source)
-    if not numbers:
-        return checkpoint.with_localizer(found)
-    given = ", ".join("--" + OPTIONS.get(name, name) for name in numbers)
-    if isinstance(found.settings, StudentSettings):
-        message = f"{given}: {TAKES_NO_STEPS}"
-        raise InputError(message)
-    if not all(math.isfinite(value) for value in numbers.values()):
-        message = f"{given}: not a finite number"
-        raise InputError(message)
-    settings = msgspec.structs.replace(found.settings, **numbers)
-    weights = found.weights
-    if not fits(settings, weights):
-        weights = initial_weights(settings)
-    return checkpoint.with_localizer(Localizer(settings, weights, found.origin))
+    return checkpoint.with_localizer(change(found, changes))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 
@@ -445,12 +446,12 @@ def test_no_picture_is_left_of_an_earlier_report(data, copy, monkeypatch):
 
 def options(data, out, *more):
     line = ["ablate", data, "--out", out, "--image-size", 96, "--epochs", 1, "--batch-size", 6]
-    line += ["--accelerator", "cpu", "--threads", 1, "--workers", 1, *more]
+    line += ["--accelerator", "cpu", "--threads", 1, "--workers", 1, "--localizer", "student"]
+    line += more
     return [str(word) for word in line]
 
 
-def test_without_imagenet_weights_the_other_rows_run(data, tmp_path, offline, monkeypatch):
-    monkeypatch.setattr("bakit.settings.UnrolledSettings", lambda: TINY)  # a hundred times faster
+def test_without_imagenet_weights_the_other_rows_run(data, tmp_path, offline):
     out = tmp_path / "out"
     line = options(data, out, "--rows", "no-sex-700, no-pretrain-700", "--limit", 12)
 
@@ -459,7 +460,7 @@ def test_without_imagenet_weights_the_other_rows_run(data, tmp_path, offline, mo
     assert result.exit_code == 0, result.output
     assert "12 training images, 4 for validation, 2 for test; up to 1 epochs" in result.stderr
     assert "1/2 no-sex-96 (no-sex-700): not run: the ImageNet weights could not" in result.stderr
-    assert "2/2 no-pretrain-96: epoch 1/1: training MAE" in result.stderr
+    assert re.search(r"2/2 no-pretrain-96: \S+ epoch 1/1: training MAE", result.stderr)
     assert "2/2 no-pretrain-96: done: test MAE" in result.stderr
     assert "no-sex-700: not run: the ImageNet weights could not be downloaded" in result.stdout
     ablation = msgspec.json.decode((out / "ablation.json").read_bytes(), type=Ablation)
@@ -468,6 +469,10 @@ def test_without_imagenet_weights_the_other_rows_run(data, tmp_path, offline, mo
         ("no-pretrain-700", "run"),
     ]
     assert "Name or service not known" in ablation.rows[0].reason
+    assert "use --pretrained FILE, or train without them: --recipe" in ablation.rows[0].reason
+    assert ablation.recipe == get_recipe("paper", epochs=1, batch_size=6)  # the default
+    assert (ablation.localizer.size, ablation.margin, ablation.head_layers) == (64, 0, 2)
+    assert "margin 0 %; localizer: method student" in (out / "ablation.md").read_text()
     assert [path.name for path in (out / "rows").iterdir()] == ["no-pretrain-96"]
     # A folder is known again by the whole split: none of its images passes for a new one.
     header = Checkpoint.read(out / "rows/no-pretrain-96/best.safetensors").header

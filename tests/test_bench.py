@@ -7,7 +7,7 @@ import os
 import platform
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -20,6 +20,7 @@ from bakit.bench.conditions import Conditions, judge, read_conditions, stage_tim
 from bakit.bench.drift.attribution import attribute
 from bakit.bench.drift.compare import choose_references, compare, group_images, tail_images
 from bakit.bench.host import INT8_FLAGS, cpu_model, isa_flags, read_host
+from bakit.bench.local import latency as local_latency
 from bakit.bench.local.ages import AgeRun
 from bakit.bench.local.latency import EnergyMeter, LatencyRun
 from bakit.bench.local.process import WorkerError
@@ -27,6 +28,7 @@ from bakit.bench.local.worker import Predicted, Seen
 from bakit.bench.raw import Raw, RawBundle, Reading
 from bakit.bench.report.document import Settings
 from bakit.bench.report.latency import LatencyReport, pack_samples, unpack_samples
+from bakit.bench.statistics import difference_interval
 from bakit.bench.task import Task
 from bakit.bundle import Artifact, Bundle, Manifest
 from bakit.data.labels import Sample
@@ -702,7 +704,10 @@ def test_counters_of_the_machine_are_read(tmp_path: Path) -> None:
     assert read_conditions([8], tmp_path) is None
 
 
-def test_energy_is_read_from_all_packages_and_runs_over(tmp_path: Path) -> None:
+def test_energy_is_read_from_all_packages_and_runs_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_latency, "IDLE_S", 0.0)
     for zone, name, energy in (("0", "package-0", 900), ("0:0", "core", 5), ("1", "package-1", 10)):
         folder = tmp_path / f"intel-rapl:{zone}"
         folder.mkdir()
@@ -718,7 +723,43 @@ def test_energy_is_read_from_all_packages_and_runs_over(tmp_path: Path) -> None:
     run.measure()
     energy = latency_of(run).energy
     assert energy is not None
-    assert energy.joules_per_query == 0
+    assert (energy.joules_per_query, energy.idle_watts) == (0, 0)
+
+
+def test_energy_of_a_query_is_less_the_idle_power_with_its_interval(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A machine of 4 W at rest and about 10 W at work, with queries of 50 ms."""
+    generator = np.random.default_rng(0)
+
+    class Meter:
+        available = True
+
+        def during(self, work: Callable[[], Any]) -> tuple[Any, float, float]:
+            result = work()
+            seconds = 0.05 * len(result) if result else 0.3
+            return result, seconds * (generator.normal(10, 0.5) if result else 4.0), seconds
+
+    monkeypatch.setattr(local_latency, "IDLE_S", 0.0)
+    run = LatencyRun([FakeWorker(make_bundle("A"))], 3, make_settings(min_queries=400), Meter())
+    run.measure()
+    energy = latency_of(run).energy
+    assert energy is not None
+    assert energy.idle_watts == pytest.approx(4)
+    assert energy.joules_per_query == pytest.approx((energy.watts - 4) * 0.05)
+    low, high = energy.joules_ci95
+    assert low < 0.3 < high
+    assert high - low < 0.05
+
+
+def test_the_interval_of_a_difference_of_readings_holds_it() -> None:
+    generator = np.random.default_rng(1)
+    held = 0
+    for _ in range(300):
+        found = difference_interval(generator.normal(7, 2, 60), generator.normal(4, 1, 30))
+        held += found[0] <= 3 <= found[1]
+    assert 0.92 <= held / 300 <= 0.985
+    assert difference_interval(np.ones(4), np.ones(60)) is None
 
 
 def test_without_a_sensor_there_is_no_energy(tmp_path: Path) -> None:

@@ -7,12 +7,13 @@ import numpy as np
 from bakit.export.onnx.localizer import localizer_model
 from bakit.export.onnx.writer import serialize
 from bakit.hand.found import Place
+from bakit.hand.prepare import OpenLocalizer, find
 from bakit.hand.unrolled import initial_weights
 from bakit.hand.weights import get_localizer
 from bakit.image.box import Box
 from bakit.image.read import decode
 from bakit.phantoms import make_phantom, write_phantoms
-from bakit.settings import UnrolledSettings
+from bakit.settings import Preprocessing, UnrolledSettings
 from bakit.training.boxes import find_places
 
 TINY = UnrolledSettings(size=32, features=4, labels=4, steps=2)
@@ -46,3 +47,35 @@ def test_polarity_is_found_with_the_box(tmp_path):
     found = find_places(paths, model, student.settings, tmp_path / "boxes.json", workers=1)
     assert [hand.inverted for hand in found] == [False, True]
     assert all(hand.box.iou(film.box) > 0.7 for hand in found)
+
+
+def test_the_rule_of_the_box_is_not_mixed_up(tmp_path):
+    (path,) = (write_phantoms(tmp_path / "data", 1, height=96) / "images").iterdir()
+    small = UnrolledSettings(size=32, features=8, labels=8, steps=5)
+    model = serialize(localizer_model(initial_weights(small), small))
+    literal = msgspec.structs.replace(small, box_rule="literal")
+    found = [
+        find_places([path], model, settings, tmp_path / "boxes.json", workers=1)
+        for settings in (small, literal)
+    ]
+    assert found[0] != found[1]
+    assert len(msgspec.json.decode((tmp_path / "boxes.json").read_bytes())) == 2
+
+
+def test_the_papers_rule_looks_at_the_whole_film_and_never_outside_the_frame(tmp_path):
+    """The box of the paper's rule may be the film; outside the exposed field there is no hand."""
+    grey = np.zeros((96, 96), np.float32)
+    grey[20:76, 20:76] = np.random.default_rng(0).uniform(0.3, 0.9, (56, 56))
+
+    class Drawn:
+        def run(self, _):
+            labels = np.zeros((32, 32), np.int32)
+            labels[place] = 1
+            return {"labels": labels}
+
+    settings = msgspec.structs.replace(TINY, box_rule="literal")
+    place = (slice(8, 24), slice(8, 24))
+    found = find(grey, OpenLocalizer(Drawn(), settings), Preprocessing())[1]
+    assert found.box == Box(24, 24, 72, 72)
+    place = (slice(0, 6), slice(0, 32))  # the frame above
+    assert find(grey, OpenLocalizer(Drawn(), settings), Preprocessing())[1].box is None

@@ -32,23 +32,33 @@ def test_the_asyncio_example(exported, labelled):
 
 @pytest.mark.filterwarnings("ignore:Using .httpx. with")
 def test_the_fastapi_example(exported, labelled, monkeypatch):
-    pytest.importorskip("fastapi")
-    pytest.importorskip("httpx")
+    for library in ("fastapi", "httpx", "python_multipart"):
+        pytest.importorskip(library, reason=f"needs {library}, which the extra dev installs")
     from fastapi.testclient import TestClient
 
     scope = example("fastapi")
     scope["BUNDLE"] = exported("onnx", "fp32").root
     image = labelled.samples[0].path.read_bytes()
     with TestClient(scope["app"]) as client:
-        answer = client.post("/bone-age", params={"sex": "F"}, content=image)
+
+        def post(film, **data):
+            return client.post("/bone-age", data=data, files={"film": ("hand.png", film)})
+
+        answer = post(image, sex="F")
         assert answer.status_code == 200
         assert answer.headers["content-type"] == "application/json"
         document = answer.json()
         assert document == json.loads(answer.text)
         assert {"age_months", "quality", "input_sha256", "bundle_sha256"} <= document.keys()
-        assert client.post("/bone-age", content=image).status_code == 422, "no sex"
-        wrong = client.post("/bone-age", params={"sex": "F"}, content=b"not an image")
+        assert post(image).status_code == 422, "no sex"
+        assert post(image, sex="X").status_code == 422
+        assert post(image, sex="F", other="1").status_code == 400, "more fields than the page reads"
+        wrong = post(b"not an image", sex="F")
         assert wrong.status_code == 422
         assert "not a supported image" in wrong.json()["detail"]
+        for sent in ({"sex": "F"}, {"film": "text"}):
+            missing = client.post("/bone-age", data=sent)
+            assert missing.status_code == 422
+            assert "'film'" in missing.json()["detail"]
         monkeypatch.setitem(scope, "LARGEST", 10)
-        assert client.post("/bone-age", params={"sex": "F"}, content=image).status_code == 413
+        assert post(image, sex="F").status_code == 413

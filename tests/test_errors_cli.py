@@ -17,7 +17,8 @@ from click.testing import CliRunner
 
 from bakit.cli import main
 from bakit.errors import BakitError, MissingBackendError
-from bakit.targets import find_targets
+from bakit.phantoms import make_phantom
+from bakit.targets import find_targets, targets
 
 ROOT = Path(__file__).parents[1]
 
@@ -88,7 +89,7 @@ def test_several_bundles(refused, fake_bundle, tmp_path):
 
 def test_an_unknown_target(refused, checkpoint):
     line = refused("export", checkpoint.path, "--target", "onnx", "--target", "abacus")
-    known = "torch, onnx, openvino, tensorrt, coreml, coreml-reference"
+    known = ", ".join(targets())
     assert line.startswith(f"bakit: '--target': unknown target 'abacus'; use {known}; see: ")
 
 
@@ -145,7 +146,7 @@ def test_an_out_folder_of_something_else(refused, checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--steps", "5"], "--steps: the student localizer of this checkpoint has no SGD steps"),
+        (["--steps", "5"], "--steps: the student localizer has no SGD steps"),
         (["--working-size", "32", "--features", "4"], "--working-size, --features: the student"),
         (
             ["--localizer-form", "loop"],
@@ -357,17 +358,10 @@ def test_a_plug_in_that_fails_is_named_and_does_no_harm(monkeypatch):
             ("wrong", "bakit:__version__"),
         ]
     )
+    own, _ = find_targets()
     monkeypatch.setattr("bakit.targets.entry_points", lambda group: points.select(group=group))
     found, failed = find_targets()
-    assert set(found) == {
-        "coreml",
-        "coreml-reference",
-        "fake",
-        "onnx",
-        "openvino",
-        "tensorrt",
-        "torch",
-    }
+    assert set(found) == {"fake", *own}
     assert failed == {
         "broken": "ModuleNotFoundError: No module named 'somebodys_library'",
         "wrong": "bakit:__version__ is a str, not a Target",
@@ -401,3 +395,16 @@ def test_the_program_itself_prints_no_traceback(tmp_path):
     assert done.stderr == (
         f"bakit: {tmp_path}: not a bundle: manifest.json is missing; bakit export writes one\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--box-rule", "literal"], "--box-rule: the student localizer has no SGD steps; use"),
+        (["--bundle", "b", "--steps", "3"], "--bundle has a localizer with its own settings"),
+        (["--bundle", "b", "--method", "student"], "--bundle has a localizer with its own"),
+    ],
+)
+def test_settings_that_a_localizer_does_not_have(refused, options, reason, tmp_path):
+    (tmp_path / "hand.png").write_bytes(make_phantom(1, height=96).image)
+    assert reason in refused("localize", "hand.png", *options)

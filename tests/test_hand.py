@@ -17,7 +17,7 @@ from onnxruntime import InferenceSession
 from bakit.export.onnx.localizer import localizer_model
 from bakit.export.onnx.writer import serialize
 from bakit.hand.masks import bounds
-from bakit.hand.regions import LEAST_SCORE, hand_candidates
+from bakit.hand.regions import LEAST_SCORE, hand_candidates, largest_regions
 from bakit.hand.unrolled import initial_weights
 from bakit.hand.working import working_image
 from bakit.image.box import Box
@@ -243,3 +243,41 @@ def test_real_radiographs() -> None:
         shares.append(box.scale(working.shape, shape).iou(expected))
     assert min(shares) >= 0.8
     assert np.mean(shares) >= 0.9
+
+
+def test_the_papers_rule_takes_the_largest_region_without_the_background() -> None:
+    labels = np.zeros((40, 40), np.int32)
+    labels[2:30, 3:20] = 7  # the hand, of two labels
+    labels[10:20, 5:15] = 5
+    labels[30:39, 25:39] = 7  # a marker of the same label
+    labels[0, 0] = 3  # too small to be a candidate
+    first, second = largest_regions(labels)
+    assert bounds(first.mask) == Box(3, 2, 20, 30)
+    assert first.mask.sum() == 28 * 17  # both labels
+    assert bounds(second.mask) == Box(25, 30, 39, 39)
+    assert first.score == pytest.approx(28 * 17 / (28 * 17 + 9 * 14 + 1))
+    assert largest_regions(np.full((9, 9), 4, np.int32)) == []
+
+
+def test_the_papers_rule_keeps_a_bright_field_that_ours_looks_into() -> None:
+    hand = draw_hand()
+    labels = np.zeros((SIDE, SIDE), np.int32)
+    labels[:] = 1  # the collimated field
+    labels[hand > 0.5] = 2
+    labels[:, :27] = labels[:, 69:] = 0
+    assert bounds(largest_regions(labels)[0].mask) == Box(27, 0, 69, SIDE)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    labels=SHAPES.flatmap(lambda shape: hnp.arrays(np.int32, shape, elements=st.integers(-3, 5)))
+)
+def test_regions_of_the_papers_rule_are_sorted_and_hold_no_background(labels: Labels) -> None:
+    names, counts = np.unique(labels, return_counts=True)
+    background = names[counts.argmax()]
+    regions = largest_regions(labels)
+    areas = [int(region.mask.sum()) for region in regions]
+    assert areas == sorted(areas, reverse=True)
+    for mask, score in regions:
+        assert not (mask & (labels == background)).any()
+        assert 0 < score <= 1

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bakit.bench.task import read_data
 from bakit.calib.select import calibration_samples
+from bakit.cli import main
 from bakit.data.images import refuse_calibration_images
 from bakit.data.labels import Sample, known_split, split, split_record, take_part
 from bakit.data.overlap import count_hashes, id_hashes, shared_ids
 from bakit.errors import InputError
+from bakit.model.checkpoint import TrainingRecord
+
+if TYPE_CHECKING:
+    from bakit.model.checkpoint import Checkpoint
+    from tests.conftest import Labelled
 
 
 def films(first: int, count: int, seed: int = 0) -> list[Sample]:
@@ -121,3 +132,40 @@ def test_films_of_one_patient_are_in_one_part() -> None:
     assert sum(map(len, parts)) == 200
     assert [len(part) for part in parts] == pytest.approx((140, 40, 20), abs=3)
     assert parts == split(shared[::-1], 0)
+
+
+@pytest.mark.parametrize("change", ["less one row", "one row more", "another size"])
+def test_a_changed_training_folder_is_scored_on_unseen_films_and_said(
+    change: str, tmp_path: Path, checkpoint: Checkpoint, labelled: Labelled
+) -> None:
+    parts = split(labelled.samples, 0)
+    record = split_record(parts, 0, ())
+    training = TrainingRecord("phantoms", "none", {}, record, {}, 1, {})
+    model = checkpoint.with_header(training=training).write(tmp_path / "model.safetensors")
+    folder = tmp_path / "films"
+    shutil.copytree(labelled.folder, folder)
+    table = folder / "labels.csv"
+    head, *rows = table.read_text().splitlines()
+    unseen = {sample.id for sample in parts.test}
+    taught = parts.train[0]
+    if change == "less one row":
+        rows = [row for row in rows if not row.startswith(f"{taught.id},")]
+    elif change == "one row more":
+        rows.append(f"foreign,99,{taught.male},0,0,9,9")
+        shutil.copy(taught.path, folder / "images" / f"foreign{taught.path.suffix}")
+        unseen.add("foreign")
+    else:
+        for path in (folder / "images").iterdir():
+            picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+            cv2.imwrite(str(path), cv2.resize(picture, None, fx=1.5, fy=1.5))
+    table.write_text("\n".join([head, *rows]) + "\n")
+
+    result = CliRunner().invoke(main, ["evaluate", str(folder), "--checkpoint", str(model.path)])
+    assert result.exit_code == 0, result.output
+    said = f"test split: {len(unseen)} of {len(rows)} images; the others were used for training"
+    assert said in " ".join(result.output.split())
+
+    manifest = SimpleNamespace(checkpoint_sha256="0", split=record)
+    chosen, info = read_data(folder, None, [SimpleNamespace(manifest=manifest)])
+    assert {sample.id for sample in chosen} == unseen
+    assert (info.part, info.left_out) == ("test", len(rows) - len(unseen))

@@ -84,7 +84,7 @@ def test_a_rejected_image_has_no_number_unless_asked_for_by_name(fake_bundle, la
     result = CliRunner().invoke(main, arguments)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith(
-        "reject: too_small (the hand has too few pixels); use an image with more pixels\nnext: bakit "
+        "reject: too_small (the hand has too few pixels); use an image with more pixels\nnext: "
     )
     result = CliRunner().invoke(main, [*arguments, "--json"])
     assert result.exit_code == 1

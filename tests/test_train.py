@@ -15,11 +15,11 @@ from bakit.data.labels import read_samples, split
 from bakit.errors import InputError
 from bakit.export import export_bundle
 from bakit.hand.unrolled import initial_weights
-from bakit.hand.weights import Localizer
+from bakit.hand.weights import Localizer, fits, get_localizer
 from bakit.model.checkpoint import Checkpoint
 from bakit.model.recipes import RECIPES, default_recipe, get_recipe
 from bakit.phantoms import write_phantoms
-from bakit.settings import Architecture, Preprocessing, UnrolledSettings
+from bakit.settings import PAPER_LOCALIZER, Architecture, Preprocessing, UnrolledSettings
 from bakit.training.crops import Part
 from bakit.training.plan import TrainingPlan
 from bakit.training.run import Progress, train
@@ -192,6 +192,49 @@ def test_paper_recipe_is_the_papers():
     assert re.search(r"--image-size.*?\[default: the\s+paper's\]", helped("ablate"), re.DOTALL)
 
 
+@pytest.mark.parametrize("command", ["train", "ablate"])
+@pytest.mark.parametrize(
+    ("more", "localizer", "margin"),
+    [
+        (["--recipe", "paper"], PAPER_LOCALIZER, 0),
+        (
+            ["--recipe", "paper", "--box-rule", "score", "--steps", "5", "--margin", "0.1"],
+            msgspec.structs.replace(PAPER_LOCALIZER, box_rule="score", steps=5),
+            0.1,
+        ),
+        (["--recipe", "paper", "--localizer", "student"], get_localizer("student").settings, 0),
+        (["--recipe", "scratch"], get_localizer("student").settings, 0.05),
+        (
+            ["--recipe", "scratch", "--localizer", "unrolled", "--features", "4"],
+            UnrolledSettings(features=4),
+            0.05,
+        ),
+    ],
+)
+def test_the_recipe_sets_localizer_and_margin(monkeypatch, command, more, localizer, margin):
+    plans = []
+
+    def stop(plan, *_, **__):
+        plans.append(plan)
+        message = "planned"
+        raise InputError(message)
+
+    monkeypatch.setattr("bakit.training.run.train", stop)
+    monkeypatch.setattr("bakit.studies.ablate.run.ablate", stop)
+    result = CliRunner().invoke(main, [command, "films", "--out", "run", *more])
+    assert "planned" in result.output
+    assert plans[0].localizer.settings == localizer
+    assert fits(localizer, plans[0].localizer.weights)
+    assert plans[0].preprocessing == Preprocessing(margin=margin)
+
+
+def test_the_papers_localizer_is_the_papers():
+    found = PAPER_LOCALIZER
+    assert (found.features, found.labels, found.steps) == (90, 90, 50)
+    assert (found.learning_rate, found.momentum) == (0.1, 0.9)
+    assert (found.similarity, found.continuity, found.box_rule) == (4, 1, "literal")
+
+
 def helped(command):
     return CliRunner().invoke(main, [command, "--help"]).output
 
@@ -202,6 +245,8 @@ def helped(command):
         (["--image-size", "100"], "multiple of 32"),
         (["--pretrained", "nowhere.pth"], "no such weights file"),
         (["--learning-rate", "0"], "--learning-rate 0 is not possible"),
+        (["--margin", "nan"], "--margin nan is not possible; use 0 to 1"),
+        (["--steps", "5"], "the student localizer has no SGD steps; use --localizer unrolled"),
         (["--zoom", "1.2", "0.9"], "--zoom 1.2 0.9: put the lower number first"),
         (["--devices", "3"], "--batch-size 4 cannot be divided among 3 processes"),
     ],

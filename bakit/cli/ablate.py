@@ -39,10 +39,8 @@ if TYPE_CHECKING:
 @click.option("--phantoms", type=int, help="Phantoms added to the training images.")
 @click.option(
     "--pretrained",
-    default="imagenet",
-    show_default=True,
     help="Initial weights of the pretrained rows; overrides the preset: imagenet, none, or a file "
-    "(torchvision's weights or a bakit checkpoint).",
+    "(torchvision's weights or a bakit checkpoint).  [default: imagenet]",
 )
 @training_options
 @click.option("--json", "as_json", is_flag=True, help="Print ablation.json only.")
@@ -53,7 +51,7 @@ def command(
     limit: int | None,
     image_size: int | None,
     recipe: str | None,
-    pretrained: str,
+    pretrained: str | None,
     *,
     resume: bool,
     as_json: bool,
@@ -78,7 +76,8 @@ def command(
     """
     names = ("epochs", "batch_size", "learning_rate", "phantoms")
     numbers = {name: options[name] for name in names}
-    chosen = get_recipe(recipe or default_recipe(pretrained), pretrained=pretrained, **numbers)
+    preset = recipe or default_recipe(pretrained)
+    chosen = get_recipe(preset, pretrained=pretrained or "imagenet", **numbers)
     import msgspec
 
     from bakit.cli.progress import progress
@@ -86,7 +85,7 @@ def command(
     from bakit.studies.ablate.run import ablate
     from bakit.training.fitting import Hardware
 
-    base = make_plan(data, chosen, Architecture(), Preprocessing(), options, limit=limit)
+    base = make_plan(data, preset, chosen, Architecture(), Preprocessing(), options, limit=limit)
     accelerator, precision = options["accelerator"], options["precision"]
 
     def say(text: str) -> None:

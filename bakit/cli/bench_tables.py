@@ -14,6 +14,7 @@ from bakit.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from bakit.bench.gate.check import Gate
     from bakit.bench.gate.goal import GoalLine, GoalResult
     from bakit.bench.gate.recommend import Recommendation, Standing
     from bakit.bench.report.document import BundleReport, Report
@@ -71,11 +72,11 @@ def write_pages(report: Report, html_file: Path | None, md_file: Path | None) ->
     return [path for path, _ in drawn]
 
 
-def print_report(report: Report) -> None:
-    """Print tables and the recommendation on stdout."""
-    from bakit.bench.gate.recommend import recommend
+def print_report(report: Report, gate: Gate | None = None) -> None:
+    """Print tables and the recommendation on stdout; by default with the gate's own limits."""
+    from bakit.bench.gate.recommend import DEFAULT_GATE, recommend
 
-    advice = recommend(report)
+    advice = recommend(report, gate or DEFAULT_GATE)
     _print_bundles(report, advice)
     _print_times(report, advice)
     for line in (*_notes(report), "", advice.sentence, *advice.others, *advice.caveats):

@@ -26,17 +26,17 @@ def command(ctx: click.Context, out: Path) -> None:
       bakit demo
     """
     from bakit.cli.bench_tables import print_report
-    from bakit.studies.demo import MAX_DRIFT_MONTHS, run_demo
+    from bakit.studies.demo import GATE, MAX_MONTHS, run_demo
 
     result = run_demo(out, lambda text: echo(f"- {text}"))
     label, age = result.sample.age_months, result.prediction.age_months
     echo(f"  labelled {label:g} months, predicted {age:.1f} months by the INT8 bundle\n")
-    print_report(result.report)
+    print_report(result.report, GATE)
     for failure in result.gate.failures:
         echo(f"gate: {failure}")
     word = "passed" if result.gate.passed else "FAILED"
-    echo(f"gate: {word}, drift limit {MAX_DRIFT_MONTHS:g} months")
+    echo(f"gate: {word}; limits for generated radiographs: drift and changes {MAX_MONTHS:g} months")
     echo(f"\nresults: {result.report_path}, {out / 'bundles'}, {out / 'phantoms'}")
-    next_step(f"bakit report {result.report_path} --html report.html")
+    next_step(f"bakit bench {out / 'bundles'}/* --data DATA   (your own labels.csv and images/)")
     if not result.gate.passed:
         ctx.exit(1)

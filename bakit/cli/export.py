@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from bakit.cli.localizer_options import localizer_changes, localizer_options
 from bakit.cli.options import BUNDLES, PATH, PRECISIONS, TARGETS
 from bakit.cli.tables import echo, hint, next_step
 from bakit.targets import get_target
@@ -77,12 +78,7 @@ def _short_options(command: Callable[..., Any]) -> Callable[..., Any]:
     is_flag=True,
     help="Write a third model, from a film's grey values to months, for apps (onnx, openvino).",
 )
-@click.option("--steps", type=click.IntRange(0, 1000), help="SGD steps of the unrolled localizer.")
-@click.option("--working-size", "size", type=click.IntRange(16, 1024), help="Its image, in pixels.")
-@click.option("--features", type=click.IntRange(2, 512), help="Its channels, the paper's p.")
-@click.option("--labels", type=click.IntRange(2, 512), help="Its labels at most, the paper's q.")
-@click.option("--similarity", type=click.FloatRange(0), help="Its similarity loss: lambda.")
-@click.option("--continuity", type=click.FloatRange(0), help="Its continuity loss: mu.")
+@localizer_options
 @click.option(
     "--out",
     type=PATH,
@@ -102,7 +98,7 @@ def command(
     *,
     whole: bool,
     force: bool,
-    **numbers: float | None,
+    **options: Any,  # noqa: ANN401  # of localizer_options
 ) -> None:
     """Turn a float checkpoint into bundles for targets.
 
@@ -126,7 +122,7 @@ def command(
         with progress() as on_progress:
             return ranges_of(loaded, calibration, on_progress)
 
-    short = [name for name in _FORMATS if numbers.pop(name.replace("-", "_"))]
+    short = [name for name in _FORMATS if options.pop(name.replace("-", "_"))]
     names = list(dict.fromkeys(name for group in targets for name in group))
     bundles = export_all(
         checkpoint,
@@ -136,7 +132,7 @@ def command(
         force=force,
         find_ranges=None if calibration is None else find_ranges,
         localizer=localizer,
-        numbers={name: value for name, value in numbers.items() if value is not None},
+        changes=localizer_changes(options),
         localizer_form=localizer_form,
         whole=whole,
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from bakit.cli.localizer_options import localizer_changes, localizer_options
 from bakit.cli.options import PATH, find_images, threads_option
 from bakit.cli.tables import echo, hint, next_step
 
@@ -14,11 +16,12 @@ from bakit.cli.tables import echo, hint, next_step
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=PATH)
 @click.option(
     "--method",
-    default="student",
-    show_default=True,
+    "--localizer",
+    "method",
     help="student, unrolled (the paper's SGD steps), or a file of bakit distill. Needs the extra "
-    "export.",
+    "export.  [default: student]",
 )
+@localizer_options
 @click.option("--bundle", type=PATH, help="Use the localizer of this bundle instead.")
 @click.option(
     "--overlay",
@@ -31,13 +34,15 @@ from bakit.cli.tables import echo, hint, next_step
 @click.pass_context
 def command(
     context: click.Context,
+    /,
     images: tuple[Path, ...],
-    method: str,
+    method: str | None,
     bundle: Path | None,
     overlay: Path | None,
     threads: int | None,
     *,
     as_json: bool,
+    **options: Any,  # noqa: ANN401  # of localizer_options
 ) -> None:
     """Find the hand in radiographs: files, or folders of them.
 
@@ -48,6 +53,7 @@ def command(
     Example:
       bakit localize hand.png other.png --json
       bakit localize radiographs/ --method unrolled --overlay pictures/
+      bakit localize hand.png --method unrolled --features 90 --labels 90 --box-rule literal
     """
     import msgspec
 
@@ -56,7 +62,14 @@ def command(
     from bakit.studies.localize import localize_files
 
     paths, status = find_images(images), 0
-    found = localize_files(paths, method=method, bundle=bundle, overlay=overlay, threads=threads)
+    found = localize_files(
+        paths,
+        method=method,
+        changes=localizer_changes(options),
+        bundle=bundle,
+        overlay=overlay,
+        threads=threads,
+    )
     for image, place in found:
         name = {"image": printable(image)}
         if isinstance(place, BakitError):

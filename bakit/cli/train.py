@@ -121,14 +121,15 @@ def command(
     except ValueError as error:
         raise InputError(str(error)) from error
     numbers = {name: options[name] for name in Recipe.__struct_fields__ if name != "pretrained"}
-    chosen = get_recipe(recipe or default_recipe(pretrained), pretrained=pretrained, **numbers)
+    preset = recipe or default_recipe(pretrained)
+    chosen = get_recipe(preset, pretrained=pretrained, **numbers)
     from bakit.training.curve import CURVE
     from bakit.training.fitting import Hardware
     from bakit.training.run import train
 
     architecture = Architecture(head_layers=head_layers, sex=sex)
     described = {"description": describe, "terms": terms}
-    plan = make_plan(data, chosen, architecture, preprocessing, options, **described)
+    plan = make_plan(data, preset, chosen, architecture, preprocessing, options, **described)
     accelerator, precision = options["accelerator"], options["precision"]
     hardware = Hardware(accelerator, devices, nodes, precision, deterministic, options["threads"])
 

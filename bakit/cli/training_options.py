@@ -6,16 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bakit.cli.localizer_options import localizer_changes, localizer_options
 from bakit.cli.options import PATH, Names
 from bakit.cli.progress import clock, duration
+from bakit.errors import InputError
 from bakit.model.recipes import RECIPES
+from bakit.settings import PAPER_LOCALIZER, Preprocessing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from bakit.model.recipes import Recipe
-    from bakit.settings import Architecture, Preprocessing
+    from bakit.settings import Architecture
     from bakit.training.callbacks import Epoch
     from bakit.training.plan import TrainingPlan
     from bakit.training.pretrained import Pretrained
@@ -27,7 +30,8 @@ if TYPE_CHECKING:
 recipe_option = click.option(
     "--recipe",
     type=Names("recipe", lambda: RECIPES),
-    help="Preset.  [default: finetune if --pretrained is given, else paper]",
+    help="Preset; paper sets the paper's localizer and no margin, too.  [default: finetune if "
+    "--pretrained is given, else paper]",
 )
 
 exclude_option = click.option(
@@ -51,9 +55,15 @@ workers_option = click.option(
 _SHARED = (
     click.option(
         "--localizer",
-        default="student",
-        show_default=True,
-        help="Localizer: student, unrolled, or a file of bakit distill.",
+        help="Localizer: student, unrolled, or a file of bakit distill.  [default: student; for "
+        "the recipe paper unrolled, with --features 90 --labels 90 --box-rule literal]",
+    ),
+    localizer_options,
+    click.option(
+        "--margin",
+        type=float,
+        help="Growth of the box on each side, as a share of its side.  [default: "
+        f"{Preprocessing().margin:g}; for the recipe paper 0]",
     ),
     exclude_option,
     click.option("--skip-unreadable", is_flag=True, help="Skip images that cannot be used."),
@@ -92,23 +102,39 @@ def training_options(command: Command) -> Command:
 
 def make_plan(
     data: Path,
+    preset: str,
     recipe: Recipe,
     architecture: Architecture,
     preprocessing: Preprocessing,
     options: Mapping[str, Any],
     **more: Any,  # noqa: ANN401  # fields of the plan
 ) -> TrainingPlan:
-    """Return a plan from ``training_options``.
+    """Return a plan from ``training_options`` and the name of the recipe's preset.
 
     Raises:
-        BakitError: If the localizer cannot be read.
+        BakitError: If the localizer cannot be read or has no such settings, or the margin is not
+            possible.
     """
-    from bakit.hand.weights import get_localizer
+    import msgspec
+
+    from bakit.hand.weights import change, get_localizer
     from bakit.training.plan import TrainingPlan
 
     names = ("exclude", "skip_unreadable", "split_seed", "seed")
     more |= {name: options[name] for name in names}
-    localizer = get_localizer(options["localizer"])
+    is_paper = preset == "paper"
+    source = options["localizer"] or ("unrolled" if is_paper else "student")
+    changes = localizer_changes(options)
+    if is_paper and source == "unrolled":
+        changes = msgspec.structs.asdict(PAPER_LOCALIZER) | changes
+    localizer = change(get_localizer(source), changes)
+    margin = options["margin"]
+    if margin is None:
+        margin = 0.0 if is_paper else preprocessing.margin
+    if not 0 <= margin <= 1:
+        message = f"--margin {margin:g} is not possible; use 0 to 1"
+        raise InputError(message)
+    preprocessing = msgspec.structs.replace(preprocessing, margin=margin)
     return TrainingPlan(data, recipe, architecture, preprocessing, localizer, **more)
 
 

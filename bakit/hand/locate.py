@@ -9,7 +9,7 @@ import numpy as np
 
 from bakit.hand.found import NOT_FOUND, Found, LocalizerOutput, Region, Scores
 from bakit.hand.masks import bounds, inside
-from bakit.hand.regions import hand_candidates
+from bakit.hand.regions import hand_candidates, largest_regions
 from bakit.hand.working import working_image
 from bakit.image.box import Box
 
@@ -60,7 +60,9 @@ def run_localizer(
         probabilities = np.asarray(outputs["hand"], np.float32)
         return LocalizerOutput(working, probabilities, _probable_regions(probabilities))
     labels = outputs["labels"].astype(np.int32, copy=False)
-    return LocalizerOutput(working, labels, hand_candidates(labels, working))
+    literal = settings.box_rule == "literal"
+    regions = largest_regions(labels) if literal else hand_candidates(labels, working)
+    return LocalizerOutput(working, labels, regions)
 
 
 def choose_hand(result: LocalizerOutput, shape: tuple[int, int], frame: Box | None = None) -> Found:

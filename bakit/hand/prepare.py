@@ -14,7 +14,7 @@ import numpy as np
 
 from bakit.errors import ImageError
 from bakit.hand.field import exposed_field, window_of, with_air
-from bakit.hand.found import Found, Localization
+from bakit.hand.found import NOT_FOUND, Found, Localization
 from bakit.hand.locate import choose_hand, run_localizer
 from bakit.hand.upright import UNSURE, upright_turn
 from bakit.hand.weights import method_of
@@ -87,14 +87,23 @@ def find(
 
 
 def _localized(grey: Grey | Bytes, localizer: OpenLocalizer) -> tuple[LocalizerOutput, Found]:
-    """Locate the hand in the film without its frame; again with air around it if that is unsure."""
+    """Locate the hand in the film without its frame; again with air around it if that is unsure.
+
+    The paper's rule looks once, at the whole film; ``crop`` takes frames off its box.
+    """
     frame = exposed_field(grey, frames_only=True)
-    output, found = _in_window(grey, frame, frame, localizer)
-    sure = output.output.dtype != np.float32 or _confidence(found) >= CONFIDENT
-    if found.box is None or not sure:
-        again, other = _in_window(grey, frame, with_air(frame), localizer)
-        if _confidence(other) > _confidence(found):
-            output, found = again, other
+    if localizer.settings.box_rule == "literal":
+        whole = Box(0, 0, grey.shape[1], grey.shape[0])
+        output, found = _in_window(grey, whole, whole, localizer)
+        if found.box is not None and not found.box.inside(frame).area:
+            found = NOT_FOUND
+    else:
+        output, found = _in_window(grey, frame, frame, localizer)
+        sure = output.output.dtype != np.float32 or _confidence(found) >= CONFIDENT
+        if found.box is None or not sure:
+            again, other = _in_window(grey, frame, with_air(frame), localizer)
+            if _confidence(other) > _confidence(found):
+                output, found = again, other
     if found.box is None:
         return output, found
     turn, probability = upright_turn(output, inverted=found.inverted)

@@ -1,8 +1,8 @@
 """Candidate hands from the unrolled localizer's label map.
 
-The paper's rule is the base: remove the background and keep the largest connected region. Read
-literally it returns the collimated field of a framed or tilted plate and loses finger tips that
-share the background's label, so here
+The paper's rule (``largest_regions``) is the base: remove the background and keep the largest
+connected region. Read literally it returns the collimated field of a framed or tilted plate and
+loses finger tips that share the background's label, so by default
 
 * labels are taken from bright to dark, and every connected region of every such union is a
   candidate; inside whatever is rectangular like a plate, so are the regions that Otsu's
@@ -73,6 +73,21 @@ def hand_candidates(labels: Labels, working: Grey) -> list[Region]:
             found[mask.tobytes()] = Region(mask, _score(mask, field, working))
     plausible = [region for region in found.values() if region.score >= LEAST_SCORE]
     return sorted(plausible, key=lambda region: -region.score)
+
+
+def largest_regions(labels: Labels) -> list[Region]:
+    """Return the paper's candidates: the regions without the background, largest first.
+
+    The paper does not say which label is the background: here it is the most frequent one. The
+    score is the area, as a share of all that is not background.
+
+    Args:
+        labels: ``(h, w)`` int32, the localizer's label map.
+    """
+    names, counts = np.unique(labels, return_counts=True)
+    foreground = labels != names[counts.argmax()]
+    regions = sorted(_components(foreground), key=lambda mask: -int(mask.sum()))
+    return [Region(mask, float(mask.sum() / foreground.sum())) for mask in regions]
 
 
 def _regions(labels: Labels, working: Grey) -> list[tuple[Mask, Mask]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +16,7 @@ from bakit.hand import student, unrolled
 from bakit.settings import METHODS, LocalizerSettings, StudentSettings, UnrolledSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -27,6 +28,8 @@ MAX_BYTES = 2**31
 _DTYPES = {"F32": np.float32, "F16": np.float16, "U8": np.uint8}
 FOLDER = Path(__file__).parents[1] / "weights"
 _KEY = "bakit-localizer"
+_OPTIONS = {"size": "working-size"}
+"""Option names that differ from the setting's."""
 
 
 class Localizer(NamedTuple):
@@ -90,6 +93,31 @@ def get_localizer(source: str) -> Localizer:
         return read_localizer(Path(source))
     message = f"no localizer {source!r}; use {', '.join(METHODS)} or a .safetensors file"
     raise InputError(message)
+
+
+def change(found: Localizer, changes: Mapping[str, Any]) -> Localizer:
+    """Return a localizer with other settings; new initial weights are drawn if shapes change.
+
+    Args:
+        found: The localizer.
+        changes: Settings of the unrolled localizer, by name.
+
+    Raises:
+        InputError: If the localizer has no such settings, or a number is not finite.
+    """
+    if not changes:
+        return found
+    given = ", ".join(f"--{_OPTIONS.get(name, name).replace('_', '-')}" for name in changes)
+    if isinstance(found.settings, StudentSettings):
+        message = f"{given}: the student localizer has no SGD steps; use --localizer unrolled"
+        raise InputError(message)
+    if not all(math.isfinite(value) for value in changes.values() if isinstance(value, float)):
+        message = f"{given}: not a finite number"
+        raise InputError(message)
+    settings = msgspec.structs.replace(found.settings, **changes)
+    fitting = fits(settings, found.weights)
+    weights = found.weights if fitting else unrolled.initial_weights(settings)
+    return Localizer(settings, weights, found.origin)
 
 
 class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

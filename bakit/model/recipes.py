@@ -151,7 +151,8 @@ _SCRATCH = Recipe(
 
 RECIPES = {
     # Batch, epochs, schedule, momentum and loss are the paper's ("Details of training"), which
-    # does not give the initial learning rate nor the strength of the augmentation.
+    # does not give the initial learning rate nor the strength of the augmentation. The commands
+    # add its localizer, and no margin (bakit.cli.training_options).
     "paper": Recipe(),
     "scratch": _SCRATCH,
     # Radiographs in use are fainter, smaller and more compressed than the public training set's:

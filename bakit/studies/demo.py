@@ -26,9 +26,16 @@ if TYPE_CHECKING:
 
 PHANTOMS = 100
 MARKER = "MADE_BY_BAKIT_DEMO"
-MAX_DRIFT_MONTHS = 2.0
-"""Limit of the demo's gate, above the default: 100 images are too few to show a drift below 0.25
+MAX_MONTHS = 2.0
+"""Limit of the demo's gate, above the defaults: 100 images are too few to show a drift below 0.25
 months, and the shipped INT8 ranges come from real radiographs, not phantoms."""
+GATE = Gate(
+    max_drift_months=MAX_MONTHS,
+    max_mean_change_months=MAX_MONTHS,
+    max_p99_change_months=None,
+    max_group_drift_months=MAX_MONTHS,
+    max_group_change_months=MAX_MONTHS,
+)
 
 
 @dataclass(frozen=True)
@@ -75,12 +82,4 @@ def run_demo(out: Path, say: Callable[[str], None]) -> DemoResult:
     say("measuring both bundles: latency, memory, drift")
     report = run_bench(paths, data, min_queries=30, min_duration_s=2.0)
     report.write(report_path)
-    gate = Gate(
-        max_drift_months=MAX_DRIFT_MONTHS,
-        max_mean_change_months=MAX_DRIFT_MONTHS,
-        max_p99_change_months=None,
-        max_group_drift_months=MAX_DRIFT_MONTHS,
-        max_group_change_months=MAX_DRIFT_MONTHS,
-    )
-    verdict = gate.check(report)
-    return DemoResult(sample, prediction, report, verdict, report_path)
+    return DemoResult(sample, prediction, report, GATE.check(report), report_path)

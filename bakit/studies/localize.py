@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 
@@ -12,13 +12,13 @@ from bakit.files import write_file
 from bakit.hand.found import Found
 from bakit.hand.overlay import draw_overlay
 from bakit.hand.prepare import Hand, crop, localize
-from bakit.hand.weights import get_localizer
+from bakit.hand.weights import change, get_localizer
 from bakit.image.read import decode
 from bakit.runtime import Runtime
 from bakit.settings import Preprocessing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from bakit.hand.found import Localization
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 def localize_files(
     images: Sequence[Path],
     *,
-    method: str = "student",
+    method: str | None = None,
+    changes: Mapping[str, Any] | None = None,
     bundle: Path | None = None,
     overlay: Path | None = None,
     threads: int | None = None,
@@ -36,15 +37,19 @@ def localize_files(
 
     Args:
         images: Image files.
-        method: ``student``, ``unrolled``, or a file of ``bakit distill``.
+        method: ``student``, ``unrolled``, or a file of ``bakit distill``; the student when None.
+        changes: Settings of the unrolled localizer to change, by name.
         bundle: Bundle whose localizer to use instead.
         overlay: Output folder for the overlays, ``<stem>.png``.
         threads: Threads of the backend.
 
     Raises:
-        BakitError: If the localizer cannot be opened, two overlays would have the same name, or an
-            overlay would overwrite an image.
+        BakitError: If the localizer cannot be opened or has no such settings, two overlays would
+            have the same name, or an overlay would overwrite an image.
     """
+    if bundle is not None and (method or changes):
+        message = "--bundle has a localizer with its own settings; leave the other options out"
+        raise InputError(message)
     stems = [image.stem for image in images]
     twice = next((stem for stem in stems if overlay and stems.count(stem) > 1), None)
     if twice is not None:
@@ -64,7 +69,7 @@ def localize_files(
         else:
             from bakit.export.onnx.localizer import open_localizer  # noqa: PLC0415  # needs onnx
 
-            chosen = get_localizer(method)
+            chosen = change(get_localizer(method or "student"), changes or {})
             localizer = open_localizer(chosen.weights, chosen.settings, threads)
         for image in images:
             try:

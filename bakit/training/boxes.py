@@ -85,7 +85,8 @@ def find_places(
         ImageError: If an image cannot be used.
     """
     known = _read(cache)
-    model = sha256(localizer) + code_digest()
+    # The settings too: the rule of the box is not in the graph.
+    model = sha256(localizer + msgspec.json.encode(settings)) + code_digest()
     keys = [sha256((file_sha256(path) + model).encode()) for path in paths]
     todo = [(key, path) for key, path in zip(keys, paths, strict=True) if key not in known]
     before = len(paths) - len(todo)

@@ -114,8 +114,8 @@ def _imagenet() -> Mapping[str, Tensor]:
         found: Mapping[str, Tensor] = weights.get_state_dict(progress=True)
     except OSError as error:
         message = (
-            f"the ImageNet weights could not be downloaded ({error}); download the .pth file of "
-            "torchvision's mobilenet_v3_large on another machine and pass its path"
+            f"the ImageNet weights could not be downloaded ({error}); download {weights.url} on "
+            "another machine and use --pretrained FILE, or train without them: --recipe scratch"
         )
         raise InputError(message) from error
     return found

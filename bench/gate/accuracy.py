@@ -119,7 +119,7 @@ def _with_images_needed(gate: Gate, drift: DriftReport, checks: list[Check]) -> 
     needed = images_to_pass(gate, drift)
     advice = "bench more labelled images"
     if needed is None:
-        advice = "more images like these would not decide it: the figure is too near its limit"
+        advice = "more images like these would not pass: a check fails, or is too near its limit"
     return [
         msgspec.structs.replace(check, images_needed=needed, advice=advice)
         if check.outcome == "too-few-images"

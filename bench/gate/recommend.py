@@ -26,7 +26,8 @@ Outcome: TypeAlias = Literal[
 ]
 """Best first."""
 
-MAX_DRIFT_MONTHS = Gate().max_drift_months or math.inf
+DEFAULT_GATE = Gate()
+MAX_DRIFT_MONTHS = DEFAULT_GATE.max_drift_months or math.inf
 """The gate's limit on the drift."""
 SAME_TIME = 1.05
 """Times count as the same up to this ratio: two runs of one bundle differ by as much."""
@@ -82,18 +83,18 @@ class Recommendation:
     standings: tuple[Standing, ...]
 
 
-def recommend(report: Report) -> Recommendation:
+def recommend(report: Report, gate: Gate = DEFAULT_GATE) -> Recommendation:
     """Recommend a bundle to ship.
 
-    A bundle is a candidate if it was measured and passes the gate with its default limits. Among
+    A bundle is a candidate if it was measured and passes the gate, by default its own limits. Among
     the candidates that no other beats in time, size and drift (the Pareto front) it is the
     fastest; of those that are as fast, the smallest. In a fleet, one is recommended for each
     device.
     """
     if report.devices:
-        return _for_each(report)
+        return _for_each(report, gate)
     labels = short_labels(report.bundles)
-    gated = _gated(report)
+    gated = _gated(report, gate)
     measured = [_measured(bundle, labels[bundle.name], gated) for bundle in report.bundles]
     candidates = [s for s in measured if s.outcome == "option"]
     front = [s for s in candidates if not any(_beats(other, s) for other in candidates)]
@@ -104,16 +105,16 @@ def recommend(report: Report) -> Recommendation:
     standings.sort(key=lambda s: (order.index(s.outcome), s.p50_ms or math.inf, s.name))
     return Recommendation(
         ship=ship.name if ship else None,
-        sentence=_sentence(report, ship, standings),
+        sentence=_sentence(report, ship, standings, gate),
         others=(*_others(front, ship), *_why_not_int8(standings, ship)),
         caveats=_caveats(report, ship),
         standings=tuple(standings),
     )
 
 
-def _for_each(report: Report) -> Recommendation:
+def _for_each(report: Report, gate: Gate) -> Recommendation:
     """Join the recommendations for the devices of a fleet."""
-    parts = {name: recommend(report.of_device(name)) for name in report.devices}
+    parts = {name: recommend(report.of_device(name), gate) for name in report.devices}
     standings = [s for part in parts.values() for s in part.standings]
     return Recommendation(
         ship=None,
@@ -152,15 +153,15 @@ def p50_ms(bundle: BundleReport) -> float | None:
     return total.p50_ms if total and math.isfinite(total.p50_ms) else None
 
 
-def _gated(report: Report) -> dict[str, tuple[Literal["undecided", "refused"], str]]:
+def _gated(report: Report, gate: Gate) -> dict[str, tuple[Outcome, str]]:
     """Return what the gate has against the ages of each bundle whose drift was measured."""
-    found: dict[str, tuple[Literal["undecided", "refused"], str]] = {}
+    found: dict[str, tuple[Outcome, str]] = {}
     for bundle in report.bundles:
         if bundle.drift is None or bundle.error is not None:
             continue
         try:
             alone = msgspec.structs.replace(report, bundles=(bundle,), partial=False)
-            (verdict,) = Gate().check(alone).bundles
+            (verdict,) = gate.check(alone).bundles
         except InputError as error:  # damaged predictions
             found[bundle.name] = ("refused", str(error))
             continue
@@ -255,7 +256,9 @@ def _merit(me: Standing, ship: Standing | None) -> str:
     return f"{' and '.join(gains)} than {ship.label}, but {' and '.join(losses)}"
 
 
-def _sentence(report: Report, ship: Standing | None, standings: Sequence[Standing]) -> str:
+def _sentence(
+    report: Report, ship: Standing | None, standings: Sequence[Standing], gate: Gate
+) -> str:
     if ship is not None:
         start = "Ship" if ship.drift_upper_months is not None else "By time and size alone, take"
         costs = f"{start} {ship.label}: {ship.p50_ms:.3g} ms a radiograph (median), "
@@ -266,7 +269,7 @@ def _sentence(report: Report, ship: Standing | None, standings: Sequence[Standin
         return (
             f"{costs}{ship.size_mb:.3g} MB, and an MAE at most "
             f"{at_most(ship.drift_upper_months)} months above the float model's "
-            f"(95 % upper bound; the limit is {MAX_DRIFT_MONTHS:g})."
+            f"(95 % upper bound; the limit is {gate.max_drift_months or math.inf:g})."
         )
     undecided = [s for s in standings if s.outcome == "undecided"]
     refused = undecided or [s for s in standings if s.outcome == "refused"]

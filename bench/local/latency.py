@@ -6,26 +6,30 @@ default only root can read them (``chmod a+r`` changes this); unreadable counter
 
 from __future__ import annotations
 
+import time
 from itertools import cycle, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bakit.bench.conditions import read_conditions
 from bakit.bench.local.process import WorkerError
-from bakit.bench.raw import Sweep
+from bakit.bench.raw import Power, Sweep
 from bakit.runtime import STAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from bakit.bench.conditions import Conditions
     from bakit.bench.local.process import Worker
     from bakit.bench.report.document import Settings
     from bakit.types import OnProgress
 
+T = TypeVar("T")
 TOTAL = STAGES.index("total")
 POWERCAP = Path("/sys/class/powercap")
 SENSOR = "intel-rapl package"
+IDLE_READINGS, IDLE_S = 10, 0.3
+"""Readings of the power at rest before the first turn, and the length of each."""
 
 
 class LatencyRun:
@@ -52,7 +56,8 @@ class LatencyRun:
         self._settings = settings
         self._meter = meter or EnergyMeter()
         self._times: list[list[list[int]]] = [[] for _ in workers]
-        self._joules = [0.0 for _ in workers]
+        self._idle_w: list[float] = []
+        self._used: list[list[tuple[float, float]]] = [[] for _ in workers]  # joules, seconds
         self._conditions: list[Conditions | None] = [None, None]
 
     def measure(self, on_progress: OnProgress = lambda step, done, total: None) -> None:
@@ -61,6 +66,10 @@ class LatencyRun:
             self._run(row, list(islice(cycle(range(self._images)), self._settings.warm_up)))
         block = min(self._settings.block, self._settings.min_queries)
         turns = cycle(range(self._images))
+        if self._meter.available:
+            for _ in range(IDLE_READINGS):
+                _, joules, seconds = self._meter.during(lambda: time.sleep(IDLE_S))
+                self._idle_w.append(joules / seconds)
         self._conditions[0] = self._read_conditions()
         try:
             while (share := self._share()) < 1:
@@ -76,9 +85,9 @@ class LatencyRun:
     def _take_turn(self, row: int, turn: Sequence[int]) -> None:
         if len(self._workers) > 1:
             self._run(row, turn[:1])
-        before = self._meter.read()
-        times = self._run(row, turn)
-        self._joules[row] += self._meter.joules(before, self._meter.read())
+        times, joules, seconds = self._meter.during(lambda: self._run(row, turn))
+        if times:
+            self._used[row].append((joules, seconds))
         self._times[row] += times
 
     def _run(self, row: int, indices: Sequence[int]) -> list[list[int]]:
@@ -114,9 +123,13 @@ class LatencyRun:
             "images": self._images,
             "stages_ns": self._stages(row),
             "conditions": tuple(self._conditions),
-            "sensor": SENSOR,
-            "joules": self._joules[row] if self._meter.available else None,
+            "power": self._power(row) if self._meter.available else None,
         }
+
+    def _power(self, row: int) -> Power:
+        busy_w = tuple(joules / seconds for joules, seconds in self._used[row])
+        spent = sum(seconds for _, seconds in self._used[row])
+        return Power(SENSOR, tuple(self._idle_w), busy_w, spent, len(self._times[row]))
 
     def sweep(self, rows: Iterable[int]) -> tuple[Sweep, ...]:
         """Return the latencies of the workers that ran at least one block."""
@@ -136,6 +149,13 @@ class EnergyMeter:
         found = (_package(zone) for zone in sorted(root.glob("intel-rapl:*")))
         self._packages = [package for package in found if package is not None]
         self.available = bool(self._packages)
+
+    def during(self, work: Callable[[], T]) -> tuple[T, float, float]:
+        """Return the result of some work, its energy in joules and its time in seconds."""
+        before, begun = self.read(), time.perf_counter()
+        result = work()
+        seconds = time.perf_counter() - begun
+        return result, self.joules(before, self.read()), seconds
 
     def read(self) -> tuple[int, ...]:
         """Return the counters, in microjoules."""

@@ -74,15 +74,20 @@ class Energy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Energy of the queries, from a sensor of the machine.
 
     Attributes:
-        sensor: The sensor, such as ``intel-rapl package`` or ``board sensor VDD_IN``. It measures
-            the whole chip or board, including other programs.
-        joules_per_query: Energy of one query.
+        sensor: The sensor, such as ``intel-rapl package``, or the rails of a board that were added.
+            It measures the whole chip or board, including other programs.
+        joules_per_query: Energy of one query without the idle power; with it if ``idle_watts`` is
+            None, in reports of older versions.
         watts: Mean power during the queries.
+        idle_watts: Mean power at rest before them.
+        joules_ci95: 95 % interval of ``joules_per_query``; None for fewer than five readings.
     """
 
     sensor: str
     joules_per_query: float
     watts: float
+    idle_watts: float | None = None
+    joules_ci95: tuple[float, float] | None = None
 
 
 class SweepEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

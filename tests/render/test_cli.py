@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from click.testing import CliRunner
 
+from bakit.bench.gate.recommend import recommend
 from bakit.bench.report.document import read_report
 from bakit.cli import main
 from bakit.cli.bench_tables import next_command, print_report
+from bakit.studies.demo import GATE, DemoResult
 
 
 @pytest.fixture
@@ -89,6 +93,23 @@ def test_failed_bundles_and_interruptions_are_printed(make_bundle, make_report, 
     assert "not measured" in out
     assert "failed: model-openvino-int8: it crashed" in out
     assert "The run was interrupted" in out
+
+
+def test_the_demo_recommends_by_the_limits_of_its_gate(
+    make_bundle, make_report, monkeypatch, tmp_path
+):
+    floats = make_bundle("onnx", "fp32", 6.0, 31.0, 0.0, 0.0)
+    report = make_report(floats, make_bundle(change=1.75))
+    some = SimpleNamespace(age_months=146.0)
+    result = DemoResult(some, some, report, GATE.check(report), tmp_path / "report.json")
+    monkeypatch.setattr("bakit.studies.demo.run_demo", lambda _out, _say: result)
+    printed = CliRunner().invoke(main, ["demo"])
+    assert printed.exit_code == 0, printed.output
+    assert "Ship onnx INT8" in printed.stdout
+    assert "the limit is 2)" in " ".join(printed.stdout.split())
+    assert "over a limit" not in printed.stdout
+    assert "gate: passed" in printed.stdout
+    assert recommend(report).ship == floats.name, "the default limits are for real radiographs"
 
 
 def test_what_was_written_can_be_read(report_file, make_report):

@@ -32,7 +32,8 @@ EXPLANATION = (
     "All errors are mean absolute errors in months, with 95 % bootstrap intervals over the images "
     "(too narrow below about 30 images). A change is the row's error minus that of the full row of "
     "the same size: the paper's on the RSNA set, ours paired on the test images. A change whose "
-    "interval contains 0 is not significant."
+    "interval contains 0 is not significant. Intervals do not contain the variation between "
+    "trainings: repeat with other seeds."
 )
 
 
@@ -69,11 +70,13 @@ def markdown(ablation: Ablation) -> str:
 def described(ablation: Ablation) -> str:
     """Return one sentence on the data and the training settings."""
     data, recipe = ablation.data, ablation.recipe
+    localizer = ", ".join(f"{k} {v}" for k, v in msgspec.to_builtins(ablation.localizer).items())
     images = f"{data.train}" + f" of {data.available}" * (data.train < data.available)
     return (
         f"{data.folder}: {images} training images, {data.validation} for validation, {data.test} "
         f"for test; at most {recipe.epochs} epochs, batches of {recipe.batch_size}, seed "
-        f"{ablation.seed}, split seed {ablation.split_seed}"
+        f"{ablation.seed}, split seed {ablation.split_seed}; margin "
+        f"{100 * ablation.margin:g} %; localizer: {localizer}"
     )
 
 

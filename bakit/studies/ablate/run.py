@@ -135,8 +135,9 @@ def ablate(
             for row in TABLE_2
             if row.name in names or run_of(row, runs).name in results
         ]
-        numbers = (data, base.recipe, base.split_seed, base.seed)
-        ablation = Ablation(SCHEMA_VERSION, CITATION, *numbers, tuple(shown))
+        numbers = (data, base.recipe, base.split_seed, base.seed, base.localizer.settings)
+        head = (base.preprocessing.margin, base.architecture.head_layers)
+        ablation = Ablation(SCHEMA_VERSION, CITATION, *numbers, *head, tuple(shown))
         write_report(ablation, out)
         return ablation
 

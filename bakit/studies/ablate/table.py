@@ -8,6 +8,7 @@ import msgspec
 
 from bakit.errors import InputError, unknown
 from bakit.model.recipes import Recipe
+from bakit.settings import LocalizerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -178,6 +179,9 @@ class Ablation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         paper: Citation of the paper.
         recipe: Hyperparameters; ``pretrained`` holds for the pretrained rows.
+        localizer: Settings of the localizer, for the rows with pre-processing.
+        margin: Growth of its box on each side, as a share of the side.
+        head_layers: Hidden layers of the head.
         rows: In the order of the table.
     """
 
@@ -187,4 +191,7 @@ class Ablation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     recipe: Recipe
     split_seed: int
     seed: int
+    localizer: LocalizerSettings
+    margin: float
+    head_layers: int
     rows: tuple[Row, ...]
