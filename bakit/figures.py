@@ -54,9 +54,7 @@ def check_plots(out: Path) -> None:
 def save_figures(pictures: Mapping[str, Callable[[], Figure]], out: Path) -> list[Path]:
     """Draw all figures, then write them into a folder; return the files.
 
-    Args:
-        pictures: Functions that draw a figure, by file name.
-        out: The folder; made if missing.
+    ``pictures`` are functions that draw a figure, by file name.
 
     Raises:
         MissingBackendError: If matplotlib is not installed.

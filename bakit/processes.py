@@ -29,20 +29,12 @@ def cpu_count() -> int:
 
 
 def cpu_quota(root: Path = Path("/")) -> float | None:
-    """Return the CPUs that Linux control groups (v1 and v2) grant this process; None: no limit.
-
-    Args:
-        root: Root of the file system.
-    """
+    """Return the CPUs that Linux control groups (v1 and v2) grant this process; None: no limit."""
     return min((quota for place in _groups(root) for quota in _quota_of(place)), default=None)
 
 
 def quota_stops(root: Path = Path("/")) -> int:
-    """Return how often the quota stopped this process's control groups, counted since their start.
-
-    Args:
-        root: Root of the file system.
-    """
+    """Return how often the quota stopped this process's control groups since their start."""
     stops = [0]
     for place in _groups(root):
         with suppress(OSError, ValueError):

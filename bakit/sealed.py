@@ -87,9 +87,7 @@ class SealedFiles:
     def unsealed(self, ignored: Iterable[str] = (), folder: str = "") -> list[str]:
         """Return up to ``MAX_UNSEALED`` files that are neither sealed nor ignored.
 
-        Args:
-            ignored: Further paths that belong to the bundle.
-            folder: The part of the bundle to search.
+        ``ignored`` are further paths that belong to the bundle.
         """
         known = {*self.digests, *ignored}
         found = []
@@ -131,10 +129,6 @@ class SealedFiles:
 def seal_files(root: Path, listed: Iterable[tuple[str, str]]) -> SealedFiles:
     """Return the files that a manifest lists, each once; nothing is read.
 
-    Args:
-        root: The bundle's folder.
-        listed: Path and digest of each entry.
-
     Raises:
         BundleError: If a path is not in canonical form, or two entries contradict each other.
     """
@@ -156,10 +150,6 @@ def seal_files(root: Path, listed: Iterable[tuple[str, str]]) -> SealedFiles:
 
 def refuse_external_data(model: bytes, name: str) -> None:
     """Refuse an ONNX model whose weights are in another file.
-
-    Args:
-        model: The model's bytes.
-        name: The model in the message.
 
     Raises:
         BundleError: If it refers to external data.

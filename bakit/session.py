@@ -112,8 +112,7 @@ class Executed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def executed_shares(layers: Iterable[tuple[str, str, int]]) -> tuple[Executed, ...]:
     """Return the shares of units and number formats, the largest first.
 
-    Args:
-        layers: Unit, number format and multiply-adds of each layer.
+    A layer is its unit, number format and multiply-adds.
     """
     sums: Counter[tuple[str, str]] = Counter()
     for unit, precision, products in layers:
@@ -205,10 +204,7 @@ class Gate:
 class GuardedSession(Closing):
     """A session that many threads may use, and that answers as the manifest declares.
 
-    Args:
-        session: The backend's session; this one closes it.
-        specs: Inputs and outputs in the manifest.
-        model: Path of the model, for messages.
+    It closes the backend's session. ``specs`` are the inputs and outputs in the manifest.
     """
 
     def __init__(self, session: Session, specs: Specs, model: str) -> None:

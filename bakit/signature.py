@@ -32,9 +32,7 @@ MAX_BYTES = 1 << 20
 def sign(manifest: Path, private_key: Path) -> Path:
     """Sign a manifest and return the signature's file, in the same folder.
 
-    Args:
-        manifest: The manifest's file.
-        private_key: PEM file of an Ed25519 private key, not encrypted.
+    The private key is a PEM file of Ed25519, not encrypted.
 
     Raises:
         InputError: If the key cannot be used, or a file cannot be read or written.
@@ -53,10 +51,7 @@ def sign(manifest: Path, private_key: Path) -> Path:
 def check_signature(manifest: Path, data: bytes, public_key: Path) -> None:
     """Reject a manifest without a valid signature.
 
-    Args:
-        manifest: The manifest's file.
-        data: Its bytes.
-        public_key: PEM file of an Ed25519 public key.
+    The public key is a PEM file of Ed25519.
 
     Raises:
         BundleError: If the signature is missing, or belongs to another manifest or key.

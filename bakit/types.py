@@ -60,11 +60,7 @@ def track(
 ) -> Iterator[Item]:
     """Yield items and report each one when the next is asked for.
 
-    Args:
-        items: What to yield.
-        step: Name of the step.
-        on_progress: Called after each item.
-        total: Number of items; known without it where ``items`` has a length.
+    ``total`` is known where ``items`` has a length.
     """
     if isinstance(items, Sized):
         total = len(items)

@@ -75,10 +75,8 @@ def golden_failure(
 ) -> str | None:
     """Return why a device's golden ages are not those of the bundle; None if they are.
 
-    Args:
-        ages_months: The ages, in the order of the manifest.
-        manifest: The bundle.
-        downgraded: Whether the device computed the float model in place of INT8.
+    Ages are in the order of the manifest. A downgraded device computed the float model in place of
+    INT8.
     """
     golden = manifest.golden
     exported = [item.age_months if downgraded else item.bundle_months for item in golden]
@@ -100,10 +98,7 @@ def check_golden(
     The regressor is checked on the crop of the export, independently of the localizer; the
     localizer by the IoU of its box; the whole graph, if there is one, on the whole image.
 
-    Args:
-        bundle: The bundle.
-        threads: Threads of the backend; its own choice when None.
-        backend: Opens the models; the target's own when None.
+    ``backend`` opens the models; the target's own when None.
 
     Raises:
         BundleError: If the bundle has no golden images.

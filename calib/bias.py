@@ -15,7 +15,7 @@ import onnx
 from bakit.backends.ort import OrtSession
 from bakit.export.onnx.equalize import equalized_by
 from bakit.export.onnx.int8 import FLOAT_BIASES, layer_names, quantize, shift_biases
-from bakit.export.onnx.writer import serialize
+from bakit.export.onnx.writer import copy_of, serialize
 from bakit.types import silent, track
 
 if TYPE_CHECKING:
@@ -32,14 +32,7 @@ def correct_biases(
     feeds: Sequence[Tensors],
     on_progress: OnProgress = silent,
 ) -> Ranges:
-    """Return the ranges with biases that correct the mean error of every INT8 layer.
-
-    Args:
-        model: The float regressor.
-        ranges: Ranges and recipe.
-        feeds: Inputs of the regressor to measure on.
-        on_progress: Called after each layer.
-    """
+    """Return the ranges with biases that correct the mean error of every INT8 layer."""
     layers = [name for name in layer_names(model) if name not in ranges.recipe.float_layers]
     float_model = equalized_by(ranges.recipe, model)
     quantized = quantize(model, msgspec.structs.replace(ranges, biases={}), FLOAT_BIASES)
@@ -56,8 +49,7 @@ def _channel_means(
     model: onnx.ModelProto, layers: Sequence[str], feeds: Sequence[Tensors]
 ) -> dict[str, Floats]:
     """Return each layer's output mean per channel, before rounding and ReLU."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
+    copy = copy_of(model)
     tensors = {node.name: node.output[0] for node in model.graph.node if node.name in set(layers)}
     there = {item.name for item in copy.graph.output}
     copy.graph.output.extend(
@@ -65,11 +57,10 @@ def _channel_means(
         for name in tensors.values()
         if name not in there
     )
-    names = {item.name for item in model.graph.input}
     sums = dict.fromkeys(layers, np.zeros(()))
     with OrtSession(serialize(copy), threads=1) as session:
         for feed in feeds:
-            outputs = session.run({name: feed[name] for name in names})
+            outputs = session.run(feed)
             for layer in layers:
                 values = np.asarray(outputs[tensors[layer]], np.float64)
                 sums[layer] = sums[layer] + values.reshape(*values.shape[:2], -1).mean((0, 2))

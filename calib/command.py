@@ -47,15 +47,6 @@ def calibrate(
 ) -> Ranges:
     """Choose calibration images of a labelled folder and compute activation ranges.
 
-    Args:
-        checkpoint: The float checkpoint.
-        data: As for ``calibration_samples``, like ``count``, ``seed`` and ``all_images``.
-        count: Calibration images.
-        seed: Seed of the selection.
-        all_images: Use all images.
-        method: Range method (``bakit.calib.methods``).
-        on_progress: Called after each image.
-
     Raises:
         InputError, LabelsError: As ``calibration_samples``.
         ImageError: If an image cannot be used.
@@ -93,19 +84,9 @@ def search_file(
     Ranges come from the training split of the labelled folder, and recipes are compared on its
     validation split. ``sensitivity.csv`` is always written into ``work``.
 
-    Args:
-        checkpoint: The float checkpoint.
-        data: Its training folder.
-        out: File of ranges.
-        work: Folder for statistics and trials; an interrupted search continues from it.
-        limits: Limits of the INT8 model.
-        count: Calibration images.
-        validation: Maximum number of validation images, spread evenly; at least 368. The epoch and
-            the intervals of the model were chosen on this split too: confirm the exported bundle
-            with bakit bench and bakit gate, which use the test split.
-        seed: Seed of the selection of calibration images.
-        plots: Folder for ``sensitivity.png``; no plot when None.
-        on_progress: Called after each image, layer and trial.
+    At least 368 validation images are needed, spread evenly. The epoch and the intervals of the
+    model were chosen on this split too: confirm the exported bundle with bakit bench and bakit
+    gate, which use the test split.
 
     Raises:
         BakitError: If the data or the folder for plots cannot be used.

@@ -6,6 +6,7 @@ methods use the same statistics, so comparing them needs no further inference.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -66,19 +67,10 @@ def _percentile(share: float) -> Callable[[Statistics], tuple[Floats, Floats]]:
     return ranges
 
 
-def _mse(seen: Statistics) -> tuple[Floats, Floats]:
-    """Minimize the expected squared error of rounding and clipping."""
-    return _best_shrink(seen, _squared_error)
-
-
-def _entropy(seen: Statistics) -> tuple[Floats, Floats]:
-    """Minimize the Kullback-Leibler divergence, as TensorRT's calibrator does."""
-    return _best_shrink(seen, _divergence)
-
-
 def _best_shrink(
     seen: Statistics, loss: Callable[[Floats, Floats, float, float], float]
 ) -> tuple[Floats, Floats]:
+    """Take the share of the observed range with the smallest loss."""
     low, high = seen.low.copy(), seen.high.copy()
     bins = seen.counts.shape[1]
     for index in range(len(seen.names)):
@@ -119,10 +111,10 @@ def _divergence(centres: Floats, counts: Floats, low: float, high: float) -> flo
 
 METHODS: Final[dict[str, Callable[[Statistics], tuple[Floats, Floats]]]] = {
     "percentile-99.99": _percentile(0.9999),
-    "mse": _mse,
+    "mse": partial(_best_shrink, loss=_squared_error),
     "tails": _tails,
     "percentile-99.9": _percentile(0.999),
-    "entropy": _entropy,
+    "entropy": partial(_best_shrink, loss=_divergence),  # as TensorRT's calibrator
     "minmax": _minmax,
 }
 """Range methods by name, the default first."""

@@ -15,19 +15,14 @@ from bakit.export.onnx.equalize import equalized_by
 from bakit.export.onnx.int8 import observed_model
 from bakit.export.onnx.regressor import regressor_model
 from bakit.files import write_file
-from bakit.session import regressor_specs
 from bakit.settings import Int8Recipe, Ranges
-from bakit.types import silent
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from onnx import ModelProto
-
     from bakit.calib.dataset import CalibrationSet
     from bakit.calib.statistics import Statistics
     from bakit.model.checkpoint import Checkpoint
-    from bakit.types import OnProgress
 
 DIGITS = 16
 """Hex digits stored per image digest; enough to identify one of thousands of images."""
@@ -40,19 +35,8 @@ def ranges_on(
 ) -> Ranges:
     """Compute ranges for the default recipe on prepared images."""
     model = equalized_by(Int8Recipe(), regressor_model(checkpoint))
-    statistics = statistics_of(checkpoint, model, calibration)
+    statistics = gather(observed_model(model), calibration)
     return ranges_from(checkpoint, calibration, statistics, method)
-
-
-def statistics_of(
-    checkpoint: Checkpoint,
-    model: ModelProto,
-    calibration: CalibrationSet,
-    on_progress: OnProgress = silent,
-) -> Statistics:
-    """Collect activation statistics of a float graph of the checkpoint."""
-    inputs, _ = regressor_specs(checkpoint.header.architecture, checkpoint.header.preprocessing)
-    return gather(observed_model(model), [spec.name for spec in inputs], calibration, on_progress)
 
 
 def ranges_from(

@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 import numpy as np
 
-from bakit.backends.ort import OrtSession
 from bakit.bench.statistics import bootstrap_intervals, quantile_interval
 from bakit.calib.bias import correct_biases
 from bakit.calib.methods import METHODS
-from bakit.calib.ranges import ranges_from, statistics_of
-from bakit.calib.statistics import Statistics
+from bakit.calib.ranges import ranges_from
+from bakit.calib.statistics import Statistics, gather
 from bakit.data.labels import patient_numbers
 from bakit.documents import UNREADABLE
 from bakit.export.onnx.equalize import equalize
-from bakit.export.onnx.int8 import int8_share, layer_names, quantize
+from bakit.export.onnx.int8 import int8_share, layer_names, observed_model, quantize
 from bakit.export.onnx.regressor import regressor_model
-from bakit.export.onnx.writer import serialize
+from bakit.export.spread import evaluate
 from bakit.files import sha256, write_file
 from bakit.settings import Int8Recipe
 from bakit.types import silent
@@ -58,11 +57,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     The upper ends of the 95 % intervals have to be within them, as in the gate.
 
-    Attributes:
-        max_drift_months: Maximum rise of the MAE.
-        max_mean_change_months: Maximum mean of ``|INT8 - float|``.
-        max_p99_change_months: Maximum 99th percentile of ``|INT8 - float|``.
-        min_int8_share: Minimum share of the multiply-adds in INT8, 0..1.
+    Changes are of ``|INT8 - float|``, the drift is the rise of the MAE; the share is of the
+    multiply-adds, 0..1.
     """
 
     max_drift_months: float = 0.25
@@ -82,14 +78,9 @@ class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The measured result of a choice.
 
-    Attributes:
-        samples: Validation images.
-        drift_months: MAE of INT8 minus MAE of the float model.
-        mean_change_months: Mean of ``|INT8 - float|``.
-        p99_change_months: 99th percentile of ``|INT8 - float|``.
-        int8_share: Share of the multiply-adds in INT8, 0..1.
-        uppers_months: Upper ends of the 95 % intervals of drift, mean change and 99th percentile
-            (``bakit.bench.statistics``); None where there are too few images.
+    Changes and drift are as in ``Limits``. ``uppers_months`` are the upper ends of the 95 %
+    intervals of drift, mean change and 99th percentile (``bakit.bench.statistics``); None where
+    there are too few images.
     """
 
     choice: Choice
@@ -220,21 +211,14 @@ class Workbench:
                 self._statistics[equalized] = Statistics.read(path)
             else:
                 model = equalize(self._model) if equalized else self._model
-                seen = statistics_of(self._checkpoint, model, self._calibration, self._on_progress)
+                seen = gather(observed_model(model), self._calibration, self._on_progress)
                 seen.write(path)
                 self._statistics[equalized] = seen
         return self._statistics[equalized]
 
     def _ages(self, model: ModelProto, count: int) -> Floats:
         """Predict the first ``count`` validation images, in months."""
-        names = [item.name for item in model.graph.input]
-        with OrtSession(serialize(model), threads=1) as session:
-            return np.array(
-                [
-                    session.run({name: feeds[name] for name in names})["age_months"].item()
-                    for feeds in self._validation[:count]
-                ]
-            )
+        return np.array(evaluate(model, self._validation[:count]))
 
     def _key(self, choice: Choice, count: int) -> str:
         parts = [*self._identity, str(count), msgspec.json.encode(choice).decode()]

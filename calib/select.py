@@ -64,14 +64,9 @@ def calibration_samples(
 ) -> tuple[list[Sample], list[Sample]]:
     """Return the calibration set and the validation images for a recipe search.
 
-    Args:
-        checkpoint: The float checkpoint.
-        data: Its training folder, or a part of it: the calibration set comes from the training
-            split.
-        count: Calibration images.
-        seed: Seed of the selection.
-        all_images: Use all images of a folder that shares none with the validation and test splits;
-            then there are no validation images.
+    The calibration set comes from the training split of ``data``; with ``all_images``, from all
+    images of a folder that shares none with the validation and test splits, and there are no
+    validation images.
 
     Raises:
         InputError: If ``data`` is not the training folder, or has too few images, or images of one

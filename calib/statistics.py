@@ -12,7 +12,6 @@ from bakit.files import write_file
 from bakit.types import silent, track
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -59,23 +58,16 @@ class Statistics(NamedTuple):
 
 
 def gather(
-    model: bytes,
-    inputs: Sequence[str],
-    calibration: CalibrationSet,
-    on_progress: OnProgress = silent,
+    model: bytes, calibration: CalibrationSet, on_progress: OnProgress = silent
 ) -> Statistics:
     """Run the float model twice on the calibration set: for the extremes and the histograms.
 
-    Args:
-        model: ONNX model whose outputs are the observed tensors.
-        inputs: Names of its inputs, which are observed too.
-        calibration: The calibration set.
-        on_progress: Called after each image of each pass.
+    The model's outputs are the observed tensors; its inputs are observed too.
     """
     with OrtSession(model, threads=1) as session:
 
         def observe(feeds: Tensors) -> dict[str, Floats]:
-            fed = {name: feeds[name] for name in inputs}
+            fed = {spec.name: feeds[spec.name] for spec in session.specs[0]}
             return {
                 name: np.asarray(values, np.float64)
                 for name, values in {**session.run(fed), **fed}.items()

@@ -36,14 +36,7 @@ def artifact(
 ) -> Artifact:
     """Return the manifest's entry of a model.
 
-    Args:
-        role: Localizer, regressor or whole graph.
-        folder: The bundle's folder.
-        name: The file to open, inside the folder.
-        header: The checkpoint's header, which determines inputs and outputs.
-        int8_share: Share of the multiply-adds that are written in INT8, 0..1.
-        companions: Further files of the model.
-        builds: How TensorRT builds engines from it.
+    ``name`` is the file to open inside the folder; ``companions`` are its further files.
     """
     inputs, outputs = specs_of(role, header)
     digest, *others = (sha256((folder / path).read_bytes()) for path in (name, *companions))

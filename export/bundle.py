@@ -253,11 +253,11 @@ def _write_golden(checkpoint: Checkpoint, folder: Path) -> tuple[Golden, ...]:
         phantom, data = _golden_phantom(seed)
         grey = decode(data)
         hand = prepare(grey, localizer, header.preprocessing)
-        age = _float_age(checkpoint, session, hand.pixels, male=phantom.male)
+        age = _float_age(session, hand.pixels, male=phantom.male)
         measures = judge.measures(grey, hand.localizer_output, hand.found, hand.pixels)
-        without_image = partial(_float_age, checkpoint, session, blank, male=phantom.male)
+        without_image = partial(_float_age, session, blank, male=phantom.male)
         over = np.ascontiguousarray(hand.pixels[::-1, ::-1])
-        upside_down = partial(_float_age, checkpoint, session, over, male=phantom.male)
+        upside_down = partial(_float_age, session, over, male=phantom.male)
         measures |= judge.age_measures(age, without_image, upside_down)
         is_good = judge.judge(hand.found, measures).status == "accept" and _is_plain(hand, grey)
         candidate = _Candidate(seed, data, phantom.male, round(age, 4), hand.found.place)
@@ -282,11 +282,9 @@ def _is_plain(hand: Hand, grey: Grey) -> bool:
     return hand.turn == 0 and (output is None or output.window == whole)
 
 
-def _float_age(checkpoint: Checkpoint, session: OrtSession, pixels: Grey, *, male: bool) -> float:
+def _float_age(session: OrtSession, pixels: Grey, *, male: bool) -> float:
     """Run the float graph on a crop ``(S, S)``."""
-    feeds = {"image": pixels[None, None]}
-    if checkpoint.header.architecture.sex:
-        feeds["sex"] = np.array([[male]], np.float32)
+    feeds = {"image": pixels[None, None], "sex": np.array([[male]], np.float32)}
     return float(session.run(feeds)["age_months"].item())
 
 
@@ -299,7 +297,7 @@ def _check_float_graph(checkpoint: Checkpoint, session: OrtSession) -> None:
     shape = (len(reference.sexes), *reference.images.shape[1:])
     images = np.broadcast_to(reference.images, shape)
     for image, sex, expected in zip(images, reference.sexes, reference.ages_months, strict=True):
-        age = _float_age(checkpoint, session, from_bytes(image), male=bool(sex))
+        age = _float_age(session, from_bytes(image), male=bool(sex))
         if not abs(age - float(expected)) <= FLOAT_TOLERANCE_MONTHS:  # NaN fails too
             message = (
                 f"the float graph predicts {age:.3f} months, torch predicted {expected:.3f}: the "

@@ -39,19 +39,11 @@ def export_all(
     A bundle is ``out/<checkpoint>-<target>-<precision>``. The checkpoint is called by its file, or
     by its run where the file is the run's best.safetensors or last.safetensors.
 
-    Args:
-        checkpoint: File of the float checkpoint; the shipped one when None.
-        target_names: Names of targets. Each has to support each precision.
-        precisions: Values of ``bakit.types.Precision``.
-        out: Output folder.
-        force: Whether to replace bundles of other checkpoints.
-        find_ranges: Returns INT8 ranges for the checkpoint (``bakit.calib.command.ranges_of``);
-            the checkpoint's own when None.
-        localizer: A localizer's method or file (``bakit.hand.weights.get_localizer``); the
-            checkpoint's own when None.
-        changes: Settings of the unrolled localizer to change, by name.
-        localizer_form: ``loop``, ``unrolled`` or ``winograd``; the target's best when None.
-        whole: Whether to write the whole graph too, from a film to its age.
+    Each target has to support each precision. ``find_ranges`` returns INT8 ranges for the
+    checkpoint (``bakit.calib.command.ranges_of``); ranges, localizer and changes are the
+    checkpoint's own, and the localizer's form the target's best, when None. ``changes`` are
+    settings of the unrolled localizer to change, by name; ``localizer`` is a method or a file
+    (``bakit.hand.weights.get_localizer``).
 
     Raises:
         BakitError: If an argument is not possible or an export fails.

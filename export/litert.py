@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bakit import __version__
 from bakit.export.artifact import artifact, specs_of
 from bakit.export.litert_graph import tflite
 from bakit.export.onnx.int8 import int8_share
 from bakit.export.ort import onnx_models
-from bakit.session import describe_specs
 from bakit.types import Precision
 
 if TYPE_CHECKING:
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     from bakit.targets import ExportRequest
 
 METADATA = "bakit"
-"""Name of a JSON document in each file that describes the model."""
+"""Name of a JSON document in each file: the properties of ``bakit.export.onnx.metadata``."""
 
 
 def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequence[Artifact]:
@@ -44,15 +42,7 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
     for role, graph in onnx_models(checkpoint, request).items():
         is_regressor = role == "regressor"
         specs = specs_of(role, header)
-        about = {
-            "bakit": __version__,
-            "checkpoint": checkpoint.name,
-            "checkpoint_sha256": checkpoint.sha256,
-            "interface": describe_specs(specs),
-            "precision": request.precision if is_regressor else Precision.FP32,
-            "preprocessing": header.preprocessing,
-            "terms": header.training.terms if header.training else "not recorded",
-        }
+        about = {item.key: item.value for item in graph.metadata_props}
         data = tflite(
             graph,
             specs,

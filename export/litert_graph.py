@@ -42,12 +42,8 @@ def tflite(
 ) -> bytes:
     """Return one of bakit's ONNX models as a ``.tflite`` file.
 
-    Args:
-        model: The regressor, float or with quantize-dequantize pairs, or the student.
-        specs: Its inputs and outputs.
-        description: The model in one line.
-        metadata: Documents in the file, by name.
-        half: Whether weights are stored as float16, except those of the last layer.
+    The model is the regressor, float or with quantize-dequantize pairs, or the student. With
+    ``half``, weights are stored as float16, except those of the last layer.
 
     Raises:
         UnsupportedTargetError: If the translation of an operator is not implemented.

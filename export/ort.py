@@ -42,12 +42,7 @@ def write_model(
 ) -> Artifact:
     """Write a model's file; return its entry in the manifest.
 
-    Args:
-        checkpoint: The checkpoint.
-        role: The model's role.
-        graph: The model.
-        out: The bundle's folder.
-        share: Share of the regressor's multiply-adds that are written in INT8, 0..1.
+    ``share`` is that of the regressor's multiply-adds that are written in INT8, 0..1.
     """
     name = f"{role}.onnx"
     (out / name).write_bytes(serialize(graph))

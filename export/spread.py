@@ -56,11 +56,7 @@ def golden_tolerance(
 ) -> float:
     """Return the largest allowed mean change of the golden ages, in months.
 
-    Args:
-        checkpoint: The float checkpoint.
-        request: The export; INT8 is evaluated in the symmetric form, whose steps are the largest.
-        folder: The bundle's folder, with the golden images.
-        golden: The golden images.
+    INT8 is evaluated in the symmetric form, whose steps are the largest.
     """
     is_weights_only = request.precision is Precision.INT8_WEIGHTS
     images = [(item.path, item.box, item.inverted, item.turn, item.sex) for item in golden]
@@ -83,10 +79,8 @@ def _feeds(checkpoint: Checkpoint, folder: Path, golden: Sequence[Golden]) -> It
         grey = decode((folder / item.path).read_bytes())
         preprocessing = checkpoint.header.preprocessing
         pixels = crop(grey, item.box, item.inverted, preprocessing, item.turn)
-        inputs = {"image": pixels[None, None]}
-        if checkpoint.header.architecture.sex:
-            inputs["sex"] = np.array([[is_male(item.sex)]], np.float32)
-        yield inputs
+        sex = np.array([[is_male(item.sex)]], np.float32)
+        yield {"image": pixels[None, None], "sex": sex}
 
 
 def _spread(model: onnx.ModelProto, feeds: Sequence[Tensors]) -> float:

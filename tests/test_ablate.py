@@ -590,7 +590,11 @@ def test_names_do_not_command_the_terminal(done, capsys, tmp_path):
     print_ablation(change(ablation, rows=(row, *ablation.rows[1:])), tmp_path)
     text = capsys.readouterr().out
     assert "\x1b" not in text
-    for shown in ("[red]?[2J:smile:: 18 training", "[b]?w.pth", "not run: no ?]0;[/x]"):
+    for shown in (
+        r"[red]\x1b[2J:smile:: 18 training",
+        r"[b]\x1bw.pth",
+        r"not run: no \x1b]0;[/x]",
+    ):
         assert shown in text
 
 

@@ -55,10 +55,7 @@ def copy_package(files: SealedFiles, model: str, to: Path) -> tuple[Path, Specs]
     Core ML and coremltools open the files of a package themselves: they get those whose digests
     were checked, in a private folder.
 
-    Args:
-        files: The model's files.
-        model: Path of the model file in the bundle.
-        to: An empty folder.
+    ``to`` is an empty folder.
 
     Raises:
         BundleError: If a file in the package is damaged or not sealed, or refers to one outside.

@@ -28,11 +28,6 @@ _LAYERS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 class LiteRtSession(Closing):
     """A ``.tflite`` model, opened in LiteRT's interpreter.
 
-    Args:
-        model: The model's bytes.
-        threads: Threads.
-        name: The model in messages.
-
     Attributes:
         executed: Shares of the multiply-adds by unit and number format.
         provider: The unit with the largest share: ``litert-xnnpack`` or ``litert-builtin``.

@@ -36,11 +36,7 @@ _PRECISIONS = {"i8": "int8", "u8": "int8"}
 class OpenVinoSession(Closing):
     """A model, opened on the CPU.
 
-    Args:
-        model: Bytes of the ``.xml``, or of an ONNX model without external data.
-        weights: Bytes of the ``.bin``; None for ONNX.
-        threads: Threads.
-        name: The model in messages.
+    The model is an ``.xml`` with ``weights``, or an ONNX model without external data.
 
     Attributes:
         provider: ``openvino-cpu-`` and the number format of the arithmetic: ``f32``, ``f16``, or

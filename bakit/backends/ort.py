@@ -30,11 +30,8 @@ _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
 class OrtSession(Closing):
     """An ONNX model, opened in ONNX Runtime.
 
-    Args:
-        model: The model's bytes.
-        threads: Threads within an operator. ONNX Runtime's own choice (0) would pin them to CPUs
-            outside of this process's affinity mask.
-        name: The model in messages.
+    ONNX Runtime's own choice of threads (0) would pin them to CPUs outside of this process's
+    affinity mask.
 
     Attributes:
         specs: Its inputs and outputs.
@@ -66,12 +63,13 @@ class OrtSession(Closing):
             version = onnxruntime.__version__
             message = f"{name}: ONNX Runtime {version} cannot load it: {first_line(error)}"
             raise BundleError(message) from error
-        self._outputs = [output.name for output in self._session.get_outputs()]
         self.specs = _specs(self._session.get_inputs()), _specs(self._session.get_outputs())
+        self._inputs, self._outputs = ([spec.name for spec in side] for side in self.specs)
 
     def run(self, feeds: Tensors) -> Tensors:
-        """Run one inference: input names to arrays, output names to arrays."""
-        return dict(zip(self._outputs, self._session.run(None, dict(feeds)), strict=True))
+        """Run one inference: input names to arrays, which may be more, output names to arrays."""
+        fed = {name: feeds[name] for name in self._inputs}
+        return dict(zip(self._outputs, self._session.run(None, fed), strict=True))
 
     @cached_property
     def executed(self) -> tuple[Executed, ...]:

@@ -26,10 +26,7 @@ WORKSPACE_MB = 256
 class TrtSession(Closing):
     """An engine, opened on this machine's GPU.
 
-    Args:
-        files: The model's files.
-        artifact: The model.
-        info: Hardware and software of this machine (``bakit.agent.device_info``).
+    ``info`` is this machine's hardware and software (``bakit.agent.device_info``).
 
     Raises:
         BundleError: If the engine cannot be built or opened.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bakit.cli.options import PATH, Names
-from bakit.cli.tables import echo, new_console, new_table, next_step, print_line, safe
+from bakit.cli.tables import echo, next_step, print_line, print_table, safe
 from bakit.cli.training_options import make_plan, make_progress, recipe_option, training_options
 from bakit.model.recipes import default_recipe, get_recipe
 from bakit.studies.ablate.table import TABLE_2
@@ -51,15 +51,11 @@ def command(
     limit: int | None,
     image_size: int | None,
     recipe: str | None,
-    epochs: int | None,
-    batch_size: int | None,
-    learning_rate: float | None,
-    phantoms: int | None,
     pretrained: str | None,
     *,
     resume: bool,
     as_json: bool,
-    **options: Any,  # noqa: ANN401  # of training_options
+    **options: Any,  # noqa: ANN401  # of training_options, and the recipe's numbers
 ) -> None:
     """Train the rows of the paper's Table 2 on a labelled folder and compare them.
 
@@ -78,15 +74,10 @@ def command(
       bakit ablate radiographs/ --out ablation
       bakit ablate radiographs/ --out small --image-size 96 --recipe scratch --limit 2000
     """
+    names = ("epochs", "batch_size", "learning_rate", "phantoms")
+    numbers = {name: options[name] for name in names}
     preset = recipe or default_recipe(pretrained)
-    chosen = get_recipe(
-        preset,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        phantoms=phantoms,
-        pretrained=pretrained or "imagenet",
-    )
+    chosen = get_recipe(preset, pretrained=pretrained or "imagenet", **numbers)
     import msgspec
 
     from bakit.cli.progress import progress
@@ -98,7 +89,7 @@ def command(
     accelerator, precision = options["accelerator"], options["precision"]
 
     def say(text: str) -> None:
-        echo(safe(text, short=True), err=True)
+        echo(safe(text), err=True)
 
     with progress(log=True) as on_progress:
 
@@ -132,13 +123,11 @@ def command(
 
 def print_ablation(ablation: Ablation, out: Path) -> None:
     """Print an ablation on stdout: the table, its notes, and the files."""
-    from rich.text import Text
-
     from bakit.studies.ablate import report
 
     columns = ("row", "paper", "ours: px", "weights", "test", "validation", "change: paper", "ours")
     title = "The paper's Table 2 beside ours: MAE in months (95 % interval)"
-    table = new_table(title, columns, wrap=True)
+    rows = []
     for row in ablation.rows:
         ours, change, found = row.settings, row.change, row.measured
         cells = [row.name, f"{row.paper.rsna_mae_months:.1f}"]
@@ -153,7 +142,7 @@ def print_ablation(ablation: Ablation, out: Path) -> None:
         cells += ["" if change is None else f"{change.paper_months:+.1f}"]
         if change is not None and change.months is not None:
             cells += [report.with_interval(change.months, change.ci95_months, "+")]
-        table.add_row(*(Text(safe(cell, short=True)) for cell in cells))  # no markup in names
+        rows.append(cells)
     lines = [f"{report.described(ablation)}.", "paper: on the RSNA set. change: from the full row."]
     lines += report.notes(ablation)
     lines += [
@@ -161,7 +150,6 @@ def print_ablation(ablation: Ablation, out: Path) -> None:
         for name in (report.JSON, report.MARKDOWN, report.PLOT)
         if (out / name).is_file()
     ]
-    console = new_console()
-    console.print(table)
+    print_table(title, columns, rows, wrap=True)
     for line in lines:
-        print_line(console, safe(line, short=True))
+        print_line(line)

@@ -26,9 +26,10 @@ from bakit.cli.bench_tables import (
     print_report,
     write_pages,
 )
-from bakit.cli.options import PATH, all_bundles, public_key_option, runnable_bundles
+from bakit.cli.options import PATH, Parsed, all_bundles, public_key_option, runnable_bundles
 from bakit.cli.progress import progress
 from bakit.cli.tables import echo, next_step
+from bakit.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,21 +38,13 @@ if TYPE_CHECKING:
     from bakit.bundle import Bundle
 
 
-class _Threads(click.ParamType):  # type: ignore[type-arg]  # generic in new clicks only
-    """Numbers of threads, separated by commas."""
-
-    name = "threads"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        """Return the numbers."""
-        if isinstance(value, tuple):
-            return value
-        words = str(value).split(",")
-        if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
-            self.fail(f"{value!r} is not a thread count: use 2, or 1,2,4 for several", param, ctx)
-        return tuple(int(word) for word in words)
+def _threads(text: str) -> tuple[int, ...]:
+    """Return numbers of threads, separated by commas."""
+    words = text.split(",")
+    if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
+        message = f"{text!r} is not a thread count: use 2, or 1,2,4 for several"
+        raise InputError(message)
+    return tuple(int(word) for word in words)
 
 
 @click.command("bench")
@@ -75,7 +68,7 @@ class _Threads(click.ParamType):  # type: ignore[type-arg]  # generic in new cli
 )
 @click.option(
     "--threads",
-    type=_Threads(),
+    type=Parsed("threads", _threads),
     metavar="N[,N]...",
     help="Threads of the backend. If you give several numbers, the first is used for the report "
     "and the others are measured in addition.",

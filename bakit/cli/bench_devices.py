@@ -104,10 +104,6 @@ def device_options(command: Callable[..., None]) -> Callable[..., None]:
 def take_options(given: dict[str, Any], switch: str) -> dict[str, Any] | None:
     """Return the options that belong to one switch, without their prefix.
 
-    Args:
-        given: All options of ``device_options``.
-        switch: ``phone``, ``host`` or ``fleet``.
-
     Returns:
         None if the switch was not given.
 
@@ -144,11 +140,7 @@ def bench_on_host(
 ) -> Report:
     """Measure on a device over ssh.
 
-    Args:
-        bundles: Bundles or their folders.
-        asked: The options for the device.
-        log_file: Gets the device's log; None: nothing.
-        how: The options common to all devices, named as in ``run_bench``.
+    ``how`` are the options common to all devices, named as in ``run_bench``.
     """
     from bakit.bench.device.pack import AgentOptions
     from bakit.bench.device.run import bench_host
@@ -173,12 +165,8 @@ def bench_on_fleet(
 ) -> Report:
     """Measure on the devices of a file.
 
-    Args:
-        asked: The options for a fleet.
-        json_file: Has the earlier report for ``--retry-failed``.
-        public_key: Key of the bundles' owner.
-        others: Options that a fleet does not support, by their names.
-        how: The options common to all devices, named as in ``run_bench``.
+    ``others`` are the options that a fleet does not support, by their names; ``how`` those common
+    to all devices, named as in ``run_bench``.
     """
     from bakit.bench import read_report
     from bakit.bench.fleet import bench_fleet, read_targets
@@ -218,10 +206,7 @@ def bench_on_phone(
 ) -> PhoneResult:
     """Print the page's address, wait for the phone and show progress, all on stderr.
 
-    Args:
-        bundles: Bundles or their folders.
-        asked: The options for the phone.
-        how: The options common to all devices, named as in ``run_phone``.
+    ``how`` are the options common to all devices, named as in ``run_phone``.
     """
     from bakit.bench.phone.listener import PhoneOptions
     from bakit.bench.phone.run import run_phone

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bakit.cli.tables import echo, new_console, new_table, print_line, safe
+from bakit.cli.tables import echo, print_line, print_table, safe
 from bakit.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from rich.table import Table
 
     from bakit.bench.gate.check import Gate
     from bakit.bench.gate.goal import GoalLine, GoalResult
@@ -79,11 +77,10 @@ def print_report(report: Report, gate: Gate | None = None) -> None:
     from bakit.bench.gate.recommend import DEFAULT_GATE, recommend
 
     advice = recommend(report, gate or DEFAULT_GATE)
-    console = new_console()
-    console.print(_bundles_table(report, advice))
-    console.print(_times_table(report, advice))
+    _print_bundles(report, advice)
+    _print_times(report, advice)
     for line in (*_notes(report), "", advice.sentence, *advice.others, *advice.caveats):
-        print_line(console, line)
+        print_line(line)
 
 
 def next_command(report: Report, report_file: str | None) -> str:
@@ -100,7 +97,7 @@ def _ranked(report: Report, advice: Recommendation) -> list[tuple[Standing, Bund
     return [(standing, bundles[standing.name]) for standing in advice.standings]
 
 
-def _bundles_table(report: Report, advice: Recommendation) -> Table:
+def _print_bundles(report: Report, advice: Recommendation) -> None:
     from rich.text import Text
 
     from bakit.bench.render.words import STANDINGS
@@ -109,24 +106,26 @@ def _bundles_table(report: Report, advice: Recommendation) -> Table:
     costs = ("p50\nms", "size\nMB", "INT8\n%", "load\nms", "peak\nRSS MB")
     errors = ("MAE\nmonths", "drift [95 % interval]\nmonths")
     title = "Bundles, best first"
-    table = new_table(title, (*names, *costs, *errors), left=range(len(names)))
+    rows = []
     for standing, bundle in _ranked(report, advice):
         footprint = bundle.footprint
         rss = footprint.peak_rss_mb if footprint else None
         style = {"ship": "bold green", "refused": "red", "unmeasured": "red"}.get(standing.outcome)
-        table.add_row(
-            Text(safe(bundle.name)),
-            Text(safe(f"{bundle.target} {bundle.precision.value}")),
-            Text(STANDINGS[standing.outcome], style or ""),
-            "-" if standing.p50_ms is None else f"{standing.p50_ms:.2f}",
-            f"{bundle.total_size_mb:.2f}",
-            f"{100 * bundle.int8_share:.1f}" if bundle.int8_share else "-",
-            f"{footprint.load_ms:.1f}" if footprint else "-",
-            ("?" if footprint else "-") if rss is None else f"{rss:.0f}",
-            f"{bundle.drift.bundle_mae_months:.2f}" if bundle.drift else "-",
-            Text(_drift_text(bundle.drift)),
+        rows.append(
+            (
+                bundle.name,
+                f"{bundle.target} {bundle.precision.value}",
+                Text(STANDINGS[standing.outcome], style or ""),
+                "-" if standing.p50_ms is None else f"{standing.p50_ms:.2f}",
+                f"{bundle.total_size_mb:.2f}",
+                f"{100 * bundle.int8_share:.1f}" if bundle.int8_share else "-",
+                f"{footprint.load_ms:.1f}" if footprint else "-",
+                ("?" if footprint else "-") if rss is None else f"{rss:.0f}",
+                f"{bundle.drift.bundle_mae_months:.2f}" if bundle.drift else "-",
+                _drift_text(bundle.drift),
+            )
         )
-    return table
+    print_table(title, (*names, *costs, *errors), rows, left=range(len(names)))
 
 
 def _drift_text(drift: DriftReport | None) -> str:
@@ -139,24 +138,21 @@ def _drift_text(drift: DriftReport | None) -> str:
     return f"{mean} [{low}, {high}]"
 
 
-def _times_table(report: Report, advice: Recommendation) -> Table:
-    from rich.text import Text
-
+def _print_times(report: Report, advice: Recommendation) -> None:
     columns = (
         "bundle",
         *(f"{stage}\np50 ms" for stage in STAGES),
         "total\np90 ms",
         "total\np99 ms",
     )
-    table = new_table("Latency of one query", columns)
+    rows = []
     for _, bundle in _ranked(report, advice):
         stages = bundle.latency.stages if bundle.latency else {}
         times = [stages[stage].p50_ms if stage in stages else None for stage in STAGES]
         total = stages.get("total")
         times += [total.p90_ms, total.p99_ms] if total else [None, None]
-        cells = ("-" if time is None else f"{time:.2f}" for time in times)
-        table.add_row(Text(safe(bundle.name)), *cells)
-    return table
+        rows.append([bundle.name, *("-" if time is None else f"{time:.2f}" for time in times)])
+    print_table("Latency of one query", columns, rows)
 
 
 def _notes(report: Report) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bakit.cli.options import PATH, Names, checkpoint_option
-from bakit.cli.tables import echo, new_console, new_table, next_step
+from bakit.cli.tables import echo, next_step, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,31 +163,30 @@ def command(
 
 
 def _print_search(outcome: Outcome, limits: Limits) -> None:
-    console = new_console()
     columns = ("recipe", "MAE\nmonths", "mean change\nmonths", "p99\nmonths", "INT8\n%", "limits")
     title = f"Trials on {outcome.best.samples} validation images (upper ends of 95 % intervals)"
-    table = new_table(title, columns)
+    rows = []
     for trial in outcome.trials:
-        table.add_row(
-            _named(trial),
-            *(
-                f"{value:.2f} ({'-' if upper is None else f'{upper:.2f}'})"
-                for value, upper in zip(
-                    (trial.drift_months, trial.mean_change_months, trial.p99_change_months),
-                    trial.uppers_months,
-                    strict=True,
-                )
-            ),
-            f"{100 * trial.int8_share:.1f}",
-            ("kept" if not trial.broken(limits) else "broken")
-            + (", best" if trial == outcome.best else ""),
+        values = (trial.drift_months, trial.mean_change_months, trial.p99_change_months)
+        rows.append(
+            (
+                _named(trial),
+                *(
+                    f"{value:.2f} ({'-' if upper is None else f'{upper:.2f}'})"
+                    for value, upper in zip(values, trial.uppers_months, strict=True)
+                ),
+                f"{100 * trial.int8_share:.1f}",
+                ("kept" if not trial.broken(limits) else "broken")
+                + (", best" if trial == outcome.best else ""),
+            )
         )
-    console.print(table)
+    print_table(title, columns, rows)
     worst = sorted(outcome.sensitivity.items(), key=lambda item: -item[1])[:8]
-    table = new_table("Most sensitive layers", ("layer", "mean change alone\nmonths"))
-    for layer, change in worst:
-        table.add_row(layer, f"{change:.3f}")
-    console.print(table)
+    print_table(
+        "Most sensitive layers",
+        ("layer", "mean change alone\nmonths"),
+        [(layer, f"{change:.3f}") for layer, change in worst],
+    )
 
 
 def _named(trial: Trial) -> str:

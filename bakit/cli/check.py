@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from bakit.cli.options import PATH, Names
-from bakit.cli.tables import echo, new_console, new_table, next_step, print_line
+from bakit.cli.tables import echo, next_step, print_line, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
-
-    from rich.console import Console
 
     from bakit.export.check.run import Judged
 
@@ -27,12 +25,11 @@ def _print_profiles(ctx: click.Context, _: click.Parameter, value: object) -> No
         return
     from bakit.export.check.profiles import PROFILES
 
-    console = new_console()
-    table = new_table("", ("profile", "TensorRT", "opset", "INT8", "devices"), left=range(5))
-    for item in PROFILES.values():
-        opsets = f"{item.opsets[0]} to {item.opsets[1]}"
-        table.add_row(item.name, item.tensorrt, opsets, "yes" if item.int8 else "no", item.title)
-    console.print(table)
+    rows = (
+        (p.name, p.tensorrt, "{} to {}".format(*p.opsets), "yes" if p.int8 else "no", p.title)
+        for p in PROFILES.values()
+    )
+    print_table("", ("profile", "TensorRT", "opset", "INT8", "devices"), rows, left=range(5))
     ctx.exit()
 
 
@@ -92,12 +89,11 @@ def command(
     from bakit.export.check.run import check_paths
 
     judged = check_paths(paths, profiles)
-    console = new_console()
     for item in judged:
         if as_json:
             echo(msgspec.json.encode(item))
         else:
-            _print_judged(console, item, show_all=show_all)
+            _print_judged(item, show_all=show_all)
     failed = any(item.errors for item in judged)
     next_step(
         "correct the model as listed, then run this command again"
@@ -107,25 +103,24 @@ def command(
     ctx.exit(1 if failed else 0)
 
 
-def _print_judged(console: Console, judged: Judged, *, show_all: bool) -> None:
+def _print_judged(judged: Judged, *, show_all: bool) -> None:
     counts = {"error": judged.errors, "warning": len(judged.findings) - judged.errors}
     words = [f"{count} {what}{'s' * (count > 1)}" for what, count in counts.items() if count]
     result = ", ".join(words) or "ok"
     print_line(
-        console,
         f"{judged.file} for {judged.profile} (TensorRT {judged.tensorrt}): {result}; "
-        f"{judged.nodes} nodes, opset {judged.opset}, IR {judged.ir_version}",
+        f"{judged.nodes} nodes, opset {judged.opset}, IR {judged.ir_version}"
     )
     ordered = sorted(judged.findings, key=lambda item: (item.severity, item.rule, item.remedy))
     for (severity, rule, remedy), found in groupby(
         ordered, key=lambda item: (item.severity, item.rule, item.remedy)
     ):
         findings = list(found)
-        print_line(console, f"  {severity} {rule} ({len(findings)}): {remedy}")
+        print_line(f"  {severity} {rule} ({len(findings)}): {remedy}")
         shown = findings if show_all else findings[:SHOWN]
         for item in shown:
             place = " ".join(part for part in (item.operator, item.node) if part)
             where = f" in {item.graph}" if item.graph not in {"", "main"} else ""
-            print_line(console, f"    {place}{where}{': ' if place else ''}{item.message}")
+            print_line(f"    {place}{where}{': ' if place else ''}{item.message}")
         if len(findings) > len(shown):
-            print_line(console, f"    and {len(findings) - len(shown)} more; --all shows them")
+            print_line(f"    and {len(findings) - len(shown)} more; --all shows them")

@@ -8,16 +8,16 @@ import click
 
 from bakit.cli.options import PATH
 from bakit.cli.study_options import output_options
-from bakit.cli.tables import echo, new_console, new_table, next_step, print_line, safe
+from bakit.cli.tables import echo, next_step, print_line, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from rich.table import Table
-
     from bakit.studies.describe.document import Description
     from bakit.studies.describe.findings import Finding
+
+    _Rows = Sequence[tuple[str, ...]]
 
 SHOWN = 10
 """Findings of each kind that are printed; --json has all of them."""
@@ -80,78 +80,78 @@ def print_description(description: Description, plots: Sequence[Path] = ()) -> N
     """Print a description on stdout: tables, plot files, findings."""
     from bakit.studies.describe.findings import find, verdict
 
-    console = new_console()
-    print_line(console, description.folder)
-    console.print()
-    for table in (
-        _counts_table(description),
-        _ages_table(description),
-        _years_table(description),
-        _sizes_table(description),
+    print_line(description.folder)
+    echo("")
+    for title, columns, rows, left in (
+        ("Images", ("", ""), _counts(description), (0,)),
+        (
+            "Bone age by sex, months",
+            ("sex", "images", "share", "mean", "SD", "median", "min", "max"),
+            _ages(description),
+            (0,),
+        ),
+        (
+            "Bone age by sex, images per year",
+            ("years", "female", "male", ""),
+            _years(description),
+            (0, 3),
+        ),
+        ("Pixels", ("size", "width", "height", "images"), _sizes(description), (0,)),
     ):
-        if table.row_count:
-            console.print(table)
+        if rows:
+            print_table(title, columns, rows, left=left)
     findings = find(description)
     lines = [f"plot: {path}" for path in plots]
     lines += [line for finding in findings for line in _finding_lines(finding)]
     for line in [*lines, verdict(findings)]:
-        print_line(console, line)
+        print_line(line)
 
 
-def _table(title: str, *columns: str, bars: bool = False) -> Table:
-    """Return a table: names, numbers, and optionally bars."""
-    left = (0, len(columns) - 1) if bars else (0,)
-    return new_table(title, columns, left=left)
-
-
-def _counts_table(description: Description) -> Table:
-    from rich.text import Text
-
-    table = _table("Images", "", "")
+def _counts(description: Description) -> _Rows:
     bad = len(description.unreadable) + len(description.blank)
-    table.add_row("rows of labels.csv", str(description.rows))
-    table.add_row("images named by a row", str(description.images))
-    table.add_row("of these unreadable or blank", str(bad))
-    table.add_row("usable", str(description.usable))
-    for other in description.against:
-        table.add_row(Text(safe(f"compared with {other.folder}")), str(other.images))
-    return table
+    return [
+        ("rows of labels.csv", str(description.rows)),
+        ("images named by a row", str(description.images)),
+        ("of these unreadable or blank", str(bad)),
+        ("usable", str(description.usable)),
+        *((f"compared with {other.folder}", str(other.images)) for other in description.against),
+    ]
 
 
-def _ages_table(description: Description) -> Table:
-    columns = ("images", "share", "mean", "SD", "median", "min", "max")
-    table = _table("Bone age by sex, months", "sex", *columns)
+def _ages(description: Description) -> _Rows:
+    rows = []
     for sex, ages in description.ages.items():
         if ages is not None:
             numbers = (ages.mean, ages.sd, ages.median, ages.min, ages.max)
             share = f"{ages.images / description.usable:.1%}"
-            table.add_row(sex, str(ages.images), share, *(f"{number:.1f}" for number in numbers))
-    return table
+            rows.append((sex, str(ages.images), share, *(f"{number:.1f}" for number in numbers)))
+    return rows
 
 
-def _years_table(description: Description) -> Table:
-    table = _table("Bone age by sex, images per year", "years", "female", "male", "", bars=True)
+def _years(description: Description) -> _Rows:
+    rows = []
     most = max((count.female + count.male for count in description.ages_by_year), default=1)
     for count in description.ages_by_year:
         bar = "#" * round(BAR * (count.female + count.male) / max(most, 1))
-        table.add_row(f"{count.year}-{count.year + 1}", str(count.female), str(count.male), bar)
-    return table
+        rows.append((f"{count.year}-{count.year + 1}", str(count.female), str(count.male), bar))
+    return rows
 
 
-def _sizes_table(description: Description) -> Table:
-    table = _table("Pixels", "size", "width", "height", "images")
+def _sizes(description: Description) -> _Rows:
     widths, heights = description.widths, description.heights
     if widths is None or heights is None:
-        return table
-    for name in ("min", "median", "max"):
-        table.add_row(name, f"{getattr(widths, name):g}", f"{getattr(heights, name):g}", "")
+        return []
+    rows = [
+        (name, f"{getattr(widths, name):g}", f"{getattr(heights, name):g}", "")
+        for name in ("min", "median", "max")
+    ]
     for index, size in enumerate(description.sizes[:5]):
         name = "" if index else f"most common of {len(description.sizes)}"
-        table.add_row(name, str(size.width), str(size.height), str(size.images))
+        rows.append((name, str(size.width), str(size.height), str(size.images)))
     for kind in description.storage:
         depth = f", {kind.bits} bits, {kind.channels} channel" + "s" * (kind.channels != 1)
-        table.add_row(kind.format + depth * bool(kind.bits), "", "", str(kind.images))
-    return table
+        rows.append((kind.format + depth * bool(kind.bits), "", "", str(kind.images)))
+    return rows
 
 
 def _finding_lines(finding: Finding) -> list[str]:

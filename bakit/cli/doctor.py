@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bakit.cli.options import Names
-from bakit.cli.tables import echo, new_console, new_table, next_step
+from bakit.cli.tables import echo, next_step, print_table
 from bakit.targets import find_targets, get_target, targets
 
 if TYPE_CHECKING:
@@ -75,10 +75,8 @@ def command(ctx: click.Context, names: tuple[str, ...], *, as_json: bool) -> Non
     memory = "" if host.memory_mb is None else f", {host.memory_mb / 1000:.1f} GB memory"
     echo(f"bakit {__version__}, Python {host.python}, {host.system}")
     echo(f"{host.cpu_text}{memory}; INT8 units: {', '.join(host.isa) or 'none known'}\n")
-    table = new_table("", ("target", "run", "export"), left=range(3), wrap=True)
-    for name, row in rows.items():
-        table.add_row(name, *row)
-    new_console().print(table)
+    cells = ((name, *row) for name, row in rows.items())
+    print_table("", ("target", "run", "export"), cells, left=range(3), wrap=True)
     if not names:
         echo(f"bench --phone: {phone}")
     for what, text in gaps.items():

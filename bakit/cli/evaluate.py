@@ -8,7 +8,7 @@ import click
 
 from bakit.cli.options import PATH, SEX
 from bakit.cli.study_options import limit_option, model_options, output_options
-from bakit.cli.tables import echo, new_console, new_table, next_step, print_line, safe
+from bakit.cli.tables import echo, next_step, print_line, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -122,15 +122,12 @@ def command(
 
 def print_results(results: Sequence[Readings]) -> None:
     """Print evaluations on stdout: a summary, then tables."""
-    from rich.text import Text
-
     from bakit.studies.evaluate.document import Evaluation
 
-    console = new_console()
     evaluations = [result for result in results if isinstance(result, Evaluation)]
     several, model = len(results) > 1, results[0].model
     what = f"{model.checkpoint} as {model.target} {model.precision.value}"
-    print_line(console, f"{what} on {', '.join(result.data.folder for result in results)}")
+    print_line(f"{what} on {', '.join(result.data.folder for result in results)}")
     for result in results:
         lines = [_images(result), *_faults(result)]
         if several:
@@ -138,19 +135,18 @@ def print_results(results: Sequence[Readings]) -> None:
         elif isinstance(result, Evaluation):
             lines[1:1] = _errors(result)
         for line in lines:
-            print_line(console, line)
-    print_line(console, "")
+            print_line(line)
+    print_line("")
     for title, columns, rows in (
         *(_error_tables(evaluations, several=several) if evaluations else ()),
         *_pair_tables(results),
         *(_worst_tables(evaluations) if not several else ()),
     ):
-        table = new_table(title, ("set", *columns) if several else columns)
-        for result, cells in rows:
-            name = [result.data.folder] if several else []
-            # Text is printed without markup: names may hold brackets.
-            table.add_row(*(Text(safe(cell, short=True)) for cell in (*name, *cells)))
-        console.print(table)
+        if several:
+            named = [[result.data.folder, *cells] for result, cells in rows]
+            print_table(title, ("set", *columns), named)
+        else:
+            print_table(title, columns, [cells for _, cells in rows])
 
 
 def _errors(evaluation: Evaluation) -> list[str]:

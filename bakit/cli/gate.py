@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakit.cli.options import PATH
-from bakit.cli.tables import echo, new_console, new_table, next_step, safe
+from bakit.cli.options import PATH, Parsed
+from bakit.cli.tables import echo, next_step, print_line, print_table
 from bakit.errors import InputError
 from bakit.files import write_file
 
@@ -39,36 +39,31 @@ COST = {
 }
 
 
-class _Limit(click.ParamType):  # type: ignore[type-arg]  # generic in new clicks only
-    """A number of at least 0, or ``none``."""
+def _limit(text: str) -> float:
+    """Return a number of at least 0; infinity, which no figure exceeds, for ``none``."""
+    if text.lower() == "none":
+        return math.inf
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number >= 0):
+        message = f"{text!r} is not a limit: use a number from 0 up, or none"
+        raise InputError(message)
+    return number
 
-    name = "number|none"
 
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return the number; infinity, which no figure exceeds, for ``none``."""
-        if isinstance(value, float):
-            return value
-        if str(value).lower() == "none":
-            return math.inf
-        try:
-            number = float(str(value))
-        except ValueError:
-            number = math.nan
-        if not (math.isfinite(number) and number >= 0):
-            self.fail(f"{value!r} is not a limit: use a number from 0 up, or none", param, ctx)
-        return number
+_LIMIT = Parsed("number|none", _limit)
 
 
 def _limits(function: Any) -> Any:  # noqa: ANN401  # click's own type
     for name, words in reversed(COST.items()):
         flags = [_flag(name), *(["--require-int8-share"] if name == "min_int8_share" else [])]
-        function = click.option(*flags, name, type=_Limit(), help=words)(function)
+        function = click.option(*flags, name, type=_LIMIT, help=words)(function)
     for name, (default, words) in reversed(ACCURACY.items()):
         flags = [_flag(name), *(["--max-mae"] if name == "max_mae_months" else [])]
         help_text = words if default is None else f"{words}  [default: {default:g}]"
-        function = click.option(*flags, name, type=_Limit(), help=help_text)(function)
+        function = click.option(*flags, name, type=_LIMIT, help=help_text)(function)
     return function
 
 
@@ -189,7 +184,7 @@ def command(
         kept = f"{baseline} was not changed"
         echo(f"baseline: {baseline}" if result.passed else kept)
         for name in dropped if result.passed else ():
-            echo(f"note: {safe(name)}: no longer in the baseline")
+            print_line(f"note: {name}: no longer in the baseline")
     if github:
         echo(f"::{token}::")
         for line in github_lines(result):
@@ -245,17 +240,12 @@ def _write_markdown(text: str, path: Path | None, *, github: bool) -> None:
 
 
 def _print(result: GateResult) -> None:
-    from rich.text import Text
-
     from bakit.bench.gate.output import COLUMNS, table_rows
     from bakit.bench.gate.verdict import PASSING, REPORT
 
-    table = new_table("Checks", COLUMNS, left=(0, 1, 5))
-    for row in table_rows(result):
-        table.add_row(*(Text(safe(cell)) for cell in row))
-    new_console().print(table)
+    print_table("Checks", COLUMNS, table_rows(result), left=(0, 1, 5))
     for bundle in result.bundles:
-        echo(f"{'pass' if bundle.passed else bundle.outcome}  {safe(bundle.name)}")
+        print_line(f"{'pass' if bundle.passed else bundle.outcome}  {bundle.name}")
         for check in bundle.checks:
             if check.outcome not in PASSING:
                 _print_lines([f"{check.limit}: {check.lines[0]}", *check.lines[1:]])
@@ -265,9 +255,9 @@ def _print(result: GateResult) -> None:
         echo(f"{check.outcome}  {REPORT}")
         _print_lines(check.lines)
     for note in result.notes:
-        echo(f"note: {safe(note)}")
+        print_line(f"note: {note}")
 
 
 def _print_lines(lines: Sequence[str]) -> None:
     for line in lines:
-        echo(f"      {safe(line)}")
+        print_line(f"      {line}")

@@ -25,10 +25,7 @@ PATH = click.Path(path_type=Path)
 class Names(click.ParamType):  # type: ignore[type-arg]  # generic in new clicks only
     """One of some names, which shells complete; a typo gets a suggestion.
 
-    Args:
-        name: What they are.
-        known: Returns the names.
-        several: Whether to take several, separated by commas, and return a tuple.
+    With ``several``, it takes several, separated by commas, and returns a tuple.
     """
 
     def __init__(
@@ -58,22 +55,29 @@ class Names(click.ParamType):  # type: ignore[type-arg]  # generic in new clicks
         return [CompletionItem(before + comma + n) for n in self.known() if n.startswith(word)]
 
 
-class _Sex(click.ParamType):  # type: ignore[type-arg]  # generic in new clicks only
-    name = "sex"
+class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic in new clicks only
+    """A value that ``parse`` returns for a text, or for which it raises an ``InputError``."""
+
+    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
+        self.name, self.parse = name, parse
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> str:
-        """Return the letter."""
-        from bakit.prediction import read_sex
-
+    ) -> object:
+        """Return the value; it is kept if it was parsed before."""
         try:
-            return read_sex(str(value))
+            return self.parse(value) if isinstance(value, str) else value
         except InputError as error:
             self.fail(str(error), param, ctx)
 
 
-SEX = _Sex()
+def _sex(text: str) -> str:
+    from bakit.prediction import read_sex
+
+    return read_sex(text)
+
+
+SEX = Parsed("sex", _sex)
 TARGETS = Names("target", targets, several=True)
 PRECISIONS = Names("precision", lambda: [item.value for item in Precision], several=True)
 
@@ -126,8 +130,7 @@ def only_bundle() -> Path:
 def runnable_bundles(only: str | None = None) -> list[Path]:
     """Return the bundles in the default folder that can run; name the others.
 
-    Args:
-        only: The target of a browser; this machine's targets when None.
+    ``only`` is the target of a browser; this machine's targets when None.
 
     Raises:
         InputError: If there are none.

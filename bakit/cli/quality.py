@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bakit.cli.options import PATH, checkpoint_option
-from bakit.cli.tables import echo, next_step
+from bakit.cli.tables import echo, next_step, print_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,23 +56,23 @@ def command(data: Path, checkpoint: Path | None, out: Path, threads: int, *, as_
 
 def print_limits(limits: QualityLimits) -> None:
     """Print the rates of each limit and of all limits together."""
-    from bakit.cli.tables import new_console, new_table
-
-    console = new_console()
     columns = ("reason", "measure", "review", "reject", "good images\nreviewed", "rejected")
-    table = new_table("Limits", columns)
+    rows = []
     for item in limits.limits:
         sign = ">" if item.worse == "above" else "<"
-        table.add_row(
-            item.code,
-            item.measure,
-            "" if item.review is None else f"{sign} {item.review:g}",
-            "" if item.reject is None else f"{sign} {item.reject:g}",
-            f"{item.good.reviewed} of {item.good.samples}",
-            f"{item.good.rejected} of {item.good.samples}",
+        rows.append(
+            (
+                item.code,
+                item.measure,
+                "" if item.review is None else f"{sign} {item.review:g}",
+                "" if item.reject is None else f"{sign} {item.reject:g}",
+                f"{item.good.reviewed} of {item.good.samples}",
+                f"{item.good.rejected} of {item.good.samples}",
+            )
         )
-    console.print(table)
-    table = new_table("All limits together", ("images", "rejected", "reviewed", "of"))
-    for kind, rate in {"good radiographs": limits.good, **limits.caught}.items():
-        table.add_row(kind, str(rate.rejected), str(rate.reviewed), str(rate.samples))
-    console.print(table)
+    print_table("Limits", columns, rows)
+    rates = {"good radiographs": limits.good, **limits.caught}
+    together = [
+        (kind, f"{r.rejected}", f"{r.reviewed}", f"{r.samples}") for kind, r in rates.items()
+    ]
+    print_table("All limits together", ("images", "rejected", "reviewed", "of"), together)

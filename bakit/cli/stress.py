@@ -8,7 +8,7 @@ import click
 
 from bakit.cli.options import PATH, Names
 from bakit.cli.study_options import limit_option, model_options, open_study, output_options
-from bakit.cli.tables import echo, new_console, new_table, next_step, print_line
+from bakit.cli.tables import echo, next_step, print_line, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -101,27 +101,26 @@ def command(
 
 def print_stress(result: Stress) -> None:
     """Print a stress test on stdout."""
-    from rich.text import Text
-
-    console = new_console()
     model = result.model
     what = f"{model.checkpoint} as {model.target} {model.precision.value}"
-    print_line(console, f"{what} on {result.untouched.samples} images of {result.data.folder}")
+    print_line(f"{what} on {result.untouched.samples} images of {result.data.folder}")
     if result.unreadable:
-        print_line(console, f"unusable images, not counted: {result.unreadable}")
+        print_line(f"unusable images, not counted: {result.unreadable}")
     months = ("MAE", "rise [95 %]", "mean change", "p95")
     columns = ("change", *months, "> 12", "> 24", "review", "reject")
-    table = new_table("Months; shares of the images", columns)
+    rows = []
     for item in (result.untouched, *result.conditions):
         low, high = item.mae_rise_ci95_months
         rise = f"{item.mae_rise_months:+.2f} [{low:+.2f}, {high:+.2f}]"
         shares = (item.over_12_months, item.over_24_months, item.reviewed, item.rejected)
-        table.add_row(
-            item.name,
-            f"{item.mae_months:.2f}",
-            Text("" if item.kind == "none" else rise),
-            f"{item.mean_abs_change_months:.2f}",
-            f"{item.p95_abs_change_months:.2f}",
-            *(f"{share:.1%}" for share in shares),
+        rows.append(
+            (
+                item.name,
+                f"{item.mae_months:.2f}",
+                "" if item.kind == "none" else rise,
+                f"{item.mean_abs_change_months:.2f}",
+                f"{item.p95_abs_change_months:.2f}",
+                *(f"{share:.1%}" for share in shares),
+            )
         )
-    console.print(table)
+    print_table("Months; shares of the images", columns, rows)

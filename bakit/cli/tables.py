@@ -12,10 +12,11 @@ import click
 from bakit.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Container, Iterable, Sequence
 
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table
+    from rich.text import Text
 
 _NOT_PLAIN = re.compile(r"[^\n -~]")
 
@@ -93,12 +94,26 @@ def _check_stdout() -> None:
         raise InputError(message)
 
 
-def new_console() -> Console:
-    """Return a console on stdout, as wide as the terminal; ``WIDTH`` columns if it is none."""
-    from rich.console import Console
+def print_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Iterable[str | Text]],
+    *,
+    left: Container[int] = (0,),
+    wrap: bool = False,
+) -> None:
+    """Print a table on stdout, as wide as the terminal; ``WIDTH`` columns if it is none.
 
+    Control characters in cells are escaped, and brackets are no markup.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    table = new_table(title, columns, left=left, wrap=wrap)
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(safe(cell)) for cell in row))
     _check_stdout()
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH)
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH).print(table)
 
 
 def new_table(
@@ -158,20 +173,13 @@ def new_table(
     return table
 
 
-def print_line(console: Console, line: str) -> None:
-    """Print a line without markup and without wrapping."""
-    console.print(safe(line), markup=False, emoji=False, highlight=False, soft_wrap=True)
+def print_line(line: str) -> None:
+    """Print one line on stdout; newlines in names are escaped, too."""
+    echo(safe(line))
 
 
-def safe(text: str, *, short: bool = False) -> str:
-    """Escape control characters and characters that the output cannot encode.
-
-    Args:
-        text: Text that may contain any character, such as a file name.
-        short: Replace each by a question mark instead.
-    """
-    seen = "".join(
-        letter if letter.isprintable() else "?" if short else repr(letter)[1:-1] for letter in text
-    )
+def safe(text: str) -> str:
+    """Escape control characters and characters that the output cannot encode."""
+    seen = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    return seen.encode(encoding, "replace" if short else "backslashreplace").decode(encoding)
+    return seen.encode(encoding, "backslashreplace").decode(encoding)

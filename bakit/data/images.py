@@ -77,11 +77,7 @@ def look_at_images(
 ) -> list[T | Unreadable]:
     """Decode images in several threads and pass each to a function.
 
-    Args:
-        paths: Image files.
-        look: Called with a file and its grey values ``(H, W)`` in 0..1, in several threads.
-        on_progress: Called after each image.
-        step: Name of the step.
+    ``look`` gets a file and its grey values ``(H, W)`` in 0..1, in several threads.
 
     Returns:
         For each image, the function's result or the reason why the image cannot be used.

@@ -65,12 +65,8 @@ def in_processes(
 ) -> Iterator[Result]:
     """Map in processes; one worker runs in this process, because starting another is slow.
 
-    Args:
-        function: A module-level function.
-        items: Its arguments.
-        workers: Processes; one per CPU when None. Each has one OpenCV thread.
-        start: Called once in each process.
-        chunk: Items per task.
+    The function is one of a module. ``start`` is called once in each process, and a task has
+    ``chunk`` items. One process per CPU when ``workers`` is None, each with one OpenCV thread.
 
     Raises:
         InputError: If ``workers`` is below 1, or a process crashed.

@@ -35,9 +35,7 @@ CANDIDATES: Final = 4
 def draw_overlay(grey: Grey, hand: Hand) -> Picture:
     """Draw the four panels side by side.
 
-    Args:
-        grey: ``(H, W)`` float32 in 0..1, the radiograph.
-        hand: Result of ``bakit.hand.prepare.prepare``, with hands localized.
+    ``grey`` is ``(H, W)`` float32 in 0..1; the hand was localized.
 
     Returns:
         ``(H', W', 3)`` uint8, BGR as OpenCV writes it.

@@ -50,10 +50,6 @@ def is_dicom(data: bytes) -> bool:
 def check_image(data: bytes, name: str) -> bytes:
     """Return what may reach an image decoder: of a PNG, its pixels alone.
 
-    Args:
-        data: A PNG or JPEG.
-        name: Its name in errors.
-
     Raises:
         ImageError: If it is neither, has more than ``MAX_PIXELS``, is damaged or incomplete, or
             takes too long to decode.

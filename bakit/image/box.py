@@ -6,14 +6,7 @@ from typing import NamedTuple
 
 
 class Box(NamedTuple):
-    """A rectangle of pixels, half open: columns ``x0..x1-1``, rows ``y0..y1-1``.
-
-    Attributes:
-        x0: First column.
-        y0: First row.
-        x1: One past the last column.
-        y1: One past the last row.
-    """
+    """A rectangle of pixels, half open: columns ``x0..x1-1``, rows ``y0..y1-1``."""
 
     x0: int
     y0: int
@@ -49,10 +42,7 @@ class Box(NamedTuple):
     def expand(self, margin: float, width: int, height: int) -> Box:
         """Return the box grown on each side, kept inside an image.
 
-        Args:
-            margin: Growth on each side as a share of the box's own side.
-            width: Image width, in pixels.
-            height: Image height, in pixels.
+        The margin is a share of the box's own side; the image's size is in pixels.
         """
         dx = round(self.width * margin)
         dy = round(self.height * margin)

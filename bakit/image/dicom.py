@@ -61,12 +61,9 @@ class DicomImage(NamedTuple):
     header: DicomHeader
 
 
+@quiet()
 def read_dicom(data: bytes, name: str) -> DicomImage:
     """Return a radiograph's grey values and header fields.
-
-    Args:
-        data: A DICOM file.
-        name: Its name in errors.
 
     Raises:
         ImageError: If it is damaged, not a radiograph or a picture of one, of several frames, raw
@@ -75,11 +72,7 @@ def read_dicom(data: bytes, name: str) -> DicomImage:
             that cannot be decoded.
         MissingBackendError: If its decompressor is not installed.
     """
-    with quiet():
-        return _read(read_elements(data, name, _ALL))
-
-
-def _read(elements: Elements) -> DicomImage:
+    elements = read_elements(data, name, _ALL)
     _check_kind(elements)
     header = read_header(elements)
     colour = elements.count("SamplesPerPixel", 1) == 3
@@ -102,23 +95,20 @@ def _read(elements: Elements) -> DicomImage:
     return DicomImage(np.ascontiguousarray(grey), part, header)
 
 
+@quiet()
 def read_study(data: bytes, name: str) -> dict[str, str]:
     """Return what a report takes over from a radiograph (``bakit.image.header.read_study``)."""
-    with quiet():
-        return study_of(read_elements(data, name, STUDY))
+    return study_of(read_elements(data, name, STUDY))
 
 
+@quiet()
 def describe_dicom(data: bytes, name: str) -> dict[str, str]:
     """Return what bakit understands of a header, by field; nothing identifies the patient.
 
     Raises:
         ImageError: If the header cannot be read.
     """
-    with quiet():
-        return _describe(read_elements(data, name, _ALL))
-
-
-def _describe(elements: Elements) -> dict[str, str]:
+    elements = read_elements(data, name, _ALL)
     header = read_header(elements)
     text = elements.text
     found = {

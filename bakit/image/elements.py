@@ -70,11 +70,7 @@ class _Counted(io.BytesIO):
 class Elements(NamedTuple):
     """Elements of a file or of an item in it; the methods take keywords.
 
-    Attributes:
-        dataset: pydicom's data set, with the keywords that were asked for.
-        name: The file's name in errors.
-        syntax: The transfer syntax; that of the file in an item.
-        little: Whether numbers are little-endian.
+    ``name`` is the file's name in errors; in an item, the transfer syntax is that of the file.
     """
 
     dataset: Dataset
@@ -230,10 +226,7 @@ def quiet() -> Iterator[None]:
 def read_elements(data: bytes, name: str, keywords: Collection[str]) -> Elements:
     """Return elements of a file without decoding pixels.
 
-    Args:
-        data: A DICOM file, with or without preamble and meta information.
-        name: Its name in errors.
-        keywords: The elements.
+    The file may lack its preamble and meta information.
 
     Raises:
         ImageError: If it cannot be read, has no transfer syntax, inflates to too many bytes, or has

@@ -45,12 +45,8 @@ _SPARE_BITS = 16
 class Frame(NamedTuple):
     """The frame header of a JPEG or JPEG-LS.
 
-    Attributes:
-        kind: Its marker: 0xC0 baseline, 0xC1 extended, 0xC2 progressive, others rare.
-        bits: Bits of a sample.
-        width: Width in pixels.
-        height: Height in pixels.
-        factors: Horizontal and vertical sampling factor by component.
+    ``kind`` is its marker: 0xC0 baseline, 0xC1 extended, 0xC2 progressive, others rare; ``bits``
+    those of a sample; ``factors`` the horizontal and vertical sampling factors by component.
     """
 
     kind: int
@@ -68,10 +64,6 @@ def jpeg_frame(data: bytes) -> Frame | None:
 def check_jpeg(data: bytes, name: str) -> None:
     """Reject a JPEG that is not complete, is damaged, or takes too long to decode.
 
-    Args:
-        data: A JPEG with a frame header.
-        name: Its name in errors.
-
     Raises:
         ImageError: If so, or if it is not of 8 bits with Huffman codes, baseline or progressive.
     """
@@ -86,10 +78,7 @@ def check_jpeg(data: bytes, name: str) -> None:
 def check_codes(data: bytes, frame: Frame, name: str) -> None:
     """Reject a JPEG with Huffman codes, of any bits, that is damaged or takes too long to decode.
 
-    Args:
-        data: A JPEG: baseline, extended, progressive or lossless.
-        frame: Its frame header.
-        name: Its name in errors.
+    It may be baseline, extended, progressive or lossless.
 
     Raises:
         ImageError: If so.

@@ -26,10 +26,17 @@ def localize_autograd(
 ) -> Tensor:
     """Run the unrolled localizer with torch's own convolutions, gradients and optimiser.
 
-    The reference of ``bakit.hand.unrolled``, which documents the interpretation of the paper, and
-    of the exported graphs.
+    The reference of the exported graphs; ``bakit.hand.unrolled`` documents the interpretation of
+    the paper.
 
-    Arguments and result are those of ``bakit.hand.unrolled.localize``.
+    Args:
+        image: ``(h, w)`` in 0..1; its dtype is the dtype of the arithmetic.
+        weights: Initial weights, left untouched.
+        settings: Steps, learning rate and loss weights.
+        on_step: Called with the step's number, from 1, and the weights after it.
+
+    Returns:
+        ``(h, w)`` int32, the last label map with at least two labels (zeros if there was none).
     """
     parameters = {
         name: value.detach().to(image.dtype).clone().requires_grad_()

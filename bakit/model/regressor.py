@@ -99,10 +99,6 @@ class Regressor(nn.Module):
 def regressor_from_weights(architecture: Architecture, weights: Mapping[str, Tensor]) -> Regressor:
     """Build the regressor of a checkpoint, in evaluation mode.
 
-    Args:
-        architecture: As stored in the checkpoint.
-        weights: Every parameter and running statistic by name.
-
     Raises:
         CheckpointError: If a weight is missing, unknown or of another shape.
     """

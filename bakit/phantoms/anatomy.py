@@ -214,15 +214,6 @@ def appear_months(name: str, male: bool, individual: Individual | None = None) -
     return age * (individual.timing[name] if individual else 1.0)
 
 
-def ossified_centres(
-    age_months: float, male: bool, individual: Individual | None = None
-) -> tuple[str, ...]:
-    """Names of the secondary centres and carpals that a film at this age shows."""
-    return tuple(
-        name for name in APPEAR_MONTHS if age_months >= appear_months(name, male, individual)
-    )
-
-
 def maturity(
     name: str, age_months: float, male: bool, individual: Individual | None = None
 ) -> Maturity:

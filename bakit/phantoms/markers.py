@@ -26,11 +26,8 @@ def add_marker(
 ) -> None:
     """Add a side marker's attenuation in place; it avoids the hand if there is room.
 
-    Args:
-        extra: Attenuation to change, (H, W).
-        hand: Mask of the hand, (H, W).
-        field: Exposed share of each pixel, (H, W).
-        rng: Random generator; the number of draws is constant.
+    ``extra``, ``hand`` and ``field`` (the exposed share of each pixel) are (H, W). The number of
+    draws is constant.
     """
     rows, columns = hand.shape
     tall, wide, turn, ink, plastic, kind = (float(value) for value in rng.random(6))

@@ -109,9 +109,16 @@ def make_phantom(
 
     hand = make_hand(seed, float(age_months), male)
     step = math.ceil(_RENDER_ROWS / height)
-    frame = scene.Frame("tilt" in active, "collimation" in active)
-    view = scene.lay_out(np.random.default_rng((seed, 2)), hand, height * step, step, frame)
-    grey, mask = _expose(seed, hand, view, frame, active)
+    tilted, collimated = "tilt" in active, "collimation" in active
+    view = scene.lay_out(
+        np.random.default_rng((seed, 2)),
+        hand,
+        height * step,
+        step,
+        tilted=tilted,
+        collimated=collimated,
+    )
+    grey, mask = _expose(seed, hand, view, active)
     if step > 1:
         size = (grey.shape[1] // step, height)
         grey = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
@@ -146,13 +153,14 @@ def make_hand(seed: int, age_months: float, male: bool) -> Hand:
 
 
 def _expose(
-    seed: int, hand: Hand, view: scene.Scene, frame: scene.Frame, active: tuple[str, ...]
+    seed: int, hand: Hand, view: scene.Scene, active: tuple[str, ...]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """Grey film (0 to 1) and the mask of the visible hand, both at the rendered size."""
     camera = view.camera
     bone = bone_map(hand, camera, (seed, 3))
     flesh, inside = flesh_map(hand.flesh, camera, (seed, 4))
-    field = view.field(0.15 if frame.tilted and not frame.collimated else 0.8)
+    tilted = "tilt" in active and "collimation" not in active  # with a sharp edge
+    field = view.field(0.15 if tilted else 0.8)
     mask = inside & (field > 0.5)
     extra = np.zeros(camera.shape, dtype=np.float32)
     if "vignette" in active:
@@ -166,7 +174,7 @@ def _expose(
     film.add_noise(seen, exposure, camera.scale, "grain" in active, speckle)
     grey = film.develop(seen, mask, exposure, camera.scale)
     if not view.whole:
-        grey = film.frame(grey, field, frame.tilted and not frame.collimated, camera.scale, rng)
+        grey = film.frame(grey, field, tilted, camera.scale, rng)
     return grey, mask
 
 

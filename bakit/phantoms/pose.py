@@ -86,11 +86,7 @@ def along(start: Point, axis: Point, distance: float, side: float = 0.0) -> Poin
 def draw_pose(rng: np.random.Generator, size: Growth, child: Individual, baby: float) -> Pose:
     """Draw a pose for a hand of this size.
 
-    Args:
-        rng: Random generator; the number of draws is constant.
-        size: Size factors of the bones.
-        child: This child's proportions.
-        baby: 1 for a plump infant, 0 from about four years on.
+    The number of draws is constant; ``baby`` is 1 for a plump infant, 0 from about four years on.
     """
     spread = float(rng.beta(2.1, 1.3))
     bend = np.clip(rng.standard_normal((5, 4)), -2.0, 2.0)

@@ -9,19 +9,11 @@ from typing import TYPE_CHECKING, Final
 import cv2
 import numpy as np
 
-from bakit.phantoms.shapes import (
-    OUTLINE_SIZE,
-    TABLE_SIZE,
-    End,
-    FloatArray,
-    Hand,
-    Pebble,
-    Point,
-    Tube,
-)
+from bakit.phantoms.shapes import OUTLINE_SIZE, TABLE_SIZE
 
 if TYPE_CHECKING:
     from bakit.phantoms.camera import Camera
+    from bakit.phantoms.shapes import End, FloatArray, Hand, Pebble, Point, Tube
 
 _TILE_MM: Final = 38.4  # the spongy texture repeats after this much bone
 _TILE_SIZE: Final = 768
@@ -115,7 +107,7 @@ def _add_tube(
     window = _window(camera, corners, 1.0)
     if window is None:
         return
-    along, across = _bone_axes(camera, tube, window)
+    along, across = _bone_axes(camera, tube.origin, tube.axis, window)
     step = (TABLE_SIZE - 1) / (tube.span[1] - tube.span[0])
     index = np.clip((along - tube.span[0]) * step, 0, TABLE_SIZE - 1).astype(np.int32)
     if tube.bow_mm:
@@ -146,11 +138,11 @@ def _add_tube(
 
 
 def _bone_axes(
-    camera: Camera, tube: Tube, window: tuple[slice, slice]
+    camera: Camera, origin: Point, axis: Point, window: tuple[slice, slice]
 ) -> tuple[FloatArray, FloatArray]:
-    """Distances along and across a bone for every pixel of a window, mm."""
-    ox, oy = camera.place(tube.origin)
-    ax, ay = camera.turn(tube.axis)
+    """Distances along and across an axis for every pixel of a window, mm."""
+    ox, oy = camera.place(origin)
+    ax, ay = camera.turn(axis)
     columns = (np.arange(window[1].start, window[1].stop) + (0.5 - ox)) / camera.scale
     rows = (np.arange(window[0].start, window[0].stop) + (0.5 - oy)) / camera.scale
     xs: FloatArray = columns.astype(np.float32)[None, :]
@@ -177,11 +169,7 @@ def _add_pebble(
     window = _window(camera, corners, 1.0)
     if window is None:
         return
-    upright = Tube(
-        pebble.centre, (1.0, 0.0), End(0.0), End(0.0), (0.0, 1.0),
-        pebble.radii, pebble.radii, pebble.radii, 1.0,
-    )  # fmt: skip
-    dx_mm, dy_mm = _bone_axes(camera, upright, window)
+    dx_mm, dy_mm = _bone_axes(camera, pebble.centre, (1.0, 0.0), window)
     radius: FloatArray = np.hypot(dx_mm, dy_mm)
     theta = np.arctan2(dy_mm, dx_mm)
     place = (theta + np.pi) * (OUTLINE_SIZE / (2.0 * np.pi))

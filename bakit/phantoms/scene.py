@@ -20,19 +20,6 @@ _ASPECTS: Final = (0.66, 0.72, 0.74, 0.74, 0.77, 0.79, 0.80, 0.83, 0.87, 0.90, 1
 
 
 @dataclass(frozen=True)
-class Frame:
-    """Position of the exposed field in the image.
-
-    Attributes:
-        tilted: Whether the plate is rotated in the image.
-        collimated: Whether the field is smaller than the image.
-    """
-
-    tilted: bool
-    collimated: bool
-
-
-@dataclass(frozen=True)
 class Scene:
     """A hand in front of a camera.
 
@@ -57,15 +44,13 @@ class Scene:
         return np.asarray(cv2.GaussianBlur(mask, (0, 0), sigma).astype(np.float32) / 255.0)
 
 
-def lay_out(rng: np.random.Generator, hand: Hand, rows: int, step: int, frame: Frame) -> Scene:
+def lay_out(
+    rng: np.random.Generator, hand: Hand, rows: int, step: int, *, tilted: bool, collimated: bool
+) -> Scene:
     """Place a hand in an image.
 
-    Args:
-        rng: Random generator; the number of draws is constant.
-        hand: The hand, forearm leaving downwards.
-        rows: Rows of the rendered image.
-        step: The image's columns are a multiple of this.
-        frame: Position of the field.
+    A tilted plate is rotated in the image; a collimated field is smaller than it. The number of
+    draws is constant; the image's columns are a multiple of ``step``.
 
     Returns:
         The scene; the hand's fingers are inside the field and the forearm leaves it below.
@@ -74,11 +59,11 @@ def lay_out(rng: np.random.Generator, hand: Hand, rows: int, step: int, frame: F
     aspect = float(_ASPECTS[int(rng.integers(len(_ASPECTS)))])
     arm, top, left, right, lean, zoom, sign, sway = (float(value) for value in rng.random(8))
     edges = rng.random(4)
-    fringe = (0.04 * sway - 0.01, 0.14)[frame.collimated]
+    fringe = (0.04 * sway - 0.01, 0.14)[collimated]
     tilt = 0.0
-    if frame.tilted:
+    if tilted:
         tilt = math.copysign(3.0 + 22.0 * lean**1.6, sign - 0.5)
-    elif frame.collimated:
+    elif collimated:
         tilt = 4.0 * (lean - 0.5)
 
     unit = Camera(1.0, turn, (0.0, 0.0), (1, 1))
@@ -100,7 +85,7 @@ def lay_out(rng: np.random.Generator, hand: Hand, rows: int, step: int, frame: F
     x0 -= (0.03 + 0.20 * left**1.5) * (x1 - x0)
     x1 += (0.03 + 0.20 * right**1.5) * (x1 - x0)
     y0 = -reach * (1.03 + 0.17 * top**1.5)
-    if frame.collimated or frame.tilted:
+    if collimated or tilted:
         # Shutters follow the hand; the plate around them is larger.
         margin = 1.0 + fringe * (0.4 + zoom)
         box = ((x0, y0), (x1, bottom))
@@ -112,7 +97,7 @@ def lay_out(rng: np.random.Generator, hand: Hand, rows: int, step: int, frame: F
         x0 -= grow_x * (0.25 + 0.5 * sway)
         box = ((x0, y0 - 0.4 * grow_y), (x0 + wide, bottom + 0.6 * grow_y))
     (x0, y0), (x1, y1) = box
-    whole = not (frame.collimated or frame.tilted)
+    whole = not (collimated or tilted)
     sine, cosine = abs(math.sin(math.radians(tilt))), math.cos(math.radians(tilt))
     spread_x = (x1 - x0) * cosine + (y1 - y0) * sine
     spread_y = (x1 - x0) * sine + (y1 - y0) * cosine

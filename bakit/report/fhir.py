@@ -35,11 +35,7 @@ def write_reports(
 ) -> None:
     """Write the requested reports, all or none.
 
-    Args:
-        prediction: A prediction with an age.
-        image: The radiograph.
-        sr: File of a DICOM SR.
-        fhir: File of a FHIR Observation.
+    The prediction has an age.
 
     Raises:
         InputError: If there is no age, ``sr`` is given and the image is not a DICOM file, or both

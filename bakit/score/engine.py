@@ -38,9 +38,7 @@ STUCK_S = 300.0
 class Readers(Protocol):
     """What reads films for ``read_films``; a reader is any object.
 
-    Attributes:
-        number: Readers at a time.
-        chunk: Films that one gets at a time.
+    ``number`` are readers at a time, ``chunk`` films that one gets at a time.
     """
 
     number: int
@@ -120,11 +118,8 @@ class _Process:
 class LocalReaders(Closing):
     """Processes of this machine, of one thread each, that read one film at a time.
 
-    Args:
-        bundle: The bundle.
-        options: What rows depend on.
-        journal: The rows of earlier films: the same pixels are not read again.
-        workers: Processes; one per CPU when None.
+    Films with the pixels of a row in the journal are not read again. One process per CPU when
+    ``workers`` is None.
 
     Raises:
         InputError: If ``workers`` is below 1.

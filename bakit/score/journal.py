@@ -27,11 +27,6 @@ SYNC_S = 1.0
 class Journal(Closing):
     """An append-only file beside the table: what all rows have in common, then a row a line.
 
-    Args:
-        table: The table that is made of it.
-        bundle_sha256: Digest of the bundle.
-        options: What rows depend on.
-
     Attributes:
         done: Where the newest row of each film begins, by the hash of its id; errors of earlier
             runs are not done.

@@ -33,12 +33,9 @@ WAIT_S = 600.0
 class RayReaders(Closing):
     """Actors on a running cluster, whose nodes find the films under the same paths.
 
-    Args:
-        bundle: The bundle; it travels once to each node, and is verified there.
-        options: What rows depend on.
-        journal: Not used: the same pixels are read again, with the same row.
-        workers: Actors; one per CPU of the cluster when None.
-        address: The cluster, such as ``10.0.0.1:6379``; the one of this machine when None.
+    The bundle travels once to each node, and is verified there. The journal is not used: the same
+    pixels are read again, with the same row. ``workers`` are actors, one per CPU of the cluster
+    when None; ``address`` is such as ``10.0.0.1:6379``, the cluster of this machine when None.
 
     Raises:
         InputError: If ``workers`` is below 1, or the cluster cannot be reached.

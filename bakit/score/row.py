@@ -28,9 +28,7 @@ MAX_ERROR = 300
 class Options(msgspec.Struct, frozen=True):
     """What rows depend on beside the bundle: options of ``Runtime.predict``.
 
-    Attributes:
-        sex: Sex of films whose list, labels.csv and DICOM header give none.
-        allow_rejected: Whether rejected films have an age.
+    ``sex`` is that of films whose list, labels.csv and DICOM header give none.
     """
 
     sex: Sex | None = None
@@ -87,11 +85,7 @@ def score_film(
 ) -> Scored:
     """Return the row of a film, also of one that cannot be read.
 
-    Args:
-        runtime: The open bundle.
-        film: The film.
-        options: The options of all films.
-        known: Returns the row of an earlier film by its key, or None.
+    ``known`` returns the row of an earlier film by its key, or None.
     """
     started, key = time.perf_counter(), ""
     try:

@@ -41,13 +41,7 @@ def score(
     Rows are kept in a journal beside the table, by which a run that was killed continues. A later
     run reads new films, and those that could not be read.
 
-    Args:
-        sources: As for ``find_films``.
-        bundle: The bundle.
-        out: The table, .csv, .jsonl or .parquet.
-        options: What rows depend on.
-        open_readers: Opens what reads the films (``LocalReaders``, ``RayReaders``).
-        on_progress: Called after each film.
+    ``open_readers`` opens what reads the films: ``LocalReaders`` or ``RayReaders``.
 
     Raises:
         InputError: If a source, a list or ``out`` cannot be used, two films have one id, there is

@@ -43,13 +43,10 @@ _HEAD = 144
 class Film(msgspec.Struct, frozen=True, array_like=True):
     """A film that was not read yet.
 
-    Attributes:
-        id: Its id in a list or in labels.csv; else its path as it was given.
-        path: The file, or the archive, in the system's bytes.
-        sex: From a list or from labels.csv.
-        member: Its number in the archive.
-        fault: The reason why it cannot be read, if that is known.
-        data: Its bytes, if an archive holds it (``loaded``).
+    ``id`` is that of a list or of labels.csv, else its path as it was given; ``path`` the file, or
+    the archive, in the system's bytes; ``member`` its number in the archive; ``fault`` the reason
+    why it cannot be read, if that is known; ``data`` its bytes, if an archive holds it
+    (``loaded``).
     """
 
     id: str

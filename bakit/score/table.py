@@ -37,18 +37,10 @@ class Ages(msgspec.Struct):
 class Summary(msgspec.Struct):
     """What a table holds.
 
-    Attributes:
-        films: Rows.
-        read: Films that this run read; the others were in the journal.
-        seconds: Duration of this run.
-        duplicates: Films with the pixels of an earlier one.
-        flagged: Id of the first film to review, or rejected.
-        by_status: Films by status.
-        by_reason: Films by reason; a film may have several.
-        by_sex: Ages by sex.
-        ignored: Files that are no films, by suffix.
-        slowest: Seconds and ids of the slowest films.
-        errors: Ids and errors of the first films that could not be read.
+    ``read`` are films that this run read; the others were in the journal. ``duplicates`` have the
+    pixels of an earlier film. ``flagged`` is the id of the first film to review, or rejected;
+    ``ignored`` are files that are no films, by suffix; ``slowest`` and ``errors`` name the first
+    ``SHOWN``.
     """
 
     films: int = 0

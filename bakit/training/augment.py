@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bakit.model.recipes import Recipe
 
 DRAWS = (
@@ -73,12 +75,27 @@ def _move(images: Tensor, draw: dict[str, Tensor], recipe: Recipe) -> Tensor:
     zoom = torch.exp(low + draw["zoom"] * (high - low))
     stretch = torch.exp(_signed(draw["stretch"]) * math.log1p(recipe.stretch))
     side = torch.where(draw["mirror"] < 0.5, -1.0, 1.0) if recipe.flip else torch.ones_like(angle)
+    shifts = [2 * _signed(draw[name]) * recipe.shift for name in ("shift_x", "shift_y")]
+    return moved(images, angle, zoom, stretch, side, shifts)
+
+
+def moved(
+    images: Tensor,
+    angle: Tensor,
+    zoom: Tensor,
+    stretch: Tensor,
+    side: Tensor,
+    shifts: Sequence[Tensor],
+) -> Tensor:
+    """Turn, zoom, stretch, mirror (``side`` -1) and shift images, by numbers of shape ``(N,)``.
+
+    Angles are in radians, shifts in x and y in half a side.
+    """
     across, down = 1 / (zoom * stretch), stretch / zoom
     cosine, sine = torch.cos(angle), torch.sin(angle)
-    # affine_grid maps output to input, in units of half a side.
-    shift_x, shift_y = (2 * _signed(draw[name]) * recipe.shift for name in ("shift_x", "shift_y"))
-    top = torch.stack([cosine * across * side, -sine * down, shift_x], 1)
-    bottom = torch.stack([sine * across * side, cosine * down, shift_y], 1)
+    # affine_grid maps output to input.
+    top = torch.stack([cosine * across * side, -sine * down, shifts[0]], 1)
+    bottom = torch.stack([sine * across * side, cosine * down, shifts[1]], 1)
     grid = functional.affine_grid(
         torch.stack([top, bottom], 1), list(images.shape), align_corners=False
     )

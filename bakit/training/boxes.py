@@ -48,14 +48,6 @@ def places_by_id(
 ) -> Places:
     """Return the place of the hand by sample id, or the whole image without localization.
 
-    Args:
-        samples: The labelled images.
-        preprocessing: Preprocessing; ``localize`` switches the localizer on.
-        localizer: The localizer.
-        cache: Folder for the cached boxes.
-        workers: As for ``find_places``.
-        on_progress: As for ``find_places``.
-
     Raises:
         ImageError: If an image cannot be used.
     """
@@ -83,13 +75,8 @@ def find_places(
 ) -> list[Place]:
     """Run the localizer once on each image.
 
-    Args:
-        paths: Image files.
-        localizer: The localizer as an ONNX model.
-        settings: Its settings.
-        cache: File of places by digest of image, localizer and code; read and extended.
-        workers: Processes; one per CPU when None.
-        on_progress: Called after each image.
+    The cache is a file of places by digest of image, localizer and code; it is read and extended.
+    One process per CPU when ``workers`` is None.
 
     Returns:
         Box and polarity of each image; no box if no hand was found.

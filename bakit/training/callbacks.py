@@ -29,13 +29,8 @@ if TYPE_CHECKING:
 class Epoch(msgspec.Struct, frozen=True):
     """One row of ``metrics.csv``.
 
-    Attributes:
-        epoch: Number of the epoch, from 1.
-        train_loss: Mean loss, without a unit.
-        train_mae_months: Mean absolute error on the augmented training images.
-        val_mae_months: Mean absolute error on the validation split.
-        learning_rate: Learning rate of the last update.
-        seconds: Duration of the epoch.
+    Epochs count from 1. The training error is on augmented images; the learning rate is that of the
+    last update.
     """
 
     epoch: int
@@ -49,9 +44,7 @@ class Epoch(msgspec.Struct, frozen=True):
 class History(Callback):
     """Collects the metrics of each epoch and writes them to a table.
 
-    Args:
-        table: CSV file with one row per epoch.
-        on_epoch: Called with each epoch, its weights, and whether they are the best so far.
+    ``on_epoch`` gets each epoch, its weights, and whether they are the best so far.
     """
 
     def __init__(self, table: Path, on_epoch: Callable[[Epoch, Weights, bool], object]) -> None:
@@ -63,22 +56,12 @@ class History(Callback):
         self.started = 0.0
         self.learning_rate = 0.0
 
-    def on_train_epoch_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
+    def on_train_epoch_start(self, *_: object) -> None:
         """Start the timer."""
-        del trainer, pl_module
         self.started = time.perf_counter()
 
-    def on_train_batch_start(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        batch: object,
-        batch_idx: int,
-    ) -> None:
+    def on_train_batch_start(self, trainer: lightning.Trainer, *_: object) -> None:
         """Store the learning rate; the scheduler changes it before the epoch ends."""
-        del pl_module, batch, batch_idx
         self.learning_rate = float(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_epoch_end(
@@ -122,11 +105,8 @@ class History(Callback):
 class StopEarly(EarlyStopping):
     """Early stopping that also holds for a resumed run, unlike lightning's own."""
 
-    def on_train_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
+    def on_train_start(self, trainer: lightning.Trainer, *_: object) -> None:
         """End a resumed run that had already stopped early."""
-        del pl_module
         if self.wait_count >= self.patience:
             trainer.should_stop = True
 
@@ -136,21 +116,14 @@ class KeepState(Checkpoint):
 
     A killed run resumes from its last complete epoch. The random numbers of an epoch do not depend
     on earlier epochs, so the result is the same.
-
-    Args:
-        path: The file.
-        history: History of the same run.
     """
 
     def __init__(self, path: Path, history: History) -> None:
         self.path = path
         self.history = history
 
-    def on_train_epoch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
+    def on_train_epoch_end(self, trainer: lightning.Trainer, *_: object) -> None:
         """Write the state; all processes must call this."""
-        del pl_module
         if self.history.diverged:
             return
         temporary = self.path.with_name(f".{self.path.name}.new")

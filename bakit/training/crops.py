@@ -105,13 +105,7 @@ def load_part(
 ) -> Part:
     """Read and preprocess images, or load them from the cache.
 
-    Args:
-        samples: The labelled images.
-        places: Place of the hand by sample id.
-        settings: Preprocessing.
-        cache: Folder for prepared images, by the digest of their inputs; no cache when None.
-        jitter: Additional crops.
-        on_progress: Called after each image.
+    The cache is a folder of prepared images, by the digest of their inputs; no cache when None.
 
     Raises:
         ImageError: If an image cannot be used.
@@ -147,14 +141,8 @@ def phantom_part(
 ) -> Part:
     """Generate phantoms, crop them to their ground-truth boxes (if ``localize``), preprocess them.
 
-    Args:
-        count: Number of phantoms.
-        settings: Preprocessing.
-        cache: As for ``load_part``.
-        jitter: As for ``load_part``; the first crop has the ground-truth box.
-        first: Seed of the first phantom.
-        workers: Processes; one per CPU when None.
-        on_progress: As for ``load_part``.
+    The first crop of a phantom has the ground-truth box. One process per CPU when ``workers`` is
+    None.
     """
     seeds = range(first, first + count)
     key: list[object] = ["phantoms", msgspec.to_builtins(settings), *jitter, first, count]

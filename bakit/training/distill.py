@@ -46,14 +46,8 @@ _DICE_PIXELS = 8  # keeps the overlap of two empty masks defined
 class Lessons:
     """Training settings of the student.
 
-    Attributes:
-        images: Training images for which the teacher makes masks.
-        phantoms: Generated radiographs.
-        empties: Generated images without a hand.
-        steps: Training steps.
-        batch_size: Images per batch.
-        learning_rate: Peak learning rate (AdamW, one-cycle).
-        seed: Random seed.
+    ``images`` are those for which the teacher makes masks, ``phantoms`` generated radiographs,
+    ``empties`` generated images without a hand; the learning rate is the peak (AdamW, one-cycle).
     """
 
     images: int = 4000
@@ -95,16 +89,7 @@ def distill(
 ) -> Localizer:
     """Train a student on the training split, without its labels, and write it.
 
-    Args:
-        data: Labelled folder.
-        out: File to write, ``.safetensors``.
-        lessons: Training settings.
-        exclude: Labelled folders whose ids are excluded.
-        split_seed: Seed of the split, as for ``bakit train``.
-        settings: The student's architecture; the default one when None.
-        workers: Processes that prepare images; one per CPU when None.
-        on_progress: Called after each image, phantom and step.
-        on_loss: Called every 100 steps with the step and the mean loss since the last call.
+    ``on_loss`` gets, every 100 steps, the step and the mean loss since the last call.
 
     Raises:
         BakitError: If the data cannot be used or a number is not possible.

@@ -105,10 +105,8 @@ def is_first_process() -> bool:
 class Fitted:
     """A finished run.
 
-    Attributes:
-        best: The epoch with the lowest validation error.
-        history: All epochs.
-        is_main: Whether this process writes the files.
+    ``best`` is the epoch with the lowest validation error; ``is_main``, whether this process writes
+    the files.
     """
 
     best: Epoch
@@ -130,16 +128,9 @@ def fit(
 ) -> Fitted:
     """Train a regressor; resume from the state in ``folder`` if there is one.
 
-    Args:
-        model: Trained in place; its mean and SD are those of the training ages.
-        train: The training split.
-        validation: The validation split.
-        recipe: Hyperparameters.
-        folder: For ``metrics.csv``, ``progress.json``, ``state.ckpt`` and TensorBoard's ``logs``.
-        seed: Seed of the order and the augmentation.
-        hardware: Training hardware.
-        on_progress: Called after each update.
-        on_epoch: Called with each epoch, its weights, and whether they are the best so far.
+    The model is trained in place; its mean and SD are those of the training ages. ``folder`` gets
+    ``metrics.csv``, ``progress.json``, ``state.ckpt`` and TensorBoard's ``logs``; ``on_epoch`` each
+    epoch, its weights, and whether they are the best so far.
 
     Raises:
         InputError: If the training diverged, or the state is damaged.

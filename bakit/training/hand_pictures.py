@@ -18,6 +18,7 @@ from torch.nn import functional
 from bakit.image.read import decode
 from bakit.image.resize import resize
 from bakit.phantoms.phantom import make_phantom
+from bakit.training import augment
 from bakit.training.augment import wide
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def changed(pictures: Tensor, masks: Tensor, generator: torch.Generator) -> tupl
         return low + (high - low) * torch.rand(count, generator=generator)
 
     stack = torch.cat([pictures, masks, torch.ones_like(masks)], 1)
-    stack = functional.grid_sample(stack, _grid(draw, count), align_corners=False)
+    stack = _moved(stack, draw)
     moved, drawn, inside = stack[:, :1], stack[:, 1:2], stack[:, 2:]
     # Pixels outside the image are black, white or grey.
     surround = wide(torch.where(draw() < 0.6, 0.0, draw()))
@@ -145,19 +146,14 @@ def changed(pictures: Tensor, masks: Tensor, generator: torch.Generator) -> tupl
     return small.clamp(0, 1), functional.avg_pool2d(drawn, 2).clamp(0, 1)
 
 
-def _grid(draw: Draw, count: int) -> Tensor:
+def _moved(stack: Tensor, draw: Draw) -> Tensor:
     angle = torch.where(draw() < UPRIGHT, draw(-0.4, 0.4), draw(-math.pi, math.pi))
     zoom = torch.exp(draw(math.log(0.55), math.log(1.25)))
     stretch = torch.exp(draw(-0.25, 0.25))
     mirror = torch.where(draw() < 0.5, -1.0, 1.0)
     reach = (1 - zoom).abs() + 0.12
-    cosine, sine = torch.cos(angle), torch.sin(angle)
-    across, down = 1 / (zoom * stretch), stretch / zoom
-    shift_x, shift_y = (draw(-1, 1) * reach / zoom for _ in range(2))
-    top = torch.stack([cosine * across * mirror, -sine * down, shift_x], 1)
-    bottom = torch.stack([sine * across * mirror, cosine * down, shift_y], 1)
-    shape = [count, 1, SIDE, SIDE]
-    return functional.affine_grid(torch.stack([top, bottom], 1), shape, align_corners=False)
+    shifts = [draw(-1, 1) * reach / zoom for _ in range(2)]
+    return augment.moved(stack, angle, zoom, stretch, mirror, shifts)
 
 
 def _second_hand(moved: Tensor, drawn: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:

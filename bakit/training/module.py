@@ -33,12 +33,8 @@ _LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 class EpochBatches(Sampler[tuple[int, list[int]]]):
     """Batches of an epoch as (epoch, indices); they depend only on seed and epoch.
 
-    Args:
-        count: Number of images.
-        batch_size: Images per batch, over all processes; the last, smaller batch is dropped.
-        seed: Seed of the order.
-        rank: Rank of this process; it gets its share of every batch.
-        processes: Number of processes; ``batch_size`` is a multiple of it.
+    The last, smaller batch is dropped. Each process gets its share of every batch; ``batch_size``
+    is a multiple of their number.
     """
 
     def __init__(
@@ -106,12 +102,7 @@ class _ValidationImages(Dataset[tuple[Tensor, ...]]):
 class Training(lightning.LightningModule):
     """The recipe's loss on standardized ages (eq. 7), SGD, and the recipe's schedule.
 
-    Args:
-        model: Trained in place; its mean and SD are those of the training ages.
-        recipe: Numbers of the training.
-        train: The training part.
-        validation: The validation part.
-        seed: Seed of the order and the augmentation.
+    The model is trained in place; its mean and SD are those of the training ages.
     """
 
     def __init__(

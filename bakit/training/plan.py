@@ -37,19 +37,8 @@ _LISTED = 10
 class TrainingPlan:
     """All settings of a training run.
 
-    Attributes:
-        data: Labelled folder.
-        recipe: Hyperparameters.
-        architecture: Architecture of the regressor.
-        preprocessing: Preprocessing of the images.
-        localizer: Hand localizer.
-        exclude: Labelled folders whose ids are excluded from all splits.
-        skip_unreadable: Skip images that cannot be used instead of raising an error.
-        limit: Maximum number of training images (``limited``).
-        split_seed: Seed of the 7:2:1 split.
-        seed: Seed of the training.
-        description: Description of the data, as text.
-        terms: Terms of use of the weights, as text.
+    The ids of the folders in ``exclude`` are in no split; ``limit`` is the maximum number of
+    training images (``limited``).
     """
 
     data: Path
@@ -69,10 +58,8 @@ class TrainingPlan:
 class _Remembered(msgspec.Struct, frozen=True):
     """The content of ``plan.json``.
 
-    Attributes:
-        settings: All settings that affect the result, by name.
-        unreadable: Ids of skipped images.
-        schema_version: Version of the document; the first had none.
+    ``settings`` are all that affect the result; ``unreadable`` are ids of skipped images. The first
+    version of the document had no number.
     """
 
     settings: dict[str, Any]
@@ -88,12 +75,6 @@ def read_parts(
     on_progress: OnProgress = silent,
 ) -> tuple[Split, list[str]]:
     """Read and check the data folder; write the plan of a new run.
-
-    Args:
-        plan: Settings of the run.
-        out: Folder of the run.
-        resume: Whether to resume an existing run.
-        on_progress: Called after each checked image.
 
     Returns:
         The splits, before ``limited`` is applied, and the excluded ids.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,18 +17,14 @@ from bakit.model.regressor import torchvision
 if TYPE_CHECKING:
     from bakit.model.regressor import Regressor
 
-_RENAMED = {"classifier.0.": "project."}
-"""torchvision's layer names and the regressor's."""
-
 
 @dataclass(frozen=True)
 class Pretrained:
     """Which layers a weights file filled.
 
-    Attributes:
-        loaded: Layers of the model filled from the file.
-        skipped: Layers of the file that the model lacks or that have another shape.
-        initialized: Layers of the model that keep their random values.
+    ``loaded`` are layers of the model filled from the file, ``initialized`` those that keep their
+    random values; ``skipped`` are layers of the file that the model lacks or that have another
+    shape.
     """
 
     loaded: tuple[str, ...]
@@ -56,7 +53,10 @@ def load_backbone(model: Regressor, source: str) -> Pretrained:
     if source == "none":
         return Pretrained((), (), _layers(own))
     weights = _imagenet() if source == "imagenet" else _read_weights(Path(source))
-    weights = {_own_name(name): value for name, value in weights.items()}
+    # torchvision's name of a layer, and the regressor's.
+    weights = {
+        re.sub(r"^classifier\.0\.", "project.", name): value for name, value in weights.items()
+    }
     _check_backbone(own, weights, source)
     fitting = {
         name: weights[name]
@@ -76,13 +76,6 @@ def load_backbone(model: Regressor, source: str) -> Pretrained:
 def _is_weight(name: str) -> bool:
     """Return whether this is a weight or running statistic, not a counter or age statistic."""
     return not name.endswith(("num_batches_tracked", "_months"))
-
-
-def _own_name(name: str) -> str:
-    for prefix, own in _RENAMED.items():
-        if name.startswith(prefix):
-            return own + name.removeprefix(prefix)
-    return name
 
 
 def _layers(names: Mapping[str, Tensor] | list[str]) -> tuple[str, ...]:

@@ -56,11 +56,7 @@ class RunProgress(msgspec.Struct, frozen=True):
 class ProgressFile(Callback):
     """Writes ``progress.json`` atomically.
 
-    Args:
-        path: The file.
-        history: History of the same run; it must run before this callback.
-        batch_size: Images per update, over all processes.
-        on_progress: Called after each update.
+    The history's callback must run before this one.
     """
 
     def __init__(
@@ -76,49 +72,29 @@ class ProgressFile(Callback):
         self.validation_started = 0.0
         self.validation_s = 0.0
 
-    def on_train_epoch_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
+    def on_train_epoch_start(self, trainer: lightning.Trainer, *_: object) -> None:
         """Start the timer."""
-        del pl_module
         self._mark(trainer.global_step)
 
-    def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        outputs: object,
-        batch: object,
-        batch_idx: int,
-    ) -> None:
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: object) -> None:
         """Write the progress if the last write was long enough ago."""
-        del pl_module, outputs, batch, batch_idx
         if trainer.is_global_zero:
             self.on_progress("training", trainer.global_step, trainer.estimated_stepping_batches)
         if time.perf_counter() - self.marked > _EVERY_S:
             self._measure(trainer.global_step)
             self._write(trainer)
 
-    def on_validation_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
+    def on_validation_start(self, trainer: lightning.Trainer, *_: object) -> None:
         """Start the timer of the validation."""
-        del pl_module
         self._measure(trainer.global_step)
         self.validation_started = time.perf_counter()
 
-    def on_validation_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
+    def on_validation_end(self, *_: object) -> None:
         """Store the duration of the validation."""
-        del trainer, pl_module
         self.validation_s = time.perf_counter() - self.validation_started
 
-    def on_train_epoch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
+    def on_train_epoch_end(self, trainer: lightning.Trainer, *_: object) -> None:
         """Write the progress with the epoch's validation error."""
-        del pl_module
         self._write(trainer)
 
     def _mark(self, update: int) -> None:

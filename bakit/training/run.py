@@ -51,10 +51,9 @@ UNFINISHED = "unfinished.safetensors"
 class Progress:
     """Progress callbacks.
 
-    Attributes:
-        on_progress: Called with each step of the preparation, and each update of the training.
-        on_epoch: Called with each epoch and whether it is the best so far.
-        on_pretrained: Called with the layers that pretrained weights filled.
+    ``on_progress`` gets each step of the preparation and each update of the training, ``on_epoch``
+    each epoch and whether it is the best so far, ``on_pretrained`` the layers that pretrained
+    weights filled.
     """
 
     on_progress: OnProgress = silent
@@ -216,19 +215,10 @@ def _prepare(
         workers=workers,
         on_progress=on_progress,
     )
-    loaded = []
-    for part, jitter in zip(parts, (_jitter(plan), ONE_CROP, ONE_CROP), strict=True):
-        loaded.append(
-            load_part(
-                part,
-                places,
-                plan.preprocessing,
-                cache,
-                jitter,
-                on_progress=on_progress,
-            )
-        )
-    training, validation, test = loaded
+    training, validation, test = (
+        load_part(part, places, plan.preprocessing, cache, jitter, on_progress=on_progress)
+        for part, jitter in zip(parts, (_jitter(plan), ONE_CROP, ONE_CROP), strict=True)
+    )
     return training, validation, test
 
 

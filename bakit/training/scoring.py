@@ -45,7 +45,8 @@ def intervals_from(checkpoint: Checkpoint, validation: Part) -> Intervals | None
     if len(validation.ages_months) < fewest():
         return None
     predicted, true = predicted_and_true(checkpoint, validation)
-    return fit_intervals(predicted, true, _sexes(checkpoint, validation))
+    males = _males(validation) if checkpoint.header.architecture.sex else None
+    return fit_intervals(predicted, true, males)
 
 
 def predicted_and_true(checkpoint: Checkpoint, part: Part) -> tuple[Floats, Floats]:
@@ -73,10 +74,7 @@ def taught(teacher: Checkpoint, part: Part, weight: float) -> Part:
     The teacher predicts the mean of the localizer's crop and its mirror image. Labels are one
     report each, with the errors of their readers; the mean of views has a smaller error.
 
-    Args:
-        teacher: A trained model.
-        part: Training images.
-        weight: Weight of the predictions, 0 to 1.
+    ``weight`` is that of the predictions, 0 to 1.
 
     Raises:
         InputError: If the teacher takes images of another size.
@@ -103,11 +101,6 @@ def reference_answers(checkpoint: Checkpoint) -> FloatReference:
     images = torch.from_numpy(image).repeat(len(sexes), 1, 1)[:, None]
     part = Part(images, torch.from_numpy(sexes)[:, None], torch.zeros(len(sexes), 1))
     return FloatReference(image, sexes, predict_part(checkpoint, part))
-
-
-def _sexes(checkpoint: Checkpoint, part: Part) -> npt.NDArray[np.bool_] | None:
-    """Return the sexes as ``_males``; None if the sex is not an input of the model."""
-    return _males(part) if checkpoint.header.architecture.sex else None
 
 
 def _males(part: Part) -> npt.NDArray[np.bool_]:

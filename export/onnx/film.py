@@ -145,12 +145,7 @@ def _squashed(
 ) -> str:
     """Return ``(size, size)`` float32 of ``lookup`` of the pixels: ``bakit.image.resize.resize``.
 
-    Args:
-        w: The graph.
-        film: The pixels.
-        size: Side of the square.
-        lookup: Returns float32 values of uint8 pixels, of any shape.
-        levels: Whether the values are whole levels, and become whole levels.
+    ``levels`` is whether the values are whole levels, and become whole levels.
     """
     means = _area(w, film, size, lookup)
     if levels:

@@ -27,10 +27,7 @@ def localizer_model(
 ) -> ModelProto:
     """Write a localizer.
 
-    Args:
-        weights: As in ``bakit.hand.weights.weight_shapes``.
-        settings: Method and its numbers, fixed in the graph.
-        form: How the SGD steps are written (``bakit.settings.LocalizerForm``).
+    The method's numbers and the form of the SGD steps are fixed in the graph.
     """
     if isinstance(settings, StudentSettings):
         return student_model(weights, settings)

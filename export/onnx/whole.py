@@ -41,10 +41,7 @@ _FLAT = np.array([-1], np.int64)
 def whole_model(header: Header, localizer: ModelProto, regressor: ModelProto) -> ModelProto:
     """Write the whole graph.
 
-    Args:
-        header: The checkpoint's header, whose localizer is the student.
-        localizer: The student's graph.
-        regressor: The regressor's graph, float or quantized.
+    The localizer is the student; the regressor may be quantized.
     """
     settings, preprocessing = header.localizer, header.preprocessing
     assert isinstance(settings, StudentSettings)

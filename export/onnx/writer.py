@@ -67,10 +67,7 @@ class GraphWriter:
     ) -> str:
         """Add an initializer and return its name; equal ones without a name are stored once.
 
-        Args:
-            value: The array.
-            dtype: Its dtype; the array's own when None.
-            name: Its name, for weights; generated when None.
+        Its dtype is the array's own, and its name generated, when None.
         """
         root = self._root
         array = np.ascontiguousarray(np.asarray(value, dtype=dtype)).reshape(np.shape(value))
@@ -113,10 +110,7 @@ class GraphWriter:
     def inline(self, graph: GraphProto, prefix: str, names: Mapping[str, str]) -> None:
         """Add the nodes and constants of a graph without subgraphs.
 
-        Args:
-            graph: The graph.
-            prefix: Prefix of its names.
-            names: Its inputs and outputs, with their names here.
+        ``names`` are its inputs and outputs, with their names here; others get the prefix.
         """
         for tensor in graph.initializer:
             name = f"{prefix}/{tensor.name}"
@@ -187,11 +181,8 @@ def repeat(
 ) -> dict[str, str]:
     """Add a Loop that carries a state, and return the names of the state after it.
 
-    Args:
-        writer: The graph around the loop.
-        times: Number of steps.
-        state: Names of the constants of the initial state.
-        step: Writes one step into the body from the names of the state there; returns the new ones.
+    ``state`` are the names of its constants at the start; ``step`` writes one step into the body
+    from the names of the state there, and returns the new ones.
     """
     if not times:
         return dict(state)
