@@ -18,6 +18,7 @@ from bakit.files import sha256
 from bakit.model.checkpoint import SHIPPED
 from bakit.sealed import seal_files
 from bakit.settings import UnrolledSettings
+from bakit.targets import targets
 
 
 @pytest.fixture
@@ -205,10 +206,7 @@ def test_a_bundle_that_lacks_a_model_is_refused(refused, edit, labelled, role):
 
 def test_a_bundle_of_an_unknown_target_is_refused(refused, edit, labelled):
     line = refused("verify", edit(target="abacus"))
-    assert line.endswith(
-        "unknown target 'abacus'; use "
-        "coreml, coreml-reference, fake, onnx, openvino, tensorrt, torch"
-    )
+    assert line.endswith(f"unknown target 'abacus'; use {', '.join(sorted(targets()))}")
 
 
 def test_a_model_file_of_something_else_is_refused(refused, edit, exported):
@@ -252,6 +250,7 @@ def test_verify_prints_json(fake_bundle):
         "expected_months",
         "age_months",
         "box_iou",
+        "whole_months",
         "passed",
     }
     assert check["passed"] is True
