@@ -501,11 +501,11 @@ def test_no_result_at_all(data, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("more", "text"),
     [
-        (["--rows", "full-96"], "no row 'full-96' in the paper's Table 2; use full-224"),
+        (["--rows", "full-96"], "unknown row of the paper's Table 2 'full-96'"),
         (["--image-size", "100"], "image size 100 is not possible"),
         (["--pretrained", "nowhere.pth"], "nowhere.pth: no such weights file"),
         (["--rows", "full-700"], "no row can be trained: the ImageNet weights could not be"),
-        (["--limit", "3"], "3 training images are fewer than a batch of 6"),
+        (["--limit", "3", "-q"], "3 training images are fewer than a batch of 6"),
         (["--limit", "0"], "--limit"),
         (["--epochs", "0"], "epochs 0 is not possible"),
     ],
@@ -533,7 +533,7 @@ def test_bad_folders(refused, data, copy, tmp_path):
 def test_an_unreadable_image(refused, data, tmp_path):
     broken = shutil.copytree(data, tmp_path / "broken")
     next((broken / "images").iterdir()).write_bytes(b"no image")
-    line = refused(*options(broken, "out", "--pretrained", "none"))
+    line = refused(*options(broken, "out", "--pretrained", "none", "-q"))
     assert "1 of 24 images cannot be used" in line
 
 

@@ -153,7 +153,11 @@ def test_each_device_is_compared_with_itself(report):
     other = msgspec.structs.replace(report.host, machine_id="another")
     gate = Gate(max_p90_ratio=1e6, **NO_AGES)
     both = fleet_of(report, a=report.host, b=other)
-    assert len(gate.check(both, both).bundles) == 2  # steady or not
+    # Whether so few queries are steady depends on the machine; neither answer names two machines.
+    try:
+        assert len(gate.check(both, both).bundles) == 2
+    except InputError as error:
+        assert "too few queries to compare times" in str(error)  # noqa: PT017
     with pytest.raises(InputError, match="latencies of two machines are never compared"):
         gate.check(both, fleet_of(report, a=report.host, b=report.host))
 

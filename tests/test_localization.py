@@ -49,7 +49,9 @@ def tiny(tmp_path_factory):
 
 def run(*arguments):
     result = CliRunner().invoke(main, ["localize", *map(str, arguments)])
-    assert (result.exit_code, result.stderr) == (0, ""), result.output
+    told = [line.partition(": ")[0] for line in result.stderr.splitlines()]
+    assert result.exit_code == 0, result.output
+    assert set(told) <= {"next", "overlays"}
     return result.stdout
 
 

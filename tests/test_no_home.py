@@ -43,7 +43,7 @@ def test_the_runtime_in_the_checkout_needs_no_home(tmp_path):
 def test_doctor_prints_what_is_missing():
     result = CliRunner().invoke(main, ["doctor"])
     assert result.exit_code == 0, result.exc_info
-    assert "no home folder; set HOME" in result.stdout
+    assert "no home folder: HOME is not set" in result.stdout
 
 
 def test_a_bench_on_a_phone_costs_one_line(fake_bundle):

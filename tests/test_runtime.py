@@ -79,9 +79,9 @@ def test_the_sex_reaches_the_model(runtime, image):
     assert boy == pytest.approx(girl + 1)  # the fake adds the input
 
 
-@pytest.mark.parametrize("sex", ["m", "f", "X", "", "male", 1])
+@pytest.mark.parametrize("sex", ["x", "X", "", "mal", 1])
 def test_a_wrong_sex_is_refused(runtime, image, sex):
-    with pytest.raises(InputError, match=r"is not possible; use M or F$"):
+    with pytest.raises(InputError, match=r"is not possible; use F or M, female or male$"):
         runtime.predict(image, sex)
 
 
@@ -199,13 +199,13 @@ def test_predict_prints_one_json_object(runtime, image, fake_bundle):
 def test_predict_prints_months_and_years(image, fake_bundle):
     result = run("predict", image, "--sex", "F", "--bundle", fake_bundle)
     assert result.stdout == "10 y 10 m (130.2 months)\n"
-    assert result.stderr == ""
+    assert result.stderr.startswith("next: bakit bench ")
 
 
 def test_predict_says_on_stderr_when_a_person_should_look(tmp_path, fake_bundle):
     cv2.imwrite(str(tmp_path / "ramp.png"), np.tile(np.arange(64, dtype=np.uint8), (48, 1)))
     result = run("predict", tmp_path / "ramp.png", "--sex", "F", "--bundle", fake_bundle)
-    assert result.stderr == "review: no_hand_found\n"
+    assert result.stderr.startswith("review: no_hand_found (no region looks like a hand); check ")
 
 
 def test_predict_finds_the_only_bundle(image, fake_bundle, tmp_path, monkeypatch):

@@ -67,6 +67,7 @@ def test_checkpoint_carries_its_record(trained, data):
     ages = [sample.age_months for sample in parts.train]
 
     assert checkpoint.path == out / "best.safetensors"
+    assert done.pop("training") == 8  # two epochs of four batches
     assert done == {"checking images": 20, "localizing": 20, "cropping": 20, "drawing phantoms": 4}
     assert checkpoint.header.mean_months == pytest.approx(np.mean(ages), abs=1e-3)
     assert checkpoint.header.sd_months == pytest.approx(np.std(ages, ddof=1), abs=1e-3)

@@ -33,6 +33,7 @@ def command(ctx: click.Context, names: tuple[str, ...], *, as_json: bool) -> Non
       bakit doctor onnx openvino
     """
     from bakit import __version__
+    from bakit.agent import AgentError
     from bakit.bench.host import read_host
     from bakit.errors import BakitError, install_command
     from bakit.model.checkpoint import SHIPPED
@@ -42,7 +43,7 @@ def command(ctx: click.Context, names: tuple[str, ...], *, as_json: bool) -> Non
     def state(what: str, probe: Callable[[], str | None]) -> str:
         try:
             found = probe()
-        except BakitError as error:
+        except (AgentError, BakitError) as error:
             gaps[what] = str(error)
             return "missing"
         return f"ready: {found}" if found else "ready"

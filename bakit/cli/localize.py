@@ -84,7 +84,7 @@ def command(
             remarks = [r.replace("_", " ") for r in place.reasons if r != "no_hand_found"]
             text = f"  ({', '.join(remarks)})" if remarks else ""
             echo(f"{image}: {box}{text}")
-    if overlay is not None:
+    if overlay is not None and overlay.is_dir():
         hint(f"overlays: {overlay}")
     if not status:
         next_step(f"bakit predict {paths[0]} --sex F")

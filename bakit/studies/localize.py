@@ -42,7 +42,7 @@ def localize_files(
         BakitError: If the localizer cannot be opened or has no such settings, two overlays would
             have the same name, or an overlay would overwrite an image.
     """
-    if bundle is not None and (method or changes):
+    if bundle is not None and (method is not None or changes):
         message = "--bundle has a localizer with its own settings; leave the other options out"
         raise InputError(message)
     stems = [image.stem for image in images]
@@ -64,7 +64,7 @@ def localize_files(
         else:
             from bakit.export.onnx.localizer import open_localizer  # noqa: PLC0415  # needs onnx
 
-            chosen = change(get_localizer(method or "student"), changes or {})
+            chosen = change(get_localizer("student" if method is None else method), changes or {})
             localizer = open_localizer(chosen.weights, chosen.settings, threads)
         for image in images:
             try:
