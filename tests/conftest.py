@@ -39,6 +39,7 @@ SHARED = "BAKIT_TESTS_SHARED"
 """Environment variable: the folder of a run that started this one, whose fixtures it uses."""
 
 LONGEST = (
+    "test_readme.py",
     "test_targets_contract.py",
     "test_tensorrt.py",
     "test_hostile_device.py",

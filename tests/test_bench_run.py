@@ -21,7 +21,7 @@ from click.testing import CliRunner
 from bakit import targets
 from bakit.backends.fake import FAKE
 from bakit.bench import Gate, run_bench
-from bakit.bench.local.process import Query, Worker, WorkerError
+from bakit.bench.local.process import Worker, WorkerError
 from bakit.bench.local.worker import Ask, Load, Predicted, Run, Seen, answer, peak_rss_mb
 from bakit.bench.report.latency import Footprint
 from bakit.bundle import Artifact, Bundle, Golden, Manifest, write_manifest
@@ -130,8 +130,8 @@ class LocalWorker:
         self.footprint = Footprint(1.0, 2.0, 3.0, 4.0)
         self.queries: list[tuple[bytes, Sex]] = []
 
-    def load(self, queries: Sequence[Query]) -> None:
-        self.do(Load(tuple((os.fsencode(query.path), query.sex) for query in queries)))
+    def load(self, queries: Sequence[tuple[Path, str]]) -> None:
+        self.do(Load(tuple((os.fsencode(path), sex) for path, sex in queries)))
 
     def run(self, indices: Sequence[int]) -> list[list[int]]:
         return self.do(Run(tuple(indices))).stages_ns

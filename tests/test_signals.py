@@ -13,11 +13,22 @@ import pytest
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 
 
-def start(folder, *words, **options):
+def default_signals():
+    """Undo what a background job inherits: shells ignore SIGINT there, and nohup SIGHUP."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def start(folder, *words, preexec_fn=default_signals):
     command = [sys.executable, "-m", "bakit", *map(str, words)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     return subprocess.Popen(
-        command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True, **options
+        command,
+        cwd=folder,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=preexec_fn,
     )
 
 
