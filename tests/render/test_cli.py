@@ -106,7 +106,7 @@ def test_the_demo_recommends_by_the_limits_of_its_gate(
     printed = CliRunner().invoke(main, ["demo"])
     assert printed.exit_code == 0, printed.output
     assert "Ship onnx INT8" in printed.stdout
-    assert "the limit is 2)" in " ".join(printed.stdout.split())
+    assert "the limit is 4)" in " ".join(printed.stdout.split())
     assert "over a limit" not in printed.stdout
     assert "gate: passed" in printed.stdout
     assert recommend(report).ship == floats.name, "the default limits are for real radiographs"
