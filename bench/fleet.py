@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
-from bakit.bench.assemble import assemble
+from bakit.bench.assemble import assemble, run_task
 from bakit.bench.device.pack import AgentOptions
-from bakit.bench.device.run import bench_host
+from bakit.bench.device.run import SshDevice
 from bakit.bench.device.ssh import Remote
 from bakit.bench.host import read_host
 from bakit.bench.local.run import run_bench
 from bakit.bench.raw import Raw, RawBundle
 from bakit.bench.task import make_task, read_bundles
 from bakit.bundle import Bundle
-from bakit.errors import BakitError, InputError
+from bakit.errors import BakitError, InputError, unknown
 from bakit.types import silent
 
 if TYPE_CHECKING:
@@ -89,9 +88,9 @@ def read_targets(path: Path, public_key: Path | None = None) -> list[Target]:
         message = f"{path}: no device file ({getattr(error, 'strerror', None) or error})"
         raise InputError(message) from error
     devices = content.get("device")
-    unknown = [name for name in content if name != "device"]
-    if unknown or not isinstance(devices, dict) or not devices:
-        found = f"unknown name {unknown[0]!r}" if unknown else "no device"
+    others = [name for name in content if name != "device"]
+    if others or not isinstance(devices, dict) or not devices:
+        found = f"unknown name {others[0]!r}" if others else "no device"
         message = f'{path}: {found}; write [device.NAME] with host = "user@device" and bundles'
         raise InputError(message)
     return [_target(path, name, table, public_key) for name, table in devices.items()]
@@ -105,9 +104,7 @@ def _target(path: Path, name: str, table: Any, public_key: Path | None) -> Targe
     fields = DeviceEntry.__struct_fields__
     for key in table if isinstance(table, dict) else ():
         if key not in fields:
-            close = get_close_matches(key, fields, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"use {', '.join(fields)}"
-            message = f"{where}: unknown name {key!r}; {hint}"
+            message = f"{where}: {unknown('name', key, fields)}"
             raise InputError(message)
     try:
         entry = msgspec.convert(table, DeviceEntry)
@@ -179,7 +176,7 @@ def bench_fleet(
             show(step, done, total)
 
         try:
-            report = _measure(target, progress, how)
+            report = _measure(target, tasks[target.name], progress, how)
         except _Stopped:
             report = _failed(tasks[target.name], "interrupted")
             report = msgspec.structs.replace(report, partial=True)
@@ -224,15 +221,13 @@ def _is_done(part: Report, task: Task) -> bool:
     return {bundle.name: bundle.sha256 for bundle in task.bundles}.items() <= measured.items()
 
 
-def _measure(target: Target, on_progress: OnProgress, how: dict[str, Any]) -> Report:
+def _measure(target: Target, task: Task, on_progress: OnProgress, how: dict[str, Any]) -> Report:
     entry = target.entry
-    common = {**_how(target, how), "on_progress": on_progress}
     if entry.host == THIS_MACHINE:
-        return run_bench(target.bundles, **common)
+        return run_bench(target.bundles, **_how(target, how), on_progress=on_progress)
     options = AgentOptions(entry.engine, entry.allow_downgrade, entry.workspace_mb)
-    return bench_host(
-        _remote(entry), target.bundles, options=options, python=entry.python, **common
-    )
+    device = SshDevice(_remote(entry), options, entry.python)
+    return run_task(task, device, on_progress)
 
 
 def _failed(task: Task, problem: str) -> Report:
