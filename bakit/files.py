@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import BinaryIO
+    from typing import IO, Any, BinaryIO
 
     from _typeshed import ReadableBuffer
 
@@ -60,6 +60,22 @@ def read_regular(path: Path, max_bytes: int) -> bytes:
     if len(data) > max_bytes:
         raise OSError(errno.EFBIG, f"larger than {max_bytes >> 20} MiB, the limit", str(path))
     return data
+
+
+def try_lock(file: IO[Any]) -> bool:
+    """Lock an open file for this process; return False if another process has the lock.
+
+    The lock ends with the file. On Windows there is none.
+    """
+    try:
+        import fcntl  # noqa: PLC0415  # not on Windows
+    except ModuleNotFoundError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def sha256(data: ReadableBuffer) -> str:

@@ -9,7 +9,6 @@ is sent twice is answered once, and no name identifies a patient.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import queue
 import secrets
@@ -20,6 +19,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from bakit.errors import InputError
+from bakit.files import try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -51,12 +51,10 @@ class Spool:
         self.waiting: queue.Queue[str | None] = queue.Queue()
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._owner = (root / "lock").open("w")
-        try:
-            fcntl.flock(self._owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not try_lock(self._owner):
             self._owner.close()
             message = f"{root}: another node uses this spool; stop it, or choose another folder"
-            raise InputError(message) from error
+            raise InputError(message)
         for folder in FOLDERS:
             (root / folder).mkdir(mode=0o700, exist_ok=True)
         self._recover()

@@ -11,6 +11,7 @@ import msgspec
 
 from bakit.documents import UNREADABLE
 from bakit.errors import InputError
+from bakit.files import try_lock
 from bakit.score.row import Scored
 from bakit.session import Closing
 
@@ -48,22 +49,13 @@ class Journal(Closing):
         self._file = self.path.open("a+b", buffering=0)
         self._reader = self.path.open("rb")
         try:
-            self._lock()
+            if not try_lock(self._file):
+                message = f"{self.path}: another bakit score writes it; use another --out"
+                raise InputError(message)  # noqa: TRY301
             self._load({"schema_version": 1, "bundle_sha256": bundle_sha256, "options": options})
         except BaseException:
             self.close()
             raise
-
-    def _lock(self) -> None:
-        try:
-            import fcntl  # noqa: PLC0415  # not on Windows
-
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ModuleNotFoundError:
-            return
-        except OSError as error:
-            message = f"{self.path}: another bakit score writes it; use another --out"
-            raise InputError(message) from error
 
     def _load(self, header: dict[str, object]) -> None:
         """Read the lines; cut off what a kill left of the last one."""
