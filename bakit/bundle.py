@@ -15,13 +15,7 @@ from bakit.image.box import Box
 from bakit.model.intervals import Intervals
 from bakit.quality.limits import QualityLimits
 from bakit.sealed import SealedFiles, seal_files
-from bakit.session import (
-    TensorSpec,
-    describe_specs,
-    localizer_specs,
-    regressor_specs,
-    whole_specs,
-)
+from bakit.session import TensorSpec, describe_specs, specs_of
 from bakit.settings import (
     Architecture,
     Int8Recipe,
@@ -344,13 +338,8 @@ def _check_models(root: Path, manifest: Manifest) -> None:
         message = f"{root}: the manifest lists two models of the role {roles[0]}"
         raise BundleError(message)
     for item in manifest.artifacts:
-        expected = localizer_specs(manifest.localizer)
-        if item.role == "regressor":
-            architecture = Architecture(sex=len(item.inputs) > 1)
-            expected = regressor_specs(architecture, manifest.preprocessing)
-        elif item.role == "whole":
-            architecture = Architecture(sex=len(item.inputs) > 1)
-            expected = whole_specs(architecture, manifest.preprocessing, manifest.localizer)
+        architecture = Architecture(sex=len(item.inputs) > 1)
+        expected = specs_of(item.role, architecture, manifest.preprocessing, manifest.localizer)
         if (item.inputs, item.outputs) != expected:
             message = (
                 f"{root}: the {item.role}'s inputs and outputs in the manifest do not fit its "

@@ -97,6 +97,20 @@ def whole_specs(
     return (TensorSpec("film", (-1, -1), "uint8"), *sex), (*ages, *found, *hand, image)
 
 
+def specs_of(
+    role: str,
+    architecture: Architecture,
+    preprocessing: Preprocessing,
+    settings: LocalizerSettings,
+) -> Specs:
+    """Return inputs and outputs of a model by its role in a bundle."""
+    if role == "localizer":
+        return localizer_specs(settings)
+    if role == "whole":
+        return whole_specs(architecture, preprocessing, settings)
+    return regressor_specs(architecture, preprocessing)
+
+
 class Executed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Share of a model's multiply-adds, 0..1, that one unit runs in one number format.
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bakit import session
 from bakit.bundle import Artifact, Companion
 from bakit.files import sha256
-from bakit.session import localizer_specs, regressor_specs, whole_specs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,11 +18,7 @@ if TYPE_CHECKING:
 
 def specs_of(role: Role, header: Header) -> Specs:
     """Return inputs and outputs of a checkpoint's model."""
-    if role == "localizer":
-        return localizer_specs(header.localizer)
-    if role == "whole":
-        return whole_specs(header.architecture, header.preprocessing, header.localizer)
-    return regressor_specs(header.architecture, header.preprocessing)
+    return session.specs_of(role, header.architecture, header.preprocessing, header.localizer)
 
 
 def artifact(

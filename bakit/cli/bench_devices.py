@@ -75,7 +75,7 @@ _OPTIONS = (
     click.option(
         "--fleet",
         metavar="FILE",
-        type=click.Path(path_type=Path),
+        type=PATH,
         help="Measure on all devices of this TOML file at once (docs/report.md).",
     ),
     _option(

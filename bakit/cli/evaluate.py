@@ -105,13 +105,11 @@ def command(
         echo(msgspec.json.encode(document))
     else:
         print_results(results)
-    next_step(
-        f"bakit bench {bundle} --data {folders[0]} --json report.json"
-        if bundle
-        else f"bakit export {checkpoint or ''} --target onnx --precision fp32,int8".replace(
-            "  ", " "
-        )
-    )
+    if bundle:
+        next_step(f"bakit bench {bundle} --data {folders[0]} --json report.json")
+    else:
+        chosen = () if checkpoint is None else (checkpoint,)
+        next_step("bakit export", *chosen, "--target onnx --precision fp32,int8")
     if plots is None:
         return
     for result, images in zip(results, sets, strict=True):

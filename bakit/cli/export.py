@@ -15,7 +15,6 @@ from bakit.types import Precision
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from typing import Any
 
     from bakit.model.checkpoint import Checkpoint
     from bakit.settings import LocalizerForm, Ranges

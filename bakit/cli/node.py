@@ -7,23 +7,24 @@ import sys
 import threading
 import warnings
 from contextlib import ExitStack, suppress
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakit.cli.options import only_bundle, public_key_option
+from bakit.cli.options import PATH, only_bundle, public_key_option
 from bakit.cli.tables import echo, next_step
 from bakit.errors import InputError
 
-_FILE = click.Path(path_type=Path)
+if TYPE_CHECKING:
+    from pathlib import Path
+
 _TLS = ("tls_cert", "tls_key", "tls_ca")
 
 
 @click.command("node", context_settings={"show_default": True})
-@click.option("--spool", type=_FILE, required=True, help="Folder for films and reports on the way.")
+@click.option("--spool", type=PATH, required=True, help="Folder for films and reports on the way.")
 @click.option("--peer", required=True, metavar="TITLE@HOST:PORT", help="Takes the reports.")
-@click.option("--bundle", type=_FILE, help="Bundle to run. Default: as for bakit predict.")
+@click.option("--bundle", type=PATH, help="Bundle to run. Default: as for bakit predict.")
 @public_key_option
 @click.option("--title", default="BAKIT", help="AE title of the node.")
 @click.option("--bind", default="127.0.0.1", help="Address to listen on.")
@@ -48,9 +49,9 @@ _TLS = ("tls_cert", "tls_key", "tls_ca")
     default=9112,
     help="Port of /metrics and /health, on this machine only.",
 )
-@click.option("--tls-cert", type=_FILE, help="Certificate (PEM): listen with TLS only.")
-@click.option("--tls-key", type=_FILE, help="Its key (PEM).")
-@click.option("--tls-ca", type=_FILE, help="CA (PEM) whose certificates senders need.")
+@click.option("--tls-cert", type=PATH, help="Certificate (PEM): listen with TLS only.")
+@click.option("--tls-key", type=PATH, help="Its key (PEM).")
+@click.option("--tls-ca", type=PATH, help="CA (PEM) whose certificates senders need.")
 @click.option("--peer-tls", is_flag=True, help="Send reports with TLS and the same files.")
 @click.option(
     "--min-free-mb",

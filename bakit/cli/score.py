@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakit.cli.options import BUNDLES, SEX, only_bundle, public_key_option
+from bakit.cli.options import BUNDLES, PATH, SEX, only_bundle, public_key_option
 from bakit.cli.tables import echo, next_step
 
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ WORST_FIRST = ("error", "reject", "review")
     "--out",
     required=True,
     metavar="TABLE",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Table to write: .csv, .jsonl or .parquet. TABLE.journal beside it keeps the rows.",
 )
 @click.option(
     "--bundle",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help=f"Bundle to run. Default: the only one in {BUNDLES}/, or its only float32 ONNX bundle.",
 )
 @public_key_option

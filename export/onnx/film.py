@@ -17,6 +17,7 @@ from bakit.image.resize import ROWS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy.typing as npt
 
 FLOAT, UINT8, INT32, INT64, DOUBLE = 1, 2, 6, 7, 11
 """ONNX's numbers of data types, for Cast."""
@@ -95,7 +96,7 @@ def _levels(w: GraphWriter, pixels: str, inverted: str, *, equalize: bool) -> st
     """Return the table of ``bakit.image.equalize.levels``: 256 levels, float32."""
     flat = w.node("Cast", w.node("Reshape", pixels, np.array([-1], np.int64)), to=INT64)
     ones = w.node("Expand", np.array([1], np.int32), w.node("Shape", flat))
-    counts = _added(w, flat, ones, 256)
+    counts = added(w, flat, ones, 256)
     greys = (np.arange(256, dtype=np.float32) / np.float32(255)).astype(np.float32)
     low = w.node("Gather", greys, _first(w, counts))
     backwards = w.node("Gather", counts, np.arange(255, -1, -1, dtype=np.int64))
@@ -109,7 +110,7 @@ def _levels(w: GraphWriter, pixels: str, inverted: str, *, equalize: bool) -> st
     if not equalize:
         return table
     index = w.node("Cast", table, to=INT64)
-    counts = _added(w, index, counts, 256)
+    counts = added(w, index, counts, 256)
     first = _first(w, counts)
     least = w.node("Gather", counts, first)
     above = w.node("Sub", w.node("ReduceSum", counts, keepdims=0), least)
@@ -122,9 +123,11 @@ def _levels(w: GraphWriter, pixels: str, inverted: str, *, equalize: bool) -> st
     return w.node("Gather", ranks, index)
 
 
-def _added(w: GraphWriter, index: str, values: str, size: int) -> str:
-    """Return int32 sums of values by index, ``(size,)``: NumPy's bincount."""
-    zeros = np.zeros(size, np.int32)
+def added(
+    w: GraphWriter, index: str, values: str, size: int, dtype: npt.DTypeLike = np.int32
+) -> str:
+    """Return sums of values of a dtype by index, ``(size,)``: NumPy's bincount."""
+    zeros = np.zeros(size, dtype)
     return w.node("ScatterElements", zeros, index, values, axis=0, reduction="add")
 
 

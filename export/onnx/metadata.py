@@ -39,7 +39,7 @@ TENSORS = {
 INTENDED_USE = "Research on bone age in hand radiographs of children. Not a medical device."
 
 
-def metadata(checkpoint: Checkpoint, role: Role, precision: Precision | str) -> dict[str, str]:
+def metadata(checkpoint: Checkpoint, role: Role, precision: Precision) -> dict[str, str]:
     """Return the properties of a model by name, all text."""
     header = checkpoint.header
     settings, size = header.preprocessing, header.localizer.size
@@ -59,7 +59,7 @@ def metadata(checkpoint: Checkpoint, role: Role, precision: Precision | str) -> 
         "description": DESCRIPTIONS[role],
         "version": __version__,
         "role": role,
-        "precision": str(getattr(precision, "value", precision)),
+        "precision": precision.value,
         "checkpoint": checkpoint.name,
         "checkpoint_sha256": checkpoint.sha256,
         "localizer": method_of(header.localizer),

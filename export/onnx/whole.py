@@ -16,6 +16,7 @@ from bakit.export.onnx.film import (
     FLOAT,
     INT64,
     Film,
+    added,
     crop_nodes,
     measured,
     working_nodes,
@@ -109,8 +110,7 @@ def _unlike(w: GraphWriter, index: str, size: int) -> str:
 
 def _sums(w: GraphWriter, index: str, values: str, size: int) -> str:
     """Return the sums of values by index, ``(size,)``; index 0, the background, has 0."""
-    zeros = np.zeros(size, np.float32)
-    sums = w.node("ScatterElements", zeros, index, values, axis=0, reduction="add")
+    sums = added(w, index, values, size, np.float32)
     return w.node("Mul", sums, (np.arange(size) > 0).astype(np.float32))
 
 
