@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bakit.errors import CheckpointError
 from bakit.export.artifact import artifact
-from bakit.export.onnx.int8 import int8_share, quantize
+from bakit.export.onnx.int8 import CPU, int8_share, quantize
 from bakit.export.onnx.localizer import localizer_model
 from bakit.export.onnx.regressor import regressor_model
 from bakit.export.onnx.writer import serialize
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from bakit.bundle import Artifact, Role
+    from bakit.export.onnx.int8 import Dialect
     from bakit.model.checkpoint import Checkpoint
     from bakit.settings import Ranges
     from bakit.targets import ExportRequest
@@ -39,7 +40,9 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
     return artifacts
 
 
-def onnx_models(checkpoint: Checkpoint, request: ExportRequest) -> dict[Role, ModelProto]:
+def onnx_models(
+    checkpoint: Checkpoint, request: ExportRequest, dialect: Dialect = CPU
+) -> dict[Role, ModelProto]:
     """Return both models as ONNX, the regressor quantized if the request is for INT8.
 
     Raises:
@@ -47,7 +50,7 @@ def onnx_models(checkpoint: Checkpoint, request: ExportRequest) -> dict[Role, Mo
     """
     regressor = regressor_model(checkpoint)
     if request.precision is Precision.INT8:
-        regressor = quantize(regressor, checked_ranges(checkpoint, request))
+        regressor = quantize(regressor, checked_ranges(checkpoint, request), dialect)
     settings = checkpoint.header.localizer
     localizer = localizer_model(checkpoint.localizer, settings, request.localizer_form)
     return {"localizer": localizer, "regressor": regressor}
