@@ -87,4 +87,4 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     """List the public names."""
-    return sorted([*globals(), *__all__])
+    return [*__all__, "__version__"]

@@ -14,6 +14,14 @@
 Catch ``BakitError`` to catch them all. Every message says how to fix the problem.
 """
 
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 DISTRIBUTION = "bakit-edge"
 """Name of the installable package. ``bakit`` on the package index is another project."""
 
@@ -84,3 +92,12 @@ class MissingProgramError(MissingBackendError):
 def first_line(error: BaseException) -> str:
     """Return the first line of an error of another library, its type if it has no message."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """Return the message for an unknown name: the known name like it, or all known names."""
+    names = {item.lower(): item for item in known}
+    near = get_close_matches(name.lower(), names, 1)
+    if near:
+        return f"unknown {kind} {name!r}; did you mean {names[near[0]]!r}?"
+    return f"unknown {kind} {name!r}" + (f"; use {', '.join(names.values())}" if names else "")

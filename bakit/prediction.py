@@ -69,6 +69,11 @@ class Prediction(msgspec.Struct, frozen=True):
         """Return a JSON object in one line; ``prediction_schema`` describes it."""
         return msgspec.json.encode(self)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the same as a dictionary of strings, numbers, lists and dictionaries."""
+        found: dict[str, Any] = msgspec.json.decode(self.to_json())
+        return found
+
 
 def prediction_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of ``Prediction.to_json``."""
@@ -76,20 +81,41 @@ def prediction_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema
 
 
-def sex_of(given: Sex | None, header: DicomHeader | None) -> Sex:
+def read_sex(text: str) -> Sex:
+    """Return the letter of a sex as people write it: ``f``, ``Female``, ``M``, ``boy``.
+
+    Raises:
+        InputError: If it is none of these.
+    """
+    word = str(text).strip().lower()
+    for sex, words in _SEXES.items():
+        if word in words:
+            return sex
+    message = f"sex {text!r} is not possible; use F or M, female or male"
+    raise InputError(message)
+
+
+_SEXES: dict[Sex, tuple[str, ...]] = {
+    "F": ("f", "female", "girl", "woman"),
+    "M": ("m", "male", "boy", "man"),
+}
+
+
+def sex_of(given: str | None, header: DicomHeader | None) -> Sex:
     """Return the given sex, or that in the header.
 
     Raises:
-        InputError: If both are missing or they differ.
+        InputError: If both are missing, they differ, or the given one is not a sex.
     """
+    sex = None if given is None else read_sex(given)
     stored: Sex | None = None
     if header is not None and header.sex in {"M", "F"}:
         stored = "M" if header.sex == "M" else "F"
-    if given is not None and stored not in {None, given}:
-        message = f"sex {given} was given, but PatientSex is {stored} in the DICOM header; "
+    if sex is not None and stored not in {None, sex}:
+        message = f"sex {sex} was given, but PatientSex is {stored} in the DICOM header; "
         message += "check both"
         raise InputError(message)
-    sex = given or stored
+    sex = sex or stored
     if sex is None:
         why = f"PatientSex is {header.sex!r} in the DICOM header" if header else "no sex is given"
         message = f"{why}; girls and boys mature at different ages: give M or F (--sex)"
@@ -98,12 +124,9 @@ def sex_of(given: Sex | None, header: DicomHeader | None) -> Sex:
 
 
 def is_male(sex: str) -> bool:
-    """Return whether a sex letter means male.
+    """Return whether a sex, as ``read_sex`` takes it, is male.
 
     Raises:
-        InputError: If it is neither ``M`` nor ``F``.
+        InputError: If it is not a sex.
     """
-    if sex not in {"M", "F"}:
-        message = f"sex {sex!r} is not possible; use M or F"
-        raise InputError(message)
-    return sex == "M"
+    return read_sex(sex) == "M"

@@ -24,7 +24,7 @@ from bakit.hand.found import Localization
 from bakit.hand.prepare import OpenLocalizer, crop, find, localize, prepare
 from bakit.image.box import Box
 from bakit.image.read import input_digest, read_radiograph
-from bakit.prediction import Prediction, Sex, is_male, sex_of
+from bakit.prediction import Prediction, Sex, is_male, read_sex, sex_of
 from bakit.processes import cpu_count
 from bakit.quality.judge import Judge
 from bakit.quality.limits import Quality
@@ -111,6 +111,11 @@ class Runtime(Closing):
         self._judge = Judge(manifest.quality)
         self.load_ms = (time.perf_counter() - started) * 1000
 
+    def __repr__(self) -> str:
+        manifest = self.bundle.manifest
+        what = f"{manifest.target} {manifest.precision.value} of {manifest.checkpoint}"
+        return f"Runtime({str(self.bundle.root)!r}: {what}, {self.provider})"
+
     @property
     def provider(self) -> str:
         """Library and device that run the regressor."""
@@ -149,15 +154,15 @@ class Runtime(Closing):
         Args:
             image: Path or bytes of a PNG, JPEG or DICOM file, or an array
                 (``bakit.image.read.read_radiograph``).
-            sex: ``"M"`` or ``"F"``; required, since girls and boys mature at different ages. May
-                be None if a DICOM header contains it.
+            sex: ``"M"`` or ``"F"``, or in words; required, since girls and boys mature at different
+                ages. May be None if a DICOM header contains it.
             allow_rejected: Whether to predict an age for rejected images too.
             thorough: Whether to predict the mirrored and the rotated hand too, and report
                 ``unstable`` if the age changes.
 
         Raises:
             ImageError: If the image cannot be used.
-            InputError: If ``sex`` is neither M nor F, is missing, or differs from the DICOM header,
+            InputError: If ``sex`` is no sex, is missing, or differs from the DICOM header,
                 or if the runtime was closed.
             MissingBackendError: If it is a DICOM file and the extra ``dicom`` is not installed.
             BundleError: If the model cannot run.
@@ -170,7 +175,7 @@ class Runtime(Closing):
         self, image: Image, sex: Sex | None, *, allow_rejected: bool, thorough: bool
     ) -> Prediction:
         if sex is not None:
-            is_male(sex)
+            sex = read_sex(sex)
         clock = [time.perf_counter_ns()]
         film = read_radiograph(image)
         sex = sex_of(sex, film.header)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Protocol, cast
 
-from bakit.errors import MissingBackendError, MissingProgramError, UnsupportedTargetError
+from bakit.errors import MissingBackendError, MissingProgramError, UnsupportedTargetError, unknown
 from bakit.types import Precision
 
 if TYPE_CHECKING:
@@ -26,7 +26,11 @@ ENTRY_POINTS = "bakit.targets"
 
 
 class Backend(Protocol):
-    """The module that opens a target's files for inference."""
+    """The module that opens a target's files for inference.
+
+    An optional ``probe()`` returns the device that would run them, in words, or raises a
+    ``MissingBackendError`` with the command that makes it work.
+    """
 
     def open_session(self, files: SealedFiles, artifact: Artifact, threads: int) -> Session:
         """Load a model from the files that the manifest lists for it; it opens no others."""
@@ -129,6 +133,37 @@ class Target:
         if not self.reference or (self.platform and self.runs_here):
             return self.load_backend()
         return get_target(self.reference).load_backend()
+
+    def check_runs(self) -> str:
+        """Probe that this machine can run it; return the device in words, if the backend knows it.
+
+        Raises:
+            MissingBackendError: If it cannot; the message has the command that mends it.
+        """
+        return str(getattr(self.load_backend(), "probe", lambda: "")())
+
+    def check_exports(self) -> None:
+        """Probe that this machine can export it and check the result.
+
+        Raises:
+            MissingBackendError: If a library is missing; the message has the command that mends it.
+        """
+        for module in ("safetensors.numpy", "bakit.export.bundle"):
+            self._load(module, self.export_extra)
+        self.load_exporter()
+        self.load_checker()
+
+    def check_precision(self, precision: Precision) -> None:
+        """Check that it supports a precision.
+
+        Raises:
+            UnsupportedTargetError: If it does not.
+        """
+        if precision not in self.precisions:
+            known = ", ".join(sorted(item.value for item in self.precisions))
+            message = f"target {self.name!r} does not support {precision.value}; "
+            message += f"it supports {known}"
+            raise UnsupportedTargetError(message)
 
     def load_exporter(self) -> Exporter:
         """Import the exporter.
@@ -293,6 +328,5 @@ def get_target(name: str) -> Target:
     """
     known = targets()
     if name not in known:
-        message = f"unknown target {name!r}; known targets: {', '.join(sorted(known))}"
-        raise UnsupportedTargetError(message)
+        raise UnsupportedTargetError(unknown("target", name, sorted(known)))
     return known[name]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from bakit.errors import InputError
+from bakit.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,8 +34,7 @@ def find_ranges(statistics: Statistics, method: str) -> dict[str, tuple[float, f
         InputError: If there is no such method.
     """
     if method not in METHODS:
-        message = f"no range method {method!r}; use {', '.join(METHODS)}"
-        raise InputError(message)
+        raise InputError(unknown("range method", method, METHODS))
     low, high = METHODS[method](statistics)
     return {
         name: (float(low[index]), float(high[index])) for index, name in enumerate(statistics.names)

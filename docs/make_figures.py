@@ -231,7 +231,45 @@ def bench(data: Path) -> dict[str, str]:
         " | MAE, months | drift [95 % interval] | mean / p99 change | models | localize p50 "
         "| regress p50 | total p50"
     )
-    return {"bench": table(head, rows)}
+    official = json.loads(run("evaluate", data / "official_test", "--json"))
+    return {"bench": table(head, rows), "summary": summary(report["bundles"], official)}
+
+
+def summary(bundles: Iterable[dict[str, Any]], official: dict[str, Any]) -> str:
+    """Return the result in a few numbers, for the first screen of README."""
+    found = {item["precision"]: item for item in bundles if item["target"] == "onnx"}
+    both = [found["fp32"], found["int8"]]
+    drift = found["int8"]["drift"]
+    low, high = drift["drift_ci95_months"]
+    times = (f"{item['latency']['stages']['total']['p50_ms']:.1f} ms" for item in both)
+    images = f"RSNA challenge's official test set, {official['samples']} radiographs"
+    rows = [
+        (f"accuracy on the {images}", f"MAE {official['mae_months']:.2f} months"),
+        (
+            f"accuracy lost by INT8 on {drift['samples']:,} held-out radiographs",
+            f"{drift['drift_months']:+.3f} months [{low:+.3f}, {high:+.3f}]",
+        ),
+        (
+            "size of the models, FP32 and INT8",
+            " and ".join(f"{item['total_size_mb']:.1f} MB" for item in both),
+        ),
+        ("median time of a prediction, FP32 and INT8", " and ".join(times)),
+    ]
+    return table(" | ", rows)
+
+
+def start(_: Path) -> dict[str, str]:
+    """Run the first commands of README and return what they print."""
+    page = (DOCS.parent / "README.md").read_text()
+    (block,) = re.findall(r"```sh\n(bakit export .*?)```", page, re.DOTALL)
+    with tempfile.TemporaryDirectory(prefix="bakit-") as folder:
+        printed = []
+        for line in block.splitlines():
+            words = [sys.executable, "-m", "bakit", *line.split()[1:]]
+            print(line, file=sys.stderr)
+            done = subprocess.run(words, cwd=folder, check=True, capture_output=True, text=True)
+            printed.append(done.stdout + done.stderr)
+    return {"start": f"```text\n{''.join(printed)}```"}
 
 
 def quality(_: Path) -> dict[str, str]:
@@ -272,6 +310,7 @@ MEASURED: dict[str, Callable[[Path], dict[str, str]]] = {
     "robustness": robustness,
     "stress": stress,
     "bench": bench,
+    "start": start,
     "quality": quality,
 }
 """By name: the function that measures its tables."""

@@ -14,6 +14,7 @@ import numpy as np
 from bakit import __version__
 from bakit.backends.ort import OrtSession
 from bakit.bundle import MANIFEST, SCHEMA_VERSION, Bundle, Golden, Manifest, write_manifest
+from bakit.documents import UNREADABLE
 from bakit.errors import InputError, UnsupportedTargetError, VerificationError
 from bakit.export.onnx.int8 import multiply_adds
 from bakit.export.onnx.localizer import open_localizer
@@ -73,6 +74,7 @@ def export_bundle(
     *,
     ranges: Ranges | None = None,
     localizer_form: LocalizerForm | None = None,
+    force: bool = False,
 ) -> Bundle:
     """Export a checkpoint for one target.
 
@@ -80,22 +82,21 @@ def export_bundle(
         checkpoint: The float checkpoint.
         target_name: Name of the target.
         precision: Number format of the regressor.
-        out: The bundle's folder; an existing bundle is replaced at the end.
+        out: The bundle's folder; an existing bundle of the same checkpoint is replaced at the end.
         ranges: INT8 activation ranges; the checkpoint's own when None.
         localizer_form: How the SGD steps are written (``bakit.settings.LocalizerForm``); the
             target's default when None.
+        force: Whether to replace a bundle of another checkpoint.
 
     Raises:
-        UnsupportedTargetError: If the target is unknown or does not support the precision or the
+        UnsupportedTargetError: If the target is unknown, or does not support the precision or the
             localizer.
-        InputError: If ranges for INT8 are missing, or ``out`` is not empty and not a bundle.
+        InputError: If ranges for INT8 are missing, or ``out`` is not empty and not a bundle, or one
+            of another checkpoint.
         VerificationError: If the written models do not reproduce the float model.
     """
     target = get_target(target_name)
-    if precision not in target.precisions:
-        known = ", ".join(sorted(item.value for item in target.precisions))
-        message = f"target {target.name!r} does not support {precision.value}; it supports {known}"
-        raise UnsupportedTargetError(message)
+    target.check_precision(precision)
     method = method_of(checkpoint.header.localizer)
     if method not in target.localizers:
         options = " or ".join(f"--localizer {name}" for name in target.localizers)
@@ -108,12 +109,10 @@ def export_bundle(
         if ranges is None:
             message = (
                 f"{checkpoint.path}: contains no INT8 ranges; pass --calibration DATA with its "
-                "training images, or use --fp32"
+                "training images, or use --precision fp32"
             )
             raise InputError(message)
-    if out.exists() and any(out.iterdir()) and not (out / MANIFEST).exists():
-        message = f"{out}: not empty and not a bundle; use another --out"
-        raise InputError(message)
+    _check_out(out, checkpoint, force=force)
     exporter = target.load_exporter()
     form = localizer_form or target.localizer_form
     request = ExportRequest(precision, form, ranges)
@@ -159,6 +158,23 @@ def export_bundle(
     bundle = Bundle.read(out)
     getattr(exporter, "finish", lambda _: None)(bundle)
     return bundle
+
+
+def _check_out(out: Path, checkpoint: Checkpoint, *, force: bool) -> None:
+    """Refuse to replace anything but a bundle of the same checkpoint."""
+    if not out.exists() or not any(out.iterdir()):
+        return
+    try:
+        # Not Bundle.read: a damaged bundle is mended by exporting it again.
+        before = msgspec.json.decode((out / MANIFEST).read_bytes())["checkpoint_sha256"]
+    except FileNotFoundError as error:
+        message = f"{out}: not empty and not a bundle; use another --out"
+        raise InputError(message) from error
+    except (*UNREADABLE, KeyError, TypeError):
+        return
+    if before != checkpoint.sha256 and not force:
+        message = f"{out}: a bundle of another checkpoint; use another --out, or --force"
+        raise InputError(message)
 
 
 def _compare_with_float(checks: Sequence[GoldenCheck], manifest: Manifest) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -34,21 +35,26 @@ OPTIONS = {"size": "working-size"}
 def export_all(
     checkpoint: Path | None,
     target_names: Sequence[str],
-    precision: str,
+    precisions: Sequence[str],
     out: Path,
     *,
+    force: bool = False,
     find_ranges: Callable[[Checkpoint], Ranges] | None = None,
     localizer: str | None = None,
     numbers: Mapping[str, float] | None = None,
     localizer_form: LocalizerForm | None = None,
 ) -> list[Bundle]:
-    """Export a checkpoint for each target into ``out/<checkpoint>-<target>-<precision>``.
+    """Export a checkpoint for each target and precision.
+
+    A bundle is ``out/<checkpoint>-<target>-<precision>``. The checkpoint is called by its file, or
+    by its run where the file is the run's best.safetensors or last.safetensors.
 
     Args:
         checkpoint: File of the float checkpoint; the shipped one when None.
-        target_names: Names of targets; unknown names are rejected before files are written.
-        precision: A value of ``bakit.settings.Precision``.
+        target_names: Names of targets. Each has to support each precision.
+        precisions: Values of ``bakit.types.Precision``.
         out: Output folder.
+        force: Whether to replace bundles of other checkpoints.
         find_ranges: Returns INT8 ranges for the checkpoint (``bakit.calib.command.ranges_of``);
             the checkpoint's own when None.
         localizer: A localizer's method or file (``bakit.hand.weights.get_localizer``); the
@@ -59,10 +65,11 @@ def export_all(
     Raises:
         BakitError: If an argument is not possible or an export fails.
     """
-    for name in target_names:
-        get_target(name)
-    if find_ranges is not None and precision != Precision.INT8.value:
-        message = "--calibration needs --int8"
+    pairs = list(dict.fromkeys(product(target_names, map(Precision, precisions))))
+    for name, precision in pairs:
+        get_target(name).check_precision(precision)
+    if find_ranges is not None and Precision.INT8.value not in precisions:
+        message = "--calibration needs --precision int8"
         raise InputError(message)
     loaded = Checkpoint.read(checkpoint or SHIPPED)
     loaded = with_localizer(loaded, localizer, numbers or {})
@@ -74,12 +81,13 @@ def export_all(
         export_bundle(
             loaded,
             name,
-            Precision(precision),
-            out / f"{loaded.name}-{name}-{precision}",
+            precision,
+            out / f"{loaded.name}-{name}-{precision.value}",
             ranges=ranges,
             localizer_form=localizer_form,
+            force=force,
         )
-        for name in dict.fromkeys(target_names)
+        for name, precision in pairs
     ]
 
 

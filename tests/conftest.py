@@ -327,10 +327,7 @@ def refused(
         assert result.stdout == ""
         assert capfd.readouterr().err == ""  # what a library writes past Python
         lines = result.stderr.splitlines()
-        if lines[0].startswith("Usage:"):  # click's own: usage, a hint and the error
-            lines = [line for line in lines if line.startswith("Error: ")]
-        else:
-            assert lines[0].startswith("bakit: ")
+        assert lines[0].startswith("bakit: ")
         assert len(lines) == 1
         assert _tree(tmp_path) == before
         return lines[0]

@@ -502,7 +502,7 @@ def test_the_command_prints_tables_and_writes_the_report(
     assert result.exit_code == 0, result.output
     for words in ("fake-int8", "reference: fake-fp32 (fake)", "drift on 6 of 6", "report: r.json"):
         assert words in result.stdout
-    assert result.stderr == ""  # no progress bar: stderr is no terminal
+    assert result.stderr == "next: bakit gate r.json\n"  # no progress bar: stderr is no terminal
     assert json.loads((tmp_path / "r.json").read_bytes())["schema_version"] == 2
 
 
@@ -515,7 +515,7 @@ def test_the_command_prints_json_alone(bundles: list[Path]) -> None:
 def test_the_command_says_that_drift_was_not_measured(bundles: list[Path]) -> None:
     result = CliRunner().invoke(command, [str(bundles[0]), *QUICK])
     assert "Drift was not measured" in result.stdout
-    assert "next: bakit bench --data DATA" in result.stdout
+    assert "next: bakit bench --data DATA" in result.stderr
 
 
 def test_the_command_without_any_bundle_says_what_to_do(

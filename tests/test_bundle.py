@@ -206,7 +206,7 @@ def test_a_bundle_that_lacks_a_model_is_refused(refused, edit, labelled, role):
 def test_a_bundle_of_an_unknown_target_is_refused(refused, edit, labelled):
     line = refused("verify", edit(target="abacus"))
     assert line.endswith(
-        "unknown target 'abacus'; known targets: "
+        "unknown target 'abacus'; use "
         "coreml, coreml-reference, fake, onnx, openvino, tensorrt, torch"
     )
 
@@ -227,7 +227,7 @@ def test_a_model_file_of_something_else_is_refused(refused, edit, exported):
 
 def test_verify_passes_on_what_was_exported(fake_bundle):
     result = CliRunner().invoke(main, ["verify", str(fake_bundle)])
-    assert (result.exit_code, result.stderr) == (0, "")
+    assert (result.exit_code, result.stderr.partition("next: ")[0]) == (0, "")
     assert result.stdout.startswith("ok  golden/1.png: ")
 
 
@@ -238,7 +238,7 @@ def test_verify_passes_on_what_was_exported(fake_bundle):
 def test_verify_fails_when_an_answer_is_another(edit, change, reason):
     bundle = edit(golden=[edit.manifest["golden"][0] | change])
     result = CliRunner().invoke(main, ["verify", str(bundle)])
-    assert (result.exit_code, result.stderr) == (1, "")
+    assert (result.exit_code, result.stderr.partition("next: ")[0]) == (1, "")
     assert result.stdout.startswith("FAILED  golden/1.png: ")
     assert reason in result.stdout
 

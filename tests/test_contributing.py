@@ -72,8 +72,7 @@ def test_the_contract_tests_find_the_target_by_its_row(run):
 
 def test_the_commands_find_the_target_by_its_row(run):
     doctor = run("-m", "bakit", "doctor").stdout
-    assert "onnx-gz, run: ready\n" in doctor
-    assert "onnx-gz, export: ready\n" in doctor
+    assert re.search("^ *onnx-gz +ready +ready", doctor, re.MULTILINE)
     assert "onnx-gz" in run("-m", "bakit", "targets").stdout
 
 

@@ -68,7 +68,7 @@ def test_a_kit_on_a_board(exported, tensorrt_double, tmp_path):
     assert "TensorRT 8.6.1 fp32 of regressor.onnx, TF32" in names
     printed = CliRunner().invoke(main, ["evidence", str(file)])
     assert printed.exit_code == 0
-    assert printed.output.splitlines() == table(rows(evidence)).splitlines()
+    assert printed.stdout.splitlines() == table(rows(evidence)).splitlines()
 
 
 def test_a_machine_without_tensorrt_says_so_in_each_line(exported, tmp_path, monkeypatch):

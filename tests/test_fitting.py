@@ -61,10 +61,10 @@ def test_a_loss_that_is_not_finite_ends_the_run_at_its_update(tmp_path, monkeypa
     monkeypatch.setitem(module._LOSSES, "huber", fail)
     text = r"the loss of update 4, in epoch 2, is nan; lower --learning-rate \(now 0.04\) or --clip"
     with pytest.raises(InputError, match=text):
-        fit(model, part, part, recipe, tmp_path, hardware=CPU, progress=False)
+        fit(model, part, part, recipe, tmp_path, hardware=CPU)
     assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 2
     # The state of the first epoch is there to go on from.
-    fitted = fit(model, part, part, recipe, tmp_path, hardware=CPU, progress=False)
+    fitted = fit(model, part, part, recipe, tmp_path, hardware=CPU)
     assert len(fitted.history) == 2
     assert len(calls) == 6
 
@@ -79,7 +79,7 @@ def test_gradients_are_clipped(tmp_path):
         torch.manual_seed(0)
         model = Regressor(Architecture(head_layers=1), 100.0, 50.0)
         before = [value.detach().clone() for value in model.parameters()]
-        fit(model, part, part, recipe, tmp_path / f"{norm}", progress=False, hardware=CPU)
+        fit(model, part, part, recipe, tmp_path / f"{norm}", hardware=CPU)
         steps = [new.detach() - old for new, old in zip(model.parameters(), before, strict=True)]
         moved[norm] = float(torch.cat([step.flatten() for step in steps]).norm())
     assert moved[0.01] == pytest.approx(0.01, rel=0.01)
@@ -97,7 +97,7 @@ def test_progress_is_in_a_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr("bakit.training.progress.write_file", note)
     monkeypatch.setattr("bakit.training.progress._EVERY_S", 0.0)
-    fitted = fit(model, part, part, recipe, tmp_path, hardware=CPU, progress=False)
+    fitted = fit(model, part, part, recipe, tmp_path, hardware=CPU)
 
     last = msgspec.json.decode((tmp_path / "progress.json").read_bytes(), type=RunProgress)
     assert last == written[-1]

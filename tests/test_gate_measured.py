@@ -603,6 +603,7 @@ def act(folder: Path, bakit: str, name: str, **inputs: str) -> int:
     program.write_text(f"#!/bin/sh\n{bakit}\n")
     program.chmod(0o755)
     environment = {"PATH": f"{program.parent}:{os.environ['PATH']}", **inputs}
+    environment |= {name: str(folder / name) for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
     command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step(name)]
     return subprocess.run(command, cwd=folder, env=environment, check=False).returncode
 
@@ -620,3 +621,19 @@ def test_the_action_requires_each_bundle_that_is_named(tmp_path: Path) -> None:
     assert act(tmp_path, 'echo "$@" > arguments; exit 1', "Gate", **inputs) == 1
     words = "gate r --max-p90-ms 9 --require a --require b --junit j --github\n"
     assert (tmp_path / "arguments").read_text() == words
+
+
+@pytest.mark.parametrize(("status", "passed"), [(0, "true"), (1, "false"), (2, "false")])
+def test_the_action_reports_its_result_and_a_summary(tmp_path: Path, status, passed) -> None:
+    bakit = f'test $1 = report && echo table > "$4" && exit 0; exit {status}'
+    inputs = {"REPORT": "r", "LIMITS": "", "REQUIRE": "", "JUNIT": "j"}
+    assert act(tmp_path, bakit, "Gate", **inputs) == status
+    assert (tmp_path / "GITHUB_OUTPUT").read_text() == f"passed={passed}\n"
+    assert (tmp_path / "GITHUB_STEP_SUMMARY").read_text() == "table\n"
+
+
+def test_the_action_pins_what_it_uses() -> None:
+    text = (ROOT / "action.yml").read_text()
+    uses = re.findall(r"uses: (\S+)", text)
+    assert uses
+    assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", item) for item in uses)

@@ -234,7 +234,15 @@ def test_the_command_writes_what_export_takes(checkpoint, labelled, tmp_path, qu
     out, work = tmp_path / "ranges.json", tmp_path / "work"
     limits = ["--max-drift-months", 90, "--max-mean-change-months", 90]
     limits += ["--max-p99-change-months", 90]
-    words = ["calibrate", checkpoint.path, labelled.folder, "--search", "--out", out]
+    words = [
+        "calibrate",
+        labelled.folder,
+        "--checkpoint",
+        checkpoint.path,
+        "--search",
+        "--out",
+        out,
+    ]
     result = run(*words, "--work", work, "--plots", tmp_path / "plots", *limits)
     assert result.exit_code == 0, result.output
     assert "kept, best" in result.stdout
@@ -264,7 +272,15 @@ def test_the_legend_has_the_colours_of_the_bars():
 def test_limits_that_cannot_be_kept_install_nothing(checkpoint, labelled, tmp_path, quick):
     out = tmp_path / "ranges.json"
     out.write_text("what was there")
-    words = ["calibrate", checkpoint.path, labelled.folder, "--search", "--out", out]
+    words = [
+        "calibrate",
+        labelled.folder,
+        "--checkpoint",
+        checkpoint.path,
+        "--search",
+        "--out",
+        out,
+    ]
     result = run(*words, "--work", tmp_path / "work", "--max-mean-change-months", 0)
     assert result.exit_code == 1
     first, second = result.stderr.splitlines()
@@ -289,7 +305,7 @@ def test_options_that_do_not_go_together(refused, labelled, options, reason):
 
 
 def test_the_search_wants_the_folder_of_the_training(refused, checkpoint, labelled):
-    line = refused("calibrate", checkpoint.path, labelled.folder, "--search")
+    line = refused("calibrate", labelled.folder, "--checkpoint", checkpoint.path, "--search")
     assert "has no record of its training data" in line
 
 
@@ -298,7 +314,7 @@ def test_a_search_on_few_validation_images_is_refused_before_it_starts(
 ):
     parts = list(labelled.samples[:4]), list(labelled.samples[4:7])
     monkeypatch.setattr("bakit.calib.command.calibration_samples", lambda *_: parts)
-    line = refused("calibrate", checkpoint.path, labelled.folder, "--search")
+    line = refused("calibrate", labelled.folder, "--checkpoint", checkpoint.path, "--search")
     assert "3 validation images (--validation 600); a search needs 368 or more" in line
 
 

@@ -117,8 +117,8 @@ def test_help_shows_an_example(name):
 def test_help_lists_every_command():
     result = CliRunner().invoke(main, ["--help"])
     assert result.exit_code == 0
-    listed = re.findall(r"^  (\w+)  +\w", result.stdout.split("Commands:")[1], re.MULTILINE)
-    assert listed == sorted(COMMANDS)
+    listed = re.findall(r"^  (\w+)  +[A-Z]", result.stdout, re.MULTILINE)
+    assert listed == list(COMMANDS)
 
 
 def test_every_command_module_is_listed():
@@ -126,7 +126,7 @@ def test_every_command_module_is_listed():
         "__init__",
         "bench_devices",
         "bench_tables",
-        "paths",
+        "options",
         "progress",
         "study_options",
         "tables",

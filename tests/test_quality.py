@@ -148,6 +148,19 @@ def test_box_measures():
     assert got == {"side_pixels": 30, "grey_levels": 2, "saturated": 0.25}
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.uint8])
+def test_an_inverted_film_is_as_saturated_as_the_film(kind):
+    grey = np.random.default_rng(0).random((60, 60)).astype(np.float32)
+    grey[:30] = 0  # a black background, which is white in the inverted film
+    if kind is np.uint8:
+        grey = (grey * 255).astype(np.uint8)
+    box, white = Box(0, 0, 60, 60), kind(255 if kind is np.uint8 else 1)
+    right = box_measures(grey, box)
+    assert right["saturated"] < 0.1
+    assert box_measures(white - grey, box, inverted=True)["saturated"] == right["saturated"]
+    assert box_measures(white - grey, box)["saturated"] >= 0.5
+
+
 # Learning
 
 

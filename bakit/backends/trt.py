@@ -85,6 +85,26 @@ def open_session(files: SealedFiles, artifact: Artifact, threads: int) -> TrtSes
         BundleError: If the engine cannot be built.
     """
     del threads  # a GPU has its own
+    info = _device()
+    asks_int8 = any("int8" in build.flags for build in artifact.builds)
+    if asks_int8 and info["int8"] is False:
+        raise UnsupportedTargetError(agent.NO_INT8 % (info["board"] or info["gpu"]))
+    return TrtSession(files, artifact, info)
+
+
+def probe() -> str:
+    """Return TensorRT's version and the GPU, in words.
+
+    Raises:
+        MissingProgramError: If either is missing.
+    """
+    info = _device()
+    int8 = "no INT8 unit: use fp16" if info["int8"] is False else "INT8"
+    return f"TensorRT {info['tensorrt']}, {info['board'] or info['gpu']}, {int8}"
+
+
+def _device() -> dict[str, Any]:
+    """Return this machine's TensorRT and GPU (``bakit.agent.device_info``)."""
     info = agent.device_info()
     if not info["tensorrt"]:
         need = "TensorRT is not installed here"
@@ -93,7 +113,4 @@ def open_session(files: SealedFiles, artifact: Artifact, threads: int) -> TrtSes
     if agent.no_gpu(info):
         need, _, remedy = agent.no_gpu(info).partition("; ")
         raise MissingProgramError(need, remedy or "then run it again")
-    asks_int8 = any("int8" in build.flags for build in artifact.builds)
-    if asks_int8 and info["int8"] is False:
-        raise UnsupportedTargetError(agent.NO_INT8 % (info["board"] or info["gpu"]))
-    return TrtSession(files, artifact, info)
+    return info

@@ -7,53 +7,70 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from bakit import __version__
-from bakit.cli.tables import echo, safe
-from bakit.errors import BakitError, MissingBackendError
+from bakit.cli.tables import LEVELS, VERBOSE, echo, safe
+from bakit.errors import BakitError, MissingBackendError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# One line a command, so that --help imports none of them.
-COMMANDS = {
-    "ablate": "Train the rows of the paper's Table 2 and compare them.",
-    "bench": "Measure latency and accuracy drift of bundles.",
-    "calibrate": "Compute INT8 activation ranges from training images.",
-    "check": "Find what TensorRT or a Jetson would reject in an ONNX model.",
-    "demo": "Run export, predict, bench and gate on generated radiographs.",
-    "describe": "Summarize a labelled dataset and list its errors.",
-    "dicom": "Print what bakit understands of a DICOM header.",
-    "distill": "Train the student, a small hand localizer.",
-    "doctor": "List what is installed and what each target still needs.",
-    "evaluate": "Measure a model's errors on labelled radiographs.",
-    "evidence": "Print what boards measured with a kit, as a table.",
-    "export": "Turn a float checkpoint into a bundle for a target.",
-    "gate": "Fail when a bench report exceeds its limits.",
-    "inspect": "Print the metadata of a bundle or checkpoint as JSON.",
-    "localize": "Find the hand in radiographs.",
-    "phantoms": "Generate labelled radiographs.",
-    "predict": "Predict the bone age from one radiograph.",
-    "quality": "Fit the image-quality limits: accept, review or reject.",
-    "report": "Show a bench report as tables, HTML or Markdown.",
-    "sign": "Sign a bundle.",
-    "stress": "Measure errors under rotation, inversion, blur and other changes.",
-    "targets": "List the deployment targets.",
-    "train": "Train a float checkpoint on a labelled folder.",
-    "verify": "Check a bundle's files and its golden outputs on this machine.",
+SECTIONS = {
+    "Start": {
+        "demo": "Run export, predict, bench and gate on generated radiographs.",
+        "doctor": "List what each target can do here, and the command that mends each gap.",
+        "localize": "Find the hand in radiographs.",
+        "node": "Run a DICOM node: radiographs in, structured reports out.",
+        "phantoms": "Generate labelled radiographs.",
+        "predict": "Predict the bone age from radiographs.",
+    },
+    "Ship": {
+        "bench": "Measure latency and accuracy drift of bundles.",
+        "check": "Find what TensorRT or a Jetson would reject in an ONNX model.",
+        "evidence": "Print what boards measured with a kit, as a table.",
+        "export": "Turn a float checkpoint into bundles for targets.",
+        "report": "Show a bench report as tables, HTML or Markdown.",
+        "sign": "Sign a bundle.",
+        "targets": "List the deployment targets.",
+        "verify": "Check a bundle's files and its golden outputs on this machine.",
+    },
+    "CI": {
+        "gate": "Fail when a bench report exceeds its limits.",
+    },
+    "Train": {
+        "ablate": "Train the rows of the paper's Table 2 and compare them.",
+        "calibrate": "Compute INT8 activation ranges from training images.",
+        "distill": "Train the student, a small hand localizer.",
+        "evaluate": "Measure a model's errors on labelled radiographs.",
+        "quality": "Fit the image-quality limits: accept, review or reject.",
+        "stress": "Measure errors under rotation, inversion, blur and other changes.",
+        "train": "Train a float checkpoint on a labelled folder.",
+    },
+    "Inspect": {
+        "describe": "Summarize a labelled dataset and list its errors.",
+        "dicom": "Print what bakit understands of a DICOM header.",
+        "inspect": "Print the metadata of a bundle or checkpoint as JSON.",
+    },
 }
+"""One line a command, so that --help imports none of them."""
+
+COMMANDS = {name: text for section in SECTIONS.values() for name, text in section.items()}
 
 
 # The extra that installs each library. The libraries of a target are listed by the target.
 _EXTRAS = {
     "jinja2": "report",
+    "highdicom": "node",
     "lightning": "train",
     "onnx": "export",
     "onnxruntime": "export",
+    "pydicom": "node",
+    "pynetdicom": "node",
     "safetensors": "export",
     "torch": "train",
     "torchvision": "train",
@@ -61,7 +78,7 @@ _EXTRAS = {
 
 
 class _LazyGroup(click.Group):
-    """Lists the commands without importing them; turns bakit's errors into one line."""
+    """Lists the commands without importing them; prints every error in one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
@@ -73,17 +90,31 @@ class _LazyGroup(click.Group):
             return None
         module = importlib.import_module(f"bakit.cli.{cmd_name}")
         command: click.Command = module.command
+        if LEVELS[0] not in command.params:
+            command.params += LEVELS
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS:
+            ctx.fail(unknown("command", args[0], COMMANDS))
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl(list(commands.items()), col_max=12)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with _one_line(ctx):
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  # click's own type
-        with _interrupts() as received:
+        with _interrupts() as received, _one_line(ctx):
             try:
-                return self._invoke(ctx)
+                return super().invoke(ctx)
             except KeyboardInterrupt:
                 echo("bakit: interrupted", err=True)
                 sys.exit(128 + (received or [signal.SIGINT])[0])
@@ -92,28 +123,45 @@ class _LazyGroup(click.Group):
                     ctx.exit(128 + received[0])
                 raise
 
-    def _invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  # click's own type
-        try:
-            return super().invoke(ctx)
-        except BakitError as error:
-            echo(f"bakit: {error}", err=True)
-            ctx.exit(error.exit_status)
-        except ModuleNotFoundError as error:
-            extra = _EXTRAS.get((error.name or "").partition(".")[0])
-            if extra is None:
-                raise  # a bug: no install helps
-            missing = MissingBackendError(f"bakit {ctx.invoked_subcommand}", extra)
-            echo(f"bakit: {missing}", err=True)
-            ctx.exit(missing.exit_status)
-        except click.UsageError as error:
-            raise click.UsageError(safe(error.format_message()), error.ctx) from error
-        except BrokenPipeError:  # the reader of stdout has ended, as after "| head": nothing to say
+
+@contextmanager
+def _one_line(ctx: click.Context) -> Iterator[None]:
+    """Print an error in one line on stderr and exit with its status."""
+    try:
+        yield
+    except (BakitError, ModuleNotFoundError, click.UsageError, BrokenPipeError, OSError) as error:
+        if isinstance(error, BrokenPipeError):  # the reader of stdout has ended, as after "| head"
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  # for Python's last flush
             ctx.exit(1)
-        except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
-            echo(f"bakit: {where}{error.strerror or error}", err=True)
-            ctx.exit(2)
+        status, text = _described(ctx, error)
+        if ctx.meta.get(VERBOSE):
+            traceback.print_exc()
+        echo(f"bakit: {text}", err=True)
+        ctx.exit(status)
+
+
+def _described(ctx: click.Context, error: Exception) -> tuple[int, str]:
+    """Return the exit status and the line of an error; raise those that are bugs."""
+    if isinstance(error, BakitError):
+        return error.exit_status, str(error)
+    if isinstance(error, ModuleNotFoundError):
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise error  # a bug: no install helps
+        missing = MissingBackendError(f"bakit {ctx.invoked_subcommand}", extra)
+        return missing.exit_status, str(missing)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return 2, f"{where}{error.strerror or error}"
+    assert isinstance(error, click.UsageError)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        raise error
+    text = " ".join(safe(error.format_message()).split()).removeprefix("Invalid value for ")
+    if isinstance(error, click.NoSuchOption):
+        text = unknown("option", error.option_name, error.possibilities or ())
+    text = (text[:1].lower() + text[1:]).rstrip(".")
+    path = error.ctx.command_path if error.ctx else "bakit"
+    return 2, text if text.endswith("?") else f"{text}; see: {path} -h"
 
 
 @contextmanager
@@ -146,7 +194,9 @@ def _interrupts() -> Iterator[list[int]]:
             signal.signal(name, handler)
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    "bakit", cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, params=LEVELS
+)
 @click.version_option(__version__, prog_name="bakit")
 def main() -> None:
     """Ship a bone-age model to phones, Jetsons and CPUs, and prove that it lost no accuracy.
@@ -156,4 +206,8 @@ def main() -> None:
       bakit export --target onnx --int8
       bakit predict hand.png --sex F
       bakit bench --data radiographs/
+
+    \b
+    Completion of commands, options, targets and precisions, for .bashrc (zsh_source for .zshrc):
+      eval "$(_BAKIT_COMPLETE=bash_source bakit)"
     """

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakit.cli.tables import echo, new_console, new_table, print_line, safe
+from bakit.cli.options import PATH, Names
+from bakit.cli.tables import echo, new_console, new_table, next_step, print_line, safe
 from bakit.cli.training_options import make_plan, make_progress, recipe_option, training_options
 from bakit.model.recipes import default_recipe, get_recipe
 from bakit.studies.ablate.table import TABLE_2
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bakit.studies.ablate.table import Ablation
     from bakit.training.run import Progress
 
 
 @click.command("ablate")
-@click.argument("data", type=click.Path(path_type=Path))
-@click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="Folder of the ablation."
-)
+@click.argument("data", type=PATH)
+@click.option("--out", type=PATH, required=True, help="Folder of the ablation.")
 @click.option(
     "--rows",
+    type=Names("row of the paper's Table 2", lambda: [row.name for row in TABLE_2], several=True),
     metavar="NAME,...",
     help=f"Rows to train: {', '.join(row.name for row in TABLE_2)}.  [default: all]",
 )
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 def command(
     data: Path,
     out: Path,
-    rows: str | None,
+    rows: tuple[str, ...] | None,
     limit: int | None,
     image_size: int | None,
     recipe: str | None,
@@ -100,7 +101,7 @@ def command(
     def say(text: str) -> None:
         echo(safe(text, short=True), err=True)
 
-    with progress() as on_progress:
+    with progress(log=True) as on_progress:
 
         def progress_of(place: str) -> Progress:
             def on_row(step: str, done: float, total: float | None) -> None:
@@ -111,7 +112,7 @@ def command(
         ablation = ablate(
             base,
             out,
-            rows=None if rows is None else [name.strip() for name in rows.split(",")],
+            rows=rows,
             image_size=image_size,
             resume=resume,
             hardware=Hardware(accelerator, precision=precision, threads=options["threads"]),
@@ -125,6 +126,7 @@ def command(
         echo(msgspec.json.encode(ablation))
     else:
         print_ablation(ablation, out)
+        next_step(f"bakit export {out}/rows/ROW/best.safetensors --target onnx")
     if all(row.measured is None for row in ablation.rows):
         sys.exit(1)
 

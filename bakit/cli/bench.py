@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bakit.cli.bench_devices import (
+    bench_on_fleet,
     bench_on_host,
     bench_on_phone,
     check_phone,
     device_options,
     print_failures,
-    runnable_bundles,
     take_options,
     write_kit_file,
 )
@@ -26,9 +26,9 @@ from bakit.cli.bench_tables import (
     print_report,
     write_pages,
 )
-from bakit.cli.paths import all_bundles, public_key_option
+from bakit.cli.options import PATH, all_bundles, public_key_option, runnable_bundles
 from bakit.cli.progress import progress
-from bakit.cli.tables import echo
+from bakit.cli.tables import echo, next_step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,16 +55,16 @@ class _Threads(click.ParamType):  # type: ignore[type-arg]  # generic in new cli
 
 
 @click.command("bench")
-@click.argument("bundles", metavar="[BUNDLE]...", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("bundles", metavar="[BUNDLE]...", nargs=-1, type=PATH)
 @click.option(
     "--data",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Labelled folder (labels.csv, images/) for accuracy drift; without it, latency only.",
 )
 @click.option(
     "--reference",
     metavar="BUNDLE",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="FP32 bundle used as the float model. Default: chosen among the bundles.",
 )
 @public_key_option
@@ -136,7 +136,8 @@ def command(
 ) -> None:
     """Measure bundles on this machine: latency, memory, and drift from the float model.
 
-    Without a BUNDLE, all bundles in bakit-bundles/ are measured. Close other programs first. A
+    Without a BUNDLE, all bundles in bakit-bundles/ that can run here are measured; the others are
+    named. Close other programs first. A
     bundle that crashes is skipped from then on. Ctrl-C keeps the results so far.
 
     Exit status: 0 done, 1 a bundle failed or the goal is missed (docs/limits.md), 2 wrong input,
@@ -149,6 +150,7 @@ def command(
       bakit bench --data DATA --goal
       bakit bench --phone --bind 0.0.0.0 --json phone.json
       bakit bench BUNDLE --host user@jetson --data DATA --reference FLOAT --json jetson.json
+      bakit bench --fleet devices.toml --data DATA --json fleet.json
       bakit bench BUNDLE --kit kit.tar.gz --seconds 600
     """
     from bakit.bench import run_bench
@@ -170,9 +172,18 @@ def command(
         "min_duration_s": seconds,
         "threads": threads[0] if threads else None,
     }
+    if (fleet := take_options(places, "fleet")) is not None:
+        others: dict[str, object] = {"BUNDLE": bundles, "--host": host, "--phone": phone}
+        others |= {"--kit": kit, "--goal": goal or goal_json, "--batch": batch != 1}
+        others |= {"--reference": how.pop("reference"), "a thread sweep": len(threads or ()) > 1}
+        report = bench_on_fleet(fleet, json_file, public_key, others, **how)
+        _write_results(report, json_file, html_file, md_file)
+        ctx.exit(_exit_status(report))
     if phone is not None:
         check_phone(threads, batch, goal or goal_json)
-    paths = bundles or tuple(all_bundles() if phone is None else runnable_bundles())
+    paths = bundles or tuple(
+        all_bundles() if host or kit else runnable_bundles(None if phone is None else "onnx")
+    )
     goal_of = goal_bundles(paths, data) if goal or goal_json else []
     chosen: Sequence[Path | Bundle] = paths
     if public_key is not None:
@@ -225,7 +236,7 @@ def _write_results(
     print_report(report)
     for path in ([json_file] if json_file else []) + list(map(str, pages)):
         echo(f"report: {path}")
-    echo(f"next: {next_command(report, json_file)}")
+    next_step(next_command(report, json_file))
 
 
 def _exit_status(report: Report) -> int:

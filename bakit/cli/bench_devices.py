@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakit.cli.paths import all_bundles
-from bakit.cli.progress import progress
-from bakit.cli.tables import echo, safe
+from bakit.cli.options import PATH
+from bakit.cli.progress import progress, step_lines
+from bakit.cli.tables import echo, next_step, safe
 from bakit.errors import InputError, MissingBackendError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ _OPTIONS = (
         multiple=True,
         metavar="NAME=VALUE",
     ),
-    _option("host", "--identity", "SSH private key.", type=click.Path(path_type=Path)),
+    _option("host", "--identity", "SSH private key.", type=PATH),
     _option(
         "host", "--python", "Python of the device, 3.6 or newer. Default: python3.", metavar="PATH"
     ),
@@ -73,6 +73,18 @@ _OPTIONS = (
     ),
     _option("host", "--keep", "Keep the work folder on the device.", is_flag=True),
     click.option(
+        "--fleet",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Measure on all devices of this TOML file at once (docs/report.md).",
+    ),
+    _option(
+        "fleet",
+        "--retry-failed",
+        "Keep what the file of --json has measured; measure the failed devices again.",
+        is_flag=True,
+    ),
+    click.option(
         "--kit",
         metavar="FILE",
         type=click.Path(dir_okay=False, path_type=Path),
@@ -90,11 +102,11 @@ def device_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def take_options(given: dict[str, Any], switch: str) -> dict[str, Any] | None:
-    """Return the options that belong to ``--phone`` or ``--host``, without their prefix.
+    """Return the options that belong to one switch, without their prefix.
 
     Args:
         given: All options of ``device_options``.
-        switch: ``phone`` or ``host``.
+        switch: ``phone``, ``host`` or ``fleet``.
 
     Returns:
         None if the switch was not given.
@@ -152,6 +164,38 @@ def bench_on_host(
     return bench_host(remote, bundles, **how)
 
 
+def bench_on_fleet(
+    asked: dict[str, Any],
+    json_file: str | None,
+    public_key: Path | None,
+    others: dict[str, object],
+    **how: Any,  # noqa: ANN401
+) -> Report:
+    """Measure on the devices of a file.
+
+    Args:
+        asked: The options for a fleet.
+        json_file: Has the earlier report for ``--retry-failed``.
+        public_key: Key of the bundles' owner.
+        others: Options that a fleet does not support, by their names.
+        how: The options common to all devices, named as in ``run_bench``.
+    """
+    from bakit.bench import read_report
+    from bakit.bench.fleet import bench_fleet, read_targets
+
+    for option in (name for name, value in others.items() if value):
+        message = f"--fleet does not support {option}: bundles and connections are in its file"
+        raise InputError(message)
+    targets = read_targets(asked["fleet"], public_key)
+    earlier = None
+    if asked.get("retry_failed"):
+        if json_file in {None, "-"}:
+            message = "--retry-failed needs --json FILE, the report to complete"
+            raise InputError(message)
+        earlier = read_report(Path(str(json_file)))
+    return bench_fleet(targets, earlier, lambda name: step_lines(f"{safe(name)}: "), **how)
+
+
 def write_kit_file(bundles: Sequence[Path | Bundle], path: Path, how: dict[str, Any]) -> None:
     """Write a kit of bundles and print what to do with it."""
     from bakit.bench.device.pack import AgentOptions, write_kit
@@ -164,7 +208,7 @@ def write_kit_file(bundles: Sequence[Path | Bundle], path: Path, how: dict[str, 
     settings = make_settings(queries, how["min_duration_s"], 10, how["threads"], block=queries)
     write_kit(path, bundles, settings, AgentOptions())
     echo(f"kit: {path}")
-    echo(f"next, on the board: tar xf {path.name} && python3 bakit-kit/agent.py evidence")
+    next_step(f"tar xf {path.name} && python3 bakit-kit/agent.py evidence   (on the board)")
 
 
 def bench_on_phone(
@@ -193,22 +237,6 @@ def print_failures(result: PhoneResult) -> int:
     for failure in result.failures:
         echo(f"bakit: {safe(failure)}", err=True)
     return 1 if result.failures else 0
-
-
-def runnable_bundles() -> list[Path]:
-    """Return the bundles in the default folder that a browser can run.
-
-    Raises:
-        InputError: If there are none.
-    """
-    from bakit.bench.phone.run import TARGET
-    from bakit.bundle import Bundle
-
-    found = [path for path in all_bundles() if Bundle.read(path).manifest.target == TARGET]
-    if not found:
-        message = f"no bundle for a browser; write one with: bakit export --target {TARGET}"
-        raise InputError(message)
-    return found
 
 
 def _address_printer(options: PhoneOptions) -> Callable[[PageAddress], None]:

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from bakit.bundle import Bundle
 
 STAGES = ("decode", "localize", "preprocess", "regress", "total")
-WIDTH = 140
-"""Width in columns if the output is not a terminal, so that a log contains all numbers."""
 
 
 def page_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -80,7 +78,7 @@ def print_report(report: Report) -> None:
     from bakit.bench.gate.recommend import recommend
 
     advice = recommend(report)
-    console = new_console(WIDTH)
+    console = new_console()
     console.print(_bundles_table(report, advice))
     console.print(_times_table(report, advice))
     for line in (*_notes(report), "", advice.sentence, *advice.others, *advice.caveats):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakit.cli.paths import checkpoint_and_data, paths_argument
-from bakit.cli.tables import echo, new_console, new_table
+from bakit.cli.options import PATH, Names, checkpoint_option
+from bakit.cli.tables import echo, new_console, new_table, next_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from bakit.calib.search import Limits, Outcome, Trial
 
@@ -33,14 +33,9 @@ def _limit(
 
 
 @click.command("calibrate")
-@paths_argument
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default="ranges.json",
-    show_default=True,
-    help="File to write.",
-)
+@click.argument("data", type=PATH)
+@checkpoint_option
+@click.option("--out", type=PATH, default="ranges.json", show_default=True, help="File to write.")
 @click.option(
     "--samples", type=click.IntRange(32), default=256, show_default=True, help="Calibration images."
 )
@@ -52,7 +47,7 @@ def _limit(
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the image selection.")
 @click.option(
     "--method",
-    type=click.Choice(METHODS),
+    type=Names("range method", lambda: METHODS),
     help="Range method. [default: percentile-99.99]",
 )
 @click.option(
@@ -74,22 +69,18 @@ def _limit(
 )
 @click.option(
     "--work",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default="bakit-calibration",
     show_default=True,
     help="Search: folder for the trials; an interrupted search continues from it.",
 )
-@click.option(
-    "--plots",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Search: draw sensitivity.png in DIR.",
-)
+@click.option("--plots", type=PATH, metavar="DIR", help="Search: draw sensitivity.png in DIR.")
 @click.pass_context
 def command(
     context: click.Context,
     /,
-    paths: tuple[Path, ...],
+    data: Path,
+    checkpoint: Path | None,
     out: Path,
     samples: int,
     seed: int,
@@ -104,14 +95,14 @@ def command(
 ) -> None:
     """Compute INT8 activation ranges from the training split of a labelled folder.
 
-    CHECKPOINT defaults to the shipped one. --search compares recipes on the validation split. The
-    upper ends of the 95 % intervals have to be within the limits; if those of no recipe are,
-    nothing is written and the exit status is 1. Confirm the recipe on the test split: bakit gate.
+    --search compares recipes on the validation split. The upper ends of the 95 % intervals have to
+    be within the limits; if those of no recipe are, nothing is written and the exit status is 1.
+    Confirm the recipe on the test split: bakit gate.
 
     \b
     Example:
-      bakit calibrate run/best.safetensors radiographs/ --out ranges.json
-      bakit calibrate run/best.safetensors radiographs/ --search --plots plots/
+      bakit calibrate radiographs/ --checkpoint run/best.safetensors --out ranges.json
+      bakit calibrate radiographs/ --search --plots plots/
       bakit export run/best.safetensors --target onnx --int8 --calibration ranges.json
     """
     from bakit.calib.command import calibrate, search_file
@@ -120,7 +111,6 @@ def command(
     from bakit.cli.progress import progress
     from bakit.model.checkpoint import SHIPPED, Checkpoint
 
-    path, data = checkpoint_and_data(paths)
     if plots is not None and not searching:
         message = "--plots needs --search"
         raise click.UsageError(message)
@@ -128,11 +118,15 @@ def command(
         option = "--all-images" if all_images else "--method"
         message = f"{option} cannot be used with --search, which tries all methods on DATA's split"
         raise click.UsageError(message)
-    checkpoint = Checkpoint.read(path or SHIPPED)
+    model = Checkpoint.read(checkpoint or SHIPPED)
+    then = (
+        f"bakit export {checkpoint or SHIPPED} --target onnx --precision fp32,int8 "
+        f"--calibration {out}"
+    )
     if not searching:
         with progress() as on_progress:
             ranges = calibrate(
-                checkpoint,
+                model,
                 data,
                 count=samples,
                 seed=seed,
@@ -142,11 +136,12 @@ def command(
             )
         write_ranges(out, ranges)
         echo(f"{out}  {len(ranges.tensors)} tensors, {ranges.samples} images")
+        next_step(then)
         return
     limits = Limits(**numbers)
     with progress() as on_progress:
         outcome = search_file(
-            checkpoint,
+            model,
             data,
             out,
             work,
@@ -164,6 +159,7 @@ def command(
         echo(f"{out} was not written; raise the limits, or train longer", err=True)
         context.exit(1)
     echo(f"{out}  {_named(outcome.best)}")
+    next_step(then)
 
 
 def _print_search(outcome: Outcome, limits: Limits) -> None:

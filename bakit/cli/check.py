@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from bakit.cli.tables import echo, new_console, new_table, print_line
+from bakit.cli.options import PATH, Names
+from bakit.cli.tables import echo, new_console, new_table, next_step, print_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
     from rich.console import Console
 
     from bakit.export.check.run import Judged
@@ -33,15 +36,20 @@ def _print_profiles(ctx: click.Context, _: click.Parameter, value: object) -> No
     ctx.exit()
 
 
+def _profiles() -> Iterable[str]:
+    from bakit.export.check.profiles import PROFILES
+
+    return PROFILES
+
+
 @click.command("check")
-@click.argument(
-    "paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
-)
+@click.argument("paths", metavar="FILE...", nargs=-1, required=True, type=PATH)
 @click.option(
     "--profile",
     "profiles",
     multiple=True,
     required=True,
+    type=Names("profile", _profiles),
     metavar="NAME",
     help="jetson-nano, jetpack-5, jetpack-6, tensorrt-10 or tensorrt-11; repeatable.",
 )
@@ -90,7 +98,13 @@ def command(
             echo(msgspec.json.encode(item))
         else:
             _print_judged(console, item, show_all=show_all)
-    ctx.exit(1 if any(item.errors for item in judged) else 0)
+    failed = any(item.errors for item in judged)
+    next_step(
+        "correct the model as listed, then run this command again"
+        if failed
+        else "bakit bench BUNDLE --host user@device --data DATA --reference FLOAT"
+    )
+    ctx.exit(1 if failed else 0)
 
 
 def _print_judged(console: Console, judged: Judged, *, show_all: bool) -> None:

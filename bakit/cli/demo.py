@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from bakit.cli.tables import echo
+from bakit.cli.options import PATH
+from bakit.cli.tables import echo, next_step
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command("demo")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default="bakit-demo",
-    show_default=True,
-    help="Output folder.",
-)
+@click.option("--out", type=PATH, default="bakit-demo", show_default=True, help="Output folder.")
 @click.pass_context
 def command(ctx: click.Context, out: Path) -> None:
     """Run export, predict, bench and gate on generated radiographs.
@@ -39,5 +37,6 @@ def command(ctx: click.Context, out: Path) -> None:
     word = "passed" if result.gate.passed else "FAILED"
     echo(f"gate: {word}, drift limit {MAX_DRIFT_MONTHS:g} months")
     echo(f"\nresults: {result.report_path}, {out / 'bundles'}, {out / 'phantoms'}")
+    next_step(f"bakit report {result.report_path} --html report.html")
     if not result.gate.passed:
         ctx.exit(1)

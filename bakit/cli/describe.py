@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from bakit.cli.options import PATH
 from bakit.cli.study_options import output_options
-from bakit.cli.tables import echo, new_console, new_table, print_line, safe
+from bakit.cli.tables import echo, new_console, new_table, next_step, print_line, safe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from rich.table import Table
 
@@ -25,19 +26,24 @@ BAR = 40
 
 
 @click.command("describe")
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data", type=PATH)
 @click.option(
     "--against",
     multiple=True,
     metavar="OTHER",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Folder that should share no image with DATA, such as a test set; repeatable.",
 )
 @output_options("ages.png, sexes.png, sizes.png (if they vary) and contact_sheet.png")
-def command(data: Path, against: tuple[Path, ...], plots: Path | None, *, as_json: bool) -> None:
+@click.pass_context
+def command(
+    ctx: click.Context, data: Path, against: tuple[Path, ...], plots: Path | None, *, as_json: bool
+) -> None:
     """Summarize a labelled dataset (labels.csv, images/) and list its errors.
 
     Every image is decoded. Images with equal grey values are duplicates, whatever their names.
+
+    Exit status: 0 bakit train accepts the folder, 1 it has errors, 2 wrong input.
 
     \b
     Example:
@@ -48,6 +54,7 @@ def command(data: Path, against: tuple[Path, ...], plots: Path | None, *, as_jso
 
     from bakit.cli.progress import progress
     from bakit.figures import check_plots
+    from bakit.studies.describe.findings import find
     from bakit.studies.describe.plots import draw_plots
     from bakit.studies.describe.run import describe
 
@@ -58,8 +65,15 @@ def command(data: Path, against: tuple[Path, ...], plots: Path | None, *, as_jso
     drawn = [] if plots is None else draw_plots(description, data, plots)
     if as_json:
         echo(msgspec.json.encode(description))
-        return
-    print_description(description, drawn)
+    else:
+        print_description(description, drawn)
+    failed = any(finding.stops for finding in find(description))
+    next_step(
+        "correct the errors, then run this command again"
+        if failed
+        else f"bakit train {data} --out run --pretrained imagenet"
+    )
+    ctx.exit(1 if failed else 0)
 
 
 def print_description(description: Description, plots: Sequence[Path] = ()) -> None:
@@ -87,7 +101,7 @@ def print_description(description: Description, plots: Sequence[Path] = ()) -> N
 def _table(title: str, *columns: str, bars: bool = False) -> Table:
     """Return a table: names, numbers, and optionally bars."""
     left = (0, len(columns) - 1) if bars else (0,)
-    return new_table(title, columns, left=left, overflow="ellipsis")
+    return new_table(title, columns, left=left)
 
 
 def _counts_table(description: Description) -> Table:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from bakit.cli.tables import echo, safe
+from bakit.cli.options import PATH
+from bakit.cli.tables import echo, next_step, safe
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command("dicom")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(file: Path, *, as_json: bool) -> None:
     """Print what bakit understands of a DICOM header.
@@ -32,3 +36,4 @@ def command(file: Path, *, as_json: bool) -> None:
         return
     for field, text in found.items():
         echo(safe(f"{field}: {text}"))
+    next_step(f"bakit predict {file}")

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakit.cli.tables import echo
+from bakit.cli.options import PATH
+from bakit.cli.tables import echo, next_step
 from bakit.cli.training_options import exclude_option, split_seed_option, workers_option
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command("distill")
-@click.argument("data", type=click.Path(path_type=Path))
-@click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="File to write, .safetensors."
-)
+@click.argument("data", type=PATH)
+@click.option("--out", type=PATH, required=True, help="File to write, .safetensors.")
 @click.option("--images", default=4000, show_default=True, help="Radiographs to train on.")
 @click.option("--phantoms", default=2500, show_default=True, help="Phantoms to train on.")
 @click.option("--empties", default=600, show_default=True, help="Generated images without a hand.")
@@ -56,7 +57,7 @@ def command(
     def on_loss(step: int, loss: float) -> None:
         echo(f"step {step}/{lessons.steps}: loss {loss:.4f}", err=True)
 
-    with progress() as on_progress:
+    with progress(log=True) as on_progress:
         found = distill(
             data,
             out,
@@ -68,3 +69,4 @@ def command(
             on_loss=on_loss,
         )
     echo(f"{out}  {sum(v.size for v in found.weights.values())} weights")
+    next_step(f"bakit train {data} --out run --pretrained imagenet --localizer {out}")

@@ -2,45 +2,97 @@
 
 from __future__ import annotations
 
+import json
+from typing import TYPE_CHECKING
+
 import click
 
-from bakit.cli.tables import echo
+from bakit.cli.options import Names
+from bakit.cli.tables import echo, new_console, new_table, next_step
+from bakit.targets import find_targets, get_target, targets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @click.command("doctor")
-def command() -> None:
-    """List what is installed and what each target still needs.
+@click.argument("names", metavar="[TARGET]...", nargs=-1, type=Names("target", targets))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def command(ctx: click.Context, names: tuple[str, ...], *, as_json: bool) -> None:
+    """List what each target can do on this machine, and the command that mends each gap.
+
+    run: predict and bench here. export: write its bundles here. Every cell is the result of a
+    probe: its libraries are imported and its device is asked for.
+
+    Exit status: 0 ready; 3 a TARGET has a gap, or without TARGET, no target can be exported or run.
 
     \b
     Example:
       bakit doctor
+      bakit doctor onnx openvino
     """
-    import importlib
-    import platform
-
     from bakit import __version__
-    from bakit.bench.phone.web import find_runtime
-    from bakit.errors import MissingBackendError, install_command
+    from bakit.bench.host import read_host
+    from bakit.errors import BakitError, install_command
     from bakit.model.checkpoint import SHIPPED
-    from bakit.targets import find_targets
 
-    echo(f"bakit {__version__}, Python {platform.python_version()}, {platform.platform()}")
-    missing = f"missing; {install_command()}"
-    echo(f"shipped checkpoint: {SHIPPED if SHIPPED.is_file() else missing}")
+    gaps: dict[str, str] = {}
+
+    def state(what: str, probe: Callable[[], str | None]) -> str:
+        try:
+            found = probe()
+        except BakitError as error:
+            gaps[what] = str(error)
+            return "missing"
+        return f"ready: {found}" if found else "ready"
+
     found, failed = find_targets()
-    for target in found.values():
-        for what, load in (("run", target.load_backend), ("export", target.load_exporter)):
-            try:
-                load()
-                state = "ready"
-            except MissingBackendError as error:
-                state = str(error)
-            echo(f"{target.name}, {what}: {state}")
-    try:
-        importlib.import_module("bakit.bench.phone.certificate")
-        state = f"ready, onnxruntime-web in {find_runtime()}"
-    except MissingBackendError as error:
-        state = str(error)
-    echo(f"bench --phone: {state}")
+    rows = {}
+    for name in names or found:
+        target = get_target(name)
+        run = state(f"{name}, run", target.check_runs)
+        rows[name] = (run, state(f"{name}, export", target.check_exports))
+    phone = "not asked for" if names else state("bench --phone", _probe_phone)
+    if not SHIPPED.is_file():
+        gaps["shipped checkpoint"] = f"{SHIPPED} is missing; {install_command()}"
+    host = read_host()
+    ready = any(run != "missing" for run, _ in rows.values()) and any(
+        export != "missing" for _, export in rows.values()
+    )
+    ready = not gaps if names else ready
+    if as_json:
+        matrix = {name: {"run": row[0], "export": row[1]} for name, row in rows.items()}
+        machine = {name: getattr(host, name) for name in ("system", "cpu", "isa", "memory_mb")}
+        document: dict[str, object] = {
+            "bakit": __version__,
+            "python": host.python,
+            "machine": machine,
+        }
+        document |= {"targets": matrix, "phone": phone, "gaps": gaps | failed, "ready": ready}
+        echo(json.dumps(document).encode())
+        ctx.exit(0 if ready else 3)
+    memory = "" if host.memory_mb is None else f", {host.memory_mb / 1000:.1f} GB memory"
+    echo(f"bakit {__version__}, Python {host.python}, {host.system}")
+    echo(f"{host.cpu_text}{memory}; INT8 units: {', '.join(host.isa) or 'none known'}\n")
+    table = new_table("", ("target", "run", "export"), left=range(3), wrap=True)
+    for name, row in rows.items():
+        table.add_row(name, *row)
+    new_console().print(table)
+    if not names:
+        echo(f"bench --phone: {phone}")
+    for what, text in gaps.items():
+        echo(f"{what}: {text}")
     for name, reason in failed.items():
         echo(f"plug-in {name!r} failed to load: {reason}")
+    next_step("bakit export --target onnx --precision fp32,int8" if ready else "the commands above")
+    ctx.exit(0 if ready else 3)
+
+
+def _probe_phone() -> str:
+    import importlib
+
+    from bakit.bench.phone.web import find_runtime
+
+    importlib.import_module("bakit.bench.phone.certificate")
+    return f"onnxruntime-web in {find_runtime()}"

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from bakit.cli.study_options import PATH, limit_option, model_options, output_options
-from bakit.cli.tables import echo, new_console, new_table, print_line, safe
+from bakit.cli.options import PATH, SEX
+from bakit.cli.study_options import limit_option, model_options, output_options
+from bakit.cli.tables import echo, new_console, new_table, next_step, print_line, safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,9 +37,7 @@ SHOWN = 5
     help="auto: the test split if DATA is the training folder, else all images.",
 )
 @click.option(
-    "--sex",
-    type=click.Choice(["F", "M"]),
-    help="Sex of all images of folders whose labels.csv gives none.",
+    "--sex", type=SEX, help="Sex of all images of folders whose labels.csv gives none: F or M."
 )
 @output_options(
     "predicted_true.png, bland_altman.png, error_by_age.png, worst_cases.png and, with pairs, "
@@ -106,6 +105,13 @@ def command(
         echo(msgspec.json.encode(document))
     else:
         print_results(results)
+    next_step(
+        f"bakit bench {bundle} --data {folders[0]} --json report.json"
+        if bundle
+        else f"bakit export {checkpoint or ''} --target onnx --precision fp32,int8".replace(
+            "  ", " "
+        )
+    )
     if plots is None:
         return
     for result, images in zip(results, sets, strict=True):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from bakit.cli.options import PATH
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 @click.command("evidence")
-@click.argument(
-    "files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path)
-)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=PATH)
 def command(files: tuple[Path, ...]) -> None:
     """Print what boards measured, as a Markdown table: one line for each engine.
 
@@ -24,7 +27,8 @@ def command(files: tuple[Path, ...]) -> None:
       bakit evidence evidence-Jetson-Orin-Nano-L4T-36.4.3.json.gz
     """
     from bakit.bench.device.evidence import read_evidence, rows, table
-    from bakit.cli.tables import echo, safe
+    from bakit.cli.tables import echo, next_step, safe
 
     lines = [line for file in files for line in rows(read_evidence(file))]
     echo("\n".join(map(safe, table(lines).splitlines())))
+    next_step("bakit bench BUNDLE --host user@device --data DATA --reference FLOAT")

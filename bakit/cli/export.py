@@ -2,34 +2,62 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from bakit.cli.paths import BUNDLES
-from bakit.cli.tables import echo
+from bakit.cli.options import BUNDLES, PATH, PRECISIONS, TARGETS
+from bakit.cli.tables import echo, hint, next_step
+from bakit.targets import get_target
+from bakit.types import Precision
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from typing import Any
+
     from bakit.model.checkpoint import Checkpoint
     from bakit.settings import LocalizerForm, Ranges
 
+_FORMATS = {
+    "fp32": "float32, the default.",
+    "fp16": "float16.",
+    "int8": "INT8; sensitive layers stay float.",
+    "int8-weights": "8-bit weights with float16 arithmetic; needs no ranges (Core ML).",
+}
+
+
+def _short_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--fp32`` and so on, each short for ``--precision`` with one value."""
+    for name, text in reversed(_FORMATS.items()):
+        command = click.option(f"--{name}", name.replace("-", "_"), is_flag=True, help=text)(
+            command
+        )
+    return command
+
 
 @click.command("export")
-@click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
-@click.option("--target", "targets", multiple=True, required=True, help="A target; repeatable.")
-@click.option("--fp32", "precision", flag_value="fp32", default=True, help="float32 (default).")
-@click.option("--fp16", "precision", flag_value="fp16", help="float16.")
-@click.option("--int8", "precision", flag_value="int8", help="INT8; sensitive layers stay float.")
+@click.argument("checkpoint", required=False, type=PATH)
 @click.option(
-    "--int8-weights",
-    "precision",
-    flag_value="int8-weights",
-    help="8-bit weights with float16 arithmetic; needs no ranges (Core ML).",
+    "--target",
+    "targets",
+    type=TARGETS,
+    multiple=True,
+    required=True,
+    metavar="NAME,...",
+    help="Targets (bakit targets); repeatable.",
 )
 @click.option(
+    "--precision",
+    "precisions",
+    type=PRECISIONS,
+    metavar="NAME,...",
+    help=f"Precisions: {', '.join(_FORMATS)}; several write a bundle each.",
+)
+@_short_options
+@click.option(
     "--calibration",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="INT8 ranges: a ranges.json of bakit calibrate, or a labelled folder, whose training "
     "split is used. Default: the ranges stored in the checkpoint.",
 )
@@ -52,28 +80,32 @@ if TYPE_CHECKING:
 @click.option("--continuity", type=click.FloatRange(0), help="Its continuity loss: mu.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=BUNDLES,
     show_default=True,
-    help="Output folder, with one bundle per target.",
+    help="Output folder, with one bundle per target and precision.",
 )
+@click.option("--force", is_flag=True, help="Replace bundles of other checkpoints.")
 def command(
     checkpoint: Path | None,
-    targets: tuple[str, ...],
-    precision: str,
+    targets: tuple[tuple[str, ...], ...],
+    precisions: tuple[str, ...] | None,
     calibration: Path | None,
     localizer: str | None,
     localizer_form: LocalizerForm | None,
     out: Path,
+    *,
+    force: bool,
     **numbers: float | None,
 ) -> None:
-    """Turn a float checkpoint into a bundle for a target.
+    """Turn a float checkpoint into bundles for targets.
 
-    CHECKPOINT defaults to the shipped one.
+    CHECKPOINT defaults to the shipped one. A bundle is OUT/CHECKPOINT-TARGET-PRECISION; for
+    run/best.safetensors, OUT/run-TARGET-PRECISION.
 
     \b
     Example:
-      bakit export --target onnx --int8
+      bakit export --target onnx --precision fp32,int8
       bakit export --target openvino --localizer unrolled --steps 20
       bakit export run/best.safetensors --target onnx --int8 --calibration radiographs/
     """
@@ -87,11 +119,14 @@ def command(
         with progress() as on_progress:
             return ranges_of(loaded, calibration, on_progress)
 
+    short = [name for name in _FORMATS if numbers.pop(name.replace("-", "_"))]
+    names = list(dict.fromkeys(name for group in targets for name in group))
     bundles = export_all(
         checkpoint,
-        targets,
-        precision,
+        names,
+        [*(precisions or ()), *short] or [Precision.FP32.value],
         out,
+        force=force,
         find_ranges=None if calibration is None else find_ranges,
         localizer=localizer,
         numbers={name: value for name, value in numbers.items() if value is not None},
@@ -101,3 +136,13 @@ def command(
         share = bundle.artifact("regressor").int8_share
         int8 = f"  INT8: {share:.1%} of the multiply-adds" if share else ""
         echo(f"{bundle.root}  {bundle.size_bytes / 1e6:.1f} MB{int8}")
+    for name in names:
+        if note := get_target(name).note:
+            hint(f"note: {name}: {note}")
+    roots = [str(bundle.root) for bundle in bundles]
+    named = "" if str(out) == BUNDLES else " ".join([*roots, ""])
+    next_step(
+        f"bakit verify {roots[0]}"
+        if len(roots) == 1
+        else f"bakit bench {named}--data DATA --json report.json"
+    )

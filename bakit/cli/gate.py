@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakit.cli.tables import echo, new_console, new_table, safe
+from bakit.cli.options import PATH
+from bakit.cli.tables import echo, new_console, new_table, next_step, safe
 from bakit.errors import InputError
 from bakit.files import write_file
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bakit.bench import Gate, GateResult, Report
 
 ACCURACY = {
@@ -74,10 +77,10 @@ def _flag(name: str) -> str:
 
 
 @click.command("gate")
-@click.argument("report", type=click.Path(path_type=Path))
+@click.argument("report", type=PATH)
 @click.option(
     "--baseline",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Earlier report of the same checkpoint on the same images: errors and changes may be "
     "worse by up to --max-drift-months; if they are better, run with --update.",
 )
@@ -100,17 +103,12 @@ def _flag(name: str) -> str:
 )
 @click.option(
     "--known",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="JSON list of expected failures: bundle, limit, reason, expires.",
 )
-@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write JUnit XML.")
-@click.option(
-    "--md",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write the table of checks as Markdown.",
-)
+@click.option("--junit", type=PATH, metavar="FILE", help="Write JUnit XML.")
+@click.option("--md", type=PATH, metavar="FILE", help="Write the table of checks as Markdown.")
 @click.option(
     "--github/--no-github",
     default=None,
@@ -196,6 +194,11 @@ def command(
         echo(f"::{token}::")
         for line in github_lines(result):
             echo(line)
+    next_step(
+        "bakit sign BUNDLE --key FILE   (then ship it)"
+        if result.passed
+        else f"bakit report {report} --html report.html   (which images changed)"
+    )
     ctx.exit(0 if result.passed else 1)
 
 
@@ -245,19 +248,26 @@ def _print(result: GateResult) -> None:
     from rich.text import Text
 
     from bakit.bench.gate.output import COLUMNS, table_rows
-    from bakit.bench.gate.verdict import REPORT
+    from bakit.bench.gate.verdict import PASSING, REPORT
 
     table = new_table("Checks", COLUMNS, left=(0, 1, 5))
     for row in table_rows(result):
         table.add_row(*(Text(safe(cell)) for cell in row))
     new_console().print(table)
     for bundle in result.bundles:
-        word = "pass" if bundle.passed else bundle.outcome
-        failures = "".join(f"\n      {safe(failure)}" for failure in bundle.failures)
-        echo(f"{word}  {safe(bundle.name)}{failures}")
+        echo(f"{'pass' if bundle.passed else bundle.outcome}  {safe(bundle.name)}")
+        for check in bundle.checks:
+            if check.outcome not in PASSING:
+                _print_lines([f"{check.limit}: {check.lines[0]}", *check.lines[1:]])
         for note in bundle.notes:
-            echo(f"      note: {safe(note)}")
+            _print_lines([f"note: {note}"])
     for check in result.checks:
-        echo(f"{check.outcome}  {REPORT}\n      {safe(str(check))}")
+        echo(f"{check.outcome}  {REPORT}")
+        _print_lines(check.lines)
     for note in result.notes:
         echo(f"note: {safe(note)}")
+
+
+def _print_lines(lines: Sequence[str]) -> None:
+    for line in lines:
+        echo(f"      {safe(line)}")

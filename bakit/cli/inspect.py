@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from bakit.cli.tables import echo
+from bakit.cli.options import PATH
+from bakit.cli.tables import echo, next_step
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # Hashes of ids (bakit.data.overlap), of 80 kB in all; digests are shorter.
 _HASHES = re.compile(
@@ -16,7 +20,7 @@ _HASHES = re.compile(
 
 
 @click.command("inspect")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=PATH)
 def command(path: Path) -> None:
     """Print the metadata of a bundle or checkpoint as JSON; hashes of ids as their number.
 
@@ -36,7 +40,8 @@ def command(path: Path) -> None:
 
         header = msgspec.json.encode(Checkpoint.read(path).header)
         text = msgspec.json.format(header, indent=2).decode() + "\n"
-    echo(_HASHES.sub(_number_of_ids, text), nl=False)
+    echo(_HASHES.sub(_number_of_ids, text).encode(), nl=False)
+    next_step(f"bakit verify {path}" if path.is_dir() else f"bakit export {path} --target onnx")
 
 
 def _number_of_ids(hashes: re.Match[str]) -> str:

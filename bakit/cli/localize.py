@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
-from bakit.cli.tables import echo
+from bakit.cli.options import PATH, find_images, threads_option
+from bakit.cli.tables import echo, hint, next_step
 
 
 @click.command("localize")
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=PATH)
 @click.option(
     "--method",
     default="student",
@@ -18,18 +19,18 @@ from bakit.cli.tables import echo
     help="student, unrolled (the paper's SGD steps), or a file of bakit distill. Needs the extra "
     "export.",
 )
-@click.option(
-    "--bundle", type=click.Path(path_type=Path), help="Use the localizer of this bundle instead."
-)
+@click.option("--bundle", type=PATH, help="Use the localizer of this bundle instead.")
 @click.option(
     "--overlay",
     type=click.Path(path_type=Path, file_okay=False),
     help="Output folder for overlays: original, localizer input, candidate regions with the box, "
     "final crop.",
 )
-@click.option("--threads", type=click.IntRange(1), help="Threads of the backend.")
+@threads_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per image.")
+@click.pass_context
 def command(
+    context: click.Context,
     images: tuple[Path, ...],
     method: str,
     bundle: Path | None,
@@ -38,24 +39,40 @@ def command(
     *,
     as_json: bool,
 ) -> None:
-    """Find the hand in radiographs.
+    """Find the hand in radiographs: files, or folders of them.
+
+    An image that cannot be used does not stop the others: its error is printed on stderr, and with
+    --json on stdout as well. The exit status is 2 then.
 
     \b
     Example:
       bakit localize hand.png other.png --json
-      bakit localize hand.png --method unrolled --overlay pictures/
+      bakit localize radiographs/ --method unrolled --overlay pictures/
     """
     import msgspec
 
+    from bakit.errors import BakitError
     from bakit.files import printable
     from bakit.studies.localize import localize_files
 
-    found = localize_files(images, method=method, bundle=bundle, overlay=overlay, threads=threads)
+    paths, status = find_images(images), 0
+    found = localize_files(paths, method=method, bundle=bundle, overlay=overlay, threads=threads)
     for image, place in found:
-        if as_json:
-            echo(msgspec.json.encode({"image": printable(image)} | msgspec.to_builtins(place)))
-            continue
-        box = "no hand found" if place.box is None else " ".join(map(str, place.box))
-        remarks = [r.replace("_", " ") for r in place.reasons if r != "no_hand_found"]
-        text = f"  ({', '.join(remarks)})" if remarks else ""
-        echo(f"{image}: {box}{text}")
+        name = {"image": printable(image)}
+        if isinstance(place, BakitError):
+            status = max(status, place.exit_status)
+            echo(f"bakit: {place}", err=True)
+            if as_json and len(paths) > 1:
+                echo(msgspec.json.encode(name | {"error": str(place)}))
+        elif as_json:
+            echo(msgspec.json.encode(name | msgspec.to_builtins(place)))
+        else:
+            box = "no hand found" if place.box is None else " ".join(map(str, place.box))
+            remarks = [r.replace("_", " ") for r in place.reasons if r != "no_hand_found"]
+            text = f"  ({', '.join(remarks)})" if remarks else ""
+            echo(f"{image}: {box}{text}")
+    if overlay is not None:
+        hint(f"overlays: {overlay}")
+    if not status:
+        next_step(f"bakit predict {paths[0]} --sex F")
+    context.exit(status)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from bakit.cli.tables import echo
+from bakit.cli.options import PATH
+from bakit.cli.tables import echo, next_step
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command("phantoms")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Output folder.")
+@click.option("--out", type=PATH, required=True, help="Output folder.")
 @click.option("-n", "count", type=click.IntRange(1), required=True, help="Number of radiographs.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed.")
 @click.option(
@@ -33,3 +37,4 @@ def command(out: Path, count: int, seed: int, height: int) -> None:
     with progress() as on_progress:
         write_phantoms(out, count, seed=seed, height=height, on_progress=on_progress)
     echo(f"{out}  {count} radiographs")
+    next_step(f"bakit bench --data {out} --json report.json")

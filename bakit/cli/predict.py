@@ -2,54 +2,59 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakit.cli.paths import BUNDLES, only_bundle, public_key_option
-from bakit.cli.tables import echo
+from bakit.cli.options import (
+    BUNDLES,
+    PATH,
+    SEX,
+    find_images,
+    only_bundle,
+    public_key_option,
+    threads_option,
+)
+from bakit.cli.tables import echo, hint, next_step
 
 if TYPE_CHECKING:
-    from bakit.prediction import Prediction, Sex
+    from pathlib import Path
+
+    from bakit.prediction import Prediction
 
 
 @click.command("predict")
-@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=PATH)
 @click.option(
     "--sex",
-    type=click.Choice(["M", "F"]),
-    help="Sex of the child; required (girls and boys mature at different ages), unless the DICOM "
-    "file states it.",
+    type=SEX,
+    help="Sex of the children, F or M; required (girls and boys mature at different ages), unless "
+    "the DICOM files state it.",
 )
 @click.option(
     "--bundle",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help=f"Bundle to run. Default: the only one in {BUNDLES}/, or its only float32 ONNX bundle.",
 )
 @public_key_option
-@click.option("--threads", type=click.IntRange(1), help="Threads of the backend.")
-@click.option("--allow-rejected", is_flag=True, help="Print the age of a rejected image as well.")
+@threads_option
+@click.option("--allow-rejected", is_flag=True, help="Print the ages of rejected images as well.")
 @click.option("--thorough", is_flag=True, help="Check whether rotating the hand changes the age.")
 @click.option(
     "--reference",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="TABLE",
     help="Reference CSV (sex, age_months, mean, sd): print the SDS. Needs a DICOM file with the "
     "dates of birth and study.",
 )
-@click.option(
-    "--sr", type=click.Path(path_type=Path), help="Write a DICOM structured report to this file."
-)
-@click.option(
-    "--fhir", type=click.Path(path_type=Path), help="Write a FHIR Observation (JSON) to this file."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--sr", type=PATH, help="Write a DICOM structured report of one image to this file.")
+@click.option("--fhir", type=PATH, help="Write a FHIR Observation of one image to this file.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per image.")
 @click.pass_context
 def command(
     context: click.Context,
-    image: Path,
-    sex: str | None,
+    /,
+    images: tuple[Path, ...],
     bundle: Path | None,
     public_key: Path | None,
     threads: int | None,
@@ -57,54 +62,80 @@ def command(
     sr: Path | None,
     fhir: Path | None,
     *,
-    allow_rejected: bool,
-    thorough: bool,
     as_json: bool,
+    **how: Any,  # noqa: ANN401  # arguments of Runtime.predict_many, but for the sex
 ) -> None:
-    """Predict the bone age from one radiograph.
+    """Predict the bone age from radiographs: files, or folders of them.
 
-    If the image is rejected, no age is printed and the exit status is 1; see --allow-rejected.
+    No age is printed for a rejected image; see --allow-rejected. An image that cannot be used does
+    not stop the others: its error is printed on stderr, and with --json on stdout as well.
+
+    Exit status: 0 every image has an age, 1 an image was rejected, 2 an image cannot be used.
 
     \b
     Example:
       bakit predict hand.png --sex F
       bakit predict hand.dcm --sr report.dcm
-      bakit predict hand.png --sex F --bundle bakit-bundles/bakit-rsna299-onnx-int8 --json
+      bakit predict radiographs/ more/hand.png --sex male --json
     """
-    from bakit.report.text import age_text
+    from bakit.errors import BakitError, InputError
+    from bakit.report.text import read_reference
     from bakit.runtime import Runtime
 
-    with Runtime(bundle or only_bundle(), threads, public_key=public_key) as runtime:
-        prediction = runtime.predict(
-            image, cast("Sex | None", sex), allow_rejected=allow_rejected, thorough=thorough
-        )
-    rejected = prediction.age_months is None
-    line = _sds(prediction, reference) if reference is not None else ""
-    if not rejected and (sr is not None or fhir is not None):
-        from bakit.report.fhir import write_reports
-
-        write_reports(prediction, image, sr=sr, fhir=fhir)
-    if as_json:
-        echo(prediction.to_json())
-    elif not rejected:
-        echo(age_text(prediction) + line)
-    if prediction.quality.status != "accept" and (rejected or not as_json):
-        reasons = ", ".join(prediction.quality.reasons)
-        echo(f"{prediction.quality.status}: {reasons}", err=True)
-    if rejected:
-        context.exit(1)
-
-
-def _sds(prediction: Prediction, table: Path) -> str:
-    """Return the SDS as text to append to the age."""
-    from bakit.errors import InputError
-    from bakit.report.text import read_reference
-
-    reference = read_reference(table)
-    if prediction.age_months is None:
-        return ""
-    if prediction.chronological_months is None:
-        message = "--reference needs a DICOM file with the dates of birth and study"
+    paths = find_images(images)
+    several = len(paths) > 1 or images[0].is_dir()
+    if several and (sr or fhir):
+        message = f"{'--sr' if sr else '--fhir'} takes one image, {len(paths)} were given"
         raise InputError(message)
-    sds = reference.sds(prediction.age_months, prediction.chronological_months, prediction.sex)
-    return f"; SDS {sds:+.1f}" if sds is not None else "; no SDS: age outside the reference table"
+    table = None if reference is None else read_reference(reference)
+    sex, status, counts = how.pop("sex"), 0, [0, 0, 0]
+    with Runtime(bundle or only_bundle(), threads, public_key=public_key) as runtime:
+        for path, found in zip(paths, runtime.predict_many(paths, sex, **how), strict=True):
+            if isinstance(found, BakitError):
+                status = max(status, found.exit_status)
+                counts[2] += 1
+                _print_error(path, found, as_json=as_json and several)
+                continue
+            sds = "" if table is None else table.sds_text(found)
+            rejected = found.age_months is None
+            status = max(status, int(rejected))
+            counts[rejected] += 1
+            if not rejected and (sr is not None or fhir is not None):
+                from bakit.report.fhir import write_reports
+
+                write_reports(found, path, sr=sr, fhir=fhir)
+            _print(found, f"{path}: " if several else "", sds, path, as_json=as_json)
+    if several:
+        hint("{} predicted, {} rejected, {} not usable".format(*counts))
+    if counts[0]:
+        next_step("bakit bench --data DATA --json report.json   (labels.csv, images/: accuracy)")
+    elif counts[1]:
+        next_step(f"bakit localize {paths[0]} --overlay overlays   (draws what was found)")
+    context.exit(status)
+
+
+def _print_error(path: Path, error: Exception, *, as_json: bool) -> None:
+    import msgspec
+
+    from bakit.files import printable
+
+    if as_json:
+        echo(msgspec.json.encode({"image": printable(path), "error": str(error)}))
+    text = str(error)
+    echo(f"bakit: {text}" if text.startswith(f"{path}: ") else f"bakit: {path}: {text}", err=True)
+
+
+def _print(found: Prediction, start: str, sds: str, path: Path, *, as_json: bool) -> None:
+    import msgspec
+
+    from bakit.files import printable
+    from bakit.report.text import age_text, verdict_text
+
+    rejected = found.age_months is None
+    if as_json:
+        fields = {"image": printable(path)} if start else {}
+        echo(msgspec.json.encode(fields | found.to_dict()))
+    elif not rejected:
+        echo(start + age_text(found) + sds)
+    if found.quality.status != "accept" and (rejected or not as_json):
+        echo(start + verdict_text(found.quality), err=True)

@@ -7,7 +7,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bakit.cli.tables import echo
+from bakit.cli.tables import QUIET, VERBOSE, echo, is_set
 from bakit.types import silent
 
 if TYPE_CHECKING:
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 INTERVAL_S = 0.1
 """Minimum time between two redraws."""
 
+LOG_S = 30.0
+"""Minimum time between two lines of a step in a log."""
+
 
 @contextmanager
 def progress(*, log: bool = False) -> Iterator[OnProgress]:
@@ -26,10 +29,14 @@ def progress(*, log: bool = False) -> Iterator[OnProgress]:
     It draws without a thread, because a thread would disturb a benchmark.
 
     Args:
-        log: If stderr is not a terminal, print a line for each step.
+        log: If stderr is not a terminal, print a line for each step, and one every LOG_S seconds;
+            -v does the same.
     """
+    if is_set(QUIET):
+        yield silent
+        return
     if not sys.stderr.isatty():
-        yield _logger() if log else silent
+        yield step_lines() if log or is_set(VERBOSE) else silent
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -67,16 +74,38 @@ def progress(*, log: bool = False) -> Iterator[OnProgress]:
         bar.stop()
 
 
-def _logger() -> OnProgress:
-    seen: set[str] = set()
+def step_lines(prefix: str = "") -> OnProgress:
+    """Return a callback that prints a line for each step, and one every LOG_S seconds."""
+    begun: dict[str, float] = {}
+    printed = 0.0
 
     def line(step: str, done: float, total: float | None) -> None:
-        del done, total
-        if step not in seen:
-            seen.add(step)
-            echo(f"{step} ...", err=True)
+        nonlocal printed
+        now = time.monotonic()
+        if step not in begun:
+            begun[step] = printed = now
+            echo(f"{clock()} {prefix}{step} ...", err=True)
+        elif now - printed >= LOG_S and done != total:
+            printed = now
+            left = ""
+            if total and done:
+                left = f", about {duration((total - done) / done * (now - begun[step]))} left"
+            echo(f"{clock()} {prefix}{step} {_count(done, total)}{left}", err=True)
 
     return line
+
+
+def clock() -> str:
+    """Return the time of day, for a line of a log."""
+    return time.strftime("%H:%M:%S")
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in words: ``40 s``, ``5 min``, ``2 h 5 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def _count(done: float, total: float | None) -> str:

@@ -2,45 +2,46 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from bakit.cli.paths import checkpoint_and_data, paths_argument
-from bakit.cli.tables import echo
+from bakit.cli.options import PATH, checkpoint_option
+from bakit.cli.tables import echo, next_step
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bakit.quality.limits import QualityLimits
 
 
 @click.command("quality")
-@paths_argument
+@click.argument("data", type=PATH)
+@checkpoint_option
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     required=True,
-    help="Checkpoint to write, with the limits; may be CHECKPOINT itself.",
+    help="Checkpoint to write, with the limits; may be --checkpoint itself.",
 )
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print limits and rates as one JSON object.")
-def command(paths: tuple[Path, ...], out: Path, threads: int, *, as_json: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print limits and rates as JSON.")
+def command(data: Path, checkpoint: Path | None, out: Path, threads: int, *, as_json: bool) -> None:
     """Fit the image-quality limits (accept, review, reject) and write them into a checkpoint.
 
-    DATA is the training folder of CHECKPOINT. The limits are fitted on its training and validation
-    splits and on images without a hand. They are tested on its test split and on held-out kinds of
-    images. CHECKPOINT defaults to the shipped one.
+    DATA is the training folder of the checkpoint. The limits are fitted on its training and
+    validation splits and on images without a hand. They are tested on its test split and on
+    held-out kinds of images.
 
     \b
     Example:
-      bakit quality run/best.safetensors radiographs/ --out run/best.safetensors
+      bakit quality radiographs/ --checkpoint run/best.safetensors --out run/best.safetensors
     """
     import msgspec
 
     from bakit.cli.progress import progress
     from bakit.studies.quality.learn import qualify_file
 
-    checkpoint, data = checkpoint_and_data(paths)
     with progress() as on_progress:
         written = qualify_file(checkpoint, data, out, threads=threads, on_progress=on_progress)
     limits = written.header.quality
@@ -50,6 +51,7 @@ def command(paths: tuple[Path, ...], out: Path, threads: int, *, as_json: bool) 
         return
     print_limits(limits)
     echo(f"{out}  {written.sha256}")
+    next_step(f"bakit export {out} --target onnx --precision fp32,int8")
 
 
 def print_limits(limits: QualityLimits) -> None:

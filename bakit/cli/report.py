@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bakit.cli.bench_tables import page_options
-from bakit.cli.tables import echo
+from bakit.cli.options import PATH
+from bakit.cli.tables import echo, next_step
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command("report")
-@click.argument("report", type=click.Path(path_type=Path))
+@click.argument("report", type=PATH)
 @page_options
 def command(report: Path, html_file: Path | None, md_file: Path | None) -> None:
     """Show a REPORT written by bakit bench --json as tables, HTML or Markdown.
@@ -31,6 +35,6 @@ def command(report: Path, html_file: Path | None, md_file: Path | None) -> None:
     written = write_pages(content, html_file, md_file)
     if not written:
         print_report(content)
-        echo(f"next: {next_command(content, str(report))}")
     for path in written:
         echo(f"report: {path}")
+    next_step(next_command(content, str(report)))

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from bakit.cli.tables import echo
+from bakit.cli.options import PATH
+from bakit.cli.tables import echo, next_step
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command("sign")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=PATH)
 @click.option(
     "--key",
     required=True,
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Ed25519 private key: openssl genpkey -algorithm ed25519 -out private.pem",
 )
 def command(bundle: Path, key: Path) -> None:
@@ -33,3 +37,4 @@ def command(bundle: Path, key: Path) -> None:
 
     Bundle.read(bundle)  # refuses a damaged bundle
     echo(str(sign(bundle / MANIFEST, key)))
+    next_step(f"bakit verify {bundle} --public-key public.pem")

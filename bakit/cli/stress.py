@@ -6,19 +6,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bakit.cli.study_options import (
-    PATH,
-    limit_option,
-    model_options,
-    open_study,
-    output_options,
-)
-from bakit.cli.tables import echo, new_console, new_table, print_line
+from bakit.cli.options import PATH, Names
+from bakit.cli.study_options import limit_option, model_options, open_study, output_options
+from bakit.cli.tables import echo, new_console, new_table, next_step, print_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from bakit.studies.stress.run import Stress
+
+
+def _kinds() -> Iterable[str]:
+    from bakit.studies.stress.perturb import KINDS
+
+    return KINDS
 
 
 @click.command("stress")
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     "--kind",
     "kinds",
     multiple=True,
+    type=Names("kind", _kinds),
     metavar="KIND",
     help="rotation, flip, brightness, contrast, inversion, resolution, marker, size, compression "
     "or frame; repeatable. Default: all.",
@@ -92,6 +95,7 @@ def command(
             echo(f"plot: {drawn}")
     for failure in failures:
         echo(f"fail: {failure}", err=True)
+    next_step(f"bakit evaluate {data} --plots plots")
     ctx.exit(1 if failures else 0)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from bakit.cli.options import PATH, checkpoint_option
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from bakit.bundle import Bundle
     from bakit.model.checkpoint import Checkpoint
@@ -17,15 +19,8 @@ if TYPE_CHECKING:
     Command = Callable[..., Any]
 
 
-PATH = click.Path(path_type=Path)
-
 _MODEL_OPTIONS = (
-    click.option(
-        "--checkpoint",
-        metavar="FILE",
-        type=PATH,
-        help="Float checkpoint to test. Default: the shipped one.",
-    ),
+    checkpoint_option,
     click.option("--bundle", metavar="DIR", type=PATH, help="Bundle to test instead."),
     click.option("--workers", type=click.IntRange(1), help="Processes. Default: one per CPU."),
 )

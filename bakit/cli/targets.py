@@ -6,7 +6,7 @@ import json
 
 import click
 
-from bakit.cli.tables import echo
+from bakit.cli.tables import echo, next_step
 from bakit.targets import find_targets
 
 
@@ -32,3 +32,4 @@ def command(*, as_json: bool) -> None:
                 echo(f"  {target.note}")
     for name, error in failed.items():
         echo(f"plug-in {name!r} failed to load: {error}", err=True)
+    next_step("bakit doctor   (what this machine can run and export)")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
-from bakit.cli.tables import echo
+from bakit.cli.options import PATH
+from bakit.cli.tables import echo, next_step
 from bakit.cli.training_options import make_plan, make_progress, recipe_option, training_options
 from bakit.errors import InputError
 from bakit.model.recipes import RECIPES, Recipe, default_recipe, get_recipe
@@ -17,6 +17,7 @@ from bakit.settings import Architecture, Preprocessing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     Command = Callable[..., Any]
 
@@ -52,8 +53,8 @@ def _shown(value: object) -> str:
 
 
 @click.command("train")
-@click.argument("data", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
+@click.argument("data", type=PATH)
+@click.option("--out", type=PATH, required=True, help="Folder of the run.")
 @click.option("--resume", is_flag=True, help="Resume the run in --out, if there is one.")
 @recipe_option
 @click.option(
@@ -121,6 +122,7 @@ def command(
         raise InputError(str(error)) from error
     numbers = {name: options[name] for name in Recipe.__struct_fields__ if name != "pretrained"}
     chosen = get_recipe(recipe or default_recipe(pretrained), pretrained=pretrained, **numbers)
+    from bakit.training.curve import CURVE
     from bakit.training.fitting import Hardware
     from bakit.training.run import train
 
@@ -133,7 +135,7 @@ def command(
     def say(text: str) -> None:
         echo(text, err=True)
 
-    with progress() as on_progress:
+    with progress(log=True) as on_progress:
         checkpoint = train(
             plan,
             out,
@@ -145,9 +147,10 @@ def command(
         )
     if checkpoint is None:  # not the main process
         return
-    echo(f"{checkpoint.path}")
+    echo(f"{checkpoint.path}\nplot: {out / CURVE}")
     record = checkpoint.header.training
     for part, metrics in record.metrics.items() if record else ():
         held = metrics.interval_coverage
         text = "" if held is None else f", interval coverage {100 * held:.1f} %"
         echo(f"{part}: MAE {metrics.mae_months:.2f} months on {metrics.samples} images{text}")
+    next_step(f"bakit export {checkpoint.path} --target onnx --precision fp32,int8")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from bakit.cli.options import PATH, Names
+from bakit.cli.progress import clock, duration
 from bakit.model.recipes import RECIPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from bakit.model.recipes import Recipe
     from bakit.settings import Architecture, Preprocessing
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
 
 recipe_option = click.option(
     "--recipe",
-    type=click.Choice(list(RECIPES)),
+    type=Names("recipe", lambda: RECIPES),
     help="Preset.  [default: finetune if --pretrained is given, else paper]",
 )
 
 exclude_option = click.option(
     "--exclude",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Labelled folder whose ids are excluded from all splits; repeatable.",
 )
 
@@ -75,7 +76,7 @@ _SHARED = (
     click.option("--threads", type=click.IntRange(1), help="CPU threads of each process."),
     click.option(
         "--cache",
-        type=click.Path(path_type=Path),
+        type=PATH,
         help="Folder for boxes and prepared images; runs may share it.  [default: OUT/cache]",
     ),
     workers_option,
@@ -116,13 +117,14 @@ def make_progress(on_progress: OnProgress, say: Callable[[str], None], epochs: i
     from bakit.training.run import Progress
 
     def on_epoch(epoch: Epoch, best: bool) -> None:
+        left = duration((epochs - epoch.epoch) * epoch.seconds)
         say(
-            f"epoch {epoch.epoch}/{epochs}: training MAE {epoch.train_mae_months:.2f}, "
+            f"{clock()} epoch {epoch.epoch}/{epochs}: training MAE {epoch.train_mae_months:.2f}, "
             f"validation MAE {epoch.val_mae_months:.2f} months{', best so far' * best} "
-            f"({epoch.seconds:.0f} s)"
+            f"({epoch.seconds:.0f} s; about {left} left)"
         )
 
     def on_pretrained(layers: Pretrained) -> None:
         say(f"pretrained weights: {layers}")
 
-    return Progress(on_progress, on_epoch, on_pretrained, bar=sys.stderr.isatty())
+    return Progress(on_progress, on_epoch, on_pretrained)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from bakit.data.overlap import shared_ids
 from bakit.data.parallel import in_threads
 from bakit.errors import ImageError, InputError
+from bakit.image.bounds import DICOM, is_dicom
 from bakit.image.read import decode, pixel_digest
 from bakit.types import silent, track
 
@@ -37,6 +38,35 @@ def unreadable(path: Path, error: ImageError) -> Unreadable:
 def image_files(folder: Path) -> list[Path]:
     """Return the files of a folder with an image suffix, sorted by name."""
     return [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES]
+
+
+def images_below(folder: Path) -> list[Path]:
+    """Return the images in a folder and the folders below it, sorted by path.
+
+    An image has an image suffix, or no suffix and a DICOM file's mark. Hidden files are left out.
+
+    Raises:
+        InputError: If there is none.
+    """
+    found = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+        and (path.suffix.lower() in SUFFIXES or (not path.suffix and _is_dicom_file(path)))
+    ]
+    if not found:
+        message = f"{folder}: no image in this folder; use PNG, JPEG or DICOM files"
+        raise InputError(message)
+    return found
+
+
+def _is_dicom_file(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return is_dicom(file.read(DICOM.stop))
+    except OSError:
+        return True  # it is reported when it is read
 
 
 def look_at_images(

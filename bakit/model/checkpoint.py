@@ -39,6 +39,9 @@ SCHEMA_VERSION = 2
 SHIPPED = Path(__file__).parents[1] / "weights" / "bakit-rsna299.safetensors"
 """The checkpoint in the package."""
 
+RUN_FILES = {"best": "", "last": "-last"}
+"""Stems of the checkpoints that every run has, and what they add to the run's name."""
+
 _KEY = "bakit"
 _HALVES = (".weight", ".bias", ".running_mean")
 """Ends of the names of the regressor's tensors that are stored as float16."""
@@ -170,8 +173,11 @@ class Checkpoint:
 
     @property
     def name(self) -> str:
-        """The file's stem, as valid UTF-8."""
-        return printable(self.path.stem)
+        """The file's stem, as valid UTF-8; in a run's folder, the name of the run."""
+        stem, run = self.path.stem, self.path.resolve().parent.name
+        if stem in RUN_FILES and run:
+            stem = run + RUN_FILES[stem]
+        return printable(stem)
 
     @staticmethod
     def read(path: Path) -> Checkpoint:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from bakit.errors import InputError
+from bakit.errors import InputError, unknown
 
 
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -186,8 +186,7 @@ def get_recipe(name: str, **changes: object) -> Recipe:
         InputError: If there is no such preset, or a number is not possible.
     """
     if name not in RECIPES:
-        message = f"no recipe {name!r}; use {', '.join(RECIPES)}"
-        raise InputError(message)
+        raise InputError(unknown("recipe", name, RECIPES))
     given = {key: value for key, value in changes.items() if value is not None}
     try:
         return msgspec.convert(msgspec.to_builtins(RECIPES[name]) | given, Recipe, builtin_types=())

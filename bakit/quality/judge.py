@@ -66,7 +66,8 @@ class Judge:
         if output is None or found.box is None or found.scores is None:
             return {}
         scores = msgspec.to_builtins(found.scores)
-        measures: dict[str, float] = scores | box_measures(grey, found.box)
+        measures: dict[str, float] = scores
+        measures |= box_measures(grey, found.box, inverted=found.inverted)
         if self._hands is not None:
             measures |= self._hands.score(hand_vector(output, found, pixels)[: self._size])
         return measures

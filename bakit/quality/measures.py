@@ -61,12 +61,13 @@ VECTOR = OLD_VECTOR + 4 + _FINE * _FINE * _BINS + _OUTLINE * _OUTLINE
 """Length of ``hand_vector``."""
 
 
-def box_measures(grey: Grey | Bytes, box: Box) -> dict[str, float]:
+def box_measures(grey: Grey | Bytes, box: Box, *, inverted: bool = False) -> dict[str, float]:
     """Return the quality measures of the grey values in a box.
 
     Args:
         grey: ``(H, W)`` float32 in 0..1, or 255 times that as uint8.
         box: The hand.
+        inverted: Whether bones are dark; the grey values are inverted first, as for the prediction.
 
     Returns:
         ``side_pixels``: the shorter side; ``grey_levels``: distinct grey values; ``saturated``:
@@ -74,8 +75,12 @@ def box_measures(grey: Grey | Bytes, box: Box) -> dict[str, float]:
     """
     step = max(max(box.width, box.height) // SAMPLE, 1)
     sample = grey[box.y0 : box.y1 : step, box.x0 : box.x1 : step]
+    top = 255
     if sample.dtype != np.uint8:
+        top = 65535
         sample = np.rint(sample * 65535).astype(np.uint16)  # type: ignore[assignment]
+    if inverted:  # otherwise the background counts as saturated
+        sample = top - sample
     counts = np.bincount(sample.ravel())
     present = np.flatnonzero(counts)
     brightest = len(counts) - 1 - (len(counts) - 1 - present[0]) * BRIGHTEST

@@ -8,11 +8,27 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from bakit.errors import InputError
+from bakit.quality.limits import REASONS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from bakit.prediction import Prediction, Sex
+    from bakit.quality.limits import Quality
+
+RETAKE = "use a sharp image of one whole hand, fingers up"
+REMEDIES = {
+    "two_hands": "crop the image to one hand",
+    "both_hands": "crop the image to one hand",
+    "hand_cut_off": "use an image with the whole hand and the wrist",
+    "too_small": "use an image with more pixels",
+    "low_contrast": "export the image again with its full range of grey values",
+    "saturated": "export the image again with its full range of grey values",
+    "not_a_radiograph": "use the original DICOM file",
+    "other_body_part": "check that the image is of a hand",
+    "patient_age": "check the dates in the DICOM header",
+}
+"""What to do about a rejected image, by reason code; ``RETAKE`` for the others."""
 
 COLUMNS = ("sex", "age_months", "mean", "sd")
 
@@ -46,6 +62,19 @@ def age_text(prediction: Prediction) -> str:
     return line
 
 
+def verdict_text(quality: Quality) -> str:
+    """Return why an image is rejected or needs a review, and what to do, in one line.
+
+    The reason codes, which machines read, are first.
+    """
+    codes = ", ".join(quality.reasons)
+    why = "; ".join(REASONS[code] for code in quality.reasons if code in REASONS)
+    todo = "check the age by eye"
+    if quality.status == "reject":
+        todo = next((REMEDIES[code] for code in quality.reasons if code in REMEDIES), RETAKE)
+    return f"{quality.status}: {codes} ({why}); {todo}"
+
+
 class Reference(NamedTuple):
     """Bone ages of healthy children, the reference of an SDS.
 
@@ -67,6 +96,20 @@ class Reference(NamedTuple):
                 mean = mean_a + share * (mean_b - mean_a)
                 return (bone_age_months - mean) / (sd_a + share * (sd_b - sd_a))
         return None
+
+    def sds_text(self, prediction: Prediction) -> str:
+        """Return the SDS of a prediction, as text to append to its age; empty without an age.
+
+        Raises:
+            InputError: If the chronological age is not known.
+        """
+        if prediction.age_months is None:
+            return ""
+        if prediction.chronological_months is None:
+            message = "--reference needs a DICOM file with the dates of birth and study"
+            raise InputError(message)
+        found = self.sds(prediction.age_months, prediction.chronological_months, prediction.sex)
+        return "; no SDS: age outside the table" if found is None else f"; SDS {found:+.1f}"
 
 
 def read_reference(path: Path) -> Reference:

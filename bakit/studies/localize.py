@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 
-from bakit.errors import InputError
+from bakit.errors import BakitError, InputError
 from bakit.files import write_file
 from bakit.hand.found import Found
 from bakit.hand.overlay import draw_overlay
@@ -31,8 +31,8 @@ def localize_files(
     bundle: Path | None = None,
     overlay: Path | None = None,
     threads: int | None = None,
-) -> Iterator[tuple[Path, Localization]]:
-    """Localize the hand in each image.
+) -> Iterator[tuple[Path, Localization | BakitError]]:
+    """Localize the hand in each image; an image that cannot be used gives its error.
 
     Args:
         images: Image files.
@@ -42,8 +42,8 @@ def localize_files(
         threads: Threads of the backend.
 
     Raises:
-        BakitError: If the localizer cannot be opened, an image cannot be used, two overlays would
-            have the same name, or an overlay would overwrite an image.
+        BakitError: If the localizer cannot be opened, two overlays would have the same name, or an
+            overlay would overwrite an image.
     """
     stems = [image.stem for image in images]
     twice = next((stem for stem in stems if overlay and stems.count(stem) > 1), None)
@@ -67,7 +67,11 @@ def localize_files(
             chosen = get_localizer(method)
             localizer = open_localizer(chosen.weights, chosen.settings, threads)
         for image in images:
-            grey = decode(image)
+            try:
+                grey = decode(image)
+            except BakitError as error:
+                yield image, error
+                continue
             seen, place = localize(grey, localizer)
             if overlay is not None:
                 found = Found(place.box, place.reasons, place.scores, place.turn)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Literal
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from bakit.errors import InputError
@@ -20,15 +19,18 @@ from bakit.training.callbacks import Epoch, History, KeepState, StopEarly
 from bakit.training.module import Training
 from bakit.training.progress import PROGRESS, ProgressFile
 from bakit.training.shared_norm import SharedBatchNorm
+from bakit.types import silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from lightning.pytorch.callbacks import Callback
+
     from bakit.model.recipes import Recipe
     from bakit.model.regressor import Regressor
     from bakit.training.crops import Part
-    from bakit.types import Weights
+    from bakit.types import OnProgress, Weights
 
 STATE = "state.ckpt"
 """Training state for ``--resume``."""
@@ -123,7 +125,7 @@ def fit(
     *,
     seed: int = 0,
     hardware: Hardware = THIS_MACHINE,
-    progress: bool = True,
+    on_progress: OnProgress = silent,
     on_epoch: Callable[[Epoch, Weights, bool], object] = lambda *_: None,
 ) -> Fitted:
     """Train a regressor; resume from the state in ``folder`` if there is one.
@@ -136,7 +138,7 @@ def fit(
         folder: For ``metrics.csv``, ``progress.json``, ``state.ckpt`` and TensorBoard's ``logs``.
         seed: Seed of the order and the augmentation.
         hardware: Training hardware.
-        progress: Whether to show a progress bar.
+        on_progress: Called after each update.
         on_epoch: Called with each epoch, its weights, and whether they are the best so far.
 
     Raises:
@@ -151,12 +153,10 @@ def fit(
         os.environ["OMP_NUM_THREADS"] = str(hardware.threads)
     folder.mkdir(parents=True, exist_ok=True)
     history = History(folder / HISTORY, on_epoch)
-    written = ProgressFile(folder / PROGRESS, history, recipe.batch_size)
+    written = ProgressFile(folder / PROGRESS, history, recipe.batch_size, on_progress)
     callbacks: list[Callback] = [history, written, KeepState(folder / STATE, history)]
     if recipe.patience:
         callbacks.append(StopEarly("val_mae_months", patience=recipe.patience))
-    if progress:
-        callbacks.append(TQDMProgressBar())
     # lightning logs advertisements at level INFO.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     mixed = {"bf16": "bf16-mixed", "16": "16-mixed", "32": "32-true"}
@@ -173,7 +173,7 @@ def fit(
             max_epochs=recipe.epochs,
             logger=TensorBoardLogger(folder, name="", version="logs"),
             callbacks=callbacks,
-            enable_progress_bar=progress,
+            enable_progress_bar=False,
             enable_checkpointing=True,
             enable_model_summary=False,
             num_sanity_val_steps=0,

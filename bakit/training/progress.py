@@ -9,6 +9,7 @@ import msgspec
 from lightning.pytorch.callbacks import Callback
 
 from bakit.files import write_file
+from bakit.types import silent
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import lightning
 
     from bakit.training.callbacks import History
+    from bakit.types import OnProgress
 
 PROGRESS = "progress.json"
 
@@ -58,9 +60,13 @@ class ProgressFile(Callback):
         path: The file.
         history: History of the same run; it must run before this callback.
         batch_size: Images per update, over all processes.
+        on_progress: Called after each update.
     """
 
-    def __init__(self, path: Path, history: History, batch_size: int) -> None:
+    def __init__(
+        self, path: Path, history: History, batch_size: int, on_progress: OnProgress = silent
+    ) -> None:
+        self.on_progress = on_progress
         self.path = path
         self.history = history
         self.batch_size = batch_size
@@ -87,6 +93,8 @@ class ProgressFile(Callback):
     ) -> None:
         """Write the progress if the last write was long enough ago."""
         del pl_module, outputs, batch, batch_idx
+        if trainer.is_global_zero:
+            self.on_progress("training", trainer.global_step, trainer.estimated_stepping_batches)
         if time.perf_counter() - self.marked > _EVERY_S:
             self._measure(trainer.global_step)
             self._write(trainer)

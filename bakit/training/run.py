@@ -52,16 +52,14 @@ class Progress:
     """Progress callbacks.
 
     Attributes:
-        on_progress: Called with each step of the preparation.
+        on_progress: Called with each step of the preparation, and each update of the training.
         on_epoch: Called with each epoch and whether it is the best so far.
         on_pretrained: Called with the layers that pretrained weights filled.
-        bar: Whether to show lightning's progress bar.
     """
 
     on_progress: OnProgress = silent
     on_epoch: Callable[[Epoch, bool], None] = lambda _epoch, _best: None
     on_pretrained: Callable[[Pretrained], None] = lambda _: None
-    bar: bool = False
 
 
 SILENT = Progress()
@@ -154,7 +152,7 @@ def train(
         out,
         seed=plan.seed,
         hardware=hardware,
-        progress=progress.bar,
+        on_progress=progress.on_progress,
         on_epoch=keep,
     )
     if not fitted.is_main:

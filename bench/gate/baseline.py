@@ -85,6 +85,10 @@ def _check_images(report: Report, baseline: Report) -> None:
 
 def _check_machines(report: Report, baseline: Report) -> None:
     """Refuse to compare times of two machines, or of one with other threads."""
+    if report.devices:
+        for name in report.devices.keys() & baseline.devices.keys():
+            _check_machines(report.of_device(name), baseline.of_device(name))
+        return
     ours, theirs = report.host, baseline.host
     if ours.fingerprint != theirs.fingerprint:
         message = (

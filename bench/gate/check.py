@@ -8,7 +8,9 @@ from dataclasses import dataclass, fields
 from datetime import date
 from typing import TYPE_CHECKING
 
-from bakit.bench.gate.accuracy import accuracy_checks
+import msgspec
+
+from bakit.bench.gate.accuracy import AGE_LIMITS, accuracy_checks
 from bakit.bench.gate.advice import for_latency
 from bakit.bench.gate.baseline import (
     COMPARED,
@@ -132,8 +134,10 @@ class Gate:
             known: Failures that are expected.
             today: The day; the clock's when None.
             require: Names of bundles that must have been measured.
-            explicit: Names of the limits that fail if they apply to no bundle; those of the other
-                limits are notes. None: the limits that are not at their defaults.
+            explicit: Names of the limits that were asked for. They fail if they apply to no
+                bundle; the others are notes then. If one of them is on ages, those that were not
+                asked for may be undecided. None: no limit may be undecided, and those that are not
+                at their defaults have to apply.
 
         Raises:
             InputError: If there is no limit; if the report has no bundles or two of one name, was
@@ -161,7 +165,9 @@ class Gate:
             )
         day = today or date.today()  # where the gate runs
         verdicts = [
-            self._judge(bundle, report, baseline, known, day, required=bundle.name in require)
+            self._judge(
+                bundle, report, baseline, known, day, explicit, required=bundle.name in require
+            )
             for bundle in report.bundles
         ]
         present = {bundle.name for bundle in report.bundles}
@@ -212,6 +218,7 @@ class Gate:
         baseline: Report | None,
         known: Sequence[KnownFailure],
         today: date,
+        explicit: Collection[str] | None,
         *,
         required: bool,
     ) -> Verdict:
@@ -235,6 +242,14 @@ class Gate:
             checks += ratio_check(self, bundle, report, baseline, notes)
         if not checks:
             notes.append("no limit applies to it")
+        asked = AGE_LIMITS & set(explicit or ())
+        spare = AGE_LIMITS - asked if asked else frozenset()
+        checks = [
+            msgspec.structs.replace(c, outcome="undecided", groups=(), reason="not asked for")
+            if c.limit in spare and c.outcome == "too-few-images"
+            else c
+            for c in checks
+        ]
         return make_verdict(bundle.name, checks, known, today, notes)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from bakit.bench.gate.verdict import PASSING, REPORT
+from bakit.bench.gate.verdict import NOTED, PASSING, REPORT
 from bakit.errors import InputError
 from bakit.files import write_file
 
@@ -53,13 +53,13 @@ def write_junit(result: GateResult, path: Path) -> None:
             tests=str(len(outcomes)),
             failures=str(sum(outcome not in PASSING for outcome in outcomes)),
             errors="0",
-            skipped=str(outcomes.count("known")),
+            skipped=str(sum(outcome in NOTED for outcome in outcomes)),
         )
         for check in checks:
             case = ET.SubElement(
                 suite, "testcase", classname=f"bakit gate.{_text(name)}", name=check.limit
             )
-            if check.outcome == "known":
+            if check.outcome in NOTED:
                 ET.SubElement(case, "skipped", message=_text(str(check)))
             elif check.outcome != "pass":
                 message = _text(str(check))
@@ -82,7 +82,7 @@ def github_lines(result: GateResult) -> list[str]:
     for name, check in result.all_checks:
         if check.outcome == "pass":
             continue
-        level = "warning" if check.outcome == "known" else "error"
+        level = "warning" if check.outcome in NOTED else "error"
         title = _property(f"bakit gate: {name}: {check.outcome}")
         lines.append(f"::{level} title={title}::{_data(str(check))}")
     lines += [f"::notice title=bakit gate::{_data(note)}" for note in result.notes]

@@ -87,8 +87,11 @@ def recommend(report: Report) -> Recommendation:
 
     A bundle is a candidate if it was measured and passes the gate with its default limits. Among
     the candidates that no other beats in time, size and drift (the Pareto front) it is the
-    fastest; of those that are as fast, the smallest.
+    fastest; of those that are as fast, the smallest. In a fleet, one is recommended for each
+    device.
     """
+    if report.devices:
+        return _for_each(report)
     labels = short_labels(report.bundles)
     gated = _gated(report)
     measured = [_measured(bundle, labels[bundle.name], gated) for bundle in report.bundles]
@@ -102,9 +105,22 @@ def recommend(report: Report) -> Recommendation:
     return Recommendation(
         ship=ship.name if ship else None,
         sentence=_sentence(report, ship, standings),
-        others=_others(front, ship),
+        others=(*_others(front, ship), *_why_not_int8(standings, ship)),
         caveats=_caveats(report, ship),
         standings=tuple(standings),
+    )
+
+
+def _for_each(report: Report) -> Recommendation:
+    """Join the recommendations for the devices of a fleet."""
+    parts = {name: recommend(report.of_device(name)) for name in report.devices}
+    standings = [s for part in parts.values() for s in part.standings]
+    return Recommendation(
+        ship=None,
+        sentence=" ".join(f"{name}: {part.sentence}" for name, part in parts.items()),
+        others=tuple(f"{name}: {line}" for name, part in parts.items() for line in part.others),
+        caveats=tuple(dict.fromkeys(line for part in parts.values() for line in part.caveats)),
+        standings=tuple(replace(s, label=s.name) for s in standings),
     )
 
 
@@ -291,6 +307,17 @@ def _others(front: Sequence[Standing], ship: Standing | None) -> tuple[str, ...]
                 f"{truest.label} ({_numbers(truest)})."
             )
     return tuple(others)
+
+
+def _why_not_int8(standings: Sequence[Standing], ship: Standing | None) -> list[str]:
+    """Return why each INT8 bundle is not the recommended one; nothing if one is."""
+    if ship is None or "INT8" in ship.label:
+        return []
+    return [
+        f"{s.label} is not the choice: {s.reason}."
+        for s in standings
+        if "INT8" in s.label and s.outcome in {"option", "beaten", "undecided", "refused"}
+    ]
 
 
 def _numbers(standing: Standing) -> str:

@@ -9,23 +9,25 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 import msgspec
 
 from bakit.documents import UNREADABLE
-from bakit.errors import InputError
+from bakit.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 Outcome: TypeAlias = Literal[
-    "fail", "not-measured", "too-few-images", "unsteady", "improved", "known", "pass"
+    "fail", "not-measured", "too-few-images", "unsteady", "improved", "known", "undecided", "pass"
 ]
 """The gravest first.
 
 ``not-measured``: a bundle is missing, or a limit applied to no bundle. ``too-few-images``: the
 estimate is within the limit and its interval is not. ``unsteady``: times of two runs cannot be
 compared, as one was not stable. ``improved``: better than the baseline by more than noise, so the
-baseline is due. ``known``: a failure that is expected."""
+baseline is due. ``known``: a failure that is expected. ``undecided``: too few images for
+a default limit, while others were asked for."""
 
-PASSING: tuple[Outcome, ...] = ("pass", "known")
+NOTED: tuple[Outcome, ...] = ("known", "undecided")
+PASSING: tuple[Outcome, ...] = ("pass", *NOTED)
 
 REPORT = "the report"
 """Stands for the bundle's name where a check is of the whole report."""
@@ -68,6 +70,11 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __str__(self) -> str:
         """Return all of it in a line."""
+        return "; ".join(self.lines)
+
+    @property
+    def lines(self) -> list[str]:
+        """The figure and the limit, then where it comes from and what to try: a line each."""
         parts = [self.text]
         if self.images_needed is not None:
             parts.append(f"too few images to decide: some {self.images_needed:,} are needed")
@@ -79,7 +86,7 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             parts.append(f"try: {self.advice}")
         if self.reason is not None:
             parts.append(self.reason)
-        return "; ".join(parts)
+        return parts
 
 
 class Verdict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -163,7 +170,7 @@ def read_known_failures(path: Path, limits: Sequence[str]) -> tuple[KnownFailure
         raise InputError(message) from error
     for failure in known:
         if failure.limit not in limits:
-            message = f"{path}: unknown limit {failure.limit!r}; there are {', '.join(limits)}"
+            message = f"{path}: {unknown('limit', failure.limit, limits)}"
             raise InputError(message)
         if not failure.reason.strip():
             message = f"{path}: the known failure of {failure.bundle} needs a reason"
@@ -181,7 +188,7 @@ def make_verdict(
     """Judge a bundle by its checks, after excusing failures that are known today."""
     excused = tuple(_excuse(name, check, known, today) for check in checks)
     failures = tuple(str(check) for check in excused if check.outcome not in PASSING)
-    notes = (*notes, *(str(check) for check in excused if check.outcome == "known"))
+    notes = (*notes, *(str(check) for check in excused if check.outcome in NOTED))
     outcome = gravest(check.outcome for check in excused)
     return Verdict(name, not failures, failures, outcome, excused, notes)
 

@@ -62,15 +62,15 @@ def drift_figure(bundles: Sequence[BundleReport], labels: Mapping[str, str]) -> 
             for index in range(len(drifts))
         ),
         *axis(scale, 0, bottom, "months", 8),
-        *(
-            element("line", x1=x_percent(at), x2=x_percent(at), y1=0, y2=bottom, class_=class_)
-            for at, class_ in ((scale(0), "zero"), (limit, "limit"))
-        ),
     ]
     for index, (bundle, drift) in enumerate(drifts):
         y = 8 + ROW * index
         low, high = drift.drift_ci95_months
         kind = "good" if high <= MAX_DRIFT_MONTHS else "bad square"
+        parts += [  # beside the whisker only, so that no line crosses a label
+            element("line", x1=x_percent(at), x2=x_percent(at), y1=y + 18, y2=y + 38, class_=class_)
+            for at, class_ in ((scale(0), "zero"), (limit, "limit"))
+        ]
         parts += names(labels[bundle.name], drift_words(drift), y + 13)
         parts.append(whisker(scale, low, drift.drift_months, high, y + 28, kind))
     label = "Drift of each bundle in months with its 95 % interval: " + "; ".join(

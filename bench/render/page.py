@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -85,6 +86,7 @@ def page(report: Report) -> str:
     text = environment.get_template("report.html.j2").render(
         style=Markup(style),  # noqa: S704  # our own file
         report=report,
+        measured_at=_date(report.measured_at),
         advice=advice,
         tiles=_tiles(bundles.get(advice.ship or "")),
         rows=[_row(standing, bundles[standing.name]) for standing in advice.standings],
@@ -99,6 +101,15 @@ def page(report: Report) -> str:
         samples=_samples(report),
     )
     return text.lstrip().translate(_UNSEEN)
+
+
+def _date(measured_at: str | None) -> str:
+    """Return a time such as ``2030-01-31T10:00:00Z`` in words; what is no time as it is."""
+    try:
+        time = datetime.strptime(measured_at or "", "%Y-%m-%dT%H:%M:%SZ")
+    except ValueError:
+        return measured_at or ""
+    return f"{time.day} {time:%B %Y, %H:%M} UTC"
 
 
 def _tiles(bundle: BundleReport | None) -> list[_Tile]:

@@ -23,6 +23,8 @@ EXTREMES = 100
 """Number of points with the largest differences, which are always drawn."""
 
 _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 340.0, 38.0, 6.0, 6.0, 24.0
+_SQUARE = _WIDTH - _LEFT - _RIGHT + _TOP + _BOTTOM
+"""Height of a plot whose two axes have the same length."""
 
 
 def thinned(rows: Sequence[DriftRow], off: Sequence[float], most: int) -> list[int]:
@@ -145,7 +147,7 @@ def truth_figure(bundles: Sequence[BundleReport], labels: Mapping[str, str]) -> 
     scale = Scale(max(low, min(ages) - 6), high)
     panels = []
     for label, drift, rows in drifts:
-        plot = _Plot(scale, scale, 320)
+        plot = _Plot(scale, scale, _SQUARE)
         plot.axes(_age_ticks(scale.low, scale.high))
         plot.line((scale.low, scale.low), (scale.high, scale.high), "identity")
         chosen = thinned(rows, [r.bundle_months - r.true_months for r in rows], most)

@@ -160,6 +160,8 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         partial: Whether the run was interrupted; missing measurements are None.
         measured_at: Start of the run in UTC, such as ``2026-11-26T11:50:00Z``.
         phone: The phone that ran the bundles in its browser; None otherwise.
+        devices: The machine of each device of a fleet, whose bundles are called ``device/bundle``;
+            empty for one device. ``host`` is then the machine that reached them.
     """
 
     schema_version: int
@@ -170,11 +172,19 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     partial: bool = False
     measured_at: str | None = None
     phone: Phone | None = None
+    devices: dict[str, HostInfo] = {}
 
     @property
     def machine(self) -> str:
-        """Description of the machine that ran the models: the phone, or the host's CPU."""
+        """Description of what ran the models: the devices, the phone, or the host's CPU."""
+        if self.devices:
+            return "; ".join(f"{name}: {host.cpu_text}" for name, host in self.devices.items())
         return self.host.cpu_text if self.phone is None else self.phone.summary
+
+    def of_device(self, name: str) -> Report:
+        """Return the part of one device of a fleet."""
+        bundles = tuple(b for b in self.bundles if b.name.startswith(f"{name}/"))
+        return msgspec.structs.replace(self, host=self.devices[name], bundles=bundles, devices={})
 
     def encode(self) -> bytes:
         """Return the document as indented JSON; equal reports give equal bytes."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from bakit.errors import BundleError, InputError
+from bakit.errors import BundleError, InputError, unknown
 
 if TYPE_CHECKING:
     from bakit.bundle import Build
@@ -104,6 +104,5 @@ def get_profile(name: str) -> Profile:
         InputError: If the name is unknown.
     """
     if name not in PROFILES:
-        message = f"no profile {name!r}; there are {', '.join(PROFILES)}"
-        raise InputError(message)
+        raise InputError(unknown("profile", name, PROFILES))
     return PROFILES[name]

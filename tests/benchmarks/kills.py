@@ -99,7 +99,16 @@ def prepare(folder: Path, images: int) -> dict[str, Job]:
     out, ranges, report = folder / "exported", folder / "ranges.json", folder / "report.json"
     export = ["export", model, "--target", "onnx", "--int8", "--out", str(out)]
     bench = ["bench", str(bundle), "--queries", "20", "--seconds", "0", "--json", str(report)]
-    calibrate = ["calibrate", model, str(data), "--samples", "32", "--out", str(ranges)]
+    calibrate = [
+        "calibrate",
+        str(data),
+        "--checkpoint",
+        model,
+        "--samples",
+        "32",
+        "--out",
+        str(ranges),
+    ]
     return {
         "export": Job(export, out / f"{Path(model).stem}-onnx-int8", Bundle.read, same=True),
         "calibrate": Job(calibrate, ranges, read_ranges, same=True),

@@ -30,7 +30,7 @@ def test_tables_rank_and_the_next_command_follows(run, report_file):
     assert "ship this" in lines[first]
     assert "option" in lines[first + 1]
     assert any(line.startswith("Ship onnx INT8: 5 ms a radiograph") for line in lines)
-    assert lines[-1] == f"next: bakit gate {report_file}"
+    assert result.stderr == f"next: bakit gate {report_file}\n"
 
 
 def test_a_page_and_markdown_are_written(run, report_file, tmp_path):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from bakit.errors import InputError
+from bakit.errors import InputError, unknown
 from bakit.model.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -65,13 +65,10 @@ def find_rows(names: Iterable[str] | None = None) -> list[PaperRow]:
     """
     if names is None:
         return list(TABLE_2)
-    wanted = set(names)
+    wanted = set(names) or {""}
     known = [row.name for row in TABLE_2]
-    unknown = sorted(wanted.difference(known))
-    if unknown or not wanted:
-        name = unknown[0] if unknown else ""
-        message = f"no row {name!r} in the paper's Table 2; use {', '.join(known)}"
-        raise InputError(message)
+    for name in sorted(wanted.difference(known)):
+        raise InputError(unknown("row of the paper's Table 2", name, known))
     return [row for row in TABLE_2 if row.name in wanted]
 
 

@@ -85,7 +85,7 @@ class Eye:
         if seen is None or found.box is None or found.scores is None:
             return Looked()
         measures: dict[str, float] = msgspec.to_builtins(found.scores)
-        measures |= box_measures(shown.grey, found.box)
+        measures |= box_measures(shown.grey, found.box, inverted=found.inverted)
         vector = hand_vector(seen, found, hand.pixels)
         if not ages:
             return Looked(vector, measures)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cv2
 import numpy as np
 
-from bakit.errors import InputError
+from bakit.errors import InputError, unknown
 from bakit.figures import thumbnail
 from bakit.hand.prepare import from_bytes, to_bytes
 
@@ -49,10 +49,9 @@ def perturbations(kinds: Sequence[str] = ()) -> list[Perturbation]:
     Raises:
         InputError: If a kind is unknown.
     """
-    unknown = sorted(set(kinds) - set(KINDS))
-    if unknown:
-        message = f"unknown kind {unknown[0]!r}; use {', '.join(KINDS)}"
-        raise InputError(message)
+    for kind in kinds:
+        if kind not in KINDS:
+            raise InputError(unknown("kind", kind, KINDS))
     return [item for item in _all() if not kinds or item.kind in kinds]
 
 

@@ -1,0 +1,166 @@
+"""Types of options, options that several commands share, and the default folder of bundles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from click.shell_completion import CompletionItem
+
+from bakit.cli.tables import hint
+from bakit.errors import InputError, MissingBackendError, UnsupportedTargetError, unknown
+from bakit.targets import get_target, targets
+from bakit.types import Precision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+BUNDLES = "bakit-bundles"
+"""Output folder of ``bakit export``, from which other commands read bundles."""
+
+PATH = click.Path(path_type=Path)
+
+
+class Names(click.ParamType):  # type: ignore[type-arg]  # generic in new clicks only
+    """One of some names, which shells complete; a typo gets a suggestion.
+
+    Args:
+        name: What they are.
+        known: Returns the names.
+        several: Whether to take several, separated by commas, and return a tuple.
+    """
+
+    def __init__(
+        self, name: str, known: Callable[[], Iterable[str]], *, several: bool = False
+    ) -> None:
+        self.name, self.known, self.several = name, known, several
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | tuple[str, ...]:
+        """Return the name, or the names."""
+        if not isinstance(value, str):
+            assert isinstance(value, tuple)
+            return value
+        words = [word.strip() for word in value.split(",")] if self.several else [value]
+        for word in words:
+            if word not in self.known():
+                self.fail(unknown(self.name, word, self.known()), param, ctx)
+        return tuple(dict.fromkeys(words)) if self.several else value
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the names that start as the last word does."""
+        del ctx, param
+        before, comma, word = incomplete.rpartition("," if self.several else "\0")
+        return [CompletionItem(before + comma + n) for n in self.known() if n.startswith(word)]
+
+
+class _Sex(click.ParamType):  # type: ignore[type-arg]  # generic in new clicks only
+    name = "sex"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """Return the letter."""
+        from bakit.prediction import read_sex
+
+        try:
+            return read_sex(str(value))
+        except InputError as error:
+            self.fail(str(error), param, ctx)
+
+
+SEX = _Sex()
+TARGETS = Names("target", targets, several=True)
+PRECISIONS = Names("precision", lambda: [item.value for item in Precision], several=True)
+
+public_key_option = click.option(
+    "--public-key",
+    metavar="FILE",
+    type=PATH,
+    help="Refuse bundles that the owner of this key did not sign (bakit sign).",
+)
+"""Option of commands that open bundles."""
+
+checkpoint_option = click.option(
+    "--checkpoint", metavar="FILE", type=PATH, help="Float checkpoint. Default: the shipped one."
+)
+
+threads_option = click.option("--threads", type=click.IntRange(1), help="Threads of the backend.")
+
+
+def all_bundles() -> list[Path]:
+    """Return the bundles in the default folder, sorted by name.
+
+    Raises:
+        InputError: If there are none.
+    """
+    # A hidden folder is an export that is still being written.
+    found = sorted(path.parent for path in Path(BUNDLES).glob("[!.]*/manifest.json"))
+    if not found:
+        message = f"no bundle in {BUNDLES}/; write one with: bakit export --target onnx"
+        raise InputError(message)
+    return found
+
+
+def only_bundle() -> Path:
+    """Return the one bundle in the default folder, or its only float32 ONNX one.
+
+    Raises:
+        InputError: If there are none, or several.
+    """
+    found = all_bundles()
+    if len(found) > 1:
+        floats = [path for path in found if path.name.endswith("-onnx-fp32")]
+        if len(floats) != 1:
+            names = ", ".join(path.name for path in found)
+            message = f"{BUNDLES}/ holds several bundles; choose one with --bundle: {names}"
+            raise InputError(message)
+        found = floats
+    return found[0]
+
+
+def runnable_bundles(only: str | None = None) -> list[Path]:
+    """Return the bundles in the default folder that can run; name the others.
+
+    Args:
+        only: The target of a browser; this machine's targets when None.
+
+    Raises:
+        InputError: If there are none.
+    """
+    from bakit.bundle import Bundle
+
+    found, reasons = [], []
+    for path in all_bundles():
+        target = Bundle.read(path).manifest.target
+        try:
+            if only is None:
+                get_target(target).check_runs()
+        except (MissingBackendError, UnsupportedTargetError) as error:
+            reasons.append(f"{path.name}: {error}")
+            continue
+        if only in {None, target}:
+            found.append(path)
+        else:
+            reasons.append(f"{path.name}: target {target!r} does not run there")
+    for reason in reasons:
+        hint(f"skipped: {reason}")
+    if not found:
+        message = f"no bundle in {BUNDLES}/ runs here; write one with: bakit export --target onnx"
+        raise InputError(message)
+    return found
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """Return image files; a folder stands for all images below it, in the order of their names.
+
+    Raises:
+        InputError: If a folder holds no image.
+    """
+    from bakit.data.images import images_below
+
+    return [image for path in paths for image in (images_below(path) if path.is_dir() else [path])]

@@ -1,0 +1,58 @@
+"""README's commands and code, in order, in an empty folder, as they are written."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bakit.cli import main
+
+README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", README, re.DOTALL)
+
+LESS = {"-n 400": "-n 40"}
+"""The one thing that differs from README: fewer generated radiographs, to save time. The gate's
+verdict needs all 400, so here it may also be too few images."""
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("readme")
+    before = Path.cwd()
+    os.chdir(folder)
+    yield folder
+    os.chdir(before)
+
+
+def test_every_command_of_the_readme(empty):
+    for kind, block in BLOCKS:
+        if kind == "python":
+            (empty / "example.py").write_text(block)
+            runpy.run_path("example.py")
+            continue
+        for line in block.splitlines():
+            for text, less in LESS.items():
+                line = line.replace(text, less)
+            program, *words = shlex.split(line, comments=True)
+            assert program == "bakit"
+            result = CliRunner().invoke(main, words)
+            if words[0] == "gate" and result.exit_code == 1:
+                assert "too-few-images" in result.stdout, line
+                continue
+            assert result.exit_code == 0, (line, result.output)
+            assert re.search("^next: bakit ", result.stderr, re.MULTILINE), (line, result.stderr)
+
+
+def test_the_readme_is_short():
+    assert README.count("\n") < 200
+
+
+def test_every_kind_of_user_has_a_section():
+    for name in ("Ship it", "Embed it", "Gate it", "Train it"):
+        assert f"\n## {name}\n" in README
