@@ -242,6 +242,21 @@ _BUILT_IN = (
         localizers=("student",),
     ),
     Target(
+        name="coreai",
+        title="Core AI, from iOS 27 and macOS 27 (beta)",
+        suffix=".aimodel",
+        precisions=frozenset({Precision.FP32, Precision.INT8}),
+        exporter="bakit.export.coreai",
+        backend="bakit.backends.coreai",
+        extra="coreai",
+        verified="not yet run on Apple hardware; by Apple's runtime for the CPU where it is "
+        "installed, on x86-64 Linux",
+        export_extra="export,coreai",
+        writers=("coreai-core", "coreai-onnx"),
+        note="beta. On Linux its timings mean nothing. It has no unrolled localizer",
+        localizers=("student",),
+    ),
+    Target(
         name="tensorrt",
         title="TensorRT 8.2 to 11 on NVIDIA GPUs, Jetsons among them",
         suffix=".onnx",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bakit.errors import CheckpointError
 from bakit.export.artifact import artifact
-from bakit.export.onnx.int8 import int8_share, quantize
+from bakit.export.onnx.int8 import CPU, int8_share, quantize
 from bakit.export.onnx.localizer import localizer_model
 from bakit.export.onnx.metadata import describe, metadata
 from bakit.export.onnx.regressor import regressor_model
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from bakit.bundle import Artifact, Role
+    from bakit.export.onnx.int8 import Dialect
     from bakit.model.checkpoint import Checkpoint
     from bakit.settings import Ranges
     from bakit.targets import ExportRequest
@@ -49,7 +50,9 @@ def write_model(
     return artifact(role, out, name, checkpoint.header, 0.0 if role == "localizer" else share)
 
 
-def onnx_models(checkpoint: Checkpoint, request: ExportRequest) -> dict[Role, ModelProto]:
+def onnx_models(
+    checkpoint: Checkpoint, request: ExportRequest, dialect: Dialect = CPU
+) -> dict[Role, ModelProto]:
     """Return the models as ONNX, the regressor quantized if the request is for INT8.
 
     Raises:
@@ -57,7 +60,7 @@ def onnx_models(checkpoint: Checkpoint, request: ExportRequest) -> dict[Role, Mo
     """
     regressor = regressor_model(checkpoint)
     if request.precision is Precision.INT8:
-        regressor = quantize(regressor, checked_ranges(checkpoint, request))
+        regressor = quantize(regressor, checked_ranges(checkpoint, request), dialect)
     settings = checkpoint.header.localizer
     localizer = localizer_model(checkpoint.localizer, settings, request.localizer_form)
     models: dict[Role, ModelProto] = {"localizer": localizer, "regressor": regressor}

@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 MAPPED = ("export", "bench", "calib")
 HEAVY = {
     "ai_edge_litert",
+    "coreai",
     "coremltools",
     "cv2",
     "numpy",

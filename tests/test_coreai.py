@@ -1,0 +1,71 @@
+"""Core AI: who wrote a folder, and what its process answers when it cannot be opened."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+pytest.importorskip("coreai_onnx", reason="coreai-core and coreai-onnx are not installed")
+
+from bakit.backends.coreai import ABOUT, OLDEST, open_session
+from bakit.bundle import Artifact
+from bakit.errors import BundleError
+from bakit.export.coreai import export
+from bakit.files import sha256
+from bakit.sealed import SealedFiles
+from bakit.targets import ExportRequest
+from bakit.types import Precision
+
+
+@pytest.fixture(scope="module")
+def exported_folder(checkpoint_for, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("coreai")
+    export(checkpoint_for("coreai"), ExportRequest(Precision.FP32, "loop", None), folder)
+    return folder
+
+
+@pytest.fixture
+def folder(exported_folder, tmp_path):
+    return shutil.copytree(exported_folder, tmp_path / "bundle")
+
+
+def opened(folder):
+    names = [
+        path.relative_to(folder).as_posix() for path in (folder / "localizer.aimodel").iterdir()
+    ]
+    digests = {name: sha256((folder / name).read_bytes()) for name in names}
+    return open_session(
+        SealedFiles(folder, digests),
+        Artifact("localizer", "localizer.aimodel/main.mlirb", "", (), ()),
+        1,
+    )
+
+
+@pytest.mark.parametrize(
+    "producer", ["coreai-core 1.0.0b2", "coreai-core 0.9.9", "coreai-core", "", None]
+)
+def test_an_older_producer_is_refused(folder, producer):
+    about = folder / "localizer.aimodel" / ABOUT
+    document = json.loads(about.read_text())
+    assert OLDEST in document["producer"] or "coreai-core" in document["producer"]
+    document["producer"] = producer
+    about.write_text(json.dumps(document))
+    with pytest.raises(BundleError, match=f"not by coreai-core {OLDEST} or later; export"):
+        opened(folder)
+
+
+def test_a_damaged_model_is_refused_in_one_line(folder):
+    (folder / "localizer.aimodel/main.mlirb").write_bytes(b"no model")
+    with pytest.raises(
+        BundleError, match=r"localizer\.aimodel: Core AI cannot load it: .+"
+    ) as caught:
+        opened(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_session_ends_its_process(folder):
+    session = opened(folder)
+    session.close()
+    assert session._process.returncode == 0
