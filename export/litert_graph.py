@@ -222,13 +222,13 @@ class _Translator:
             self.done.add(product.name)
             self.emit("HARD_SWISH", [x], product.output[0], x.shape)
             return
-        for kind, number, options in (
-            ("ADD", 3.0, schema.AddOptionsT(_ACTIVATION.RELU6)),
-            ("MUL", 1 / 6, None),
+        for label, kind, number, options in (
+            (f"{name}/clipped", "ADD", 3.0, schema.AddOptionsT(_ACTIVATION.RELU6)),
+            (name, "MUL", 1 / 6, None),
         ):
-            constant = self.writer.constant(f"{name}/{kind}", np.array(number, np.float32))
-            self.emit(kind, [x, constant], name, x.shape, options)
-            x = self.values[name]
+            constant = self.writer.constant(f"{label}/{kind}", np.array(number, np.float32))
+            self.emit(kind, [x, constant], label, x.shape, options)
+            x = self.values[label]
 
     def op_globalaveragepool(self, node: NodeProto, name: str) -> None:
         x = self.float(node.input[0])

@@ -82,6 +82,15 @@ def test_int8_layers_are_integers_and_the_recipe_s_float_layers_are_not(exported
     assert {graph.tensors[number].type for number in ends} == {schema.TensorType.FLOAT32}
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_every_tensor_has_its_own_name(exported, precision):
+    """LiteRT's own tools, such as ai-edge-quantizer, refuse other files."""
+    for role in ("regressor", "localizer"):
+        model, _ = model_of(exported("litert", precision), role)
+        names = [tensor.name for tensor in model.subgraphs[0].tensors]
+        assert len(names) == len(set(names))
+
+
 def test_fp16_halves_all_weights_but_the_last_layer_s(exported):
     model, data = model_of(exported("litert", "fp16"))
     halves = [
