@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -190,6 +190,23 @@ class Target:
 _USUAL = frozenset({Precision.FP32, Precision.FP16, Precision.INT8})
 _WHOLE = frozenset({Precision.FP32, Precision.INT8})
 
+_COREML = Target(
+    name="coreml",
+    title="Core ML on an iPhone, iPad or Mac",
+    suffix=".mlpackage",
+    precisions=frozenset(Precision),
+    exporter="bakit.export.coreml",
+    backend="bakit.backends.coreml",
+    extra="coreml",
+    verified="not yet run on Apple hardware; by the reference runtime in every test run",
+    export_extra="export,coreml",
+    writers=("coremltools",),
+    note="verify it on a Mac: bakit verify BUNDLE --on-device",
+    platform="darwin",
+    reference="coreml-reference",
+    localizer_form="loop",
+)
+
 _BUILT_IN = (
     Target(
         name="torch",
@@ -249,8 +266,8 @@ _BUILT_IN = (
         exporter="bakit.export.coreai",
         backend="bakit.backends.coreai",
         extra="coreai",
-        verified="not yet run on Apple hardware; by Apple's runtime for the CPU where it is "
-        "installed, on x86-64 Linux",
+        verified="not yet run on Apple hardware; by Apple's runtime for the CPU, on x86-64 Linux, "
+        "in test runs with coreai-core",
         export_extra="export,coreai",
         writers=("coreai-core", "coreai-onnx"),
         note="beta. On Linux its timings mean nothing. It has no unrolled localizer",
@@ -271,36 +288,17 @@ _BUILT_IN = (
         reference="onnx",
         localizer_form="loop",
     ),
-    Target(
-        name="coreml",
-        title="Core ML on an iPhone, iPad or Mac",
-        suffix=".mlpackage",
-        precisions=frozenset(Precision),
-        exporter="bakit.export.coreml",
-        backend="bakit.backends.coreml",
-        extra="coreml",
-        verified="not yet run on Apple hardware; by the reference runtime in every test run",
-        export_extra="export,coreml",
-        writers=("coremltools",),
-        note="verify it on a Mac: bakit verify BUNDLE --on-device",
-        platform="darwin",
-        reference="coreml-reference",
-        localizer_form="loop",
-    ),
-    Target(
+    _COREML,
+    replace(
+        _COREML,
         name="coreml-reference",
         title="Core ML's files, run by a numpy reference",
-        suffix=".mlpackage",
-        precisions=frozenset(Precision),
-        exporter="bakit.export.coreml",
         backend="bakit.backends.mil",
-        extra="coreml",
         verified="every test run, on x86-64 Linux",
-        export_extra="export,coreml",
-        writers=("coremltools",),
         note="checks Core ML's files on any system; its predictions stand in for Core ML's, its "
         "timings mean nothing",
-        localizer_form="loop",
+        platform="",
+        reference="",
     ),
 )
 

@@ -14,17 +14,17 @@ from coreai.authoring import AIProgram
 from coreai.runtime import AIModelAssetMetadata
 
 from bakit.backends.coreai import ABOUT, FILES
-from bakit.export.artifact import artifact
-from bakit.export.onnx.int8 import FLOAT_BIASES, int8_share
-from bakit.export.ort import onnx_models
+from bakit.export.onnx.int8 import FLOAT_BIASES
+from bakit.export.onnx.metadata import properties
+from bakit.export.ort import write_models
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from onnx import ModelProto
 
-    from bakit.bundle import Artifact
+    from bakit.bundle import Artifact, Role
     from bakit.model.checkpoint import Checkpoint
     from bakit.targets import ExportRequest
 
@@ -34,23 +34,21 @@ _WEIGHTS = re.compile(r"\bresource_\d+\b")
 def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequence[Artifact]:
     """Write ``regressor.aimodel`` and ``localizer.aimodel``, which is float32.
 
-    INT8 has the integers and scales of the target ``onnx``, with float32 biases: Core AI's converter
+    INT8 has the integers and scales of the target ``onnx``, but float32 biases: the converter
     rejects INT32 ones.
 
     Raises:
         CheckpointError: If the request is for INT8 with another model's ranges.
     """
-    artifacts = []
-    for role, graph in onnx_models(checkpoint, request, FLOAT_BIASES).items():
+
+    def write(role: Role, graph: ModelProto) -> list[str]:
         package = out / f"{role}.aimodel"
-        _named(coreai_onnx.convert(graph)).save_asset(package, _metadata(graph))
-        about = json.loads((package / ABOUT).read_bytes())
-        about["creationDate"] = "19700101T000000Z"
+        _named(coreai_onnx.convert(graph)).save_asset(package, _metadata(properties(graph)))
+        about = json.loads((package / ABOUT).read_bytes()) | {"creationDate": "19700101T000000Z"}
         (package / ABOUT).write_text(json.dumps(about, indent=2, sort_keys=True) + "\n")
-        share = int8_share(graph) if role == "regressor" else 0.0
-        first, *others = (f"{package.name}/{name}" for name in FILES)
-        artifacts.append(artifact(role, out, first, checkpoint.header, share, tuple(others)))
-    return artifacts
+        return [f"{package.name}/{name}" for name in FILES]
+
+    return write_models(checkpoint, request, out, write, FLOAT_BIASES)
 
 
 def _named(program: Any) -> Any:  # noqa: ANN401  # Core AI has no types
@@ -67,12 +65,11 @@ def _named(program: Any) -> Any:  # noqa: ANN401  # Core AI has no types
     return AIProgram._from_mlir_module(type(module).parse(text, module.context))
 
 
-def _metadata(graph: ModelProto) -> Any:  # noqa: ANN401
-    """Return the properties of ``bakit.export.onnx.metadata``, as Xcode shows them."""
-    properties = {item.key: item.value for item in graph.metadata_props}
-    about = AIModelAssetMetadata()
-    about.author, about.license = "bakit", properties["license"]
-    about.model_description = properties["description"]
-    for key, value in properties.items():
-        about.set_custom(key, value)
-    return about
+def _metadata(about: Mapping[str, str]) -> Any:  # noqa: ANN401
+    """Return a model's properties, as Xcode shows them."""
+    metadata = AIModelAssetMetadata()
+    metadata.author, metadata.license = "bakit", about["license"]
+    metadata.model_description = about["description"]
+    for key, value in about.items():
+        metadata.set_custom(key, value)
+    return metadata

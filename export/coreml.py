@@ -16,13 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from bakit import __version__
 from bakit.backends.coreml_library import MODEL, WEIGHTS, coremltools
-from bakit.export.artifact import artifact
 from bakit.export.coreml_graph import program
-from bakit.export.onnx.int8 import SYMMETRIC, int8_share, quantize, quantize_weights, round_once
-from bakit.export.onnx.localizer import localizer_model
-from bakit.export.onnx.metadata import TENSORS, metadata
-from bakit.export.onnx.regressor import regressor_model
-from bakit.export.ort import checked_ranges
+from bakit.export.onnx.int8 import SYMMETRIC, round_once
+from bakit.export.onnx.metadata import TENSORS, properties
+from bakit.export.ort import write_models
 from bakit.types import Precision
 
 if TYPE_CHECKING:
@@ -55,28 +52,16 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
         CheckpointError: If the request is for INT8 with another model's ranges.
         UnsupportedTargetError: If the translation of an operator is not implemented.
     """
-    header = checkpoint.header
-    regressor = regressor_model(checkpoint)
-    share = 0.0
-    if request.precision is Precision.INT8:
-        ranges = checked_ranges(checkpoint, request)
-        regressor = round_once(quantize(regressor, ranges, SYMMETRIC))
-        share = int8_share(regressor)
-    elif request.precision is Precision.INT8_WEIGHTS:
-        regressor = quantize_weights(regressor)
-    localizer = localizer_model(checkpoint.localizer, header.localizer, request.localizer_form)
-    artifacts = []
-    graphs: dict[Role, ModelProto] = {"localizer": localizer, "regressor": regressor}
-    for role, graph in graphs.items():
-        half = role == "regressor" and request.precision is not Precision.FP32
+
+    def write(role: Role, graph: ModelProto) -> list[str]:
+        is_regressor = role == "regressor"
+        half = is_regressor and request.precision is not Precision.FP32
+        model = convert(program(round_once(graph) if is_regressor else graph), half=half)
         name = f"{role}.mlpackage"
-        precision = request.precision if role == "regressor" else Precision.FP32
-        properties = metadata(checkpoint, role, precision) | {"verified": UNVERIFIED}
-        files = write_package(convert(program(graph), half=half), out / name, properties)
-        first, *others = (f"{name}/{path}" for path in files)
-        written = share if role == "regressor" else 0.0
-        artifacts.append(artifact(role, out, first, header, written, tuple(others)))
-    return artifacts
+        about = properties(graph) | {"verified": UNVERIFIED}
+        return [f"{name}/{path}" for path in write_package(model, out / name, about)]
+
+    return write_models(checkpoint, request, out, write, SYMMETRIC)
 
 
 def convert(program: Any, *, half: bool) -> Any:  # coremltools has no types
@@ -105,7 +90,7 @@ def convert(program: Any, *, half: bool) -> Any:  # coremltools has no types
 def write_package(
     model: Any,
     package: Path,
-    properties: Mapping[str, str],
+    about: Mapping[str, str],
 ) -> tuple[str, ...]:
     """Write a model of ``convert`` as an ``.mlpackage``; return its files, the one to open first.
 
@@ -113,13 +98,13 @@ def write_package(
     shows the properties and what the inputs and outputs hold.
     """
     spec = model.get_spec()
-    about = spec.description.metadata
-    about.shortDescription, about.author = properties["description"], "bakit"
-    about.license = properties["license"]
-    about.versionString = __version__
-    about.userDefined.clear()
-    for key, value in properties.items():
-        about.userDefined[key] = value
+    metadata = spec.description.metadata
+    metadata.shortDescription, metadata.author = about["description"], "bakit"
+    metadata.license = about["license"]
+    metadata.versionString = __version__
+    metadata.userDefined.clear()
+    for key, value in about.items():
+        metadata.userDefined[key] = value
     for item in (*spec.description.input, *spec.description.output):
         item.shortDescription = TENSORS.get(item.name, "")
     (package / WEIGHTS_FILE).parent.mkdir(parents=True)

@@ -82,6 +82,10 @@ class _Translator:
         value = self.values[name]
         return value if isinstance(value, np.ndarray) else value.val
 
+    def integers(self, name: str) -> list[int]:
+        """Return such an input as whole numbers."""
+        return [int(n) for n in self.constant(name)]
+
     def result(self, name: str) -> Any:
         """Return an output under its own name."""
         value = self.values[name]
@@ -113,7 +117,7 @@ class _Translator:
     def reduction(self, operator: str, node: _Node) -> Any:
         axes = node.attributes.get("axes")
         if len(node.inputs) > 1:
-            axes = [int(n) for n in self.constant(node.inputs[1])]
+            axes = self.integers(node.inputs[1])
         options = {} if axes is None else {"axes": list(axes)}
         keep = bool(node.attributes.get("keepdims", 1))
         x = self.value(node.inputs[0])
@@ -159,20 +163,14 @@ class _Translator:
         )
 
     def op_gemm(self, node: _Node) -> Any:
-        x, y = self.value(node.inputs[0]), self.value(node.inputs[1])
-        turned = {
-            "transpose_x": bool(node.attributes.get("transA", 0)),
-            "transpose_y": bool(node.attributes.get("transB", 0)),
-        }
-        if node.attributes.get("alpha", 1.0) != 1.0 or node.attributes.get("beta", 1.0) != 1.0:
-            _refuse(f"the scaling of the Gemm {node.name!r}")
-        bias = self.value(node.inputs[2]) if len(node.inputs) > 2 else None
-        if isinstance(bias, np.ndarray) and turned == {"transpose_x": False, "transpose_y": True}:
-            return mb.linear(x=x, weight=y, bias=bias, name=node.name)
+        x, y, *bias = map(self.value, node.inputs)
+        turned = [bool(node.attributes.get(key, 0)) for key in ("transA", "transB")]
+        if {"alpha", "beta"} & {*node.attributes} or (bias and turned != [False, True]):
+            _refuse(f"the form of the Gemm {node.name!r}")
+        if bias:
+            return mb.linear(x=x, weight=y, bias=bias[0], name=node.name)
         x, y = _at_least_one_variable(x, y)
-        if bias is None:
-            return mb.matmul(x=x, y=y, name=node.name, **turned)
-        return mb.add(x=mb.matmul(x=x, y=y, **turned), y=bias, name=node.name)
+        return mb.matmul(x=x, y=y, transpose_x=turned[0], transpose_y=turned[1], name=node.name)
 
     def op_hardsigmoid(self, node: _Node) -> Any:
         alpha, beta = (np.float32(node.attributes[key]) for key in ("alpha", "beta"))
@@ -187,7 +185,7 @@ class _Translator:
         return mb.reshape(x=self.value(node.inputs[0]), shape=[1, -1], name=node.name)
 
     def op_reshape(self, node: _Node) -> Any:
-        shape = [int(n) for n in self.constant(node.inputs[1])]
+        shape = self.integers(node.inputs[1])
         return mb.reshape(x=self.value(node.inputs[0]), shape=shape, name=node.name)
 
     def op_transpose(self, node: _Node) -> Any:
@@ -200,23 +198,13 @@ class _Translator:
         return mb.concat(values=values, axis=node.attributes["axis"], name=node.name)
 
     def op_slice(self, node: _Node) -> Any:
+        if len(node.inputs) != 4:
+            _refuse(f"the Slice {node.name!r}, with steps or without axes,")
         x = self.value(node.inputs[0])
-        given = [[int(n) for n in self.constant(item)] for item in node.inputs[1:]]
-        starts, ends = given[0], given[1]
-        axes = given[2] if len(given) > 2 else list(range(len(starts)))
-        steps = given[3] if len(given) > 3 else [1] * len(starts)
-        begin, end, stride = [0] * x.rank, list(x.shape), [1] * x.rank
-        for start, stop, axis, step in zip(starts, ends, axes, steps, strict=True):
-            first, last, stride[axis] = slice(start, stop, step).indices(x.shape[axis])
-            begin[axis], end[axis] = first, last
-        return mb.slice_by_index(
-            x=x,
-            begin=begin,
-            end=[max(n, 0) for n in end],
-            stride=stride,
-            end_mask=[step < 0 and stop < 0 for stop, step in zip(end, stride, strict=True)],
-            name=node.name,
-        )
+        begin, end = [0] * x.rank, list(x.shape)
+        for start, stop, axis in zip(*map(self.integers, node.inputs[1:]), strict=True):
+            begin[axis], end[axis], _ = slice(start, stop).indices(x.shape[axis])
+        return mb.slice_by_index(x=x, begin=begin, end=end, name=node.name)
 
     def op_pad(self, node: _Node) -> Any:
         if node.attributes.get("mode", b"constant") != b"constant":

@@ -6,17 +6,19 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from bakit.export.artifact import artifact, specs_of
+from bakit.export.artifact import specs_of
 from bakit.export.litert_graph import tflite
-from bakit.export.onnx.int8 import int8_share
-from bakit.export.ort import onnx_models
+from bakit.export.onnx.metadata import properties
+from bakit.export.ort import write_models
 from bakit.types import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bakit.bundle import Artifact
+    from onnx import ModelProto
+
+    from bakit.bundle import Artifact, Role
     from bakit.model.checkpoint import Checkpoint
     from bakit.targets import ExportRequest
 
@@ -37,21 +39,16 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
     Raises:
         CheckpointError: If the request is for INT8 with another model's ranges.
     """
-    header = checkpoint.header
-    artifacts = []
-    for role, graph in onnx_models(checkpoint, request).items():
-        is_regressor = role == "regressor"
-        specs = specs_of(role, header)
-        about = {item.key: item.value for item in graph.metadata_props}
+
+    def write(role: Role, graph: ModelProto) -> list[str]:
         data = tflite(
             graph,
-            specs,
+            specs_of(role, checkpoint.header),
             f"bakit {role} of {checkpoint.name}; not a medical device",
-            {METADATA: msgspec.json.encode(about, order="deterministic")},
-            half=is_regressor and request.precision is Precision.FP16,
+            {METADATA: msgspec.json.encode(properties(graph), order="deterministic")},
+            half=role == "regressor" and request.precision is Precision.FP16,
         )
-        name = f"{role}.tflite"
-        (out / name).write_bytes(data)
-        share = int8_share(graph) if is_regressor else 0.0
-        artifacts.append(artifact(role, out, name, header, share))
-    return artifacts
+        (out / f"{role}.tflite").write_bytes(data)
+        return [f"{role}.tflite"]
+
+    return write_models(checkpoint, request, out, write)

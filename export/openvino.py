@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bakit.backends.openvino import DEVICE, openvino
-from bakit.export.artifact import artifact
-from bakit.export.onnx.int8 import int8_share, round_once
+from bakit.export.onnx.int8 import round_once
+from bakit.export.onnx.metadata import properties
 from bakit.export.onnx.writer import serialize
-from bakit.export.ort import onnx_models, write_model
+from bakit.export.ort import write_models, write_onnx
 from bakit.types import Precision
 
 if TYPE_CHECKING:
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
+    from onnx import ModelProto
 
-    from bakit.bundle import Artifact
+    from bakit.bundle import Artifact, Role
     from bakit.model.checkpoint import Checkpoint
     from bakit.targets import ExportRequest
 
@@ -40,26 +41,23 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
         CheckpointError: If the request is for INT8 with another model's ranges.
     """
     core = openvino.Core()
-    artifacts = []
-    models = onnx_models(checkpoint, request)
-    if request.whole:
-        share = int8_share(models["regressor"])
-        artifacts.append(write_model(checkpoint, "whole", models.pop("whole"), out, share))
-    for role, written in models.items():
-        is_int8 = role == "regressor" and request.precision is Precision.INT8
-        graph = round_once(written) if is_int8 else written
+
+    def write(role: Role, graph: ModelProto) -> list[str]:
+        if role == "whole":
+            return write_onnx(out, role, graph)
+        if role == "regressor":
+            graph = round_once(graph)
         # Not openvino.convert_model, which also writes its arguments into the file.
         model = core.read_model(serialize(graph))
         _name_nodes(model)
         _fold_constants(core, model)
-        for item in written.metadata_props:
-            model.set_rt_info(item.value, ["bakit", item.key])
+        for key, value in properties(graph).items():
+            model.set_rt_info(value, ["bakit", key])
         half = role == "regressor" and request.precision is Precision.FP16
-        name, weights = f"{role}.xml", f"{role}.bin"
-        openvino.save_model(model, str(out / name), compress_to_fp16=half)
-        share = int8_share(graph) if role == "regressor" else 0.0
-        artifacts.append(artifact(role, out, name, checkpoint.header, share, (weights,)))
-    return artifacts
+        openvino.save_model(model, str(out / f"{role}.xml"), compress_to_fp16=half)
+        return [f"{role}.xml", f"{role}.bin"]
+
+    return write_models(checkpoint, request, out, write)
 
 
 def _name_nodes(model: Any, prefix: str = "") -> None:  # noqa: ANN401  # OpenVINO has no types

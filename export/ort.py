@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bakit.errors import CheckpointError
 from bakit.export.artifact import artifact
-from bakit.export.onnx.int8 import CPU, int8_share, quantize
+from bakit.export.onnx.int8 import CPU, int8_share, quantize, quantize_weights
 from bakit.export.onnx.localizer import localizer_model
 from bakit.export.onnx.metadata import describe, metadata
 from bakit.export.onnx.regressor import regressor_model
@@ -15,7 +16,7 @@ from bakit.export.onnx.writer import serialize
 from bakit.types import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from onnx import ModelProto
@@ -33,27 +34,46 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
     Raises:
         CheckpointError: If the request is for INT8 with another model's ranges.
     """
-    models = onnx_models(checkpoint, request)
-    share = int8_share(models["regressor"])
-    return [write_model(checkpoint, role, graph, out, share) for role, graph in models.items()]
+    return write_models(checkpoint, request, out, partial(write_onnx, out))
 
 
-def write_model(
-    checkpoint: Checkpoint, role: Role, graph: ModelProto, out: Path, share: float
-) -> Artifact:
-    """Write a model's file; return its entry in the manifest.
-
-    ``share`` is that of the regressor's multiply-adds that are written in INT8, 0..1.
-    """
+def write_onnx(out: Path, role: Role, graph: ModelProto) -> list[str]:
+    """Write a model's file into a folder; return its name."""
     name = f"{role}.onnx"
     (out / name).write_bytes(serialize(graph))
-    return artifact(role, out, name, checkpoint.header, 0.0 if role == "localizer" else share)
+    return [name]
+
+
+def write_models(
+    checkpoint: Checkpoint,
+    request: ExportRequest,
+    out: Path,
+    write: Callable[[Role, ModelProto], Sequence[str]],
+    dialect: Dialect = CPU,
+) -> list[Artifact]:
+    """Write the models of ``onnx_models``; return their entries in the manifest.
+
+    ``write`` gets a model and returns its files' paths inside ``out``, the one to open first.
+
+    Raises:
+        CheckpointError: If the request is for INT8 with another model's ranges.
+    """
+    models = onnx_models(checkpoint, request, dialect)
+    share = int8_share(models["regressor"])
+    artifacts = []
+    for role, graph in models.items():
+        first, *others = write(role, graph)
+        own_share = 0.0 if role == "localizer" else share
+        artifacts.append(artifact(role, out, first, checkpoint.header, own_share, tuple(others)))
+    return artifacts
 
 
 def onnx_models(
     checkpoint: Checkpoint, request: ExportRequest, dialect: Dialect = CPU
 ) -> dict[Role, ModelProto]:
-    """Return the models as ONNX, the regressor quantized if the request is for INT8.
+    """Return the models as ONNX, the regressor quantized as the request asks.
+
+    With INT8, its form is ``dialect``.
 
     Raises:
         CheckpointError: If the request is for INT8 with another model's ranges.
@@ -61,6 +81,8 @@ def onnx_models(
     regressor = regressor_model(checkpoint)
     if request.precision is Precision.INT8:
         regressor = quantize(regressor, checked_ranges(checkpoint, request), dialect)
+    elif request.precision is Precision.INT8_WEIGHTS:
+        regressor = quantize_weights(regressor)
     settings = checkpoint.header.localizer
     localizer = localizer_model(checkpoint.localizer, settings, request.localizer_form)
     models: dict[Role, ModelProto] = {"localizer": localizer, "regressor": regressor}

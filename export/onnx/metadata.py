@@ -72,14 +72,19 @@ def metadata(checkpoint: Checkpoint, role: Role, precision: Precision) -> dict[s
     return found
 
 
-def describe(model: ModelProto, properties: dict[str, str]) -> ModelProto:
+def describe(model: ModelProto, about: dict[str, str]) -> ModelProto:
     """Write properties into a model, with what its inputs and outputs hold; return it."""
-    model.doc_string = properties["description"]
+    model.doc_string = about["description"]
     for side, items in (("input", model.graph.input), ("output", model.graph.output)):
         for item in items:
             item.doc_string = TENSORS[item.name]
-            properties = properties | {f"{side}.{item.name}": TENSORS[item.name]}
+            about = about | {f"{side}.{item.name}": TENSORS[item.name]}
     del model.metadata_props[:]
-    for key, value in sorted(properties.items()):
+    for key, value in sorted(about.items()):
         model.metadata_props.add(key=key, value=value)
     return model
+
+
+def properties(model: ModelProto) -> dict[str, str]:
+    """Return the properties that ``describe`` wrote."""
+    return {item.key: item.value for item in model.metadata_props}
