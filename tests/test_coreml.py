@@ -210,7 +210,7 @@ def test_a_mac_asks_core_ml(exported, monkeypatch):
 def test_compute_units_that_there_are_not(monkeypatch):
     monkeypatch.setenv(coreml.VARIABLE, "tpu")
     with pytest.raises(InputError, match="use all, cpu, cpu-gpu, cpu-ne"):
-        coreml.compute_units()
+        coreml.chosen(coreml.VARIABLE, coreml.COMPUTE_UNITS, "all")
 
 
 def test_the_table_knows_the_stand_in():
@@ -302,5 +302,5 @@ def test_no_iphone_or_one_that_cannot_be_used(exported, remote):
 
 def test_a_device_that_there_is_not(monkeypatch):
     monkeypatch.setenv(coreml.DEVICE, "watch")
-    with pytest.raises(InputError, match="use iphone or ipad"):
-        coreml.device_kind()
+    with pytest.raises(InputError, match="use iphone, ipad"):
+        coreml.chosen(coreml.DEVICE, coreml.KINDS, "")

@@ -23,11 +23,13 @@ from bakit.errors import BundleError, InputError, MissingProgramError, first_lin
 from bakit.session import Closing
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Collection, Coroutine
 
     from bakit.bundle import Artifact
     from bakit.sealed import SealedFiles
-    from bakit.session import Session, Specs, Tensors
+    from bakit.session import Specs, Tensors
+
+    Predict = Callable[[Tensors], Any]
 
 VARIABLE = "BAKIT_COREML_COMPUTE_UNITS"
 COMPUTE_UNITS = {"all": "ALL", "cpu": "CPU_ONLY", "cpu-gpu": "CPU_AND_GPU", "cpu-ne": "CPU_AND_NE"}
@@ -35,43 +37,33 @@ COMPUTE_UNITS = {"all": "ALL", "cpu": "CPU_ONLY", "cpu-gpu": "CPU_AND_GPU", "cpu
 
 DEVICE, TEAM = "BAKIT_COREML_DEVICE", "BAKIT_COREML_TEAM"
 KINDS = ("iphone", "ipad")
-"""Values of the environment variable ``DEVICE``."""
+"""Values of the environment variable ``DEVICE``; without it, the models run on this Mac."""
 
 
 class CoreMlSession(Closing):
     """An ``.mlpackage``, opened in Core ML.
 
     Attributes:
-        provider: ``coreml-`` and the allowed units, a key of ``COMPUTE_UNITS``; Core ML does not
-            report which it used.
-
-    Raises:
-        BundleError: If Core ML cannot load it.
+        provider: ``coreml-`` and the device, one of ``KINDS``, or on this Mac the allowed units, a
+            key of ``COMPUTE_UNITS``; Core ML does not report which it used.
+        specs: Its inputs and outputs.
     """
 
-    specs: Specs | None = None
-    copy: ExitStack | None = None
-
-    def __init__(self, package: Path, dtypes: dict[str, str], units: str = "all") -> None:
-        self.provider = f"coreml-{units}"
-        self._dtypes = dtypes
-        allowed = coremltools.ComputeUnit[COMPUTE_UNITS[units]]
-        try:
-            self._model: Any = coremltools.models.MLModel(str(package), compute_units=allowed)
-        except Exception as error:  # Core ML's errors come as plain RuntimeErrors
-            message = f"{package}: Core ML cannot load it: {first_line(error)}"
-            raise BundleError(message) from error
+    def __init__(
+        self, provider: str, specs: Specs, dtypes: dict[str, str], predict: Predict, copy: ExitStack
+    ) -> None:
+        self.provider, self.specs = provider, specs
+        self._dtypes, self._predict, self._copy = dtypes, predict, copy
 
     def run(self, feeds: Tensors) -> Tensors:
         """Run one inference: input names to arrays, output names to arrays."""
-        results = self._model.predict({name: np.asarray(v) for name, v in feeds.items()})
+        results = self._predict({name: np.asarray(value) for name, value in feeds.items()})
         return {name: np.asarray(results[name], dtype) for name, dtype in self._dtypes.items()}
 
     def close(self) -> None:
         """Free the model and its copy."""
-        self._model = None
-        if self.copy is not None:
-            self.copy.close()
+        del self._predict
+        self._copy.close()
 
 
 class _Connection(NamedTuple):
@@ -87,71 +79,17 @@ class _Connection(NamedTuple):
             return self.loop.run_until_complete(task)
 
 
-class RemoteSession(Closing):
-    """An ``.mlpackage``, opened on a device, one of ``KINDS``.
+def chosen(variable: str, options: Collection[str], default: str) -> str:
+    """Return the value of an environment variable.
 
     Raises:
-        MissingProgramError: If no such device is connected, or the app cannot be installed.
-        BundleError: If the device cannot load the model.
+        InputError: If it is not one of the options.
     """
-
-    specs: Specs | None = None
-    copy: ExitStack | None = None
-
-    def __init__(self, package: Path, dtypes: dict[str, str], units: Any, kind: str) -> None:  # noqa: ANN401
-        self._dtypes = dtypes
-        self._connection = _connect(kind, os.environ.get(TEAM, ""))
-        self.provider = f"coreml-{kind}"
-        model = remote_parts()[0]
-        try:
-            self._model = model.from_spec_or_path(
-                spec_or_path=str(package),
-                weights_dir=str(package / WEIGHTS),
-                compute_units=units,
-                device=self._connection.device,
-            )
-            self._connection.wait(self._model.load())
-        except Exception as error:  # the device's, Xcode's and coremltools' have no common base
-            message = f"{package}: the {kind} cannot load it: {first_line(error)}"
-            raise BundleError(message) from error
-
-    def run(self, feeds: Tensors) -> Tensors:
-        """Run one inference: input names to arrays, output names to arrays."""
-        inputs = {name: np.asarray(value) for name, value in feeds.items()}
-        results = self._connection.wait(self._model.predict(inputs))
-        return {name: np.asarray(results[name], dtype) for name, dtype in self._dtypes.items()}
-
-    def close(self) -> None:
-        """Free the model on the device, and its copy here."""
-        if self.copy is not None:
-            self.copy.close()
-        self._connection.wait(self._model.unload())
-
-
-def compute_units() -> str:
-    """Return the compute units that ``VARIABLE`` names, ``all`` by default.
-
-    Raises:
-        InputError: If the value is unknown.
-    """
-    units = os.environ.get(VARIABLE, "all")
-    if units not in COMPUTE_UNITS:
-        message = f"{VARIABLE}={units!r} is not possible; use {', '.join(COMPUTE_UNITS)}"
+    value = os.environ.get(variable) or default
+    if value not in {default, *options}:
+        message = f"{variable}={value!r} is not possible; use {', '.join(options)}"
         raise InputError(message)
-    return units
-
-
-def device_kind() -> str:
-    """Return the device that ``DEVICE`` names; empty for this Mac itself.
-
-    Raises:
-        InputError: If the value is unknown.
-    """
-    kind = os.environ.get(DEVICE, "")
-    if kind and kind not in KINDS:
-        message = f"{DEVICE}={kind!r} is not possible; use {' or '.join(KINDS)}"
-        raise InputError(message)
-    return kind
+    return value
 
 
 @lru_cache(maxsize=1)
@@ -178,25 +116,49 @@ def _connect(kind: str, team: str) -> _Connection:
     return _Connection(ready[0], loop, threading.Lock())
 
 
-def open_session(files: SealedFiles, artifact: Artifact, threads: int) -> Session:
+def open_session(files: SealedFiles, artifact: Artifact, threads: int) -> CoreMlSession:
     """Open a copy of the package that contains the model file; Core ML chooses its threads.
 
     Raises:
         InputError: If an environment variable names unknown compute units or an unknown device.
-        MissingProgramError: If the device cannot be used.
+        MissingProgramError: If no such device is connected, or the app cannot be installed.
         BundleError: If Core ML cannot load it, or a file in the package is not sealed.
     """
     del threads
-    dtypes = {spec.name: spec.dtype for spec in artifact.outputs}
-    units, kind = compute_units(), device_kind()
+    units, kind = chosen(VARIABLE, COMPUTE_UNITS, "all"), chosen(DEVICE, KINDS, "")
+    allowed = coremltools.ComputeUnit[COMPUTE_UNITS[units]]
+    connection = _connect(kind, os.environ.get(TEAM, "")) if kind else None
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="bakit-")))
         package, specs = copy_package(files, artifact.path, folder)
-        session: CoreMlSession | RemoteSession
-        if kind:
-            allowed = coremltools.ComputeUnit[COMPUTE_UNITS[units]]
-            session = RemoteSession(package, dtypes, allowed, kind)
-        else:
-            session = CoreMlSession(package, dtypes, units)
-        session.specs, session.copy = specs, stack.pop_all()
-        return session
+        try:
+            if connection is None:
+                model = coremltools.models.MLModel(str(package), compute_units=allowed)
+                predict: Predict = model.predict
+            else:
+                predict = _open_remote(connection, package, allowed, stack)
+        except Exception as error:  # Core ML's, the device's and Xcode's have no common base
+            library = f"the {kind}" if kind else "Core ML"
+            message = f"{package}: {library} cannot load it: {first_line(error)}"
+            raise BundleError(message) from error
+        dtypes = {spec.name: spec.dtype for spec in artifact.outputs}
+        provider = f"coreml-{kind or units}"
+        return CoreMlSession(provider, specs, dtypes, predict, stack.pop_all())
+
+
+def _open_remote(
+    connection: _Connection,
+    package: Path,
+    units: Any,  # noqa: ANN401
+    stack: ExitStack,
+) -> Predict:
+    """Load a model on a device; ``stack`` unloads it."""
+    model = remote_parts()[0].from_spec_or_path(
+        spec_or_path=str(package),
+        weights_dir=str(package / WEIGHTS),
+        compute_units=units,
+        device=connection.device,
+    )
+    connection.wait(model.load())
+    stack.callback(lambda: connection.wait(model.unload()))
+    return lambda feeds: connection.wait(model.predict(feeds))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,6 @@ from bakit.errors import BundleError, first_line
 from bakit.session import TensorSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from bakit.sealed import SealedFiles
@@ -46,6 +46,9 @@ _DTYPES = {65552: "float16", 65568: "float32", 131104: "int32"}
 """NumPy's names by ``ArrayFeatureType.ArrayDataType``."""
 
 _PATHS = {path.removeprefix("Data/") for path in (MODEL, WEIGHTS)}
+_BLOB_FILE = re.compile(r'\bfileName: "(.*)"')
+"""A reference to weights in the text form of a specification, where quotes in texts are escaped."""
+
 _BLOBS = f"@model_path/{WEIGHTS.rpartition('/')[2]}/weight.bin"
 
 
@@ -70,7 +73,7 @@ def copy_package(files: SealedFiles, model: str, to: Path) -> tuple[Path, Specs]
         entries = listed["itemInfoEntries"]
         paths = {item["path"] for item in entries.values()}
         root = entries[listed["rootModelIdentifier"]]["path"]
-        kind, blobs = spec.WhichOneof("Type"), set(_blob_files(spec))
+        kind, blobs = spec.WhichOneof("Type"), set(_BLOB_FILE.findall(str(spec)))
     except BundleError:
         raise
     except Exception as error:  # protobuf's errors have no common base with those of JSON
@@ -94,22 +97,6 @@ def _specs(features: Any) -> tuple[TensorSpec, ...]:  # noqa: ANN401  # coremlto
         TensorSpec(name, tuple(array.shape), _DTYPES.get(array.dataType, "unknown"))
         for name, array in arrays
     )
-
-
-def _blob_files(message: Any) -> Iterator[str]:  # noqa: ANN401  # coremltools has no types
-    """Yield the file name of each weight in a specification."""
-    if message.DESCRIPTOR.name == "BlobFileValue":
-        yield message.fileName
-    for field, value in message.ListFields():
-        if field.message_type is None:
-            continue
-        if field.message_type.GetOptions().map_entry:
-            items = value.values()
-        else:
-            items = [value] if hasattr(value, "ListFields") else value
-        for item in items:
-            if hasattr(item, "ListFields"):
-                yield from _blob_files(item)
 
 
 def remote_parts() -> tuple[Any, Any, Any, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 from bakit.bundle import Artifact
 from bakit.errors import BundleError
 from bakit.files import sha256
-from bakit.session import Closing, localizer_specs, regressor_specs
+from bakit.session import Closing, specs_of
 from bakit.targets import Target
 from bakit.types import Precision
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bakit.bundle import Role
     from bakit.model.checkpoint import Checkpoint
     from bakit.sealed import SealedFiles
-    from bakit.session import Specs, Tensors
+    from bakit.session import Tensors
     from bakit.targets import ExportRequest
 
 FAKE = Target(
@@ -93,12 +93,10 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
     del request
     header = checkpoint.header
     data = json.dumps({"age_months": header.mean_months}).encode()
-    specs: dict[Role, Specs] = {
-        "localizer": localizer_specs(header.localizer),
-        "regressor": regressor_specs(header.architecture, header.preprocessing),
-    }
     artifacts = []
-    for role, (inputs, outputs) in specs.items():
+    roles: tuple[Role, ...] = ("localizer", "regressor")
+    for role in roles:
+        specs = specs_of(role, header.architecture, header.preprocessing, header.localizer)
         (out / f"{role}.json").write_bytes(data)
-        artifacts.append(Artifact(role, f"{role}.json", sha256(data), inputs, outputs))
+        artifacts.append(Artifact(role, f"{role}.json", sha256(data), *specs))
     return artifacts

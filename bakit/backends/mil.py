@@ -13,13 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bakit.backends.coreml_library import MODEL, WEIGHTS, copy_package, coremltools, milproto
+from bakit.backends.coreml_library import (
+    MODEL,
+    WEIGHTS,
+    copy_package,
+    coremltools,
+    milproto,
+    types,
+)
 from bakit.backends.mil_operators import OPERATORS
 from bakit.errors import BundleError, first_line
 from bakit.session import Closing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -27,7 +34,8 @@ if TYPE_CHECKING:
     from bakit.sealed import SealedFiles
     from bakit.session import Specs, Tensors
 
-    Values = dict[int, Any]
+    Values = dict[Any, Any]
+    """Arrays by the variables of the program."""
 
 
 class MilSession(Closing):
@@ -45,117 +53,83 @@ class MilSession(Closing):
             spec = coremltools.proto.Model_pb2.Model()
             spec.ParseFromString((package / MODEL).read_bytes())
             weights = str(package / WEIGHTS)
-            program = milproto.load(spec, spec.specificationVersion, weights)
-            function = program.functions["main"]
+            self._program: Any = milproto.load(spec, spec.specificationVersion, weights)
+            self._main = self._program.functions["main"]
         except Exception as error:  # protobuf's, coremltools' and the system's have no common base
             message = f"{package}: not a readable Core ML program: {first_line(error)}"
             raise BundleError(message) from error
         self._dtypes = dict(dtypes)
-        self._program = program  # a value's key is the identity of its variable, kept alive here
-        self._inputs = {name: id(variable) for name, variable in function.inputs.items()}
-        self._outputs = {variable.name: id(variable) for variable in function.outputs}
         self._constants: Values = {}
-        self._steps = self._compile(function, package)
-        if set(self._outputs) != set(dtypes):
-            message = (
-                f"{package}: outputs {sorted(self._outputs)}; the manifest names {sorted(dtypes)}"
-            )
+        self._prepare(self._main, package)
+        outputs = sorted(variable.name for variable in self._main.outputs)
+        if outputs != sorted(dtypes):
+            message = f"{package}: outputs {outputs}; the manifest names {sorted(dtypes)}"
             raise BundleError(message)
 
     def run(self, feeds: Tensors) -> Tensors:
         """Run one inference: input names to arrays, output names to arrays."""
-        values = self._constants | {
-            key: np.asarray(feeds[name], np.float32) for name, key in self._inputs.items()
+        inputs = {
+            variable: np.asarray(feeds[name], np.float32)
+            for name, variable in self._main.inputs.items()
         }
-        for step in self._steps:
-            step(values)
+        results = self._execute(self._main, self._constants | inputs)
         return {
-            name: values[self._outputs[name]].astype(dtype) for name, dtype in self._dtypes.items()
+            variable.name: value.astype(self._dtypes[variable.name])
+            for variable, value in zip(self._main.outputs, results, strict=True)
         }
 
     def close(self) -> None:
         """Free the weights."""
-        self._steps, self._constants, self._program = [], {}, None
+        self._constants, self._program, self._main = {}, None, None
 
-    def _compile(self, block: Any, package: Path) -> list[Callable[[Values], None]]:  # noqa: ANN401
-        """Return a step for each operation; constant expressions are computed at once."""
-        steps: list[Callable[[Values], None]] = []
+    def _prepare(self, block: Any, package: Path) -> None:  # noqa: ANN401
+        """Compute the constants of a block and of those inside it; refuse unknown operators."""
         for operation in block.operations:
-            kind = operation.op_type
+            kind, output = operation.op_type, operation.outputs[0]
             if kind == "const":
-                self._constants[id(operation.outputs[0])] = _constant(operation.outputs[0].val)
-            elif kind == "while_loop":
-                steps.append(self._loop(operation, package))
-            elif kind in OPERATORS:
-                step = _step(operation)
-                if all(key in self._constants for key in _keys(operation)):
-                    step(self._constants)
-                else:
-                    steps.append(step)
-            else:
+                self._constants[output] = _constant(output.val)
+            elif kind not in {*OPERATORS, "while_loop"}:
                 message = (
                     f"{package}: the reference runtime does not implement the operator {kind!r} "
                     f"({operation.name})"
                 )
                 raise BundleError(message)
-        return steps
+            elif kind.startswith("constexpr_"):
+                self._constants[output] = _compute(operation, self._constants)
+            for inner in operation.blocks:
+                self._prepare(inner, package)
 
-    def _loop(self, operation: Any, package: Path) -> Callable[[Values], None]:  # noqa: ANN401
-        """Return the step of a ``while_loop``."""
-        start = [id(variable) for variable in operation.inputs["loop_vars"]]
-        results = [id(variable) for variable in operation.outputs]
-        condition, body = operation.blocks
-        tests, steps = (self._compile(block, package) for block in (condition, body))
-        tested = [id(variable) for variable in condition.inputs]
-        entering = [id(variable) for variable in body.inputs]
-        proceed = id(condition.outputs[0])
-        leaving = [id(variable) for variable in body.outputs]
-
-        def run(values: Values) -> None:
-            state = [values[key] for key in start]
-            while True:
-                values.update(zip(tested, state, strict=True))
-                for test in tests:
-                    test(values)
-                if not values[proceed]:
-                    break
-                values.update(zip(entering, state, strict=True))
-                for step in steps:
-                    step(values)
-                state = [values[key] for key in leaving]
-            values.update(zip(results, state, strict=True))
-
-        return run
+    def _execute(self, block: Any, values: Values) -> list[Any]:  # noqa: ANN401
+        """Return a block's outputs; ``values`` are the constants and what it may read."""
+        for operation in block.operations:
+            if operation.op_type == "while_loop":
+                state = [values[variable] for variable in operation.inputs["loop_vars"]]
+                condition, body = operation.blocks
+                while self._execute(condition, _entering(condition, state, values))[0]:
+                    state = self._execute(body, _entering(body, state, values))
+                values.update(zip(operation.outputs, state, strict=True))
+            elif operation.outputs[0] not in self._constants:
+                values[operation.outputs[0]] = _compute(operation, values)
+        return [values[variable] for variable in block.outputs]
 
 
-def _step(operation: Any) -> Callable[[Values], None]:  # noqa: ANN401
-    """Return the step of one operation: it adds the output to the values."""
-    compute = OPERATORS[operation.op_type]
-    output = operation.outputs[0]
-    result = id(output)
-    half = coremltools.converters.mil.mil.types.builtin_to_string(output.dtype) == "fp16"
-    arguments = {
-        key: [id(item) for item in value] if isinstance(value, (list, tuple)) else id(value)
+def _entering(block: Any, state: Sequence[Any], values: Values) -> Values:  # noqa: ANN401
+    return values | dict(zip(block.inputs, state, strict=True))
+
+
+def _compute(operation: Any, values: Values) -> Any:  # noqa: ANN401
+    """Return the output of one operation."""
+    given = {
+        key: [values[item] for item in value] if isinstance(value, (list, tuple)) else values[value]
         for key, value in operation.inputs.items()
         if value is not None
     }
-
-    def run(values: Values) -> None:
-        given = {
-            key: [values[item] for item in source] if isinstance(source, list) else values[source]
-            for key, source in arguments.items()
-        }
-        value = compute(**given)
-        values[result] = _round_half(value) if half else value
-
-    return run
-
-
-def _keys(operation: Any) -> list[int]:  # noqa: ANN401
-    """Return the keys of an operation's inputs."""
-    values = [value for value in operation.inputs.values() if value is not None]
-    lists = [value if isinstance(value, (list, tuple)) else [value] for value in values]
-    return [id(item) for items in lists for item in items]
+    function = OPERATORS[operation.op_type]
+    if isinstance(function, np.ufunc):  # its operands have no names
+        result = function(*(given[name] for name in ("x", "y") if name in given))
+    else:
+        result = function(**given)
+    return _round_half(result) if operation.outputs[0].dtype is types.fp16 else result
 
 
 def _round_half(value: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:

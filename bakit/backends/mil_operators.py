@@ -6,10 +6,10 @@ definitions in ``coremltools.converters.mil.mil.ops.defs``.
 
 from __future__ import annotations
 
-from itertools import product
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from bakit.errors import BundleError
 
@@ -27,47 +27,25 @@ def _conv(
     weight: Array,
     strides: Array,
     pad_type: str,
-    pad: Array | None = None,
-    dilations: Array | None = None,
+    pad: Array,
+    dilations: Array | tuple[int, int] = (1, 1),
     groups: Array | int = 1,
-    bias: Array | None = None,
+    bias: Array | float = 0,
 ) -> Array:
-    """Convolve ``(1, C, H, W)``: a matrix product, or for depthwise a sum over the kernel."""
-    groups, (outputs, inputs, height, width) = int(groups), weight.shape
-    if dilations is not None and np.any(dilations != 1):
-        _refuse("conv", "dilations")
-    if groups not in {1, x.shape[1]} or (groups > 1 and (inputs, outputs) != (1, groups)):
+    """Convolve ``(1, C, H, W)``, all channels or each by itself."""
+    is_depthwise = groups > 1
+    if np.any(np.asarray(dilations) != 1) or pad_type != "custom" or len(x) != 1:
+        _refuse("conv", f"dilations, a batch, or padding {pad_type!r}")
+    if is_depthwise and (x.shape[1], *weight.shape[:2]) != (groups, groups, 1):
         _refuse("conv", "groups that are neither one nor each channel")
-    if x.shape[0] != 1 or x.ndim != 4:
-        _refuse("conv", f"an input of shape {x.shape}")
-    top, bottom, left, right = _padding(pad_type, pad)
-    padded = np.pad(x[0], ((0, 0), (top, bottom), (left, right)))
-    down, across = _whole(strides)
-    rows = (padded.shape[1] - height) // down + 1
-    columns = (padded.shape[2] - width) // across + 1
-    taps = [
-        padded[:, i : i + (rows - 1) * down + 1 : down, j : j + (columns - 1) * across + 1 : across]
-        for i, j in product(range(height), range(width))
-    ]
-    if groups == 1:
-        patches = np.stack(taps, 1).reshape(inputs * height * width, rows * columns)
-        result = (weight.reshape(outputs, -1) @ patches).reshape(outputs, rows, columns)
+    padded = np.pad(x[0], [(0, 0), *pad.reshape(2, 2)])
+    down, across = strides
+    patches = sliding_window_view(padded, weight.shape[2:], (1, 2))[:, ::down, ::across]
+    if is_depthwise:
+        result = np.einsum("chwij,cij->chw", patches, weight[:, 0])
     else:
-        factors = weight.reshape(outputs, -1, 1, 1)
-        result = taps[0] * factors[:, 0]
-        for index, tap in enumerate(taps[1:], start=1):
-            result += tap * factors[:, index]
-    if bias is not None:
-        result += bias[:, None, None]
-    return result[None]
-
-
-def _padding(pad_type: str, pad: Array | None) -> tuple[int, ...]:
-    if pad_type == "valid":
-        return (0, 0, 0, 0)
-    if pad_type != "custom" or pad is None:
-        _refuse("conv", f"padding {pad_type!r}")
-    return _whole(pad)
+        result = np.tensordot(weight, patches, ([1, 2, 3], [0, 3, 4]))
+    return (result + np.reshape(bias, (-1, 1, 1)).astype(result.dtype))[None]
 
 
 def _quantize(
@@ -78,7 +56,7 @@ def _quantize(
     axis: Array | None = None,
 ) -> Array:
     bounds = np.iinfo(output_dtype)
-    scale, zero = _along(scale, axis, input.ndim), _along(np.asarray(zero_point), axis, input.ndim)
+    scale, zero = (_along(value, axis, input.ndim) for value in (scale, zero_point))
     levels = np.rint(input / scale) + zero
     return np.clip(levels, bounds.min, bounds.max).astype(output_dtype)
 
@@ -89,17 +67,16 @@ def _dequantize(
     zero_point: Array | int = 0,
     axis: Array | None = None,
 ) -> Array:
-    scale, zero = _along(scale, axis, input.ndim), _along(np.asarray(zero_point), axis, input.ndim)
+    scale, zero = (_along(value, axis, input.ndim) for value in (scale, zero_point))
     return (input.astype(np.float32) - zero.astype(np.float32)) * scale
 
 
 def _along(value: Array, axis: Array | None, rank: int) -> Array:
     """Spread a value per channel along its axis."""
+    value = np.asarray(value)
     if value.ndim == 0 or axis is None:
         return value
-    shape = [1] * rank
-    shape[int(axis)] = -1
-    return value.reshape(shape)
+    return np.expand_dims(value, [n for n in range(rank) if n != axis])
 
 
 def _pad(x: Array, pad: Array, mode: str = "constant", constant_val: Array | float = 0) -> Array:
@@ -107,31 +84,6 @@ def _pad(x: Array, pad: Array, mode: str = "constant", constant_val: Array | flo
         _refuse("pad", f"mode {mode!r}")
     widths = [(0, 0)] * (x.ndim - len(pad) // 2) + [(int(a), int(b)) for a, b in pad.reshape(-1, 2)]
     return np.pad(x, widths, constant_values=np.asarray(constant_val).item())
-
-
-def _slice_by_index(
-    x: Array,
-    begin: Array,
-    end: Array,
-    stride: Array | None = None,
-    begin_mask: Array | None = None,
-    end_mask: Array | None = None,
-    squeeze_mask: Array | None = None,
-) -> Array:
-    def is_set(mask: Array | None, axis: int) -> bool:
-        return mask is not None and bool(mask[axis])
-
-    picks: list[slice | int] = []
-    for axis in range(x.ndim):
-        first, last = int(begin[axis]), int(end[axis])
-        if is_set(squeeze_mask, axis):
-            picks.append(first)
-            continue
-        step = 1 if stride is None else int(stride[axis])
-        start = None if is_set(begin_mask, axis) else first
-        stop = None if is_set(end_mask, axis) else last
-        picks.append(slice(start, stop, step))
-    return x[tuple(picks)]
 
 
 def _reduction(function: Callable[..., Array]) -> Callable[..., Array]:
@@ -146,11 +98,6 @@ def _concat(values: Sequence[Array], axis: Array, interleave: Any = False) -> Ar
     if interleave:
         _refuse("concat", "interleave")
     return np.concatenate(values, int(axis))
-
-
-def _elementwise(function: Callable[..., Array]) -> Callable[..., Array]:
-    """Let a numpy function take its operands by Core ML's names."""
-    return lambda x, y=None: function(x) if y is None else function(x, y)
 
 
 def _sigmoid(x: Array) -> Array:
@@ -184,13 +131,13 @@ def _refuse(operator: str, what: str) -> NoReturn:
     raise BundleError(message)
 
 
-_ELEMENTWISE: Mapping[str, Callable[..., Array]] = {
+OPERATORS: Mapping[str, Callable[..., Array]] = {
     "abs": np.abs,
     "add": np.add,
     "equal": np.equal,
     "exp": np.exp,
     "greater": np.greater,
-    "identity": np.asarray,
+    "identity": lambda x: x,
     "less": np.less,
     "maximum": np.maximum,
     "mul": np.multiply,
@@ -201,10 +148,6 @@ _ELEMENTWISE: Mapping[str, Callable[..., Array]] = {
     "sqrt": np.sqrt,
     "square": np.square,
     "sub": np.subtract,
-}
-
-OPERATORS: Mapping[str, Callable[..., Array]] = {
-    **{name: _elementwise(function) for name, function in _ELEMENTWISE.items()},
     "cast": _cast,
     "clip": lambda x, alpha, beta: np.clip(x, alpha, beta),
     "concat": _concat,
@@ -228,7 +171,7 @@ OPERATORS: Mapping[str, Callable[..., Array]] = {
     "rsqrt": lambda x, epsilon=1e-12: 1 / np.sqrt(x + epsilon),
     "select": lambda cond, a, b: np.where(cond, a, b),
     "sigmoid_hard": lambda x, alpha, beta: np.clip(x * alpha + beta, 0, 1),
-    "slice_by_index": _slice_by_index,
+    "slice_by_index": lambda x, begin, end: x[tuple(map(slice, begin, end))],
     "squeeze": lambda x, axes=None: np.squeeze(x, None if axes is None else _whole(axes)),
     "thresholded_relu": lambda x, alpha: np.where(x >= alpha, x, np.zeros_like(x)),
     "transpose": lambda x, perm: x.transpose(_whole(perm)),

@@ -13,8 +13,6 @@ from bakit.errors import BundleError, install_command
 from bakit.session import Closing, TensorSpec, executed_shares
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from bakit.bundle import Artifact
     from bakit.sealed import SealedFiles
     from bakit.session import Executed, Tensors
@@ -62,7 +60,9 @@ class OpenVinoSession(Closing):
         core = openvino.Core()
         try:
             network = core.read_model(model, *([] if weights is None else [weights]))
-            types = set(_constant_types(network))
+            # Loops' bodies, which are left out, contain no weights.
+            constants = [n for n in network.get_ops() if n.get_type_name() == "Constant"]
+            types = {node.get_element_type().get_type_name() for node in constants}
             half = "f16" in types and "FP16" in core.get_property(
                 DEVICE, "OPTIMIZATION_CAPABILITIES"
             )
@@ -144,13 +144,6 @@ def _multiply_adds(node: Any, kind: str) -> int:  # noqa: ANN401
     if kind == "Convolution":  # per output value: all weights of its channel
         return math.prod(out) * math.prod(weights) // out[1]
     return math.prod(out) * data[-1]
-
-
-def _constant_types(network: Any) -> Iterator[str]:  # noqa: ANN401
-    """Yield the element type of each constant outside loops, whose bodies contain no weights."""
-    for node in network.get_ops():
-        if node.get_type_name() == "Constant":
-            yield node.get_element_type().get_type_name()
 
 
 def _specs(ports: list[Any]) -> tuple[TensorSpec, ...]:

@@ -12,68 +12,60 @@ from bakit.errors import BundleError
 from bakit.model.checkpoint import Checkpoint
 from bakit.model.localizers import draw_hand, localize_autograd
 from bakit.model.regressor import regressor_from_weights
-from bakit.session import Closing, localizer_specs, regressor_specs
+from bakit.session import Closing, specs_of
 from bakit.settings import StudentSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    import numpy.typing as npt
 
     from bakit.bundle import Artifact
     from bakit.sealed import SealedFiles
     from bakit.session import Specs, Tensors
+    from bakit.types import Weights
+
+    Predict = Callable[[Mapping[str, torch.Tensor]], torch.Tensor]
 
 
-class _EagerSession(Closing):
-    """Base class of both sessions."""
+class TorchSession(Closing):
+    """One of the two models of a checkpoint.
+
+    Args:
+        specs: Its inputs and outputs.
+        predict: Returns the output from the inputs by name.
+    """
 
     provider = "torch-cpu"
     concurrent = True
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self.header = checkpoint.header
-        self.specs = self._specs()
-
-    def _specs(self) -> Specs:
-        raise NotImplementedError
+    def __init__(self, specs: Specs, predict: Predict) -> None:
+        self.specs = specs
+        self._predict = predict
 
     def run(self, feeds: Tensors) -> Tensors:
-        raise NotImplementedError
+        """Run one inference: input names to arrays, output names to arrays."""
+        return {self.specs[1][0].name: self._predict(_tensors(feeds)).numpy()}
 
 
-class _RegressorSession(_EagerSession):
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        super().__init__(checkpoint)
-        weights = {name: torch.from_numpy(value) for name, value in checkpoint.regressor.items()}
-        self._model = regressor_from_weights(self.header.architecture, weights)
-
-    def _specs(self) -> Specs:
-        return regressor_specs(self.header.architecture, self.header.preprocessing)
-
-    def run(self, feeds: Tensors) -> Tensors:
-        """Return ``age_months (1, 1)``."""
-        image = torch.from_numpy(np.ascontiguousarray(feeds["image"]))
-        sex = torch.from_numpy(np.ascontiguousarray(feeds.get("sex", np.zeros((1, 1), np.float32))))
-        with torch.inference_mode():
-            return {"age_months": self._model(image, sex).numpy()}
+def _regressor(checkpoint: Checkpoint) -> Predict:
+    model = regressor_from_weights(checkpoint.header.architecture, _tensors(checkpoint.regressor))
+    girl = torch.zeros(1, 1)
+    return torch.inference_mode()(lambda feeds: model(feeds["image"], feeds.get("sex", girl)))
 
 
-class _LocalizerSession(_EagerSession):
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        super().__init__(checkpoint)
-        self._weights = {name: torch.from_numpy(v) for name, v in checkpoint.localizer.items()}
+def _localizer(checkpoint: Checkpoint) -> Predict:
+    settings, weights = checkpoint.header.localizer, _tensors(checkpoint.localizer)
+    if isinstance(settings, StudentSettings):
+        return torch.inference_mode()(
+            lambda feeds: draw_hand(feeds["image"], weights, settings)[0, 0]
+        )
+    return lambda feeds: localize_autograd(feeds["image"][0, 0], weights, settings)
 
-    def _specs(self) -> Specs:
-        return localizer_specs(self.header.localizer)
 
-    def run(self, feeds: Tensors) -> Tensors:
-        """Return ``labels (h, w)`` int32, or the student's ``hand (h, w)`` float32."""
-        image = torch.from_numpy(np.ascontiguousarray(feeds["image"]))
-        settings = self.header.localizer
-        if isinstance(settings, StudentSettings):
-            with torch.inference_mode():
-                return {"hand": draw_hand(image, self._weights, settings)[0, 0].numpy()}
-        labels = localize_autograd(image[0, 0], self._weights, settings)
-        return {"labels": labels.numpy()}
+def _tensors(arrays: Mapping[str, npt.NDArray[np.generic]] | Weights) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()}
 
 
 @lru_cache(maxsize=1)  # both roles live in one file
@@ -86,7 +78,7 @@ def _read(path: Path, digest: str) -> Checkpoint:
     return checkpoint
 
 
-def open_session(files: SealedFiles, artifact: Artifact, threads: int) -> _EagerSession:
+def open_session(files: SealedFiles, artifact: Artifact, threads: int) -> TorchSession:
     """Open one of the two models of a checkpoint file.
 
     Raises:
@@ -95,6 +87,7 @@ def open_session(files: SealedFiles, artifact: Artifact, threads: int) -> _Eager
     """
     torch.set_num_threads(threads)  # torch has one setting for the process
     checkpoint = _read(files.path(artifact.path), artifact.sha256)
-    if artifact.role == "regressor":
-        return _RegressorSession(checkpoint)
-    return _LocalizerSession(checkpoint)
+    header = checkpoint.header
+    specs = specs_of(artifact.role, header.architecture, header.preprocessing, header.localizer)
+    predict = _regressor if artifact.role == "regressor" else _localizer
+    return TorchSession(specs, predict(checkpoint))

@@ -48,15 +48,15 @@ class TrtSession(Closing):
             message = f"{files.root}: {error}"
             raise BundleError(message) from error
         self.provider: str = self._model.provider
-        sides = [
+        inputs, outputs = (
             tuple(
                 TensorSpec(name, array.shape, array.dtype.name)
                 for name, is_input, array, _ in self._model.tensors
                 if is_input == wanted
             )
             for wanted in (True, False)
-        ]
-        self.specs = sides[0], sides[1]
+        )
+        self.specs = inputs, outputs
         self.layers: dict[str, int] = self._model.layers
         self.int8_share = artifact.int8_share if not self.layers or self.layers.get("int8") else 0.0
 
