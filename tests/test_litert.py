@@ -18,7 +18,7 @@ from bakit.backends.litert import BUILT_IN, DELEGATE, LiteRtSession, open_sessio
 from bakit.backends.ort import OrtSession
 from bakit.errors import BundleError, UnsupportedTargetError
 from bakit.export.artifact import specs_of
-from bakit.export.litert_graph import tflite
+from bakit.export.litert import tflite
 from bakit.export.onnx.int8 import CPU, quantize
 from bakit.export.onnx.regressor import regressor_model
 from bakit.export.onnx.writer import GraphWriter, make_model, serialize
