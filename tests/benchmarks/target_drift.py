@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import argparse
 import random
-from contextlib import suppress
+import sys
+from contextlib import redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from bakit.data.labels import Sample
-    from bakit.session import Session
+    from bakit.session import Session, Tensors
 
 REFERENCE = ("onnx", Precision.FP32)
 TARGETS = ("litert", "coreai", "coreml-reference")
@@ -142,11 +143,29 @@ def own_quantizer(checkpoint: Checkpoint, source: Bundle, data: Path, out: Path)
                 train = take_part(read_samples(data), splits, "train")
                 feeds = list(crops(checkpoint, choose_samples(train, IMAGES, seed=0)))
                 ranges = tool.calibrate({"serving_default": feeds})
-            tool.quantize(ranges).export_model(str(path))
-        return LiteRtSession(path.read_bytes())
+            with redirect_stdout(sys.stderr):  # the tool talks; stdout is the table's
+                tool.quantize(ranges).export_model(str(path))
+        return WithIntegers(path.read_bytes())
 
     for name in RECIPES:
         yield Model(f"litert by {name}", partial(opened, name), source)
+
+
+class WithIntegers(LiteRtSession):
+    """A ``.tflite`` whose inputs and output may be INT8, as LiteRT's own quantizer makes them."""
+
+    def run(self, feeds: Tensors) -> Tensors:
+        """Run one inference on float inputs, and return float outputs."""
+        feeds = dict(feeds)
+        for item in self._interpreter.get_input_details():
+            scale, zero = item["quantization"]
+            if scale:
+                whole = np.rint(feeds[item["name"]] / scale) + zero
+                feeds[item["name"]] = whole.clip(-128, 127).astype(item["dtype"])
+        (item,) = self._interpreter.get_output_details()
+        scale, zero = item["quantization"]
+        age = super().run(feeds)[item["name"]]
+        return {item["name"]: (age.astype(np.float32) - zero) * scale if scale else age}
 
 
 def crops(checkpoint: Checkpoint, samples: Sequence[Sample]) -> CalibrationSet:
