@@ -581,6 +581,31 @@ def test_a_run_that_cannot_read_leaves_nothing(fake_bundle, films, tmp_path):
     assert list(tmp_path.glob("out*")) == []
 
 
+@pytest.mark.parametrize("when", ["listing", "journal", "table"])
+def test_a_full_disk_is_one_line_and_the_run_continues(fake_bundle, films, tmp_path, when):
+    """Every write of the process beyond a size fails, as on a full disk."""
+    resource = pytest.importorskip("resource")
+    out = tmp_path / "out.csv"
+    run(fake_bundle, tmp_path / "whole.csv", films)
+    journal = (tmp_path / "whole.csv.journal").stat().st_size
+    if when == "table":
+        (tmp_path / "whole.csv.journal").rename(tmp_path / "out.csv.journal")
+    size = {"listing": 100, "journal": journal // 2, "table": 100}[when]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"No space|too large|full") as error:
+            run(fake_bundle, out, films)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert str(error.value.filename).startswith(str(tmp_path))
+    assert not out.exists()
+    run(fake_bundle, out, films)
+    assert out.read_text().count("\n") == 6
+
+
 def test_a_log_has_the_speed_and_the_time_that_is_left(monkeypatch, capsys):
     now = [0.0]
     monkeypatch.setattr("bakit.cli.progress.time.monotonic", lambda: now[0])

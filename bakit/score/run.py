@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -54,11 +54,11 @@ def score(
     started, summary = time.monotonic(), Summary()
     ignored: Counter[str] = Counter()
     url = str(out) if is_url(str(out)) else None
-    table = Path(out if url is None else PurePosixPath(url).name)
+    table = Path(out) if url is None else Path(PurePosixPath(url).name)
     if url is not None:
         check_url(url)
     check_table(table)
-    with tempfile.TemporaryFile(dir=table.parent) as listing:
+    with _named(table.parent), tempfile.TemporaryFile(dir=table.parent) as listing:
         total = _list(find_films(sources, options.sex, ignored), listing, on_progress)
         summary.ignored = dict(+ignored)
         if not total:
@@ -79,6 +79,16 @@ def score(
         copy_to_url(table, url)
     summary.seconds = round(time.monotonic() - started, 2)
     return summary
+
+
+@contextmanager
+def _named(folder: Path) -> Iterator[None]:
+    """Name the folder in the errors of a file without a name, such as that the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(folder)
+        raise
 
 
 def _list(films: Iterable[Film], listing: BinaryIO, on_progress: OnProgress) -> int:
