@@ -170,7 +170,11 @@ class PhoneDevice:
             drift = drift_inputs(runtimes, references, task.samples, on_progress)
         plan = make_plan(task, drift, options.provider)
         session = Session(plan, on_progress)
-        content = {**self.files, **model_files(task.bundles), **tensor_files(goldens, drift)}
+        content: dict[str, Path | bytes] = {
+            **self.files,
+            **model_files(task.bundles),
+            **tensor_files(goldens, drift),
+        }
         with self.listener.serve(session, content) as page:
             self.on_address(page)
             if options.adb:
