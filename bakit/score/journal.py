@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from bakit.score.sources import Film
 
 SUFFIX = ".journal"
-SYNC_S = 1.0
-"""Rows of this time are lost with the machine's power; with the process, none."""
+SYNC_S = 10.0
+"""Rows of this time are lost with the machine's power; with the process, none. All workers wait
+while the disk syncs."""
 
 
 class Journal(Closing):

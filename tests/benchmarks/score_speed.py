@@ -6,9 +6,9 @@
 
 In turns on the same films: the plain loop on one thread, ``score`` with one and with two workers,
 and two plain loops at once, which is what the machine can give two workers. Rates, and CPU time a
-film, are those from the first row to the last one; starting takes some seconds more. CPU time is of
-all processes; it depends little on what else the machine does. Memory is the resident set of this
-process and of the largest worker, at each tenth of a run.
+film, are those from the moment when each worker has read a film. CPU time is of all processes; it
+depends little on what else the machine does. Memory is the resident set of this process and of the
+largest worker, at each tenth of a run.
 
 Prints a JSON object on stderr, then a line for each bar with its value; exits with 1 if one is
 missed. The bars hold on idle cores. It takes about 80 s at 45 films a second.
@@ -44,6 +44,8 @@ from bakit.score.row import Options, Row, Scored
 from bakit.score.run import score
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from bakit.score.sources import Film
 
 
@@ -67,7 +69,6 @@ def main() -> None:
     if given.simulate:
         print(json.dumps(simulated(bundle, given.simulate)))
         return
-    cv2.setNumThreads(1)
     films = list(islice(sorted((given.folder / "images").iterdir()), given.limit))
     rates: dict[str, list[float]] = defaultdict(list)
     cpu: dict[str, list[float]] = defaultdict(list)
@@ -117,6 +118,7 @@ def show_bar(words: str, bar: str, value: float, held: bool) -> bool:
 
 def plain(bundle: Bundle, films: list[Path]) -> tuple[float, float]:
     """Return films a second of a loop, without the first film, and its CPU time in ms a film."""
+    cv2.setNumThreads(1)
     with Runtime(bundle, 1) as runtime:
         runtime.predict(films[0], "F")
         started, cpu = time.perf_counter(), time.process_time()
@@ -127,24 +129,40 @@ def plain(bundle: Bundle, films: list[Path]) -> tuple[float, float]:
         return number / (time.perf_counter() - started), took
 
 
+class Watched(LocalReaders):
+    """Readers that know which of them have read a film."""
+
+    def __init__(self, *given, workers: int) -> None:
+        super().__init__(*given, workers=workers)
+        self.ready: set[object] = set()
+
+    def wait(self, busy: Collection[object]) -> tuple[object, list[Scored] | Exception]:
+        """Return a reader that is done."""
+        reader, found = super().wait(busy)
+        if isinstance(found, list) and found:
+            self.ready.add(reader)
+        return reader, found
+
+
 def scored(bundle: Bundle, films: list[Path], workers: int) -> tuple[float, float, list[list[int]]]:
     """Return films a second, CPU time in ms a film, and memory in MB at each tenth."""
     times: list[float] = []
     cpu: list[float] = []
     memory: list[list[int]] = []
-    opened: list[LocalReaders] = []
+    opened: list[Watched] = []
 
-    def open_readers(*given) -> LocalReaders:
-        opened.append(LocalReaders(*given, workers=workers))
+    def open_readers(*given) -> Watched:
+        opened.append(Watched(*given, workers=workers))
         return opened[0]
 
     def look(step: str, done: float, total: float | None) -> None:
         if step != "scoring" or not done or not total:
             return
-        times.append(time.perf_counter())
         pids = [process.pid for process in opened[0]._processes.values()]
-        if done in {1, total}:
-            cpu.append(time.process_time() + sum(map(cpu_s, pids)))
+        if len(opened[0].ready) == workers:
+            times.append(time.perf_counter())
+            if len(times) == 1 or done == total:
+                cpu.append(time.process_time() + sum(map(cpu_s, pids)))
         if done % max(total // 10, 1) == 0:
             memory.append([resident_mb("self"), max(map(resident_mb, pids))])
 
@@ -154,6 +172,8 @@ def scored(bundle: Bundle, films: list[Path], workers: int) -> tuple[float, floa
         out = Path(folder, "out.csv")
         score([str(listed)], bundle, out, Options(), open_readers, look)
     number = len(times) - 1
+    if number < 1:
+        sys.exit("the run was over before each worker had read a film; use a larger --limit")
     return number / (times[-1] - times[0]), 1000 * (cpu[-1] - cpu[0]) / number, memory
 
 
