@@ -54,9 +54,9 @@ def test_one_step_of_the_loop_agrees_with_autograd(seed):
     model = localizer_model(weights, settings, "loop")
     names = [name for name in shapes if name not in CONSTANT]
     for name in names:
-        model.graph.output.append(helper.make_tensor_value_info(f"trained/{name}", 1, None))
+        model.graph.output.append(helper.make_tensor_value_info(f"body/after/{name}", 1, None))
     session = onnxruntime.InferenceSession(serialize(model))
-    found = session.run([f"trained/{name}" for name in names], {"image": image[None, None]})
+    found = session.run([f"body/after/{name}" for name in names], {"image": image[None, None]})
 
     for name, value in zip(names, found, strict=True):
         wanted = expected[name]

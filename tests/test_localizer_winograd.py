@@ -26,7 +26,7 @@ SMALL = UnrolledSettings(size=24, features=6, labels=5, steps=1)
 def weights_after(image, weights, settings):
     """Run the graph and return what its Loop has made of the weights."""
     model = localizer_model(weights, settings, "winograd")
-    trained = [f"trained/{name}" for name in PARAMETERS]
+    trained = [f"body/after/{name}" for name in PARAMETERS]
     for name in trained:
         model.graph.output.append(helper.make_tensor_value_info(name, 1, None))
     session = onnxruntime.InferenceSession(serialize(model))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import TensorProto
 
-from bakit.export.onnx.writer import GraphWriter, make_model, repeat
+from bakit.export.onnx.writer import GraphWriter, make_model
 from bakit.hand.unrolled import EPSILON, weight_shapes
 from bakit.session import localizer_specs
 
@@ -49,11 +49,10 @@ def unrolled_model(
     zeros = np.zeros((1, settings.size * settings.size), np.int32)
     state["labels"] = writer.constant(zeros, name="labels.initial")
     if form == "loop":
-        state = repeat(
-            writer,
-            settings.steps,
+        state = writer.loop(
             state,
-            lambda body, entering: _Emitter(body, settings).step(entering, patches),
+            lambda body, entering, _: (_Emitter(body, settings).step(entering, patches), ""),
+            settings.steps,
         )
     else:
         for _ in range(settings.steps):

@@ -23,7 +23,7 @@ import numpy as np
 
 from bakit.errors import InputError
 from bakit.export.onnx.winograd_loss import LossEmitter
-from bakit.export.onnx.writer import GraphWriter, make_model, repeat
+from bakit.export.onnx.writer import GraphWriter, make_model
 from bakit.session import localizer_specs
 
 if TYPE_CHECKING:
@@ -75,11 +75,10 @@ def winograd_model(weights: Weights, settings: UnrolledSettings) -> ModelProto:
         state[f"{name}.velocity"] = writer.constant(np.zeros_like(value), np.float32)
     zeros = np.zeros((emitter.phases**2, 1, emitter.tiles), np.int32)
     state["labels"] = writer.constant(zeros, name="labels.initial")
-    state = repeat(
-        writer,
-        settings.steps,
+    state = writer.loop(
         state,
-        lambda body, entering: _Emitter(body, settings).step(entering, patches, turned),
+        lambda body, entering, _: (_Emitter(body, settings).step(entering, patches, turned), ""),
+        settings.steps,
     )
     labels, _ = emitter.keep(emitter.forward(state, patches).response, state["labels"])
     emitter.image_of(labels, name="labels")
