@@ -20,7 +20,6 @@ from bakit.export.onnx.writer import (
     copy_of,
     readers_of,
     serialize,
-    sort_nodes,
     strip_opset_imports,
 )
 
@@ -102,10 +101,10 @@ def quantize(model: onnx.ModelProto, ranges: Ranges, dialect: Dialect = CPU) -> 
             },
         )
         quantizer.quantize_model()
+        quantizer.model.topological_sort()
     finally:
         logger.setLevel(level)
     quantized: onnx.ModelProto = quantizer.model.model
-    sort_nodes(quantized.graph)
     strip_opset_imports(quantized)
     quantized.producer_name = model.producer_name
     quantized.producer_version = model.producer_version
@@ -139,8 +138,9 @@ def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
         inputs = [f"{name}.int8", f"{name}.scale", f"{name}.zero"]
         label = f"{name}.dequantize"
         added.append(onnx.helper.make_node("DequantizeLinear", inputs, [name], name=label, axis=0))
-    graph.node.extend(added)
-    sort_nodes(graph)
+    nodes = [*added, *graph.node]  # each after those that it reads
+    del graph.node[:]
+    graph.node.extend(nodes)
     return copy
 
 

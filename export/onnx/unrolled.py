@@ -23,6 +23,7 @@ import numpy as np
 from bakit.errors import InputError
 from bakit.export.onnx.loss import LossEmitter
 from bakit.export.onnx.writer import GraphWriter, make_model
+from bakit.hand.unrolled import LAYERS
 from bakit.session import localizer_specs
 
 if TYPE_CHECKING:
@@ -36,18 +37,14 @@ if TYPE_CHECKING:
     Matrix = npt.NDArray[np.float64]
 
 
-# Without norm2.bias and conv3.bias: batch norm cancels them, so they have no gradient.
-PARAMETERS = (
-    "conv1.weight",
-    "conv1.bias",
-    "norm1.weight",
-    "norm1.bias",
-    "conv2.weight",
-    "conv2.bias",
-    "norm2.weight",
-    "conv3.weight",
-    "norm3.weight",
-    "norm3.bias",
+CANCELLED = {"norm2.bias", "conv3.bias"}
+"""Parameters without a gradient: batch norm cancels them."""
+
+PARAMETERS = tuple(
+    name
+    for layer in LAYERS
+    for name in (f"{layer}.weight", f"{layer}.bias")
+    if name not in CANCELLED
 )
 
 CENTRE = 4
@@ -116,26 +113,29 @@ def _easily_multiplied(channels: int) -> int:
     return whole if whole <= 1.1 * channels else channels
 
 
+class _Norm(NamedTuple):
+    """A batch norm: mean and SD of its input, and its factor on it."""
+
+    mean: str
+    deviation: str
+    scale: str
+
+
 class _Pass(NamedTuple):
     """Values of a forward pass for the backward pass; columns have one entry per channel."""
 
     response: str  # y, (phases, q, tiles)
     first: str  # conv1 after ReLU, (phases, p + 1, tiles)
-    mean1: str  # mean of first
-    deviation1: str  # SD of first
-    scale1: str  # norm1 is first * scale1 + shift1
+    norm1: _Norm  # its output is first * scale + shift1
     shift1: str
     transformed: str  # first, transformed, by element
     kernels: str  # conv2 behind norm1, transformed, by element
     second: str  # conv2 after ReLU, (phases, wide, tiles); zeros behind the ones
-    second_turned: str  # second with channels last
-    mean2: str  # mean of second
-    deviation2: str  # SD of second
-    scale2: str  # factor of norm2 on second
+    turned: str  # second with channels last
+    norm2: _Norm
     matrix: str  # conv3 behind norm2, (q, p)
     spread: str  # matrix times the covariance of second
-    deviation3: str  # SD of conv3's output
-    scale3: str  # factor of norm3 on conv3's output
+    norm3: _Norm  # without a mean, which nothing reads
 
 
 class _Emitter(LossEmitter):
@@ -191,25 +191,10 @@ class _Emitter(LossEmitter):
         pads = self.ints(0, 0, 0, self.wide - p - 1)
         whole = self.op("Pad", self.join(whole, shift3, axis=1), pads)
         response = self.product(whole, second)
-        return _Pass(
-            response,
-            first,
-            mean1,
-            deviation1,
-            scale1,
-            shift1,
-            transformed,
-            kernels,
-            second,
-            turned,
-            mean2,
-            deviation2,
-            scale2,
-            matrix,
-            spread,
-            deviation3,
-            scale3,
-        )
+        norms = _Norm(mean1, deviation1, scale1), _Norm(mean2, deviation2, scale2)
+        norm3 = _Norm("", deviation3, scale3)
+        conv2 = transformed, kernels, second, turned
+        return _Pass(response, first, norms[0], shift1, *conv2, norms[1], matrix, spread, norm3)
 
     def line(self, value: str, slope: str, level: str) -> str:
         """Return ``value * slope + level``."""
@@ -242,7 +227,7 @@ class _Emitter(LossEmitter):
         kernel = self.cut(kernel, 1, 0, p)
         of_first, of_ones = self.cut(kernel, 2, 0, p), self.cut(kernel, 2, p, p + 1)
         gradients["conv2.weight"] = self.add(
-            self.multiply(of_first, self.reshape(result.scale1, 1, 1, p)),
+            self.multiply(of_first, self.reshape(result.norm1.scale, 1, 1, p)),
             self.multiply(of_ones, self.reshape(result.shift1, 1, 1, p)),
         )
         gradients["conv2.bias"] = self.column(self.cut(of_ones, 0, CENTRE, CENTRE + 1))
@@ -254,12 +239,13 @@ class _Emitter(LossEmitter):
         with_first = self.column(self.sum(self.multiply(weight, of_first), 0, 1))
         gradients["norm1.bias"] = alone
         gradients["norm1.weight"] = scale = self.divide(
-            self.subtract(with_first, self.multiply(result.mean1, alone)), result.deviation1
+            self.subtract(with_first, self.multiply(result.norm1.mean, alone)),
+            result.norm1.deviation,
         )
-        slope = self.divide(self.multiply(result.scale1, scale), result.deviation1)
+        slope = self.divide(self.multiply(result.norm1.scale, scale), result.norm1.deviation)
         slope = self.scaled(slope, -1 / self.pixels)
-        level = self.scaled(self.multiply(result.scale1, alone), -1 / self.pixels)
-        level = self.subtract(level, self.multiply(result.mean1, slope))
+        level = self.scaled(self.multiply(result.norm1.scale, alone), -1 / self.pixels)
+        level = self.subtract(level, self.multiply(result.norm1.mean, slope))
         slope, level = (self.with_zero_rows(value, 1) for value in (slope, level))
         upstream = self.line(result.first, slope, level)
         upstream = self.add(upstream, self.transform_back(entering))
@@ -275,34 +261,34 @@ class _Emitter(LossEmitter):
         """Go back through norm3, conv3 and norm2; add their gradients, return ``second``'s."""
         p = self.settings.features
         padding = self.wide - p
-        sums = self.over_pixels(upstream, result.second_turned)
+        sums = self.over_pixels(upstream, result.turned)
         total = self.cut(sums, 1, p, p + 1)
         sums = self.subtract(
-            self.cut(sums, 1, 0, p), self.product(total, self.reshape(result.mean2, 1, p))
+            self.cut(sums, 1, 0, p), self.product(total, self.reshape(result.norm2.mean, 1, p))
         )
-        scale = self.divide(self.sum(self.multiply(sums, result.matrix), 1), result.deviation3)
+        scale = self.divide(self.sum(self.multiply(sums, result.matrix), 1), result.norm3.deviation)
         gradients["norm3.weight"], gradients["norm3.bias"] = scale, total
-        ratio = self.divide(scale, result.deviation3)
+        ratio = self.divide(scale, result.norm3.deviation)
         sums = self.subtract(sums, self.multiply(result.spread, ratio))
-        sums = self.multiply(result.scale3, sums)
-        gradients["conv3.weight"] = self.multiply(sums, self.reshape(result.scale2, 1, p))
+        sums = self.multiply(result.norm3.scale, sums)
+        gradients["conv3.weight"] = self.multiply(sums, self.reshape(result.norm2.scale, 1, p))
         scale = self.column(self.sum(self.multiply(state["conv3.weight"], sums), 0))
-        gradients["norm2.weight"] = scale = self.divide(scale, result.deviation2)
+        gradients["norm2.weight"] = scale = self.divide(scale, result.norm2.deviation)
 
         # Behind norm3, written with y in the place of conv3's output.
         slope = self.scaled(ratio, 1 / self.pixels)
         level = self.subtract(
             self.multiply(slope, state["norm3.bias"]),
-            self.scaled(self.multiply(result.scale3, total), 1 / self.pixels),
+            self.scaled(self.multiply(result.norm3.scale, total), 1 / self.pixels),
         )
         line = self.line(result.response, self.scaled(slope, -1.0), level)
-        upstream = self.add(line, self.multiply(upstream, result.scale3))
+        upstream = self.add(line, self.multiply(upstream, result.norm3.scale))
         across = self.op("Transpose", result.matrix, perm=[1, 0])
         upstream = self.product(self.with_zero_rows(across, padding), upstream)
         # Behind norm2.
-        slope = self.divide(self.multiply(result.scale2, scale), result.deviation2)
+        slope = self.divide(self.multiply(result.norm2.scale, scale), result.norm2.deviation)
         slope = self.scaled(slope, -1 / self.pixels)
-        level = self.scaled(self.multiply(slope, result.mean2), -1.0)
+        level = self.scaled(self.multiply(slope, result.norm2.mean), -1.0)
         slope, level = (self.with_zero_rows(value, padding) for value in (slope, level))
         return self.add(self.line(result.second, slope, level), upstream)
 

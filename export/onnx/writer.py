@@ -266,27 +266,6 @@ def walk(graph: GraphProto) -> Iterator[NodeProto]:
                 yield from walk(attribute.g)
 
 
-def sort_nodes(graph: GraphProto) -> None:
-    """Sort nodes topologically, otherwise in the order given."""
-    waiting = list(graph.node)
-    made = {item.name for item in (*graph.input, *graph.initializer)} | {""}
-    ordered: list[NodeProto] = []
-    while waiting:
-        later = []
-        for node in waiting:
-            if made.issuperset(node.input):
-                ordered.append(node)
-                made.update(node.output)
-            else:
-                later.append(node)
-        if len(later) == len(waiting):
-            message = f"node {later[0].name} reads a tensor that no node writes"
-            raise VerificationError(message)
-        waiting = later
-    del graph.node[:]
-    graph.node.extend(ordered)
-
-
 def strip_opset_imports(model: ModelProto) -> None:
     """Remove unused operator sets: old runtimes reject a file that imports new ones."""
     used = {node.domain for node in walk(model.graph)}
