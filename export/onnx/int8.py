@@ -35,7 +35,8 @@ class Dialect(NamedTuple):
             they are UINT8 with a zero point, whose whole range is used behind a ReLU.
         weight_bits: 7 or 8. AVX2 without VNNI adds pairs of products in 16 bits, where 8-bit
             weights silently saturate; 7-bit weights do not, on any processor.
-        integer_biases: Whether biases are INT32; TensorRT rejects these.
+        integer_biases: Whether biases are INT32; TensorRT rejects these. ONNX Runtime before 1.21
+            computes layers with float biases in float.
     """
 
     symmetric: bool = False
