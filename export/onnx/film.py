@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from bakit.export.onnx.writer import GraphWriter
 
-FLOAT, UINT8, INT32, INT64, DOUBLE = 1, 2, 6, 7, 11
+FLOAT, INT32, INT64, DOUBLE = 1, 6, 7, 11
 """ONNX's numbers of data types, for Cast."""
 
 FLAT = np.array([-1], np.int64)

@@ -80,12 +80,6 @@ class GraphWriter:
         root._initializers[name] = numpy_helper.from_array(array, name)
         return name
 
-    def shape_of(self, name: str) -> tuple[tuple[int, ...], str]:
-        """Return the shape and dtype of a constant."""
-        tensor = self._root._initializers[name]
-        dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        return tuple(tensor.dims), np.dtype(dtype).name
-
     def node(
         self,
         operator: str,
@@ -149,15 +143,15 @@ class GraphWriter:
         body = GraphWriter(self, prefix)
         entering = {name: f"{prefix}in/{name}" for name in state}
         leaving, proceed = step(body, entering, number)
-        inputs = [TensorSpec(number, (), "int64"), TensorSpec(condition, (), "bool")]
         proceed = body.node("Identity", proceed or condition, name=f"{prefix}proceed")
-        outputs = [TensorSpec(proceed, (), "bool")]
-        sides: list[list[TensorSpec | str]] = [[*inputs], [*outputs]]
+        sides: tuple[list[TensorSpec | str], list[TensorSpec | str]] = (
+            [TensorSpec(number, (), "int64"), TensorSpec(condition, (), "bool")],
+            [TensorSpec(proceed, (), "bool")],
+        )
         for name, initial in state.items():
             output = body.node("Identity", leaving[name], name=f"{prefix}out/{name}")
             for side, inside in zip(sides, (entering[name], output), strict=True):
-                known = initial in self._root._initializers
-                side.append(TensorSpec(inside, *self.shape_of(initial)) if known else inside)
+                side.append(self._like(initial, inside))
         results = self.nodes(
             "Loop",
             self.constant(np.int64(count)) if isinstance(count, int) else count,
@@ -191,6 +185,14 @@ class GraphWriter:
             [_value_info(spec) for spec in outputs],
             list(self._initializers.values()),
         )
+
+    def _like(self, constant: str, name: str) -> TensorSpec | str:
+        """Return a tensor like a constant; its name if that is none."""
+        tensor = self._root._initializers.get(constant)
+        if tensor is None:
+            return name
+        dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        return TensorSpec(name, tuple(tensor.dims), np.dtype(dtype).name)
 
     def _unique(self, stem: str) -> str:
         root = self._root

@@ -206,7 +206,7 @@ def _growth(bundle: Bundle, rounds: int) -> dict[str, dict[float, float]]:
         films[height * size[0] / 1e6] = cv2.resize(drawn, size, interpolation=cv2.INTER_AREA)
     middle = list(films.values())[1]
     for threads in (1, 2):
-        with Runtime(bundle, threads) as runtime:
+        with Runtime(bundle, threads) as runtime, Runtime(bundle, 1) as single:
             runs = {
                 size: lambda film=film: runtime.predict(film, "M", allow_rejected=True)
                 for size, film in films.items()
@@ -217,7 +217,7 @@ def _growth(bundle: Bundle, rounds: int) -> dict[str, dict[float, float]]:
             }
             runs = {
                 n: lambda n=n, threads=threads: list(
-                    runtime.predict_many([middle] * n, "M", threads=threads)
+                    single.predict_many([middle] * n, "M", threads=threads)
                 )
                 for n in (1, 4, 8, 16)
             }
