@@ -15,6 +15,8 @@ import numpy as np
 from bakit.image.box import Box
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from bakit.types import Floats, Grey
@@ -85,7 +87,7 @@ class Values(NamedTuple):
 
 
 class Shutter(NamedTuple):
-    """The visible part of an image, PS3.3 C.7.6.11; forms that are None hide nothing.
+    """The visible part of an image, PS3.3 C.7.6.11 and C.8.7.3; forms that are None hide nothing.
 
     Attributes:
         rectangle: Visible pixels.
@@ -116,14 +118,14 @@ class Shutter(NamedTuple):
 
 
 def grey_values(
-    stored: npt.NDArray[np.integer], values: Values, shutter: Shutter | None
+    stored: npt.NDArray[np.integer], values: Values, shutters: Sequence[Shutter] = ()
 ) -> tuple[Grey, Box]:
     """Return the grey values of an image, without borders that are wholly padding or shutter.
 
     Args:
         stored: ``(H, W)`` integers of ``values.coding.allocated`` bits.
         values: What they mean.
-        shutter: The visible part; everything when None.
+        shutters: What hides pixels.
 
     Returns:
         Grey values ``(h, w)`` float32 in 0..1, hidden pixels 0, and the part of the stored image
@@ -133,10 +135,10 @@ def grey_values(
     patterns = stored.view(np.uint8 if values.coding.allocated == 8 else np.uint16)
     grey = table[patterns]
     height, width = grey.shape
-    if values.padding is None and shutter is None:
+    if values.padding is None and not shutters:
         return grey, Box(0, 0, width, height)
     hidden = padded[patterns]
-    if shutter is not None:
+    for shutter in shutters:
         hidden |= shutter.hidden(grey.shape)
     grey[hidden] = 0
     rows, columns = (np.flatnonzero(~hidden.all(axis=axis)) for axis in (1, 0))
