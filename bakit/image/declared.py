@@ -8,12 +8,13 @@ import numpy as np
 
 from bakit.errors import ImageError
 from bakit.image.box import Box
-from bakit.image.values import Coding, Function, Lut, Shutter, Values, Window
+from bakit.image.values import Circle, Coding, Function, Lut, Values, Window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bakit.image.elements import Elements
+    from bakit.image.values import Shutter
 
 VALUES = (
     "BitsAllocated", "BitsStored", "HighBit", "ModalityLUTSequence", "PhotometricInterpretation",
@@ -29,12 +30,12 @@ _FORMS = {
     "CIRCULAR": ("CenterOfCircular{}", "RadiusOfCircular{}"),
     "POLYGONAL": ("VerticesOfThePolygonal{}",),
 }  # fmt: skip
-BLINDS = ("Shutter", "Collimator")
+_BLINDS = ("Shutter", "Collimator")
 """What bounds the visible part of an image, and has the same attributes."""
 
 BLIND_VALUES = tuple(
     keyword.format(blind)
-    for blind in BLINDS
+    for blind in _BLINDS
     for keyword in ("{}Shape", *(keyword for form in _FORMS.values() for keyword in form))
 )
 
@@ -64,35 +65,33 @@ def read_values(elements: Elements) -> Values:
     )
 
 
-def read_shutters(elements: Elements) -> list[Shutter]:
-    """Return the shutter and the collimator, as far as they are given."""
-    found = []
-    for blind in BLINDS:
+def read_shutters(elements: Elements) -> dict[str, Shutter]:
+    """Return the forms of the shutter and the collimator by name."""
+    found = {}
+    for blind in _BLINDS:
         shapes = {shape.strip() for shape in elements.text(f"{blind}Shape").upper().split("\\")}
-        shutter = Shutter()
-        for shape in sorted(shapes & _FORMS.keys()):
-            keywords = [keyword.format(blind) for keyword in _FORMS[shape]]
-            shutter = _shutter(elements, shutter, shape, keywords)
-        if any(form is not None for form in shutter):
-            found.append(shutter)
+        for shape, keywords in _FORMS.items():
+            if shape in shapes:
+                named = [keyword.format(blind) for keyword in keywords]
+                found[f"{shape} {blind}".lower()] = _shutter(elements, named)
     return found
 
 
-def _shutter(elements: Elements, shutter: Shutter, shape: str, keywords: Sequence[str]) -> Shutter:
-    """Return a shutter with one more form."""
+def _shutter(elements: Elements, keywords: Sequence[str]) -> Shutter:
+    """Return the form that four, two or one attributes describe; rows and columns count from 1."""
     found = [elements.numbers(keyword) for keyword in keywords]
     numbers = [round(value) for values in found for value in values]
-    few = len(numbers) < 6 or len(numbers) % 2 if shape == "POLYGONAL" else not all(found)
+    is_polygon = len(keywords) == 1
+    few = len(numbers) < 6 or len(numbers) % 2 if is_polygon else not all(found)
     if few or max(map(abs, numbers)) > 1 << 16:
         raise wrong(elements, f"{', '.join(keywords)} are missing or wrong")
-    if shape == "RECTANGULAR":  # rows and columns count from 1
-        left, top, right, bottom = (round(values[0]) for values in found)
-        return shutter._replace(rectangle=Box(left - 1, top - 1, right, bottom))
-    if shape == "CIRCULAR":
+    if is_polygon:
+        return np.ascontiguousarray(np.array(numbers, np.int32).reshape(-1, 2)[:, ::-1] - 1)
+    if len(keywords) == 2:
         row, column, radius = (*numbers, 0)[:3]
-        return shutter._replace(circle=(row - 1, column - 1, radius))
-    corners = np.array(numbers, np.int32).reshape(-1, 2)[:, ::-1] - 1
-    return shutter._replace(polygon=np.ascontiguousarray(corners))
+        return Circle(row - 1, column - 1, radius)
+    left, top, right, bottom = (round(values[0]) for values in found)
+    return Box(left - 1, top - 1, right, bottom)
 
 
 def _padding(elements: Elements, allocated: int, *, signed: bool) -> tuple[int, int] | None:

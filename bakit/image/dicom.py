@@ -25,10 +25,10 @@ from bakit.image.header import HEADER, PICTURES, RADIOGRAPHS, STUDY, DicomHeader
 from bakit.image.header import read_study as study_of
 from bakit.image.jpeg import check_codes, jpeg_frame
 from bakit.image.jpeg2000 import find_codestream, is_whole
-from bakit.image.values import Coding, Lut, Shutter, Values, grey_values
+from bakit.image.values import Coding, Lut, Values, grey_values
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     import numpy.typing as npt
 
@@ -90,7 +90,7 @@ def read_dicom(data: bytes, name: str) -> DicomImage:
         coding = values.coding._replace(allocated=allocated)
         coding = coding._replace(stored=min(coding.stored, allocated))
         values = values._replace(coding=coding._replace(high=coding.stored - 1))
-    grey, part = grey_values(stored, values, shutters)
+    grey, part = grey_values(stored, values, shutters.values())
     if not part.area:
         message = f"{elements.name}: all of it is declared as padding or is outside of the shutter"
         raise ImageError(message)
@@ -134,7 +134,7 @@ def describe_dicom(data: bytes, name: str) -> dict[str, str]:
     return {key: value or "not given" for key, value in found.items() if value or key != "review"}
 
 
-def _described(values: Values, shutters: Sequence[Shutter]) -> dict[str, str]:
+def _described(values: Values, shutters: Iterable[str]) -> dict[str, str]:
     lut = values.modality
     voi: Any = values.voi
     if isinstance(voi, Lut):
@@ -151,13 +151,7 @@ def _described(values: Values, shutters: Sequence[Shutter]) -> dict[str, str]:
         if lut is None
         else f"LUT of {len(lut.entries)} entries up to {lut.top}",
         "window": seen,
-        "shutter": ", ".join(
-            form
-            for shutter in shutters
-            for form, value in shutter._asdict().items()
-            if value is not None
-        )
-        or "none",
+        "shutter": ", ".join(shutters) or "none",
     }
 
 

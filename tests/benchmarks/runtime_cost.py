@@ -91,9 +91,9 @@ def _seconds(run) -> float:
 def _paper_pipeline(data: bytes):
     import torch
 
-    from bakit.hand.masks import bounds
     from bakit.hand.regions import hand_candidates
     from bakit.hand.unrolled import initial_weights
+    from bakit.image.box import bounds
     from bakit.model.localizers import localize_autograd
     from bakit.model.regressor import regressor_from_weights
     from bakit.settings import UnrolledSettings
