@@ -107,13 +107,13 @@ def cut_hand(grey: Grey, box: Box, part: str, rng: Random) -> Grey:
         hidden = np.hypot(across - 0.5, down - 0.5) > gone
     else:
         hidden = (across if rng.random() < 0.5 else 1 - across) + down < gone
-    return np.where(hidden, _surround(grey, rng), grey).astype(np.float32)
+    return np.where(hidden, np.float32(_surround(grey, rng)), grey)
 
 
-def _surround(grey: Grey, rng: Random) -> np.float32:
+def _surround(grey: Grey, rng: Random) -> float:
     """Return black, white, middle grey, or the film's darkest or median grey."""
     fills = (0.0, 1.0, 0.5, float(grey.min()), float(np.median(grey)))
-    return np.float32(fills[int(rng.integers(len(fills)))])
+    return fills[int(rng.integers(len(fills)))]
 
 
 def _without_part(box: Box, part: str, rng: Random) -> Box:
@@ -161,7 +161,7 @@ def only(grey: Grey, window: Box, around: Box, rng: Random) -> Grey:
         return whole
     down, across = (round(n * rng.uniform(0.03, 0.35)) for n in part.shape)
     framed = cv2.copyMakeBorder(
-        part, down, down, across, across, cv2.BORDER_CONSTANT, value=(float(fill),)
+        part, down, down, across, across, cv2.BORDER_CONSTANT, value=(fill,)
     )
     return framed.astype(np.float32)
 
