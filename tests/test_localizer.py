@@ -10,10 +10,10 @@ import torch
 
 from bakit.export.onnx.localizer import localizer_model
 from bakit.export.onnx.writer import serialize
-from bakit.hand.masks import bounds
 from bakit.hand.regions import hand_candidates
 from bakit.hand.unrolled import initial_weights, weight_shapes
 from bakit.hand.working import working_image
+from bakit.image.box import bounds
 from bakit.image.read import decode
 from bakit.model.localizers import localize_autograd
 from bakit.phantoms import make_phantom
