@@ -19,6 +19,8 @@ from bakit.bench.raw import Raw, RawBundle
 from bakit.bench.task import make_task, read_bundles
 from bakit.bundle import Bundle
 from bakit.errors import BakitError, InputError, unknown
+from bakit.files import read_regular
+from bakit.sealed import MAX_FILE_BYTES
 from bakit.types import silent
 
 if TYPE_CHECKING:
@@ -83,7 +85,7 @@ def read_targets(path: Path, public_key: Path | None = None) -> list[Target]:
         BundleError: If a bundle is damaged, or is not signed with the key.
     """
     try:
-        content = msgspec.toml.decode(path.read_bytes())
+        content = msgspec.toml.decode(read_regular(path, MAX_FILE_BYTES))
     except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
         message = f"{path}: no device file ({getattr(error, 'strerror', None) or error})"
         raise InputError(message) from error

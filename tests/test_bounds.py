@@ -42,9 +42,15 @@ def test_a_bomb_is_refused_by_its_header_alone(make):
         decode(bomb)
 
 
+@pytest.mark.parametrize("make", [png, jpeg])
+def test_few_bytes_are_not_decoded_to_many_pixels(make):
+    with pytest.raises(ImageError, match=r"x: 9000x9000 pixels in .* bytes; not a radiograph"):
+        check_image(make(9_000, 9_000), "x")
+
+
 @pytest.mark.parametrize("side", [10_000, 10_001])
 def test_the_bound_is_exact(side):
-    data = png(10_000, side)
+    data = png(10_000, side, np.random.default_rng(0).bytes(500_000))
     if 10_000 * side <= MAX_PIXELS:
         check_image(data, "x")
         return

@@ -58,6 +58,7 @@ def test_a_byte_order_mark_is_no_part_of_the_header(folder):
         ("1,ten,True\n", ":2: boneage 'ten' is not an age in months (0 to 240)"),
         ("1,,True\n", ":2: boneage '' is not an age in months (0 to 240)"),
         ("1,nan,True\n", ":2: boneage 'nan' is not an age in months (0 to 240)"),
+        ("1,1_20,True\n", ":2: boneage '1_20' is not an age in months (0 to 240)"),
         ("1,inf,True\n", ":2: boneage 'inf' is not an age in months (0 to 240)"),
         ("1,240.5,True\n", ":2: boneage '240.5' is not an age in months (0 to 240)"),
         ("1,100,boy\n", ":2: male is 'boy'; use True or False"),
@@ -80,7 +81,7 @@ def test_a_missing_column_is_named(folder, column):
 
 def test_bytes_that_are_no_text_are_refused(folder):
     (folder / "labels.csv").write_bytes(b"\xff\xfe\x00id")
-    with pytest.raises(LabelsError, match="not a CSV text file"):
+    with pytest.raises(LabelsError, match=r"not a CSV text file \(save it as CSV in UTF-8\)"):
         read_samples(folder)
 
 
@@ -195,8 +196,10 @@ def test_rsna_s_training_folder_is_read_as_it_comes(tmp_path, nested):
         "id, boneage, gender\r\n1, 180, male\r\n2, 12, female\r\n",
     ],
 )
-def test_tables_of_other_programs_are_read(folder, text):
-    (folder / "labels.csv").write_bytes(text.encode())
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_tables_of_other_programs_are_read(folder, text, encoding):
+    text = text.removeprefix("\ufeff") if encoding == "utf-16" else text  # it writes its own
+    (folder / "labels.csv").write_bytes(text.encode(encoding))
     found = [(s.id, s.age_months, s.male) for s in read_samples(folder)]
     assert found == [("1", 180, True), ("2", 12, False)]
 

@@ -187,7 +187,7 @@ def test_modality_before_voi_lut():
         ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, "colour pixels"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "palette pixels"),
         ({"PresentationIntentType": "FOR PROCESSING"}, "FOR PRESENTATION"),
-        ({"Rows": 60000, "Columns": 60000}, "at most 100 million"),
+        ({"Rows": 60000, "Columns": 60000}, "the limit is 100 million"),
         ({"Rows": 500}, "cannot be decoded"),
         ({"BitsStored": 12}, "12 bits stored in 8"),
     ],
@@ -245,6 +245,7 @@ def test_a_right_hand_is_mirrored_and_its_box_is_not(fake_bundle, where):
     left, right = (stored(dataset(**{where: side})) for side in "LR")
     film = read_radiograph(right)
     assert film.mirrored
+    assert read_radiograph(stored(dataset(**{where: "RIGHT"}))).mirrored
     assert not read_radiograph(left).mirrored
     assert np.array_equal(film.grey, decode(left)[:, ::-1])
     with Runtime(fake_bundle) as runtime:

@@ -93,6 +93,11 @@ def shutter(shape, **fields):
     return {"ShutterShape": shape} | fields
 
 
+def collimator(shape, edges):
+    named = {name.replace("Shutter", "Collimator"): value for name, value in edges.items()}
+    return {"CollimatorShape": shape} | named
+
+
 def masked(row, column, radius):
     y, x = np.ogrid[: FILM.shape[0], : FILM.shape[1]]
     seen = (y - row) ** 2 + (x - column) ** 2 <= radius**2
@@ -379,6 +384,26 @@ SAME = {
         ),
         GREY[9:50, 4:30],
     ),
+    "rectangular collimator": lambda: (
+        film(framed(4095), **collimator("RECTANGULAR", BOX)),
+        GREY,
+    ),
+    "circular collimator": lambda: (
+        film(
+            CollimatorShape="CIRCULAR",
+            CenterOfCircularCollimator=[31, 21],
+            RadiusOfCircularCollimator=18,
+        ),
+        masked(30, 20, 18),
+    ),
+    "collimator inside a shutter": lambda: (
+        film(
+            framed(4095),
+            **shutter("RECTANGULAR", **(BOX | {"ShutterLeftVerticalEdge": 3})),
+            **collimator("RECTANGULAR", BOX),
+        ),
+        GREY,
+    ),
     "two shutters": lambda: (
         film(
             framed(4095),
@@ -390,6 +415,10 @@ SAME = {
             ),
         ),
         masked(30, 20, 18),
+    ),
+    "MONOCHROME1 in small letters": lambda: (
+        film(4095 - FILM, PhotometricInterpretation="monochrome1"),
+        GREY,
     ),
     "secondary capture": lambda: (film_8(Modality="OT"), GREY_8),
     "secondary capture in colour": lambda: (
@@ -433,6 +462,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
 @pytest.mark.parametrize("name", SAME)
 def test_a_legal_form_has_the_grey_values_of_the_png(name):
     data, expected = SAME[name]()

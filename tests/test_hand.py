@@ -16,11 +16,10 @@ from onnxruntime import InferenceSession
 
 from bakit.export.onnx.localizer import localizer_model
 from bakit.export.onnx.writer import serialize
-from bakit.hand.masks import bounds
 from bakit.hand.regions import LEAST_SCORE, hand_candidates, largest_regions
 from bakit.hand.unrolled import initial_weights
 from bakit.hand.working import working_image
-from bakit.image.box import Box
+from bakit.image.box import Box, bounds
 from bakit.image.read import decode
 from bakit.settings import UnrolledSettings
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from bakit.errors import InputError
 from bakit.phantoms import NUISANCES, Phantom, anatomy, make_phantom, write_phantoms
-from bakit.phantoms.camera import Camera
 from bakit.phantoms.phantom import draw_labels, make_hand
 from bakit.phantoms.render import bone_map
+from bakit.phantoms.shapes import Camera
 
 if TYPE_CHECKING:
     from pathlib import Path

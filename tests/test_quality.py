@@ -17,13 +17,14 @@ from bakit.hand.found import Found
 from bakit.hand.prepare import crop
 from bakit.image.box import Box
 from bakit.model.checkpoint import SHIPPED, Checkpoint
+from bakit.phantoms import make_phantom
 from bakit.prediction import Prediction, prediction_schema
 from bakit.quality.judge import Judge, from_constants
 from bakit.quality.limits import REASONS, HandModel, HandScorer, Limit, Quality, QualityLimits, Rate
 from bakit.quality.measures import VECTOR, box_measures
 from bakit.report.text import read_reference, years_months
 from bakit.runtime import Runtime
-from bakit.studies.quality.changes import faded
+from bakit.studies.quality.changes import PARTS, _without_part, cut_hand, faded
 from bakit.studies.quality.decoys import LEARNED, MET, draw
 from bakit.studies.quality.fit import (
     Rung,
@@ -276,6 +277,23 @@ def test_pictures_follow_from_their_seed(kind):
     assert np.array_equal(first, draw(kind, 5))
     assert not np.array_equal(first, draw(kind, 6)[: first.shape[0], : first.shape[1]])
     assert not set(LEARNED) & set(MET)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_cut_takes_a_part_of_the_hand_away(part):
+    phantom = make_phantom(6100, height=200, nuisances=())
+    grey = (phantom.image / 255).astype(np.float32)
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        found = cut_hand(grey, phantom.box, part, rng)
+        assert found.dtype == np.float32
+        if part in {"slant", "round"}:  # the film keeps its size, so the hand its place
+            gone = (found != grey) & phantom.mask
+            assert 0.05 < gone.sum() / phantom.mask.sum() < 0.9
+        else:
+            kept = _without_part(phantom.box, part, np.random.default_rng(seed))
+            assert kept.area < 0.91 * phantom.box.area
+            assert kept.inside(phantom.box) == kept
 
 
 def test_limits_are_learned_measured_and_kept(tmp_path, checkpoint, few_goldens):

@@ -223,7 +223,7 @@ def _row(
         message = f"id {name!r} has no image; expected images/<id>{SUFFIXES[0]}"
         problems.append(Problem("no image", message))
     try:
-        age = float(text)
+        age = math.nan if "_" in text else float(text)  # Python reads 1_20 as 120
     except ValueError:
         age = math.nan
     if aged and not 0 <= age <= MAX_AGE_MONTHS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import shlex
@@ -19,6 +20,7 @@ MORE_COLUMNS = ("pair", "side", "patient")
 """Columns that may follow."""
 
 MAX_TABLE_BYTES = 64 * 2**20
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # spreadsheets write it as Unicode text
 
 _ALSO = {
     "id": ("image id", "case id"),
@@ -58,13 +60,14 @@ def find_table(data: Path) -> tuple[Path, Path]:
 def read_table(table: Path) -> list[tuple[int, dict[str, str]]]:
     """Return at least one row as text with its line number and the known columns."""
     try:
-        text = read_regular(table, MAX_TABLE_BYTES).decode("utf-8-sig")
+        data = read_regular(table, MAX_TABLE_BYTES)
+        text = data.decode("utf-16" if data[:2] in _UTF_16 else "utf-8-sig")
         lines = io.StringIO(text, newline=None)  # all kinds of line ends
         mark = max(",;\t", key=text.partition("\n")[0].count)
         reader = csv.reader(lines, delimiter=mark)
         numbered = [(reader.line_num, row) for row in reader if row]  # without blank lines
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or "save it as CSV in UTF-8"
         message = f"{table}: not a CSV text file ({reason})"
         raise LabelsError(message) from error
     if len(numbered) < 2:

@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 
 from bakit.hand.found import NOT_FOUND, Found, LocalizerOutput, Region, Scores
-from bakit.hand.masks import bounds, inside
+from bakit.hand.masks import inside
 from bakit.hand.regions import hand_candidates, largest_regions
 from bakit.hand.working import working_image
-from bakit.image.box import Box
+from bakit.image.box import Box, bounds
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -1,4 +1,4 @@
-"""Shape of a mask: bounding box, convex hull, rectangularity, contact with a field's edges."""
+"""Shape of a mask: convex hull, rectangularity, contact with a field's edges."""
 
 from __future__ import annotations
 
@@ -7,16 +7,11 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from bakit.image.box import Box
+from bakit.image.box import bounds
 
 if TYPE_CHECKING:
+    from bakit.image.box import Box
     from bakit.types import Mask
-
-
-def bounds(mask: Mask) -> Box:
-    """Return the bounding box of a mask that is not empty."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
 
 
 def hull_of(mask: Mask) -> Mask:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import cv2
 import numpy as np
 
-from bakit.hand.masks import bounds
 from bakit.hand.weights import FOLDER
+from bakit.image.box import bounds
 
 if TYPE_CHECKING:
     from bakit.hand.found import LocalizerOutput

@@ -19,10 +19,10 @@ MAX_BYTES = 512 * 2**20
 """Most bytes of an image file."""
 
 MAX_INFLATION = 200
-"""Most bytes that a deflated byte may become. Real radiographs need less than 50."""
+"""Most pixels or bytes that a compressed byte may become. Real radiographs need less than 50."""
 
 SPARE = 1 << 20
-"""Bytes that any deflated file may inflate to, whatever its size."""
+"""Pixels or bytes that any compressed file may become, whatever its size."""
 
 MAX_CHUNKS = 100_000
 """Most chunks of a PNG; encoders write some thousands."""
@@ -56,10 +56,10 @@ def check_image(data: bytes, name: str) -> bytes:
     """
     if data.startswith(PNG) and len(data) >= 33 and data[12:16] == b"IHDR":
         width, height = struct.unpack(">II", data[16:24])
-        check_pixels(width, height, name)
+        check_pixels(width, height, name, len(data))
         return _pixels_of_png(data, name)
     if (frame := jpeg_frame(data)) is not None:
-        check_pixels(frame.width, frame.height, name)
+        check_pixels(frame.width, frame.height, name, len(data))
         check_jpeg(data, name)
         return data
     kind = "PNG" if data.startswith(PNG) else "JPEG" if data.startswith(JPEG) else ""
@@ -69,10 +69,13 @@ def check_image(data: bytes, name: str) -> bytes:
     raise ImageError(message)
 
 
-def check_pixels(width: int, height: int, name: str) -> None:
-    """Raise an ImageError if an image has more than ``MAX_PIXELS``."""
+def check_pixels(width: int, height: int, name: str, coded: int | None = None) -> None:
+    """Raise an ImageError if an image has too many pixels, for the bytes that they are coded in."""
     if width * height > MAX_PIXELS:
         message = f"{name}: {width}x{height} pixels; the limit is {MAX_PIXELS // 10**6} million"
+        raise ImageError(message)
+    if coded is not None and width * height > MAX_INFLATION * coded + SPARE:
+        message = f"{name}: {width}x{height} pixels in {coded} bytes; not a radiograph"
         raise ImageError(message)
 
 

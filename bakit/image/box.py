@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from bakit.types import Mask
 
 
 class Box(NamedTuple):
@@ -83,3 +86,9 @@ class Box(NamedTuple):
         x1 = min(max(-int(-self.x1 * w1 // w0), x0 + 1), w1)
         y1 = min(max(-int(-self.y1 * h1 // h0), y0 + 1), h1)
         return Box(x0, y0, x1, y1)
+
+
+def bounds(mask: Mask) -> Box:
+    """Return the bounding box of a mask that is not empty."""
+    (rows,), (columns,) = mask.any(1).nonzero(), mask.any(0).nonzero()
+    return Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)

@@ -8,19 +8,36 @@ import numpy as np
 
 from bakit.errors import ImageError
 from bakit.image.box import Box
-from bakit.image.values import Coding, Function, Lut, Shutter, Values, Window
+from bakit.image.values import Circle, Coding, Function, Lut, Values, Window
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bakit.image.elements import Elements
+    from bakit.image.values import Shutter
 
 VALUES = (
-    "BitsAllocated", "BitsStored", "CenterOfCircularShutter", "HighBit", "ModalityLUTSequence",
-    "PhotometricInterpretation", "PixelPaddingRangeLimit", "PixelPaddingValue",
-    "PixelRepresentation", "RadiusOfCircularShutter", "RescaleIntercept", "RescaleSlope",
-    "ShutterLeftVerticalEdge", "ShutterLowerHorizontalEdge", "ShutterRightVerticalEdge",
-    "ShutterShape", "ShutterUpperHorizontalEdge", "VOILUTFunction", "VOILUTSequence",
-    "VerticesOfThePolygonalShutter", "WindowCenter", "WindowWidth",
+    "BitsAllocated", "BitsStored", "HighBit", "ModalityLUTSequence", "PhotometricInterpretation",
+    "PixelPaddingRangeLimit", "PixelPaddingValue", "PixelRepresentation", "RescaleIntercept",
+    "RescaleSlope", "VOILUTFunction", "VOILUTSequence", "WindowCenter", "WindowWidth",
 )  # fmt: skip
+
+_FORMS = {
+    "RECTANGULAR": (
+        "{}LeftVerticalEdge", "{}UpperHorizontalEdge",
+        "{}RightVerticalEdge", "{}LowerHorizontalEdge",
+    ),
+    "CIRCULAR": ("CenterOfCircular{}", "RadiusOfCircular{}"),
+    "POLYGONAL": ("VerticesOfThePolygonal{}",),
+}  # fmt: skip
+_BLINDS = ("Shutter", "Collimator")
+"""What bounds the visible part of an image, and has the same attributes."""
+
+BLIND_VALUES = tuple(
+    keyword.format(blind)
+    for blind in _BLINDS
+    for keyword in ("{}Shape", *(keyword for form in _FORMS.values() for keyword in form))
+)
 
 
 def read_values(elements: Elements) -> Values:
@@ -43,42 +60,38 @@ def read_values(elements: Elements) -> Values:
         0.0 if intercept is None else intercept,
         modality,
         _lut(elements, "VOILUTSequence", signed=below) or _window(elements),
-        elements.text("PhotometricInterpretation") == "MONOCHROME1",
+        elements.text("PhotometricInterpretation").upper() == "MONOCHROME1",
         padding,
     )
 
 
-def read_shutter(elements: Elements) -> Shutter | None:
-    """Return the shutter; None if there is none."""
-    shapes = {shape.strip() for shape in elements.text("ShutterShape").upper().split("\\")}
-    shutter = Shutter()
-    wanted = {
-        "RECTANGULAR": [
-            "ShutterLeftVerticalEdge",
-            "ShutterUpperHorizontalEdge",
-            "ShutterRightVerticalEdge",
-            "ShutterLowerHorizontalEdge",
-        ],
-        "CIRCULAR": ["CenterOfCircularShutter", "RadiusOfCircularShutter"],
-        "POLYGONAL": ["VerticesOfThePolygonalShutter"],
-    }
-    for shape in shapes & wanted.keys():
-        found = [elements.numbers(keyword) for keyword in wanted[shape]]
-        numbers = [round(value) for values in found for value in values]
-        few = len(numbers) < 6 or len(numbers) % 2 if shape == "POLYGONAL" else not all(found)
-        if few or max(map(abs, numbers)) > 1 << 16:
-            raise wrong(elements, f"{', '.join(wanted[shape])} are missing or wrong")
-        if shape == "RECTANGULAR":  # rows and columns count from 1
-            left, top, right, bottom = (values[0] for values in found)
-            box = Box(int(left) - 1, int(top) - 1, int(right), int(bottom))
-            shutter = shutter._replace(rectangle=box)
-        elif shape == "CIRCULAR":
-            row, column, radius = (*numbers, 0)[:3]
-            shutter = shutter._replace(circle=(row - 1, column - 1, radius))
-        else:
-            corners = np.array(numbers, np.int32).reshape(-1, 2)[:, ::-1] - 1
-            shutter = shutter._replace(polygon=np.ascontiguousarray(corners))
-    return shutter if any(form is not None for form in shutter) else None
+def read_shutters(elements: Elements) -> dict[str, Shutter]:
+    """Return the forms of the shutter and the collimator by name."""
+    found = {}
+    for blind in _BLINDS:
+        shapes = {shape.strip() for shape in elements.text(f"{blind}Shape").upper().split("\\")}
+        for shape, keywords in _FORMS.items():
+            if shape in shapes:
+                named = [keyword.format(blind) for keyword in keywords]
+                found[f"{shape} {blind}".lower()] = _shutter(elements, named)
+    return found
+
+
+def _shutter(elements: Elements, keywords: Sequence[str]) -> Shutter:
+    """Return the form that four, two or one attributes describe; rows and columns count from 1."""
+    found = [elements.numbers(keyword) for keyword in keywords]
+    numbers = [round(value) for values in found for value in values]
+    is_polygon = len(keywords) == 1
+    few = len(numbers) < 6 or len(numbers) % 2 if is_polygon else not all(found)
+    if few or max(map(abs, numbers)) > 1 << 16:
+        raise wrong(elements, f"{', '.join(keywords)} are missing or wrong")
+    if is_polygon:
+        return np.ascontiguousarray(np.array(numbers, np.int32).reshape(-1, 2)[:, ::-1] - 1)
+    if len(keywords) == 2:
+        row, column, radius = (*numbers, 0)[:3]
+        return Circle(row - 1, column - 1, radius)
+    left, top, right, bottom = (round(values[0]) for values in found)
+    return Box(left - 1, top - 1, right, bottom)
 
 
 def _padding(elements: Elements, allocated: int, *, signed: bool) -> tuple[int, int] | None:

@@ -18,16 +18,18 @@ from pydicom.uid import (
 )
 
 from bakit.errors import ImageError, MissingBackendError
-from bakit.image.bounds import MAX_PIXELS
-from bakit.image.declared import VALUES, read_shutter, read_values, wrong
+from bakit.image.bounds import check_pixels
+from bakit.image.declared import BLIND_VALUES, VALUES, read_shutters, read_values, wrong
 from bakit.image.elements import Elements, quiet, read_elements
 from bakit.image.header import HEADER, PICTURES, RADIOGRAPHS, STUDY, DicomHeader, read_header
 from bakit.image.header import read_study as study_of
 from bakit.image.jpeg import check_codes, jpeg_frame
 from bakit.image.jpeg2000 import find_codestream, is_whole
-from bakit.image.values import Coding, Lut, Shutter, Values, grey_values
+from bakit.image.values import Coding, Lut, Values, grey_values
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy.typing as npt
 
     from bakit.image.box import Box
@@ -44,7 +46,7 @@ _PIXELS = (
     "Columns", "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "NumberOfFrames", "PixelData",
     "PlanarConfiguration", "PresentationIntentType", "Rows", "SamplesPerPixel",
 )  # fmt: skip
-_ALL = (*HEADER, *VALUES, *_PIXELS)
+_ALL = (*HEADER, *VALUES, *BLIND_VALUES, *_PIXELS)
 
 
 class DicomImage(NamedTuple):
@@ -77,7 +79,7 @@ def read_dicom(data: bytes, name: str) -> DicomImage:
     header = read_header(elements)
     colour = elements.count("SamplesPerPixel", 1) == 3
     values = None if colour else read_values(elements)
-    shutter = read_shutter(elements)
+    shutters = read_shutters(elements)
     stored = _stored(elements)
     if stored.ndim == 3:  # a picture, 8 bits a colour
         values = Values(Coding(8, 8, 7, signed=False))
@@ -88,7 +90,7 @@ def read_dicom(data: bytes, name: str) -> DicomImage:
         coding = values.coding._replace(allocated=allocated)
         coding = coding._replace(stored=min(coding.stored, allocated))
         values = values._replace(coding=coding._replace(high=coding.stored - 1))
-    grey, part = grey_values(stored, values, shutter)
+    grey, part = grey_values(stored, values, shutters.values())
     if not part.area:
         message = f"{elements.name}: all of it is declared as padding or is outside of the shutter"
         raise ImageError(message)
@@ -123,16 +125,16 @@ def describe_dicom(data: bytes, name: str) -> dict[str, str]:
     }
     try:
         _check_kind(elements)
-        values, shutter = read_values(elements), read_shutter(elements)
+        values, shutters = read_values(elements), read_shutters(elements)
     except ImageError as error:
         found["refused"] = str(error).removeprefix(f"{elements.name}: ")
     else:
-        found |= _described(values, shutter)
+        found |= _described(values, shutters)
     found["review"] = ", ".join(header.doubts)
     return {key: value or "not given" for key, value in found.items() if value or key != "review"}
 
 
-def _described(values: Values, shutter: Shutter | None) -> dict[str, str]:
+def _described(values: Values, shutters: Iterable[str]) -> dict[str, str]:
     lut = values.modality
     voi: Any = values.voi
     if isinstance(voi, Lut):
@@ -149,16 +151,14 @@ def _described(values: Values, shutter: Shutter | None) -> dict[str, str]:
         if lut is None
         else f"LUT of {len(lut.entries)} entries up to {lut.top}",
         "window": seen,
-        "shutter": "none"
-        if shutter is None
-        else ", ".join(form for form, value in shutter._asdict().items() if value is not None),
+        "shutter": ", ".join(shutters) or "none",
     }
 
 
 def _check_kind(elements: Elements) -> None:
     """Reject files that are not a single radiograph or picture."""
     text, count = elements.text, elements.count
-    modality, kind = text("Modality").upper(), text("PhotometricInterpretation")
+    modality, kind = text("Modality").upper(), text("PhotometricInterpretation").upper()
     colours = _COLOUR if modality in PICTURES else ()
     samples = 3 if kind in colours else 1
     rows, columns = count("Rows"), count("Columns")
@@ -180,11 +180,13 @@ def _check_kind(elements: Elements) -> None:
         problem = "raw detector values (FOR PROCESSING); use the image FOR PRESENTATION"
     elif rows < 1 or columns < 1:
         problem = f"{columns}x{rows} pixels"
-    elif rows * columns > MAX_PIXELS:
-        problem = f"{columns}x{rows} pixels; at most {MAX_PIXELS // 10**6} million"
     elif allocated not in ({8, 16} if samples == 1 else {8}) or not 1 <= stored <= allocated:
         problem = f"{stored} bits stored in {allocated}; use up to 16 in 8 or 16, 8 in colour"
     else:
+        is_coded = elements.syntax.is_encapsulated
+        check_pixels(
+            columns, rows, elements.name, len(elements.data("PixelData")) if is_coded else None
+        )
         return
     message = f"{elements.name}: {problem}"
     raise ImageError(message)

@@ -18,13 +18,14 @@ PICTURES = ("OT", "SC")
 """Modalities of pictures of unknown origin, such as secondary captures."""
 
 DAYS_A_MONTH = 365.25 / 12
+ADULT_MONTHS = 18 * 12.0
 MAX_AGE_MONTHS = 110 * 12.0
 """Higher ages come from made-up dates in anonymised files."""
 
+_DATES = ("StudyDate", "AcquisitionDate", "SeriesDate", "ContentDate", "AcquisitionDateTime")
 HEADER = (
-    "AcquisitionDate", "AnatomicRegionSequence", "BodyPartExamined", "ContentDate",
-    "ImageLaterality", "Laterality", "Modality", "PatientAge", "PatientBirthDate", "PatientSex",
-    "SeriesDate", "SpecificCharacterSet", "StudyDate",
+    *_DATES, "AnatomicRegionSequence", "BodyPartExamined", "ImageLaterality", "Laterality",
+    "Modality", "PatientAge", "PatientBirthDate", "PatientSex", "SpecificCharacterSet",
 )  # fmt: skip
 STUDY = (
     "AccessionNumber", "ImageLaterality", "Laterality", "PatientBirthDate", "PatientID",
@@ -36,7 +37,9 @@ STUDY = (
 
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 _UID = re.compile(r"(?=.{1,64}$)(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
-_HANDS = re.compile(r"HAND|WRIST|CARP|BONE ?AGE|UPPER|^(?!.*(LOW|LEG)).*EXTREM")
+_HANDS = re.compile(
+    r"HAND|WRIST|CARP|BONE ?AGE|UPPER ?(EXT|LIMB)|UP_?EX|^(?!.*(LOW|LEG|INF|UNTER)).*EXTREM"
+)
 
 
 class DicomHeader(NamedTuple):
@@ -44,9 +47,11 @@ class DicomHeader(NamedTuple):
 
     Attributes:
         sex: PatientSex as stored: ``M``, ``F``, ``O``, something else, or empty.
-        laterality: ImageLaterality, else Laterality: ``L``, ``R``, ``B``, or empty.
-        age_months: Age on the day of the study, from the dates of birth and study, else from
-            PatientAge; None if there is neither, or it is above ``MAX_AGE_MONTHS``.
+        laterality: ImageLaterality, else Laterality, its first letter: ``L``, ``R``, ``B``, or
+            empty.
+        age_months: Age on the day of the study, from the dates of birth and study, or PatientAge:
+            the first that is possible, the higher one if one is an adult's. None if both are
+            absent, or above ``MAX_AGE_MONTHS``.
         body_part: BodyPartExamined in capitals, else the first anatomic region; may be empty.
         modality: Modality.
     """
@@ -78,7 +83,7 @@ def read_header(elements: Elements) -> DicomHeader:
         body_part = regions[0].text("CodeMeaning")
     return DicomHeader(
         sex=text("PatientSex").upper(),
-        laterality=(text("ImageLaterality") or text("Laterality")).upper(),
+        laterality=(text("ImageLaterality") or text("Laterality"))[:1].upper(),
         age_months=_age_months(elements),
         body_part=body_part.upper(),
         modality=text("Modality").upper(),
@@ -105,7 +110,7 @@ def read_study(elements: Elements) -> dict[str, str]:
     for keyword, form in _FORMS.items():
         if not re.fullmatch(form, found[keyword]):
             found[keyword] = ""
-    found["Laterality"] = found.pop("ImageLaterality") or found["Laterality"]
+    found["Laterality"] = (found.pop("ImageLaterality") or found["Laterality"])[:1].upper()
     return found
 
 
@@ -119,24 +124,23 @@ _FORMS = {
 
 def _age_months(elements: Elements) -> float | None:
     """Return the age on the day of the study; None if it is unknown or not possible."""
-    dates = (
-        _day(elements.text(key))
-        for key in ("StudyDate", "AcquisitionDate", "SeriesDate", "ContentDate")
-    )
+    ages = []
+    dates = (_day(elements.text(key)) for key in _DATES)
     born, seen = _day(elements.text("PatientBirthDate")), next(filter(None, dates), None)
     if born is not None and seen is not None:
-        months = (seen - born).days / DAYS_A_MONTH
-        return round(months, 2) if 0 <= months <= MAX_AGE_MONTHS else None
-    match = re.fullmatch(r"(\d{1,3})([DWMY])", elements.text("PatientAge").upper())
-    if match is None:
-        return None
-    unit = {"D": 1 / DAYS_A_MONTH, "W": 7 / DAYS_A_MONTH, "M": 1.0, "Y": 12.0}[match[2]]
-    months = int(match[1]) * unit
-    return round(months, 2) if months <= MAX_AGE_MONTHS else None
+        ages.append((seen - born).days / DAYS_A_MONTH)
+    match = re.fullmatch(r"(\d{1,3}) ?([DWMY])", elements.text("PatientAge").upper())
+    if match is not None:
+        unit = {"D": 1 / DAYS_A_MONTH, "W": 7 / DAYS_A_MONTH, "M": 1.0, "Y": 12.0}[match[2]]
+        ages.append(int(match[1]) * unit)
+    possible = [round(age, 2) for age in ages if 0 <= age <= MAX_AGE_MONTHS]
+    if max(possible, default=0) >= ADULT_MONTHS:
+        return max(possible)
+    return possible[0] if possible else None
 
 
 def _day(text: str) -> date | None:
-    match = re.fullmatch(r"(\d{4})\.?(\d{2})\.?(\d{2})", text)
+    match = re.match(r"(\d{4})[.-]?(\d{2})[.-]?(\d{2})", text)
     if match is None:
         return None
     try:

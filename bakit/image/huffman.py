@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
 MANY = 8_000
-"""Blocks with the same tables, in one file or several, from which tables of several codes pay."""
+"""Blocks or samples of a scan from which tables of several codes pay."""
 
 SLICE = 1 << 16
 """Bytes whose bits are spread at once: 16 bytes of memory for each."""
 
 _LONGEST = 1 << 14  # bytes; the blocks of a unit, up to 64, have no more
 _LAST = 8 * SLICE  # bits; a unit that starts there has all of its bits
-_KNOWN = 64
 _SHIFTS = np.arange(8, 0, -1, dtype=np.uint32)
 _WINDOWS = np.arange(65536)
 _NONE = memoryview(np.zeros(65536, np.int32))  # type: ignore[arg-type]
-_followed: Counter[tuple[bytes, bytes]] = Counter()
 
 
 class DamagedError(Exception):
@@ -66,16 +63,11 @@ class Bits:
 
 def sequential(bits: Bits, blocks: Sequence[tuple[int, bytes, bytes]], count: int) -> int:
     """Follow the blocks of a baseline scan; return the position behind them."""
-    for _, dc, ac in blocks:
-        _followed[dc, ac] += count
-    many = all(_followed[dc, ac] > MANY for _, dc, ac in blocks)
-    if len(_followed) > _KNOWN:
-        _followed.clear()
     tables = [
         (
-            _block(dc, ac) if many else _NONE,
-            _differences(dc),
-            _coefficients(ac) if many else _coefficient(ac),
+            _block(dc, ac) if count > MANY else _NONE,
+            _difference(dc),
+            _several(ac, _coefficient) if count > MANY else _coefficient(ac),
             _coefficient(ac),
         )
         for _, dc, ac in blocks
@@ -84,12 +76,12 @@ def sequential(bits: Bits, blocks: Sequence[tuple[int, bytes, bytes]], count: in
     for _ in range(count):
         if at > _LAST:
             words, at, start = bits.spread(start + at)
-        for whole, differences, several, single in tables:
+        for whole, difference, several, single in tables:
             word = words[at]
             if skip := whole[word]:  # half of a film is background
                 at += skip
                 continue
-            if not (skip := differences[word]):
+            if not (skip := difference[word] >> 8):
                 raise DamagedError
             at += skip
             index = 1
@@ -109,20 +101,30 @@ def sequential(bits: Bits, blocks: Sequence[tuple[int, bytes, bytes]], count: in
 
 def direct(bits: Bits, blocks: Sequence[tuple[int, bytes, bytes]], count: int) -> int:
     """Follow differences: the first scan of DC coefficients, or the samples of a lossless scan."""
-    tables = [_differences(dc) for _, dc, _ in blocks]
+    tables = [_difference(dc) for _, dc, _ in blocks]
     words, at, start = bits.spread(0)
-    for _ in range(count):
+    left = count * len(tables)
+    if len(tables) == 1 and count > MANY:
+        several = _several(blocks[0][1], _difference)
+        while left >= 16:
+            if at > _LAST:
+                words, at, start = bits.spread(start + at)
+            step = several[words[at]]
+            if not step:
+                raise DamagedError
+            at += step >> 8
+            left -= step & 127
+    for index in range(left):
         if at > _LAST:
             words, at, start = bits.spread(start + at)
-        for differences in tables:
-            skip = differences[words[at]]
-            if not skip:
-                raise DamagedError
-            at += skip
+        step = tables[index % len(tables)][words[at]]
+        if not step:
+            raise DamagedError
+        at += step >> 8
     return start + at
 
 
-def alternating(bits: Bits, scan: Scan, blocks: range, filled: dict[int, int]) -> int:
+def alternating(bits: Bits, scan: Scan, blocks: range, filled: list[int]) -> int:
     """Follow the first scan of a band of AC coefficients; note which are not 0."""
     symbols = _symbols(scan.components[0][2])
     block = blocks.start
@@ -147,15 +149,14 @@ def alternating(bits: Bits, scan: Scan, blocks: range, filled: dict[int, int]) -
             index += run + 1
         if index > scan.last + 1:
             raise DamagedError
-        if found:
-            filled[block] = filled.get(block, 0) | found
+        filled[block] |= found
         block += 1 + ended
     if block > blocks.stop:
         raise DamagedError
     return start + at
 
 
-def refined(bits: Bits, scan: Scan, blocks: range, filled: dict[int, int]) -> int:
+def refined(bits: Bits, scan: Scan, blocks: range, filled: list[int]) -> int:
     """Follow a scan that adds a bit to a band of AC coefficients."""
     symbols = _symbols(scan.components[0][2])
     band = (1 << scan.last + 1) - (1 << scan.first)
@@ -164,7 +165,7 @@ def refined(bits: Bits, scan: Scan, blocks: range, filled: dict[int, int]) -> in
     for block in blocks:
         if at > _LAST:
             words, at, start = bits.spread(start + at)
-        before = filled.get(block, 0) & band
+        before = filled[block] & band
         index, found = scan.first, 0
         while not ended and index <= scan.last:
             code = symbols[words[at]]
@@ -190,15 +191,14 @@ def refined(bits: Bits, scan: Scan, blocks: range, filled: dict[int, int]) -> in
         if ended:
             at += (before >> index).bit_count()
             ended -= 1
-        if found:
-            filled[block] = filled.get(block, 0) | found
+        filled[block] |= found
     if ended:
         raise DamagedError
     return start + at
 
 
 # Tables that say what 16 bits start with. Most files share the same Huffman tables; for a small
-# file with its own, tables of several codes take longer than they save (``MANY``).
+# scan, tables of several codes take longer than they save (``MANY``).
 
 
 @lru_cache(maxsize=16)
@@ -228,11 +228,11 @@ def _symbols(coded: bytes) -> memoryview:
 
 
 @lru_cache(maxsize=16)
-def _differences(coded: bytes) -> memoryview:
-    """Return the bits of the first DC difference; 0 for no code."""
+def _difference(coded: bytes) -> memoryview:
+    """Return the bits of the first DC difference times 256, plus 1; 0 for no code."""
     length, symbol = _codes(coded)
     # In lossless JPEGs, a difference of 16 bits is 32,768 and has no further bits.
-    return _view(np.where((length > 0) & (symbol <= 16), length + symbol % 16, 0))
+    return _view(np.where((length > 0) & (symbol <= 16), (length + symbol % 16) << 8 | 1, 0))
 
 
 @lru_cache(maxsize=16)
@@ -249,16 +249,18 @@ def _coefficient(coded: bytes) -> memoryview:
 
 
 @lru_cache(maxsize=16)
-def _coefficients(coded: bytes) -> memoryview:
-    """Return the same of as many coefficients as have their codes in the 16 bits."""
-    one = np.array(_coefficient(coded))
+def _several(coded: bytes, first: Callable[[bytes], memoryview]) -> memoryview:
+    """Return the same of all differences or coefficients whose codes are in the 16 bits."""
+    one = np.array(first(coded))
     length, _ = _codes(coded)
     total, open_ = one, (one > 0) & (one & 128 == 0)
-    for _ in range(4):
+    for _ in range(15):
         rest = (_WINDOWS << (total >> 8).clip(max=16)) & 0xFFFF
         more = one[rest]
         open_ = open_ & (more > 0) & ((total >> 8) + length[rest] <= 16)
         open_ &= (total & 127) + (more & 127) < 64
+        if not open_.any():
+            break
         total = total + open_ * more
         open_ &= more & 128 == 0
     return _view(total)
@@ -267,8 +269,8 @@ def _coefficients(coded: bytes) -> memoryview:
 @lru_cache(maxsize=16)
 def _block(dc: bytes, ac: bytes) -> memoryview:
     """Return the bits of a whole block; 0 if it has more than 16."""
-    skip = np.array(_differences(dc))
-    rest = np.array(_coefficients(ac))[(_WINDOWS << skip.clip(max=16)) & 0xFFFF]
+    skip = np.array(_difference(dc)) >> 8
+    rest = np.array(_several(ac, _coefficient))[(_WINDOWS << skip.clip(max=16)) & 0xFFFF]
     total = skip + (rest >> 8)
     return _view(np.where((skip > 0) & (rest & 128 > 0) & (total <= 16), total, 0))
 

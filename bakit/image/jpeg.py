@@ -31,8 +31,12 @@ JPEG = b"\xff\xd8\xff"
 MAX_SCANS = 64
 """Most scans of a progressive JPEG; encoders write about ten."""
 
-MAX_SCANNED = 400_000_000
-"""Most pixels of all scans together."""
+MAX_SEGMENTS = 10_000
+"""Most segments, markers and fill bytes; files with many comments have some hundreds."""
+
+MAX_WORK = 20_000_000
+"""Most work of all scans, in units of about 0.1 microseconds: 20 MB of codes, or 2.5 MB of the AC
+coefficients of a progressive JPEG. A radiograph of 20 million pixels has 4 to 15 MB."""
 
 _FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # JPEG-LS has 0xF7
 _ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
@@ -84,18 +88,27 @@ def check_codes(data: bytes, frame: Frame, name: str) -> None:
         ImageError: If so.
     """
     scans: list[Scan] = []
+    work = 0
     try:
         for found in _segments(data):
             if isinstance(found, Scan):
                 scans.append(found)
-                scanned = len(scans) * frame.width * frame.height
-                if len(scans) > MAX_SCANS or scanned > max(MAX_SCANNED, frame.width * frame.height):
-                    message = f"{name}: a JPEG with too many scans; save it as PNG"
+                work += _work(frame, found)
+                if len(scans) > MAX_SCANS or work > MAX_WORK:
+                    message = f"{name}: a JPEG with too many scans or codes; save it as PNG"
                     raise ImageError(message)
         _check_scans(frame, scans)
     except (DamagedError, IndexError, KeyError) as error:
         message = f"{name}: the JPEG is damaged or incomplete; copy it again"
         raise ImageError(message) from error
+
+
+def _work(frame: Frame, scan: Scan) -> int:
+    """Return about how long it takes to follow a scan, in the units of ``MAX_WORK``."""
+    blocks = frame.width * frame.height // 64 + 1
+    is_slow = frame.kind == 0xC2 and scan.last > 0
+    parts = blocks // scan.interval if scan.interval else 0
+    return (8 if is_slow else 1) * len(scan.codes) + 2 * blocks + 200 * parts
 
 
 def _segments(data: bytes) -> Iterator[Frame | Scan]:
@@ -104,7 +117,9 @@ def _segments(data: bytes) -> Iterator[Frame | Scan]:
         return
     at, interval = 2, 0
     tables: dict[int, bytes] = {}
-    while at + 4 <= len(data) and data[at] == 0xFF:
+    for _ in range(MAX_SEGMENTS):
+        if data[at : at + 1] != b"\xff" or at + 4 > len(data):
+            return
         marker = data[at + 1]
         if marker == 0xFF or marker in _ALONE:  # fill bytes before a marker
             at += 1 if marker == 0xFF else 2
@@ -141,9 +156,11 @@ def _segments(data: bytes) -> Iterator[Frame | Scan]:
 
 
 def _tables(body: bytes) -> dict[int, bytes]:
-    """Return the Huffman tables of a segment by class and number."""
+    """Return the Huffman tables of a segment, four of each class, by class and number."""
     found, at = {}, 0
-    while at + 17 <= len(body):
+    for _ in range(8):
+        if at + 17 > len(body):
+            break
         end = at + 17 + sum(body[at + 1 : at + 17])
         found[body[at]] = body[at + 1 : end]
         at = end
@@ -152,17 +169,18 @@ def _tables(body: bytes) -> dict[int, bytes]:
 
 def _check_scans(frame: Frame, scans: Sequence[Scan]) -> None:
     """Follow all scans, and check that they make up the whole image."""
-    if not frame.factors or not frame.height or not frame.width:
+    if not 1 <= len(frame.factors) <= 4 or not frame.height or not frame.width:
         raise DamagedError
     if not all(1 <= f <= 4 for pair in frame.factors.values() for f in pair):
         raise DamagedError
     if frame.kind == 0xC3:  # lossless: one scan of samples
         if len(scans) != 1 or len(scans[0].components) != 1:
             raise DamagedError
-        _check_scan(frame, scans[0], {})
+        _check_scan(frame, scans[0], [])
         return
     known: dict[int, list[int | None]] = {key: [None] * 64 for key in frame.factors}
-    filled: dict[int, dict[int, int]] = {key: {} for key in frame.factors}
+    blocks = _ceil(frame.width, 8) * _ceil(frame.height, 8)
+    filled = {key: [0] * blocks if frame.kind == 0xC2 else [] for key in frame.factors}
     for scan in scans:
         if not scan.components or not 0 <= scan.first <= scan.last <= 63:
             raise DamagedError
@@ -180,8 +198,8 @@ def _check_scans(frame: Frame, scans: Sequence[Scan]) -> None:
         raise DamagedError
 
 
-def _check_scan(frame: Frame, scan: Scan, filled: dict[int, int]) -> None:
-    """Follow one scan; ``filled`` holds the AC coefficients that are not 0 by block, as bits."""
+def _check_scan(frame: Frame, scan: Scan, filled: list[int]) -> None:
+    """Follow one scan; ``filled`` holds the AC coefficients of blocks that are not 0, as bits."""
     widest, highest = (max(pair[axis] for pair in frame.factors.values()) for axis in (0, 1))
     blocks = scan.components
     if frame.kind == 0xC3:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 MIN_SIDE = 16
 """Smallest usable side of a radiograph, in pixels."""
 
+ROUNDING = 1e-6
+"""Grey values outside of 0..1 by less come from rounding."""
+
 # Orientation tags are honoured and colour or alpha dropped; depth is kept.
 _DECODE_FLAGS = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
 
@@ -96,7 +99,7 @@ def read_radiograph(source: Image) -> Radiograph:
     """
     if isinstance(source, Radiograph):
         return source
-    if isinstance(source, np.ndarray):
+    if isinstance(source, np.ndarray) and not isinstance(source, np.ma.MaskedArray):
         return _whole(_checked(source, "the array"))
     data, name = _bytes_of(source)
     if not data:
@@ -214,8 +217,7 @@ def _from_array(pixels: npt.NDArray[Any]) -> Grey:
     if pixels.ndim == 3 and pixels.shape[2] in {3, 4}:
         red, green, blue = (_from_array(pixels[:, :, channel]) for channel in range(3))
         luma: Grey = 0.299 * red + 0.587 * green + 0.114 * blue  # ITU-R BT.601
-        rounded = (luma > 1) & (luma < 1 + 1e-6)  # the weights' sum rounds to just above 1
-        return np.where(rounded, np.float32(1), luma)
+        return luma
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
     if pixels.ndim != 2:
@@ -244,9 +246,11 @@ def _checked(pixels: npt.NDArray[Any], name: str) -> Grey | Bytes:
         raise ImageError(message)
     values = pixels if whole else grey
     low, high = float(values.min()), float(values.max())
-    if not whole and (low < 0 or high > 1):
+    if not whole and (low < -ROUNDING or high > 1 + ROUNDING):
         message = f"{name}: values from {low:g} to {high:g}; floats must lie in 0..1"
         raise ImageError(message)
+    if not whole:
+        grey = grey.clip(0, 1)
     if low == high:
         message = f"{name}: blank, every pixel has the same grey; not a radiograph"
         raise ImageError(message)

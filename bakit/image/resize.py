@@ -1,14 +1,14 @@
 """Shrink images by area means: OpenCV's INTER_AREA in a fraction of its time.
 
 A radiograph has three million pixels. OpenCV needs as long to shrink two of them as the regressor
-for one age (``tests/benchmarks/runtime_cost.py``), but sums whole rows ten times faster: rows are
+for one age (``tests/benchmarks/speed.py``), but sums whole rows ten times faster: rows are
 summed first, and INTER_AREA shrinks the result.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from bakit.types import Grey
 
+    Indices: TypeAlias = npt.NDArray[np.int64]
 
 _NEGLIGIBLE = 1e-3
 """Part of a pixel that INTER_AREA ignores."""
@@ -60,37 +61,29 @@ def area_means(pixels: npt.NDArray[Any], size: int) -> Grey:
 
 def _shrink_rows(pixels: npt.NDArray[Any], size: int) -> Grey:
     """Return ``(size, W)``: means of the rows of ``(H, W)``."""
-    spans = _spans(len(pixels), size)
+    starts, stops, before, after = _spans(len(pixels), size)
     means = np.empty((size, pixels.shape[1]), np.float32)
-    for mean, start, stop in zip(means, spans.start, spans.stop, strict=True):
+    for mean, start, stop in zip(means, starts, stops, strict=True):
         cv2.reduce(pixels[start:stop], 0, cv2.REDUCE_SUM, dst=mean[None], dtype=cv2.CV_32F)
-    means += pixels[spans.start - 1] * spans.before
-    means += pixels[spans.stop.clip(max=len(pixels) - 1)] * spans.after
+    means += pixels[starts - 1] * before
+    means += pixels[stops.clip(max=len(pixels) - 1)] * after
     means *= np.float32(size / len(pixels))
     return means
 
 
-class _Spans(NamedTuple):
-    """Rows of each output row: from ``start`` to ``stop``, and parts of the rows before and after.
-
-    Row indices ``(size,)``, parts 0..1 as ``(size, 1)`` float32.
-    """
-
-    start: npt.NDArray[np.int64]
-    stop: npt.NDArray[np.int64]
-    before: Grey
-    after: Grey
-
-
 @lru_cache(maxsize=64)
-def _spans(length: int, size: int) -> _Spans:
+def _spans(length: int, size: int) -> tuple[Indices, Indices, Grey, Grey]:
+    """Return each output row's first whole row and the one after its last, ``(size,)``.
+
+    The others are the parts of the rows before and after them, 0..1, as ``(size, 1)``.
+    """
     edges = np.arange(size + 1) * (length / size)
     edges[-1] = length
     start = np.ceil(edges[:-1] - _NEGLIGIBLE).astype(np.int64)
     stop = np.floor(edges[1:] + _NEGLIGIBLE).astype(np.int64)
     before, after = start - edges[:-1], edges[1:] - stop
-    parts = [
+    first, last = (
         np.where(part > _NEGLIGIBLE, part, 0).astype(np.float32)[:, None]
         for part in (before, after)
-    ]
-    return _Spans(start, stop, *parts)
+    )
+    return start, stop, first, last

@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 import cv2
 import numpy as np
 
-from bakit.image.box import Box
+from bakit.image.box import Box, bounds
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import numpy.typing as npt
 
     from bakit.types import Floats, Grey
 
     Bools = npt.NDArray[np.bool_]
+    Shutter: TypeAlias = "Box | Circle | npt.NDArray[np.int32]"
+    """The visible part: a rectangle, a circle, or a polygon's corners ``(N, 2)`` as x and y."""
 
 Function: TypeAlias = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
 
@@ -84,46 +88,39 @@ class Values(NamedTuple):
     padding: tuple[int, int] | None = None
 
 
-class Shutter(NamedTuple):
-    """The visible part of an image, PS3.3 C.7.6.11; forms that are None hide nothing.
+class Circle(NamedTuple):
+    """A circle, in pixels from 0."""
 
-    Attributes:
-        rectangle: Visible pixels.
-        circle: Row, column and radius, in pixels from 0.
-        polygon: Corners ``(N, 2)`` as column and row, from 0.
-    """
+    row: int
+    column: int
+    radius: int
 
-    rectangle: Box | None = None
-    circle: tuple[int, int, int] | None = None
-    polygon: npt.NDArray[np.int32] | None = None
 
-    def hidden(self, shape: tuple[int, int]) -> Bools:
-        """Return which pixels of an image ``(H, W)`` are hidden."""
-        visible = np.ones(shape, np.uint8)
-        if self.rectangle is not None:
-            inside = np.zeros(shape, np.uint8)
-            x0, y0, x1, y1 = (max(edge, 0) for edge in self.rectangle)
-            inside[y0:y1, x0:x1] = 1
-            visible &= inside
-        if self.circle is not None:
-            row, column, radius = self.circle
-            y, x = np.ogrid[: shape[0], : shape[1]]
-            visible &= (y - row) ** 2 + (x - column) ** 2 <= radius**2
-        if self.polygon is not None:
-            visible &= cv2.fillPoly(np.zeros(shape, np.uint8), [self.polygon], 1).astype(np.uint8)
-        hidden: Bools = visible == 0
-        return hidden
+def _hidden(shutter: Shutter, shape: tuple[int, int]) -> Bools:
+    """Return which pixels of an image ``(H, W)`` a shutter hides."""
+    visible = np.zeros(shape, np.uint8)
+    if isinstance(shutter, Box):
+        x0, y0, x1, y1 = (max(edge, 0) for edge in shutter)
+        visible[y0:y1, x0:x1] = 1
+    elif isinstance(shutter, Circle):
+        y, x = np.ogrid[: shape[0], : shape[1]]
+        visible |= (y - shutter.row) ** 2 + (x - shutter.column) ** 2 <= shutter.radius**2
+    else:
+        cv2.fillPoly(visible, [shutter], 1)
+    hidden: Bools = visible == 0
+    return hidden
 
 
 def grey_values(
-    stored: npt.NDArray[np.integer], values: Values, shutter: Shutter | None
+    stored: npt.NDArray[np.integer], values: Values, shutters: Collection[Shutter] = ()
 ) -> tuple[Grey, Box]:
     """Return the grey values of an image, without borders that are wholly padding or shutter.
 
     Args:
         stored: ``(H, W)`` integers of ``values.coding.allocated`` bits.
         values: What they mean.
-        shutter: The visible part; everything when None.
+        shutters: Shutters and collimators, PS3.3 C.7.6.11 and C.8.7.3; only what is inside of all
+            of them is visible.
 
     Returns:
         Grey values ``(h, w)`` float32 in 0..1, hidden pixels 0, and the part of the stored image
@@ -133,16 +130,15 @@ def grey_values(
     patterns = stored.view(np.uint8 if values.coding.allocated == 8 else np.uint16)
     grey = table[patterns]
     height, width = grey.shape
-    if values.padding is None and shutter is None:
+    if values.padding is None and not shutters:
         return grey, Box(0, 0, width, height)
     hidden = padded[patterns]
-    if shutter is not None:
-        hidden |= shutter.hidden(grey.shape)
+    for shutter in shutters:
+        hidden |= _hidden(shutter, grey.shape)
     grey[hidden] = 0
-    rows, columns = (np.flatnonzero(~hidden.all(axis=axis)) for axis in (1, 0))
-    if not len(rows):
+    if hidden.all():
         return grey, Box(0, 0, 0, 0)
-    part = Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+    part = bounds(~hidden)
     return grey[part.y0 : part.y1, part.x0 : part.x1], part
 
 

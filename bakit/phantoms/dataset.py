@@ -51,17 +51,13 @@ def write_phantoms(
         message = f"{out} already exists and is not an empty folder: name a new one"
         raise InputError(message)
     with new_folder(out) as folder:
-        _fill(folder, count, seed, height, on_progress)
+        (folder / "images").mkdir()
+        with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            for number in track(range(seed, seed + count), "drawing phantoms", on_progress):
+                phantom = make_phantom(number, height=height)
+                path = folder / "images" / f"{number}.png"
+                path.write_bytes(cv2.imencode(".png", phantom.image)[1].tobytes())
+                writer.writerow((number, f"{phantom.age_months:.1f}", phantom.male, *phantom.box))
     return out
-
-
-def _fill(folder: Path, count: int, seed: int, height: int, on_progress: OnProgress) -> None:
-    (folder / "images").mkdir()
-    with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for number in track(range(seed, seed + count), "drawing phantoms", on_progress):
-            phantom = make_phantom(number, height=height)
-            path = folder / "images" / f"{number}.png"
-            path.write_bytes(cv2.imencode(".png", phantom.image)[1].tobytes())
-            writer.writerow((number, f"{phantom.age_months:.1f}", phantom.male, *phantom.box))

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from bakit.phantoms.camera import coarse_blur
+from bakit.phantoms.shapes import coarse_blur
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from bakit.phantoms.camera import Camera, coarse_blur
+from bakit.phantoms.shapes import Camera, coarse_blur
 
 if TYPE_CHECKING:
     from bakit.phantoms.shapes import Flesh, FloatArray

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from bakit.image.box import Box
+from bakit.image.box import bounds
 from bakit.phantoms import anatomy, carpals, film, markers, scene, skeleton
 from bakit.phantoms.flesh import flesh_map
 from bakit.phantoms.pose import draw_pose
@@ -19,6 +19,8 @@ from bakit.phantoms.shapes import Hand
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+    from bakit.image.box import Box
 
 # How often each nuisance is met in a hospital's archive.
 _FREQUENCY: Final[dict[str, float]] = {
@@ -126,7 +128,7 @@ def make_phantom(
     if "mirrored" in active:
         grey, mask = np.ascontiguousarray(grey[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
     image = film.finish(grey, active, np.random.default_rng((seed, 8)))
-    return Phantom(image, float(age_months), male, Box(*scene.tight_box(mask)), mask, active)
+    return Phantom(image, float(age_months), male, bounds(mask), mask, active)
 
 
 def draw_labels(seed: int) -> tuple[float, bool, tuple[str, ...]]:

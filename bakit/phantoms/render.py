@@ -12,8 +12,7 @@ import numpy as np
 from bakit.phantoms.shapes import OUTLINE_SIZE, TABLE_SIZE
 
 if TYPE_CHECKING:
-    from bakit.phantoms.camera import Camera
-    from bakit.phantoms.shapes import End, FloatArray, Hand, Pebble, Point, Tube
+    from bakit.phantoms.shapes import Camera, End, FloatArray, Hand, Pebble, Point, Tube
 
 _TILE_MM: Final = 38.4  # the spongy texture repeats after this much bone
 _TILE_SIZE: Final = 768

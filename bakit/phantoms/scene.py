@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from bakit.phantoms.camera import Camera
+from bakit.phantoms.shapes import Camera
 
 if TYPE_CHECKING:
     from bakit.phantoms.shapes import FloatArray, Hand, Point
@@ -67,21 +66,15 @@ def lay_out(
         tilt = 4.0 * (lean - 0.5)
 
     unit = Camera(1.0, turn, (0.0, 0.0), (1, 1))
-    discs = [disc for chain in hand.flesh.chains for disc in chain]
-    discs += list(hand.flesh.palm)
-    xs, ys, radii = [], [], []
-    for x, y, radius in discs:
-        px, py = unit.turn((x, y))
-        xs.append(px)
-        ys.append(py)
-        radii.append(radius)
-    reach = -min(y - r for y, r in zip(ys, radii, strict=True))
+    discs = [disc for chain in (*hand.flesh.chains, hand.flesh.palm) for disc in chain]
+    placed = [(*unit.turn((x, y)), radius) for x, y, radius in discs]
+    reach = -min(y - r for _, y, r in placed)
     down = unit.turn(hand.flesh.arm_axis)
     bottom = reach * (0.10 + 0.38 * arm)
     # A forearm that runs off sideways still has to cross most of the lower border.
     foot = down[0] / max(down[1], 0.3) * bottom
-    x0 = min(*(x - r for x, r in zip(xs, radii, strict=True)), foot - 0.12 * reach)
-    x1 = max(*(x + r for x, r in zip(xs, radii, strict=True)), foot + 0.12 * reach)
+    x0 = min(*(x - r for x, _, r in placed), foot - 0.12 * reach)
+    x1 = max(*(x + r for x, _, r in placed), foot + 0.12 * reach)
     x0 -= (0.03 + 0.20 * left**1.5) * (x1 - x0)
     x1 += (0.03 + 0.20 * right**1.5) * (x1 - x0)
     y0 = -reach * (1.03 + 0.17 * top**1.5)
@@ -116,12 +109,5 @@ def lay_out(
         origin = (-x0 * scale, -y0 * scale)
     plate = Camera(scale, tilt, origin, (rows, columns))
     corners: list[Point] = [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
-    placed = np.array([plate.place(corner) for corner in corners], dtype=np.float32)
-    return Scene(Camera(scale, turn + tilt, origin, (rows, columns)), placed, whole)
-
-
-def tight_box(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    """Columns and rows around a mask's pixels: x0, y0, x1, y1, half open."""
-    columns = np.flatnonzero(mask.any(axis=0))
-    rows = np.flatnonzero(mask.any(axis=1))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    field = np.array([plate.place(corner) for corner in corners], dtype=np.float32)
+    return Scene(Camera(scale, turn + tilt, origin, (rows, columns)), field, whole)

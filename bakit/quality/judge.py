@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bakit.errors import InputError
+from bakit.image.header import ADULT_MONTHS
 from bakit.quality.limits import HandScorer, Quality
 from bakit.quality.measures import OLD_VECTOR, VECTOR, box_measures, hand_vector
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from bakit.types import Bytes, Grey
 
 
-CHILD_MONTHS = (1.0, 216.0)
-"""Patient's ages that need no review: from the youngest trained one up to an adult's, 18 years."""
+CHILD_MONTHS = (1.0, ADULT_MONTHS)
+"""Patient's ages that need no review: from the youngest trained one up to an adult's."""
 
 _NEAR_MONTHS = 1.0
 

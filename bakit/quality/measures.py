@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from bakit.hand.masks import bounds, contacts, hull_of, rectangularity
+from bakit.hand.masks import contacts, hull_of, rectangularity
 from bakit.hand.prepare import crop
 from bakit.hand.upright import edge_directions
+from bakit.image.box import bounds
 
 if TYPE_CHECKING:
     from bakit.hand.found import Found, LocalizerOutput

@@ -10,6 +10,8 @@ import msgspec
 
 from bakit.documents import UNREADABLE
 from bakit.errors import InputError, unknown
+from bakit.files import read_regular
+from bakit.sealed import MAX_FILE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -159,7 +161,9 @@ def read_known_failures(path: Path, limits: Sequence[str]) -> tuple[KnownFailure
         InputError: If it cannot be read, is anything else, or names an unknown limit.
     """
     try:
-        known = msgspec.json.decode(path.read_bytes(), type=tuple[KnownFailure, ...])
+        known = msgspec.json.decode(
+            read_regular(path, MAX_FILE_BYTES), type=tuple[KnownFailure, ...]
+        )
     except (OSError, *UNREADABLE) as error:
         message = (
             f"{path}: no list of known failures ({error}); write "

@@ -15,6 +15,7 @@ import json
 import multiprocessing
 import random
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 LIMIT_S = 2
-"""Most time that one input may take on an idle machine; --limit-s gives a busy one more."""
+"""Most processor time that one input may take: other processes do not matter."""
+
+HANG_S = 120
+"""Most time on the clock, for an input that waits for ever."""
 
 GROWTH_MB = 60
 """Most that a process may grow after its first fifth."""
@@ -63,6 +67,7 @@ def made(job: Job, entry: Entry, index: int) -> bytes:
 
 def work(job: Job, prepared: Path, pipe: Connection) -> None:
     """Try a job's inputs in a process of its own; tell which one is next, then what was found."""
+    faulthandler.register(signal.SIGPROF, chain=True)  # it prints where, and the process ends
     with tempfile.TemporaryDirectory(prefix="bakit-fuzz-") as folder:
         entry = entries(prepared, Path(folder))[job.name]
         outcomes: Counter[str] = Counter()
@@ -70,12 +75,14 @@ def work(job: Job, prepared: Path, pipe: Connection) -> None:
         for index in range(job.first, job.first + job.count):
             pipe.send(("next", index))
             data = made(job, entry, index)
-            faulthandler.dump_traceback_later(job.limit_s, exit=True)
+            faulthandler.dump_traceback_later(HANG_S, exit=True)
+            signal.setitimer(signal.ITIMER_PROF, job.limit_s)
             try:
                 outcomes[attempt(entry, data)] += 1
             except Exception:  # anything else is what is looked for
                 outcomes["found"] += 1
                 pipe.send(("found", index, traceback.format_exc(limit=-3)))
+            signal.setitimer(signal.ITIMER_PROF, 0)
             faulthandler.cancel_dump_traceback_later()
             if index == job.first + job.count // 5:
                 early = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -133,7 +140,9 @@ def main() -> None:
     parser.add_argument("--entry", choices=SHARES, action="append", help="only this; repeatable")
     parser.add_argument("--first", type=int, default=0, help="number of the first input")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit-s", type=float, default=LIMIT_S, help="for one input")
+    parser.add_argument(
+        "--limit-s", type=float, default=LIMIT_S, help="processor time for one input"
+    )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bakit-fuzz-") as folder:
         prepared = prepare(Path(folder))

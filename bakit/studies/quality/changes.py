@@ -87,11 +87,36 @@ PARTS: dict[str, tuple[float, float]] = {
     "wrist": (0.3, 0.55),
     "side": (0.3, 0.55),
     "corner": (0.3, 0.55),
+    "slant": (0.75, 1.0),
+    "round": (0.25, 0.4),
 }
-"""Parts of a hand's box that are cut off, with the range of the share that goes."""
+"""Parts of a hand's box that are cut off, with the range of the share that goes.
+
+Of a slant, the line through an upper corner's sides, it is their share that goes; of ``round``, the
+half axis of the ellipse that stays."""
 
 
-def without_part(box: Box, part: str, rng: Random) -> Box:
+def cut_hand(grey: Grey, box: Box, part: str, rng: Random) -> Grey:
+    """Return a film on which a part of an upright hand is cut off."""
+    if part not in {"slant", "round"}:
+        return only(grey, _without_part(box, part, rng), box, rng)
+    gone = rng.uniform(*PARTS[part])
+    rows, columns = np.ogrid[: grey.shape[0], : grey.shape[1]]
+    across, down = (columns - box.x0) / box.width, (rows - box.y0) / box.height
+    if part == "round":
+        hidden = np.hypot(across - 0.5, down - 0.5) > gone
+    else:
+        hidden = (across if rng.random() < 0.5 else 1 - across) + down < gone
+    return np.where(hidden, np.float32(_surround(grey, rng)), grey)
+
+
+def _surround(grey: Grey, rng: Random) -> float:
+    """Return black, white, middle grey, or the film's darkest or median grey."""
+    fills = (0.0, 1.0, 0.5, float(grey.min()), float(np.median(grey)))
+    return fills[int(rng.integers(len(fills)))]
+
+
+def _without_part(box: Box, part: str, rng: Random) -> Box:
     """Return the window of a film that is left when a part of an upright hand's box is cut off."""
     gone = rng.uniform(*PARTS[part])
     x0, y0, x1, y1 = box
@@ -112,8 +137,8 @@ def without_part(box: Box, part: str, rng: Random) -> Box:
 def only(grey: Grey, window: Box, around: Box, rng: Random) -> Grey:
     """Return a film of which a window is left, as shutters, padding and cutting leave it.
 
-    It ends there, or everything outside has one grey: black, white, middle grey, the film's darkest
-    or its median. Sides of the window outside of ``around``, the hand's box, may lie farther out.
+    It ends there, or everything outside has one grey. Sides of the window outside of ``around``,
+    the hand's box, may lie farther out.
     """
     height, width = grey.shape
     reach = rng.uniform(0, 0.3, 4) * (rng.random(4) < 0.6)
@@ -126,8 +151,7 @@ def only(grey: Grey, window: Box, around: Box, rng: Random) -> Grey:
     x0, y0 = (max(min(v, n - 16), 0) for v, n in zip(edges[:2], (width, height), strict=True))
     x1, y1 = min(max(edges[2], x0 + 16), width), min(max(edges[3], y0 + 16), height)
     part = np.ascontiguousarray(grey[y0:y1, x0:x1])
-    fills = (0.0, 1.0, 0.5, float(grey.min()), float(np.median(grey)))
-    fill = fills[int(rng.integers(len(fills)))]
+    fill = _surround(grey, rng)
     way = rng.integers(3)
     if way == 0:
         return part

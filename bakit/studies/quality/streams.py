@@ -10,6 +10,7 @@ from bakit.image.box import Box
 from bakit.image.read import decode
 from bakit.phantoms import make_phantom
 from bakit.studies.quality.changes import (
+    cut_hand,
     faded,
     film_like,
     only,
@@ -18,7 +19,6 @@ from bakit.studies.quality.changes import (
     side_by_side,
     turned_about,
     without_background,
-    without_part,
 )
 from bakit.studies.quality.decoys import draw
 
@@ -100,36 +100,37 @@ def no_hands(kinds: Iterable[str], count: int, first: int, *, vary: bool) -> Ite
             yield Shown(film_like(grey, rng) if vary else grey)
 
 
-def _windows(
+def _changed(
     samples: Iterable[Sample],
     find: Find,
-    window: Callable[[Box, Grey, np.random.Generator], Box],
+    change: Callable[[Grey, Box, np.random.Generator], Grey],
     seed: tuple[int, str],
     *,
     vary: bool,
 ) -> Iterator[Shown]:
-    """Yield films of which a window is left, which follows from the hand's box."""
+    """Yield films that are changed around or inside of the hand's box."""
     for sample in samples:
         rng, grey = _random(sample, *seed), decode(sample.path)
         if found := find(grey):
-            left = only(grey, window(found[0], grey, rng), found[0], rng)
-            yield Shown(film_like(left, rng) if vary else left, sample.male)
+            changed = change(grey, found[0], rng)
+            yield Shown(film_like(changed, rng) if vary else changed, sample.male)
 
 
 def cut_hands(samples: Iterable[Sample], find: Find, part: str, *, vary: bool) -> Iterator[Shown]:
     """Yield films on which a part of the hand is cut off (``changes.PARTS``)."""
-    return _windows(
-        samples, find, lambda box, _, rng: without_part(box, part, rng), (5, part), vary=vary
+    return _changed(
+        samples, find, lambda grey, box, rng: cut_hand(grey, box, part, rng), (5, part), vary=vary
     )
 
 
 def framed_hands(samples: Iterable[Sample], find: Find, *, vary: bool) -> Iterator[Shown]:
     """Yield films that end close to the whole hand, or have frames."""
 
-    def around(box: Box, grey: Grey, rng: np.random.Generator) -> Box:
-        return box.expand(rng.uniform(0, 0.04), grey.shape[1], grey.shape[0])
+    def framed(grey: Grey, box: Box, rng: np.random.Generator) -> Grey:
+        window = box.expand(rng.uniform(0, 0.04), grey.shape[1], grey.shape[0])
+        return only(grey, window, box, rng)
 
-    return _windows(samples, find, around, (7, ""), vary=vary)
+    return _changed(samples, find, framed, (7, ""), vary=vary)
 
 
 def two_hands(samples: Sequence[Sample]) -> Iterator[Shown]:
@@ -156,7 +157,6 @@ SPOILING: dict[str, tuple[Callable[[Grey, Box, float], Grey], tuple[float, ...]]
 def spoiled(samples: Iterable[Sample], find: Find, measure: str, degree: float) -> Iterator[Shown]:
     """Yield radiographs degraded to one degree."""
     spoil, _ = SPOILING[measure]
-    for sample in samples:
-        grey = decode(sample.path)
-        if found := find(grey):
-            yield Shown(spoil(grey, found[0], degree), sample.male)
+    return _changed(
+        samples, find, lambda grey, box, _: spoil(grey, box, degree), (8, ""), vary=False
+    )
