@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from bakit.errors import InputError
+from bakit.prediction import read_sex
 from bakit.quality.limits import REASONS
 
 if TYPE_CHECKING:
@@ -127,12 +128,13 @@ def read_reference(path: Path) -> Reference:
                 message = f"{path}: column {missing[0]!r} is missing; use {','.join(COLUMNS)}"
                 raise InputError(message)
             for row in reader:
-                sex = (row["sex"] or "").strip()
-                values = [float(row[name] or "nan") for name in COLUMNS[1:]]
-                if sex not in rows or not all(map(math.isfinite, values)) or values[2] <= 0:
-                    message = f"{path}:{reader.line_num}: use M or F, numbers, and an sd above 0"
+                where = f"{path}:{reader.line_num}"
+                sex = read_sex(row["sex"] or "", where)
+                age, mean, sd = (float(row[name] or "nan") for name in COLUMNS[1:])
+                if not all(map(math.isfinite, (age, mean, sd))) or sd <= 0:
+                    message = f"{where}: use numbers, and an sd above 0"
                     raise InputError(message)
-                rows[sex].append((values[0], values[1], values[2]))
+                rows[sex].append((age, mean, sd))
     except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
         message = f"{path}: not a reference table ({getattr(error, 'strerror', None) or error})"
         raise InputError(message) from error

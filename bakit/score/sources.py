@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bakit.data.images import SUFFIXES
+from bakit.data.images import files_below, head_of, is_film, is_hidden
 from bakit.data.labels import read_labels
 from bakit.data.tables import TABLE
 from bakit.errors import InputError, first_line
 from bakit.files import open_regular
-from bakit.image.bounds import MAX_INFLATION, SPARE, is_dicom
-from bakit.prediction import Sex
+from bakit.image.bounds import MAX_INFLATION, SPARE
+from bakit.prediction import Sex, read_sex
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -36,8 +36,6 @@ MAX_PACKED = 64 * 2**20
 """Most bytes of a film in an archive: each worker has one in memory."""
 
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-_HEAD = 144
-"""Bytes that show whether a file is DICOM."""
 
 
 class Film(msgspec.Struct, frozen=True, array_like=True):
@@ -81,39 +79,23 @@ def find_films(sources: Sequence[str], sex: Sex | None, ignored: Counter[str]) -
             elif (path / TABLE).is_file():
                 yield from _labelled(path, sex)
             elif "**" not in source:  # it matches their files, too
-                for place, folders, files in os.walk(path, onerror=_raise):
-                    folders.sort()
-                    for name in sorted(files):
-                        yield from _in_file(Path(place, name), ignored)
-
-
-def _raise(error: OSError) -> None:
-    raise error
+                for file in files_below(path):
+                    yield from _in_file(file, ignored)
 
 
 def _in_file(path: Path, ignored: Counter[str], *, given: bool = False) -> Iterator[Film]:
-    def head() -> bytes:
-        with open_regular(path) as file:
-            return file.read(_HEAD)
-
     if given and path.suffix.lower() == ".csv":
         yield from _listed(path)
     elif path.name.lower().endswith((".zip", *_TARS)):
         yield from _packed(path, ignored)
-    elif given or _is_film(path.name, ignored, head):
+    elif given or _is_film(path.name, ignored, partial(head_of, path)):
         yield Film(_text(path), os.fsencode(path))
 
 
-def _is_film(name: str, ignored: Counter[str], head: Callable[[], bytes]) -> bool:
-    """Return whether a file's name or first bytes are those of an image; hidden files are none."""
-    path = Path(name)
-    if path.name.startswith(".") or path.name == "DICOMDIR":
-        return False
-    try:
-        found = path.suffix.lower() in SUFFIXES or is_dicom(head())
-    except OSError:  # its row says so
-        return True
-    ignored[path.suffix.lower() or "without suffix"] += not found
+def _is_film(name: str, ignored: Counter[str], head: Callable[[int], bytes]) -> bool:
+    found = is_film(name, head)
+    if not found and not is_hidden(name):
+        ignored[Path(name).suffix.lower() or "without suffix"] += 1
     return found
 
 
@@ -143,12 +125,12 @@ def _listed(path: Path) -> Iterator[Film]:
                 raise InputError(message)
             for row in filter(None, rows):
                 fields = {name: text.strip() for name, text in zip(header, row, strict=False)}
-                sex = fields.get("sex", "").upper()
-                if len(row) > len(header) or not fields["path"] or sex not in {"", "M", "F"}:
-                    message = f"{path}:{rows.line_num}: a row is {mark.join(header)}; sex is M or F"
+                where, sex = f"{path}:{rows.line_num}", fields.get("sex")
+                if len(row) > len(header) or not fields["path"]:
+                    message = f"{where}: a row is {mark.join(header)}"
                     raise InputError(message)
                 place = os.fsencode(path.parent / fields["path"])
-                known = msgspec.convert(sex or None, Sex | None)
+                known = read_sex(sex, where) if sex else None
                 yield Film(fields.get("id") or fields["path"], place, known)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         message = f"{path}: not a CSV text file ({getattr(error, 'strerror', None) or error})"
@@ -160,7 +142,7 @@ def _packed(path: Path, ignored: Counter[str]) -> Iterator[Film]:
     archive, place, number = _text(path), os.fsencode(path), -1
     try:
         for number, (name, size, read) in enumerate(_unpacked(path)):
-            if not _is_film(name, ignored, partial(read, _HEAD)):
+            if not _is_film(name, ignored, read):
                 continue
             big = f"{size >> 20} MiB; at most {MAX_PACKED >> 20} in an archive"
             fault = big if size > MAX_PACKED else ""
