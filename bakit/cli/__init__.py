@@ -40,9 +40,7 @@ SECTIONS = {
         "targets": "List the deployment targets.",
         "verify": "Check a bundle's files and its golden outputs on this machine.",
     },
-    "CI": {
-        "gate": "Fail when a bench report exceeds its limits.",
-    },
+    "CI": {"gate": "Fail when a bench report exceeds its limits."},
     "Train": {
         "ablate": "Train the rows of the paper's Table 2 and compare them.",
         "calibrate": "Compute INT8 activation ranges from training images.",
@@ -198,7 +196,10 @@ def _interrupts() -> Iterator[list[int]]:
 
 
 @click.group(
-    "bakit", cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, params=LEVELS
+    "bakit",
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+    params=LEVELS,
 )
 @click.version_option(__version__, prog_name="bakit")
 def main() -> None:
@@ -206,11 +207,11 @@ def main() -> None:
 
     \b
     Example:
-      bakit export --target onnx --int8
+      bakit export --target onnx
       bakit predict hand.png --sex F
       bakit bench --data radiographs/
 
     \b
-    Completion of commands, options, targets and precisions, for .bashrc (zsh_source for .zshrc):
+    Completion in bash (zsh_source in zsh):
       eval "$(_BAKIT_COMPLETE=bash_source bakit)"
     """

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import shlex
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from bakit.cli.options import several
 from bakit.cli.tables import echo, print_line, print_table, safe
 from bakit.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from bakit.bench.gate.check import Gate
-    from bakit.bench.gate.goal import GoalLine, GoalResult
+    from bakit.bench.gate.goal import GoalLine
     from bakit.bench.gate.recommend import Recommendation, Standing
     from bakit.bench.report.document import BundleReport, Report
     from bakit.bench.report.drift import DriftReport
@@ -24,24 +26,24 @@ if TYPE_CHECKING:
 STAGES = ("decode", "localize", "preprocess", "regress", "total")
 
 
-def page_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of ``write_pages``."""
-    file = click.Path(dir_okay=False, path_type=Path)
-    markdown = click.option(
-        "--md",
-        "md_file",
-        type=file,
-        metavar="FILE",
-        help="Write the report as Markdown, short enough for a pull request.",
-    )
-    html = click.option(
+_FILE = click.Path(dir_okay=False, path_type=Path)
+page_options = several(
+    click.option(
         "--html",
         "html_file",
-        type=file,
+        type=_FILE,
         metavar="FILE",
         help="Write the report as one self-contained HTML page (needs the extra report).",
-    )
-    return html(markdown(command))
+    ),
+    click.option(
+        "--md",
+        "md_file",
+        type=_FILE,
+        metavar="FILE",
+        help="Write the report as Markdown, short enough for a pull request.",
+    ),
+)
+"""Options of ``write_pages``."""
 
 
 def check_pages(html_file: Path | None, md_file: Path | None) -> None:
@@ -231,26 +233,17 @@ def finish_goal(
     from bakit.files import write_file
 
     result = check_goal(report, bundles)
-    print_goal(result, err=err)
+    for bundle, lines in groupby(result.lines, lambda line: line.bundle):
+        echo(f"goal of {safe(bundle)}", err=err)
+        for line in lines:
+            echo(_goal_text(line), err=err)
+    missed = sum(not line.passed for line in result.lines)
+    echo(f"the goal is missed: {missed} failed" if missed else "the goal is met", err=err)
     if goal_json is not None:
         document = msgspec.json.format(msgspec.json.encode(result), indent=2)
         write_file(goal_json, document + b"\n")
         echo(f"goal: {goal_json}", err=err)
     return result.passed
-
-
-def print_goal(result: GoalResult, *, err: bool = False) -> None:
-    """Print each criterion of the goal and whether the goal is met; on stderr if ``err``."""
-    bundle = ""
-    for line in result.lines:
-        if line.bundle != bundle:
-            bundle = line.bundle
-            echo(f"goal of {safe(bundle)}", err=err)
-        echo(_goal_text(line), err=err)
-    missed = sum(not line.passed for line in result.lines)
-    criteria = "criterion" if missed == 1 else "criteria"
-    word = "the goal is met" if result.passed else f"the goal is missed: {missed} {criteria} failed"
-    echo(word, err=err)
 
 
 def _goal_text(line: GoalLine) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bakit.cli.options import PATH, Names
+from bakit.cli.options import PATH, Names, json_option
 from bakit.cli.tables import echo, next_step, print_line, print_table
 
 if TYPE_CHECKING:
@@ -59,9 +59,7 @@ def _profiles() -> Iterable[str]:
     help="List the profiles and exit.",
 )
 @click.option("--all", "show_all", is_flag=True, help=f"Show all nodes, not {SHOWN} per rule.")
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object per graph and profile."
-)
+@json_option("Print one JSON object per graph and profile.")
 @click.pass_context
 def command(
     ctx: click.Context,

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
 from bakit.cli.options import PATH
 from bakit.cli.tables import echo, next_step
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 @click.command("demo")
-@click.option("--out", type=PATH, default="bakit-demo", show_default=True, help="Output folder.")
+@click.option("--out", type=PATH, default="bakit-demo", help="Output folder.")
 @click.pass_context
 def command(ctx: click.Context, out: Path) -> None:
     """Run export, predict, bench and gate on generated radiographs.

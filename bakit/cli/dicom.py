@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
-from bakit.cli.options import PATH
+from bakit.cli.options import PATH, json_option
 from bakit.cli.tables import echo, next_step, safe
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @click.command("dicom")
 @click.argument("file", type=PATH)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option()
 def command(file: Path, *, as_json: bool) -> None:
     """Print what bakit understands of a DICOM header.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bakit.cli.options import Names
+from bakit.cli.options import Names, json_option
 from bakit.cli.tables import echo, next_step, print_table
 from bakit.targets import find_targets, get_target, targets
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command("doctor")
 @click.argument("names", metavar="[TARGET]...", nargs=-1, type=Names("target", targets))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option()
 @click.pass_context
 def command(ctx: click.Context, names: tuple[str, ...], *, as_json: bool) -> None:
     """List what each target can do on this machine, and the command that mends each gap.

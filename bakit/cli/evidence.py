@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
 from bakit.cli.options import PATH
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @click.command("evidence")

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
 from bakit.cli.options import PATH
 from bakit.cli.tables import echo, next_step
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 @click.command("phantoms")
 @click.option("--out", type=PATH, required=True, help="Output folder.")
 @click.option("-n", "count", type=click.IntRange(1), required=True, help="Number of radiographs.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Random seed.")
+@click.option("--seed", type=int, default=0, help="Random seed.")
 @click.option(
-    "--height",
-    type=click.IntRange(96, 4000),
-    default=640,
-    show_default=True,
-    help="Image height in pixels.",
+    "--height", type=click.IntRange(96, 4000), default=640, help="Image height in pixels."
 )
 def command(out: Path, count: int, seed: int, height: int) -> None:
     """Generate labelled radiographs: a folder with labels.csv and images/.

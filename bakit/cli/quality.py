@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bakit.cli.options import PATH, checkpoint_option
+from bakit.cli.options import PATH, checkpoint_option, json_option
 from bakit.cli.tables import echo, next_step, print_table
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     required=True,
     help="Checkpoint to write, with the limits; may be --checkpoint itself.",
 )
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print limits and rates as JSON.")
+@click.option("--threads", type=click.IntRange(1), default=1, help="Threads of the model.")
+@json_option("Print limits and rates as JSON.")
 def command(data: Path, checkpoint: Path | None, out: Path, threads: int, *, as_json: bool) -> None:
     """Fit the image-quality limits (accept, review, reject) and write them into a checkpoint.
 

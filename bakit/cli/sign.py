@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
 from bakit.cli.options import PATH
 from bakit.cli.tables import echo, next_step
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @click.command("sign")

@@ -6,12 +6,13 @@ import json
 
 import click
 
+from bakit.cli.options import json_option
 from bakit.cli.tables import echo, next_step
 from bakit.targets import find_targets
 
 
 @click.command("targets")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per target.")
+@json_option("Print one JSON object per target.")
 def command(*, as_json: bool) -> None:
     """List the deployment targets, including those of installed plug-ins.
 

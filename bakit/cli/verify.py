@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bakit.cli.options import PATH, public_key_option, threads_option
+from bakit.cli.options import PATH, json_option, public_key_option, threads_option
 from bakit.cli.tables import echo, hint, next_step
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Use the target's own runtime only; fail if it cannot run here, such as Core ML on Linux.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per image.")
+@json_option("Print one JSON object per image.")
 @click.pass_context
 def command(
     ctx: click.Context,
