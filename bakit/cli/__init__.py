@@ -60,6 +60,15 @@ SECTIONS = {
 
 COMMANDS = {name: text for section in SECTIONS.values() for name, text in section.items()}
 
+HOMES = {
+    "dicom": "inspect",
+    "evidence": "report",
+    "phantoms": "demo",
+    "sign": "verify",
+    "targets": "doctor",
+}
+"""Modules of the commands that have none of their own name."""
+
 
 # The extra that installs each library. The libraries of a target are listed by the target.
 _EXTRAS = {
@@ -89,8 +98,9 @@ class _LazyGroup(click.Group):
         del ctx
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"bakit.cli.{cmd_name}")
-        command: click.Command = module.command
+        module = importlib.import_module(f"bakit.cli.{HOMES.get(cmd_name, cmd_name)}")
+        function = f"{cmd_name}_command" if cmd_name in HOMES else "command"
+        command: click.Command = getattr(module, function)
         if LEVELS[0] not in command.params:
             command.params += LEVELS
         return command

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bakit.cli.options import PATH, Names, json_option, several
-from bakit.cli.tables import echo, next_step, print_line, print_table, safe
+from bakit.cli.tables import echo, echo_json, next_step, print_line, print_table, safe
 from bakit.cli.training_options import (
     make_plan,
     make_progress,
@@ -73,8 +73,6 @@ def command(
       bakit ablate radiographs/ --out ablation
       bakit ablate radiographs/ --out small --image-size 96 --recipe scratch --limit 2000
     """
-    import msgspec
-
     from bakit.cli.progress import progress
     from bakit.settings import Architecture, Preprocessing
     from bakit.studies.ablate.run import ablate
@@ -111,7 +109,7 @@ def command(
             progress_of=progress_of,
         )
     if as_json:
-        echo(msgspec.json.encode(ablation))
+        echo_json(ablation)
     else:
         print_ablation(ablation, out)
         next_step(f"bakit export {out}/rows/ROW/best.safetensors --target onnx")

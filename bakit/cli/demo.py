@@ -1,4 +1,4 @@
-"""``bakit demo``."""
+"""``bakit demo`` and ``bakit phantoms``."""
 
 from __future__ import annotations
 
@@ -37,3 +37,26 @@ def command(ctx: click.Context, out: Path) -> None:
     next_step(f"bakit bench {out / 'bundles'}/* --data DATA   (your own labels.csv and images/)")
     if not result.gate.passed:
         ctx.exit(1)
+
+
+@click.command("phantoms")
+@click.option("--out", type=PATH, required=True, help="Output folder.")
+@click.option("-n", "count", type=click.IntRange(1), required=True, help="Number of radiographs.")
+@click.option("--seed", type=int, default=0, help="Random seed.")
+@click.option(
+    "--height", type=click.IntRange(96, 4000), default=640, help="Image height in pixels."
+)
+def phantoms_command(out: Path, count: int, seed: int, height: int) -> None:
+    """Generate labelled radiographs: a folder with labels.csv and images/.
+
+    \b
+    Example:
+      bakit phantoms --out phantoms -n 100
+    """
+    from bakit.cli.progress import progress
+    from bakit.phantoms import write_phantoms
+
+    with progress() as on_progress:
+        write_phantoms(out, count, seed=seed, height=height, on_progress=on_progress)
+    echo(f"{out}  {count} radiographs")
+    next_step(f"bakit bench --data {out} --json report.json")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bakit.cli.options import PATH, json_option, plots_option
-from bakit.cli.tables import echo, next_step, print_line, print_table
+from bakit.cli.tables import echo, echo_json, next_step, print_line, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,8 +50,6 @@ def command(
       bakit describe radiographs/
       bakit describe radiographs/ --against test-set/ --plots plots/
     """
-    import msgspec
-
     from bakit.cli.progress import progress
     from bakit.studies.describe.findings import find
     from bakit.studies.describe.plots import draw_plots
@@ -61,7 +59,7 @@ def command(
         description = describe(data, against, on_progress)
     drawn = [] if plots is None else draw_plots(description, data, plots)
     if as_json:
-        echo(msgspec.json.encode(description))
+        echo_json(description)
     else:
         print_description(description, drawn)
     failed = any(finding.stops for finding in find(description))

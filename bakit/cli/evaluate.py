@@ -15,7 +15,7 @@ from bakit.cli.options import (
     plots_option,
     workers_option,
 )
-from bakit.cli.tables import echo, next_step, print_line, print_table
+from bakit.cli.tables import echo, echo_json, next_step, print_line, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -85,8 +85,6 @@ def command(
       bakit evaluate radiographs/ --checkpoint mine.safetensors --plots plots/
       bakit evaluate radiographs/ --bundle bakit-bundles/bakit-rsna299-onnx-int8 --json
     """
-    import msgspec
-
     from bakit.cli.progress import progress
     from bakit.studies.evaluate.choose import choose_sets
     from bakit.studies.evaluate.document import SCHEMA_VERSION, Sets
@@ -102,7 +100,7 @@ def command(
     several = len(results) > 1
     if as_json:
         document = Sets(SCHEMA_VERSION, tuple(results)) if several else results[0]
-        echo(msgspec.json.encode(document))
+        echo_json(document)
     else:
         print_results(results)
     if bundle:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bakit.cli.options import PATH, Parsed, json_option, several
-from bakit.cli.tables import echo, next_step, print_line, print_table
+from bakit.cli.tables import echo, echo_json, next_step, print_line, print_table
 from bakit.errors import InputError
 from bakit.files import write_file
 
@@ -145,8 +145,6 @@ def command(
       bakit bench --data DATA --json report.json
       bakit gate report.json --max-drift-months 0.25 --max-p90-ms 150 --junit gate.xml
     """
-    import msgspec
-
     from bakit.bench import read_report
     from bakit.bench.gate.check import LIMITS
     from bakit.bench.gate.output import github_lines, write_junit
@@ -173,7 +171,7 @@ def command(
     if baseline is not None and update and result.passed:
         measured.write(baseline)
     if as_json:
-        echo(msgspec.json.encode(result))
+        echo_json(result)
         ctx.exit(0 if result.passed else 1)
     # Between these lines GitHub obeys nothing that a bundle's name may hold.
     token = secrets.token_hex(16)

@@ -15,7 +15,7 @@ from bakit.cli.options import (
     localizer_options,
     threads_option,
 )
-from bakit.cli.tables import echo, echo_fault, hint, next_step
+from bakit.cli.tables import echo, echo_fault, echo_json, hint, next_step
 
 
 @click.command("localize")
@@ -82,7 +82,7 @@ def command(
             echo_fault(image, place, as_json=as_json and len(paths) > 1)
         elif as_json:
             found_of = {"image": printable(image)} | msgspec.to_builtins(place)
-            echo(msgspec.json.encode(found_of))
+            echo_json(found_of)
         else:
             box = "no hand found" if place.box is None else " ".join(map(str, place.box))
             remarks = [r.replace("_", " ") for r in place.reasons if r != "no_hand_found"]

@@ -16,7 +16,7 @@ from bakit.cli.options import (
     public_key_option,
     threads_option,
 )
-from bakit.cli.tables import echo, echo_fault, hint, next_step
+from bakit.cli.tables import echo, echo_fault, echo_json, hint, next_step
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,15 +112,13 @@ def command(
 
 
 def _print(found: Prediction, start: str, sds: str, path: Path, *, as_json: bool) -> None:
-    import msgspec
-
     from bakit.files import printable
     from bakit.report.text import age_text, verdict_text
 
     rejected = found.age_months is None
     if as_json:
         fields = {"image": printable(path)} if start else {}
-        echo(msgspec.json.encode(fields | found.to_dict()))
+        echo_json(fields | found.to_dict())
     elif not rejected:
         echo(start + age_text(found) + sds)
     if found.quality.status != "accept" and (rejected or not as_json):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bakit.cli.options import PATH, checkpoint_option, json_option
-from bakit.cli.tables import echo, next_step, print_table
+from bakit.cli.tables import echo, echo_json, next_step, print_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,8 +37,6 @@ def command(data: Path, checkpoint: Path | None, out: Path, threads: int, *, as_
     Example:
       bakit quality radiographs/ --checkpoint run/best.safetensors --out run/best.safetensors
     """
-    import msgspec
-
     from bakit.cli.progress import progress
     from bakit.studies.quality.learn import qualify_file
 
@@ -47,7 +45,7 @@ def command(data: Path, checkpoint: Path | None, out: Path, threads: int, *, as_
     limits = written.header.quality
     assert limits is not None
     if as_json:
-        echo(msgspec.json.encode(limits))
+        echo_json(limits)
         return
     print_limits(limits)
     echo(f"{out}  {written.sha256}")

@@ -18,7 +18,7 @@ from bakit.cli.options import (
     workers_option,
 )
 from bakit.cli.progress import progress
-from bakit.cli.tables import echo, next_step
+from bakit.cli.tables import echo, echo_json, next_step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,8 +89,6 @@ def command(
     """
     from functools import partial
 
-    import msgspec
-
     from bakit.bundle import Bundle
     from bakit.score.engine import LocalReaders
     from bakit.score.row import Options
@@ -109,7 +107,7 @@ def command(
     with progress(rate="films") as on_progress:
         summary = score(sources, opened, out, options, readers, on_progress)
     if as_json:
-        echo(msgspec.json.encode(summary))
+        echo_json(summary)
     else:
         for line in _lines(summary, out):
             echo(line)

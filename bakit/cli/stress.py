@@ -15,7 +15,7 @@ from bakit.cli.options import (
     plots_option,
     workers_option,
 )
-from bakit.cli.tables import echo, next_step, print_line, print_table
+from bakit.cli.tables import echo, echo_json, next_step, print_line, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -85,8 +85,6 @@ def command(
       bakit stress radiographs/ --bundle bakit-bundles/bakit-rsna299-onnx-int8 --kind contrast \\
           --max-mae-rise-months 3
     """
-    import msgspec
-
     from bakit.cli.progress import progress
     from bakit.studies.evaluate.choose import choose_images
     from bakit.studies.evaluate.run import open_model
@@ -99,7 +97,7 @@ def command(
     share = None if max_over_24_percent is None else max_over_24_percent / 100
     failures = result.failures(max_mae_rise_months, share)
     if as_json:
-        echo(msgspec.json.encode(result))
+        echo_json(result)
     else:
         print_stress(result)
     if plots is not None:

@@ -85,14 +85,19 @@ def echo(text: str | bytes, *, err: bool = False, nl: bool = True) -> None:
     click.echo("\n".join(map(safe, text.split("\n"))), err=err, nl=nl)
 
 
-def echo_fault(path: Path, error: Exception, *, as_json: bool) -> None:
-    """Print the error of one image among several on stderr; with ``as_json`` on stdout as well."""
+def echo_json(value: object) -> None:
+    """Print a value as one line of JSON on stdout."""
     import msgspec
 
+    echo(msgspec.json.encode(value))
+
+
+def echo_fault(path: Path, error: Exception, *, as_json: bool) -> None:
+    """Print the error of one image among several on stderr; with ``as_json`` on stdout as well."""
     from bakit.files import printable
 
     if as_json:
-        echo(msgspec.json.encode({"image": printable(path), "error": str(error)}))
+        echo_json({"image": printable(path), "error": str(error)})
     echo(f"bakit: {path}: {str(error).removeprefix(f'{path}: ')}", err=True)
 
 
