@@ -10,9 +10,8 @@ from click.shell_completion import CompletionItem
 
 from bakit.cli.tables import hint
 from bakit.errors import InputError, MissingBackendError, UnsupportedTargetError, unknown
-from bakit.settings import BoxRule
 from bakit.targets import get_target, targets
-from bakit.types import Precision
+from bakit.types import BoxRule, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
