@@ -502,6 +502,10 @@ def test_bench_refuses_what_a_device_would_ignore(refused, words, fault):
     assert fault in refused("bench", *words.split())
 
 
+def test_a_typo_in_an_argument_is_named_without_its_metavar(refused):
+    assert refused("doctor", "onnxx") == "bakit: unknown target 'onnxx'; did you mean 'onnx'?"
+
+
 @pytest.mark.parametrize(
     ("command", "default"), [("node", "BAKIT"), ("train", "not described"), ("bench", "100")]
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -168,6 +169,7 @@ def _described(ctx: click.Context, error: Exception) -> tuple[int, str]:
     if type(error).__name__ == "NoArgsIsHelpError":
         raise error
     text = " ".join(safe(error.format_message()).split()).removeprefix("Invalid value for ")
+    text = re.sub(r"^'\[?[A-Z]+\]?(\.\.\.)?': ", "", text)  # an argument; the message has its value
     if isinstance(error, click.NoSuchOption):
         text = unknown("option", error.option_name, error.possibilities or ())
     text = (text[:1].lower() + text[1:]).rstrip(".")
