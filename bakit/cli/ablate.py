@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bakit.studies.ablate.table import Ablation
-    from bakit.training.run import Progress
 
 
 @click.command("ablate")
@@ -84,17 +83,7 @@ def command(
     base = make_plan(data, options, Architecture(), Preprocessing(), limit=limit)
     accelerator, precision = options["accelerator"], options["precision"]
 
-    def say(text: str) -> None:
-        echo(safe(text), err=True)
-
     with progress(log=True) as on_progress:
-
-        def progress_of(place: str) -> Progress:
-            def on_row(step: str, done: float, total: float | None) -> None:
-                on_progress(f"{place}: {step}", done, total)
-
-            return make_progress(on_row, lambda text: say(f"{place}: {text}"), base.recipe.epochs)
-
         ablation = ablate(
             base,
             out,
@@ -104,9 +93,9 @@ def command(
             hardware=Hardware(accelerator, precision=precision, threads=options["threads"]),
             cache=options["cache"],
             workers=options["workers"],
-            say=say,
+            say=lambda text: echo(safe(text), err=True),
             on_progress=on_progress,
-            progress_of=progress_of,
+            progress_of=lambda row: make_progress(on_progress, base.recipe.epochs, f"{row}: "),
         )
     if as_json:
         echo_json(ablation)

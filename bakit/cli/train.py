@@ -87,9 +87,6 @@ def command(
     accelerator, precision = options["accelerator"], options["precision"]
     hardware = Hardware(accelerator, devices, nodes, precision, deterministic, options["threads"])
 
-    def say(text: str) -> None:
-        echo(text, err=True)
-
     with progress(log=True) as on_progress:
         checkpoint = train(
             plan,
@@ -98,7 +95,7 @@ def command(
             hardware=hardware,
             cache=options["cache"],
             workers=options["workers"],
-            progress=make_progress(on_progress, say, plan.recipe.epochs),
+            progress=make_progress(on_progress, plan.recipe.epochs),
         )
     if checkpoint is None:  # not the main process
         return

@@ -17,6 +17,7 @@ from bakit.cli.options import (
     workers_option,
 )
 from bakit.cli.progress import clock, duration
+from bakit.cli.tables import echo, safe
 from bakit.errors import InputError
 from bakit.model.recipes import RECIPES, Recipe, default_recipe, get_recipe
 from bakit.settings import PAPER_LOCALIZER, Preprocessing
@@ -166,19 +167,23 @@ def make_plan(
     return TrainingPlan(data, recipe, architecture, preprocessing, localizer, **more)
 
 
-def make_progress(on_progress: OnProgress, say: Callable[[str], None], epochs: int) -> Progress:
-    """Return the progress callbacks of a training."""
+def make_progress(on_progress: OnProgress, epochs: int, prefix: str = "") -> Progress:
+    """Return the progress callbacks of a training, which print lines on stderr, too."""
     from bakit.training.run import Progress
+
+    def on_step(step: str, done: float, total: float | None) -> None:
+        on_progress(f"{prefix}{step}", done, total)
 
     def on_epoch(epoch: Epoch, best: bool) -> None:
         left = (epochs - epoch.epoch) * epoch.seconds
-        say(
+        text = (
             f"{clock()} epoch {epoch.epoch}/{epochs}: training MAE {epoch.train_mae_months:.2f}, "
             f"validation MAE {epoch.val_mae_months:.2f} months{', best so far' * best} "
             f"({epoch.seconds:.0f} s{f'; about {duration(left)} left' if left else ''})"
         )
+        echo(safe(f"{prefix}{text}"), err=True)
 
     def on_pretrained(layers: Pretrained) -> None:
-        say(f"pretrained weights: {layers}")
+        echo(safe(f"{prefix}pretrained weights: {layers}"), err=True)
 
-    return Progress(on_progress, on_epoch, on_pretrained)
+    return Progress(on_step, on_epoch, on_pretrained)
