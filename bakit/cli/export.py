@@ -16,7 +16,7 @@ from bakit.cli.options import (
     several,
 )
 from bakit.cli.tables import echo, hint, next_step
-from bakit.errors import MissingBackendError
+from bakit.errors import MissingBackendError, UnsupportedTargetError
 from bakit.targets import get_target
 from bakit.types import Precision
 
@@ -150,8 +150,9 @@ def command(
     if len(roots) > 1:
         next_step(f"bakit bench {named}--data DATA --json report.json")
         return
+    target = get_target(names[0])
     try:
-        get_target(names[0]).load_checker()
+        get_target(names[0] if target.runs_here else target.reference).check_runs()
         next_step(f"bakit verify {roots[0]}")
-    except MissingBackendError:  # it runs on a device only
+    except (MissingBackendError, UnsupportedTargetError):  # it runs on a device only
         next_step(f"bakit check {roots[0]} --profile NAME   (bakit check --list)")
