@@ -73,6 +73,7 @@ HOMES = {
 
 # The extra that installs each library. The libraries of a target are listed by the target.
 _EXTRAS = {
+    "fsspec": "score",
     "jinja2": "report",
     "highdicom": "node",
     "lightning": "train",
