@@ -81,8 +81,10 @@ def prediction_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema
 
 
-def read_sex(text: str) -> Sex:
+def read_sex(text: str, where: str = "") -> Sex:
     """Return the letter of a sex as people write it: ``f``, ``Female``, ``M``, ``boy``.
+
+    ``where`` names the file and the line of the text in errors.
 
     Raises:
         InputError: If it is none of these.
@@ -92,7 +94,7 @@ def read_sex(text: str) -> Sex:
         if word in words:
             return sex
     message = f"sex {text!r} is not possible; use F or M, female or male"
-    raise InputError(message)
+    raise InputError(f"{where}: {message}" if where else message)
 
 
 _SEXES: dict[Sex, tuple[str, ...]] = {

@@ -6,12 +6,10 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import msgspec
 
+from bakit.types import BoxRule
+
 LocalizerForm: TypeAlias = Literal["loop", "unrolled", "winograd"]
 """SGD steps as one ONNX Loop, as separate nodes for each step, or as a Loop with fewer products."""
-
-BoxRule: TypeAlias = Literal["score", "literal"]
-"""How the hand is chosen among the unrolled localizer's regions: the one that looks most like a
-hand, or the largest without the background, as the paper has it."""
 
 MULTIPLE = 32
 """Total stride of the backbone: image sizes are multiples of it, except the paper's."""

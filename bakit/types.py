@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sized
 from enum import Enum
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
 Item = TypeVar("Item")
+
+BoxRule: TypeAlias = Literal["score", "literal"]
+"""How the hand is chosen among the unrolled localizer's regions: the one that looks most like a
+hand, or the largest without the background, as the paper has it."""
 
 Grey: TypeAlias = "npt.NDArray[np.float32]"
 """Grey values, float32 in 0..1."""

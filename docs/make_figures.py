@@ -2,9 +2,8 @@
 
     python docs/make_figures.py FOLDER [NAME ...]
 
-FOLDER holds the labelled sets rsna299, official_test, masked and originals, and ``pairs`` (both
-hands of each child, columns ``pair`` and ``side``). Without names, all tables are measured, which
-takes about an hour on one core.
+FOLDER holds the labelled sets rsna299, official_test, masked and originals. Without names, all
+tables are measured, which takes about an hour on one core.
 """
 
 from __future__ import annotations
@@ -16,8 +15,6 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from bakit.model.checkpoint import SHIPPED, Checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -130,25 +127,6 @@ def bland_altman(found: dict[str, Any]) -> str:
     return f"{found['lower_months']:+.1f} to {found['upper_months']:+.1f} months"
 
 
-def pairs(data: Path) -> dict[str, str]:
-    """Compare the two hands of a child."""
-    rows = []
-    for sex in SEXES:
-        found = json.loads(run("evaluate", data / "pairs", "--sex", sex, "--json"))["agreement"]
-        interval = found["mean_abs_difference_ci95_months"]
-        rows.append(
-            (
-                SEXES[sex],
-                found["pairs"],
-                " ".join((f"{found['mean_abs_difference_months']:.2f}", span(interval))),
-                f"{found['median_abs_difference_months']:.2f}",
-                f"{found['left_minus_right']['bias_months']:+.2f}",
-            )
-        )
-    head = "read as | pairs | mean difference, months | median | left minus right"
-    return {"pairs": table(head, rows)}
-
-
 def stress(data: Path) -> dict[str, str]:
     """Measure all perturbations on the test part; return those that cost most."""
     folder = data / "rsna299"
@@ -249,33 +227,11 @@ def start(_: Path) -> dict[str, str]:
     return {"start": f"```text\n{''.join(printed)}```"}
 
 
-def quality(_: Path) -> dict[str, str]:
-    """Return the rates of the limits, as stored with the shipped checkpoint."""
-    limits = Checkpoint.read(SHIPPED).header.quality
-    assert limits is not None
-    every = [kind for kind, rate in limits.caught.items() if rate.rejected == rate.samples]
-    named = {"good radiographs": limits.good} | limits.caught
-    rows = [
-        (
-            kind,
-            f"{rate.rejected:,} ({percent(rate.rejected / rate.samples)})",
-            rate.reviewed,
-            f"{rate.samples:,}",
-        )
-        for kind, rate in named.items()
-        if kind not in every
-    ]
-    rows.append((", ".join(every), "all", 0, sum(limits.caught[kind].samples for kind in every)))
-    return {"quality": table("images | rejected | reviewed | of", rows)}
-
-
 MEASURED: dict[str, Callable[[Path], dict[str, str]]] = {
     "accuracy": accuracy,
-    "pairs": pairs,
     "stress": stress,
     "bench": bench,
     "start": start,
-    "quality": quality,
 }
 """By name: the function that measures its tables."""
 

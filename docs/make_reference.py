@@ -24,7 +24,7 @@ BLOCK = re.compile(r"\x08\n(?:Examples?:\n)?(.*?)(?=\n\n|\Z)", re.DOTALL)
 
 def commands() -> str:
     """Return the page of all commands."""
-    context = click.Context(main, info_name="bakit")
+    context = click.Context(main, info_name="bakit", **main.context_settings)
     parts = [f"# Commands\n\n{MADE} `bakit COMMAND --help` prints the same.\n"]
     for name in main.list_commands(context):
         command = main.get_command(context, name)
@@ -33,11 +33,11 @@ def commands() -> str:
         text = inspect.cleandoc(command.help or "")
         parts.append(BLOCK.sub(lambda m: f"```\n{inspect.cleandoc(m[1])}\n```", text) + "\n")
         options = [param for param in command.params if isinstance(param, click.Option)]
-        parts.append("\n".join(option(param) for param in options if not param.hidden) + "\n")
+        parts.append("\n".join(option(param, context) for param in options) + "\n")
     return "\n".join(parts)
 
 
-def option(param: click.Option) -> str:
+def option(param: click.Option, context: click.Context) -> str:
     """Return an option with its values, meaning and default."""
     names = ", ".join(param.opts) + "".join(f" / {name}" for name in param.secondary_opts)
     kind = param.type.name.removesuffix(" range").upper()
@@ -45,8 +45,8 @@ def option(param: click.Option) -> str:
         kind = "|".join(map(str, param.type.choices))
     values = "" if param.is_flag or param.count else f" {param.metavar or kind}"
     about = " ".join((param.help or "").split()) + " Required." * param.required
-    shown = bool(param.show_default) and not param.is_flag
-    return f"* `{names}{values}`: {about}" + f" Default: `{param.default}`." * shown
+    default = param.get_help_extra(context).get("default")
+    return f"* `{names}{values}`: {about}" + f" Default: `{default}`." * bool(default)
 
 
 def table(title: str, head: str, rows: list[tuple[str, ...]]) -> str:

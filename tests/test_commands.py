@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import os
@@ -14,6 +15,7 @@ import termios
 from fcntl import ioctl
 from pathlib import Path
 
+import click
 import msgspec
 import pytest
 from click.testing import CliRunner
@@ -115,7 +117,9 @@ def test_every_command_has_both_levels_and_names_the_next_command(name):
     text = run(name, "--help").stdout
     assert "-v, --verbose" in text
     assert "-q, --quiet" in text
-    assert "next_step(" in (ROOT / f"bakit/cli/{name}.py").read_text()
+    function = main.get_command(click.Context(main), name).callback
+    source = inspect.getmodule(function) if name == "bench" else function
+    assert "next_step(" in inspect.getsource(source)
 
 
 @pytest.mark.parametrize("name", ["calibrate", "evaluate", "quality", "stress", "train"])
@@ -234,6 +238,9 @@ def test_a_reject_has_a_sentence_and_what_to_do(code):
     assert text.startswith(f"reject: {code} ({REASONS[code]}); ")
     assert len(text.rpartition("; ")[2].split()) > 3
     assert set(REMEDIES) <= set(REASONS)
+    review = verdict_text(Quality("review", (code,)))
+    assert review.startswith(f"review: {code} ({REASONS[code]}); check the age by eye")
+    assert review.endswith(REMEDIES.get(code, "by eye"))
 
 
 # Bundles
@@ -379,10 +386,10 @@ def test_verbose_prints_times_and_a_traceback(fake_bundle, labelled, tmp_path):
 
 
 def test_a_log_has_time_step_share_and_the_time_left(monkeypatch, capsys):
-    now = iter([0.0, 10.0, 40.0, 50.0, 100.0])
-    monkeypatch.setattr("bakit.cli.progress.time.monotonic", lambda: next(now))
+    now = [0.0]
+    monkeypatch.setattr("bakit.cli.progress.time.monotonic", lambda: now[0])
     with progress(log=True) as on_progress:
-        for done in (1, 2, 25, 26, 100):
+        for now[0], done in ((0.0, 1), (10.0, 2), (40.0, 25), (50.0, 26), (100.0, 100)):
             on_progress("boxes", done, 100)
     first, second = capsys.readouterr().err.splitlines()
     assert re.fullmatch(r"\d\d:\d\d:\d\d boxes \.\.\.", first)
@@ -468,3 +475,43 @@ def test_a_runtime_and_a_prediction_are_readable(fake_bundle, labelled):
 
 def test_dir_lists_public_names_only():
     assert dir(bakit) == sorted([*bakit.__all__, "__version__"])
+
+
+def test_records_without_a_title_begin_with_the_first():
+    table = new_table("", ("profile", "devices"))
+    table.add_row("jetson-nano", "a" * 40)
+    out = io.StringIO()
+    Console(width=30, file=out).print(table)
+    assert out.getvalue().startswith("jetson-nano\n")
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        ("--host a@b --batch 2", "--host does not support --batch"),
+        ("--host a@b --threads 1,2", "--host does not support a thread sweep"),
+        ("--host a@b --whole", "--host does not support --whole"),
+        ("--phone --host a@b", "--phone does not support --host"),
+        ("--phone --goal", "--phone does not support --goal"),
+        ("--phone --threads 1,2", "--phone does not support a thread sweep"),
+        ("--kit kit.tar.gz --json r.json", "--kit does not support --json"),
+        ("--kit kit.tar.gz --host a@b", "--kit does not support --host"),
+        ("--kit kit.tar.gz --batch 2", "--kit does not support --batch"),
+    ],
+)
+def test_bench_refuses_what_a_device_would_ignore(refused, words, fault):
+    assert fault in refused("bench", *words.split())
+
+
+def test_a_typo_in_an_argument_is_named_without_its_metavar(refused):
+    assert refused("doctor", "onnxx") == "bakit: unknown target 'onnxx'; did you mean 'onnx'?"
+
+
+@pytest.mark.parametrize(
+    ("command", "default"), [("node", "BAKIT"), ("train", "not described"), ("bench", "100")]
+)
+def test_help_shows_defaults(command, default):
+    assert f"[default: {default}" in " ".join(run(command, "-h").stdout.split())

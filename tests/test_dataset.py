@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bakit.bundle import Bundle
-from bakit.data.labels import Sample, ids_digest, read_samples, split
+from bakit.data.labels import Sample, ids_digest, read_labels, read_samples, split
 from bakit.errors import BundleError, InputError, LabelsError
 
 HEADER = "id,boneage,male\n"
@@ -61,7 +62,7 @@ def test_a_byte_order_mark_is_no_part_of_the_header(folder):
         ("1,1_20,True\n", ":2: boneage '1_20' is not an age in months (0 to 240)"),
         ("1,inf,True\n", ":2: boneage 'inf' is not an age in months (0 to 240)"),
         ("1,240.5,True\n", ":2: boneage '240.5' is not an age in months (0 to 240)"),
-        ("1,100,boy\n", ":2: male is 'boy'; use True or False"),
+        ("1,100,child\n", ":2: male is 'child'; use True or False, F or M"),
         ("1,100,\n", ":2: male is ''; use True or False"),
         ("1,100\n", ":2: male is ''; use True or False"),
         ("1,147,5,True\n", ":2: 4 fields under 3 columns; write numbers with a point, as 147.5"),
@@ -71,6 +72,20 @@ def test_a_byte_order_mark_is_no_part_of_the_header(folder):
 )
 def test_a_wrong_row_is_named(folder, rows, expected):
     assert refusal(folder, HEADER + rows).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("word", "male"), [("TRUE", True), ("0", False), ("f", False), ("Boy", True), ("woman", False)]
+)
+def test_a_sex_is_a_truth_or_a_word(folder, word, male):
+    (folder / "labels.csv").write_text(f"{HEADER}1,100,{word}\n")
+    assert [sample.male for sample in read_samples(folder)] == [male]
+
+
+def test_hidden_files_are_no_images(folder):
+    shutil.copy(folder / "images" / "1.png", folder / "images" / "._1.png")
+    (folder / "labels.csv").write_text(HEADER + "1,9,True\n")
+    assert "._1" not in read_labels(folder).images
 
 
 @pytest.mark.parametrize("column", ["id", "boneage", "male"])

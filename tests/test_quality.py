@@ -519,7 +519,7 @@ def test_years_and_months(months, text):
     ("table", "text"),
     [
         ("sex,age_months,mean\n", "column 'sd' is missing"),
-        ("sex,age_months,mean,sd\nX,1,1,1\n", "use M or F"),
+        ("sex,age_months,mean,sd\nX,1,1,1\n", "use F or M"),
         ("sex,age_months,mean,sd\nF,1,1,0\n", "an sd above 0"),
         ("sex,age_months,mean,sd\nF,1,1,old\n", "not a reference table"),
         ("sex,age_months,mean,sd\nF,1,1,1\nF,2,2,1\n", "two or more rows for M"),

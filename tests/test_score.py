@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 
 from bakit.bundle import Bundle
 from bakit.cli import main
+from bakit.cli.options import find_images
 from bakit.cli.progress import progress
 from bakit.errors import InputError
 from bakit.phantoms import make_phantom
@@ -125,7 +126,7 @@ def test_every_kind_of_source_gives_the_same_rows(fake_bundle, films, tmp_path, 
         tarred(tmp_path / "a.tgz", pictures.items()),
     ]
     table = tmp_path / "list.csv"
-    table.write_text("id;path;sex\n" + "".join(f"n{i};films/{i}.png;f\n" for i in range(4)))
+    table.write_text("id;path;sex\n" + "".join(f"n{i};films/{i}.png; Girl\n" for i in range(4)))
     out = tmp_path / "out.jsonl"
     summary = run(fake_bundle, out, films, *archives, table, options=Options())
     sexless = "no sex is given"
@@ -378,6 +379,41 @@ def test_no_damage_to_an_archive_stops_the_others(tmp_path_factory, data):
         assert film.fault or film.data or film.member is not None
 
 
+def test_a_folder_and_its_archive_hold_the_films_that_predict_takes(tmp_path):
+    marked, film = bytes(128) + b"DICM", tmp_path / "tree" / "a.png"
+    members = {
+        "a.png": b"",
+        "b.JPEG": b"",
+        "1.2.840.10008": marked,  # a DICOM file named by its UID
+        "IM0001": marked,
+        "deep/er/c.dcm": b"",
+        "DICOMDIR": marked,
+        "notes.txt": b"text",
+        "empty": b"",
+        ".hidden.png": b"",
+        "._a.png": b"",
+        ".cache/d.png": b"",
+        "__MACOSX/._b.png": b"",
+    }
+    for name, data in members.items():
+        path = tmp_path / "tree" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    (tmp_path / "tree" / "lost.png").symlink_to("nowhere")
+    expected = ["1.2.840.10008", "IM0001", "a.png", "b.JPEG", "lost.png", "deep/er/c.dcm"]
+    found, ignored = listed(tmp_path / "tree")
+    assert [film.id for film in found] == [f"{tmp_path}/tree/{name}" for name in expected]
+    assert ignored == {".txt": 1, "without suffix": 1, "hidden folder": 1}
+    assert [str(path) for path in find_images([tmp_path / "tree"])] == [film.id for film in found]
+    for archive in (
+        zipped(tmp_path / "t.zip", members),
+        tarred(tmp_path / "t.tar", members.items()),
+    ):
+        names = {film.id.removeprefix(f"{archive}/") for film in listed(archive)[0]}
+        assert names == set(expected) - {"lost.png"}
+    assert [path.name for path in find_images([film])] == ["a.png"]
+
+
 def test_a_file_that_a_tar_has_twice_is_two_rows(fake_bundle, tmp_path, pictures):
     data = pictures["0.png"]
     path = tarred(tmp_path / "a.tar", [("0.png", data), ("0.png", data)])
@@ -395,7 +431,7 @@ def test_a_file_that_a_tar_has_twice_is_two_rows(fake_bundle, tmp_path, pictures
         ("id,sex\na,F\n", "list.csv: path is missing, or twice"),
         ("path,path\na,a\n", "list.csv: path is missing, or twice"),
         ("", "list.csv: path is missing"),
-        ("path,sex\na.png,F\nb.png,girl\n", "list.csv:3: a row is path,sex; sex is M or F"),
+        ("path,sex\na.png,F\nb.png,x\n", "list.csv:3: sex 'x' is not possible; use F or M"),
         ("path,sex\na.png,F,1\n", "list.csv:2: a row is path,sex"),
         ("path,sex\n,F\n", "list.csv:2: a row is path,sex"),
         ("path,id\na.png,x\nb.png,x\n", "two films have the id 'x'"),
@@ -613,9 +649,10 @@ def test_a_log_has_the_speed_and_the_time_that_is_left(monkeypatch, capsys):
         for second in range(61):
             now[0] = second
             on_progress("scoring", 1000 + 50 * second, 184_000)  # the first 1,000 were there
-    assert capsys.readouterr().err.splitlines() == [
-        "scoring: 2500/184000, 50.0 films/s, 1:00:30 left",
-        "scoring: 4000/184000, 50.0 films/s, 1:00:00 left",
+    lines = capsys.readouterr().err.splitlines()
+    assert [line[len("12:00:00 ") :] for line in lines] == [
+        "scoring 2500/184000, 50.0 films/s, about 1 h 0 min left",
+        "scoring 4000/184000, 50.0 films/s, about 1 h 0 min left",
     ]
 
 

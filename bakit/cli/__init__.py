@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -40,9 +41,7 @@ SECTIONS = {
         "targets": "List the deployment targets.",
         "verify": "Check a bundle's files and its golden outputs on this machine.",
     },
-    "CI": {
-        "gate": "Fail when a bench report exceeds its limits.",
-    },
+    "CI": {"gate": "Fail when a bench report exceeds its limits."},
     "Train": {
         "ablate": "Train the rows of the paper's Table 2 and compare them.",
         "calibrate": "Compute INT8 activation ranges from training images.",
@@ -61,6 +60,15 @@ SECTIONS = {
 """One line a command, so that --help imports none of them."""
 
 COMMANDS = {name: text for section in SECTIONS.values() for name, text in section.items()}
+
+HOMES = {
+    "dicom": "inspect",
+    "evidence": "report",
+    "phantoms": "demo",
+    "sign": "verify",
+    "targets": "doctor",
+}
+"""Modules of the commands that have none of their own name."""
 
 
 # The extra that installs each library. The libraries of a target are listed by the target.
@@ -92,8 +100,9 @@ class _LazyGroup(click.Group):
         del ctx
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"bakit.cli.{cmd_name}")
-        command: click.Command = module.command
+        module = importlib.import_module(f"bakit.cli.{HOMES.get(cmd_name, cmd_name)}")
+        function = f"{cmd_name}_command" if cmd_name in HOMES else "command"
+        command: click.Command = getattr(module, function)
         if LEVELS[0] not in command.params:
             command.params += LEVELS
         return command
@@ -161,6 +170,7 @@ def _described(ctx: click.Context, error: Exception) -> tuple[int, str]:
     if type(error).__name__ == "NoArgsIsHelpError":
         raise error
     text = " ".join(safe(error.format_message()).split()).removeprefix("Invalid value for ")
+    text = re.sub(r"^'\[?[A-Z]+\]?(\.\.\.)?': ", "", text)  # an argument; the message has its value
     if isinstance(error, click.NoSuchOption):
         text = unknown("option", error.option_name, error.possibilities or ())
     text = (text[:1].lower() + text[1:]).rstrip(".")
@@ -199,7 +209,10 @@ def _interrupts() -> Iterator[list[int]]:
 
 
 @click.group(
-    "bakit", cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, params=LEVELS
+    "bakit",
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+    params=LEVELS,
 )
 @click.version_option(__version__, prog_name="bakit")
 def main() -> None:
@@ -207,11 +220,11 @@ def main() -> None:
 
     \b
     Example:
-      bakit export --target onnx --int8
+      bakit export --target onnx
       bakit predict hand.png --sex F
       bakit bench --data radiographs/
 
     \b
-    Completion of commands, options, targets and precisions, for .bashrc (zsh_source for .zshrc):
+    Completion in bash (zsh_source in zsh):
       eval "$(_BAKIT_COMPLETE=bash_source bakit)"
     """

@@ -7,17 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakit.cli.options import PATH, Names
-from bakit.cli.tables import echo, next_step, print_line, print_table, safe
-from bakit.cli.training_options import make_plan, make_progress, recipe_option, training_options
-from bakit.model.recipes import default_recipe, get_recipe
+from bakit.cli.options import PATH, Names, json_option, several
+from bakit.cli.tables import echo, echo_json, next_step, print_line, print_table, safe
+from bakit.cli.training_options import (
+    make_plan,
+    make_progress,
+    recipe_options,
+    training_options,
+)
+from bakit.model.recipes import default_recipe
 from bakit.studies.ablate.table import TABLE_2
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from bakit.studies.ablate.table import Ablation
-    from bakit.training.run import Progress
 
 
 @click.command("ablate")
@@ -32,30 +36,24 @@ if TYPE_CHECKING:
 @click.option("--resume", is_flag=True, help="Resume the ablation in --out, if there is one.")
 @click.option("--limit", type=click.IntRange(1), help="Train on this many images, spread evenly.")
 @click.option("--image-size", type=int, help="Image side in pixels.  [default: the paper's]")
-@recipe_option
-@click.option("--epochs", type=int, help="Number of epochs.")
-@click.option("--batch-size", type=int, help="Images per batch.")
-@click.option("--learning-rate", type=float, help="Initial or highest learning rate.")
-@click.option("--phantoms", type=int, help="Phantoms added to the training images.")
+@several(*recipe_options("epochs", "batch_size", "learning_rate", "phantoms"))
 @click.option(
     "--pretrained",
-    help="Initial weights of the pretrained rows; overrides the preset: imagenet, none, or a file "
+    help="Initial weights of the pretrained rows, in every preset: imagenet, none, or a file "
     "(torchvision's weights or a bakit checkpoint).  [default: imagenet]",
 )
 @training_options
-@click.option("--json", "as_json", is_flag=True, help="Print ablation.json only.")
+@json_option("Print ablation.json only.")
 def command(
     data: Path,
     out: Path,
     rows: tuple[str, ...] | None,
     limit: int | None,
     image_size: int | None,
-    recipe: str | None,
-    pretrained: str | None,
     *,
     resume: bool,
     as_json: bool,
-    **options: Any,  # noqa: ANN401  # of training_options, and the recipe's numbers
+    **options: Any,  # noqa: ANN401  # of training_options and recipe_options
 ) -> None:
     """Train the rows of the paper's Table 2 on a labelled folder and compare them.
 
@@ -74,31 +72,18 @@ def command(
       bakit ablate radiographs/ --out ablation
       bakit ablate radiographs/ --out small --image-size 96 --recipe scratch --limit 2000
     """
-    names = ("epochs", "batch_size", "learning_rate", "phantoms")
-    numbers = {name: options[name] for name in names}
-    preset = recipe or default_recipe(pretrained)
-    chosen = get_recipe(preset, pretrained=pretrained or "imagenet", **numbers)
-    import msgspec
-
     from bakit.cli.progress import progress
     from bakit.settings import Architecture, Preprocessing
     from bakit.studies.ablate.run import ablate
     from bakit.training.fitting import Hardware
 
-    base = make_plan(data, preset, chosen, Architecture(), Preprocessing(), options, limit=limit)
+    pretrained = options["pretrained"] or "imagenet"  # of the pretrained rows, in every preset
+    recipe = options["recipe"] or default_recipe(options["pretrained"])
+    options |= {"pretrained": pretrained, "recipe": recipe}
+    base = make_plan(data, options, Architecture(), Preprocessing(), limit=limit)
     accelerator, precision = options["accelerator"], options["precision"]
 
-    def say(text: str) -> None:
-        echo(safe(text), err=True)
-
     with progress(log=True) as on_progress:
-
-        def progress_of(place: str) -> Progress:
-            def on_row(step: str, done: float, total: float | None) -> None:
-                on_progress(f"{place}: {step}", done, total)
-
-            return make_progress(on_row, lambda text: say(f"{place}: {text}"), chosen.epochs)
-
         ablation = ablate(
             base,
             out,
@@ -108,12 +93,12 @@ def command(
             hardware=Hardware(accelerator, precision=precision, threads=options["threads"]),
             cache=options["cache"],
             workers=options["workers"],
-            say=say,
+            say=lambda text: echo(safe(text), err=True),
             on_progress=on_progress,
-            progress_of=progress_of,
+            progress_of=lambda row: make_progress(on_progress, base.recipe.epochs, f"{row}: "),
         )
     if as_json:
-        echo(msgspec.json.encode(ablation))
+        echo_json(ablation)
     else:
         print_ablation(ablation, out)
         next_step(f"bakit export {out}/rows/ROW/best.safetensors --target onnx")

@@ -11,9 +11,8 @@ from bakit.cli.bench_devices import (
     bench_on_fleet,
     bench_on_host,
     bench_on_phone,
-    check_phone,
+    check_place,
     device_options,
-    print_failures,
     take_options,
     write_kit_file,
 )
@@ -26,9 +25,16 @@ from bakit.cli.bench_tables import (
     print_report,
     write_pages,
 )
-from bakit.cli.options import PATH, Parsed, all_bundles, public_key_option, runnable_bundles
+from bakit.cli.options import (
+    PATH,
+    Parsed,
+    all_bundles,
+    limit_option,
+    public_key_option,
+    runnable_bundles,
+)
 from bakit.cli.progress import progress
-from bakit.cli.tables import echo, next_step
+from bakit.cli.tables import echo, next_step, safe
 from bakit.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,11 +67,7 @@ def _threads(text: str) -> tuple[int, ...]:
     help="FP32 bundle used as the float model. Default: chosen among the bundles.",
 )
 @public_key_option
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    help="Use this many labelled images, spread evenly over labels.csv.",
-)
+@limit_option()
 @click.option(
     "--threads",
     type=Parsed("threads", _threads),
@@ -73,22 +75,12 @@ def _threads(text: str) -> tuple[int, ...]:
     help="Threads of the backend. If you give several numbers, the first is used for the report "
     "and the others are measured in addition.",
 )
+@click.option("--batch", type=click.IntRange(1), default=1, help="Images in a query.")
 @click.option(
-    "--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images in a query."
+    "--queries", type=click.IntRange(1), default=100, help="Minimum number of queries of a bundle."
 )
 @click.option(
-    "--queries",
-    type=click.IntRange(min=1),
-    default=100,
-    show_default=True,
-    help="Minimum number of queries of each bundle.",
-)
-@click.option(
-    "--seconds",
-    type=click.FloatRange(min=0),
-    default=5.0,
-    show_default=True,
-    help="Minimum measuring time of each bundle.",
+    "--seconds", type=click.FloatRange(0), default=5.0, help="Minimum measuring time of a bundle."
 )
 @click.option(
     "--whole",
@@ -136,8 +128,8 @@ def command(
     """Measure bundles on this machine: latency, memory, and drift from the float model.
 
     Without a BUNDLE, all bundles in bakit-bundles/ that can run here are measured; the others are
-    named. Close other programs first. A
-    bundle that crashes is skipped from then on. Ctrl-C keeps the results so far.
+    named. Close other programs first. A bundle that crashes is skipped from then on. Ctrl-C keeps
+    the results so far.
 
     Exit status: 0 done, 1 a bundle failed or the goal is missed (docs/limits.md), 2 wrong input,
     130 interrupted.
@@ -153,86 +145,69 @@ def command(
       bakit bench BUNDLE --kit kit.tar.gz --seconds 600
     """
     from bakit.bench import run_bench
+    from bakit.bundle import Bundle
     from bakit.files import check_writable
 
-    for file in (json_file, html_file, md_file, goal_json):
+    host, phone, fleet = (take_options(places, name) for name in ("host", "phone", "fleet"))
+    kit: Path | None = places["kit"]
+    given: dict[str, object] = {"BUNDLE": bundles, "--data": data, "--reference": reference}
+    given |= {"--limit": limit, "--json": json_file, "--html": html_file, "--md": md_file}
+    given |= {"--fleet": fleet, "--phone": phone, "--host": host, "--kit": kit}
+    given |= {"--goal": goal or goal_json, "--batch": batch != 1, "--whole": whole}
+    check_place(given | {"a thread sweep": len(threads or ()) > 1})
+    for file in (json_file, html_file, md_file, goal_json, kit):
         if file is not None and file != "-":
             check_writable(Path(file))
     check_pages(html_file, md_file)
-    kit: Path | None = places.pop("kit")
-    if kit is not None:
-        check_writable(kit)
-    host, phone = take_options(places, "host"), take_options(places, "phone")
     how: dict[str, Any] = {
         "data": data,
-        "reference": reference,
         "limit": limit,
         "min_queries": queries,
         "min_duration_s": seconds,
         "threads": threads[0] if threads else None,
     }
-    if whole and any(place is not None for place in (host, phone, kit)):
-        message = "--whole measures this machine only; leave out --host, --phone and --kit"
-        raise click.UsageError(message)
-    if (fleet := take_options(places, "fleet")) is not None:
-        others: dict[str, object] = {"BUNDLE": bundles, "--host": host, "--phone": phone}
-        others |= {"--kit": kit, "--goal": goal or goal_json, "--batch": batch != 1}
-        others |= {
-            "--reference": how.pop("reference"),
-            "a thread sweep": len(threads or ()) > 1,
-            "--whole": whole,
-        }
-        report = bench_on_fleet(fleet, json_file, public_key, others, **how)
-        _write_results(report, json_file, html_file, md_file)
-        ctx.exit(_exit_status(report))
-    if phone is not None:
-        check_phone(threads, batch, goal or goal_json)
-    paths = bundles or tuple(
-        all_bundles() if host or kit else runnable_bundles(None if phone is None else "onnx")
-    )
-    goal_of = goal_bundles(paths, data) if goal or goal_json else []
-    chosen: Sequence[Path | Bundle] = paths
-    if public_key is not None:
-        chosen = read_signed(paths, public_key)
-        how["reference"] = reference and read_signed([reference], public_key)[0]
-    if kit is not None:
-        write_kit_file(chosen, kit, how)
-        return
-    if phone is not None:
-        result = bench_on_phone(chosen, phone, **how)
-        _write_results(result.report, json_file, html_file, md_file)
-        ctx.exit(print_failures(result))
-    with progress() as on_progress:
-        if host is not None:
+    goal_of: Sequence[Bundle] = ()
+    failures: Sequence[str] = ()
+    if fleet is not None:
+        report = bench_on_fleet(fleet, json_file, public_key, **how)
+    else:
+        paths = bundles or (
+            all_bundles() if host or kit else runnable_bundles(None if phone is None else "onnx")
+        )
+        if goal or goal_json:
+            goal_of = goal_bundles(paths, data)
+        chosen: Sequence[Path | Bundle] = paths
+        how["reference"] = reference
+        if public_key is not None:
+            chosen = [Bundle.read(path, public_key) for path in paths]
+            how["reference"] = reference and Bundle.read(reference, public_key)
+        if kit is not None:
+            write_kit_file(chosen, kit, how)
+            return
+        if phone is not None:
+            report, failures = bench_on_phone(chosen, phone, **how)
+        elif host is not None:
             log_file = Path(json_file).with_suffix(".log") if json_file not in {None, "-"} else None
-            report = bench_on_host(chosen, host, log_file, on_progress=on_progress, **how)
+            report = bench_on_host(chosen, host, log_file, **how)
         else:
             sweep = threads[1:] if threads else ()
-            report = run_bench(
-                chosen,
-                on_progress=on_progress,
-                sweep_threads=sweep,
-                batch=batch,
-                whole=whole,
-                **how,
-            )
+            with progress() as on_progress:
+                report = run_bench(
+                    chosen,
+                    on_progress=on_progress,
+                    sweep_threads=sweep,
+                    batch=batch,
+                    whole=whole,
+                    **how,
+                )
     _write_results(report, json_file, html_file, md_file)
-    status = _exit_status(report)
+    for failure in failures:
+        echo(f"bakit: {safe(failure)}", err=True)
+    status = 1 if failures else _exit_status(report)
     if goal_of and not report.partial:
         met = finish_goal(report, goal_of, goal_json, err=json_file == "-")
         status = status or (0 if met else 1)
     ctx.exit(status)
-
-
-def read_signed(paths: Sequence[Path], public_key: Path) -> list[Bundle]:
-    """Read bundles that have to be signed with a key.
-
-    Raises:
-        BundleError: If one is damaged, or not signed with the key.
-    """
-    from bakit.bundle import Bundle
-
-    return [Bundle.read(path, public_key) for path in paths]
 
 
 def _write_results(

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakit.cli.options import PATH
+from bakit.cli.options import PATH, several
 from bakit.cli.progress import progress, step_lines
 from bakit.cli.tables import echo, next_step, safe
 from bakit.errors import InputError, MissingBackendError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from bakit.bench.phone.listener import PageAddress, PhoneOptions
     from bakit.bench.phone.run import PhoneResult
@@ -30,7 +30,7 @@ def _option(switch: str, flag: str, text: str, **how: Any) -> Callable[..., Any]
 
 _PROVIDERS = click.Choice(["wasm", "webgpu", "webnn"])
 _ENGINES = click.Choice(["tensorrt", "trtexec", "onnxruntime"])
-_OPTIONS = (
+device_options = several(
     click.option(
         "--phone",
         is_flag=True,
@@ -92,13 +92,7 @@ _OPTIONS = (
         "there and run: python3 bakit-kit/agent.py evidence",
     ),
 )
-
-
-def device_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options for a phone and for a device over ssh (``take_options``)."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+"""Options for a phone, for devices over ssh and for a kit (``take_options``)."""
 
 
 def take_options(given: dict[str, Any], switch: str) -> dict[str, Any] | None:
@@ -119,17 +113,32 @@ def take_options(given: dict[str, Any], switch: str) -> dict[str, Any] | None:
     return {name.removeprefix(f"{switch}_"): value for name, value in asked.items()} or None
 
 
-def check_phone(threads: tuple[int, ...] | None, batch: int, goal: object) -> None:
-    """Raise ``InputError`` for options that ``--phone`` does not support."""
-    for option, given in (
-        ("several numbers for --threads", len(threads or ()) > 1),
-        ("--batch", batch != 1),
-        ("--goal", goal),
-    ):
-        if given:
-            message = f"--phone does not support {option}: a page runs one image at a time with "
-            message += "one number of threads, and the goal is checked only on this machine"
-            raise InputError(message)
+_UNSUPPORTED = {
+    "--fleet": "BUNDLE --reference --phone --host --kit --goal --batch",
+    "--phone": "--host --kit --goal --batch",
+    "--kit": "--data --reference --limit --json --html --md --host --goal --batch",
+    "--host": "--batch",
+}
+"""By the place of a measurement: what it does not support, besides _LOCAL."""
+_LOCAL = ("--whole", "a thread sweep")
+_REASONS = {
+    "--fleet": "bundles and connections are in its file",
+    "--phone": "a page runs one image at a time, and the goal is checked only on this machine",
+    "--kit": "--kit holds no radiographs, and its results are written on the board",
+    "--host": "a device runs one image at a time with one number of threads",
+}
+
+
+def check_place(given: Mapping[str, object]) -> None:
+    """Raise ``InputError`` for an option that the place of the measurement does not support.
+
+    ``given`` has each option's value by its name, false if it was not given.
+    """
+    for place, options in _UNSUPPORTED.items():
+        for option in (*options.split(), *_LOCAL) if given[place] else ():
+            if given[option]:
+                message = f"{place} does not support {option}: {_REASONS[place]}"
+                raise InputError(message)
 
 
 def bench_on_host(
@@ -138,7 +147,7 @@ def bench_on_host(
     log_file: Path | None,
     **how: Any,  # noqa: ANN401
 ) -> Report:
-    """Measure on a device over ssh.
+    """Measure on a device over ssh and show progress.
 
     ``how`` are the options common to all devices, named as in ``run_bench``.
     """
@@ -153,27 +162,23 @@ def bench_on_host(
     remote = Remote(
         asked["host"], asked.get("ssh_port"), asked.get("identity"), asked.get("ssh_option", ())
     )
-    return bench_host(remote, bundles, **how)
+    with progress() as on_progress:
+        return bench_host(remote, bundles, on_progress=on_progress, **how)
 
 
 def bench_on_fleet(
     asked: dict[str, Any],
     json_file: str | None,
     public_key: Path | None,
-    others: dict[str, object],
     **how: Any,  # noqa: ANN401
 ) -> Report:
     """Measure on the devices of a file.
 
-    ``others`` are the options that a fleet does not support, by their names; ``how`` those common
-    to all devices, named as in ``run_bench``.
+    ``how`` are the options common to all devices, named as in ``run_bench``.
     """
     from bakit.bench import read_report
     from bakit.bench.fleet import bench_fleet, read_targets
 
-    for option in (name for name, value in others.items() if value):
-        message = f"--fleet does not support {option}: bundles and connections are in its file"
-        raise InputError(message)
     targets = read_targets(asked["fleet"], public_key)
     earlier = None
     if asked.get("retry_failed"):
@@ -189,9 +194,6 @@ def write_kit_file(bundles: Sequence[Path | Bundle], path: Path, how: dict[str, 
     from bakit.bench.device.pack import AgentOptions, write_kit
     from bakit.bench.task import make_settings
 
-    if how["data"] is not None or how["reference"] is not None or how["limit"] is not None:
-        message = "--kit holds no radiographs: leave out --data, --reference and --limit"
-        raise InputError(message)
     queries = how["min_queries"]
     settings = make_settings(queries, how["min_duration_s"], 10, how["threads"], block=queries)
     write_kit(path, bundles, settings, AgentOptions())
@@ -217,49 +219,38 @@ def bench_on_phone(
         return run_phone(bundles, options=options, on_address=show, on_progress=on_progress, **how)
 
 
-def print_failures(result: PhoneResult) -> int:
-    """Print the failures on stderr; return the exit status."""
-    for failure in result.failures:
-        echo(f"bakit: {safe(failure)}", err=True)
-    return 1 if result.failures else 0
-
-
 def _address_printer(options: PhoneOptions) -> Callable[[PageAddress], None]:
-    """Return a function that prints the address, with a QR code if other devices can open it."""
+    """Return a function that prints the address, with a QR code if other devices can open it.
+
+    Raises:
+        MissingBackendError: If a code is needed and segno is not installed.
+    """
     from bakit.bench.phone.listener import is_loopback, network_address
 
-    if is_loopback(options.bind):
+    near = is_loopback(options.bind)
+    if not near:
+        try:
+            import segno
+        except ModuleNotFoundError as error:
+            need = "the QR code for a phone"
+            raise MissingBackendError(need, "phone") from error
 
-        def nearby(page: PageAddress) -> None:
-            _echo_address(page)
-            if options.adb:
-                return
-            own = network_address()
+    def show(page: PageAddress) -> None:
+        if not near:
+            segno.make(page.url, micro=False).terminal(sys.stderr, compact=True)
+        echo(f"open on the phone: {page.url}", err=True)
+        if page.fingerprint is not None:
+            echo(
+                "the browser shows a warning, because the certificate is self-signed; its "
+                f"SHA-256:\n{page.fingerprint}",
+                err=True,
+            )
+        if near and not options.adb:
             echo(
                 "only this machine can open this address: for a phone in the same network add "
-                f"--bind {own or 'ADDRESS (of this machine)'}; for a phone on USB add --adb",
+                f"--bind {network_address() or 'ADDRESS (of this machine)'}; for a phone on USB "
+                "add --adb",
                 err=True,
             )
 
-        return nearby
-    try:
-        import segno
-    except ModuleNotFoundError as error:
-        need = "the QR code for a phone"
-        raise MissingBackendError(need, "phone") from error
-
-    def with_code(page: PageAddress) -> None:
-        segno.make(page.url, micro=False).terminal(sys.stderr, compact=True)
-        _echo_address(page)
-
-    return with_code
-
-
-def _echo_address(page: PageAddress) -> None:
-    echo(f"open on the phone: {page.url}", err=True)
-    if page.fingerprint is not None:
-        echo(
-            "the browser shows a warning, because the certificate is self-signed; its SHA-256:\n"
-            f"{page.fingerprint}",
-            err=True,
-        )
+    return show

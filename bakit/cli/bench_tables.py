@@ -3,45 +3,46 @@
 from __future__ import annotations
 
 import shlex
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from bakit.cli.options import several
 from bakit.cli.tables import echo, print_line, print_table, safe
 from bakit.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from bakit.bench.gate.check import Gate
-    from bakit.bench.gate.goal import GoalLine, GoalResult
+    from bakit.bench.gate.goal import GoalLine
     from bakit.bench.gate.recommend import Recommendation, Standing
     from bakit.bench.report.document import BundleReport, Report
-    from bakit.bench.report.drift import DriftReport
     from bakit.bundle import Bundle
 
 STAGES = ("decode", "localize", "preprocess", "regress", "total")
 
 
-def page_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of ``write_pages``."""
-    file = click.Path(dir_okay=False, path_type=Path)
-    markdown = click.option(
-        "--md",
-        "md_file",
-        type=file,
-        metavar="FILE",
-        help="Write the report as Markdown, short enough for a pull request.",
-    )
-    html = click.option(
+_FILE = click.Path(dir_okay=False, path_type=Path)
+page_options = several(
+    click.option(
         "--html",
         "html_file",
-        type=file,
+        type=_FILE,
         metavar="FILE",
         help="Write the report as one self-contained HTML page (needs the extra report).",
-    )
-    return html(markdown(command))
+    ),
+    click.option(
+        "--md",
+        "md_file",
+        type=_FILE,
+        metavar="FILE",
+        help="Write the report as Markdown, short enough for a pull request.",
+    ),
+)
+"""Options of ``write_pages``."""
 
 
 def check_pages(html_file: Path | None, md_file: Path | None) -> None:
@@ -100,7 +101,7 @@ def _ranked(report: Report, advice: Recommendation) -> list[tuple[Standing, Bund
 def _print_bundles(report: Report, advice: Recommendation) -> None:
     from rich.text import Text
 
-    from bakit.bench.render.words import STANDINGS
+    from bakit.bench.render.words import MINUS, STANDINGS, drift_words
 
     names = ("bundle", "target\nprecision", "standing")
     costs = ("p50\nms", "size\nMB", "INT8\n%", "load\nms", "peak\nRSS MB")
@@ -116,43 +117,32 @@ def _print_bundles(report: Report, advice: Recommendation) -> None:
                 bundle.name,
                 f"{bundle.target} {bundle.precision.value}",
                 Text(STANDINGS[standing.outcome], style or ""),
-                "-" if standing.p50_ms is None else f"{standing.p50_ms:.2f}",
-                f"{bundle.total_size_mb:.2f}",
-                f"{100 * bundle.int8_share:.1f}" if bundle.int8_share else "-",
-                f"{footprint.load_ms:.1f}" if footprint else "-",
-                ("?" if footprint else "-") if rss is None else f"{rss:.0f}",
-                f"{bundle.drift.bundle_mae_months:.2f}" if bundle.drift else "-",
-                _drift_text(bundle.drift),
+                _fixed(standing.p50_ms),
+                _fixed(bundle.total_size_mb),
+                _fixed(100 * bundle.int8_share if bundle.int8_share else None, 1),
+                _fixed(footprint.load_ms if footprint else None, 1),
+                "?" if footprint and rss is None else _fixed(rss, 0),
+                _fixed(bundle.drift.bundle_mae_months if bundle.drift else None),
+                drift_words(bundle.drift).replace(MINUS, "-"),
             )
         )
     print_table(title, (*names, *costs, *errors), rows, left=range(len(names)))
 
 
-def _drift_text(drift: DriftReport | None) -> str:
-    if drift is None:
-        return "not measured"
-    if drift.is_reference:
-        return "reference"
-    numbers = (drift.drift_months, *drift.drift_ci95_months)
-    mean, low, high = (f"{round(number, 3) + 0.0:+.3f}" for number in numbers)  # no -0.000
-    return f"{mean} [{low}, {high}]"
-
-
 def _print_times(report: Report, advice: Recommendation) -> None:
-    columns = (
-        "bundle",
-        *(f"{stage}\np50 ms" for stage in STAGES),
-        "total\np90 ms",
-        "total\np99 ms",
-    )
-    rows = []
-    for _, bundle in _ranked(report, advice):
-        stages = bundle.latency.stages if bundle.latency else {}
-        times = [stages[stage].p50_ms if stage in stages else None for stage in STAGES]
-        total = stages.get("total")
-        times += [total.p90_ms, total.p99_ms] if total else [None, None]
-        rows.append([bundle.name, *("-" if time is None else f"{time:.2f}" for time in times)])
+    from bakit.bench.render.words import stage_ms
+
+    figures = [*((stage, "p50_ms") for stage in STAGES), ("total", "p90_ms"), ("total", "p99_ms")]
+    columns = ("bundle", *(f"{stage}\n{figure[:3]} ms" for stage, figure in figures))
+    rows = [
+        [bundle.name, *(_fixed(stage_ms(bundle, *figure)) for figure in figures)]
+        for _, bundle in _ranked(report, advice)
+    ]
     print_table("Latency of one query", columns, rows)
+
+
+def _fixed(number: float | None, digits: int = 2) -> str:
+    return "-" if number is None else f"{number:.{digits}f}"
 
 
 def _notes(report: Report) -> list[str]:
@@ -231,26 +221,17 @@ def finish_goal(
     from bakit.files import write_file
 
     result = check_goal(report, bundles)
-    print_goal(result, err=err)
+    for bundle, lines in groupby(result.lines, lambda line: line.bundle):
+        echo(f"goal of {safe(bundle)}", err=err)
+        for line in lines:
+            echo(_goal_text(line), err=err)
+    missed = sum(not line.passed for line in result.lines)
+    echo(f"the goal is missed: {missed} failed" if missed else "the goal is met", err=err)
     if goal_json is not None:
         document = msgspec.json.format(msgspec.json.encode(result), indent=2)
         write_file(goal_json, document + b"\n")
         echo(f"goal: {goal_json}", err=err)
     return result.passed
-
-
-def print_goal(result: GoalResult, *, err: bool = False) -> None:
-    """Print each criterion of the goal and whether the goal is met; on stderr if ``err``."""
-    bundle = ""
-    for line in result.lines:
-        if line.bundle != bundle:
-            bundle = line.bundle
-            echo(f"goal of {safe(bundle)}", err=err)
-        echo(_goal_text(line), err=err)
-    missed = sum(not line.passed for line in result.lines)
-    criteria = "criterion" if missed == 1 else "criteria"
-    word = "the goal is met" if result.passed else f"the goal is missed: {missed} {criteria} failed"
-    echo(word, err=err)
 
 
 def _goal_text(line: GoalLine) -> str:

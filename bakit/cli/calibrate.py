@@ -6,45 +6,41 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakit.cli.options import PATH, Names, checkpoint_option
+from bakit.cli.options import PATH, Names, checkpoint_option, plots_option, several
 from bakit.cli.tables import echo, next_step, print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from bakit.calib.search import Limits, Outcome, Trial
 
-    Command = Callable[..., Any]
-
 METHODS = ("percentile-99.99", "mse", "tails", "percentile-99.9", "entropy", "minmax")
 
 
-def _limit(
-    name: str, default: float, text: str, most: float | None = None
-) -> Callable[[Command], Command]:
-    return click.option(
-        f"--{name}",
-        type=click.FloatRange(0, most),
-        default=default,
-        show_default=True,
-        help=f"Search: {text}.",
-    )
+_limits = several(
+    *[
+        click.option(f"--{name}", type=click.FloatRange(0, most), default=limit, help=text)
+        for name, limit, most, text in (
+            ("max-drift-months", 0.25, None, "Search: maximum rise of the MAE."),
+            ("max-mean-change-months", 0.75, None, "Search: maximum mean absolute change."),
+            ("max-p99-change-months", 5.0, None, "Search: maximum 99th percentile of the change."),
+            ("min-int8-share", 0.9, 1, "Search: minimum share of the multiply-adds in INT8."),
+        )
+    ]
+)
 
 
 @click.command("calibrate")
 @click.argument("data", type=PATH)
 @checkpoint_option
-@click.option("--out", type=PATH, default="ranges.json", show_default=True, help="File to write.")
-@click.option(
-    "--samples", type=click.IntRange(32), default=256, show_default=True, help="Calibration images."
-)
+@click.option("--out", type=PATH, default="ranges.json", help="File to write.")
+@click.option("--samples", type=click.IntRange(32), default=256, help="Calibration images.")
 @click.option(
     "--all-images",
     is_flag=True,
     help="Use all images of DATA, if it shares no image with the training data.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the image selection.")
+@click.option("--seed", type=int, default=0, help="Seed of the image selection.")
 @click.option(
     "--method",
     type=Names("range method", lambda: METHODS),
@@ -56,25 +52,20 @@ def _limit(
     is_flag=True,
     help="Search methods and recipes on validation images; keep the best within the limits.",
 )
-@_limit("max-drift-months", 0.25, "maximum rise of the MAE")
-@_limit("max-mean-change-months", 0.75, "maximum mean absolute change of predictions")
-@_limit("max-p99-change-months", 5.0, "maximum 99th percentile of that change")
-@_limit("min-int8-share", 0.9, "minimum share of the multiply-adds in INT8", most=1)
+@_limits
 @click.option(
     "--validation",
     type=click.IntRange(368),
     default=600,
-    show_default=True,
     help="Search: number of validation images.",
 )
 @click.option(
     "--work",
     type=PATH,
     default="bakit-calibration",
-    show_default=True,
     help="Search: folder for the trials; an interrupted search continues from it.",
 )
-@click.option("--plots", type=PATH, metavar="DIR", help="Search: draw sensitivity.png in DIR.")
+@plots_option("sensitivity.png of the search")
 @click.pass_context
 def command(
     context: click.Context,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bakit.cli.options import PATH, Names
-from bakit.cli.tables import echo, next_step, print_line, print_table
+from bakit.cli.options import PATH, Names, json_option
+from bakit.cli.tables import echo_json, next_step, print_line, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,9 +59,7 @@ def _profiles() -> Iterable[str]:
     help="List the profiles and exit.",
 )
 @click.option("--all", "show_all", is_flag=True, help=f"Show all nodes, not {SHOWN} per rule.")
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object per graph and profile."
-)
+@json_option("Print one JSON object per graph and profile.")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -84,14 +82,12 @@ def command(
       bakit check bakit-bundles/bakit-rsna299-tensorrt-int8 --profile jetpack-6 --json
       bakit check --list
     """
-    import msgspec
-
     from bakit.export.check.run import check_paths
 
     judged = check_paths(paths, profiles)
     for item in judged:
         if as_json:
-            echo(msgspec.json.encode(item))
+            echo_json(item)
         else:
             _print_judged(item, show_all=show_all)
     failed = any(item.errors for item in judged)

@@ -1,20 +1,17 @@
-"""``bakit demo``."""
+"""``bakit demo`` and ``bakit phantoms``."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
 from bakit.cli.options import PATH
 from bakit.cli.tables import echo, next_step
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 @click.command("demo")
-@click.option("--out", type=PATH, default="bakit-demo", show_default=True, help="Output folder.")
+@click.option("--out", type=PATH, default="bakit-demo", help="Output folder.")
 @click.pass_context
 def command(ctx: click.Context, out: Path) -> None:
     """Run export, predict, bench and gate on generated radiographs.
@@ -40,3 +37,26 @@ def command(ctx: click.Context, out: Path) -> None:
     next_step(f"bakit bench {out / 'bundles'}/* --data DATA   (your own labels.csv and images/)")
     if not result.gate.passed:
         ctx.exit(1)
+
+
+@click.command("phantoms")
+@click.option("--out", type=PATH, required=True, help="Output folder.")
+@click.option("-n", "count", type=click.IntRange(1), required=True, help="Number of radiographs.")
+@click.option("--seed", type=int, default=0, help="Random seed.")
+@click.option(
+    "--height", type=click.IntRange(96, 4000), default=640, help="Image height in pixels."
+)
+def phantoms_command(out: Path, count: int, seed: int, height: int) -> None:
+    """Generate labelled radiographs: a folder with labels.csv and images/.
+
+    \b
+    Example:
+      bakit phantoms --out phantoms -n 100
+    """
+    from bakit.cli.progress import progress
+    from bakit.phantoms import write_phantoms
+
+    with progress() as on_progress:
+        write_phantoms(out, count, seed=seed, height=height, on_progress=on_progress)
+    echo(f"{out}  {count} radiographs")
+    next_step(f"bakit bench --data {out} --json report.json")

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bakit.cli.options import PATH
-from bakit.cli.study_options import output_options
-from bakit.cli.tables import echo, next_step, print_line, print_table
+from bakit.cli.options import PATH, json_option, plots_option
+from bakit.cli.tables import echo, echo_json, next_step, print_line, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +33,8 @@ BAR = 40
     type=PATH,
     help="Folder that should share no image with DATA, such as a test set; repeatable.",
 )
-@output_options("ages.png, sexes.png, sizes.png (if they vary) and contact_sheet.png")
+@plots_option("ages.png, sexes.png, sizes.png (if they vary) and contact_sheet.png")
+@json_option()
 @click.pass_context
 def command(
     ctx: click.Context, data: Path, against: tuple[Path, ...], plots: Path | None, *, as_json: bool
@@ -50,21 +50,16 @@ def command(
       bakit describe radiographs/
       bakit describe radiographs/ --against test-set/ --plots plots/
     """
-    import msgspec
-
     from bakit.cli.progress import progress
-    from bakit.figures import check_plots
     from bakit.studies.describe.findings import find
     from bakit.studies.describe.plots import draw_plots
     from bakit.studies.describe.run import describe
 
-    if plots is not None:
-        check_plots(plots)
     with progress() as on_progress:
         description = describe(data, against, on_progress)
     drawn = [] if plots is None else draw_plots(description, data, plots)
     if as_json:
-        echo(msgspec.json.encode(description))
+        echo_json(description)
     else:
         print_description(description, drawn)
     failed = any(finding.stops for finding in find(description))

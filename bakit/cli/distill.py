@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 
-from bakit.cli.options import PATH
+from bakit.cli.options import PATH, workers_option
 from bakit.cli.tables import echo, next_step
-from bakit.cli.training_options import exclude_option, split_seed_option, workers_option
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from bakit.cli.training_options import exclude_option, split_seed_option
 
 
 @click.command("distill")
 @click.argument("data", type=PATH)
 @click.option("--out", type=PATH, required=True, help="File to write, .safetensors.")
-@click.option("--images", default=4000, show_default=True, help="Radiographs to train on.")
-@click.option("--phantoms", default=2500, show_default=True, help="Phantoms to train on.")
-@click.option("--empties", default=600, show_default=True, help="Generated images without a hand.")
-@click.option("--steps", default=3000, show_default=True, help="Training steps.")
-@click.option("--batch-size", default=48, show_default=True, help="Images per batch.")
-@click.option(
-    "--learning-rate",
-    default=3e-3,
-    show_default=True,
-    help="Peak learning rate (AdamW, one-cycle).",
-)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--images", default=4000, help="Radiographs to train on.")
+@click.option("--phantoms", default=2500, help="Phantoms to train on.")
+@click.option("--empties", default=600, help="Generated images without a hand.")
+@click.option("--steps", default=3000, help="Training steps.")
+@click.option("--batch-size", default=48, help="Images per batch.")
+@click.option("--learning-rate", default=3e-3, help="Peak learning rate (AdamW, one-cycle).")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Seed of the training.")
 @exclude_option
 @split_seed_option
 @workers_option

@@ -1,14 +1,13 @@
-"""``bakit doctor``."""
+"""``bakit doctor`` and ``bakit targets``."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
-from bakit.cli.options import Names
-from bakit.cli.tables import echo, next_step, print_table
+from bakit.cli.options import Names, json_option
+from bakit.cli.tables import echo, echo_json, next_step, print_table
 from bakit.targets import find_targets, get_target, targets
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command("doctor")
 @click.argument("names", metavar="[TARGET]...", nargs=-1, type=Names("target", targets))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option()
 @click.pass_context
 def command(ctx: click.Context, names: tuple[str, ...], *, as_json: bool) -> None:
     """List what each target can do on this machine, and the command that mends each gap.
@@ -71,7 +70,7 @@ def command(ctx: click.Context, names: tuple[str, ...], *, as_json: bool) -> Non
             "machine": machine,
         }
         document |= {"targets": matrix, "phone": phone, "gaps": gaps | failed, "ready": ready}
-        echo(json.dumps(document).encode())
+        echo_json(document)
         ctx.exit(0 if ready else 3)
     memory = "" if host.memory_mb is None else f", {host.memory_mb / 1000:.1f} GB memory"
     echo(f"bakit {__version__}, Python {host.python}, {host.system}")
@@ -95,3 +94,28 @@ def _probe_phone() -> str:
 
     importlib.import_module("bakit.bench.phone.certificate")
     return f"onnxruntime-web in {find_runtime()}"
+
+
+@click.command("targets")
+@json_option("Print one JSON object per target.")
+def targets_command(*, as_json: bool) -> None:
+    """List the deployment targets, including those of installed plug-ins.
+
+    \b
+    Example:
+      bakit targets
+    """
+    found, failed = find_targets()
+    for target in found.values():
+        precisions = sorted(precision.value for precision in target.precisions)
+        if as_json:
+            fields = ("name", "title", "suffix", "extra", "portable", "verified", "note")
+            row = {name: getattr(target, name) for name in fields}
+            echo_json(row | {"precisions": precisions})
+        else:
+            echo(f"{target.name}: {target.title}; {', '.join(precisions)}")
+            if target.note:
+                echo(f"  {target.note}")
+    for name, error in failed.items():
+        echo(f"plug-in {name!r} failed to load: {error}", err=True)
+    next_step("bakit doctor   (what this machine can run and export)")

@@ -6,9 +6,16 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from bakit.cli.options import PATH, SEX
-from bakit.cli.study_options import limit_option, model_options, output_options
-from bakit.cli.tables import echo, next_step, print_line, print_table
+from bakit.cli.options import (
+    PATH,
+    SEX,
+    checkpoint_option,
+    json_option,
+    limit_option,
+    plots_option,
+    workers_option,
+)
+from bakit.cli.tables import echo, echo_json, next_step, print_line, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,8 +26,8 @@ if TYPE_CHECKING:
     from bakit.studies.evaluate.agreement import BlandAltman
     from bakit.studies.evaluate.document import Errors, Evaluation, Readings
 
-    _Table = tuple[str, tuple[str, ...], Sequence[tuple[Readings, list[str]]]]
-    """Title, columns, and rows: the set and its cells."""
+    _Table = tuple[str, tuple[str, ...], Sequence[list[str]]]
+    """Title, columns, and rows; the first cell is the set."""
 
 SHOWN = 5
 """Worst and unreadable images that are printed; --json has more."""
@@ -28,29 +35,25 @@ SHOWN = 5
 
 @click.command("evaluate")
 @click.argument("folders", nargs=-1, required=True, metavar="DATA...", type=PATH)
-@model_options
+@checkpoint_option
+@click.option("--bundle", metavar="DIR", type=PATH, help="Bundle to test instead.")
+@workers_option
 @click.option(
     "--part",
     type=click.Choice(["auto", "all", "train", "validation", "test"]),
     default="auto",
-    show_default=True,
     help="auto: the test split if DATA is the training folder, else all images.",
 )
 @click.option(
     "--sex", type=SEX, help="Sex of all images of folders whose labels.csv gives none: F or M."
 )
-@output_options(
+@plots_option(
     "predicted_true.png, bland_altman.png, error_by_age.png, worst_cases.png and, with pairs, "
     "pairs.png"
 )
+@json_option()
 @limit_option()
-@click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Threads of each process.",
-)
+@click.option("--threads", type=click.IntRange(1), default=1, help="Threads of each process.")
 def command(
     folders: tuple[Path, ...],
     checkpoint: Path | None,
@@ -82,17 +85,12 @@ def command(
       bakit evaluate radiographs/ --checkpoint mine.safetensors --plots plots/
       bakit evaluate radiographs/ --bundle bakit-bundles/bakit-rsna299-onnx-int8 --json
     """
-    import msgspec
-
     from bakit.cli.progress import progress
-    from bakit.figures import check_plots
     from bakit.studies.evaluate.choose import choose_sets
     from bakit.studies.evaluate.document import SCHEMA_VERSION, Sets
     from bakit.studies.evaluate.plots import draw_plots
     from bakit.studies.evaluate.run import evaluate_sets, open_model
 
-    if plots is not None:
-        check_plots(plots)
     model = open_model(bundle, checkpoint)
     sets = choose_sets(folders, model, part, limit, sex)
     with progress() as on_progress:
@@ -102,7 +100,7 @@ def command(
     several = len(results) > 1
     if as_json:
         document = Sets(SCHEMA_VERSION, tuple(results)) if several else results[0]
-        echo(msgspec.json.encode(document))
+        echo_json(document)
     else:
         print_results(results)
     if bundle:
@@ -135,16 +133,10 @@ def print_results(results: Sequence[Readings]) -> None:
         for line in lines:
             print_line(line)
     print_line("")
-    for title, columns, rows in (
-        *(_error_tables(evaluations, several=several) if evaluations else ()),
-        *_pair_tables(results),
-        *(_worst_tables(evaluations) if not several else ()),
-    ):
-        if several:
-            named = [[result.data.folder, *cells] for result, cells in rows]
-            print_table(title, ("set", *columns), named)
-        else:
-            print_table(title, columns, [cells for _, cells in rows])
+    first = 0 if several else 1
+    for title, columns, rows in _tables(results, evaluations, several=several):
+        if rows:
+            print_table(title, ("set", *columns)[first:], [row[first:] for row in rows])
 
 
 def _errors(evaluation: Evaluation) -> list[str]:
@@ -200,67 +192,73 @@ def _faults(result: Readings) -> list[str]:
     return lines
 
 
-def _error_tables(evaluations: Sequence[Evaluation], *, several: bool) -> Iterator[_Table]:
-    intervals = () if evaluations[0].coverage is None else ("inside interval", "mean width")
+def _tables(
+    results: Sequence[Readings], evaluations: Sequence[Evaluation], *, several: bool
+) -> Iterator[_Table]:
+    covered = any(item.coverage for item in evaluations)
+    intervals = ("inside interval", "mean width") if covered else ()
     errors = ("images", "MAE", "bias")
     if several:
         columns = ("images", "MAE [95 %]", "median", "RMSE", "bias", *intervals)
-        yield "Errors, months", columns, [(item, _errors_of(item)) for item in evaluations]
-    rows = [(item, _sex_cells(item, sex)) for item in evaluations for sex in item.by_sex]
+        yield "Errors, months", columns, [_errors_of(item) for item in evaluations]
+    rows = [
+        [
+            item.data.folder,
+            sex,
+            *_group_cells(group),
+            *_covered(None if item.coverage is None else item.coverage.by_sex[sex]),
+        ]
+        for item in evaluations
+        for sex, group in item.by_sex.items()
+    ]
     yield "By sex, months", ("sex", *errors, *intervals), rows
     rows = [
-        (item, [f"{group.from_months / 12:g}-{group.to_months / 12:g}", *_group_cells(group)])
+        [
+            item.data.folder,
+            f"{group.from_months / 12:g}-{group.to_months / 12:g}",
+            *_group_cells(group),
+        ]
         for item in evaluations
         for group in item.by_age
     ]
     yield "By true age, months", ("years", *errors), rows
-    limits = [(item, [f"{item.samples}", *_limits(item.bland_altman)]) for item in evaluations]
+    rows = [[i.data.folder, f"{i.samples}", *_limits(i.bland_altman)] for i in evaluations]
     title = "Bland-Altman, months: predicted minus true age [95 %]"
-    yield title, ("images", "bias", "-1.96 SD", "+1.96 SD"), limits
-
-
-def _pair_tables(results: Sequence[Readings]) -> Iterator[_Table]:
+    yield title, ("images", "bias", "-1.96 SD", "+1.96 SD"), rows
     rows = [
-        (
-            result,
-            [
-                f"{found.pairs}",
-                _with(found.mean_abs_difference_months, found.mean_abs_difference_ci95_months),
-                _with(found.median_abs_difference_months, found.median_abs_difference_ci95_months),
-                *_limits(found.left_minus_right),
-            ],
-        )
+        [
+            result.data.folder,
+            f"{found.pairs}",
+            _with(found.mean_abs_difference_months, found.mean_abs_difference_ci95_months),
+            _with(found.median_abs_difference_months, found.median_abs_difference_ci95_months),
+            *_limits(found.left_minus_right),
+        ]
         for result in results
         if (found := result.agreement) is not None
     ]
-    if rows:
-        title = "Two images of one child, months: absolute difference, left minus right [95 %]"
-        yield title, ("pairs", "mean", "median", "left - right", "-1.96 SD", "+1.96 SD"), rows
-
-
-def _worst_tables(evaluations: Sequence[Evaluation]) -> Iterator[_Table]:
-    columns = ("id", "sex", "true age", "predicted", "error", "hand", "quality")
-    for evaluation in evaluations:
-        rows = [
-            (
-                evaluation,
-                [
-                    item.id,
-                    "M" if item.male else "F",
-                    f"{item.age_months:.1f}",
-                    f"{item.predicted_months:.1f}",
-                    _signed(item.error_months),
-                    f"{item.box.width}x{item.box.height}",
-                    " ".join((item.quality.status, *item.quality.reasons)),
-                ],
-            )
-            for item in evaluation.worst[:SHOWN]
+    title = "Two images of one child, months: absolute difference, left minus right [95 %]"
+    yield title, ("pairs", "mean", "median", "left - right", "-1.96 SD", "+1.96 SD"), rows
+    rows = [
+        [
+            evaluation.data.folder,
+            item.id,
+            "M" if item.male else "F",
+            f"{item.age_months:.1f}",
+            f"{item.predicted_months:.1f}",
+            _signed(item.error_months),
+            f"{item.box.width}x{item.box.height}",
+            " ".join((item.quality.status, *item.quality.reasons)),
         ]
-        yield "Worst images, months", columns, rows
+        for evaluation in (() if several else evaluations)
+        for item in evaluation.worst[:SHOWN]
+    ]
+    columns = ("id", "sex", "true age", "predicted", "error", "hand", "quality")
+    yield "Worst images, months", columns, rows
 
 
 def _errors_of(item: Evaluation) -> list[str]:
     return [
+        item.data.folder,
         f"{item.samples}",
         _with(item.mae_months, item.mae_ci95_months),
         f"{item.median_abs_error_months:.2f}",
@@ -268,11 +266,6 @@ def _errors_of(item: Evaluation) -> list[str]:
         _signed(item.bias_months),
         *_covered(None if item.coverage is None else item.coverage.overall),
     ]
-
-
-def _sex_cells(item: Evaluation, sex: str) -> list[str]:
-    covered = None if item.coverage is None else item.coverage.by_sex[sex]
-    return [sex, *_group_cells(item.by_sex[sex]), *_covered(covered)]
 
 
 def _group_cells(group: Errors) -> list[str]:

@@ -6,14 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakit.cli.localizer_options import localizer_changes, localizer_options
-from bakit.cli.options import BUNDLES, PATH, PRECISIONS, TARGETS
+from bakit.cli.options import (
+    BUNDLES,
+    PATH,
+    PRECISIONS,
+    TARGETS,
+    localizer_changes,
+    localizer_options,
+    several,
+)
 from bakit.cli.tables import echo, hint, next_step
+from bakit.errors import MissingBackendError, UnsupportedTargetError
 from bakit.targets import get_target
 from bakit.types import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from bakit.model.checkpoint import Checkpoint
@@ -27,13 +34,10 @@ _FORMATS = {
 }
 
 
-def _short_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--fp32`` and so on, each short for ``--precision`` with one value."""
-    for name, text in reversed(_FORMATS.items()):
-        command = click.option(f"--{name}", name.replace("-", "_"), is_flag=True, help=text)(
-            command
-        )
-    return command
+_short_options = several(
+    *[click.option(f"--{name}", is_flag=True, help=text) for name, text in _FORMATS.items()]
+)
+"""``--fp32`` and so on, each short for ``--precision`` with one value."""
 
 
 @click.command("export")
@@ -82,7 +86,6 @@ def _short_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--out",
     type=PATH,
     default=BUNDLES,
-    show_default=True,
     help="Output folder, with one bundle per target and precision.",
 )
 @click.option("--force", is_flag=True, help="Replace bundles of other checkpoints.")
@@ -144,8 +147,12 @@ def command(
             hint(f"note: {name}: {note}")
     roots = [str(bundle.root) for bundle in bundles]
     named = "" if str(out) == BUNDLES else " ".join([*roots, ""])
-    next_step(
-        f"bakit verify {roots[0]}"
-        if len(roots) == 1
-        else f"bakit bench {named}--data DATA --json report.json"
-    )
+    if len(roots) > 1:
+        next_step(f"bakit bench {named}--data DATA --json report.json")
+        return
+    target = get_target(names[0])
+    try:
+        get_target(names[0] if target.runs_here else target.reference).check_runs()
+        next_step(f"bakit verify {roots[0]}")
+    except (MissingBackendError, UnsupportedTargetError):  # it runs on a device only
+        next_step(f"bakit check {roots[0]} --profile NAME   (bakit check --list)")

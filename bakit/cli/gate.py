@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakit.cli.options import PATH, Parsed
-from bakit.cli.tables import echo, next_step, print_line, print_table
+from bakit.cli.options import PATH, Parsed, json_option, several
+from bakit.cli.tables import echo, echo_json, next_step, print_line, print_table
 from bakit.errors import InputError
 from bakit.files import write_file
 
@@ -56,19 +56,19 @@ def _limit(text: str) -> float:
 _LIMIT = Parsed("number|none", _limit)
 
 
-def _limits(function: Any) -> Any:  # noqa: ANN401  # click's own type
-    for name, words in reversed(COST.items()):
-        flags = [_flag(name), *(["--require-int8-share"] if name == "min_int8_share" else [])]
-        function = click.option(*flags, name, type=_LIMIT, help=words)(function)
-    for name, (default, words) in reversed(ACCURACY.items()):
-        flags = [_flag(name), *(["--max-mae"] if name == "max_mae_months" else [])]
-        help_text = words if default is None else f"{words}  [default: {default:g}]"
-        function = click.option(*flags, name, type=_LIMIT, help=help_text)(function)
-    return function
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+_ALSO = {"min_int8_share": ["--require-int8-share"], "max_mae_months": ["--max-mae"]}
+_HELP = {
+    name: words if default is None else f"{words}  [default: {default:g}]"
+    for name, (default, words) in ACCURACY.items()
+} | COST
+_limits = several(
+    *[
+        click.option(
+            f"--{name.replace('_', '-')}", *_ALSO.get(name, ()), name, type=_LIMIT, help=words
+        )
+        for name, words in _HELP.items()
+    ]
+)
 
 
 @click.command("gate")
@@ -110,7 +110,7 @@ def _flag(name: str) -> str:
     help="Print GitHub annotations and add the table to the job summary.  [default: if "
     "GITHUB_ACTIONS is true]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@json_option("Print the result as one JSON object.")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -145,8 +145,6 @@ def command(
       bakit bench --data DATA --json report.json
       bakit gate report.json --max-drift-months 0.25 --max-p90-ms 150 --junit gate.xml
     """
-    import msgspec
-
     from bakit.bench import read_report
     from bakit.bench.gate.check import LIMITS
     from bakit.bench.gate.output import github_lines, write_junit
@@ -173,7 +171,7 @@ def command(
     if baseline is not None and update and result.passed:
         measured.write(baseline)
     if as_json:
-        echo(msgspec.json.encode(result))
+        echo_json(result)
         ctx.exit(0 if result.passed else 1)
     # Between these lines GitHub obeys nothing that a bundle's name may hold.
     token = secrets.token_hex(16)

@@ -1,17 +1,14 @@
-"""``bakit inspect``."""
+"""``bakit inspect`` and ``bakit dicom``."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
-from bakit.cli.options import PATH
-from bakit.cli.tables import echo, next_step
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from bakit.cli.options import PATH, json_option
+from bakit.cli.tables import echo, echo_json, next_step, safe
 
 # Hashes of ids (bakit.data.overlap), of 80 kB in all; digests are shorter.
 _HASHES = re.compile(
@@ -48,3 +45,27 @@ def _number_of_ids(hashes: re.Match[str]) -> str:
     from bakit.data.overlap import count_hashes
 
     return f'"{hashes[1]}": "hashes of {count_hashes(hashes[2]):,} ids"'
+
+
+@click.command("dicom")
+@click.argument("file", type=PATH)
+@json_option()
+def dicom_command(file: Path, *, as_json: bool) -> None:
+    """Print what bakit understands of a DICOM header.
+
+    Nothing printed identifies the patient: no name, number, date or UID. A file that bakit predict
+    would refuse has the reason at "refused".
+
+    \b
+    Example:
+      bakit dicom hand.dcm
+    """
+    from bakit.image.read import describe
+
+    found = describe(file)
+    if as_json:
+        echo_json(found)
+        return
+    for field, text in found.items():
+        echo(safe(f"{field}: {text}"))
+    next_step(f"bakit predict {file}")

@@ -7,9 +7,15 @@ from typing import Any
 
 import click
 
-from bakit.cli.localizer_options import localizer_changes, localizer_options
-from bakit.cli.options import PATH, find_images, threads_option
-from bakit.cli.tables import echo, hint, next_step
+from bakit.cli.options import (
+    PATH,
+    find_images,
+    json_option,
+    localizer_changes,
+    localizer_options,
+    threads_option,
+)
+from bakit.cli.tables import echo, echo_fault, echo_json, hint, next_step
 
 
 @click.command("localize")
@@ -30,7 +36,7 @@ from bakit.cli.tables import echo, hint, next_step
     "final crop.",
 )
 @threads_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per image.")
+@json_option("Print one JSON object per image.")
 @click.pass_context
 def command(
     context: click.Context,
@@ -71,14 +77,12 @@ def command(
         threads=threads,
     )
     for image, place in found:
-        name = {"image": printable(image)}
         if isinstance(place, BakitError):
             status = max(status, place.exit_status)
-            echo(f"bakit: {place}", err=True)
-            if as_json and len(paths) > 1:
-                echo(msgspec.json.encode(name | {"error": str(place)}))
+            echo_fault(image, place, as_json=as_json and len(paths) > 1)
         elif as_json:
-            echo(msgspec.json.encode(name | msgspec.to_builtins(place)))
+            found_of = {"image": printable(image)} | msgspec.to_builtins(place)
+            echo_json(found_of)
         else:
             box = "no hand found" if place.box is None else " ".join(map(str, place.box))
             remarks = [r.replace("_", " ") for r in place.reasons if r != "no_hand_found"]

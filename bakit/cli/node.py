@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakit.cli.options import PATH, only_bundle, public_key_option
+from bakit.cli.options import PATH, bundle_option, only_bundle, public_key_option
 from bakit.cli.tables import echo, next_step
 from bakit.errors import InputError
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 _TLS = ("tls_cert", "tls_key", "tls_ca")
 
 
-@click.command("node", context_settings={"show_default": True})
+@click.command("node")
 @click.option("--spool", type=PATH, required=True, help="Folder for films and reports on the way.")
 @click.option("--peer", required=True, metavar="TITLE@HOST:PORT", help="Takes the reports.")
-@click.option("--bundle", type=PATH, help="Bundle to run. Default: as for bakit predict.")
+@bundle_option
 @public_key_option
 @click.option("--title", default="BAKIT", help="AE title of the node.")
 @click.option("--bind", default="127.0.0.1", help="Address to listen on.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from click.shell_completion import CompletionItem
@@ -11,10 +11,12 @@ from click.shell_completion import CompletionItem
 from bakit.cli.tables import hint
 from bakit.errors import InputError, MissingBackendError, UnsupportedTargetError, unknown
 from bakit.targets import get_target, targets
-from bakit.types import Precision
+from bakit.types import BoxRule, Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    Command = Callable[..., Any]
 
 BUNDLES = "bakit-bundles"
 """Output folder of ``bakit export``, from which other commands read bundles."""
@@ -81,19 +83,95 @@ SEX = Parsed("sex", _sex)
 TARGETS = Names("target", targets, several=True)
 PRECISIONS = Names("precision", lambda: [item.value for item in Precision], several=True)
 
+bundle_option = click.option(
+    "--bundle",
+    type=PATH,
+    help=f"Bundle to run. Default: the only one in {BUNDLES}/, or its only float32 ONNX bundle.",
+)
 public_key_option = click.option(
     "--public-key",
     metavar="FILE",
     type=PATH,
     help="Refuse bundles that the owner of this key did not sign (bakit sign).",
 )
-"""Option of commands that open bundles."""
-
 checkpoint_option = click.option(
     "--checkpoint", metavar="FILE", type=PATH, help="Float checkpoint. Default: the shipped one."
 )
-
 threads_option = click.option("--threads", type=click.IntRange(1), help="Threads of the backend.")
+workers_option = click.option(
+    "--workers", type=click.IntRange(1), help="Processes. Default: one per CPU."
+)
+
+
+def json_option(text: str = "Print one JSON object.") -> Callable[[Command], Command]:
+    """Return the option ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help=text)
+
+
+def plots_option(files: str) -> Callable[[Command], Command]:
+    """Return the option ``--plots``, with the names of the files in its help.
+
+    The folder is checked before the command starts its work.
+    """
+    text = f"Draw {files} in DIR."
+    return click.option("--plots", metavar="DIR", type=PATH, callback=_plots, help=text)
+
+
+def _plots(_context: click.Context, _option: click.Parameter, folder: Path | None) -> Path | None:
+    if folder is not None:
+        from bakit.figures import check_plots
+
+        check_plots(folder)
+    return folder
+
+
+def limit_option(default: int | None = None, text: str = "") -> Callable[[Command], Command]:
+    """Return the option ``--limit``, the maximum number of images."""
+    help_text = f"Use this many images, spread evenly over labels.csv{text}."
+    return click.option("--limit", type=click.IntRange(1), default=default, help=help_text)
+
+
+def several(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Return a decorator that adds options in their order."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+_LOCALIZER = {
+    "steps": (click.IntRange(0, 1000), "SGD steps of the unrolled localizer."),
+    "size": (click.IntRange(16, 1024), "Its image, in pixels."),
+    "features": (click.IntRange(2, 512), "Its channels, the paper's p."),
+    "labels": (click.IntRange(2, 512), "Its labels at most, the paper's q."),
+    "similarity": (click.FloatRange(0), "Its similarity loss: lambda."),
+    "continuity": (click.FloatRange(0), "Its continuity loss: mu."),
+    "box_rule": (
+        click.Choice(get_args(BoxRule)),
+        "Its box: of the region most like a hand (score), or of the largest (literal, the paper).",
+    ),
+}
+
+localizer_options = several(
+    *[
+        click.option(
+            "--working-size" if name == "size" else f"--{name.replace('_', '-')}",
+            name,
+            type=kind,
+            help=text,
+        )
+        for name, (kind, text) in _LOCALIZER.items()
+    ]
+)
+"""The settings of the unrolled localizer, for commands that run or store it."""
+
+
+def localizer_changes(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that were given, by name."""
+    return {name: options[name] for name in _LOCALIZER if options[name] is not None}
 
 
 def all_bundles() -> list[Path]:

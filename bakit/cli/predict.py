@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bakit.cli.options import (
-    BUNDLES,
     PATH,
     SEX,
+    bundle_option,
     find_images,
+    json_option,
     only_bundle,
     public_key_option,
     threads_option,
 )
-from bakit.cli.tables import echo, hint, next_step
+from bakit.cli.tables import echo, echo_fault, echo_json, hint, next_step
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,11 +32,7 @@ if TYPE_CHECKING:
     help="Sex of the children, F or M; required (girls and boys mature at different ages), unless "
     "the DICOM files state it.",
 )
-@click.option(
-    "--bundle",
-    type=PATH,
-    help=f"Bundle to run. Default: the only one in {BUNDLES}/, or its only float32 ONNX bundle.",
-)
+@bundle_option
 @public_key_option
 @threads_option
 @click.option("--allow-rejected", is_flag=True, help="Print the ages of rejected images as well.")
@@ -49,7 +46,7 @@ if TYPE_CHECKING:
 )
 @click.option("--sr", type=PATH, help="Write a DICOM structured report of one image to this file.")
 @click.option("--fhir", type=PATH, help="Write a FHIR Observation of one image to this file.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per image.")
+@json_option("Print one JSON object per image.")
 @click.pass_context
 def command(
     context: click.Context,
@@ -94,7 +91,7 @@ def command(
             if isinstance(found, BakitError):
                 status = max(status, found.exit_status)
                 counts[2] += 1
-                _print_error(path, found, as_json=as_json and several)
+                echo_fault(path, found, as_json=as_json and several)
                 continue
             sds = "" if table is None else table.sds_text(found)
             rejected = found.age_months is None
@@ -114,27 +111,14 @@ def command(
     context.exit(status)
 
 
-def _print_error(path: Path, error: Exception, *, as_json: bool) -> None:
-    import msgspec
-
-    from bakit.files import printable
-
-    if as_json:
-        echo(msgspec.json.encode({"image": printable(path), "error": str(error)}))
-    text = str(error)
-    echo(f"bakit: {text}" if text.startswith(f"{path}: ") else f"bakit: {path}: {text}", err=True)
-
-
 def _print(found: Prediction, start: str, sds: str, path: Path, *, as_json: bool) -> None:
-    import msgspec
-
     from bakit.files import printable
     from bakit.report.text import age_text, verdict_text
 
     rejected = found.age_months is None
     if as_json:
         fields = {"image": printable(path)} if start else {}
-        echo(msgspec.json.encode(fields | found.to_dict()))
+        echo_json(fields | found.to_dict())
     elif not rejected:
         echo(start + age_text(found) + sds)
     if found.quality.status != "accept" and (rejected or not as_json):

@@ -1,11 +1,10 @@
-"""Progress bars on stderr, if it is a terminal."""
+"""Progress on stderr: a bar on a terminal, lines in a log."""
 
 from __future__ import annotations
 
 import sys
 import time
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from bakit.cli.tables import QUIET, VERBOSE, echo, is_set
@@ -30,16 +29,14 @@ def progress(*, log: bool = False, rate: str = "") -> Iterator[OnProgress]:
     It draws without a thread, because a thread would disturb a benchmark.
 
     Args:
-        log: If stderr is not a terminal, print a line for each step, and one every LOG_S seconds;
-            -v does the same.
-        rate: What is counted, such as films: print how many a second and how long the rest takes,
-            in a log every LOG_S seconds.
+        log: If stderr is not a terminal, print the lines of ``step_lines``; -v does the same.
+        rate: What is counted, such as films: the same lines, but none at the start of a step.
     """
     if is_set(QUIET):
         yield silent
         return
     if not sys.stderr.isatty():
-        yield _lines(rate) if rate else step_lines() if log or is_set(VERBOSE) else silent
+        yield step_lines(rate=rate) if log or rate or is_set(VERBOSE) else silent
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -52,12 +49,13 @@ def progress(*, log: bool = False, rate: str = "") -> Iterator[OnProgress]:
         auto_refresh=False,
         transient=True,
     )
-    speed = _speed(rate)
+    count = _counter(rate)
     tasks: dict[str, TaskID] = {}
     drawn = 0.0
 
     def show(step: str, done: float, total: float | None) -> None:
         nonlocal drawn
+        text = count(step, done, total)
         new = step not in tasks
         if new:
             for task in tasks.values():
@@ -67,8 +65,7 @@ def progress(*, log: bool = False, rate: str = "") -> Iterator[OnProgress]:
         now = time.monotonic()
         due = new or now - drawn >= INTERVAL_S
         drawn = now if due else drawn
-        count = _count(done, total) + speed(step, done, total)
-        bar.update(tasks[step], total=total, completed=done, count=count, refresh=due)
+        bar.update(tasks[step], total=total, completed=done, count=text, refresh=due)
         if done == total:
             bar.stop()
 
@@ -78,55 +75,41 @@ def progress(*, log: bool = False, rate: str = "") -> Iterator[OnProgress]:
         bar.stop()
 
 
-def _speed(unit: str) -> Callable[[str, float, float | None], str]:
-    """Return what tells the speed of a step since its first report, and the time that is left."""
-    step, first, started = "", 0.0, 0.0
+def step_lines(prefix: str = "", rate: str = "") -> OnProgress:
+    """Return a callback that prints a line for each step, and one every LOG_S seconds.
 
-    def text(name: str, done: float, total: float | None) -> str:
-        nonlocal step, first, started
-        if name != step:
-            step, first, started = name, done, time.monotonic()
-        speed = (done - first) / max(time.monotonic() - started, 1e-9)
-        if not unit or not speed:
-            return ""
-        left = "" if total is None else f", {timedelta(seconds=round((total - done) / speed))} left"
-        return f", {speed:.1f} {unit}/s{left}"
+    With ``rate``, it prints how many of them a second are done, and no line at a step's start.
+    """
+    printed: dict[str, float] = {}
+    count = _counter(rate)
+
+    def line(step: str, done: float, total: float | None) -> None:
+        text, now, new = count(step, done, total), time.monotonic(), step not in printed
+        if not new and (done == total or now - printed[step] < LOG_S):
+            return
+        printed[step] = now
+        if not (new and rate):
+            echo(f"{clock()} {prefix}{step} {'...' if new else text}", err=True)
+
+    return line
+
+
+def _counter(rate: str) -> Callable[[str, float, float | None], str]:
+    """Return what gives a step's count, speed since its first report, and time left."""
+    begun: dict[str, tuple[float, float]] = {}
+
+    def text(step: str, done: float, total: float | None) -> str:
+        first, start = begun.setdefault(step, (done, time.monotonic()))
+        words = [f"{done:.0%}" if total == 1 else f"{done:g}"]
+        words[0] += f"/{total:g}" if total not in {None, 1} else ""
+        speed = (done - first) / max(time.monotonic() - start, 1e-9)
+        if speed and rate:
+            words.append(f"{speed:.1f} {rate}/s")
+        if speed and total is not None and done < total:
+            words.append(f"about {duration((total - done) / speed)} left")
+        return ", ".join(words)
 
     return text
-
-
-def _lines(unit: str) -> OnProgress:
-    speed, printed = _speed(unit), time.monotonic()
-
-    def line(step: str, done: float, total: float | None) -> None:
-        nonlocal printed
-        text = speed(step, done, total)
-        if time.monotonic() - printed >= LOG_S:
-            printed = time.monotonic()
-            echo(f"{step}: {_count(done, total)}{text}", err=True)
-
-    return line
-
-
-def step_lines(prefix: str = "") -> OnProgress:
-    """Return a callback that prints a line for each step, and one every LOG_S seconds."""
-    begun: dict[str, float] = {}
-    printed = 0.0
-
-    def line(step: str, done: float, total: float | None) -> None:
-        nonlocal printed
-        now = time.monotonic()
-        if step not in begun:
-            begun[step] = printed = now
-            echo(f"{clock()} {prefix}{step} ...", err=True)
-        elif now - printed >= LOG_S and done != total:
-            printed = now
-            left = ""
-            if total and done:
-                left = f", about {duration((total - done) / done * (now - begun[step]))} left"
-            echo(f"{clock()} {prefix}{step} {_count(done, total)}{left}", err=True)
-
-    return line
 
 
 def clock() -> str:
@@ -140,9 +123,3 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
-
-
-def _count(done: float, total: float | None) -> str:
-    if total == 1:
-        return f"{done:.0%}"
-    return f"{done:g}" if total is None else f"{done:g}/{total:g}"

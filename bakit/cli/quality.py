@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bakit.cli.options import PATH, checkpoint_option
-from bakit.cli.tables import echo, next_step, print_table
+from bakit.cli.options import PATH, checkpoint_option, json_option
+from bakit.cli.tables import echo, echo_json, next_step, print_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     required=True,
     help="Checkpoint to write, with the limits; may be --checkpoint itself.",
 )
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print limits and rates as JSON.")
+@click.option("--threads", type=click.IntRange(1), default=1, help="Threads of the model.")
+@json_option("Print limits and rates as JSON.")
 def command(data: Path, checkpoint: Path | None, out: Path, threads: int, *, as_json: bool) -> None:
     """Fit the image-quality limits (accept, review, reject) and write them into a checkpoint.
 
@@ -37,8 +37,6 @@ def command(data: Path, checkpoint: Path | None, out: Path, threads: int, *, as_
     Example:
       bakit quality radiographs/ --checkpoint run/best.safetensors --out run/best.safetensors
     """
-    import msgspec
-
     from bakit.cli.progress import progress
     from bakit.studies.quality.learn import qualify_file
 
@@ -47,7 +45,7 @@ def command(data: Path, checkpoint: Path | None, out: Path, threads: int, *, as_
     limits = written.header.quality
     assert limits is not None
     if as_json:
-        echo(msgspec.json.encode(limits))
+        echo_json(limits)
         return
     print_limits(limits)
     echo(f"{out}  {written.sha256}")

@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakit.cli.options import BUNDLES, PATH, SEX, only_bundle, public_key_option
-from bakit.cli.tables import echo, next_step
+from bakit.cli.options import (
+    SEX,
+    bundle_option,
+    json_option,
+    only_bundle,
+    public_key_option,
+    workers_option,
+)
+from bakit.cli.progress import progress
+from bakit.cli.tables import echo, echo_json, next_step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,24 +38,15 @@ WORST_FIRST = ("error", "reject", "review")
     help="Table to write: .csv, .jsonl or .parquet. TABLE.journal beside it keeps the rows; of a "
     "URL, it is in the working folder.",
 )
-@click.option(
-    "--bundle",
-    type=PATH,
-    help=f"Bundle to run. Default: the only one in {BUNDLES}/, or its only float32 ONNX bundle.",
-)
+@bundle_option
 @public_key_option
-@click.option(
-    "--sex",
-    type=SEX,
-    help="Sex of films whose list, labels.csv and DICOM header give none.",
-)
+@click.option("--sex", type=SEX, help="Sex of films whose list, labels.csv and header give none.")
 @click.option("--allow-rejected", is_flag=True, help="Predict the age of rejected films as well.")
-@click.option("--workers", type=click.IntRange(1), help="Processes. Default: one per CPU.")
+@workers_option
 @click.option(
     "--engine",
     type=click.Choice(["local", "ray"]),
     default="local",
-    show_default=True,
     help="Where films are read: on this machine, or on a Ray cluster that is running.",
 )
 @click.option("--address", metavar="HOST:PORT", help="The Ray cluster. Default: this machine's.")
@@ -55,10 +54,9 @@ WORST_FIRST = ("error", "reject", "review")
     "--fail-on",
     type=click.Choice(["never", *WORST_FIRST]),
     default="never",
-    show_default=True,
     help="Exit with 1 if a film has this status or a worse one.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
+@json_option("Print the summary as one JSON object.")
 @click.pass_context
 def command(
     context: click.Context,
@@ -91,10 +89,7 @@ def command(
     """
     from functools import partial
 
-    import msgspec
-
     from bakit.bundle import Bundle
-    from bakit.cli.progress import progress
     from bakit.score.engine import LocalReaders
     from bakit.score.row import Options
     from bakit.score.run import score
@@ -112,7 +107,7 @@ def command(
     with progress(rate="films") as on_progress:
         summary = score(sources, opened, out, options, readers, on_progress)
     if as_json:
-        echo(msgspec.json.encode(summary))
+        echo_json(summary)
     else:
         for line in _lines(summary, out):
             echo(line)

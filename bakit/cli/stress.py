@@ -6,9 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bakit.cli.options import PATH, Names
-from bakit.cli.study_options import limit_option, model_options, open_study, output_options
-from bakit.cli.tables import echo, next_step, print_line, print_table
+from bakit.cli.options import (
+    PATH,
+    Names,
+    checkpoint_option,
+    json_option,
+    limit_option,
+    plots_option,
+    workers_option,
+)
+from bakit.cli.tables import echo, echo_json, next_step, print_line, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,7 +32,9 @@ def _kinds() -> Iterable[str]:
 
 @click.command("stress")
 @click.argument("data", type=PATH)
-@model_options
+@checkpoint_option
+@click.option("--bundle", metavar="DIR", type=PATH, help="Bundle to test instead.")
+@workers_option
 @click.option(
     "--kind",
     "kinds",
@@ -46,7 +55,8 @@ def _kinds() -> Iterable[str]:
     type=click.FloatRange(0, 100),
     help="Fail if a change leaves a larger share of images with an error above 24 months.",
 )
-@output_options("stress.png")
+@plots_option("stress.png")
+@json_option()
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -75,18 +85,19 @@ def command(
       bakit stress radiographs/ --bundle bakit-bundles/bakit-rsna299-onnx-int8 --kind contrast \\
           --max-mae-rise-months 3
     """
-    import msgspec
-
     from bakit.cli.progress import progress
+    from bakit.studies.evaluate.choose import choose_images
+    from bakit.studies.evaluate.run import open_model
     from bakit.studies.stress.run import draw_stress, stress
 
-    model, images = open_study(data, checkpoint, bundle, plots, limit)
+    model = open_model(bundle, checkpoint)
+    images = choose_images(data, model, limit=limit)
     with progress() as on_progress:
         result = stress(model, images, kinds, workers=workers, on_progress=on_progress)
     share = None if max_over_24_percent is None else max_over_24_percent / 100
     failures = result.failures(max_mae_rise_months, share)
     if as_json:
-        echo(msgspec.json.encode(result))
+        echo_json(result)
     else:
         print_stress(result)
     if plots is not None:

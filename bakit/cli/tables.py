@@ -13,6 +13,7 @@ from bakit.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
+    from pathlib import Path
 
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table
@@ -84,6 +85,22 @@ def echo(text: str | bytes, *, err: bool = False, nl: bool = True) -> None:
     click.echo("\n".join(map(safe, text.split("\n"))), err=err, nl=nl)
 
 
+def echo_json(value: object) -> None:
+    """Print a value as one line of JSON on stdout."""
+    import msgspec
+
+    echo(msgspec.json.encode(value))
+
+
+def echo_fault(path: Path, error: Exception, *, as_json: bool) -> None:
+    """Print the error of one image among several on stderr; with ``as_json`` on stdout as well."""
+    from bakit.files import printable
+
+    if as_json:
+        echo_json({"image": printable(path), "error": str(error)})
+    echo(f"bakit: {path}: {str(error).removeprefix(f'{path}: ')}", err=True)
+
+
 def _as_json(found: re.Match[str]) -> str:
     return found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1]
 
@@ -104,7 +121,7 @@ def print_table(
 ) -> None:
     """Print a table on stdout, as wide as the terminal; ``WIDTH`` columns if it is none.
 
-    Control characters in cells are escaped, and brackets are no markup.
+    Control characters in cells are escaped, and brackets are no markup. Arguments as ``new_table``.
     """
     from rich.console import Console
     from rich.text import Text
@@ -150,7 +167,8 @@ def new_table(
             if least <= options.max_width:
                 yield from super().__rich_console__(console, options)
                 return
-            yield Text(f"{self.title}\n")
+            if str(self.title):
+                yield Text(f"{self.title}\n")
             pad = max(map(len, names))
             for first, *others in zip(*cells, strict=True):
                 yield first

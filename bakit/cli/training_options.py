@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
-from bakit.cli.localizer_options import localizer_changes, localizer_options
-from bakit.cli.options import PATH, Names
+from bakit.cli.options import (
+    PATH,
+    Names,
+    localizer_changes,
+    localizer_options,
+    several,
+    workers_option,
+)
 from bakit.cli.progress import clock, duration
+from bakit.cli.tables import echo, safe
 from bakit.errors import InputError
-from bakit.model.recipes import RECIPES
+from bakit.model.recipes import RECIPES, Recipe, default_recipe, get_recipe
 from bakit.settings import PAPER_LOCALIZER, Preprocessing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from bakit.model.recipes import Recipe
     from bakit.settings import Architecture
     from bakit.training.callbacks import Epoch
     from bakit.training.plan import TrainingPlan
@@ -27,12 +35,45 @@ if TYPE_CHECKING:
 
     Command = Callable[..., Any]
 
-recipe_option = click.option(
-    "--recipe",
-    type=Names("recipe", lambda: RECIPES),
-    help="Preset; paper sets the paper's localizer and no margin, too.  [default: finetune if "
-    "--pretrained is given, else paper]",
-)
+
+def recipe_options(*names: str) -> Iterator[Callable[[Command], Command]]:
+    """Yield ``--recipe``, and an option for fields of ``Recipe``, all by default.
+
+    The help is the field's docstring, and the values of the presets.
+    """
+    yield click.option(
+        "--recipe",
+        type=Names("recipe", lambda: RECIPES),
+        help="Preset; paper sets the paper's localizer and no margin, too.  [default: finetune if "
+        "--pretrained is given, else paper]",
+    )
+    texts = dict(re.findall(r"^ {8}(\w+): ((?:.|\n(?! {8}\w+: |\n))+)", Recipe.__doc__ or "", re.M))
+    for field in msgspec.structs.fields(Recipe):
+        if names and field.name not in names:
+            continue
+        text = " ".join(texts[field.name].replace("``", "").split())
+        name = field.name.replace("_", "-")
+        if field.name == "pretrained":
+            text = "imagenet, none, or a file (torchvision's weights or a bakit checkpoint)."
+        presets = "; ".join(f"{p} {_shown(getattr(r, field.name))}" for p, r in RECIPES.items())
+        kind: Any = field.type
+        how: dict[str, Any] = {"help": f"{text}  [{presets}]"}
+        if kind is bool:
+            name = f"{name}/--no-{name}"
+            how["default"] = None
+        elif getattr(kind, "__origin__", None) is tuple:
+            how |= {"type": kind.__args__, "metavar": "LOW HIGH"}
+        else:
+            how["type"] = kind if kind in {int, float, str} else click.Choice(kind.__args__)
+        yield click.option(f"--{name}", **how)
+
+
+def _shown(value: object) -> str:
+    """Return a preset's value as the user would type it."""
+    if isinstance(value, tuple):
+        return " ".join(map(_shown, value))
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else f"{value}"
+
 
 exclude_option = click.option(
     "--exclude",
@@ -44,15 +85,12 @@ exclude_option = click.option(
 
 def _seed_option(name: str, what: str) -> Callable[[Command], Command]:
     text = f"Seed of the {what}."
-    return click.option(name, type=click.IntRange(0), default=0, show_default=True, help=text)
+    return click.option(name, type=click.IntRange(0), default=0, help=text)
 
 
 split_seed_option = _seed_option("--split-seed", "split")
-workers_option = click.option(
-    "--workers", type=click.IntRange(1), help="Processes that prepare images."
-)
 
-_SHARED = (
+training_options = several(
     click.option(
         "--localizer",
         help="Localizer: student, unrolled, or a file of bakit distill.  [default: student; for "
@@ -73,14 +111,12 @@ _SHARED = (
         "--accelerator",
         type=click.Choice(["auto", "cpu", "gpu"]),
         default="auto",
-        show_default=True,
         help="auto: a GPU if there is one.",
     ),
     click.option(
         "--precision",
         type=click.Choice(["auto", "32", "bf16", "16"]),
         default="auto",
-        show_default=True,
         help="auto: bf16 mixed on a GPU, 32 on a CPU.",
     ),
     click.option("--threads", type=click.IntRange(1), help="CPU threads of each process."),
@@ -91,35 +127,28 @@ _SHARED = (
     ),
     workers_option,
 )
-
-
-def training_options(command: Command) -> Command:
-    """Add the options for image selection, localizer, hardware and image preparation."""
-    for option in reversed(_SHARED):
-        command = option(command)
-    return command
+"""Options for image selection, localizer, hardware and image preparation."""
 
 
 def make_plan(
     data: Path,
-    preset: str,
-    recipe: Recipe,
+    options: Mapping[str, Any],
     architecture: Architecture,
     preprocessing: Preprocessing,
-    options: Mapping[str, Any],
     **more: Any,  # noqa: ANN401  # fields of the plan
 ) -> TrainingPlan:
-    """Return a plan from ``training_options`` and the name of the recipe's preset.
+    """Return a plan from ``training_options`` and ``recipe_options``.
 
     Raises:
-        BakitError: If the localizer cannot be read or has no such settings, or the margin is not
-            possible.
+        BakitError: If the localizer cannot be read or has no such settings, or the margin or a
+            number of the recipe is not possible.
     """
-    import msgspec
-
     from bakit.hand.weights import change, get_localizer
     from bakit.training.plan import TrainingPlan
 
+    preset = options["recipe"] or default_recipe(options["pretrained"])
+    fields = {name: options[name] for name in Recipe.__struct_fields__ if name in options}
+    recipe = get_recipe(preset, **fields)
     names = ("exclude", "skip_unreadable", "split_seed", "seed")
     more |= {name: options[name] for name in names}
     is_paper = preset == "paper"
@@ -138,19 +167,23 @@ def make_plan(
     return TrainingPlan(data, recipe, architecture, preprocessing, localizer, **more)
 
 
-def make_progress(on_progress: OnProgress, say: Callable[[str], None], epochs: int) -> Progress:
-    """Return the progress callbacks of a training."""
+def make_progress(on_progress: OnProgress, epochs: int, prefix: str = "") -> Progress:
+    """Return the progress callbacks of a training, which print lines on stderr, too."""
     from bakit.training.run import Progress
 
+    def on_step(step: str, done: float, total: float | None) -> None:
+        on_progress(f"{prefix}{step}", done, total)
+
     def on_epoch(epoch: Epoch, best: bool) -> None:
-        left = duration((epochs - epoch.epoch) * epoch.seconds)
-        say(
+        left = (epochs - epoch.epoch) * epoch.seconds
+        text = (
             f"{clock()} epoch {epoch.epoch}/{epochs}: training MAE {epoch.train_mae_months:.2f}, "
             f"validation MAE {epoch.val_mae_months:.2f} months{', best so far' * best} "
-            f"({epoch.seconds:.0f} s; about {left} left)"
+            f"({epoch.seconds:.0f} s{f'; about {duration(left)} left' if left else ''})"
         )
+        echo(safe(f"{prefix}{text}"), err=True)
 
     def on_pretrained(layers: Pretrained) -> None:
-        say(f"pretrained weights: {layers}")
+        echo(safe(f"{prefix}pretrained weights: {layers}"), err=True)
 
-    return Progress(on_progress, on_epoch, on_pretrained)
+    return Progress(on_step, on_epoch, on_pretrained)

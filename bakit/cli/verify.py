@@ -1,4 +1,4 @@
-"""``bakit verify``."""
+"""``bakit verify`` and ``bakit sign``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bakit.cli.options import PATH, public_key_option, threads_option
-from bakit.cli.tables import echo, hint, next_step
+from bakit.cli.options import PATH, json_option, public_key_option, threads_option
+from bakit.cli.tables import echo, echo_json, hint, next_step
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Use the target's own runtime only; fail if it cannot run here, such as Core ML on Linux.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per image.")
+@json_option("Print one JSON object per image.")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -48,8 +48,6 @@ def command(
     Example:
       bakit verify bakit-bundles/bakit-rsna299-onnx-int8
     """
-    import msgspec
-
     from bakit.bundle import Bundle
     from bakit.errors import MissingBackendError, UnsupportedTargetError
     from bakit.targets import get_target
@@ -76,7 +74,7 @@ def command(
     _warn_of_unsealed(opened)
     for check in checks:
         if as_json:
-            echo(msgspec.json.encode(check))
+            echo_json(check)
             continue
         word = "ok" if check.passed else "FAILED"
         echo(
@@ -109,3 +107,30 @@ def command(
 def _warn_of_unsealed(bundle: Bundle) -> None:
     for name in bundle.unsealed():
         echo(f"warning: {name!r} is not sealed; bakit does not read it", err=True)
+
+
+@click.command("sign")
+@click.argument("bundle", type=PATH)
+@click.option(
+    "--key",
+    required=True,
+    metavar="FILE",
+    type=PATH,
+    help="Ed25519 private key: openssl genpkey -algorithm ed25519 -out private.pem",
+)
+def sign_command(bundle: Path, key: Path) -> None:
+    """Sign a bundle; bakit verify --public-key checks the signature.
+
+    \b
+    Example:
+      openssl genpkey -algorithm ed25519 -out private.pem
+      openssl pkey -in private.pem -pubout -out public.pem
+      bakit sign bakit-bundles/bakit-rsna299-onnx-int8 --key private.pem
+      bakit verify bakit-bundles/bakit-rsna299-onnx-int8 --public-key public.pem
+    """
+    from bakit.bundle import MANIFEST, Bundle
+    from bakit.signature import sign
+
+    Bundle.read(bundle)  # refuses a damaged bundle
+    echo(str(sign(bundle / MANIFEST, key)))
+    next_step(f"bakit verify {bundle} --public-key public.pem")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from bakit.data.overlap import shared_ids
 from bakit.data.parallel import in_threads
 from bakit.errors import ImageError, InputError
-from bakit.image.bounds import DICOM, is_dicom
+from bakit.files import open_regular
+from bakit.image.bounds import is_dicom
 from bakit.image.read import decode, pixel_digest
 from bakit.types import silent, track
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Sequence
 
     from bakit.bundle import Bundle
     from bakit.data.labels import Sample
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm")
+_HEAD = 144
+"""Bytes that show whether a file is DICOM."""
 
 
 class Unreadable(NamedTuple):
@@ -36,37 +41,73 @@ def unreadable(path: Path, error: ImageError) -> Unreadable:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Return the files of a folder with an image suffix, sorted by name."""
-    return [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES]
+    """Return the files of a folder with an image suffix, sorted by name; no hidden ones."""
+    files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    return [path for path in files if path.suffix.lower() in SUFFIXES]
 
 
 def images_below(folder: Path) -> list[Path]:
-    """Return the images in a folder and the folders below it, sorted by path.
-
-    An image has an image suffix, or no suffix and a DICOM file's mark. Hidden files are left out.
+    """Return the images in a folder and the folders below it (``files_below``, ``is_film``).
 
     Raises:
         InputError: If there is none.
+        OSError: If a folder cannot be read.
     """
-    found = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-        and (path.suffix.lower() in SUFFIXES or (not path.suffix and _is_dicom_file(path)))
-    ]
+    found = [path for path in files_below(folder) if is_film(path.name, partial(head_of, path))]
     if not found:
         message = f"{folder}: no image in this folder; use PNG, JPEG or DICOM files"
         raise InputError(message)
     return found
 
 
-def _is_dicom_file(path: Path) -> bool:
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder: first its own by name, then those of each folder in it.
+
+    Hidden files and folders are left out. What is no regular file is yielded, too; its reader
+    reports it.
+
+    Raises:
+        OSError: If a folder cannot be read.
+    """
+    for place, folders, files in os.walk(folder, onerror=_raise):
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        yield from (Path(place, name) for name in sorted(files) if not is_hidden(name))
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def is_film(name: str, head: Callable[[int], bytes]) -> bool:
+    """Return whether a file is not hidden, and its suffix or first bytes are those of an image.
+
+    Args:
+        name: Its name, or its path in an archive.
+        head: Returns at most so many of its first bytes; an ``OSError`` is left to the file's
+            reader.
+    """
+    if is_hidden(name):
+        return False
     try:
-        with path.open("rb") as file:
-            return is_dicom(file.read(DICOM.stop))
+        return Path(name).suffix.lower() in SUFFIXES or is_dicom(head(_HEAD))
     except OSError:
-        return True  # it is reported when it is read
+        return True
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file, or a folder in its path, is hidden, or it is the index DICOMDIR."""
+    parts = Path(name).parts
+    return "DICOMDIR" in parts[-1:] or any(p.startswith(".") and p != ".." for p in parts)
+
+
+def head_of(path: Path, size: int) -> bytes:
+    """Return the first bytes of a regular file.
+
+    Raises:
+        OSError: If it is something else, or cannot be read.
+    """
+    with open_regular(path) as file:
+        return file.read(size)
 
 
 def look_at_images(

@@ -16,6 +16,7 @@ from bakit.data.images import SUFFIXES, image_files, look_at_images
 from bakit.data.overlap import id_hashes, shared_ids
 from bakit.data.tables import COLUMNS, MORE_COLUMNS, find_table, read_table
 from bakit.errors import InputError, LabelsError
+from bakit.prediction import is_male
 from bakit.settings import SplitRecord
 from bakit.types import silent
 
@@ -33,11 +34,8 @@ Item = TypeVar("Item")
 MAX_AGE_MONTHS = 240.0
 LEAST_IMAGES = 10
 """Minimum number of images for a 7:2:1 split."""
-_MALE = {
-    word: male
-    for male, words in ((True, "true m male 1"), (False, "false f female 0"))
-    for word in words.split()
-}
+_MALE = {"true": True, "1": True, "false": False, "0": False}
+"""Values of the column male; those of a column sex are words (``read_sex``)."""
 
 
 class Sample(NamedTuple):
@@ -230,8 +228,10 @@ def _row(
         message = f"boneage {text!r} is not an age in months (0 to {MAX_AGE_MONTHS:.0f})"
         problems.append(Problem("bad age", message))
     male = _MALE.get(word.lower())
-    if male is None:
-        message = f"male is {fields['male']!r}; use True or False"
+    try:
+        male = is_male(word) if male is None else male
+    except InputError:
+        message = f"male is {fields['male']!r}; use True or False, F or M"
         problems.append(Problem("bad sex", message))
     if name in seen:
         problems.append(Problem("duplicate id", f"id {name!r} is repeated"))

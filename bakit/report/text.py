@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import math
-from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from bakit.errors import InputError
+from bakit.prediction import read_sex
 from bakit.quality.limits import REASONS
 
 if TYPE_CHECKING:
@@ -18,17 +20,20 @@ if TYPE_CHECKING:
 
 RETAKE = "use a sharp image of one whole hand, fingers up"
 REMEDIES = {
+    "turned": "rotate the image until the fingers point up",
     "two_hands": "crop the image to one hand",
     "both_hands": "crop the image to one hand",
     "hand_cut_off": "use an image with the whole hand and the wrist",
     "too_small": "use an image with more pixels",
     "low_contrast": "export the image again with its full range of grey values",
     "saturated": "export the image again with its full range of grey values",
+    "methods_disagree": "check the box with bakit localize --overlay",
+    "inverted": "use the original DICOM file",
     "not_a_radiograph": "use the original DICOM file",
     "other_body_part": "check that the image is of a hand",
     "patient_age": "check the dates in the DICOM header",
 }
-"""What to do about a rejected image, by reason code; ``RETAKE`` for the others."""
+"""What to do about an image, by reason code; ``RETAKE`` for the others if it is rejected."""
 
 COLUMNS = ("sex", "age_months", "mean", "sd")
 
@@ -41,9 +46,8 @@ def years_months(months: float) -> str:
 
 
 def age_text(prediction: Prediction) -> str:
-    """Return the age in one line, with its interval and the difference to the chronological age."""
-    if prediction.age_months is None:
-        return "no age: " + ", ".join(prediction.quality.reasons).replace("_", " ")
+    """Return the age of an accepted or reviewed image, its interval, and the chronological age."""
+    assert prediction.age_months is not None
     line = f"{years_months(prediction.age_months)} ({prediction.age_months:.1f} months)"
     if "skeletally_mature" in prediction.quality.reasons:
         line = f"skeletally mature, or nearly (read as {line})"
@@ -69,9 +73,11 @@ def verdict_text(quality: Quality) -> str:
     """
     codes = ", ".join(quality.reasons)
     why = "; ".join(REASONS[code] for code in quality.reasons if code in REASONS)
-    todo = "check the age by eye"
+    remedy = next((REMEDIES[code] for code in quality.reasons if code in REMEDIES), "")
     if quality.status == "reject":
-        todo = next((REMEDIES[code] for code in quality.reasons if code in REMEDIES), RETAKE)
+        todo = remedy or RETAKE
+    else:
+        todo = "check the age by eye" + f", or {remedy}" * bool(remedy)
     return f"{quality.status}: {codes} ({why}); {todo}"
 
 
@@ -89,13 +95,11 @@ class Reference(NamedTuple):
 
         Between two rows, mean and SD are interpolated.
         """
-        rows = self.rows.get(sex, [])
-        for (a, mean_a, sd_a), (b, mean_b, sd_b) in pairwise(rows):
-            if a <= chronological_months <= b:
-                share = (chronological_months - a) / (b - a)
-                mean = mean_a + share * (mean_b - mean_a)
-                return (bone_age_months - mean) / (sd_a + share * (sd_b - sd_a))
-        return None
+        ages, means, sds = np.transpose(self.rows[sex])
+        if not ages[0] <= chronological_months <= ages[-1]:
+            return None
+        mean, sd = (np.interp(chronological_months, ages, row) for row in (means, sds))
+        return float((bone_age_months - mean) / sd)
 
     def sds_text(self, prediction: Prediction) -> str:
         """Return the SDS of a prediction, as text to append to its age; empty without an age.
@@ -127,12 +131,13 @@ def read_reference(path: Path) -> Reference:
                 message = f"{path}: column {missing[0]!r} is missing; use {','.join(COLUMNS)}"
                 raise InputError(message)
             for row in reader:
-                sex = (row["sex"] or "").strip()
-                values = [float(row[name] or "nan") for name in COLUMNS[1:]]
-                if sex not in rows or not all(map(math.isfinite, values)) or values[2] <= 0:
-                    message = f"{path}:{reader.line_num}: use M or F, numbers, and an sd above 0"
+                where = f"{path}:{reader.line_num}"
+                sex = read_sex(row["sex"] or "", where)
+                age, mean, sd = (float(row[name] or "nan") for name in COLUMNS[1:])
+                if not all(map(math.isfinite, (age, mean, sd))) or sd <= 0:
+                    message = f"{where}: use numbers, and an sd above 0"
                     raise InputError(message)
-                rows[sex].append((values[0], values[1], values[2]))
+                rows[sex].append((age, mean, sd))
     except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
         message = f"{path}: not a reference table ({getattr(error, 'strerror', None) or error})"
         raise InputError(message) from error

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bakit.data.images import SUFFIXES
+from bakit.data.images import is_film, is_hidden
 from bakit.data.labels import read_labels
 from bakit.data.tables import TABLE
 from bakit.errors import InputError, first_line
-from bakit.image.bounds import MAX_INFLATION, SPARE, is_dicom
-from bakit.prediction import Sex
+from bakit.image.bounds import MAX_INFLATION, SPARE
+from bakit.prediction import Sex, read_sex
 from bakit.score.places import find_urls, is_url, open_place
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ MAX_PACKED = 64 * 2**20
 """Most bytes of a film in an archive: each worker has one in memory."""
 
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-_HEAD = 144
-"""Bytes that show whether a file is DICOM."""
 
 
 class Film(msgspec.Struct, frozen=True, array_like=True):
@@ -127,28 +125,22 @@ def _below(top: Path, ignored: Counter[str]) -> Iterator[Film]:
 
 
 def _in_file(place: str, ignored: Counter[str], *, given: bool = False) -> Iterator[Film]:
-    def head() -> bytes:
+    def head(size: int) -> bytes:
         with open_place(place) as file:
-            return file.read(_HEAD)
+            return file.read(size)
 
     if given and place.lower().endswith(".csv"):
         yield from _listed(place)
     elif place.lower().endswith((".zip", *_TARS)):
         yield from _packed(place, ignored)
-    elif given or _is_film(place, ignored, head):
+    elif given or _is_film(Path(place).name, ignored, head):
         yield Film(_text(place), _absolute(place))
 
 
-def _is_film(name: str, ignored: Counter[str], head: Callable[[], bytes]) -> bool:
-    """Return whether a file's name or first bytes are those of an image; hidden files are none."""
-    path = Path(name)
-    if path.name.startswith(".") or path.name == "DICOMDIR":
-        return False
-    try:
-        found = path.suffix.lower() in SUFFIXES or is_dicom(head())
-    except OSError:  # its row says so
-        return True
-    ignored[path.suffix.lower() or "without suffix"] += not found
+def _is_film(name: str, ignored: Counter[str], head: Callable[[int], bytes]) -> bool:
+    found = is_film(name, head)
+    if not found and not is_hidden(name):
+        ignored[Path(name).suffix.lower() or "without suffix"] += 1
     return found
 
 
@@ -180,14 +172,14 @@ def _listed(path: str) -> Iterator[Film]:
                 raise InputError(message)
             for row in filter(None, rows):
                 fields = {name: text.strip() for name, text in zip(header, row, strict=False)}
-                sex = fields.get("sex", "").upper()
-                if len(row) > len(header) or not fields["path"] or sex not in {"", "M", "F"}:
-                    message = f"{path}:{rows.line_num}: a row is {mark.join(header)}; sex is M or F"
+                where, sex = f"{path}:{rows.line_num}", fields.get("sex")
+                if len(row) > len(header) or not fields["path"]:
+                    message = f"{where}: a row is {mark.join(header)}"
                     raise InputError(message)
                 place = fields["path"]
                 if not (is_url(place) or Path(place).is_absolute()):
                     place = folder + place
-                known = msgspec.convert(sex or None, Sex | None)
+                known = read_sex(sex, where) if sex else None
                 yield Film(fields.get("id") or fields["path"], _absolute(place), known)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         message = f"{path}: not a CSV text file ({getattr(error, 'strerror', None) or error})"
@@ -199,7 +191,7 @@ def _packed(path: str, ignored: Counter[str]) -> Iterator[Film]:
     archive, place, number = _text(path), _absolute(path), -1
     try:
         for number, (name, size, read) in enumerate(_unpacked(path)):
-            if not _is_film(name, ignored, partial(read, _HEAD)):
+            if not _is_film(name, ignored, read):
                 continue
             big = f"{size >> 20} MiB; at most {MAX_PACKED >> 20} in an archive"
             fault = big if size > MAX_PACKED else ""

@@ -69,7 +69,7 @@ def test_the_float_model_itself_may_be_the_one(make_bundle, make_report):
     assert advice.sentence == (
         "Ship onnx FP32: 4 ms a radiograph (median), 31 MB, and it is the float model itself."
     )
-    assert advice.standings[0].reason == "the only one"
+    assert advice.standings[0].reason == "the only one within the limits"
 
 
 def test_what_the_gate_refuses_is_not_shipped(make_bundle, make_report):
