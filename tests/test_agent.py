@@ -60,7 +60,7 @@ def until_read(meter):
     """Return readings of a meter: as soon as there is one, however long that takes."""
 
     def wait():
-        while not meter._samples:
+        while not meter.rail:
             agent.time.sleep(0.01)
 
     return meter.watts(wait)
