@@ -750,30 +750,17 @@ def state_since(began: float) -> List[Optional[float]]:
     return [round(time.monotonic() - began, 1), hottest, now.get("cpu"), now.get("gpu")]
 
 
-def parse_power_modes(text: str) -> Dict[int, str]:
-    """Return the names of the power modes by id, from the text of ``nvpmodel.conf``."""
-    modes = re.findall(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)\s*>", text)
-    return {int(number): name for number, name in modes}
-
-
-def parse_power_query(text: str) -> Optional[str]:
-    """Return the power mode's name from what ``nvpmodel -q`` prints."""
-    found = re.search(r"^NV Power Mode:\s*(\S+)", text, re.MULTILINE)
-    return found.group(1) if found else None
-
-
 def power_mode(root: str = "/") -> Optional[str]:
     """Return the name of the power mode in force; None where there are none."""
-    modes = parse_power_modes(read_text(os.path.join(root, "etc/nvpmodel.conf")))
-    if not modes:
-        return None
-    if root == "/":
-        asked = parse_power_query(capture(["nvpmodel", "-q"], 10)[1])
-        if asked:
-            return asked
+    pattern = r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)\s*>"
+    modes = dict(re.findall(pattern, read_text(os.path.join(root, "etc/nvpmodel.conf"))))
+    asked = capture(["nvpmodel", "-q"], 10)[1] if modes and root == "/" else ""
+    found = re.search(r"^NV Power Mode:\s*(\S+)", asked, re.MULTILINE)
+    if found:
+        return found.group(1)
     # nvpmodel may need root; what it did last stands here.
-    found = re.search(r"pmode:(\d+)", read_text(os.path.join(root, "var/lib/nvpmodel/status")))
-    return modes.get(int(found.group(1))) if found else None
+    found = re.search(r"pmode:0*(\d+)", read_text(os.path.join(root, "var/lib/nvpmodel/status")))
+    return modes.get(found.group(1)) if found else None
 
 
 # ------------------------------------------------------------------ models

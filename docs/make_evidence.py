@@ -17,11 +17,11 @@ from bakit.bench.device.evidence import NONE_YET, read_evidence, rows, table
 PAGE = Path(__file__).parent / "tensorrt.md"
 BLOCK = re.compile(r"(<!-- evidence: [^\n]* -->\n\n).*?(\n\n<!-- end of evidence -->)", re.DOTALL)
 PLACES = {
-    "x86-64": "A server without GPU: x86-64, two cores, shared with other work.",
-    "arm-emulated": "An emulated Arm machine: qemu, core `max`. Its times mean nothing.",
+    "x86-64": "A server without a GPU, two cores of an AMD EPYC, busy with other work:",
+    "arm-emulated": "An emulated Arm machine ([Arm](arm.md)), whose times mean nothing:",
     "stand-in-8.6": (
-        "The stand-in of TensorRT 8.6, which computes in ONNX Runtime and counts one layer. Its "
-        "times mean nothing."
+        "The stand-in of TensorRT 8.6, which computes in ONNX Runtime; its layers and times mean "
+        "nothing:"
     ),
 }
 """What ran a file that is no board's, by the file's name."""
@@ -30,16 +30,18 @@ PLACES = {
 def page() -> str:
     """Return the page with the tables of the files that are there."""
     files = {path.name[:-8]: path for path in sorted((PAGE.parent / "evidence").glob("*.json.gz"))}
-    boards = [row for name, path in files.items() if name not in PLACES for row in read(path)]
+    boards = [
+        row
+        for name, path in files.items()
+        if name not in PLACES
+        for row in rows(read_evidence(path))
+    ]
     made = [table(boards) if boards else NONE_YET]
-    made += [f"{text}\n\n{table(read(files[name]))}" for name, text in PLACES.items()]
+    made += [
+        f"{text}\n\n{table(rows(read_evidence(files[name])))}" for name, text in PLACES.items()
+    ]
     text = "\n\n".join(made)
     return BLOCK.sub(lambda found: found[1] + text + found[2], PAGE.read_text(encoding="utf-8"))
-
-
-def read(path: Path) -> list:
-    """Return the lines of a file's table."""
-    return rows(read_evidence(path))
 
 
 if __name__ == "__main__":

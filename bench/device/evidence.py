@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 64 * 2**20
 """Largest document, unpacked."""
 
-NONE_YET = "*No evidence file yet: no figure below comes from a board.*"
+NONE_YET = "*No evidence file of a board yet.*"
 _HEAD = (
     "board",
     "system",

@@ -23,7 +23,6 @@ import pickle
 import signal
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -102,10 +101,12 @@ def serve(
             opened = Opened(runtime.provider, runtime.int8_share, footprint, runtime.executed)
             send(answers, opened)
             server = Server(runtime)
-            with suppress(EOFError):
-                while True:
+            while True:
+                try:
                     name, arguments = pickle.load(requests)  # noqa: S301  # our own process
-                    send(answers, getattr(server, name)(*arguments))
+                except EOFError:
+                    return
+                send(answers, getattr(server, name)(*arguments))
     except Exception as error:  # libraries may raise anything
         lines = str(error).strip().splitlines() or ["no error message"]
         send(answers, Failed(type(error).__name__, printable(lines[0])))
