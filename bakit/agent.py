@@ -240,27 +240,22 @@ def choose_builds(artifact: Json, version: str) -> List[Json]:
     Raises:
         AgentError: If there is none.
     """
-    builds = artifact.get("builds", ())
-    found = []
-    for build in builds:
-        below = build.get("max_version")
-        if version_tuple(build["min_version"]) <= version_tuple(version) and (
-            not below or version_tuple(version) < version_tuple(below)
-        ):
-            found.append(dict(build))
+    builds, here = artifact.get("builds", ()), version_tuple(version)
+    ranges = [(build["min_version"], build.get("max_version") or "") for build in builds]
+    found = [
+        dict(build)
+        for build, (least, below) in zip(builds, ranges)
+        if version_tuple(least) <= here and (not below or here < version_tuple(below))
+    ]
     if found:
         return found
-    ranges = ", ".join(
-        "%s to %s"
-        % (b["min_version"], "below %s" % b["max_version"] if b.get("max_version") else "any")
-        for b in builds
-    )
+    words = ", ".join(least + (" to below " + below if below else " on") for least, below in ranges)
     hint = ""
-    if version_tuple(version)[:2] == (8, 0):
+    if here[:2] == (8, 0):
         hint = "; JetPack 4.6.0 ships 8.0.1: upgrade to JetPack 4.6.1 or newer"
     raise AgentError(
         "TensorRT %s builds no %s of this bundle, which is for %s%s"
-        % (version, artifact["role"], ranges or "no version at all", hint)
+        % (version, artifact["role"], words or "no version at all", hint)
     )
 
 
@@ -489,16 +484,16 @@ def choose_engine(manifest: Json, info: Json, wanted: str) -> str:
     for name in choices:
         if info.get(name):
             return name
+    broken = [name for name in choices if name in info["problems"]]
+    if broken:
+        raise AgentError(
+            "%s cannot run here: Python %s cannot import %s: %s"
+            % (target, info["python"], broken[0], info["problems"][broken[0]])
+        )
     remedy = {
         "onnx": "pip3 install onnxruntime (1.10.0 is the last for Python 3.6)",
         "tensorrt": "sudo apt install tensorrt python3-libnvinfer, and use the system's python3",
     }
-    for name in choices:
-        if name in info["problems"]:
-            raise AgentError(
-                "%s cannot run here: Python %s cannot import %s: %s"
-                % (target, info["python"], name, info["problems"][name])
-            )
     raise AgentError(
         "%s cannot run here: %s is not installed for Python %s; %s"
         % (target, " or ".join(choices), info["python"], remedy[target])
@@ -2072,6 +2067,8 @@ def why_failed(status: int, logged: str = "") -> str:
     """Return why a process left no result, in a line; ``logged`` is the log's last error."""
     if was_killed(status):
         return out_of_memory()
+    if status in (-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP):
+        return "it was ended (signal %d)" % -status
     if logged:
         ended = "it crashed (signal %d)" % -status if status < 0 else "exit status %d" % status
         return "%s; the log's last error: %s" % (ended, logged)

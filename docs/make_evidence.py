@@ -18,7 +18,7 @@ PAGE = Path(__file__).parent / "tensorrt.md"
 BLOCK = re.compile(r"(<!-- evidence: [^\n]* -->\n\n).*?(\n\n<!-- end of evidence -->)", re.DOTALL)
 PLACES = {
     "x86-64": "A server without a GPU, two cores of an AMD EPYC, busy with other work:",
-    "arm-emulated": "An emulated Arm machine ([Arm](arm.md)), whose times mean nothing:",
+    "arm-emulated": "An emulated Arm machine ([Arm](arm.md)), FP32 alone; its times mean nothing:",
     "stand-in-8.6": (
         "The stand-in of TensorRT 8.6, which computes in ONNX Runtime; its layers and times mean "
         "nothing:"

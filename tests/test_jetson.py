@@ -374,7 +374,13 @@ def test_clocks_are_locked_where_their_limits_are_equal(orin, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("status", "said"), [(-9, "add 4 GB of swap"), (-11, "crashed"), (7, "exit status 7")]
+    ("status", "said"),
+    [
+        (-9, "add 4 GB of swap"),
+        (-11, "crashed"),
+        (-15, "it was ended (signal 15)"),
+        (7, "exit status 7"),
+    ],
 )
 def test_what_kills_a_measurement_is_said(status, said):
     assert said in agent.why_failed(status)

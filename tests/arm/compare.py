@@ -36,17 +36,21 @@ class Comparison(NamedTuple):
 
 
 def read_ages(path: Path) -> dict[str, dict[str, float]]:
-    """Return ages by film and precision."""
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return {
-        line["id"]: {
-            precision: age
-            for name, age in line["ages"].items()
-            for precision in ("fp32", "int8")
-            if precision in name
+    """Return ages by film and precision.
+
+    Raises:
+        ValueError: If a film has several ages of a precision.
+    """
+    found = {}
+    for line in path.read_text().splitlines():
+        film = json.loads(line)
+        found[film["id"]] = {
+            ("int8" if "int8" in n else "fp32"): a for n, a in film["ages"].items()
         }
-        for line in lines
-    }
+        if len(found[film["id"]]) != len(film["ages"]):
+            message = f"{path}: bundles of more than one target"
+            raise ValueError(message)
+    return found
 
 
 def compare(
