@@ -1,17 +1,16 @@
 #!/usr/bin/env bash
 # An emulated 64-bit Arm device: Debian 12 under qemu's user mode, with sshd on the loopback. For root, on Debian.
-#   device.sh make DIR            build it, with Python 3.11, NumPy, OpenCV, ONNX Runtime, OpenVINO and LiteRT
+#   device.sh make DIR            build it, with Python 3.11, NumPy, OpenCV and ONNX Runtime
 #   device.sh start DIR [PORT]    start its sshd on 127.0.0.1:PORT (2222); print options for bakit bench
 #   device.sh run DIR COMMAND...  run a command inside
 #   device.sh stop DIR            stop sshd and unmount
 # QEMU_CPU chooses the core: cortex-a57 (Jetson Nano), cortex-a72 (Raspberry Pi 4), max (dot product, i8mm, SVE).
-# ONNX Runtime 1.22.1: later releases crash under this qemu, and 1.18 does not start.
+# ONNX Runtime 1.22.1: later releases crash under qemu 7.2, and 1.18 does not start; LiteRT and OpenVINO crash, too.
 set -euo pipefail
 verb=$1
 dir=$(realpath -m "$2")
 root=$dir/root
-packages="numpy opencv-python-headless onnxruntime==1.22.1 openvino==2025.2.0 openvino-telemetry ai-edge-litert==2.3.0
-  flatbuffers protobuf packaging backports.strenum tqdm click msgspec rich typing_extensions pillow"
+packages="numpy opencv-python-headless onnxruntime==1.22.1 flatbuffers protobuf packaging click msgspec rich typing_extensions"
 
 enter() {
   for place in proc dev sys; do
