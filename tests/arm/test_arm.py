@@ -58,7 +58,7 @@ def bundles(device):
     """Return the shipped model's bundles by target; they are inside the device."""
 
     def make(target):
-        made = [device / f"bundles/{target}-{precision}" for precision in PRECISIONS]
+        made = [device / f"bundles/{target}-{precision.value}" for precision in PRECISIONS]
         for precision, root in zip(PRECISIONS, made, strict=True):
             if not root.exists():
                 checkpoint = Checkpoint.read(SHIPPED)
