@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test programs attack lint site format docs clean
+.PHONY: demo test test-arm programs attack lint site format docs clean
 
 # The demo runs in its own environment, without torch.
 demo: .venv-demo/installed
@@ -13,6 +13,11 @@ demo: .venv-demo/installed
 # files is that of tests/conftest.py: the longest first.
 test: $(VENV)/installed programs
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+# Bundles on an emulated Arm device, which root makes once in build/arm (docs/arm.md); hours on a busy machine.
+test-arm: $(VENV)/installed
+	mkdir -p build/arm
+	PYTHON=$(abspath $(BIN)/python) BAKIT_ARM=build/arm $(BIN)/python -m pytest tests/arm
 
 # Programs that some tests need; without root and apt, the tests end with a list of what was not run.
 programs: $(VENV)/installed

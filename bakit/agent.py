@@ -40,7 +40,7 @@ import tempfile
 import threading
 import time
 import traceback
-from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 Array = Any  # numpy has no types in Python 3.6
 Json = Dict[str, Any]
@@ -51,6 +51,7 @@ if platform.machine() == "aarch64":  # NumPy 1.19.5 crashes on a Nano ("Illegal 
     os.environ.setdefault("OPENBLAS_CORETYPE", "ARMV8")
 
 INT8_FLAGS = ("avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
+"""CPU features that affect the speed of INT8 models, and on x86 their accuracy."""
 ENGINES = os.path.join("~", ".cache", "bakit", "engines")
 ROLES = ("localizer", "regressor")
 MAX_IMAGES = 32
@@ -174,14 +175,10 @@ def read_bundle(root: str) -> Json:
         for artifact in manifest["artifacts"]:
             files.update(digests_of(artifact))
         golden = {item["path"]: item["sha256"] for item in manifest["golden"]}
-        used = [name for item in manifest["artifacts"] for name in build_files(item)]
     except OSError as error:
         raise AgentError("%s: not a bundle: manifest.json is missing (%s)" % (root, error))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise AgentError("%s: not a manifest that this agent understands (%r)" % (path, error))
-    for name in used:
-        if name not in files:
-            raise AgentError("%s: %s is built from but not sealed" % (path, name))
     for name, digest in sorted(list(files.items()) + list(golden.items())):
         check_file(root, name, digest)
     return dict(manifest)
@@ -191,16 +188,6 @@ def digests_of(artifact: Json) -> Dict[str, str]:
     """Return the SHA-256 of each file of a model, by its path."""
     items = [artifact] + list(artifact.get("companions", ()))
     return {item["path"]: item["sha256"] for item in items}
-
-
-def build_files(artifact: Json) -> List[str]:
-    """Return the files that an artifact's builds read."""
-    names = []  # type: List[str]
-    for build in artifact.get("builds", ()):
-        names.append(build["path"])
-        if build.get("calibration_cache"):
-            names.append(build["calibration_cache"])
-    return names
 
 
 def check_file(root: str, name: str, digest: str) -> bytes:
@@ -253,27 +240,22 @@ def choose_builds(artifact: Json, version: str) -> List[Json]:
     Raises:
         AgentError: If there is none.
     """
-    builds = artifact.get("builds", ())
-    found = []
-    for build in builds:
-        below = build.get("max_version")
-        if version_tuple(build["min_version"]) <= version_tuple(version) and (
-            not below or version_tuple(version) < version_tuple(below)
-        ):
-            found.append(dict(build))
+    builds, here = artifact.get("builds", ()), version_tuple(version)
+    ranges = [(build["min_version"], build.get("max_version") or "") for build in builds]
+    found = [
+        dict(build)
+        for build, (least, below) in zip(builds, ranges)
+        if version_tuple(least) <= here and (not below or here < version_tuple(below))
+    ]
     if found:
         return found
-    ranges = ", ".join(
-        "%s to %s"
-        % (b["min_version"], "below %s" % b["max_version"] if b.get("max_version") else "any")
-        for b in builds
-    )
+    words = ", ".join(least + (" to below " + below if below else " on") for least, below in ranges)
     hint = ""
-    if version_tuple(version)[:2] == (8, 0):
+    if here[:2] == (8, 0):
         hint = "; JetPack 4.6.0 ships 8.0.1: upgrade to JetPack 4.6.1 or newer"
     raise AgentError(
         "TensorRT %s builds no %s of this bundle, which is for %s%s"
-        % (version, artifact["role"], ranges or "no version at all", hint)
+        % (version, artifact["role"], words or "no version at all", hint)
     )
 
 
@@ -502,16 +484,16 @@ def choose_engine(manifest: Json, info: Json, wanted: str) -> str:
     for name in choices:
         if info.get(name):
             return name
+    broken = [name for name in choices if name in info["problems"]]
+    if broken:
+        raise AgentError(
+            "%s cannot run here: Python %s cannot import %s: %s"
+            % (target, info["python"], broken[0], info["problems"][broken[0]])
+        )
     remedy = {
         "onnx": "pip3 install onnxruntime (1.10.0 is the last for Python 3.6)",
         "tensorrt": "sudo apt install tensorrt python3-libnvinfer, and use the system's python3",
     }
-    for name in choices:
-        if name in info["problems"]:
-            raise AgentError(
-                "%s cannot run here: Python %s cannot import %s: %s"
-                % (target, info["python"], name, info["problems"][name])
-            )
     raise AgentError(
         "%s cannot run here: %s is not installed for Python %s; %s"
         % (target, " or ".join(choices), info["python"], remedy[target])
@@ -635,58 +617,68 @@ def rail_name(names: Iterable[str]) -> Optional[str]:
     return "sum of %s" % ", ".join(used) if len(used) > 1 else used[0] if used else None
 
 
+class Sampler:
+    """Calls a function at intervals, in a thread, while a ``with`` block runs; keeps the results.
+
+    A reading that fails raises ``ValueError`` and is left out.
+    """
+
+    def __init__(self, read: Callable[[], Any], every_s: float, most: int = sys.maxsize) -> None:
+        self.rows = []  # type: List[Any]
+        self._done = threading.Event()
+        self._how = read, every_s, most
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def __enter__(self) -> "Sampler":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        read, every_s, most = self._how
+        while len(self.rows) < most and not self._done.wait(every_s if self.rows else 0):
+            try:
+                self.rows.append(read())
+            except ValueError:
+                time.sleep(0.01)
+
+
 class PowerMeter:
-    """Samples the board's power in a thread: its sensors at 20 Hz, else ``tegrastats`` at 10 Hz."""
+    """Measures the board's power: by its sensors at 20 Hz, else ``tegrastats`` at 10 Hz."""
 
     def __init__(self, root: str = "/") -> None:
         self._rails = rails(root)
         self._tegrastats = None if self._rails else shutil.which("tegrastats")
-        self._samples = []  # type: List[float]
         self.rail = ""
         self.available = bool(self._rails or self._tegrastats)
 
     def watts(self, during: Callable[[], Any]) -> List[float]:
         """Return the readings while a function runs, in watts."""
-        self._samples = []
-        done = threading.Event()
-        reader = self._read_rails if self._rails else self._read_tegrastats
-        thread = threading.Thread(target=reader, args=(done,), daemon=True)
-        thread.start()
-        try:
-            during()
-        finally:
-            done.set()
-            thread.join()
-        return list(self._samples)
-
-    def _add(self, by_rail: Dict[str, float]) -> None:
-        if by_rail:
-            self.rail = str(rail_name(by_rail))
-            self._samples.append(sum(by_rail[name] for name in total_rails(by_rail)))
-
-    def _read_rails(self, done: threading.Event) -> None:
-        used = total_rails(name for name, _ in self._rails)
-        wanted = [rail for rail in self._rails if rail[0] in used]
-        while not done.wait(0.05):
-            try:
-                self._add({name: sensor() for name, sensor in wanted})
-            except ValueError:  # a reading that failed
-                continue
-
-    def _read_tegrastats(self, done: threading.Event) -> None:
+        if self._rails:
+            used = total_rails(name for name, _ in self._rails)
+            sensors = [(name, read) for name, read in self._rails if name in used]
+            with Sampler(lambda: self._total({n: read() for n, read in sensors}), 0.05) as found:
+                during()
+            return found.rows
+        command = [str(self._tegrastats), "--interval", "100"]
         with subprocess.Popen(
-            [str(self._tegrastats), "--interval", "100"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         ) as process:
+            with Sampler(lambda: self._total(parse_tegrastats(next_line(process))), 0) as found:
+                try:
+                    during()
+                finally:
+                    process.kill()  # or the thread waits for its next line
+        return found.rows
 
-            def stop() -> None:
-                done.wait()
-                process.kill()
-
-            threading.Thread(target=stop, daemon=True).start()
-            for line in process.stdout or ():
-                self._add(parse_tegrastats(line.decode("utf-8", "replace")))
+    def _total(self, by_rail: Dict[str, float]) -> float:
+        if not by_rail:
+            raise ValueError("no rail")
+        self.rail = str(rail_name(by_rail))
+        return sum(by_rail[name] for name in total_rails(by_rail))
 
 
 def temperatures(root: str = "/") -> Dict[str, float]:
@@ -707,10 +699,15 @@ def first_line(*command: str) -> str:
     ) as process:
         timer = threading.Timer(5, process.kill)
         timer.start()
-        line = process.stdout.readline() if process.stdout else b""
+        line = next_line(process)
         timer.cancel()
         process.kill()
-    return line.decode("utf-8", "replace")
+    return line
+
+
+def next_line(process: Any) -> str:
+    """Return the next line that a process prints; empty at the end."""
+    return str(process.stdout.readline().decode("utf-8", "replace"))
 
 
 _GPU = re.compile(r"gpu|g[avp]\d+b")
@@ -742,57 +739,23 @@ def clocks_locked(root: str = "/") -> Optional[bool]:
     return all(low == high for low, high in known) if known else None
 
 
-class Trace:
-    """Samples clocks and temperature once a second in a thread, while a ``with`` block runs."""
-
-    def __init__(self) -> None:
-        self.rows = []  # type: List[List[Optional[float]]]
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-
-    def __enter__(self) -> "Trace":
-        self._began = time.monotonic()
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
-        """Add rows: seconds, highest temperature in degrees Celsius, CPU and GPU clocks in MHz."""
-        while len(self.rows) < MAX_TRACE:
-            now, hottest = clocks(), max(temperatures().values(), default=None)
-            seconds = round(time.monotonic() - self._began, 1)
-            self.rows.append([seconds, hottest, now.get("cpu"), now.get("gpu")])
-            if self._done.wait(1.0):
-                return
-
-
-def parse_power_modes(text: str) -> Dict[int, str]:
-    """Return the names of the power modes by id, from the text of ``nvpmodel.conf``."""
-    modes = re.findall(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)\s*>", text)
-    return {int(number): name for number, name in modes}
-
-
-def parse_power_query(text: str) -> Optional[str]:
-    """Return the power mode's name from what ``nvpmodel -q`` prints."""
-    found = re.search(r"^NV Power Mode:\s*(\S+)", text, re.MULTILINE)
-    return found.group(1) if found else None
+def state_since(began: float) -> List[Optional[float]]:
+    """Return seconds, highest temperature in degrees Celsius, CPU and GPU clocks in MHz."""
+    now, hottest = clocks(), max(temperatures().values(), default=None)
+    return [round(time.monotonic() - began, 1), hottest, now.get("cpu"), now.get("gpu")]
 
 
 def power_mode(root: str = "/") -> Optional[str]:
     """Return the name of the power mode in force; None where there are none."""
-    modes = parse_power_modes(read_text(os.path.join(root, "etc/nvpmodel.conf")))
-    if not modes:
-        return None
-    if root == "/":
-        asked = parse_power_query(capture(["nvpmodel", "-q"], 10)[1])
-        if asked:
-            return asked
+    pattern = r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)\s*>"
+    modes = dict(re.findall(pattern, read_text(os.path.join(root, "etc/nvpmodel.conf"))))
+    asked = capture(["nvpmodel", "-q"], 10)[1] if modes and root == "/" else ""
+    found = re.search(r"^NV Power Mode:\s*(\S+)", asked, re.MULTILINE)
+    if found:
+        return found.group(1)
     # nvpmodel may need root; what it did last stands here.
-    found = re.search(r"pmode:(\d+)", read_text(os.path.join(root, "var/lib/nvpmodel/status")))
-    return modes.get(int(found.group(1))) if found else None
+    found = re.search(r"pmode:0*(\d+)", read_text(os.path.join(root, "var/lib/nvpmodel/status")))
+    return modes.get(found.group(1)) if found else None
 
 
 # ------------------------------------------------------------------ models
@@ -961,15 +924,13 @@ def usable_builds(artifact: Json, version: str, downgrade: bool) -> List[Json]:
     return builds
 
 
-def precision_words(
-    layers: Dict[str, int], build: Json, flags: Sequence[str], fallback: bool = False
-) -> str:
+def precision_words(layers: Dict[str, int], recipe: "Recipe", fallback: bool = False) -> str:
     """Return what an engine computes in: what its layers say, or else what was asked for."""
     held = [name for name in ("int8", "fp16", "fp32") if layers.get(name)]
-    words = "+".join(held or flags) or "fp32"
-    if not held and build.get("strongly_typed"):
-        words = "with the types of %s" % build["path"]
-    return words + (", fall-back %s" % build["path"] if fallback else "")
+    words = "+".join(held or recipe.flags) or "fp32"
+    if not held and recipe.build.get("strongly_typed"):
+        words = "with the types of %s" % recipe.build["path"]
+    return words + (", fall-back %s" % recipe.build["path"] if fallback else "")
 
 
 def with_header(cache: bytes, version: str) -> bytes:
@@ -981,6 +942,42 @@ def with_header(cache: bytes, version: str) -> bytes:
     scale = 10000 if numbers[0] >= 10 else 1000
     number = numbers[0] * scale + numbers[1] * 100 + numbers[2]
     return re.sub(rb"^TRT-\d+-", b"TRT-%d-" % number, cache)
+
+
+class Recipe(NamedTuple):
+    """What makes an engine; ``path`` is the file that keeps it."""
+
+    build: Json
+    flags: List[str]
+    graph: bytes
+    cache: bytes
+    path: str
+
+
+def read_recipes(
+    root: str, artifact: Json, engines: Engines, options: Json, tool: str, version: str
+) -> List[Recipe]:
+    """Return the recipes for this version of ``tool``; later ones are fall-backs."""
+    found = []
+    for build in usable_builds(artifact, version, options["downgrade"]):
+        flags, cache = flags_of(build, options["downgrade"]), b""
+        graph = read_sealed(root, artifact, build["path"])
+        if "int8" in flags and build.get("calibration_cache"):
+            cache = read_sealed(root, artifact, build["calibration_cache"])
+        key = {
+            tool: version,
+            "gpu": options["gpu"],
+            "sm": options["sm"],
+            "rules": BUILD_RULES,
+            "graph": sha256(graph),
+            "flags": flags,
+            "strongly_typed": bool(build.get("strongly_typed")),
+            "calibration": sha256(cache),
+            "workspace_mb": options["workspace_mb"],
+            "tf32": bool(options.get("tf32")),
+        }
+        found.append(Recipe(build, flags, graph, with_header(cache, version), engines.path(key)))
+    return found
 
 
 class TensorRtModel:
@@ -1000,9 +997,9 @@ class TensorRtModel:
         self.spans = []  # type: List[Tuple[float, float]]
         self.build_s = None  # type: Optional[float]
         self.notes = []  # type: List[str]
-        builds = usable_builds(artifact, tensorrt.__version__, options["downgrade"])
-        sealed = functools.partial(read_sealed, root, artifact)
-        build, data = self._first_engine(sealed, builds, engines, options)
+        version = tensorrt.__version__
+        recipes = read_recipes(root, artifact, engines, options, "tensorrt", version)
+        recipe, data = self._first_engine(recipes, engines, options)
         self._runtime = tensorrt.Runtime(self._logger)
         self._engine = self._runtime.deserialize_cuda_engine(data)
         if self._engine is None:
@@ -1015,9 +1012,8 @@ class TensorRtModel:
             )
         self.inspected = self._inspect()
         self.layers = count_precisions(self.inspected)
-        flags = flags_of(build, options["downgrade"])
-        words = precision_words(self.layers, build, flags, build is not builds[0])
-        self.provider = "TensorRT %s %s" % (tensorrt.__version__, words)
+        words = precision_words(self.layers, recipe, recipe is not recipes[0])
+        self.provider = "TensorRT %s %s" % (version, words)
         self._stream = ctypes.c_void_p()
         self._cuda.call("cudaStreamCreate", ctypes.byref(self._stream))
         self._events = [self._cuda.event() for _ in range(2)]
@@ -1030,79 +1026,55 @@ class TensorRtModel:
     # -- building
 
     def _first_engine(
-        self,
-        sealed: Callable[[str], bytes],
-        builds: Sequence[Json],
-        engines: Engines,
-        options: Json,
-    ) -> Tuple[Json, bytes]:
-        """Return the first build with an engine: one in the cache, or the first that builds.
+        self, recipes: Sequence[Recipe], engines: Engines, options: Json
+    ) -> Tuple[Recipe, bytes]:
+        """Return the first recipe with an engine: one in the cache, or the first that builds.
 
-        ``sealed`` reads the files. A build that lacks memory is tried again without the libraries
-        that take most of it; one that TensorRT has no kernels for gives way to the next.
+        A build that lacks memory is tried again without the libraries that take most of it; one
+        that TensorRT has no kernels for gives way to the next.
         """
         version = self._trt.__version__
-        place = {"tensorrt": version, "gpu": options["gpu"], "sm": options["sm"]}
-        timing = engines.path(dict(place, what="timing"))[: -len(".engine")] + ".timing"
-        recipes = []
-        for build in builds:
-            flags, cache = flags_of(build, options["downgrade"]), b""
-            graph = sealed(build["path"])
-            if "int8" in flags and build.get("calibration_cache"):
-                cache = sealed(build["calibration_cache"])
-            key = dict(
-                place,
-                rules=BUILD_RULES,
-                graph=sha256(graph),
-                flags=flags,
-                strongly_typed=bool(build.get("strongly_typed")),
-                calibration=sha256(cache),
-                workspace_mb=options["workspace_mb"],
-                tf32=bool(options.get("tf32")),
-            )
-            recipes.append((build, flags, graph, with_header(cache, version), engines.path(key)))
-        for build, _, _, _, path in recipes:
-            kept = engines.read(path)
+        place = {"tensorrt": version, "gpu": options["gpu"], "sm": options["sm"], "what": "timing"}
+        timing = engines.path(place)[: -len(".engine")] + ".timing"
+        for recipe in recipes:
+            kept = engines.read(recipe.path)
             if kept is not None:
-                return build, kept
+                return recipe, kept
         started = time.perf_counter()
-        for build, flags, graph, cache, path in recipes:
+        for recipe in recipes:
             for few_libraries in (False, True):
-                data = self._build(graph, build, flags, cache, timing, options, few_libraries)
+                data = self._build(recipe, timing, options, few_libraries)
                 if data is not None or not lacks_memory(self._logger.errors):
                     break
                 log("not enough memory: once more without cuDNN and cuBLAS")
             if data is not None:
                 self.build_s = time.perf_counter() - started
-                engines.write(path, data)
-                return build, data
-            self.notes.append("TensorRT cannot build %s%s" % (build["path"], self._why()))
+                engines.write(recipe.path, data)
+                return recipe, data
+            self.notes.append("TensorRT cannot build %s%s" % (recipe.build["path"], self._why()))
             log(self.notes[-1])
             if lacks_memory(self._logger.errors):
                 raise AgentError("%s. %s" % (self.notes[-1], memory_remedy()))
         raise AgentError("TensorRT %s: %s" % (version, "; ".join(self.notes)))
 
     def _build(
-        self,
-        graph: bytes,
-        build: Json,
-        flags: List[str],
-        cache: bytes,
-        timing: str,
-        options: Json,
-        few_libraries: bool,
+        self, recipe: Recipe, timing: str, options: Json, few_libraries: bool
     ) -> Optional[bytes]:
         """Return an engine; None if TensorRT builds none, and the logger has the reason."""
         trt = self._trt
         del self._logger.errors[:]
         builder = trt.Builder(self._logger)
-        network = builder.create_network(self._network_flags(build))
+        network = builder.create_network(self._network_flags(recipe.build))
         parser = trt.OnnxParser(network, self._logger)
-        if not parser.parse(graph):
+        if not parser.parse(recipe.graph):
             errors = [str(parser.get_error(i)) for i in range(parser.num_errors)]
             raise AgentError(
                 "TensorRT %s cannot read %s: %s"
-                % (trt.__version__, build["path"], "; ".join(errors) or "it does not say why")
+                % (
+                    trt.__version__,
+                    recipe.build["path"],
+                    "; ".join(errors) or "it does not say why",
+                )
             )
         config = builder.create_builder_config()
         if hasattr(config, "set_memory_pool_limit"):
@@ -1118,7 +1090,7 @@ class TensorRtModel:
         # Set by default: float32 with 10 bits of mantissa.
         if hasattr(trt.BuilderFlag, "TF32") and not options.get("tf32"):
             config.clear_flag(trt.BuilderFlag.TF32)
-        calibrator = self._set_precision(config, network, build, flags, cache)
+        calibrator = self._set_precision(config, network, recipe)
         known = read_bytes(timing) if os.path.isfile(timing) else b""
         if not config.set_timing_cache(config.create_timing_cache(known), False):
             log("%s: of another TensorRT or damaged; it is written anew" % timing)
@@ -1132,19 +1104,14 @@ class TensorRtModel:
 
     def _network_flags(self, build: Json) -> int:
         kinds = self._trt.NetworkDefinitionCreationFlag
-        flags = 0
-        if hasattr(kinds, "EXPLICIT_BATCH"):
-            flags |= 1 << int(kinds.EXPLICIT_BATCH)
-        if build.get("strongly_typed") and hasattr(kinds, "STRONGLY_TYPED"):
-            flags |= 1 << int(kinds.STRONGLY_TYPED)
-        return flags
+        names = ["EXPLICIT_BATCH"] + ["STRONGLY_TYPED"] * bool(build.get("strongly_typed"))
+        return sum(1 << int(getattr(kinds, name)) for name in names if hasattr(kinds, name))
 
-    def _set_precision(
-        self, config: Any, network: Any, build: Json, flags: List[str], cache: bytes
-    ) -> Any:
+    def _set_precision(self, config: Any, network: Any, recipe: Recipe) -> Any:
         """Set the precision; return the calibrator, which must outlive the build."""
+        flags, cache = recipe.flags, recipe.cache
         trt = self._trt
-        if build.get("strongly_typed"):
+        if recipe.build.get("strongly_typed"):
             return None
         for flag in flags:
             if not hasattr(trt.BuilderFlag, flag.upper()):
@@ -1365,10 +1332,7 @@ def find_trtexec() -> Optional[str]:
 
 def trtexec_version(path: Optional[str]) -> Optional[str]:
     """Return the version in the line that ``trtexec`` starts with."""
-    if path is None:
-        return None
-    _, out, err = capture([path, "--help"])
-    return parse_trtexec_version(out + err)
+    return parse_trtexec_version("".join(capture([path, "--help"])[1:])) if path else None
 
 
 def parse_trtexec_version(text: str) -> Optional[str]:
@@ -1448,62 +1412,50 @@ class TrtexecModel:
         self._np = numpy
         self._tool = str(find_trtexec())
         version = str(trtexec_version(self._tool))
-        builds = usable_builds(artifact, version, options["downgrade"])
         self.layers = {}  # type: Dict[str, int]
         self.spans = []  # type: List[Tuple[float, float]]
         self.notes = []  # type: List[str]
         self.build_s = None  # type: Optional[float]
         self._scratch = tempfile.mkdtemp(prefix="trtexec-", dir=options["work"])
         self._specs = {item["name"]: item for item in artifact["outputs"]}
-        for build in builds:
-            flags = flags_of(build, options["downgrade"])
+        recipes = read_recipes(root, artifact, engines, options, "trtexec", version)
+        for recipe in recipes:
             try:
-                self._open(root, build, flags, version, engines, options)
+                self._open(recipe, version, engines, options["workspace_mb"])
             except AgentError as error:
-                self.notes.append("%s: %s" % (build["path"], error))
-                if build is builds[-1]:
+                self.notes.append("%s: %s" % (recipe.build["path"], error))
+                if recipe is recipes[-1]:
                     raise AgentError("; ".join(self.notes))
                 continue
             break
-        self._words = "trtexec %s " % version, build, flags, build is not builds[0]
+        self._words = "trtexec %s " % version, recipe, recipe is not recipes[0]
 
     @property
     def provider(self) -> str:
         """What runs it; the precisions are known after the first ``run``."""
-        name, build, flags, fallback = self._words
-        return name + precision_words(self.layers, build, flags, fallback)
+        name, recipe, fallback = self._words
+        return name + precision_words(self.layers, recipe, fallback)
 
-    def _open(
-        self,
-        root: str,
-        build: Json,
-        flags: List[str],
-        version: str,
-        engines: Engines,
-        options: Json,
-    ) -> None:
-        graph = os.path.join(root, build["path"])
-        key = {"trtexec": version, "gpu": options["gpu"], "sm": options["sm"], "flags": flags}
-        key.update(graph=sha256(read_bytes(graph)), workspace_mb=options["workspace_mb"])
-        key.update(rules=BUILD_RULES)
-        command = ["--onnx=" + graph]
-        command += trtexec_build_flags(build, flags, version, options["workspace_mb"])
-        if "int8" in flags and b"QuantizeLinear" not in read_bytes(graph):
-            if not build.get("calibration_cache"):
-                raise AgentError("without its ranges trtexec would make up an INT8 model")
-            cache = read_bytes(os.path.join(root, build["calibration_cache"]))
-            key["calibration"] = sha256(cache)
-            calibration = os.path.join(self._scratch, "calibration.cache")
-            write_file(calibration, with_header(cache, version))
+    def _open(self, recipe: Recipe, version: str, engines: Engines, mb: int) -> None:
+        """Find the recipe's engine in the cache, or build it."""
+        self._engine = recipe.path
+        if engines.read(self._engine) is not None:
+            return
+        if "int8" in recipe.flags and not (recipe.cache or b"QuantizeLinear" in recipe.graph):
+            raise AgentError("without its ranges trtexec would make up an INT8 model")
+        names = ("graph.onnx", "calibration.cache", "new.engine")
+        graph, calibration, new = (os.path.join(self._scratch, name) for name in names)
+        write_file(graph, recipe.graph)
+        command = ["--onnx=" + graph, "--saveEngine=" + new]
+        command += trtexec_build_flags(recipe.build, recipe.flags, version, mb)
+        if recipe.cache:
+            write_file(calibration, recipe.cache)
             command.append("--calib=" + calibration)
-        self._engine = engines.path(key)
-        if engines.read(self._engine) is None:
-            started = time.perf_counter()
-            new = os.path.join(self._scratch, "new.engine")
-            only = "--skipInference" if version_tuple(version) >= (10,) else "--buildOnly"
-            self._call(command + [only, "--saveEngine=" + new])
-            self.build_s = time.perf_counter() - started
-            engines.write(self._engine, read_bytes(new))
+        started = time.perf_counter()
+        only = "--skipInference" if version_tuple(version) >= (10,) else "--buildOnly"
+        self._call(command + [only])
+        self.build_s = time.perf_counter() - started
+        engines.write(self._engine, read_bytes(new))
 
     def _call(self, options: Sequence[str]) -> None:
         status, out, err = capture([self._tool] + list(options), timeout_s=7200)
@@ -1607,7 +1559,8 @@ class Measurement:
             "peak_rss_mb": peak_rss_mb(),
         }
         ages = self.golden_ages(models)
-        with Trace() as trace:
+        read_state = functools.partial(state_since, time.monotonic())
+        with Sampler(read_state, 1.0, MAX_TRACE) as trace:
             result = self._times(models, samples or golden)
         at_work = clocks()  # right after the queries: later the clocks have fallen
         power = self._power(models, samples or golden)
@@ -1900,19 +1853,11 @@ FILES = (
     "sys/bus/i2c/devices/*/iio:device*/rail_name_*",
 )
 COMMANDS = (
-    (
-        "dpkg-query",
-        "-W",
-        "*nvinfer*",
-        "cuda-cudart*",
-        "libcudnn*",
-        "nvidia-jetpack*",
-        "nvidia-l4t*",
-    ),
-    ("nvpmodel", "-q"),
-    ("jetson_clocks", "--show"),
-    ("id",),
-    ("df", "-h", "/"),
+    "dpkg-query -W *nvinfer* cuda-cudart* libcudnn* nvidia-jetpack* nvidia-l4t*",
+    "nvpmodel -q",
+    "jetson_clocks --show",
+    "id",
+    "df -h /",
 )
 
 
@@ -1923,7 +1868,7 @@ def describe_system(root: str = "/") -> Json:
     return {
         "info": device_info(root),
         "files": {path: read_text(path)[:20000] for path in paths},
-        "commands": {" ".join(words): "".join(capture(words)[1:])[:20000] for words in COMMANDS},
+        "commands": {line: "".join(capture(line.split())[1:])[:20000] for line in COMMANDS},
         "tegrastats": first_line(tegrastats) if tegrastats else "",
         "clocks_locked": clocks_locked(root),
     }
@@ -1952,20 +1897,6 @@ def evidence_steps(work: str) -> List[str]:
         if info["onnxruntime"] and manifest["precision"] == "fp32":
             steps.append("onnxruntime:%d" % index)
     return steps
-
-
-def run_step(work: str, name: str) -> int:
-    """Run a step of the evidence, and write what it found."""
-    what, *numbers = name.split(":")
-    if what == "system":
-        found = describe_system()
-    elif what in ("build", "tf32"):
-        found = try_build(work, int(numbers[0]), int(numbers[1]), what == "tf32")
-    else:
-        how = {} if what == "measure" else {"engine": what}
-        found = Measurement(work, int(numbers[0]), how=how).run()
-    write_json(os.path.join(work, "step.json"), found)
-    return 0
 
 
 def try_build(work: str, index: int, number: int, tf32: bool) -> Json:
@@ -2010,21 +1941,17 @@ def gather_evidence(work: str) -> int:
     limit_s = STEP_S + 2 * job["settings"]["min_duration_s"]
     steps = []  # type: List[Json]
     names = evidence_steps(work)
-    for name in names:
-        log("%d of %d: %s" % (len(steps) + 1, len(names), name))
-        out, began = os.path.join(work, "step.json"), time.time()
-        command = [sys.executable, os.path.abspath(__file__), "step", work, name]
-        status, printed, errors = capture(command, limit_s)
-        step = {"step": name, "seconds": round(time.time() - began, 1), "error": None}  # type: Json
-        if status == 0:
-            step["found"] = read_json(out)
-            os.unlink(out)
-        else:
-            lines = [line for line in (printed + errors).splitlines() if line.strip()]
-            step["error"] = out_of_memory() if was_killed(status) else clean((lines or [""])[-1])
-            step["error"] = step["error"] or "it ended with exit status %d" % status
+    for number, name in enumerate(names):
+        log("%d of %d: %s" % (number + 1, len(names), name))
+        before, began = len(read_log(work)), time.time()
+        found = run_apart(work, name, limit_s)
+        step = {"step": name, "seconds": round(time.time() - began, 1)}  # type: Json
+        step["error"] = found.pop("error", None)
+        if step["error"]:
             log("    " + step["error"])
-        step["log"] = errors[-20000:]
+        else:
+            step["found"] = found
+        step["log"] = read_log(work)[before:][-20000:]
         steps.append(step)
     info = device_info()
     place = "%s-%s" % (info["board"] or platform.machine(), info["system"] or platform.system())
@@ -2054,26 +1981,39 @@ def cpu_count() -> int:
     return max(count, 1)
 
 
+def cpu_facts(cpuinfo: str) -> Tuple[str, List[str]]:
+    """Return the CPU's name, which Arm's does not have, and the ``INT8_FLAGS`` that it has.
+
+    Args:
+        cpuinfo: Text of ``/proc/cpuinfo``; all cores are assumed to be equal.
+    """
+    pairs = [line.partition(":") for line in cpuinfo.splitlines()]
+    fields = {key.strip(): value.strip() for key, _, value in reversed(pairs)}
+    flags = (fields.get("flags") or fields.get("Features") or "").split()
+    return fields.get("model name", ""), [flag for flag in INT8_FLAGS if flag in flags]
+
+
+def memory_mb() -> Optional[float]:
+    """Return the machine's memory in 10^6 bytes; None if unknown."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
 def host_info(bakit: str, info: Json) -> Json:
-    """Return the description of the machine."""
-    fields = {}  # type: Dict[str, str]
-    for line in read_text("/proc/cpuinfo").splitlines():
-        key, _, value = line.partition(":")
-        fields.setdefault(key.strip(), value.strip())
-    flags = set((fields.get("flags") or fields.get("Features") or "").split())
-    versions = {"bakit": bakit}
-    for name in ("numpy", "onnxruntime", "tensorrt", "trtexec"):
-        if info[name]:
-            versions[name] = info[name]
+    """Return the description of the machine (``bakit.bench.host.HostInfo``)."""
+    cpu, isa = cpu_facts(read_text("/proc/cpuinfo"))
+    names = ("numpy", "onnxruntime", "tensorrt", "trtexec")
     host = {
         "system": "%s %s" % (platform.system(), platform.release()),
         "machine": platform.machine(),
-        "cpu": fields.get("model name") or info["board"] or platform.machine(),
+        "cpu": cpu or info["board"] or platform.machine(),
         "logical_cores": cpu_count(),
-        "isa": [flag for flag in INT8_FLAGS if flag in flags],
-        "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6,
+        "isa": isa,
+        "memory_mb": memory_mb(),
         "python": platform.python_version(),
-        "versions": versions,
+        "versions": dict({name: info[name] for name in names if info[name]}, bakit=bakit),
     }
     return dict(clean(host))
 
@@ -2086,18 +2026,13 @@ def run_job(work: str) -> int:
         for index, entry in enumerate(job["bundles"]):
             if "error" in results[index]:
                 continue
-            result = os.path.join(work, "result-%d.json" % index)
-            status = subprocess.call(
-                [sys.executable, os.path.abspath(__file__), "bundle", work, str(index), str(turn)],
-                stdin=subprocess.DEVNULL,
-            )
-            if status != 0:
-                results[index] = {"error": clean(why_failed(status, result, last_error(work)))}
-                log("%s: %s" % (entry["name"], results[index]["error"]))
-            elif turn == 0:
-                results[index] = read_json(result)
+            found = run_apart(work, "measure:%d:%d" % (index, turn))
+            if turn == 0 or "error" in found:
+                results[index] = found
             else:
-                add_turn(results[index], read_json(result))
+                add_turn(results[index], found)
+            if "error" in found:
+                log("%s: %s" % (entry["name"], found["error"]))
     if not job["keep"]:
         # Images are removed even if the host does not come back.
         for path in glob.glob(os.path.join(work, "*.npz")):
@@ -2116,20 +2051,24 @@ def add_turn(result: Json, later: Json) -> None:
         result["stages_ns"][stage] += times
 
 
-def last_error(work: str) -> str:
-    """Return TensorRT's last error in the log of a job, or else its last line; may be empty."""
-    lines = read_text(os.path.join(work, "log.txt")).splitlines()
+def read_log(work: str) -> str:
+    """Return the log of a job; empty if there is none."""
+    return read_text(os.path.join(work, "log.txt"))
+
+
+def last_error(text: str) -> str:
+    """Return TensorRT's last error in a log, or else its last line; may be empty."""
+    lines = text.splitlines()
     marked = [line for line in lines if "[E]" in line]
     return str(clean((marked or lines or [""])[-1]))
 
 
-def why_failed(status: int, result: str, logged: str = "") -> str:
-    """Return why the process of a bundle failed, in a line; ``logged`` is the log's last error."""
-    said = read_text(result + ".error")
-    if said:
-        return said
+def why_failed(status: int, logged: str = "") -> str:
+    """Return why a process left no result, in a line; ``logged`` is the log's last error."""
     if was_killed(status):
         return out_of_memory()
+    if status in (-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP):
+        return "it was ended (signal %d)" % -status
     if logged:
         ended = "it crashed (signal %d)" % -status if status < 0 else "exit status %d" % status
         return "%s; the log's last error: %s" % (ended, logged)
@@ -2138,24 +2077,51 @@ def why_failed(status: int, result: str, logged: str = "") -> str:
     return "it ended with exit status %d; see the log" % status
 
 
-def run_bundle(work: str, index: int, turn: int) -> int:
-    """Measure one bundle and write its result, or why there is none."""
-    result = os.path.join(work, "result-%d.json" % index)
+def run_apart(work: str, step: str, limit_s: Optional[float] = None) -> Json:
+    """Run a step in a process of its own; return what it found, or ``error``: why it failed."""
+    result, before = os.path.join(work, "step.json"), len(read_log(work))
+    command = [sys.executable, os.path.abspath(__file__), "step", work, step]
+    with open(os.path.join(work, "log.txt"), "ab") as log_file:
+        try:
+            status = subprocess.call(
+                command, stdin=subprocess.DEVNULL, stderr=log_file, timeout=limit_s
+            )
+        except subprocess.TimeoutExpired:
+            return {"error": "it was not done after %d seconds and was ended" % (limit_s or 0)}
+    if not os.path.isfile(result):
+        return {"error": clean(why_failed(status, last_error(read_log(work)[before:])))}
+    found = read_json(result)
+    os.unlink(result)
+    return dict(found)
+
+
+def run_step(work: str, step: str) -> int:
+    """Run a step; write what it found, or ``error``: why it found nothing."""
+    what, *numbers = step.split(":")
     try:
-        write_json(result, Measurement(work, index, turn).run())
+        if what == "system":
+            found = describe_system()
+        elif what in ("build", "tf32"):
+            found = try_build(work, int(numbers[0]), int(numbers[1]), what == "tf32")
+        else:
+            how = {} if what == "measure" else {"engine": what}
+            turn = int(numbers[1]) if len(numbers) > 1 else 0
+            measured = Measurement(work, int(numbers[0]), turn, how)
+            found = measured.run()
+            if len(numbers) == 1:  # evidence is read without its bundles
+                found["expected_months"] = measured.expected_months()
     except AgentError as error:
-        text = str(error)
+        found = {"error": str(error)}
     except MemoryError:
-        text = out_of_memory()
+        found = {"error": out_of_memory()}
     except OSError as error:
-        text = "%s: %s" % (error.filename or "the device", error.strerror or error)
+        found = {"error": "%s: %s" % (error.filename or "the device", error.strerror or error)}
     except Exception as error:
         log(traceback.format_exc())
         text = "the agent failed: %s: %s; see the log" % (type(error).__name__, error)
-    else:
-        return 0
-    write_file(result + ".error", text.encode("utf-8"))
-    return 2
+        found = {"error": text}
+    write_json(os.path.join(work, "step.json"), clean(found) if "error" in found else found)
+    return 2 if "error" in found else 0
 
 
 def start_job(work: str) -> int:
@@ -2194,7 +2160,7 @@ def watch_job(work: str, token: str, seconds: float = 5.0) -> int:
         if state["state"] == "done":
             return 0
         if running is None:
-            said = last_error(work) or "its log is empty"
+            said = last_error(read_log(work)) or "its log is empty"
             emit({"state": "died", "error": "the agent died: %s" % said}, token)
             return 1
         time.sleep(0.5)
@@ -2216,7 +2182,7 @@ def stop_job(work: str) -> int:
                 break
             time.sleep(0.1)
         process = is_running(work)
-    if os.path.isfile(os.path.join(work, "agent.py")):  # nothing but a work folder is removed
+    if os.path.isfile(os.path.join(work, "job.json")):  # nothing but a work folder is removed
         shutil.rmtree(work, ignore_errors=True)
     return 0
 
@@ -2246,21 +2212,11 @@ def main(arguments: Sequence[str]) -> int:
     """Run a command; return the exit status."""
     parser = argparse.ArgumentParser(prog="agent.py", description="Measures bundles of bakit.")
     parser.add_argument("--frame", default="", metavar="TOKEN", help="frame the answers with it")
-    commands = parser.add_subparsers(dest="command")
-    commands.required = True
-    commands.add_parser("info", help="print what this device has, as JSON")
+    words = ("info", "run", "start", "watch", "fetch", "log", "stop", "evidence", "step")
+    parser.add_argument("command", choices=words)
     here = os.path.dirname(os.path.abspath(__file__))
-    for name in ("run", "start", "watch", "fetch", "log", "stop", "bundle", "evidence", "step"):
-        command = commands.add_parser(name)
-        if name == "evidence":
-            command.add_argument("work", nargs="?", default=here, type=os.path.abspath)
-            continue
-        command.add_argument("work", type=os.path.abspath)
-        if name == "step":
-            command.add_argument("name")
-        if name == "bundle":
-            command.add_argument("index", type=int)
-            command.add_argument("turn", type=int)
+    parser.add_argument("work", nargs="?", default=here, type=os.path.abspath)
+    parser.add_argument("step", nargs="?", default="system")
     given = parser.parse_args(arguments)
     run = {
         "info": lambda: emit(device_info(), given.frame),
@@ -2270,8 +2226,7 @@ def main(arguments: Sequence[str]) -> int:
         ),
         "evidence": lambda: gather_evidence(given.work),
         "watch": lambda: watch_job(given.work, given.frame),
-        "bundle": lambda: run_bundle(given.work, given.index, given.turn),
-        "step": lambda: run_step(given.work, given.name),
+        "step": lambda: run_step(given.work, given.step),
         "run": lambda: run_job(given.work),
         "start": lambda: start_job(given.work),
         "stop": lambda: stop_job(given.work),

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 import bakit
+from bakit import agent
+from bakit.bench.bounds import Amount, Few, Text
 from bakit.files import sha256
 from bakit.processes import cpu_count, cpu_quota
-
-INT8_FLAGS = (
-    "avx2",
-    "avx512_vnni",
-    "avx_vnni",
-    "amx_int8",  # x86: 8-bit integer multiplication
-    "asimddp",
-    "i8mm",  # Arm: dot product and matrix instructions
-)
-"""CPU features that affect the speed of INT8 models, and on x86 their accuracy."""
 
 LIBRARIES = (
     "numpy",
@@ -45,7 +38,7 @@ class HostInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         machine: Instruction set, such as ``x86_64``.
         cpu: Model of the CPU, or of the board where the CPU has no name.
         logical_cores: Logical cores that this process may use.
-        isa: The ``INT8_FLAGS`` that the CPU has; empty if unknown.
+        isa: The ``agent.INT8_FLAGS`` that the CPU has; empty if unknown.
         memory_mb: Memory in 10^6 bytes; None if unknown.
         python: Version of Python.
         versions: Versions of bakit and of the libraries, by package name.
@@ -56,16 +49,16 @@ class HostInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         cpu_quota: CPUs that the control group grants; None without a limit, or in older reports.
     """
 
-    system: str
-    machine: str
-    cpu: str
-    logical_cores: int
-    isa: tuple[str, ...]
-    memory_mb: float | None
-    python: str
-    versions: dict[str, str]
-    governor: str | None = None
-    machine_id: str | None = None
+    system: Text
+    machine: Text
+    cpu: Text
+    logical_cores: Annotated[int, Meta(ge=1, le=10**5)]
+    isa: Annotated[tuple[Text, ...], Few]
+    memory_mb: Amount | None
+    python: Text
+    versions: Annotated[dict[Text, Text], Few]
+    governor: Text | None = None
+    machine_id: Text | None = None
     cpu_quota: float | None = None
 
     @property
@@ -87,14 +80,14 @@ class HostInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def read_host() -> HostInfo:
     """Describe this machine; imports none of the libraries."""
-    cpuinfo = _read_text(Path("/proc/cpuinfo"))
+    cpu, isa = agent.cpu_facts(agent.read_text("/proc/cpuinfo"))
     return HostInfo(
         system=f"{platform.system()} {platform.release()}",
         machine=platform.machine(),
-        cpu=cpu_model(cpuinfo) or _board() or platform.processor() or platform.machine(),
+        cpu=cpu or agent.board_model() or platform.processor() or platform.machine(),
         logical_cores=cpu_count(),
-        isa=isa_flags(cpuinfo),
-        memory_mb=_memory_mb(),
+        isa=tuple(isa),
+        memory_mb=agent.memory_mb(),
         python=platform.python_version(),
         versions={"bakit": bakit.__version__, **_versions()},
         governor=read_governor(),
@@ -106,53 +99,12 @@ def read_host() -> HostInfo:
 def read_governor(root: Path = Path("/")) -> str | None:
     """Return the first core's frequency governor; None if unknown."""
     file = root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
-    return _read_text(file).strip() or None
+    return agent.read_text(str(file)) or None
 
 
 def _machine_id() -> str:
-    identity = _read_text(Path("/etc/machine-id")).strip()
+    identity = agent.read_text("/etc/machine-id")
     return sha256(f"bakit\0{platform.node()}\0{identity}".encode())[:16]
-
-
-def cpu_model(cpuinfo: str) -> str:
-    """Return the CPU's name from the text of ``/proc/cpuinfo``; empty if it has none."""
-    return _field(cpuinfo, "model name")
-
-
-def isa_flags(cpuinfo: str) -> tuple[str, ...]:
-    """Return the ``INT8_FLAGS`` named in the text of ``/proc/cpuinfo``."""
-    flags = set((_field(cpuinfo, "flags") or _field(cpuinfo, "Features")).split())
-    return tuple(flag for flag in INT8_FLAGS if flag in flags)
-
-
-def _field(cpuinfo: str, name: str) -> str:
-    """Return the first value of a field; all cores are assumed to be equal."""
-    for line in cpuinfo.splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == name:
-            return value.strip()
-    return ""
-
-
-def _board() -> str:
-    """Return the board's name: on Arm, ``/proc/cpuinfo`` does not name the CPU."""
-    return _read_text(Path("/proc/device-tree/model")).rstrip("\0").strip()
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-def _memory_mb() -> float | None:
-    if not hasattr(os, "sysconf"):
-        return None
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
-    except (OSError, ValueError):
-        return None
 
 
 def _versions() -> dict[str, str]:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import msgspec
 
+from bakit.bench.bounds import Amount, Count, Months, Text, Watts
 from bakit.bench.conditions import Conditions
 from bakit.bench.host import HostInfo
 from bakit.bench.report.device import Board, Phone
@@ -17,7 +18,7 @@ Times = list[Annotated[int, msgspec.Meta(ge=0, le=10**15)]]
 """Times in nanoseconds."""
 
 
-class Reading(msgspec.Struct, frozen=True):
+class Reading(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One model's prediction for one labelled image.
 
     Attributes:
@@ -28,18 +29,18 @@ class Reading(msgspec.Struct, frozen=True):
     """
 
     id: str
-    age_months: float
+    age_months: Months
     box: Box | None = None
 
 
-class Power(msgspec.Struct, frozen=True):
+class Power(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Readings of a power sensor in watts, in order, idle and during ``queries`` queries."""
 
-    rail: str
-    idle_w: tuple[float, ...]
-    busy_w: tuple[float, ...]
-    busy_s: float
-    queries: int
+    rail: Text
+    idle_w: tuple[Watts, ...]
+    busy_w: tuple[Watts, ...]
+    busy_s: Amount
+    queries: Count
 
 
 class Sweep(msgspec.Struct, frozen=True):

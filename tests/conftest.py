@@ -76,6 +76,7 @@ REMEDIES = {
     "could not import": "make test, which installs the extra dev",
     "not installed": "make test, which installs the extra dev",
     "package index": "a connection to a package index",
+    "emulated arm": "make test-arm, as root on Debian",
     "radiographs": "real radiographs in ../shared/data; they are not part of the repository",
 }
 """What brings a test that was skipped, by words of the reason; the first that fits."""

@@ -60,7 +60,7 @@ def until_read(meter):
     """Return readings of a meter: as soon as there is one, however long that takes."""
 
     def wait():
-        while not meter._samples:
+        while not meter.rail:
             agent.time.sleep(0.01)
 
     return meter.watts(wait)
@@ -159,17 +159,20 @@ def test_temperatures_come_from_tegrastats_where_no_zone_can_be_read(tmp_path, m
     assert agent.temperatures(str(tmp_path)) == {"cpu": 52.9}
 
 
-def test_power_modes_go_by_name_since_numbers_differ(tmp_path):
+def test_power_modes_go_by_name_since_numbers_differ(tmp_path, monkeypatch):
     conf = (
         "< POWER_MODEL ID=0 NAME=15W >\nCPU_ONLINE CORE_0 1\n< POWER_MODEL ID=2 NAME=MAXN_SUPER >"
     )
     root = write_tree(
         tmp_path, {"etc/nvpmodel.conf": conf, "var/lib/nvpmodel/status": "pmode:0002"}
     )
-    assert agent.parse_power_modes(conf) == {0: "15W", 2: "MAXN_SUPER"}
     assert agent.power_mode(root) == "MAXN_SUPER"
-    assert agent.parse_power_query("NV Power Mode: MAXN\n0\n") == "MAXN"
     assert agent.power_mode(str(tmp_path / "nowhere")) is None
+    (tmp_path / "var/lib/nvpmodel/status").write_text("pmode:0000 fmode:quiet")
+    assert agent.power_mode(root) == "15W"
+    monkeypatch.setattr(agent, "read_text", lambda path: conf if "nvpmodel.conf" in path else "")
+    monkeypatch.setattr(agent, "capture", lambda *_: (0, "NV Power Mode: MAXN\n0\n", ""))
+    assert agent.power_mode() == "MAXN"
 
 
 TIMES = {

@@ -15,16 +15,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bakit import agent
 from bakit.bench.assemble import BundleDrift, compute_drifts, latency_report
 from bakit.bench.conditions import Conditions, judge, read_conditions, stage_times
 from bakit.bench.drift.attribution import attribute
 from bakit.bench.drift.compare import choose_references, compare, group_images, tail_images
-from bakit.bench.host import INT8_FLAGS, cpu_model, isa_flags, read_host
+from bakit.bench.host import read_host
 from bakit.bench.local import latency as local_latency
 from bakit.bench.local.ages import AgeRun
 from bakit.bench.local.latency import EnergyMeter, LatencyRun
+from bakit.bench.local.messages import Predicted, Seen
 from bakit.bench.local.process import WorkerError
-from bakit.bench.local.worker import Predicted, Seen
 from bakit.bench.raw import Raw, RawBundle, Reading
 from bakit.bench.report.document import Settings
 from bakit.bench.report.latency import LatencyReport, pack_samples, unpack_samples
@@ -774,7 +775,7 @@ def test_host_is_described() -> None:
     assert host.python == platform.python_version()
     assert 1 <= host.logical_cores <= (os.cpu_count() or 1)
     assert host.cpu
-    assert set(host.isa) <= set(INT8_FLAGS)
+    assert set(host.isa) <= set(agent.INT8_FLAGS)
     assert host.versions["numpy"] == np.__version__
     assert "bakit" in host.versions
 
@@ -782,8 +783,8 @@ def test_host_is_described() -> None:
 def test_cpuinfo_of_x86_and_of_arm() -> None:
     x86 = "processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nflags\t\t: fpu avx2 avx512_vnni avx\n"
     arm = "processor\t: 0\nFeatures\t: fp asimd asimddp\nCPU part\t: 0xd42\n"
-    assert cpu_model(x86) == "Some CPU @ 2 GHz"
-    assert isa_flags(x86) == ("avx2", "avx512_vnni")
-    assert cpu_model(arm) == ""
-    assert isa_flags(arm) == ("asimddp",)
-    assert isa_flags("") == ()
+    assert agent.cpu_facts(x86) == ("Some CPU @ 2 GHz", ["avx2", "avx512_vnni"])
+    assert agent.cpu_facts(arm) == ("", ["asimddp"])
+    assert agent.cpu_facts("") == ("", [])
+    first, second = "model name: A\n", "model name: B\n"
+    assert agent.cpu_facts(first + second) == ("A", []), "the first core"

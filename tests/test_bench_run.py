@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import msgspec
@@ -21,8 +21,9 @@ from click.testing import CliRunner
 from bakit import targets
 from bakit.backends.fake import FAKE
 from bakit.bench import Gate, run_bench
+from bakit.bench.local.messages import Predicted, Seen
 from bakit.bench.local.process import Worker, WorkerError
-from bakit.bench.local.worker import Ask, Load, Predicted, Run, Seen, answer, peak_rss_mb
+from bakit.bench.local.worker import Server, peak_rss_mb
 from bakit.bench.report.latency import Footprint
 from bakit.bundle import Artifact, Bundle, Golden, Manifest, write_manifest
 from bakit.cli.bench import command
@@ -30,14 +31,12 @@ from bakit.data.labels import read_samples, split, split_record
 from bakit.errors import BundleError, ImageError, InputError, UnsupportedTargetError
 from bakit.files import sha256
 from bakit.image.box import Box
-from bakit.runtime import STAGES, Runtime, Sex
+from bakit.runtime import STAGES, Runtime
 from bakit.session import TensorSpec
 from bakit.settings import Preprocessing, SplitRecord, UnrolledSettings
 from bakit.types import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from bakit.bench.report.document import Report
     from bakit.data.labels import Sample
 
@@ -128,19 +127,11 @@ class LocalWorker:
         self.int8_share = self.runtime.int8_share
         self.executed = self.runtime.executed
         self.footprint = Footprint(1.0, 2.0, 3.0, 4.0)
-        self.queries: list[tuple[bytes, Sex]] = []
-
-    def load(self, queries: Sequence[tuple[Path, str]]) -> None:
-        self.do(Load(tuple((os.fsencode(path), sex) for path, sex in queries)))
-
-    def run(self, indices: Sequence[int]) -> list[list[int]]:
-        return self.do(Run(tuple(indices))).stages_ns
+        server = Server(self.runtime)
+        self.load, self.run, self.server = server.load, server.run, server
 
     def ask(self, sample: Sample, seen: Seen | None = None) -> Predicted:
-        return self.do(Ask(os.fsencode(sample.path), sample.male, seen))
-
-    def do(self, request: Load | Run | Ask) -> Any:
-        return answer(self.runtime, self.queries, request)
+        return self.server.ask(sample.path, "M" if sample.male else "F", seen)
 
     def fail(self, reason: str) -> None:
         self.error = reason

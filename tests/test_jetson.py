@@ -26,7 +26,7 @@ def until_read(meter):
     """Return readings of a meter: as soon as there is one, however long that takes."""
 
     def wait():
-        while not meter._samples:
+        while not meter.rail:
             agent.time.sleep(0.01)
 
     return meter.watts(wait)
@@ -374,10 +374,16 @@ def test_clocks_are_locked_where_their_limits_are_equal(orin, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("status", "said"), [(-9, "add 4 GB of swap"), (-11, "crashed"), (7, "exit status 7")]
+    ("status", "said"),
+    [
+        (-9, "add 4 GB of swap"),
+        (-11, "crashed"),
+        (-15, "it was ended (signal 15)"),
+        (7, "exit status 7"),
+    ],
 )
-def test_what_kills_a_measurement_is_said(status, said, tmp_path):
-    assert said in agent.why_failed(status, str(tmp_path / "result.json"))
+def test_what_kills_a_measurement_is_said(status, said):
+    assert said in agent.why_failed(status)
 
 
 def test_only_a_work_folder_is_removed(tmp_path):

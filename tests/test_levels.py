@@ -1,5 +1,7 @@
 """Means of areas and histograms, held to the library whose numbers they are."""
 
+import platform
+
 import cv2
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from bakit.files import sha256
 from bakit.hand.working import working_image
 from bakit.image.equalize import as_grey, levels
 from bakit.image.resize import area_means, pays, resize
@@ -64,6 +67,23 @@ def test_where_it_does_not_pay_opencv_does_it(shape):
     method = cv2.INTER_AREA if min(shape) > 128 else cv2.INTER_LINEAR
     assert not pays(film, 128)
     assert np.array_equal(resize(film, 128), cv2.resize(film, (128, 128), interpolation=method))
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="OpenCV's arithmetic on x86")
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 260), st.integers(0, 9))
+def test_bytes_are_enlarged_as_opencv_does_on_x86(height, width, size, seed):
+    """In whole numbers, which every machine adds alike: OpenCV's own differ on Arm."""
+    film = np.random.default_rng(seed).integers(0, 256, (height, width), np.uint8)
+    size = max(size, min(height, width))
+    expected = cv2.resize(film, (size, size), interpolation=cv2.INTER_LINEAR)
+    assert np.array_equal(resize(film, size), expected)
+
+
+def test_an_enlarged_film_is_the_same_on_every_machine():
+    film = np.random.default_rng(0).integers(0, 256, (196, 154), np.uint8)
+    mixed = np.random.default_rng(1).integers(0, 256, (277, 186), np.uint8)
+    digests = [sha256(resize(pixels, 224).tobytes())[:16] for pixels in (film, mixed)]
+    assert digests == ["95e10cd6cbcaad6a", "fbc9c53a6176b3dd"]
 
 
 @given(CROPS, st.booleans())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import re
+import runpy
 import shutil
 import struct
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -29,9 +30,6 @@ from bakit.settings import UnrolledSettings
 from bakit.targets import get_target
 from bakit.types import Precision
 from tests.benchmarks.rtx_builds import compile_graph
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 VERSIONS = ("8.2.1", "8.5.2", "8.6.1", "10.3.0", "11.4.1")
 
@@ -311,9 +309,11 @@ def test_what_an_engine_computes_in_is_what_its_layers_say(exported, tensorrt_do
 
 def test_types_that_nobody_reports_are_said_to_be_the_file_s(exported):
     builds = msgspec.to_builtins(exported("tensorrt", "fp16").artifact("regressor").builds)
-    assert agent.precision_words({}, builds[0], ["fp16"]) == "fp16"
-    assert agent.precision_words({}, builds[1], []) == "with the types of regressor-fp16.onnx"
-    assert agent.precision_words({"fp32": 3, "int8": 9}, builds[1], []) == "int8+fp32"
+    weak = agent.Recipe(builds[0], ["fp16"], b"", b"", "")
+    strong = agent.Recipe(builds[1], [], b"", b"", "")
+    assert agent.precision_words({}, weak) == "fp16"
+    assert agent.precision_words({}, strong) == "with the types of regressor-fp16.onnx"
+    assert agent.precision_words({"fp32": 3, "int8": 9}, strong) == "int8+fp32"
 
 
 @pytest.mark.parametrize("version", ["8.2.1", "8.6.1"])
@@ -359,3 +359,14 @@ def test_a_cache_of_another_checkpoint_is_a_changed_file(exported, tmp_path):
     seal(root)
     with pytest.raises(BundleError, match=r"regressor.cache: changed since it was exported"):
         Bundle.read(root)
+
+
+def test_the_names_that_are_looked_for_in_real_bindings_are_the_agent_s():
+    """``tests/benchmarks/tensorrt_names.py`` reads them from its source; each object has some."""
+    script = runpy.run_path(str(Path(__file__).parent / "benchmarks/tensorrt_names.py"))
+    used, asked = script["names"]()
+    assert {name.partition(".")[0] for name in used} >= set(script["KINDS"].values())
+    assert "ICudaEngine.num_io_tensors" in asked
+    older = {name for names in script["INSTEAD"].values() for name in names}
+    assert older <= used
+    assert {name for names in script["ONLY_WITH"].values() for name in names} <= used

@@ -1,8 +1,11 @@
-"""Shrink images by area means: OpenCV's INTER_AREA in a fraction of its time.
+"""Resize images: OpenCV's INTER_AREA in a fraction of its time, and INTER_LINEAR equal everywhere.
 
 A radiograph has three million pixels. OpenCV needs as long to shrink two of them as the regressor
 for one age (``tests/benchmarks/speed.py``), but sums whole rows ten times faster: rows are
 summed first, and INTER_AREA shrinks the result.
+
+On bytes, OpenCV's INTER_LINEAR has another arithmetic on Arm than on x86: pixels differ by up to 10
+grey levels, and ages by 0.04 months. ``_bilinear`` is x86's, in whole numbers.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from bakit.types import Grey
+    from bakit.types import Bytes, Grey
 
     Indices: TypeAlias = npt.NDArray[np.int64]
 
@@ -32,8 +35,44 @@ def resize(pixels: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
     if pays(pixels, size):
         means = area_means(pixels, size)
         return np.rint(means).astype(np.uint8) if pixels.dtype == np.uint8 else means
-    method = cv2.INTER_AREA if min(pixels.shape) > size else cv2.INTER_LINEAR
-    return cv2.resize(pixels, (size, size), interpolation=method)
+    if min(pixels.shape) > size:
+        return cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA)
+    if pixels.dtype == np.uint8:
+        return _bilinear(pixels, size)
+    return cv2.resize(pixels, (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+def _bilinear(pixels: Bytes, size: int) -> Bytes:
+    """Return ``(size, size)``: bilinear between centres of pixels, in OpenCV's fixed point."""
+    rows, y_weights = _centres(len(pixels), size, at_ends=False)
+    columns, x_weights = _centres(pixels.shape[1], size, at_ends=True)
+    lines = sum(
+        pixels.take(column, 1).astype(np.int32) * weight
+        for column, weight in zip(columns, x_weights, strict=True)
+    )
+    halves = (
+        (lines[row] >> 4) * weight[:, None] >> 16
+        for row, weight in zip(rows, y_weights, strict=True)
+    )
+    resized: Bytes = ((sum(halves) + 2) >> 2).astype(np.uint8)
+    return resized
+
+
+@lru_cache(maxsize=64)
+def _centres(
+    length: int, size: int, *, at_ends: bool
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    """Return the two pixels around each new pixel's centre and their weights, ``(2, size)`` each.
+
+    Weights are in units of 1/2048. OpenCV sets them to 1 and 0 at the ends in x, not in y.
+    """
+    at = ((np.arange(size) + 0.5) * (1 / (size / length)) - 0.5).astype(np.float32)
+    first = np.floor(at).astype(np.int64)
+    part = at - first.astype(np.float32)
+    if at_ends:
+        part[(first < 0) | (first >= length - 1)] = 0
+    weights = np.rint(np.stack([1 - part, part]) * np.float32(2048)).astype(np.int32)
+    return np.clip([first, first + 1], 0, length - 1), weights
 
 
 def pays(pixels: npt.NDArray[Any], size: int) -> bool:

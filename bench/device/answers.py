@@ -11,10 +11,21 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from bakit.agent import MAX_TRACE
+from bakit.bench.bounds import (
+    PRINTABLE,
+    Amount,
+    Count,
+    Few,
+    Months,
+    Nanoseconds,
+    Stage,
+    Text,
+)
 from bakit.bench.device.frames import AnswerError
 from bakit.bench.host import HostInfo
-from bakit.bench.raw import Raw, RawBundle, Reading
+from bakit.bench.raw import Power, Raw, RawBundle, Reading
+from bakit.bench.report.device import BoardState
+from bakit.bench.report.latency import Footprint
 
 if TYPE_CHECKING:
     from bakit.bench.task import Task
@@ -22,19 +33,6 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
-# One line, and nothing that a terminal obeys.
-_PRINTABLE = r"\A[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*\Z"
-Text = Annotated[str, Meta(max_length=1000, pattern=_PRINTABLE)]
-Amount = Annotated[float, Meta(ge=0, le=1e12)]
-Celsius = Annotated[float, Meta(ge=-100, le=300)]
-Months = Annotated[float, Meta(ge=-1e6, le=1e6)]
-Watts = Annotated[float, Meta(ge=-1e4, le=1e5)]
-Count = Annotated[int, Meta(ge=0, le=10**9)]
-Pixel = Annotated[int, Meta(ge=0, le=10**5)]
-Nanoseconds = Annotated[int, Meta(ge=1, le=10**14)]
-Few = Meta(max_length=100)
-
-Stage = Literal["localize", "regress", "total"]
 Step = Literal["open", "build localizer", "build regressor", "latency", "energy", "drift"]
 
 
@@ -74,78 +72,28 @@ class Progress(_Answer, frozen=True):
     error: Text = ""
 
 
-class _Host(_Answer, frozen=True):
-    system: Text
-    machine: Text
-    cpu: Text
-    logical_cores: Annotated[int, Meta(ge=1, le=10**5)]
-    isa: Annotated[tuple[Text, ...], Few]
-    memory_mb: Amount
-    python: Text
-    versions: Annotated[dict[Text, Text], Few]
+class Measured(_Answer, frozen=True):
+    """One bundle's measurements; its fields are those of ``RawBundle``."""
 
-
-class _Power(_Answer, frozen=True):
-    rail: Text
-    idle_w: tuple[Watts, ...]
-    busy_w: tuple[Watts, ...]
-    busy_s: Amount
-    queries: Count
-
-
-class _Footprint(_Answer, frozen=True):
-    load_ms: Amount
-    first_prediction_ms: Amount
-    peak_rss_mb: Amount | None
-
-
-class _Board(_Answer, frozen=True):
-    board: Text
-    system: Text
-    gpu: Text | None
-    power_mode: Text | None
-    clocks_mhz: Annotated[dict[Text, Amount], Few]
-    temperature_before_c: Celsius | None
-    temperature_after_c: Celsius | None
-    build_s: Amount | None
-    layers: Annotated[dict[Text, Count], Few]
-    timing: Literal["wall", "trtexec"] = "wall"
-    gpu_ms: dict[Stage, Amount] = {}
-    enqueue_ms: dict[Stage, Amount] = {}
-    clocks_locked: bool | None = None
-    trace: Annotated[
-        tuple[tuple[Amount, Celsius | None, Amount | None, Amount | None], ...],
-        Meta(max_length=MAX_TRACE),
-    ] = ()
-    notes: Annotated[tuple[Text, ...], Few] = ()
-
-
-class _Reading(_Answer, frozen=True):
-    id: str
-    age_months: Months
-    box: tuple[Pixel, Pixel, Pixel, Pixel] | None
-
-
-class _Measured(_Answer, frozen=True):
     provider: Text
     warm_up: Count
     images: Annotated[int, Meta(ge=1, le=10**6)]
     turns: Annotated[tuple[Count, ...], Few]
     stages_ns: dict[Stage, list[Nanoseconds]]
-    power: _Power | None
-    footprint: _Footprint
+    power: Power | None
+    footprint: Footprint
     golden_months: tuple[Months, ...]
-    readings: tuple[_Reading, ...]
-    board: _Board
+    readings: tuple[Reading, ...]
+    board: BoardState
     downgraded: bool = False
 
 
 class _Failed(_Answer, frozen=True):
-    error: Annotated[str, Meta(min_length=1, max_length=1000, pattern=_PRINTABLE)]
+    error: Annotated[str, Meta(min_length=1, max_length=1000, pattern=PRINTABLE)]
 
 
 class _Document(_Answer, frozen=True):
-    host: _Host
+    host: HostInfo
     bundles: list[msgspec.Raw]
 
 
@@ -194,14 +142,13 @@ def read_raw(data: bytes, task: Task, references: dict[str, tuple[Reading, ...]]
         raise AnswerError(message)
     pairs = zip(document.bundles, task.bundles, strict=True)
     raw = tuple(_read_bundle(bytes(found), bundle, task) for found, bundle in pairs)
-    host = msgspec.convert(document.host, HostInfo, from_attributes=True)
-    return Raw(host, raw, references=references)
+    return Raw(document.host, raw, references=references)
 
 
 def _read_bundle(found: bytes, bundle: Bundle, task: Task) -> RawBundle:
     if found.startswith(b'{"error"'):
         return RawBundle(error=decode(found, _Failed).error)
-    measured = decode(found, _Measured)
+    measured = decode(found, Measured)
     problem = _mismatch(measured, bundle, task)
     if problem:
         message = f"has {problem} for {bundle.name}"
@@ -209,7 +156,7 @@ def _read_bundle(found: bytes, bundle: Bundle, task: Task) -> RawBundle:
     return msgspec.convert(measured, RawBundle, from_attributes=True)
 
 
-def _mismatch(measured: _Measured, bundle: Bundle, task: Task) -> str:
+def _mismatch(measured: Measured, bundle: Bundle, task: Task) -> str:
     """Return what was not asked for; empty if all was."""
     localizes = bundle.manifest.preprocessing.localize
     stages = {"regress", "total"} | ({"localize"} if localizes else set())

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from bakit.bench.device.answers import Amount, Few, Months, Text, decode
+from bakit.bench.bounds import Amount, Few, Months, Text
+from bakit.bench.device.answers import Measured, decode
 from bakit.bench.device.frames import AnswerError
 from bakit.errors import InputError
 from bakit.verify import mean_change
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 64 * 2**20
 """Largest document, unpacked."""
 
-NONE_YET = "*No evidence file yet: no figure below comes from a board.*"
+NONE_YET = "*No evidence file of a board yet.*"
 _HEAD = (
     "board",
     "system",
@@ -55,15 +56,8 @@ class _Build(msgspec.Struct, frozen=True):
     regress_gpu_ms: Amount
 
 
-class _MeasuredBoard(msgspec.Struct, frozen=True):
-    build_s: Amount | None
-    layers: Annotated[dict[Text, int], Few]
-
-
-class _Measured(msgspec.Struct, frozen=True):
-    provider: Text
-    stages_ns: dict[Text, list[int]]
-    board: _MeasuredBoard
+class _Measured(Measured, frozen=True):
+    expected_months: tuple[Months, ...] = ()
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -137,18 +131,19 @@ def rows(evidence: Evidence) -> list[Row]:
         if step.error is not None or step.found is None:
             lines.append(Row(*place, what, problem=step.error or "found nothing"))
             continue
-        change = ""
         try:
+            found: _Build | _Measured
             if what in {"build", "tf32"}:
-                built = msgspec.convert(step.found, _Build)
-                name = f"{built.provider} of {built.path}{', TF32' if built.tf32 else ''}"
-                median, layers, build_s = built.regress_gpu_ms, built.layers, built.build_s
-                change = f"{mean_change(built.golden_months, built.expected_months):.3f}"
+                found = msgspec.convert(step.found, _Build)
+                name = f"{found.provider} of {found.path}{', TF32' if found.tf32 else ''}"
+                median, layers, build_s = found.regress_gpu_ms, found.layers, found.build_s
             else:
-                measured = msgspec.convert(step.found, _Measured)
-                times = sorted(measured.stages_ns["regress"])
-                name, median = measured.provider, times[len(times) // 2] / 1e6
-                layers, build_s = measured.board.layers, measured.board.build_s
+                found = msgspec.convert(step.found, _Measured)
+                times = sorted(found.stages_ns["regress"])
+                name, median = found.provider, times[len(times) // 2] / 1e6
+                layers, build_s = found.board.layers, found.board.build_s
+            ages = found.golden_months, found.expected_months
+            change = f"{mean_change(*ages):.3f}" if found.expected_months else ""
         except (ValueError, LookupError, ZeroDivisionError) as error:
             message = f"step {step.step!r} found what no agent writes ({error})"
             raise InputError(message) from error

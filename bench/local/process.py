@@ -6,31 +6,18 @@ The bundles run alternately: one worker at a time gets a block of queries, and t
 from __future__ import annotations
 
 import contextlib
-import os
+import pickle
 import signal
 import subprocess
 import tempfile
 import threading
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from bakit import errors
-from bakit.bench.local.worker import (
-    Answer,
-    Ask,
-    Done,
-    Failed,
-    Load,
-    Opened,
-    Predicted,
-    Request,
-    Run,
-    Times,
-    read_document,
-    write_document,
-)
+from bakit.bench.local.messages import Failed, send
 from bakit.errors import ImageError, MissingBackendError
 from bakit.processes import python_command
 from bakit.session import Closing
@@ -39,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bakit.bench.local.worker import Seen
+    from bakit.bench.local.messages import Opened, Predicted, Seen
     from bakit.bench.report.latency import Footprint
     from bakit.bundle import Bundle
     from bakit.data.labels import Sample
@@ -50,8 +37,6 @@ OPEN_S = 7200.0
 """Longest time to open a bundle; TensorRT may build an engine."""
 ANSWER_S = 1800.0
 """Longest time of a block of queries."""
-
-_A = TypeVar("_A", Done, Opened, Predicted, Times)
 
 
 class WorkerError(Exception):
@@ -94,7 +79,7 @@ class Worker(Closing):
         )
         self.pid = self._process.pid
         try:
-            opened = self._answer(Opened, OPEN_S)
+            opened: Opened = self._answer(OPEN_S)
         except WorkerError:
             return
         except BaseException:
@@ -107,11 +92,12 @@ class Worker(Closing):
 
     def load(self, queries: Sequence[tuple[Path, Sex]]) -> None:
         """Load the images of the queries into the worker's memory."""
-        self._ask(Load(tuple((os.fsencode(path.resolve()), sex) for path, sex in queries)), Done)
+        self._ask("load", [(path.resolve(), sex) for path, sex in queries])
 
     def run(self, indices: Sequence[int]) -> list[list[int]]:
         """Predict queries by their index; return latencies ``(queries, stages)`` in nanoseconds."""
-        return self._ask(Run(tuple(indices)), Times).stages_ns
+        times: list[list[int]] = self._ask("run", list(indices))
+        return times
 
     def ask(self, sample: Sample, seen: Seen | None = None) -> Predicted:
         """Predict an image; the hand is located first unless ``seen`` is given.
@@ -119,7 +105,9 @@ class Worker(Closing):
         Raises:
             ImageError: If the image cannot be used.
         """
-        return self._ask(Ask(os.fsencode(sample.path.resolve()), sample.male, seen), Predicted)
+        sex = "M" if sample.male else "F"
+        predicted: Predicted = self._ask("ask", sample.path.resolve(), sex, seen)
+        return predicted
 
     def fail(self, reason: str) -> None:
         """Mark this bundle as failed; the first reason is kept."""
@@ -135,15 +123,15 @@ class Worker(Closing):
         self._process.wait()
         self._stderr.close()
 
-    def _ask(self, request: Request, kind: type[_A]) -> _A:
+    def _ask(self, name: str, *arguments: object) -> Any:  # noqa: ANN401  # of ``Server``
         if self.error is not None:
             raise WorkerError(self.error)
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):  # it has ended: the answer has the reason
-            write_document(self._process.stdin, request)
-        return self._answer(kind)
+            send(self._process.stdin, (name, arguments))
+        return self._answer()
 
-    def _answer(self, kind: type[_A], seconds: float = ANSWER_S) -> _A:
+    def _answer(self, seconds: float = ANSWER_S) -> Any:  # noqa: ANN401
         assert self._process.stdout is not None
         late = threading.Event()
 
@@ -155,17 +143,15 @@ class Worker(Closing):
         clock.daemon = True
         clock.start()
         try:
-            data = read_document(self._process.stdout)
-        finally:
-            clock.cancel()
-        if data is None:
+            answer = pickle.load(self._process.stdout)  # noqa: S301  # our own process
+        except (EOFError, pickle.UnpicklingError):
             reason = self._exit_reason()
             self.fail(f"its process gave no answer in {seconds:g} s" if late.is_set() else reason)
-            raise WorkerError(self.error)
-        answer: Answer = msgspec.msgpack.decode(data, type=Answer)
+            raise WorkerError(self.error) from None
+        finally:
+            clock.cancel()
         if isinstance(answer, Failed):
             self._raise(answer)
-        assert isinstance(answer, kind)
         return answer
 
     def _raise(self, failed: Failed) -> None:

@@ -4,8 +4,8 @@
 digest (GRAPHS: ``whole`` for the whole graph, else ``two``), predicts once, then reads requests
 from stdin and writes answers to stdout until stdin ends.
 
-A message is its length in four bytes, then a MessagePack document (JSON has no NaN, which a broken
-model may predict). The first answer contains the footprint:
+A request is a method of ``Server`` with its arguments; an answer is what it returns, or ``Failed``.
+The first answer is ``Opened``, with the footprint:
 
 * ``load_ms``: time to open both models, with the digests of their bytes; without starting Python,
   imports and the digest check of the bundle.
@@ -19,110 +19,62 @@ model may predict). The first answer contains the footprint:
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import sys
 import time
 from pathlib import Path
-from typing import IO, Literal, TypeAlias
+from typing import IO, TYPE_CHECKING
 
-import msgspec
-
+from bakit import agent
+from bakit.bench.local.messages import Failed, Opened, Predicted, Seen, send
 from bakit.bench.report.latency import Footprint
 from bakit.bundle import Bundle
 from bakit.errors import BundleError
 from bakit.files import printable
 from bakit.image.box import Box
 from bakit.image.read import decode
-from bakit.runtime import STAGES, Runtime, Sex
-from bakit.session import Executed
+from bakit.prediction import is_male
+from bakit.runtime import STAGES, Runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bakit.runtime import Sex
 
 
-class Load(msgspec.Struct, tag=True, frozen=True):
-    """Load the images of the queries, as ``(path, sex)``; paths are bytes, as in the system."""
+class Server:
+    """An open bundle; its methods are the requests."""
 
-    queries: tuple[tuple[bytes, Literal["M", "F"]], ...]
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._queries: list[tuple[bytes, Sex]] = []
 
+    def load(self, queries: Sequence[tuple[Path, Sex]]) -> None:
+        """Load the images of the queries."""
+        self._queries = [(path.read_bytes(), sex) for path, sex in queries]
 
-class Run(msgspec.Struct, tag=True, frozen=True):
-    """Predict queries by their index, one after the other."""
+    def run(self, indices: Sequence[int]) -> list[list[int]]:
+        """Predict queries by their index; return latencies ``(queries, stages)`` in nanoseconds."""
+        rows = []
+        for index in indices:  # rejected images are timed too
+            times = self._runtime.predict(*self._queries[index], allow_rejected=True).stages_ms
+            rows.append([round(times[stage] * 1e6) for stage in STAGES])
+        return rows
 
-    indices: tuple[int, ...]
-
-
-class Seen(msgspec.Struct, frozen=True):
-    """The location of a hand in an image.
-
-    Attributes:
-        box: The hand's box, in pixels of the image; None without a localizer or a found hand.
-        whole: The box of the whole image.
-        inverted: Whether the hand is dark, so that its grey values must be inverted.
-        turn: Anticlockwise quarter turns that make the hand upright.
-    """
-
-    box: Box | None
-    whole: Box
-    inverted: bool = False
-    turn: int = 0
-
-
-class Ask(msgspec.Struct, tag=True, frozen=True):
-    """Predict the age of an image; the hand is located first unless ``seen`` is given."""
-
-    path: bytes
-    male: bool
-    seen: Seen | None = None
-
-
-class Opened(msgspec.Struct, tag=True, frozen=True):
-    """The first answer, after the bundle was opened and predicted once."""
-
-    provider: str
-    int8_share: float
-    footprint: Footprint
-    executed: tuple[Executed, ...] = ()
-
-
-class Done(msgspec.Struct, tag=True, frozen=True):
-    """The images were loaded."""
-
-
-class Times(msgspec.Struct, tag=True, frozen=True):
-    """Latency of each query by stage, ``(queries, stages)``, in nanoseconds."""
-
-    stages_ns: list[list[int]]
-
-
-class Predicted(msgspec.Struct, tag=True, frozen=True):
-    """The predicted age of an image, and the location of its hand."""
-
-    age_months: float
-    seen: Seen
-
-
-class Failed(msgspec.Struct, tag=True, frozen=True):
-    """The request failed: class and message of the error."""
-
-    kind: str
-    message: str
-
-
-Request: TypeAlias = Load | Run | Ask
-Answer: TypeAlias = Opened | Done | Times | Predicted | Failed
-
-
-def write_document(stream: IO[bytes], document: Request | Answer) -> None:
-    """Write a document; an ``OSError`` means that the other process has ended."""
-    data = msgspec.msgpack.encode(document)
-    stream.write(len(data).to_bytes(4, "little") + data)
-    stream.flush()
-
-
-def read_document(stream: IO[bytes]) -> bytes | None:
-    """Return the next document; None at the end of the stream."""
-    head = stream.read(4)
-    size = int.from_bytes(head, "little")
-    data = stream.read(size) if len(head) == 4 else b""
-    return data if len(head) == 4 and len(data) == size else None
+    def ask(self, path: Path, sex: Sex, seen: Seen | None) -> Predicted:
+        """Predict an image; the hand is located first unless ``seen`` is given."""
+        runtime, grey = self._runtime, decode(path)
+        if seen is None:
+            found = runtime.find(grey)
+            whole = Box(0, 0, grey.shape[1], grey.shape[0])
+            seen = Seen(found.box, whole, found.inverted, found.turn)
+        if runtime.whole:  # its graph crops the film itself
+            age = runtime.predict(path, sex, allow_rejected=True).age_months
+            assert age is not None
+            return Predicted(age, seen)
+        pixels = runtime.preprocess(grey, seen.box, inverted=seen.inverted, turn=seen.turn)
+        return Predicted(runtime.regress(pixels, male=is_male(sex)), seen)
 
 
 def serve(
@@ -146,14 +98,17 @@ def serve(
         with Runtime(bundle, threads, whole=whole) as runtime:
             footprint = first_use(runtime)
             opened = Opened(runtime.provider, runtime.int8_share, footprint, runtime.executed)
-            write_document(answers, opened)
-            queries: list[tuple[bytes, Sex]] = []
-            while (data := read_document(requests)) is not None:
-                request: Request = msgspec.msgpack.decode(data, type=Request)
-                write_document(answers, answer(runtime, queries, request))
+            send(answers, opened)
+            server = Server(runtime)
+            while True:
+                try:
+                    name, arguments = pickle.load(requests)  # noqa: S301  # our own process
+                except EOFError:
+                    return
+                send(answers, getattr(server, name)(*arguments))
     except Exception as error:  # libraries may raise anything
         lines = str(error).strip().splitlines() or ["no error message"]
-        write_document(answers, Failed(type(error).__name__, printable(lines[0])))
+        send(answers, Failed(type(error).__name__, printable(lines[0])))
 
 
 def first_use(runtime: Runtime) -> Footprint:
@@ -176,46 +131,14 @@ def first_use(runtime: Runtime) -> Footprint:
 def peak_rss_mb() -> float | None:
     """Return this process's peak resident memory, in 10^6 bytes; None if unknown.
 
-    On Linux it is read from ``VmHWM``, because ``ru_maxrss`` includes the parent's peak.
+    On Linux it is the agent's, because ``ru_maxrss`` includes the parent's peak.
     """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024 / 1e6
-    if sys.platform == "win32":
-        return None
+    if sys.platform in {"linux", "win32"}:
+        return agent.peak_rss_mb()
     import resource  # noqa: PLC0415  # not on Windows
 
     unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
-def answer(runtime: Runtime, queries: list[tuple[bytes, Sex]], request: Request) -> Answer:
-    """Answer a request; ``queries`` are the loaded images."""
-    match request:
-        case Load():
-            paths = [(Path(os.fsdecode(path)), sex) for path, sex in request.queries]
-            queries[:] = [(path.read_bytes(), sex) for path, sex in paths]
-            return Done()
-        case Run():
-            # Rejected images are timed too.
-            chosen = [queries[index] for index in request.indices]
-            times = [runtime.predict(*query, allow_rejected=True).stages_ms for query in chosen]
-            return Times([[round(row[stage] * 1e6) for stage in STAGES] for row in times])
-        case Ask():
-            path = Path(os.fsdecode(request.path))
-            grey, seen = decode(path), request.seen
-            if seen is None:
-                found = runtime.find(grey)
-                whole = Box(0, 0, grey.shape[1], grey.shape[0])
-                seen = Seen(found.box, whole, found.inverted, found.turn)
-            if runtime.whole:  # its graph crops the film itself
-                age = runtime.predict(path, "M" if request.male else "F", allow_rejected=True)
-                assert age.age_months is not None
-                return Predicted(age.age_months, seen)
-            pixels = runtime.preprocess(grey, seen.box, inverted=seen.inverted, turn=seen.turn)
-            return Predicted(runtime.regress(pixels, male=request.male), seen)
 
 
 def main(arguments: list[str]) -> int:

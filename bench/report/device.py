@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import msgspec
+from msgspec import Meta
+
+from bakit.agent import MAX_TRACE
+from bakit.bench.bounds import Amount, Celsius, Count, Few, Stage, Text
 
 PHANTOMS = "generated phantoms"
 """Name of the generated data set."""
 
 
-class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A board and its state while a bundle ran (``bakit.agent``).
+class BoardState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A board and its state while a bundle ran, as ``bakit.agent`` sends it.
 
     Attributes:
         board: Name, such as ``Jetson Nano``; empty if unknown.
@@ -31,6 +37,32 @@ class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         trace: Samples during the queries, one a second: seconds, highest temperature in degrees
             Celsius, CPU and GPU clock in MHz; None for what is unreadable.
         notes: Deviations from the bundle's first build, such as a fall-back, with the reason.
+    """
+
+    board: Text
+    system: Text
+    gpu: Text | None
+    power_mode: Text | None
+    clocks_mhz: Annotated[dict[Text, Amount], Few]
+    temperature_before_c: Celsius | None
+    temperature_after_c: Celsius | None
+    build_s: Amount | None
+    layers: Annotated[dict[Text, Count], Few]
+    timing: Literal["wall", "trtexec"] = "wall"
+    gpu_ms: dict[Stage, Amount] = {}
+    enqueue_ms: dict[Stage, Amount] = {}
+    clocks_locked: bool | None = None
+    trace: Annotated[
+        tuple[tuple[Amount, Celsius | None, Amount | None, Amount | None], ...],
+        Meta(max_length=MAX_TRACE),
+    ] = ()
+    notes: Annotated[tuple[Text, ...], Few] = ()
+
+
+class Board(BoardState, frozen=True):
+    """A board in a report: its state, and what the host computed.
+
+    Attributes:
         golden_change_months: Largest change of a golden phantom's age since export.
         power_rail: The measured power rail; None without a sensor.
         idle_w: Idle power; None without a sensor.
@@ -39,21 +71,6 @@ class Board(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         energy_queries: Number of queries of the energy measurement.
     """
 
-    board: str
-    system: str
-    gpu: str | None
-    power_mode: str | None
-    clocks_mhz: dict[str, float]
-    temperature_before_c: float | None
-    temperature_after_c: float | None
-    build_s: float | None
-    layers: dict[str, int]
-    timing: str = "wall"
-    gpu_ms: dict[str, float] = {}
-    enqueue_ms: dict[str, float] = {}
-    clocks_locked: bool | None = None
-    trace: tuple[tuple[float, float | None, float | None, float | None], ...] = ()
-    notes: tuple[str, ...] = ()
     golden_change_months: float = 0.0
     power_rail: str | None = None
     idle_w: float | None = None

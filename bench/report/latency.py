@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from bakit.bench.bounds import Amount
 from bakit.errors import InputError
 
 if TYPE_CHECKING:
@@ -169,10 +170,10 @@ class Footprint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             digests, models and the first prediction. None if it was not measured.
     """
 
-    load_ms: float
-    first_prediction_ms: float
-    peak_rss_mb: float | None
-    cold_start_ms: float | None = None
+    load_ms: Amount
+    first_prediction_ms: Amount
+    peak_rss_mb: Amount | None
+    cold_start_ms: Amount | None = None
 
 
 def pack_samples(times_ns: Sequence[int]) -> str:

@@ -1,71 +1,115 @@
-"""How long TensorRT-RTX, NVIDIA's compiler that builds without a GPU, takes for our graphs.
+"""What TensorRT-RTX, NVIDIA's compiler that builds without a GPU, makes of our graphs.
 
     pip install tensorrt-rtx-cu13-bindings tensorrt-rtx-cu13-libs
-    bakit export --target tensorrt --int8
-    python tests/benchmarks/rtx_builds.py bakit-bundles/bakit-rsna299-tensorrt-int8
+    bakit export --target tensorrt --precision fp32,fp16,int8
+    python tests/benchmarks/rtx_builds.py bakit-bundles/bakit-rsna299-tensorrt-*
 
-Each graph is built in a process of its own, so that one that does not end can be stopped.
+Prints a line for each graph: nodes of the file and how many of them quantize or dequantize; layers
+that TensorRT's parser makes of them, by the type of their output; blocks that are left of these
+after fusion; seconds, and megabytes of the engine and of its weights. What a block computes is
+known to the engine inspector only, which needs a GPU. Each graph is built in a process of its own,
+so that one that does not end can be stopped.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
+import re
 import time
+from collections import Counter
 from pathlib import Path
+from typing import Any, NamedTuple
+
+import onnx
+
+HEAD = (
+    "| bundle | graph | nodes | Q and DQ | layers | float32 | float16 | int8 | other | blocks "
+    "| build, s | engine, MB | weights, MB |"
+)
+TYPES = ("FLOAT", "HALF", "INT8")
+"""TensorRT's names; layers of shapes and indices have others."""
 
 
-def compile_graph(data: bytes) -> bytes:
-    """Return the engine of an ONNX graph.
+def logger_of(rtx: Any) -> Any:
+    """Return a logger that keeps ``texts`` and ``errors``."""
+
+    class Log(rtx.ILogger):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            rtx.ILogger.__init__(self)
+            self.texts: list[str] = []
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, text: str) -> None:
+            self.texts.append(text)
+            if int(severity) <= 1:
+                self.errors.append(text)
+
+    return Log()
+
+
+class Compiled(NamedTuple):
+    """An engine, the types of the parser's layers, and what the builder logged."""
+
+    engine: bytes
+    types: Counter[str]
+    log: str
+
+
+def compile_graph(data: bytes) -> Compiled:
+    """Build the engine of an ONNX graph.
 
     Raises:
         ValueError: If TensorRT-RTX refuses it; with its reasons.
     """
     import tensorrt_rtx_bindings as rtx
 
-    logger = rtx.Logger(rtx.Logger.ERROR)
+    logger = logger_of(rtx)
     builder = rtx.Builder(logger)
     network = builder.create_network(0)
     parser = rtx.OnnxParser(network, logger)
     if not parser.parse(data):
         errors = [str(parser.get_error(index)) for index in range(parser.num_errors)]
         raise ValueError("; ".join(errors))
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    types = Counter(str(layer.get_output(0).dtype).rpartition(".")[2] for layer in layers)
     engine = builder.build_serialized_network(network, builder.create_builder_config())
     if engine is None:
-        message = "no engine"
-        raise ValueError(message)
-    return bytes(engine)
+        raise ValueError("; ".join(logger.errors) or "no engine")
+    return Compiled(bytes(engine), types, "\n".join(logger.texts))
 
 
-def timed(path: Path) -> dict[str, float]:
-    """Return seconds and size of a file's engine."""
-    data = path.read_bytes()
+def build(path: Path) -> list[str]:
+    """Return the cells of a graph, from ``nodes`` on; errors are those of ``compile_graph``."""
+    nodes = onnx.load(path).graph.node
+    pairs = sum(node.op_type in {"QuantizeLinear", "DequantizeLinear"} for node in nodes)
     started = time.perf_counter()
-    engine = compile_graph(data)
+    made = compile_graph(path.read_bytes())
     seconds = time.perf_counter() - started
-    return {"build_s": round(seconds, 2), "engine_mb": round(len(engine) / 1e6, 1)}
-
-
-def build(path: Path, limit_s: float) -> dict[str, float] | str:
-    """Return ``timed`` of a file, or why there is none."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:  # leaving it ends the process
-        try:
-            return pool.apply_async(timed, (path,)).get(limit_s)
-        except multiprocessing.TimeoutError:
-            return f"not finished after {limit_s:g} s"
-        except ValueError as error:
-            return str(error)
+    blocks = re.findall(r"After Myelin optimization: (\d+) layers", made.log)
+    weights = re.findall(r"Total Weights Memory: (\d+) bytes", made.log)
+    others = sum(count for name, count in made.types.items() if name not in TYPES)
+    counts = [len(nodes), pairs, made.types.total(), *(made.types[name] for name in TYPES), others]
+    sizes = [f"{seconds:.1f}", f"{len(made.engine) / 1e6:.1f}", f"{int(weights[-1]) / 1e6:.1f}"]
+    return [*map(str, counts), *blocks[-1:], *sizes]
 
 
 def main() -> None:
-    """Build and print one JSON object."""
+    """Build and print a line for each graph as it is done."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("bundles", type=Path, nargs="+", help="folders of ONNX files")
     parser.add_argument("--limit-s", type=float, default=240)
     given = parser.parse_args()
-    graphs = sorted(path for bundle in given.bundles for path in bundle.rglob("*.onnx"))
-    print(json.dumps({str(path): build(path, given.limit_s) for path in graphs}, indent=2))
+    print(HEAD, "| --- " * HEAD.count(" | ") + "| --- |", sep="\n")
+    for path in (path for bundle in given.bundles for path in sorted(bundle.glob("*.onnx"))):
+        with multiprocessing.get_context("spawn").Pool(1) as pool:  # leaving it ends the process
+            try:
+                cells = pool.apply_async(build, (path,)).get(given.limit_s)
+            except multiprocessing.TimeoutError:
+                cells = [f"not finished after {given.limit_s:g} s"]
+            except ValueError as error:
+                cells = [str(error)]
+        print(f"| {path.parent.name.rpartition('-')[2]} | `{path.name}` | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,20 @@
+"""Values with bounds: what another machine may put into a measurement."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+# One line, and nothing that a terminal obeys.
+PRINTABLE = r"\A[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*\Z"
+Text = Annotated[str, Meta(max_length=1000, pattern=PRINTABLE)]
+Amount = Annotated[float, Meta(ge=0, le=1e12)]
+Celsius = Annotated[float, Meta(ge=-100, le=300)]
+Months = Annotated[float, Meta(ge=-1e6, le=1e6)]
+Watts = Annotated[float, Meta(ge=-1e4, le=1e5)]
+Count = Annotated[int, Meta(ge=0, le=10**9)]
+Pixel = Annotated[int, Meta(ge=0, le=10**5)]
+Nanoseconds = Annotated[int, Meta(ge=1, le=10**14)]
+Few = Meta(max_length=100)
+Stage = Literal["localize", "regress", "total"]
