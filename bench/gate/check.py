@@ -49,7 +49,9 @@ class Gate:
 
     A figure that images were drawn for passes when the *upper end* of its 95 % interval is within
     the limit: when the images show that it is, not when they fail to show more. Where the estimate
-    is within the limit and the upper end is not, there are too few images to decide.
+    is within the limit and the upper end is not, there are too few images to decide. That does not
+    pass, with one exception: a default limit on the p99 or on groups, which few images decide, is
+    undecided while the upper end is within twice the limit. A limit that is named has no such room.
 
     The limits on changes are set by default, because an MAE alone hides damage: errors that grow
     and errors that shrink cancel out in it. The defaults are judgements, not measurements: a drift
@@ -180,13 +182,18 @@ class Gate:
         limits = {field.name: getattr(self, field.name) for field in fields(self)}
         return {k: v for k, v in limits.items() if k not in _WORDS and v is not None}
 
+    def _named(self, explicit: Collection[str] | None) -> Collection[str]:
+        """Return the names of the limits that were asked for, or that are not the defaults."""
+        limits = self._limits()
+        if explicit is None:
+            return {name for name, limit in limits.items() if limit != getattr(Gate, name)}
+        return limits.keys() & set(explicit)
+
     def _unused(
         self, verdicts: Sequence[Verdict], explicit: Collection[str] | None
     ) -> tuple[list[Check], list[str]]:
         """Return a check for each explicit limit that applied to no bundle, and notes on others."""
-        limits = self._limits()
-        if explicit is None:
-            explicit = {name for name, limit in limits.items() if limit != getattr(Gate, name)}
+        limits, explicit = self._limits(), self._named(explicit)
         applied = {check.limit for verdict in verdicts for check in verdict.checks}
         checks, notes = [], []
         for name, limit in limits.items():
@@ -224,7 +231,8 @@ class Gate:
         if bundle.latency is None and bundle.drift is None:
             empty = _missing("the report has neither its times nor its ages")
             return make_verdict(bundle.name, [empty], known, today)
-        checks = [*accuracy_checks(self, bundle, notes), *_cost_checks(self, bundle)]
+        named = self._named(explicit)
+        checks = [*accuracy_checks(self, bundle, notes, named), *_cost_checks(self, bundle)]
         before = None if baseline is None else find_in(baseline, bundle.name)
         if before is not None:
             checks += baseline_checks(self, bundle, before)
@@ -234,7 +242,7 @@ class Gate:
             checks += ratio_check(self, bundle, report, baseline, notes)
         if not checks:
             notes.append("no limit applies to it")
-        asked = AGE_LIMITS & set(explicit or ())
+        asked = AGE_LIMITS & set(() if explicit is None else named)
         spare = AGE_LIMITS - asked if asked else frozenset()
         checks = [
             msgspec.structs.replace(c, outcome="undecided", groups=(), reason="not asked for")

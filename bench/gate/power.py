@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bakit.bench.drift.compare import group_images, tail_images
-from bakit.bench.gate.accuracy import LEAST_IMAGES, P99_IMAGES
-from bakit.bench.statistics import quantile_ranks, student_interval
+from bakit.bench.gate.accuracy import LEAST_IMAGES, P99_IMAGES, room_of
+from bakit.bench.statistics import group_interval, mean_interval, quantile_ranks
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import numpy.typing as npt
 
     from bakit.bench.gate.check import Gate
@@ -24,10 +26,10 @@ DRAWS = 40
 GROWTH = 1.4
 MOST_IMAGES = 20_000
 
-_NORMAL = 1.96
 
-
-def images_to_pass(gate: Gate, drift: DriftReport, draws: int = DRAWS) -> int | None:
+def images_to_pass(
+    gate: Gate, drift: DriftReport, named: Collection[str] = (), draws: int = DRAWS
+) -> int | None:
     """Return how many images like the measured ones would pass all limits on ages.
 
     Returns:
@@ -40,7 +42,7 @@ def images_to_pass(gate: Gate, drift: DriftReport, draws: int = DRAWS) -> int | 
         return least
     images = max(least, int(GROWTH * drift.samples) + 1)
     while images <= MOST_IMAGES:
-        if pass_share(gate, drift, images, draws, least=WANTED) >= WANTED:
+        if pass_share(gate, drift, images, named, draws, least=WANTED) >= WANTED:
             return images
         images = int(GROWTH * images)
     return None
@@ -50,6 +52,7 @@ def pass_share(
     gate: Gate,
     drift: DriftReport,
     images: int,
+    named: Collection[str] = (),
     draws: int = DRAWS,
     seed: int = 0,
     *,
@@ -57,9 +60,8 @@ def pass_share(
 ) -> float:
     """Return the share of draws of ``images`` measured pairs that pass the limits on ages.
 
-    Pairs are drawn with replacement. The upper ends of means are the normal distribution's, which
-    are those of the bootstrap at such numbers; 99th percentiles and groups are as in the gate.
-    Draws end, with 0, when ``least`` cannot be reached any more.
+    Pairs are drawn with replacement, and judged as in the gate: with ``ROOM`` for the limits that
+    are not in ``named``. Draws end, with 0, when ``least`` cannot be reached any more.
     """
     rows = [(row.true_months, row.float_months, row.bundle_months) for row in drift.rows]
     ages = np.array(rows, float).T
@@ -72,13 +74,13 @@ def pass_share(
             return 0.0
         drawn = generator.integers(ages.shape[1], size=images)
         pairs = ages[:, drawn]
-        passed += _passes(gate, pairs) and (
-            not knows_sex or _groups_pass(gate, pairs, males[drawn])
+        passed += _passes(gate, pairs, room_of("max_p99_change_months", named)) and (
+            not knows_sex or _groups_pass(gate, pairs, males[drawn], named)
         )
     return passed / draws
 
 
-def _passes(gate: Gate, ages: Floats) -> bool:
+def _passes(gate: Gate, ages: Floats, room: float) -> bool:
     """Return whether all images together pass; ``ages`` are true, float's and bundle's, (3, N)."""
     true_months, float_months, bundle_months = ages
     before, after = np.abs(float_months - true_months), np.abs(bundle_months - true_months)
@@ -93,26 +95,34 @@ def _passes(gate: Gate, ages: Floats) -> bool:
     for values, limit in figures:
         if limit is None:
             continue
-        if values.mean() + _NORMAL * values.std() / np.sqrt(len(values)) > limit:
+        if mean_interval(values)[1] > limit:
             return False
-    if gate.max_p99_change_months is None:
+    limit = gate.max_p99_change_months
+    if limit is None:
         return True
     ranks = quantile_ranks(len(changes), 0.99)
     if ranks is None:
         return False
-    return bool(np.partition(changes, ranks[1])[ranks[1]] <= gate.max_p99_change_months)
+    upper = np.partition(changes, ranks[1])[ranks[1]]
+    return bool(upper <= room * limit and np.percentile(changes, 99) <= limit)
 
 
-def _groups_pass(gate: Gate, ages: Floats, males: npt.NDArray[np.bool_]) -> bool:
+def _groups_pass(
+    gate: Gate, ages: Floats, males: npt.NDArray[np.bool_], named: Collection[str]
+) -> bool:
     true_months, float_months, bundle_months = ages
     signed = bundle_months - float_months
     drifts = np.abs(bundle_months - true_months) - np.abs(float_months - true_months)
     for group in (*group_images(true_months, males), *tail_images(true_months, males)):
-        low, high = student_interval(signed[group.rows])
-        limit = gate.max_group_change_months
-        if limit is not None and max(-low, high) > limit:
-            return False
-        limit = gate.max_group_drift_months
-        if limit is not None and student_interval(drifts[group.rows])[1] > limit:
-            return False
+        figures = {"max_group_change_months": signed, "max_group_drift_months": drifts}
+        for name, values in figures.items():
+            limit = getattr(gate, name)
+            if limit is None:
+                continue
+            low, high = group_interval(values, group.rows)
+            estimate = float(values[group.rows].mean())
+            if values is signed:
+                estimate, high = abs(estimate), max(-low, high)
+            if estimate > limit or high > room_of(name, named) * limit:
+                return False
     return True

@@ -232,6 +232,5 @@ def _host(report: Report) -> list[tuple[str, str]]:
                 f"{settings.block}"
             ),
         ),
-        ("intervals", f"{settings.resamples:,} resamples, seed {settings.seed}"),
         *([("image ids", report.data.ids_sha256)] if report.data else []),
     ]

@@ -133,8 +133,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         block: Consecutive queries of one bundle before the next bundle runs. On a device, the
             latency of each bundle has ``turns`` of its own.
         threads: Threads of the backend; None for one per CPU.
-        resamples: Resamples of the bootstrap.
-        seed: Seed of the bootstrap.
+        resamples: Of the bootstrap in older reports; intervals need none now.
+        seed: The same.
         sweep_threads: Other numbers of threads that were measured.
     """
 
@@ -143,8 +143,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     warm_up: int
     block: int
     threads: int | None
-    resamples: int
-    seed: int
+    resamples: int = 0
+    seed: int = 0
     sweep_threads: tuple[int, ...] = ()
 
 
