@@ -303,8 +303,8 @@ def resampled(images: int, seed: int, scale: float = 0.49, damage: str = "none")
 
 
 def test_the_images_that_are_needed_pass_the_whole_gate_nine_times_in_ten() -> None:
-    few = resampled(120, 0)
-    result = Gate().check(make_report(make_bundle(drift=few)))
+    few = make_bundle(drift=resampled(120, 0))
+    result = Gate().check(make_report(few))
     needed = {
         check.images_needed
         for check in result.bundles[0].checks
@@ -317,7 +317,7 @@ def test_the_images_that_are_needed_pass_the_whole_gate_nine_times_in_ten() -> N
     assert pass_share(Gate(), few, images, draws=100, seed=5) >= 0.8
     assert pass_share(Gate(), few, 200, draws=20) == 0.0
     # Twice the limit on the mean change is never let through, and no number of images is named.
-    coarse = resampled(400, 1, scale=1.36)
+    coarse = make_bundle(drift=resampled(400, 1, scale=1.36))
     assert pass_share(Gate(), coarse, 1156, draws=20) == 0.0
     assert images_to_pass(Gate(), coarse) is None
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from bakit.bench.gate.goal import GoalLine, GoalResult
     from bakit.bench.gate.recommend import Recommendation, Standing
     from bakit.bench.report.document import BundleReport, Report
-    from bakit.bench.report.drift import DriftReport
     from bakit.bundle import Bundle
 
 STAGES = ("decode", "localize", "preprocess", "regress", "total")
@@ -100,7 +99,7 @@ def _ranked(report: Report, advice: Recommendation) -> list[tuple[Standing, Bund
 def _print_bundles(report: Report, advice: Recommendation) -> None:
     from rich.text import Text
 
-    from bakit.bench.render.words import STANDINGS
+    from bakit.bench.render.words import STANDINGS, drift_words
 
     names = ("bundle", "target\nprecision", "standing")
     costs = ("p50\nms", "size\nMB", "INT8\n%", "load\nms", "peak\nRSS MB")
@@ -122,20 +121,10 @@ def _print_bundles(report: Report, advice: Recommendation) -> None:
                 f"{footprint.load_ms:.1f}" if footprint else "-",
                 ("?" if footprint else "-") if rss is None else f"{rss:.0f}",
                 f"{bundle.drift.bundle_mae_months:.2f}" if bundle.drift else "-",
-                _drift_text(bundle.drift),
+                drift_words(bundle.drift),
             )
         )
     print_table(title, (*names, *costs, *errors), rows, left=range(len(names)))
-
-
-def _drift_text(drift: DriftReport | None) -> str:
-    if drift is None:
-        return "not measured"
-    if drift.is_reference:
-        return "reference"
-    numbers = (drift.drift_months, *drift.drift_ci95_months)
-    mean, low, high = (f"{round(number, 3) + 0.0:+.3f}" for number in numbers)  # no -0.000
-    return f"{mean} [{low}, {high}]"
 
 
 def _print_times(report: Report, advice: Recommendation) -> None:

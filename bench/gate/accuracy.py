@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from bakit.bench.gate.advice import for_drift, worst_by_change, worst_by_drift, worst_by_shift
+from bakit.bench.gate.advice import for_drift, worst_groups
 from bakit.bench.gate.verdict import Check, gravest
 from bakit.bench.report.drift import MIN_TAIL_IMAGES, TAILS
 from bakit.errors import InputError
@@ -74,23 +74,10 @@ def accuracy_checks(
     Raises:
         InputError: If a limit is set and the drift is not known, or predictions are damaged.
     """
-    limits = {name: getattr(gate, name) for name in (*_FIGURES, *_GROUP_FIGURES)}
-    limits = {name: limit for name, limit in limits.items() if limit is not None}
-    if not limits:
+    if all(getattr(gate, name) is None for name in AGE_LIMITS):
         return []
     drift = drift_of(bundle, "the report")
-    checks = []
-    for name, limit in limits.items():
-        # The reference is no further from itself than 0, however few images there are.
-        if drift.is_reference and name != "max_mae_months":
-            continue
-        room = room_of(name, named)
-        if name in _GROUP_FIGURES:
-            groups = (*drift.groups, *drift.tails)
-            figures = [(group, _GROUP_FIGURES[name](group)) for group in groups]
-            checks.append(_group_check(name, figures, limit, room, bundle))
-        else:
-            checks.append(_check(name, limit, room, bundle, drift))
+    checks = limit_checks(gate, bundle, drift, named)
     if drift.is_reference:
         return checks
     if all(abs(row.bundle_months - row.float_months) <= EXACT_MONTHS for row in drift.rows):
@@ -106,7 +93,26 @@ def accuracy_checks(
         notes.append(f"{left} images are in no group of sex and age: too few of one sex")
     if gate.max_p99_change_months is None or drift.samples < P99_IMAGES:
         notes.append(_rare_damage(drift, gate.max_p99_change_months or RARE_MONTHS))
-    return _with_images_needed(gate, drift, checks, named)
+    return _with_images_needed(gate, bundle, checks, named)
+
+
+def limit_checks(
+    gate: Gate, bundle: BundleReport, drift: DriftReport, named: Collection[str]
+) -> list[Check]:
+    """Compare the drift of a bundle with each limit on ages that is set."""
+    checks = []
+    for name in (*_FIGURES, *_GROUP_FIGURES):
+        limit, room = getattr(gate, name), room_of(name, named)
+        # The reference is no further from itself than 0, however few images there are.
+        if limit is None or (drift.is_reference and name != "max_mae_months"):
+            continue
+        if name in _GROUP_FIGURES:
+            groups = (*drift.groups, *drift.tails)
+            figures = [(group, _GROUP_FIGURES[name](group)) for group in groups]
+            checks.append(_group_check(name, figures, limit, room, bundle))
+        else:
+            checks.append(_check(name, limit, room, bundle, drift))
+    return checks
 
 
 def room_of(name: str, named: Collection[str]) -> float:
@@ -144,7 +150,7 @@ def _rare_damage(drift: DriftReport, months: float) -> str:
 
 
 def _with_images_needed(
-    gate: Gate, drift: DriftReport, checks: list[Check], named: Collection[str]
+    gate: Gate, bundle: BundleReport, checks: list[Check], named: Collection[str]
 ) -> list[Check]:
     """Return the checks; where images are too few, with the number that all limits need."""
     open_checks = [check for check in checks if check.outcome in OPEN]
@@ -154,7 +160,7 @@ def _with_images_needed(
 
     # If all that is open is undecided, the gate passes: how many images would decide everything?
     passes = all(check.outcome == "undecided" for check in open_checks)
-    needed = images_to_pass(gate, drift, AGE_LIMITS if passes else named)
+    needed = images_to_pass(gate, bundle, AGE_LIMITS if passes else named)
     advice = "bench more labelled images"
     if needed is None:
         advice = "more images like these would not pass: a check fails, or is too near its limit"
@@ -291,8 +297,7 @@ def _check(name: str, limit: float, room: float, bundle: BundleReport, drift: Dr
     text = figure_text(figure, limit)
     if outcome == "pass":
         return figure.check(name, outcome, text, limit)
-    changes = name in {"max_mean_change_months", "max_p99_change_months"}
-    groups = worst_by_change(drift.groups) if changes else worst_by_drift(drift.groups)
+    groups = worst_groups(drift.groups, name)
     advice = _advice(name, outcome, bundle)
     return figure.check(name, outcome, text, limit, groups, advice)
 
@@ -335,6 +340,5 @@ def _group_check(
     text = f"{group.name}: {figure_text(figure, limit)}"
     if outcome == "pass":
         return figure.check(name, outcome, text, limit)
-    shown = worst_by_shift if name == "max_group_change_months" else worst_by_drift
-    groups = shown([group for group, _ in worst])
+    groups = worst_groups([group for group, _ in worst], name)
     return figure.check(name, outcome, text, limit, groups, _advice(name, outcome, bundle))

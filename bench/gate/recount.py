@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 _TOLERANCE = 1e-6
 
 _ADVICE = "it was edited, or an older bakit wrote it: bench again"
-_GIVEN = ("reference", "reference_target", "is_reference", "box_iou_mean", "blame")
 
 
 def check_figures(report: Report) -> None:
@@ -52,8 +51,7 @@ def _pairs(bundle: BundleReport) -> list[tuple[str, Any, Any]]:
     pairs: list[tuple[str, Any, Any]] = []
     if bundle.drift is not None:
         drift = drift_of(bundle, "the report")
-        known = {name: getattr(drift, name) for name in _GIVEN}
-        pairs.append(("drift", drift, drift_of_rows(drift.rows, **known)))
+        pairs.append(("drift", drift, drift_of_rows(drift.rows, **drift.given)))
     if (latency := bundle.latency) is not None:
         for stage in latency.stages if latency.samples else ():
             times_ms = np.array(latency.samples_ns(stage), float) / 1e6

@@ -5,6 +5,7 @@ The modules of ``bakit.bench.report`` import no numpy, so that a report is read 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -99,6 +100,12 @@ class BundleReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Which share of the multiply-adds ran where, in words; empty if it is not reported."""
         parts = (f"{100 * i.share:.1f} % {i.precision} on {i.unit}" for i in self.executed)
         return ", ".join(parts)
+
+    def stage_ms(self, stage: str, figure: str) -> float | None:
+        """Return ``p50_ms``, ``p90_ms``, ``p99_ms`` or ``mean_ms`` of a stage; None if unknown."""
+        times = self.latency.stages.get(stage) if self.latency else None
+        value: float | None = None if times is None else getattr(times, figure)
+        return value if value is not None and math.isfinite(value) else None
 
 
 class DataInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

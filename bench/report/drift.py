@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -169,6 +169,12 @@ class DriftReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tails: tuple[GroupDrift, ...] = ()
     patients: int | None = None
     blame: tuple[BlameStep, ...] = ()
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The fields that do not follow from ``rows``."""
+        names = ("reference", "reference_target", "is_reference", "box_iou_mean", "blame")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def worst_group(self) -> GroupDrift | None:

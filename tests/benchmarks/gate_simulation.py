@@ -24,9 +24,10 @@ from scipy.signal import lfilter
 
 from bakit.bench import Gate, read_report
 from bakit.bench.drift.compare import compare
-from bakit.bench.gate import power
-from bakit.bench.gate.accuracy import AGE_LIMITS, accuracy_checks
+from bakit.bench.gate.accuracy import AGE_LIMITS, limit_checks
+from bakit.bench.gate.power import images_to_pass, pass_share
 from bakit.bench.gate.verdict import PASSING, gravest
+from bakit.bench.report.document import BundleReport
 from bakit.bench.statistics import quantile_interval, ratio_interval, serial_intervals
 from bakit.data.labels import Sample
 from bakit.types import Precision
@@ -41,7 +42,6 @@ SIZES = (60, 120, 370, 1156)
 SHARES = (0.5, 0.9, 0.99)
 PERCENTILES = (50, 90, 99)
 POPULATION = 400_000
-IMAGES_TO_PASS = power.images_to_pass
 
 
 class Pairs(NamedTuple):
@@ -62,8 +62,6 @@ def main() -> None:
     parser.add_argument("--times", action="store_true", help="latencies instead of ages")
     given = parser.parse_args()
     generator = np.random.default_rng(given.seed)
-    # It takes seconds where images are too few, and does not decide.
-    power.images_to_pass = lambda *_: None
     if given.times:
         times(generator, given.draws)
         ratios(generator, given.draws)
@@ -118,10 +116,14 @@ def drift_of(pairs: Pairs) -> DriftReport:
     )
 
 
+def bundle_of(drift: DriftReport) -> BundleReport:
+    """Return the report of a bundle with a drift."""
+    return BundleReport("int8", "onnx", Precision.INT8, "", "", "", "", {}, 0.0, None, None, drift)
+
+
 def outcome(drift: DriftReport, gate: Gate, named: Collection[str] = ()) -> str:
     """Return the gravest outcome of the limits on ages."""
-    fake = SimpleNamespace(drift=drift, precision=Precision.INT8, target="onnx", name="int8")
-    return gravest(check.outcome for check in accuracy_checks(gate, fake, [], named))  # type: ignore[arg-type]
+    return gravest(check.outcome for check in limit_checks(gate, bundle_of(drift), drift, named))
 
 
 def ages(generator: np.random.Generator, population: Pairs, draws: int) -> None:
@@ -179,11 +181,11 @@ def table(generator: np.random.Generator, population: Pairs, draws: int) -> None
     for count in SIZES:
         _outcomes(generator, population, count, gate, draws, {"as it is": lambda pairs: pairs})
         _outcomes(generator, population, count, gate, max(draws // 4, 1), damages)
-    drift = drift_of(draw(generator, population, 1156))
+    bundle = bundle_of(drift_of(draw(generator, population, 1156)))
     for words, named in (("the default gate", ()), ("all limits by name", AGE_LIMITS)):
-        print(f"images to pass {words}: {IMAGES_TO_PASS(gate, drift, named)}")
+        print(f"images to pass {words}: {images_to_pass(gate, bundle, named)}")
         for count in (370, 500, 800, 1156, 2000):
-            share = power.pass_share(gate, drift, count, named, 200)
+            share = pass_share(gate, bundle, count, named, 200)
             print(f"resampled, {count} images: {100 * share:.0f} % pass {words}")
 
 
