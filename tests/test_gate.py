@@ -243,7 +243,7 @@ def test_a_report_of_the_first_schema_is_read_and_cannot_pass_what_it_does_not_s
         ({"max_group_change_months": 0.19}, "girls of 36 to 72 .* one side 0.2 .* limit 0.19"),
         ({"max_p90_ms": 59.0}, "p90 of the total time 60 ms, limit 59 ms"),
         ({"max_size_mb": 8.4}, "size of the model files 8.5 MB, limit 8.4 MB"),
-        ({"min_int8_share": 0.99}, "98 % of the multiply-adds in INT8, limit 99 %"),
+        ({"min_int8_share": 0.99}, "share of the multiply-adds in INT8 98 %, limit 99 %"),
     ],
 )
 def test_each_limit_fails_alone_and_says_figure_limit_where_and_what_to_try(

@@ -34,6 +34,7 @@ from bakit.types import Precision
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from bakit.bench.gate.verdict import Outcome
     from bakit.bench.report.document import BundleReport, Report
 
 FAILED = "failed"
@@ -303,32 +304,26 @@ def _cost_checks(gate: Gate, bundle: BundleReport) -> list[Check]:
         latency = latency_of(bundle)
         total = latency.stages["total"]
         figure = Figure("p90 of the total time", total.p90_ms, total.p90_ci95_ms, "ms")
-        checks.append(_at_most("max_p90_ms", figure, gate.max_p90_ms, for_latency(bundle, latency)))
+        advice = for_latency(bundle, latency)
+        checks.append(_cost_check("max_p90_ms", figure, 0, gate.max_p90_ms, advice))
     if gate.max_size_mb is not None:
         figure = Figure("size of the model files", bundle.total_size_mb, None, "MB")
-        checks.append(_at_most("max_size_mb", figure, gate.max_size_mb, _smaller(bundle)))
+        checks.append(_cost_check("max_size_mb", figure, 0, gate.max_size_mb, _smaller(bundle)))
     if gate.min_int8_share is not None and bundle.precision is Precision.INT8:
-        figure = Figure("multiply-adds in INT8", 100 * bundle.int8_share, None, "%")
-        limit = 100 * gate.min_int8_share
-        text = f"{figure.estimate:.4g} % of the multiply-adds in INT8, limit {limit:.4g} %"
-        passed = gate.min_int8_share <= bundle.int8_share <= 1
+        figure = Figure("share of the multiply-adds in INT8", 100 * bundle.int8_share, None, "%")
+        least = 100 * gate.min_int8_share
         advice = "bakit inspect shows what is written in INT8, which not every CPU runs"
-        checks.append(_check("min_int8_share", figure, limit, text, advice, passed=passed))
+        checks.append(_cost_check("min_int8_share", figure, least, 100, advice))
     return checks
 
 
-def _at_most(name: str, figure: Figure, limit: float, advice: str) -> Check:
-    unit = figure.unit
+def _cost_check(name: str, figure: Figure, least: float, most: float, advice: str) -> Check:
+    """Check that a figure lies between two numbers; the limit is ``least`` if its name says min."""
+    limit = least if name.startswith("min") else most
+    unit, passed = figure.unit, least <= figure.estimate <= most
     text = f"{figure.words} {figure.estimate:.4g} {unit}, limit {limit:.4g} {unit}"
-    return _check(name, figure, limit, text, advice, passed=0 <= figure.estimate <= limit)
-
-
-def _check(
-    name: str, figure: Figure, limit: float, text: str, advice: str, *, passed: bool
-) -> Check:
-    return figure.check(
-        name, "pass" if passed else "fail", text, limit, advice="" if passed else advice
-    )
+    outcome: Outcome = "pass" if passed else "fail"
+    return figure.check(name, outcome, text, limit, advice="" if passed else advice)
 
 
 def _provider_check(bundle: BundleReport, wanted: str) -> Check:

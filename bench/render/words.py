@@ -81,10 +81,10 @@ def bundle_cells(bundle: BundleReport) -> dict[str, str]:
         "p50, ms": milliseconds(bundle.stage_ms("total", "p50_ms")),
         "p99, ms": milliseconds(bundle.stage_ms("total", "p99_ms")),
         "size, MB": fixed(bundle.total_size_mb, 1),
+        "INT8": percent(bundle.int8_share),
         "MAE, months": fixed(drift.bundle_mae_months if drift else None),
         "drift, months [95 %]": drift_words(drift),
         "change, months, mean / p99": change_words(drift),
-        "INT8": percent(bundle.int8_share),
         "load, ms": milliseconds(footprint.load_ms if footprint else None),
         "memory, MB": fixed(footprint.peak_rss_mb if footprint else None, 0),
     }
