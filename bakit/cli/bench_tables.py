@@ -108,7 +108,7 @@ def _print_bundles(report: Report, advice: Recommendation) -> None:
 
     plain = str.maketrans(NONE + MINUS, "--")  # not every terminal has these characters
     styles = {"ship": "bold green", "refused": "red", "unmeasured": "red"}
-    rows = []
+    rows: list[tuple[str | Text, ...]] = []
     for standing, bundle in _ranked(report, advice):
         cells = bundle_cells(bundle)
         what = f"{bundle.target} {bundle.precision.value}"
