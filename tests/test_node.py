@@ -17,6 +17,7 @@ import time
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
+from urllib.error import HTTPError
 
 import msgspec
 import numpy as np
@@ -28,11 +29,17 @@ pydicom = pytest.importorskip("pydicom")
 pytest.importorskip("highdicom")
 pynetdicom = pytest.importorskip("pynetdicom", reason="pynetdicom is not installed")
 
-from pydicom.uid import CTImageStorage, RLELossless, generate_uid  # noqa: E402
+from pydicom.uid import (  # noqa: E402
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    RLELossless,
+    generate_uid,
+)
 from pynetdicom import evt  # noqa: E402
 from pynetdicom.sop_class import (  # noqa: E402
     ComprehensiveSRStorage,
     DigitalXRayImageStorageForPresentation,
+    ModalityPerformedProcedureStep,
     Verification,
 )
 
@@ -42,7 +49,7 @@ from bakit.node import deliver  # noqa: E402
 from bakit.node.metrics import Metrics  # noqa: E402
 from bakit.node.options import Access, NodeOptions, Peer, Tls  # noqa: E402
 from bakit.node.run import Node  # noqa: E402
-from bakit.node.spool import FOLDERS, Spool  # noqa: E402
+from bakit.node.spool import CRASHES, FOLDERS, Spool  # noqa: E402
 from bakit.runtime import Runtime  # noqa: E402
 from tests.test_dicom import dataset, stored  # noqa: E402
 
@@ -536,6 +543,78 @@ def test_the_film_that_was_being_read_at_a_crash_comes_last(tmp_path):
     again = Spool(tmp_path, 0)
     assert [again.waiting.get() for _ in range(3)] == ["b", "c", "a"]
     again.close()
+
+
+def test_a_film_that_crashes_the_node_each_time_is_put_aside(tmp_path):
+    opened = Spool(tmp_path, 0)
+    for key in ("a", "b"):
+        opened.take(key, b"film")
+    for crash in range(CRASHES):
+        assert opened.crashed == []
+        assert [opened.waiting.get() for _ in range(2)] == (["b", "a"] if crash else ["a", "b"])
+        opened.read("b")
+        opened.ended("b")
+        opened.read("a")  # the clock may go back meanwhile: no order depends on it
+        os.utime(tmp_path / "in" / "a", (0, 0))
+        opened.close()
+        opened = Spool(tmp_path, 0)
+    assert (opened.crashed, opened.names("refused")) == (["a"], ["a"])
+    assert (opened.waiting.get(), opened.waiting.empty()) == ("b", True)
+    assert opened.names("reading") == []
+    opened.close()
+
+
+def associate(port, kind, syntax=ExplicitVRLittleEndian):
+    entity = pynetdicom.AE("CR")
+    entity.add_requested_context(kind, syntax)
+    return entity.associate("127.0.0.1", port, ae_title="BAKIT")
+
+
+@pytest.mark.filterwarnings("ignore:Unknown encoding")  # of the client
+def test_what_else_a_ward_sends(start, films, tmp_path, caplog):
+    """Each is refused or answered for itself; the next film is answered as usual."""
+    spool, peer = tmp_path / "spool", peer_that_answers([], got := [])
+    node = start(peer.server_address[1])
+    broken = associate(node.port, DigitalXRayImageStorageForPresentation)
+    broken.dul.socket.socket.sendall(b"\x04\x00\x00\x01\x00\x00" + bytes(500))  # half a PDU
+    broken.abort()
+    assert not associate(node.port, ModalityPerformedProcedureStep).is_established
+    wait_until(lambda: "not accepted: Modality Performed Procedure Step" in caplog.text)
+
+    frames = dataset(NumberOfFrames=2, PatientName=NAME)
+    frames.PixelData *= 2
+    foreign = dataset(SpecificCharacterSet="ISO_IR 192", PatientName="Søren^Ångström")
+    unknown = stored(dataset(SpecificCharacterSet="ISO_IR 100", PatientName="Müller"))
+    other = dataset(PatientName=NAME, PatientID="another")
+    other.SOPInstanceUID = other.file_meta.MediaStorageSOPInstanceUID = foreign.SOPInstanceUID
+    sent = [stored(frames), stored(foreign), unknown.replace(b"ISO_IR 100", b"ISO_IR 1X0")]
+    sent += [stored(other), films[0].read_bytes()]
+    assoc = associate(node.port, DigitalXRayImageStorageForPresentation)
+    for data in sent:
+        (tmp_path / "film").write_bytes(data)
+        assert assoc.send_c_store(tmp_path / "film").Status == 0
+    assoc.release()
+    try:
+        wait_until(lambda: len(in_spool(spool, "done")) == len(sent) - 1)
+    finally:
+        peer.shutdown()
+    assert len(set(got)) == len(sent) - 1  # two films of one UID have a report each
+    (line,) = [text for text in warnings_of(caplog) if "refused" in text]
+    assert line.endswith("refused, no report: contains 2 frames; use a file of one radiograph")
+    assert not any(name in caplog.text for name in ("Secret", "ngstr", "ller"))
+    assert json.loads(web(node, "health"))["status"] == "ok"
+
+
+@pytest.mark.parametrize("which", [0, -1])
+def test_a_dead_thread_is_bad_health(start, which):
+    node = start(free_port())
+    ended = threading.Thread(target=int)
+    ended.start()
+    ended.join()
+    node._threads[which], living = ended, node._threads[which]
+    with pytest.raises(HTTPError, match="503"):
+        web(node, "health")
+    node._threads[which] = living
 
 
 def test_old_films_are_deleted(tmp_path):

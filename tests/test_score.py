@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import os
 import shutil
@@ -164,6 +165,110 @@ def test_globs_match_films_and_folders_once(films):
         f"{films}/0.png",
         f"{films}/1.png",
     ]
+
+
+def test_links_to_folders_are_followed_once_and_broken_ones_are_rows(films, tmp_path):
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "deep" / "9.png").write_bytes(b"-")
+    (films / "deep" / "moved").symlink_to(tmp_path / "elsewhere")
+    for name in ("a", "b", "c"):  # 3^40 paths for a walk that follows each one
+        (films / "deep" / name).symlink_to(films)
+        (tmp_path / "elsewhere" / name).symlink_to("..")
+    (films / "gone.png").symlink_to("nothing.png")
+    (films / "round").symlink_to("round")
+    (films / ".snapshot").mkdir()
+    (films / ".snapshot" / "0.png").write_bytes(b"-")
+    found, ignored = listed(films)
+    assert {film.id.removeprefix(f"{films}/") for film in found} == {
+        *(f"{i}.png" for i in range(4)),
+        *("gone.png", "round", "deep/torn.png", "deep/moved/deep/9.png"),
+    }
+    assert len({os.path.realpath(film.path) for film in found}) == len(found)
+    assert ignored["hidden folder"] >= 1
+    found, _ = listed(films / "**" / "*.png")  # a glob follows no link to a folder
+    assert [film.id.rpartition("/")[2] for film in found] == [
+        *(f"{i}.png" for i in range(4)),
+        *("torn.png", "gone.png"),
+    ]
+    found, _ = listed(films / "**" / "deep")
+    assert f"{films}/deep/torn.png" in {film.id for film in found}
+
+
+def test_a_folder_that_cannot_be_read_is_a_row(films, tmp_path, monkeypatch):
+    scan = os.scandir
+
+    def refuse(path):
+        if Path(path).name in {"deep", "locked"}:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found, _ = listed(films)
+    assert [film.id.rpartition("/")[2] for film in found] == [f"{i}.png" for i in range(4)] + [
+        "deep"
+    ]
+    assert found[-1].fault == "the folder cannot be read (Permission denied)"
+    (tmp_path / "locked").mkdir()
+    with pytest.raises(PermissionError):  # the source itself
+        listed(tmp_path / "locked")
+
+
+def test_a_list_with_another_sex_is_read_again(fake_bundle, films, tmp_path):
+    table, out = tmp_path / "list.csv", tmp_path / "out.jsonl"
+    table.write_text("path,sex\nfilms/0.png,F\nfilms/1.png,F\n")
+    assert run(fake_bundle, out, table, options=Options()).read == 2
+    before = rows(out)
+    table.write_text("path,sex\nfilms/0.png,M\nfilms/1.png,F\n")
+    assert run(fake_bundle, out, table, options=Options()).read == 1
+    assert [row.sex for row in rows(out)] == ["M", "F"]
+    assert rows(out)[0].age_months != before[0].age_months
+    assert run(fake_bundle, out, table, options=Options()).read == 0
+
+
+def test_urls_are_sources_and_results(fake_bundle, films, tmp_path, pictures, monkeypatch):
+    fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed")
+    store = fsspec.filesystem("memory")
+    monkeypatch.setattr(store, "store", {})
+    monkeypatch.setattr(store, "pseudo_dirs", [""])
+    archive = zipped(tmp_path / "a.zip", pictures)
+    there = {f"/films/{name}": data for name, data in pictures.items()}
+    there |= {"/films/deep/notes.txt": b"-", "/a.zip": archive.read_bytes(), "/films/b.csv": b"-"}
+    there |= {"/lists/l.csv": b"path,id\n0.png,x\nmemory://films/1.png,y\n"}
+    there |= {"/lists/0.png": pictures["0.png"]}
+    store.pipe(there)
+    monkeypatch.chdir(tmp_path)
+    given = ["memory://films", "memory://a.zip", "memory://lists/l.csv"]
+    bundle = Bundle.read(fake_bundle)
+    summary = score(given, bundle, "memory://results/out.jsonl", Options(sex="F"), Here)
+    assert (summary.read, summary.by_status.get("error", 0)) == (10, 0)
+    assert summary.ignored == {".txt": 1, ".csv": 1}
+    assert store.cat("/results/out.jsonl") == (tmp_path / "out.jsonl").read_bytes()
+    found = rows(tmp_path / "out.jsonl")
+    assert [row.id for row in found] == [
+        *(f"memory:///films/{i}.png" for i in range(4)),
+        *(f"memory:///a.zip/{i}.png" for i in range(4)),
+        *("x", "y"),
+    ]
+    again = score(given, bundle, "memory://results/out.jsonl", Options(sex="F"), Here)
+    assert again.read == 0
+    run(fake_bundle, tmp_path / "local.jsonl", films / "[0-3].png")
+    ages = [row.age_months for row in rows(tmp_path / "local.jsonl")]
+    assert [row.age_months for row in found] == [*ages, *ages, *ages[:2]]
+    assert [film.id for film in listed("memory://films/*.png")[0]] == [row.id for row in found[:4]]
+
+
+@pytest.mark.parametrize(
+    ("source", "out", "fault"),
+    [
+        ("memory://nothing", "o.csv", "memory://nothing: no such file or folder"),
+        ("nowhere://x", "o.csv", "nowhere://x: Protocol not known"),
+        ("0.png", "nowhere://x/o.csv", "nowhere://x/o.csv: Protocol not known"),
+        ("0.png", "memory://x/o.xls", "o.xls: unknown kind of table"),
+    ],
+)
+def test_bad_urls_are_refused(refused, fake_bundle, source, out, fault):
+    pytest.importorskip("fsspec", reason="fsspec is not installed")
+    assert fault in refused("score", source, "--out", out, "--bundle", fake_bundle)
 
 
 def test_names_that_are_no_utf_8_are_read(fake_bundle, tmp_path, pictures):
@@ -430,7 +535,7 @@ def test_processes_read_each_film_once_and_may_be_killed(exported, films, tmp_pa
         def send(self, reader, message):
             answers.append(message)
             if len(answers) == 8:
-                reader.process.kill()
+                self._processes[reader].kill()
             super().send(reader, message)
 
     out, other = tmp_path / "two.jsonl", tmp_path / "here.jsonl"
@@ -474,6 +579,31 @@ def test_a_run_that_cannot_read_leaves_nothing(fake_bundle, films, tmp_path):
     with pytest.raises(InputError, match="no cluster"):
         run(fake_bundle, tmp_path / "out.csv", films, readers=Closed)
     assert list(tmp_path.glob("out*")) == []
+
+
+@pytest.mark.parametrize("when", ["listing", "journal", "table"])
+def test_a_full_disk_is_one_line_and_the_run_continues(fake_bundle, films, tmp_path, when):
+    """Every write of the process beyond a size fails, as on a full disk."""
+    resource = pytest.importorskip("resource")
+    out = tmp_path / "out.csv"
+    run(fake_bundle, tmp_path / "whole.csv", films)
+    journal = (tmp_path / "whole.csv.journal").stat().st_size
+    if when == "table":
+        (tmp_path / "whole.csv.journal").rename(tmp_path / "out.csv.journal")
+    size = {"listing": 100, "journal": journal // 2, "table": 100}[when]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"No space|too large|full") as error:
+            run(fake_bundle, out, films)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert str(error.value.filename).startswith(str(tmp_path))
+    assert not out.exists()
+    run(fake_bundle, out, films)
+    assert out.read_text().count("\n") == 6
 
 
 def test_a_log_has_the_speed_and_the_time_that_is_left(monkeypatch, capsys):

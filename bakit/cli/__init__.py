@@ -65,6 +65,7 @@ COMMANDS = {name: text for section in SECTIONS.values() for name, text in sectio
 
 # The extra that installs each library. The libraries of a target are listed by the target.
 _EXTRAS = {
+    "fsspec": "score",
     "jinja2": "report",
     "highdicom": "node",
     "lightning": "train",

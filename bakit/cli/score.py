@@ -27,8 +27,8 @@ WORST_FIRST = ("error", "reject", "review")
     "--out",
     required=True,
     metavar="TABLE",
-    type=PATH,
-    help="Table to write: .csv, .jsonl or .parquet. TABLE.journal beside it keeps the rows.",
+    help="Table to write: .csv, .jsonl or .parquet. TABLE.journal beside it keeps the rows; of a "
+    "URL, it is in the working folder.",
 )
 @click.option(
     "--bundle",
@@ -63,7 +63,7 @@ WORST_FIRST = ("error", "reject", "review")
 def command(
     context: click.Context,
     sources: tuple[str, ...],
-    out: Path,
+    out: str,
     bundle: Path | None,
     public_key: Path | None,
     sex: Sex | None,
@@ -78,9 +78,10 @@ def command(
     """Predict the bone age from many radiographs: a table with a row for each.
 
     SOURCE is a folder, a glob, a zip or tar archive, a film, or a list: a CSV file with the columns
-    path, id and sex (id and sex may be missing). Of a folder, all PNG, JPEG and DICOM files below
-    it are read; the sex comes from its labels.csv or from DICOM headers. A rejected or damaged film
-    is a row, too. The same command continues a run that was killed.
+    path, id and sex (id and sex may be missing). A URL such as s3://bucket/folder is one of these,
+    too. Of a folder, all PNG, JPEG and DICOM files below it are read; the sex comes from its
+    labels.csv or from DICOM headers. A rejected or damaged film is a row, too. The same command
+    continues a run that was killed.
 
     \b
     Example:
@@ -121,7 +122,7 @@ def command(
         context.exit(1)
 
 
-def _lines(summary: Summary, out: Path) -> Iterator[str]:
+def _lines(summary: Summary, out: str) -> Iterator[str]:
     """Yield the summary as text."""
     speed = summary.read / max(summary.seconds, 0.01)
     yield (

@@ -67,7 +67,7 @@ _REJECTIONS = {
 @contextmanager
 def receiving(
     options: NodeOptions, spool: Spool, metrics: Metrics, on_film: Callable[[str], None]
-) -> Iterator[ThreadedAssociationServer]:
+) -> Iterator[_Server]:
     """Listen while the block runs; ``on_film`` is called with each new radiograph's name.
 
     Raises:
@@ -99,8 +99,8 @@ def receiving(
         message += "address of this machine for --bind and a free port for --port"
         raise InputError(message) from error
     LOG.addHandler(receiver)
-    thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
-    thread.start()
+    server.thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
+    server.thread.start()
     try:
         yield server
     finally:
@@ -111,9 +111,10 @@ def receiving(
 
 
 class _Server(ThreadedAssociationServer):  # type: ignore[misc]  # its types are skipped
-    """Takes connections; a silent one holds up no other."""
+    """Takes connections in ``thread``; a silent one holds up no other."""
 
     daemon_threads = True
+    thread: threading.Thread
 
     def get_request(self) -> Any:  # noqa: ANN401  # a socket and its address
         """Accept a connection; the TLS handshake runs in the connection's own thread."""

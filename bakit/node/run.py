@@ -9,7 +9,8 @@ import threading
 import time
 from contextlib import ExitStack, suppress
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingTCPServer
 from typing import TYPE_CHECKING, Any
 
 import bakit.report.dicom_sr  # noqa: F401  # a missing library is found at the start
@@ -58,6 +59,8 @@ class Node(Closing):
         with ExitStack() as stack:
             self._spool = Spool(options.spool, options.min_free_mb)
             stack.callback(self._spool.close)
+            for key in self._spool.crashed:
+                _LOG.error("film %s: refused, no report: it crashed the node", key[:12])
             self._sender = Sender(options, self._spool, self._metrics, self._on_delivered)
             web = stack.enter_context(_Web(options.web_port, self))
             jobs: list[Callable[[], None]] = [self._read_all] * options.workers
@@ -70,7 +73,8 @@ class Node(Closing):
             server = stack.enter_context(
                 receiving(options, self._spool, self._metrics, self._on_film)
             )
-            self.port, self.web_port = int(server.server_address[1]), int(web.server_port)
+            self._threads.append(server.thread)
+            self.port, self.web_port = server.server_address[1], web.server_address[1]
             self._stack = stack.pop_all()
 
     def close(self) -> None:
@@ -110,6 +114,8 @@ class Node(Closing):
             words = f"not read: {type(error).__name__}: {first_line(error)}"
             _LOG.error("film %s: %s; tried again in %.0f s", key[:12], words, pause)
             self._later.add(key)
+        finally:
+            self._spool.ended(key)
 
     def _read(self, key: str) -> None:
         data = self._spool.read(key)
@@ -121,7 +127,7 @@ class Node(Closing):
             if prediction.age_months is not None:
                 report = structured_report(prediction, data, "the file")
         except InputError as error:  # the radiograph's own fault
-            self._refuse(key, "refused", str(error))
+            self._refuse(key, "refused", str(error).removeprefix("the bytes: "))
             return
         self._backoff.worked(key)
         if report is None:
@@ -179,10 +185,13 @@ class Node(Closing):
         }
 
 
-class _Web(ThreadingHTTPServer):
-    """Serves metrics and health on this machine."""
+class _Web(ThreadingTCPServer):
+    """Serves metrics and health on this machine.
 
-    daemon_threads = True
+    Unlike ``HTTPServer``, it looks up no host name, which may take seconds.
+    """
+
+    daemon_threads = allow_reuse_address = True
 
     def __init__(self, port: int, node: Node) -> None:
         self.node = node

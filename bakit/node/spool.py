@@ -2,8 +2,9 @@
 
 ``in`` has radiographs that were acknowledged and not yet read, ``out`` reports that the peer has
 not yet accepted, ``refused`` radiographs without a report, and ``done`` an empty file for each
-delivered report. Files are named after the SHA-256 of the radiograph's data set: a radiograph that
-is sent twice is answered once, and no name identifies a patient.
+delivered report. ``reading`` has a byte for each time that the node began to read a radiograph and
+did not come to its end. Files are named after the SHA-256 of the radiograph's data set: a
+radiograph that is sent twice is answered once, and no name identifies a patient.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FOLDERS = ("in", "out", "refused", "done")
+READING = "reading"
 DAY_S = 86400.0
+CRASHES = 10
+"""Crashes during one radiograph, after which it is put aside: a decoder could crash each time."""
 
 
 class Spool:
@@ -36,8 +40,9 @@ class Spool:
     and a rename before the next step.
 
     Attributes:
-        waiting: Names of the radiographs to read. At the start, those that were being read at the
-            last end come last: one that crashes the node does not stop the others.
+        waiting: Names of the radiographs to read. At the start, those that were being read at a
+            crash come last: one that crashes the node does not stop the others.
+        crashed: Names of radiographs that were put aside after ``CRASHES`` crashes.
 
     Raises:
         InputError: If another node uses it.
@@ -55,7 +60,7 @@ class Spool:
             self._owner.close()
             message = f"{root}: another node uses this spool; stop it, or choose another folder"
             raise InputError(message)
-        for folder in FOLDERS:
+        for folder in (*FOLDERS, READING):
             (root / folder).mkdir(mode=0o700, exist_ok=True)
         self._recover()
 
@@ -67,8 +72,15 @@ class Spool:
             for key in self.names(folder):
                 if self._is_in(later, key):
                     self.path(folder, key).unlink()
-        for key in self.names("in"):
+        begun = {key: self.path(READING, key).stat().st_size for key in self.names(READING)}
+        self.crashed = [key for key in self.names("in") if begun.get(key, 0) >= CRASHES]
+        for key in self.crashed:
+            self.refuse(key)
+        waiting = sorted(self.names("in"), key=lambda key: begun.get(key, 0))
+        for key in waiting:
             self.waiting.put(key)
+        for key in begun.keys() - set(waiting):
+            self.ended(key)
 
     def close(self) -> None:
         """Let another process use the spool."""
@@ -117,10 +129,15 @@ class Spool:
         return True
 
     def read(self, key: str) -> bytes:
-        """Return a radiograph that waits, and make it the youngest."""
-        path = self.path("in", key)
-        os.utime(path)
-        return path.read_bytes()
+        """Return a radiograph that waits; ``ended`` follows unless the node crashes."""
+        with self.path(READING, key).open("ab") as begun:
+            begun.write(b".")
+        return self.path("in", key).read_bytes()
+
+    def ended(self, key: str) -> None:
+        """Note that reading a radiograph crashed nothing, whatever came of it."""
+        with suppress(OSError):
+            self.path(READING, key).unlink()
 
     def answer(self, key: str, report: bytes) -> None:
         """Replace a radiograph by its report."""

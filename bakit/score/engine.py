@@ -22,6 +22,7 @@ from bakit.session import Closing
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
 
     from bakit.bundle import Bundle
     from bakit.score.journal import Journal
@@ -101,18 +102,8 @@ def read_films(readers: Readers, films: Iterable[Film], bundle_sha256: str) -> I
         elif len(done.films) > 1:
             again.extend(_Task([film], 1) for film in done.films)
         else:
-            yield Scored(failed(done.films[0], bundle_sha256, found))
-
-
-class _Process:
-    def __init__(self, bundle: Bundle, options: Options) -> None:
-        context: Any = multiprocessing.get_context("spawn")
-        self.link, theirs = context.Pipe()
-        with safe_path(), interrupts_ignored():
-            arguments = (theirs, bundle, options)
-            self.process = context.Process(target=_serve, args=arguments, daemon=True)
-            self.process.start()
-        theirs.close()
+            film = done.films[0]
+            yield Scored(failed(film, bundle_sha256, found), sex=film.sex)
 
 
 class LocalReaders(Closing):
@@ -135,20 +126,26 @@ class LocalReaders(Closing):
         with Runtime(bundle, 1):  # its errors are reported before processes start
             self._arguments = bundle, options
         self._journal = journal
-        self._started: dict[Connection, _Process] = {}
-        self._reading: dict[object, str] = {}
-        self._waiting: list[tuple[_Process, str]] = []
+        self._processes: dict[Connection, BaseProcess] = {}
+        self._reading: dict[Connection, str] = {}
+        self._waiting: list[tuple[Connection, str]] = []
 
-    def start(self) -> _Process:
-        """Start a process."""
-        reader = _Process(*self._arguments)
-        self._started[reader.link] = reader
+    def start(self) -> Connection:
+        """Start a process; the reader is the connection to it."""
+        context = multiprocessing.get_context("spawn")
+        reader, theirs = context.Pipe()
+        with safe_path(), interrupts_ignored():
+            arguments = (theirs, *self._arguments)
+            process = context.Process(target=_serve, args=arguments, daemon=True)
+            process.start()
+        theirs.close()
+        self._processes[reader] = process
         return reader
 
     def send(self, reader: Any, films: object) -> None:  # noqa: ANN401  # of ``start``
         """Send films; if the process has ended, ``wait`` reports it."""
         with suppress(OSError):
-            reader.link.send(films)
+            reader.send(films)
 
     def wait(self, busy: Collection[Any]) -> tuple[object, list[Scored] | Exception]:
         """Return a process that is done; answer those that ask for earlier films meanwhile."""
@@ -156,25 +153,24 @@ class LocalReaders(Closing):
         for item in waiting:
             self._answer(*item)
         while True:
-            ready: list[Any] = wait([reader.link for reader in busy], STUCK_S)
+            ready: list[Any] = wait(list(busy), STUCK_S)
             for reader in () if ready else busy:
-                reader.process.kill()
-            for link in ready:
-                reader = self._started[link]
+                self._processes[reader].kill()
+            for reader in ready:
                 found: Any
                 try:
-                    found = link.recv()
+                    found = reader.recv()
                 except (EOFError, OSError):
                     message = f"its process ended, perhaps out of memory, or took {STUCK_S:g} s"
                     found = InputError(message)
-                    self._end(self._started.pop(link))
+                    self._end(reader)
                 if isinstance(found, str):
                     self._answer(reader, found)
                     continue
                 self._reading.pop(reader, None)
                 return reader, found
 
-    def _answer(self, reader: _Process, key: str) -> None:
+    def _answer(self, reader: Connection, key: str) -> None:
         """Send the row of an earlier film; None if there is none; later if it is being read."""
         at = self._journal.keys.get(key)
         if at is None and key in self._reading.values():
@@ -184,14 +180,15 @@ class LocalReaders(Closing):
             self._reading[reader] = key
         self.send(reader, None if at is None else self._journal.row(at))
 
-    def _end(self, reader: _Process) -> None:
-        reader.link.close()
-        reader.process.kill()
-        reader.process.join()
+    def _end(self, reader: Connection) -> None:
+        reader.close()
+        process = self._processes.pop(reader)
+        process.kill()
+        process.join()
 
     def close(self) -> None:
         """End the processes."""
-        for reader in self._started.values():
+        for reader in list(self._processes):
             self._end(reader)
 
 

@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bakit.score.row import Options, Row
+    from bakit.score.sources import Film
 
 SUFFIX = ".journal"
-SYNC_S = 1.0
-"""Rows of this time are lost with the machine's power; with the process, none."""
+SYNC_S = 10.0
+"""Rows of this time are lost with the machine's power; with the process, none. All workers wait
+while the disk syncs."""
 
 
 class Journal(Closing):
     """An append-only file beside the table: what all rows have in common, then a row a line.
 
     Attributes:
-        done: Where the newest row of each film begins, by the hash of its id; errors of earlier
-            runs are not done.
         keys: Where a row begins, by its key (``Scored``).
 
     Raises:
@@ -43,7 +43,7 @@ class Journal(Closing):
         if table.exists() and not self.path.exists():
             message = f"{table}: exists, and was not written by bakit score; use another --out"
             raise InputError(message)
-        self.done: dict[int, int] = {}
+        self._done: dict[int, int] = {}
         self.keys: dict[str, int] = {}
         self._synced, self._end, self._first = 0.0, 0, -1
         self._file = self.path.open("a+b", buffering=0)
@@ -90,9 +90,16 @@ class Journal(Closing):
 
     def _keep(self, scored: Scored, *, done: bool = True) -> None:
         if done:
-            self.done[hash(scored.row.id)] = self._end
+            self._done[hash((scored.row.id, scored.sex))] = self._end
         if scored.key:
             self.keys[scored.key] = self._end
+
+    def find(self, film: Film) -> int | None:
+        """Return where the newest row of a film begins; errors of earlier runs are no rows.
+
+        A film whose list gives another sex than before has no row.
+        """
+        return self._done.get(hash((film.id, film.sex)))
 
     def append(self, scored: Scored) -> None:
         """Add a row.

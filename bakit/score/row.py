@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from bakit.errors import BakitError, ImageError, first_line
 from bakit.files import sha256
-from bakit.image.read import input_digest, read_radiograph, read_source
+from bakit.image.read import input_digest, read_radiograph
 from bakit.prediction import Sex
+from bakit.score.places import read_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,10 +74,15 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Scored(NamedTuple):
-    """A row, and a digest of all that it depends on: films of the same key have the same row."""
+    """A row, and what decides whether it can be used again.
+
+    ``key`` is a digest of all that it depends on: films of the same key have the same row. ``sex``
+    is what the film's list or labels.csv gave.
+    """
 
     row: Row
     key: str = ""
+    sex: Sex | None = None
 
 
 def score_film(
@@ -98,13 +103,13 @@ def score_film(
     except Exception as error:  # a film never stops the others, whatever a library raises
         row, key = failed(film, runtime.bundle.sha256, error), ""
     seconds = round(time.perf_counter() - started, 4)
-    return Scored(msgspec.structs.replace(row, id=film.id, seconds=seconds), key)
+    return Scored(msgspec.structs.replace(row, id=film.id, seconds=seconds), key, film.sex)
 
 
 def _bytes(film: Film) -> bytes:
     if film.fault:
         raise ImageError(film.fault)
-    return film.data or read_source(Path(os.fsdecode(film.path)))
+    return film.data or read_place(os.fsdecode(film.path))
 
 
 def failed(film: Film, bundle_sha256: str, error: Exception) -> Row:

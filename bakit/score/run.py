@@ -5,7 +5,8 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, contextmanager
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,13 +14,13 @@ import msgspec
 from bakit.errors import InputError
 from bakit.score.engine import read_films
 from bakit.score.journal import Journal
+from bakit.score.places import check_url, copy_to_url, is_url
 from bakit.score.sources import Film, find_films, loaded
 from bakit.score.table import Summary, check_table, write_table
 from bakit.types import silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
     from typing import BinaryIO
 
     from bakit.bundle import Bundle
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 def score(
     sources: Sequence[str],
     bundle: Bundle,
-    out: Path,
+    out: str | Path,
     options: Options,
     open_readers: Callable[[Bundle, Options, Journal], Readers],
     on_progress: OnProgress = silent,
@@ -41,6 +42,7 @@ def score(
     Rows are kept in a journal beside the table, by which a run that was killed continues. A later
     run reads new films, and those that could not be read.
 
+    A URL ``out`` gets a copy of the table, which is written with its journal in the working folder.
     ``open_readers`` opens what reads the films: ``LocalReaders`` or ``RayReaders``.
 
     Raises:
@@ -51,26 +53,42 @@ def score(
     """
     started, summary = time.monotonic(), Summary()
     ignored: Counter[str] = Counter()
-    check_table(out)
-    with tempfile.TemporaryFile(dir=out.parent) as listing:
+    url = str(out) if is_url(str(out)) else None
+    table = Path(out) if url is None else Path(PurePosixPath(url).name)
+    if url is not None:
+        check_url(url)
+    check_table(table)
+    with _named(table.parent), tempfile.TemporaryFile(dir=table.parent) as listing:
         total = _list(find_films(sources, options.sex, ignored), listing, on_progress)
         summary.ignored = dict(+ignored)
         if not total:
             message = f"{' '.join(sources)}: no PNG, JPEG or DICOM file"
             raise InputError(message)
-        with Journal(out, bundle.sha256, options) as journal:
-            done = sum(hash(film.id) in journal.done for film in _listed(listing))
+        with Journal(table, bundle.sha256, options) as journal:
+            done = sum(journal.find(film) is not None for film in _listed(listing))
             on_progress("scoring", done, total)
-            todo = (film for film in _listed(listing) if hash(film.id) not in journal.done)
+            todo = (film for film in _listed(listing) if journal.find(film) is None)
             if done < total:
                 with closing(open_readers(bundle, options, journal)) as readers:
                     for scored in read_films(readers, loaded(todo), bundle.sha256):
                         journal.append(scored)
                         summary.read += 1
                         on_progress("scoring", done + summary.read, total)
-            write_table(out, _rows(_listed(listing), journal, summary))
+            write_table(table, _rows(_listed(listing), journal, summary))
+    if url is not None:
+        copy_to_url(table, url)
     summary.seconds = round(time.monotonic() - started, 2)
     return summary
+
+
+@contextmanager
+def _named(folder: Path) -> Iterator[None]:
+    """Name the folder in the errors of a file without a name, such as that the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(folder)
+        raise
 
 
 def _list(films: Iterable[Film], listing: BinaryIO, on_progress: OnProgress) -> int:
@@ -99,7 +117,8 @@ def _rows(films: Iterable[Film], journal: Journal, summary: Summary) -> Iterator
     journal.keys.clear()
     first: dict[int, int] = {}
     for film in films:
-        at = journal.done[hash(film.id)]
+        at = journal.find(film)
+        assert at is not None
         row = journal.row(at)
         if row.input_sha256 and (same := first.setdefault(hash(row.input_sha256), at)) != at:
             row = msgspec.structs.replace(row, duplicate_of=journal.row(same).id)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import glob
 import io
 import os
 import tarfile
 import zipfile
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,9 @@ from bakit.data.images import SUFFIXES
 from bakit.data.labels import read_labels
 from bakit.data.tables import TABLE
 from bakit.errors import InputError, first_line
-from bakit.files import open_regular
 from bakit.image.bounds import MAX_INFLATION, SPARE, is_dicom
 from bakit.prediction import Sex
+from bakit.score.places import find_urls, is_url, open_place
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -43,8 +43,9 @@ _HEAD = 144
 class Film(msgspec.Struct, frozen=True, array_like=True):
     """A film that was not read yet.
 
-    ``id`` is that of a list or of labels.csv, else its path as it was given; ``path`` the file, or
-    the archive, in the system's bytes; ``member`` its number in the archive; ``fault`` the reason
+    ``id`` is that of a list or of labels.csv, else its path as it was given; ``path`` the absolute
+    path, or the URL, of the file or the archive, in the system's bytes; ``member`` its number in
+    the archive; ``fault`` the reason
     why it cannot be read, if that is known; ``data`` its bytes, if an archive holds it
     (``loaded``).
     """
@@ -61,47 +62,81 @@ def find_films(sources: Sequence[str], sex: Sex | None, ignored: Counter[str]) -
     """Yield the films of sources in an order that stays; reads no film.
 
     Args:
-        sources: Files, folders, globs, lists (CSV with ``LIST_COLUMNS``), zip and tar archives. Of
-            a folder, all images and archives below it; of one with labels.csv, those of its images.
+        sources: Files, folders, globs, lists (CSV with ``LIST_COLUMNS``), zip and tar archives, or
+            URLs of these. Of a folder, all images and archives below it; of one with labels.csv,
+            those of its images.
         sex: Sex of labelled folders that give none.
         ignored: Counts the other files by suffix.
 
     Raises:
         InputError: If a source does not exist, or a table cannot be used; the message has the row.
-        OSError: If a folder cannot be read.
+        OSError: If a source that is a folder cannot be read.
     """
     for source in sources:
-        found = [source] if Path(source).exists() else sorted(glob.glob(source, recursive=True))  # noqa: PTH207  # absolute ones too
-        if not found:
-            message = f"{source}: no such file or folder"
-            raise InputError(message)
-        for path in map(Path, found):
+        if is_url(source):
+            for url in find_urls(source):
+                yield from _in_file(url, ignored, given=url.endswith(source.partition("://")[2]))
+            continue
+        walked: set[Path] = set()
+        for path in _matches(source):
+            if not walked.isdisjoint(path.parents):
+                continue
             if not path.is_dir():
-                yield from _in_file(path, ignored, given=path == Path(source))
-            elif (path / TABLE).is_file():
-                yield from _labelled(path, sex)
-            elif "**" not in source:  # it matches their files, too
-                for place, folders, files in os.walk(path, onerror=_raise):
-                    folders.sort()
-                    for name in sorted(files):
-                        yield from _in_file(Path(place, name), ignored)
+                yield from _in_file(str(path), ignored, given=path == Path(source))
+                continue
+            walked.add(path)
+            yield from _labelled(path, sex) if (path / TABLE).is_file() else _below(path, ignored)
 
 
-def _raise(error: OSError) -> None:
-    raise error
+def _matches(source: str) -> list[Path]:
+    """Return the path, or the paths that match a glob, a folder before what is below it."""
+    path, found = Path(source), []
+    if path.exists():
+        return [path]
+    with suppress(ValueError, NotImplementedError):  # no pattern
+        top = Path(path.anchor)
+        found = sorted(top.glob(str(path.relative_to(top))))  # ** follows no links
+    hidden = {part for match in found for part in match.parts if part.startswith(".")}
+    found = [match for match in found if (hidden - set(path.parts)).isdisjoint(match.parts)]
+    if not found:
+        message = f"{source}: no such file or folder"
+        raise InputError(message)
+    return found
 
 
-def _in_file(path: Path, ignored: Counter[str], *, given: bool = False) -> Iterator[Film]:
+def _below(top: Path, ignored: Counter[str]) -> Iterator[Film]:
+    """Yield the films below a folder, and a row for each folder in it that cannot be read."""
+    seen: set[tuple[int, int]] = set()
+    failed: list[OSError] = []
+    for place, folders, files in os.walk(top, onerror=failed.append, followlinks=True):
+        state = Path(place).stat()
+        if (state.st_dev, state.st_ino) in seen:  # by a link, which may be a loop
+            folders.clear()
+            continue
+        seen.add((state.st_dev, state.st_ino))
+        shown = sorted(name for name in folders if not name.startswith("."))  # not .snapshot
+        ignored["hidden folder"] += len(folders) - len(shown)
+        folders[:] = shown
+        for name in sorted(files):
+            yield from _in_file(str(Path(place, name)), ignored)
+    for error in failed:
+        if error.filename == str(top):
+            raise error
+        fault = f"the folder cannot be read ({error.strerror})"
+        yield Film(_text(error.filename), os.fsencode(error.filename), fault=fault)
+
+
+def _in_file(place: str, ignored: Counter[str], *, given: bool = False) -> Iterator[Film]:
     def head() -> bytes:
-        with open_regular(path) as file:
+        with open_place(place) as file:
             return file.read(_HEAD)
 
-    if given and path.suffix.lower() == ".csv":
-        yield from _listed(path)
-    elif path.name.lower().endswith((".zip", *_TARS)):
-        yield from _packed(path, ignored)
-    elif given or _is_film(path.name, ignored, head):
-        yield Film(_text(path), os.fsencode(path))
+    if given and place.lower().endswith(".csv"):
+        yield from _listed(place)
+    elif place.lower().endswith((".zip", *_TARS)):
+        yield from _packed(place, ignored)
+    elif given or _is_film(place, ignored, head):
+        yield Film(_text(place), _absolute(place))
 
 
 def _is_film(name: str, ignored: Counter[str], head: Callable[[], bytes]) -> bool:
@@ -124,14 +159,16 @@ def _labelled(folder: Path, sex: Sex | None) -> Iterator[Film]:
             fault = f"row {row.number}: {row.problems[0].text}"
             yield Film(row.id, os.fsencode(labels.table), fault=fault)
         else:
-            yield Film(row.id, os.fsencode(row.sample.path), "M" if row.sample.male else "F")
+            known: Sex = "M" if row.sample.male else "F"
+            yield Film(row.id, _absolute(str(row.sample.path)), known)
     for name in sorted(labels.images.keys() - {row.id for row in labels.rows}):
-        yield Film(_text(name), os.fsencode(labels.images[name]))
+        yield Film(_text(name), _absolute(str(labels.images[name])))
 
 
-def _listed(path: Path) -> Iterator[Film]:
+def _listed(path: str) -> Iterator[Film]:
+    folder = path[: path.rfind("/") + 1] if is_url(path) else str(Path(path).parent) + os.sep
     try:
-        with open_regular(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as file:
+        with open_place(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as file:
             mark = max(",;\t", key=file.readline().count)
             file.seek(0)
             rows = csv.reader(file, delimiter=mark)
@@ -147,17 +184,19 @@ def _listed(path: Path) -> Iterator[Film]:
                 if len(row) > len(header) or not fields["path"] or sex not in {"", "M", "F"}:
                     message = f"{path}:{rows.line_num}: a row is {mark.join(header)}; sex is M or F"
                     raise InputError(message)
-                place = os.fsencode(path.parent / fields["path"])
+                place = fields["path"]
+                if not (is_url(place) or Path(place).is_absolute()):
+                    place = folder + place
                 known = msgspec.convert(sex or None, Sex | None)
-                yield Film(fields.get("id") or fields["path"], place, known)
+                yield Film(fields.get("id") or fields["path"], _absolute(place), known)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         message = f"{path}: not a CSV text file ({getattr(error, 'strerror', None) or error})"
         raise InputError(message) from error
 
 
-def _packed(path: Path, ignored: Counter[str]) -> Iterator[Film]:
+def _packed(path: str, ignored: Counter[str]) -> Iterator[Film]:
     """Yield an archive's films, and a row for the archive if it is damaged or a bomb."""
-    archive, place, number = _text(path), os.fsencode(path), -1
+    archive, place, number = _text(path), _absolute(path), -1
     try:
         for number, (name, size, read) in enumerate(_unpacked(path)):
             if not _is_film(name, ignored, partial(read, _HEAD)):
@@ -181,18 +220,19 @@ class _Entry(tarfile.TarInfo):
         return found
 
 
-def _unpacked(path: Path) -> Iterator[_Packed]:
+def _unpacked(path: str) -> Iterator[_Packed]:
     """Yield the files of an archive, each to be read before the next."""
-    with open_regular(path) as raw:
-        if path.suffix.lower() == ".zip":
+    with open_place(path) as raw:
+        if path.lower().endswith(".zip"):
             with zipfile.ZipFile(raw) as pack:
                 for info in pack.infolist():
                     if not info.is_dir():
                         yield info.filename, info.file_size, partial(_read, pack.open, info)
             return
+        most = MAX_INFLATION * raw.seek(0, os.SEEK_END) + SPARE
+        raw.seek(0)
         with tarfile.open(fileobj=raw, tarinfo=_Entry) as file:
             kept = vars(file)["members"]
-            most = MAX_INFLATION * path.stat().st_size + SPARE
             while (entry := file.next()) is not None:
                 kept.clear()  # of a million files
                 if file.fileobj is not raw and entry.offset_data + entry.size > most:
@@ -217,7 +257,7 @@ def loaded(films: Iterable[Film]) -> Iterator[Film]:
             continue
         try:
             if files is None or place != film.path:
-                place, files = film.path, enumerate(_unpacked(Path(os.fsdecode(film.path))))
+                place, files = film.path, enumerate(_unpacked(os.fsdecode(film.path)))
             read = next(read for number, (_, _, read) in files if number == film.member)
             yield msgspec.structs.replace(film, data=read(MAX_PACKED))
         except Exception as error:  # as above
@@ -226,6 +266,11 @@ def loaded(films: Iterable[Film]) -> Iterator[Film]:
             )
 
 
-def _text(name: str | Path) -> str:
+def _absolute(place: str) -> bytes:
+    """Return a place as all processes find it, also those of another working folder."""
+    return os.fsencode(place if is_url(place) else os.path.abspath(place))  # noqa: PTH100  # quick
+
+
+def _text(name: str) -> str:
     """Return a name as UTF-8 text, different for each name."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")

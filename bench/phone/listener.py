@@ -16,9 +16,10 @@ from bakit.bench.phone.server import PhoneServer
 from bakit.errors import InputError, MissingProgramError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
-    from bakit.bench.phone.server import Routes
+    from bakit.bench.phone.session import Session
 
 ADB_TIMEOUT_S = 30
 
@@ -72,10 +73,10 @@ class Listener:
     adb: bool
 
     @contextmanager
-    def serve(self, routes: Routes) -> Iterator[PageAddress]:
+    def serve(self, session: Session, content: Mapping[str, Path | bytes]) -> Iterator[PageAddress]:
         """Serve from a thread while the ``with`` block runs; raises ``InputError`` if adb fails."""
-        self.server.routes = routes
-        port = self.server.server_port
+        self.server.session, self.server.content = session, content
+        port = int(self.server.server_address[1])
         with ExitStack() as stack:
             if self.adb:
                 stack.enter_context(adb_reverse(port))
@@ -85,7 +86,7 @@ class Listener:
             stack.callback(self.server.drain)
             stack.callback(self.server.shutdown)
             scheme = "http" if self.server.tls is None else "https"
-            url = page_url(scheme, self.host, port, routes.session.token)
+            url = page_url(scheme, self.host, port, session.token)
             yield PageAddress(url, self.fingerprint)
 
 

@@ -19,7 +19,6 @@ from bakit.bench.phone.inputs import (
     tensor_files,
 )
 from bakit.bench.phone.listener import open_listener, open_on_phone
-from bakit.bench.phone.server import Routes
 from bakit.bench.phone.session import Session
 from bakit.bench.phone.web import (
     PACKAGE,
@@ -171,10 +170,12 @@ class PhoneDevice:
             drift = drift_inputs(runtimes, references, task.samples, on_progress)
         plan = make_plan(task, drift, options.provider)
         session = Session(plan, on_progress)
-        routes = Routes(
-            session, self.files | model_files(task.bundles), tensor_files(goldens, drift)
-        )
-        with self.listener.serve(routes) as page:
+        content: dict[str, Path | bytes] = {
+            **self.files,
+            **model_files(task.bundles),
+            **tensor_files(goldens, drift),
+        }
+        with self.listener.serve(session, content) as page:
             self.on_address(page)
             if options.adb:
                 open_on_phone(page.url)

@@ -8,8 +8,9 @@ import threading
 import time
 from contextlib import suppress
 from http import cookies
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, NamedTuple
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingTCPServer
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import msgspec
@@ -21,7 +22,7 @@ from bakit.errors import BakitError, InputError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from bakit.bench.phone.session import Session
@@ -70,26 +71,24 @@ _BUSY_FILES = {"": "busy.html", "style.css": "style.css", "icon.svg": "icon.svg"
 """Files for a second browser."""
 
 
-class Routes(NamedTuple):
-    """Files and tensors by their exact path below the token; other paths are not served."""
+class PhoneServer(ThreadingTCPServer):
+    """Serves one run; ``session`` and ``content`` must be set before serving.
 
-    session: Session
-    files: dict[str, Path]
-    tensors: dict[str, bytes]
+    Without TLS it serves http, which browsers trust only on localhost. Unlike ``HTTPServer``, it
+    looks up no host name, which may take seconds.
 
-
-class PhoneServer(ThreadingHTTPServer):
-    """Serves one run; ``routes`` must be set before serving.
-
-    Without TLS it serves http, which browsers trust only on localhost.
+    Attributes:
+        session: The state of the run.
+        content: Files and tensors by their exact path below the token; nothing else is served.
 
     Raises:
         InputError: If the address cannot be used.
     """
 
-    daemon_threads = True
+    daemon_threads = allow_reuse_address = True
     request_queue_size = 128  # beyond the usual 5, a phone's connection would wait for seconds
-    routes: Routes
+    session: Session
+    content: Mapping[str, Path | bytes]
 
     def __init__(self, bind: str, port: int, tls: ssl.SSLContext | None) -> None:
         self.tls = tls
@@ -108,14 +107,6 @@ class PhoneServer(ThreadingHTTPServer):
                 "for --bind and a free port for --port"
             )
             raise InputError(message) from error
-
-    def server_bind(self) -> None:
-        """Bind without the host name lookup, which may take seconds."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        host, self.server_port = self.server_address[:2]
-        self.server_name = str(host)
 
     def get_request(self) -> tuple[socket.socket, object]:
         """Accept a connection; the TLS handshake runs in the connection's own thread."""
@@ -196,7 +187,7 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base's name
         """Print nothing, because addresses contain the token."""
 
-    def _answer(self, method: Callable[[str, str | None], None]) -> None:
+    def _answer(self, method: Callable[[str], None]) -> None:
         server = self.server
         with server.quiet:
             server.in_flight += 1
@@ -207,37 +198,33 @@ class _Handler(BaseHTTPRequestHandler):
                 server.in_flight -= 1
                 server.quiet.notify_all()
 
-    def _reply(self, method: Callable[[str, str | None], None]) -> None:
-        secret = self._cookie()
+    def _reply(self, method: Callable[[str], None]) -> None:
+        session, name = self.server.session, ""
         try:
             asked = unquote(self.path.partition("?")[0])
             token, _, name = asked.lstrip("/").partition("/")
-            try:
-                self.server.routes.session.admit(token, secret)
-                self.server.has_token(self.connection)
-                method(name, secret)
-            except RefusedError as error:
-                if error.status == 409 and self.command == "GET" and name in _BUSY_FILES:
-                    path = PAGE / _BUSY_FILES[name]
-                    self._send(409 if not name else 200, path.read_bytes(), _TYPES[path.suffix])
-                else:
-                    self._refuse(error.status, str(error))
+            session.admit(token, self._cookie())
+            self.server.has_token(self.connection)
+            method(name)
         except BakitError as error:
-            self._refuse(400, str(error))
+            status = error.status if isinstance(error, RefusedError) else 400
+            if status == 409 and self.command == "GET" and name in _BUSY_FILES:
+                path = PAGE / _BUSY_FILES[name]
+                self._send(200 if name else 409, path.read_bytes(), _TYPES[path.suffix])
+            else:
+                self._refuse(status, str(error))
 
-    def _get(self, name: str, secret: str | None) -> None:
-        del secret
-        routes = self.server.routes
-        if name in routes.files:
-            path = routes.files[name]
-            self._send(200, path.read_bytes(), _TYPES.get(path.suffix, "application/octet-stream"))
-        elif name in routes.tensors:
-            self._send(200, routes.tensors[name], "application/octet-stream")
-        else:
+    def _get(self, name: str) -> None:
+        found = self.server.content.get(name)
+        if found is None:
             raise RefusedError(404, "not found")
+        kind = "application/octet-stream"
+        if not isinstance(found, bytes):
+            kind, found = _TYPES.get(found.suffix, kind), found.read_bytes()
+        self._send(200, found, kind)
 
-    def _post(self, name: str, secret: str | None) -> None:
-        session = self.server.routes.session
+    def _post(self, name: str) -> None:
+        session = self.server.session
         if name not in {"start", "report"}:
             raise RefusedError(404, "not found")
         body = self._body()
@@ -245,7 +232,7 @@ class _Handler(BaseHTTPRequestHandler):
             session.receive(decode_post(body))
             self._send(204, b"", "")
             return
-        plan, key = session.start(decode_browser(body), secret)
+        plan, key = session.start(decode_browser(body), self._cookie())
         secure = "; Secure" if self.server.tls is not None else ""
         cookie = f"{COOKIE}={key}; Path=/{session.token}/; HttpOnly; SameSite=Strict{secure}"
         self._send(200, msgspec.json.encode(plan), "application/json", {"Set-Cookie": cookie})

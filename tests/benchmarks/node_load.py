@@ -86,8 +86,20 @@ def measure(asked: argparse.Namespace, folder: Path) -> None:
     print(f"acknowledged after {received:.1f} s, all reports at the peer after {seconds:.1f} s")
     print(f"reports {len(reports)}, lost {len(files) - len(answered)}, doubled {doubled}")
     if shutil.which("dciodvfy"):
-        check = ["dciodvfy", str(next((folder / "pacs").iterdir()))]
-        print(subprocess.run(check, capture_output=True, text=True, check=False).stderr)
+        print_faults(sorted((folder / "pacs").iterdir()))
+
+
+def print_faults(reports: list[Path]) -> None:
+    """Print the errors and warnings that dciodvfy finds in all reports."""
+    found: Counter[str] = Counter()
+    for path in reports:
+        done = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False)
+        found.update(line for line in done.stderr.splitlines() if line[:5] in {"Error", "Warni"})
+        found["exit status not 0"] += done.returncode != 0
+    errors = sum(number for line, number in found.items() if not line.startswith("Warning"))
+    print(f"dciodvfy on {len(reports)} reports: {errors} errors, {found.total() - errors} warnings")
+    for line, number in (+found).most_common():
+        print(f"  {number} x {line}")
 
 
 class Running:

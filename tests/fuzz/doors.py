@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bakit.bench.device.answers import DeviceInfo, decode, read_progress
 from bakit.bench.device.frames import AnswerError, FrameReader
 from bakit.bench.device.ssh import Remote
-from bakit.bench.phone.server import PhoneServer, Routes
+from bakit.bench.phone.server import PhoneServer
 from bakit.bench.phone.session import Session
 from bakit.bundle import MANIFEST, Bundle, seal
 from bakit.errors import BakitError
@@ -168,12 +168,12 @@ def phone_server(tries: int, draw: random.Random) -> Iterator[Attack]:
     """Raw requests without and with the token; the page is served after each."""
     server = PhoneServer("127.0.0.1", 0, None)
     session = Session(SimpleNamespace(bundles=[]))  # type: ignore[arg-type]
-    server.routes = Routes(session, {}, {"page": b"the page"})
+    server.session, server.content = session, {"page": b"the page"}
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     token = session.token.encode()
 
     def ask(request: bytes) -> bytes:
-        with socket.create_connection(("127.0.0.1", server.server_port), LIMIT_S) as raw:
+        with socket.create_connection(server.server_address, LIMIT_S) as raw:
             with suppress(OSError):
                 raw.sendall(request)
                 raw.shutdown(socket.SHUT_WR)
