@@ -1,4 +1,4 @@
-"""Confidence intervals for means, quantiles and groups, in NumPy.
+"""Confidence intervals for means, quantiles and groups, in NumPy and without random numbers.
 
 SciPy is not used because it is larger than the rest of a device's install; the tests compare
 these functions with SciPy's. All intervals are two-sided: a gate that uses only the upper end has
@@ -20,93 +20,71 @@ if TYPE_CHECKING:
     from bakit.types import Floats, Ints
 
 
-RESAMPLES = 2000
-SEED = 0
 LEVEL = 0.95
 
 MAX_MONTHS = 1e6
 """End of an interval that is as good as unbounded; JSON has no infinity."""
 
+MIN_CLUSTERS = 5
+"""Minimum number of patients for an interval."""
+
+MAX_SKEWNESS = 0.3
+"""Skewness of a mean up to which it is removed: more would be that of one value."""
+
 MIN_TURNS = 5
 """Minimum number of turns for the interval of a ratio."""
+
+PRIOR_FREEDOM = 10
+"""Weight of the variance of all images in that of a group, in degrees of freedom."""
 
 MAX_GROUPS = 10
 """Groups of the jackknife: more would be shorter and less independent."""
 
 _NORMAL = NormalDist()
-_CHUNK = 2_000_000  # values per draw: 16 MB
 _MEMORIES = 100
 _WINDOW = 3
 
 
-def bootstrap_interval(values: Floats) -> tuple[float, float]:
-    """Return the 95 % interval of a mean: bootstrap, bias-corrected and accelerated (BCa).
+def mean_interval(values: Floats, clusters: Ints | None = None) -> tuple[float, float]:
+    """Return the 95 % interval of a mean of skewed or heavy-tailed values.
 
-    Images are drawn with replacement. For a paired interval, pass the difference of two models'
-    errors for each image, ``(N,)``. BCa corrects percentiles of the resampled means for bias and
-    skewness (Efron 1987, "Better bootstrap confidence intervals"). Its percentiles are those of
-    Student's t (Hesterberg 2015, "What teachers should know about the bootstrap"), with as many
-    degrees of freedom as the variance has by the kurtosis of the values: few large changes among
-    many small ones say little of their spread. It is too narrow below about 30 images.
+    It is Student's, transformed to remove the skewness (Hall 1992, "On the removal of skewness by
+    transformation"), with as many degrees of freedom as the variance has by the kurtosis. The
+    largest deviation counts twice: few large changes among many small ones say little of the
+    spread, and there may be fewer of them than expected. It is too narrow below about 30 values.
+
+    Args:
+        values: ``(N,)``. The difference of two models' errors for a paired interval.
+        clusters: Numbers of the patients, ``(N,)``. The images of one patient are alike, so their
+            deviations are added to one.
     """
-    return bootstrap_intervals(values[None])[0]
-
-
-def bootstrap_intervals(
-    values: Floats,
-    clusters: Ints | None = None,
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = SEED,
-) -> list[tuple[float, float]]:
-    """Return ``bootstrap_interval`` of several figures, ``(K, N)``, with the same resamples.
-
-    ``clusters``, ``(N,)``, numbers the patients: whole patients are then drawn, because the images
-    of one patient are alike.
-    """
-    if clusters is not None:
-        _, clusters = np.unique(clusters, return_inverse=True)
-    sizes = np.ones(values.shape[1]) if clusters is None else np.bincount(clusters).astype(float)
-    sums = values if clusters is None else np.stack([np.bincount(clusters, v) for v in values])
-    count = len(sizes)
-    generator = np.random.default_rng(seed)
-    means = np.empty((len(values), resamples))
-    step = max(1, _CHUNK // count)
-    for start in range(0, resamples, step):
-        stop = min(start + step, resamples)
-        drawn = generator.integers(count, size=(stop - start, count))
-        images = sizes[drawn].sum(axis=1)
-        for row, figures in enumerate(sums):
-            means[row, start:stop] = figures[drawn].sum(axis=1) / images
-    return [_bca(figures, sizes, drawn) for figures, drawn in zip(sums, means, strict=True)]
-
-
-def _bca(sums: Floats, sizes: Floats, means: Floats) -> tuple[float, float]:
-    """Return the corrected percentiles of the resampled means of patients' sums and images."""
-    mean = float(sums.sum() / sizes.sum())
-    centred = sums - mean * sizes  # the jackknife's means differ from ``mean`` by about -centred
-    spread = float((centred**2).sum())
-    if spread <= 1e-24 * max(1.0, mean**2) * float((sizes**2).sum()):  # equal except for rounding
+    mean = float(values.mean())
+    deviations = values - mean
+    if np.abs(deviations).max() <= 1e-12 * max(1.0, abs(mean)):  # equal except for rounding
         return mean, mean
-    below = (np.count_nonzero(means < mean) + np.count_nonzero(means == mean) / 2) / len(means)
-    bias = _NORMAL.inv_cdf(min(max(below, 1 / len(means)), 1 - 1 / len(means)))
-    acceleration = float((centred**3).sum()) / (6 * spread**1.5)
-    reach = _reach(centred, spread)
-    ends = []
-    for side in (-reach, reach):
-        moved = bias + side
-        ends.append(_NORMAL.cdf(bias + moved / (1 - acceleration * moved)))
-    low, high = np.quantile(means, ends)
-    return float(low), float(high)
-
-
-def _reach(centred: Floats, spread: float) -> float:
-    """Return the half width of an interval in standard errors, from ``(n,)`` deviations."""
-    count = len(centred)
-    kurtosis = count * float((centred**4).sum()) / spread**2
+    if clusters is not None:
+        _, places = np.unique(clusters, return_inverse=True)
+        deviations = np.bincount(places, deviations).astype(float)
+        if len(deviations) < MIN_CLUSTERS:
+            return -MAX_MONTHS, MAX_MONTHS
+    squares, count = deviations**2, len(deviations)
+    widened = np.append(squares, squares.max())
+    variance = float(widened.sum()) / count
+    kurtosis = float((widened**2).mean()) / variance**2
     freedom = 2 * count / max(kurtosis - (count - 3) / (count - 1), 2 * count / (count - 1))
-    quantile = student_quantile((1 + LEVEL) / 2, max(freedom, 4.0))
-    return quantile * math.sqrt(count / (count - 1))
+    reach = student_quantile((1 + LEVEL) / 2, max(freedom, 4.0))
+    skewness = float((deviations**3).mean() / squares.mean() ** 1.5) / math.sqrt(count)
+    skewness = min(max(skewness, -MAX_SKEWNESS), MAX_SKEWNESS)
+    error = math.sqrt(variance * count) / len(values)
+    low, high = (mean - error * _without_skewness(side, skewness) for side in (reach, -reach))
+    return low, high
+
+
+def _without_skewness(quantile: float, skewness: float) -> float:
+    """Return the quantile of a studentized mean, from that of a symmetric one."""
+    if abs(skewness) < 1e-6:
+        return quantile
+    return 3 / skewness * (float(np.cbrt(1 + skewness * (quantile - skewness / 6))) - 1)
 
 
 def quantile_interval(
@@ -169,19 +147,34 @@ def images_for_quantile(share: float) -> int:
     return math.ceil(math.log((1 - LEVEL) / 2) / math.log(share))
 
 
-def mean_by(values: Floats, clusters: Ints) -> Floats:
+def group_interval(values: Floats, rows: Ints, clusters: Ints | None = None) -> tuple[float, float]:
+    """Return the 95 % interval of the mean of a group, by the moderated t of Smyth (2004).
+
+    The variance is that of the group, joined with the variance of all values, which counts like
+    ``PRIOR_FREEDOM`` values more. So two images have an interval, and one large change among ten
+    does not hide where the others lie.
+
+    Args:
+        values: Of all images, ``(N,)``.
+        rows: Row numbers of the group, at least one.
+        clusters: Numbers of the patients, ``(N,)``; each counts once, by its mean.
+    """
+    group, everyone = values[rows], values
+    if clusters is not None:
+        group, everyone = _mean_by(group, clusters[rows]), _mean_by(values, clusters)
+    if len(everyone) < MIN_CLUSTERS:
+        return -MAX_MONTHS, MAX_MONTHS
+    mean, count = float(group.mean()), len(group)
+    freedom = PRIOR_FREEDOM + count - 1
+    squares = PRIOR_FREEDOM * float(everyone.var(ddof=1)) + float(((group - mean) ** 2).sum())
+    half = student_quantile((1 + LEVEL) / 2, freedom) * math.sqrt(squares / freedom / count)
+    return mean - half, mean + half
+
+
+def _mean_by(values: Floats, clusters: Ints) -> Floats:
     """Return the mean of each cluster of values, ``(C,)``; both are ``(N,)``."""
     _, places, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
     return np.bincount(places, values) / sizes
-
-
-def student_interval(values: Floats) -> tuple[float, float]:
-    """Return Student's 95 % interval of a mean, from at least five independent values ``(n,)``."""
-    if len(values) < 5:  # the films of a few patients: nothing can be said
-        return -MAX_MONTHS, MAX_MONTHS
-    reach = student_quantile((1 + LEVEL) / 2, len(values) - 1)
-    half = reach * float(values.std(ddof=1)) / math.sqrt(len(values))
-    return float(values.mean()) - half, float(values.mean()) + half
 
 
 def difference_interval(values: Floats, others: Floats) -> tuple[float, float] | None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from bakit.bench.drift.compare import choose_references
 from bakit.bench.report.document import DataInfo, Settings
-from bakit.bench.statistics import RESAMPLES, SEED
 from bakit.bundle import Bundle
 from bakit.data.images import refuse_calibration_images
 from bakit.data.labels import ids_digest, read_samples, take_part, thin
@@ -92,7 +91,7 @@ def make_settings(
         message = f"min_duration_s={min_duration_s} is not possible; use 0 or more"
         raise InputError(message)
     sweep = tuple(dict.fromkeys(number for number in sweep_threads if number != threads))
-    return Settings(min_queries, min_duration_s, warm_up, block, threads, RESAMPLES, SEED, sweep)
+    return Settings(min_queries, min_duration_s, warm_up, block, threads, sweep_threads=sweep)
 
 
 def _check_minimum(name: str, value: int, minimum: int) -> None:

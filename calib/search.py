@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 import numpy as np
 
-from bakit.bench.statistics import bootstrap_intervals, quantile_interval
+from bakit.bench.statistics import mean_interval, quantile_interval
 from bakit.calib.bias import correct_biases
 from bakit.calib.methods import METHODS
 from bakit.calib.ranges import ranges_from
@@ -169,7 +169,6 @@ class Workbench:
             sizes = np.abs(changes)
             patients = patient_numbers(self._samples[:count])
             independent = None if patients is None else int(patients.max()) + 1
-            means = bootstrap_intervals(np.stack([worse, sizes]), patients)
             p99 = quantile_interval(sizes, 0.99, independent)
             trial = Trial(
                 choice,
@@ -178,7 +177,11 @@ class Workbench:
                 float(sizes.mean()),
                 float(np.percentile(sizes, 99)),
                 int8_share(model),
-                (means[0][1], means[1][1], None if p99 is None else p99[1]),
+                (
+                    mean_interval(worse, patients)[1],
+                    mean_interval(sizes, patients)[1],
+                    None if p99 is None else p99[1],
+                ),
             )
             self._remember(key, trial)
         self._tried += 1

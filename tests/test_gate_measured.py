@@ -394,7 +394,9 @@ def test_a_report_that_passes_measured_all_that_was_asked_for(
     report: Report, gate: Gate, require: list[str]
 ) -> None:
     try:
-        result = gate.check(report, require=require)
+        with pytest.MonkeyPatch.context() as patch:  # it takes a second, and decides nothing
+            patch.setattr("bakit.bench.gate.power.images_to_pass", lambda *_: None)
+            result = gate.check(report, require=require)
     except InputError:
         return
     rows = table_rows(result)

@@ -100,12 +100,14 @@ def test_ages_of_other_images_do_not_pass(report: Report, tmp_path: Path) -> Non
     assert (status, "not of its data's images" in output) == (2, True)
 
 
-def test_an_interval_of_other_resamples_is_no_fault(report: Report, tmp_path: Path) -> None:
+def test_a_figure_that_is_rounded_otherwise_is_no_fault(report: Report, tmp_path: Path) -> None:
     drift = report.bundles[0].drift
     assert drift is not None
     low, high = drift.drift_ci95_months
-    other = (low + 0.02 * (high - low), high)
+    other = (low + 1e-9, high)
     assert gate(changed(report, "drift", drift_ci95_months=other), tmp_path)[0] == 0
+    other = (low + 0.02 * (high - low), high)
+    assert gate(changed(report, "drift", drift_ci95_months=other), tmp_path)[0] == 2
 
 
 def test_figures_that_were_not_measured_are_not_asked_for(report: Report, tmp_path: Path) -> None:

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from bakit.bundle import Bundle
 
 STAGES = ("decode", "localize", "preprocess", "regress", "total")
+FIGURES = (
+    *("p50, ms", "size, MB", "INT8", "load, ms", "memory, MB", "MAE, months"),
+    "drift, months [95 %]",
+)
+"""Columns of the table of bundles, as in ``bakit.bench.render.words.bundle_cells``."""
 
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -101,32 +106,20 @@ def _ranked(report: Report, advice: Recommendation) -> list[tuple[Standing, Bund
 def _print_bundles(report: Report, advice: Recommendation) -> None:
     from rich.text import Text
 
-    from bakit.bench.render.words import MINUS, STANDINGS, drift_words
+    from bakit.bench.render.words import MINUS, NONE, STANDINGS, bundle_cells
 
-    names = ("bundle", "target\nprecision", "standing")
-    costs = ("p50\nms", "size\nMB", "INT8\n%", "load\nms", "peak\nRSS MB")
-    errors = ("MAE\nmonths", "drift [95 % interval]\nmonths")
-    title = "Bundles, best first"
-    rows = []
+    plain = str.maketrans(NONE + MINUS, "--")  # not every terminal has these characters
+    styles = {"ship": "bold green", "refused": "red", "unmeasured": "red"}
+    rows: list[tuple[str | Text, ...]] = []
     for standing, bundle in _ranked(report, advice):
-        footprint = bundle.footprint
-        rss = footprint.peak_rss_mb if footprint else None
-        style = {"ship": "bold green", "refused": "red", "unmeasured": "red"}.get(standing.outcome)
-        rows.append(
-            (
-                bundle.name,
-                f"{bundle.target} {bundle.precision.value}",
-                Text(STANDINGS[standing.outcome], style or ""),
-                _fixed(standing.p50_ms),
-                _fixed(bundle.total_size_mb),
-                _fixed(100 * bundle.int8_share if bundle.int8_share else None, 1),
-                _fixed(footprint.load_ms if footprint else None, 1),
-                "?" if footprint and rss is None else _fixed(rss, 0),
-                _fixed(bundle.drift.bundle_mae_months if bundle.drift else None),
-                drift_words(bundle.drift).replace(MINUS, "-"),
-            )
-        )
-    print_table(title, (*names, *costs, *errors), rows, left=range(len(names)))
+        cells = bundle_cells(bundle)
+        what = f"{bundle.target} {bundle.precision.value}"
+        outcome = Text(STANDINGS[standing.outcome], styles.get(standing.outcome, ""))
+        figures = [cells[name].translate(plain) for name in FIGURES]
+        rows.append((bundle.name, what, outcome, *figures))
+    columns = ("bundle", "target\nprecision", "standing")
+    heads = [name.replace(", ", "\n") for name in FIGURES]
+    print_table("Bundles, best first", (*columns, *heads), rows, left=range(len(columns)))
 
 
 def _print_times(report: Report, advice: Recommendation) -> None:

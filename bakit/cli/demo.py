@@ -32,7 +32,8 @@ def command(ctx: click.Context, out: Path) -> None:
     for failure in result.gate.failures:
         echo(f"gate: {failure}")
     word = "passed" if result.gate.passed else "FAILED"
-    echo(f"gate: {word}; limits for generated radiographs: drift and changes {MAX_MONTHS:g} months")
+    limits = f"drift and changes {MAX_MONTHS:g} months, of groups {2 * MAX_MONTHS:g}"
+    echo(f"gate: {word}; limits for generated radiographs: {limits}")
     echo(f"\nresults: {result.report_path}, {out / 'bundles'}, {out / 'phantoms'}")
     next_step(f"bakit bench {out / 'bundles'}/* --data DATA   (your own labels.csv and images/)")
     if not result.gate.passed:

@@ -131,7 +131,9 @@ def command(
     """Pass or fail every bundle of a REPORT written by bakit bench --json.
 
     A figure that is estimated from images passes if the upper end of its 95 % interval is within
-    the limit. "none" switches a limit off.
+    the limit. "none" switches a limit off. A default limit on the p99 or on groups, which few
+    images decide, is undecided and does not fail while the upper end is within twice the limit;
+    a limit given here has no such room.
 
     Nothing passes that was not measured. The gate fails if REPORT lacks a bundle of --baseline or
     --require, if a limit given here applies to no bundle, or if REPORT has only references. A

@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from bakit.bench.report.drift import DriftReport, DriftRow, GroupDrift
+from bakit.bench.report.drift import (
+    MIN_TAIL_IMAGES,
+    TAILS,
+    DriftReport,
+    DriftRow,
+    GroupDrift,
+)
 from bakit.bench.statistics import (
-    bootstrap_intervals,
-    mean_by,
+    group_interval,
+    mean_interval,
     quantile_interval,
-    student_interval,
 )
 from bakit.data.labels import MAX_AGE_MONTHS, patient_numbers
 from bakit.errors import InputError, VerificationError
@@ -38,12 +43,7 @@ BIN_MONTHS = 36
 """Width of an age group; groups with too few images are merged."""
 
 MIN_GROUP_IMAGES = 20
-"""Minimum number of images in a group, for Student's interval."""
-
-TAILS = ((0.0, 36.0), (204.0, MAX_AGE_MONTHS))
-"""The youngest and the oldest: few, so that groups of three years are merged there."""
-
-MIN_TAIL_IMAGES = 10
+"""Minimum number of images in a group of three years."""
 
 
 def choose_references(
@@ -171,11 +171,9 @@ def drift_of_rows(
     bundle_errors = np.abs(bundle_months - true_months)
     signed = bundle_months - float_months
     changes = np.abs(signed)
-    figures = np.stack([bundle_errors - float_errors, bundle_errors, signed, changes])
     numbers = [row.patient for row in rows]
     patients = None if None in numbers else np.array(numbers)
     independent = None if patients is None else len(set(numbers))
-    drift_ci95, mae_ci95, signed_ci95, changes_ci95 = bootstrap_intervals(figures, patients)
     groups, tails = [], []
     if all(row.male is not None for row in rows):
         males = np.array([row.male for row in rows], bool)
@@ -187,15 +185,15 @@ def drift_of_rows(
         samples=len(rows),
         float_mae_months=float(float_errors.mean()),
         bundle_mae_months=float(bundle_errors.mean()),
-        bundle_mae_ci95_months=mae_ci95,
+        bundle_mae_ci95_months=mean_interval(bundle_errors, patients),
         drift_months=float((bundle_errors - float_errors).mean()),
-        drift_ci95_months=drift_ci95,
+        drift_ci95_months=mean_interval(bundle_errors - float_errors, patients),
         bias_months=float((bundle_months - true_months).mean()),
         mean_change_months=float(signed.mean()),
-        mean_change_ci95_months=signed_ci95,
+        mean_change_ci95_months=mean_interval(signed, patients),
         limits_of_agreement_months=(float(signed.mean()) - spread, float(signed.mean()) + spread),
         mean_abs_change_months=float(changes.mean()),
-        mean_abs_change_ci95_months=changes_ci95,
+        mean_abs_change_ci95_months=mean_interval(changes, patients),
         p99_abs_change_months=float(np.percentile(changes, 99)),
         p99_abs_change_ci95_months=quantile_interval(changes, 0.99, independent),
         max_abs_change_months=float(changes.max()),
@@ -217,17 +215,13 @@ class Group(NamedTuple):
 
 
 def tail_images(ages: Floats, males: npt.NDArray[np.bool_]) -> list[Group]:
-    """Return the images of ``TAILS``, of each sex; of both together where one has too few."""
+    """Return the images of ``TAILS`` by sex, without those of fewer than ``MIN_TAIL_IMAGES``."""
     tails = []
-    for start, stop in TAILS:
+    for sex, start, stop in TAILS:
         inside = (ages >= start) & ((ages < stop) | (stop == MAX_AGE_MONTHS))
-        rows = {sex: np.flatnonzero(inside & (males == (sex == "M"))) for sex in ("F", "M")}
-        kinds: dict[Literal["F", "M"] | None, Ints] = {"F": rows["F"], "M": rows["M"]}
-        if min(map(len, rows.values())) < MIN_TAIL_IMAGES:
-            kinds = {None: np.flatnonzero(inside)}
-        for sex, of_sex in kinds.items():
-            if len(of_sex) >= MIN_TAIL_IMAGES:
-                tails.append(Group(sex, start, stop, of_sex))
+        rows = np.flatnonzero(inside & (males == (sex == "M")))
+        if len(rows) >= MIN_TAIL_IMAGES:
+            tails.append(Group(sex, start, stop, rows))
     return tails
 
 
@@ -275,17 +269,11 @@ def group_drifts(
 ) -> tuple[GroupDrift, ...]:
     """Return the drift of every group; ages are ``(N,)`` months.
 
-    Each interval is Student's for that group alone: a gate that every group must pass needs no
-    correction for their number. Images of one patient count once, by their mean.
+    Each interval is that of one group alone: a gate that every group must pass needs no correction
+    for their number. Images of one patient count once, by their mean.
     """
     drifts = np.abs(bundle_months - true_months) - np.abs(float_months - true_months)
     signed = bundle_months - float_months
-
-    def interval(values: Floats, rows: Ints) -> tuple[float, float]:
-        return student_interval(
-            values[rows] if patients is None else mean_by(values[rows], patients[rows])
-        )
-
     return tuple(
         GroupDrift(
             sex=group.sex,
@@ -293,9 +281,9 @@ def group_drifts(
             to_months=group.to_months,
             samples=len(group.rows),
             drift_months=float(drifts[group.rows].mean()),
-            drift_ci95_months=interval(drifts, group.rows),
+            drift_ci95_months=group_interval(drifts, group.rows, patients),
             mean_change_months=float(signed[group.rows].mean()),
-            mean_change_ci95_months=interval(signed, group.rows),
+            mean_change_ci95_months=group_interval(signed, group.rows, patients),
             mean_abs_change_months=float(np.abs(signed[group.rows]).mean()),
             max_abs_change_months=float(np.abs(signed[group.rows]).max()),
         )

@@ -20,32 +20,18 @@ _SAME_BOXES = 0.98
 _SHIFTED = 0.8
 
 
-def worst_by_drift(groups: Sequence[GroupDrift]) -> tuple[str, ...]:
-    """Name the groups whose MAE got worse most, the worst first."""
-    ordered = sorted(groups, key=lambda group: -group.drift_months)
+def worst_groups(groups: Sequence[GroupDrift], limit: str) -> tuple[str, ...]:
+    """Name the groups that a limit of the gate fails by most, the worst first."""
+    figure = "drift_months"
+    if "change" in limit:
+        figure = "mean_change_months" if "group" in limit else "mean_abs_change_months"
+    signed = figure == "mean_change_months"
+    found = [(getattr(group, figure), group) for group in groups]
+    found.sort(key=lambda pair: -abs(pair[0]) if signed else -pair[0])
     return tuple(
-        f"{group.name} ({group.drift_months:+.2f} months on {group.samples} images)"
-        for group in ordered[:NAMED]
-        if group.drift_months > 0
-    )
-
-
-def worst_by_shift(groups: Sequence[GroupDrift]) -> tuple[str, ...]:
-    """Name the groups whose ages moved most to one side, the furthest first."""
-    ordered = sorted(groups, key=lambda group: -abs(group.mean_change_months))
-    return tuple(
-        f"{group.name} ({group.mean_change_months:+.2f} months on {group.samples} images)"
-        for group in ordered[:NAMED]
-    )
-
-
-def worst_by_change(groups: Sequence[GroupDrift]) -> tuple[str, ...]:
-    """Name the groups whose ages changed most, the most first."""
-    ordered = sorted(groups, key=lambda group: -group.mean_abs_change_months)
-    return tuple(
-        f"{group.name} (mean {group.mean_abs_change_months:.2f}, at most "
-        f"{group.max_abs_change_months:.1f} months on {group.samples} images)"
-        for group in ordered[:NAMED]
+        f"{group.name} ({months:+.2f} months on {group.samples} images)"
+        for months, group in found[:NAMED]
+        if signed or months > 0
     )
 
 

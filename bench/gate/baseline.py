@@ -133,7 +133,7 @@ def baseline_checks(gate: Gate, bundle: BundleReport, before: BundleReport) -> l
         return []
     import numpy as np  # noqa: PLC0415  # a gate without a baseline needs none
 
-    from bakit.bench.statistics import bootstrap_intervals  # noqa: PLC0415
+    from bakit.bench.statistics import mean_interval  # noqa: PLC0415
 
     drift = drift_of(bundle, "the report")
     old_rows = {row.id: row for row in drift_of(before, "the baseline").rows}
@@ -150,8 +150,8 @@ def baseline_checks(gate: Gate, bundle: BundleReport, before: BundleReport) -> l
     checks = []
     patients = [row.patient for row in drift.rows]
     clusters = None if None in patients else np.array(patients)
-    intervals = bootstrap_intervals(worse, clusters)
-    for (name, words), values, interval in zip(COMPARED.items(), worse, intervals, strict=True):
+    for (name, words), values in zip(COMPARED.items(), worse, strict=True):
+        interval = mean_interval(values, clusters)
         figure = Figure(f"{words} against the baseline", float(values.mean()), interval)
         limit = gate.max_drift_months
         text = figure_text(figure, limit)

@@ -9,7 +9,7 @@ are the gate's defaults.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from bakit.bundle import Bundle, Manifest
 
 
-class GoalLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One figure of one bundle beside its limit.
+class GoalLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One figure of one bundle beside its limit; without a bundle, the limit.
 
     Attributes:
-        bundle: The bundle.
+        bundle: The bundle; empty in ``GOALS``.
         figure: What was measured.
         value: Its value; None if it was not measured, which fails.
         bound: Whether the limit is the ``most`` or the ``least``; equal passes.
@@ -41,13 +41,13 @@ class GoalLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         upper: Upper end of its 95 % interval; None if there are too few images or queries for one.
     """
 
-    bundle: str
+    bundle: str = ""
     figure: str
-    value: float | None
-    bound: Literal["most", "least"]
+    value: float | None = None
+    bound: Literal["most", "least"] = "most"
     limit: float
-    unit: str
-    passed: bool
+    unit: str = ""
+    passed: bool = False
     source: str
     estimated: bool = False
     upper: float | None = None
@@ -65,86 +65,65 @@ class GoalResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lines: tuple[GoalLine, ...]
 
 
-class Goal(NamedTuple):
-    """A limit with its source; fields as in ``GoalLine``."""
-
-    figure: str
-    unit: str
-    bound: Literal["most", "least"]
-    limit: float
-    source: str
-    estimated: bool = False
-
-
 _GATE = Gate()
 
 GOALS = (
-    Goal(
-        "parameters",
-        "",
-        "most",
-        7_606_825,
-        "our count of the paper's network with two hidden layers; its text says 7.6 million",
+    GoalLine(
+        figure="parameters",
+        limit=7_606_825,
+        source="our count of the paper's network with two hidden layers; its text says 7.6 million",
     ),
-    Goal(
-        "multiply-adds",
-        "million",
-        "most",
-        219,
-        "the backbone's published cost at 224 x 224: MobileNetV3-Large 1.0, Howard et al. 2019",
+    GoalLine(
+        figure="multiply-adds",
+        unit="million",
+        limit=219,
+        source="the published cost of MobileNetV3-Large 1.0 at 224 x 224, Howard et al. 2019",
     ),
-    Goal(
-        "size of the regressor",
-        "MB",
-        "most",
-        9,
-        "ours: a byte for each parameter, and less than a fifth more for scales, floats and graph",
+    GoalLine(
+        figure="size of the regressor",
+        unit="MB",
+        limit=9,
+        source="ours: a byte for each parameter, and a fifth more for scales, floats and graph",
     ),
-    Goal(
-        "multiply-adds in INT8",
-        "",
-        "least",
-        0.9,
-        "ours: what is left in floats must not decide the speed",
+    GoalLine(
+        figure="multiply-adds in INT8",
+        bound="least",
+        limit=0.9,
+        source="ours: what is left in floats must not decide the speed",
     ),
-    Goal(
-        "time of a prediction, p90",
-        "ms",
-        "most",
-        100,
-        "ours: below a tenth of a second an answer feels immediate (Miller 1968)",
+    GoalLine(
+        figure="time of a prediction, p90",
+        unit="ms",
+        limit=100,
+        source="ours: below a tenth of a second an answer feels immediate (Miller 1968)",
         estimated=True,
     ),
-    Goal(
-        "MAE",
-        "months",
-        "most",
-        8.5,
-        "ours, for 224 pixels and 27 epochs; the paper reports 6.8 at 224 pixels, 6.2 at 700",
+    GoalLine(
+        figure="MAE",
+        unit="months",
+        limit=8.5,
+        source="ours, for 224 pixels and 27 epochs; the paper reports 6.8 at 224, 6.2 at 700",
         estimated=True,
     ),
-    Goal(
-        "drift, upper end of its 95 % interval",
-        "months",
-        "most",
-        _GATE.max_drift_months or math.inf,
-        "ours: a week of bone age, which must not be lost beside errors of months",
+    GoalLine(
+        figure="drift, upper end of its 95 % interval",
+        unit="months",
+        limit=_GATE.max_drift_months or math.inf,
+        source="ours: a week of bone age, which must not be lost beside errors of months",
         estimated=True,
     ),
-    Goal(
-        "change of a prediction, mean",
-        "months",
-        "most",
-        _GATE.max_mean_change_months or math.inf,
-        "ours: MAE hides changes that cancel out",
+    GoalLine(
+        figure="change of a prediction, mean",
+        unit="months",
+        limit=_GATE.max_mean_change_months or math.inf,
+        source="ours: MAE hides changes that cancel out",
         estimated=True,
     ),
-    Goal(
-        "change of a prediction, p99",
-        "months",
-        "most",
-        _GATE.max_p99_change_months or math.inf,
-        "ours: less than the half year by which readers differ on one film (Larson et al. 2018)",
+    GoalLine(
+        figure="change of a prediction, p99",
+        unit="months",
+        limit=_GATE.max_p99_change_months or math.inf,
+        source="ours: less than readers differ by on one film, half a year (Larson et al. 2018)",
         estimated=True,
     ),
 )
@@ -229,7 +208,7 @@ def _end(interval: tuple[float, float] | None) -> float | None:
     return None if interval is None else interval[1]
 
 
-def _line(name: str, goal: Goal, figure: tuple[float | None, float | None]) -> GoalLine:
+def _line(name: str, goal: GoalLine, figure: tuple[float | None, float | None]) -> GoalLine:
     value, upper = (None if x is None or not math.isfinite(x) else x for x in figure)
     upper = None if value is None else upper
     # An estimate passes if its interval ends within the limit.
@@ -239,4 +218,5 @@ def _line(name: str, goal: Goal, figure: tuple[float | None, float | None]) -> G
         and value is not None
         and (max(value, decides) <= goal.limit if goal.bound == "most" else decides >= goal.limit)
     )
-    return GoalLine(bundle=name, value=value, upper=upper, passed=passed, **goal._asdict())
+    change = msgspec.structs.replace
+    return change(goal, bundle=name, value=value, upper=upper, passed=passed)

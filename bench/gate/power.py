@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
-from bakit.bench.drift.compare import group_images, tail_images
-from bakit.bench.gate.accuracy import LEAST_IMAGES, P99_IMAGES
-from bakit.bench.statistics import quantile_ranks, student_interval
+from bakit.bench.drift.compare import drift_of_rows
+from bakit.bench.gate.accuracy import LEAST_IMAGES, P99_IMAGES, drift_of, limit_checks
+from bakit.bench.gate.verdict import PASSING
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
+    from collections.abc import Collection
 
     from bakit.bench.gate.check import Gate
-    from bakit.bench.report.drift import DriftReport
-    from bakit.types import Floats
+    from bakit.bench.report.document import BundleReport
 
 WANTED = 0.9
 """Share of the draws that have to pass."""
@@ -24,23 +24,22 @@ DRAWS = 40
 GROWTH = 1.4
 MOST_IMAGES = 20_000
 
-_NORMAL = 1.96
 
-
-def images_to_pass(gate: Gate, drift: DriftReport, draws: int = DRAWS) -> int | None:
-    """Return how many images like the measured ones would pass all limits on ages.
+def images_to_pass(gate: Gate, bundle: BundleReport, named: Collection[str] = ()) -> int | None:
+    """Return how many images like a bundle's would pass all limits on ages.
 
     Returns:
         The smallest number of images, in steps of ``GROWTH`` above the measured number, of which
         ``WANTED`` of the draws pass; None if ``MOST_IMAGES`` are not enough. Below
         ``LEAST_IMAGES`` measured images it is the smallest number that the limits need at all.
     """
+    samples = drift_of(bundle, "the report").samples
     least = LEAST_IMAGES if gate.max_p99_change_months is None else P99_IMAGES
-    if drift.samples < LEAST_IMAGES:
+    if samples < LEAST_IMAGES:
         return least
-    images = max(least, int(GROWTH * drift.samples) + 1)
+    images = max(least, int(GROWTH * samples) + 1)
     while images <= MOST_IMAGES:
-        if pass_share(gate, drift, images, draws, least=WANTED) >= WANTED:
+        if pass_share(gate, bundle, images, named, least=WANTED) >= WANTED:
             return images
         images = int(GROWTH * images)
     return None
@@ -48,71 +47,27 @@ def images_to_pass(gate: Gate, drift: DriftReport, draws: int = DRAWS) -> int | 
 
 def pass_share(
     gate: Gate,
-    drift: DriftReport,
+    bundle: BundleReport,
     images: int,
+    named: Collection[str] = (),
     draws: int = DRAWS,
-    seed: int = 0,
     *,
+    seed: int = 0,
     least: float = 0.0,
 ) -> float:
     """Return the share of draws of ``images`` measured pairs that pass the limits on ages.
 
-    Pairs are drawn with replacement. The upper ends of means are the normal distribution's, which
-    are those of the bootstrap at such numbers; 99th percentiles and groups are as in the gate.
-    Draws end, with 0, when ``least`` cannot be reached any more.
+    Pairs are drawn with replacement. ``named`` limits have no room, as in the gate. Draws end,
+    with 0, when ``least`` cannot be reached any more.
     """
-    rows = [(row.true_months, row.float_months, row.bundle_months) for row in drift.rows]
-    ages = np.array(rows, float).T
-    males = np.array([row.male is True for row in drift.rows])
-    knows_sex = all(row.male is not None for row in drift.rows)
+    drift = drift_of(bundle, "the report")
     generator = np.random.default_rng(seed)
     passed = 0
     for done in range(draws):
         if passed + draws - done < least * draws:
             return 0.0
-        drawn = generator.integers(ages.shape[1], size=images)
-        pairs = ages[:, drawn]
-        passed += _passes(gate, pairs) and (
-            not knows_sex or _groups_pass(gate, pairs, males[drawn])
-        )
+        places = generator.integers(drift.samples, size=images)
+        drawn = drift_of_rows(tuple(drift.rows[i] for i in places.tolist()), **drift.given)
+        checks = limit_checks(gate, msgspec.structs.replace(bundle, drift=drawn), drawn, named)
+        passed += all(check.outcome in PASSING for check in checks)
     return passed / draws
-
-
-def _passes(gate: Gate, ages: Floats) -> bool:
-    """Return whether all images together pass; ``ages`` are true, float's and bundle's, (3, N)."""
-    true_months, float_months, bundle_months = ages
-    before, after = np.abs(float_months - true_months), np.abs(bundle_months - true_months)
-    changes = np.abs(bundle_months - float_months)
-    mae = float(before.mean())
-    figures = (
-        (after - before, gate.max_drift_months),
-        (after - before, None if gate.max_drift_pct is None else gate.max_drift_pct * mae / 100),
-        (after, gate.max_mae_months),
-        (changes, gate.max_mean_change_months),
-    )
-    for values, limit in figures:
-        if limit is None:
-            continue
-        if values.mean() + _NORMAL * values.std() / np.sqrt(len(values)) > limit:
-            return False
-    if gate.max_p99_change_months is None:
-        return True
-    ranks = quantile_ranks(len(changes), 0.99)
-    if ranks is None:
-        return False
-    return bool(np.partition(changes, ranks[1])[ranks[1]] <= gate.max_p99_change_months)
-
-
-def _groups_pass(gate: Gate, ages: Floats, males: npt.NDArray[np.bool_]) -> bool:
-    true_months, float_months, bundle_months = ages
-    signed = bundle_months - float_months
-    drifts = np.abs(bundle_months - true_months) - np.abs(float_months - true_months)
-    for group in (*group_images(true_months, males), *tail_images(true_months, males)):
-        low, high = student_interval(signed[group.rows])
-        limit = gate.max_group_change_months
-        if limit is not None and max(-low, high) > limit:
-            return False
-        limit = gate.max_group_drift_months
-        if limit is not None and student_interval(drifts[group.rows])[1] > limit:
-            return False
-    return True

@@ -132,25 +132,12 @@ def short_labels(bundles: Sequence[BundleReport]) -> dict[str, str]:
     return {name: label if counts[label] == 1 else name for name, label in labels.items()}
 
 
-def drift_upper(bundle: BundleReport) -> float | None:
-    """Return the upper end of a bundle's drift in months, 0 for the reference, None if unknown."""
-    if bundle.drift is None:
-        return None
-    return 0.0 if bundle.drift.is_reference else bundle.drift.drift_ci95_months[1]
-
-
 def at_most(drift_months: float) -> str:
     """Return an upper bound in months, at least 0 and rounded up: it must stay one.
 
     Less than a thousandth of a month is rounding of another library, and is not counted.
     """
     return f"{math.ceil(max(drift_months - 0.001, 0.0) * 100) / 100:.2f}"
-
-
-def p50_ms(bundle: BundleReport) -> float | None:
-    """Return the median time of a prediction; None if it was not measured."""
-    total = bundle.latency.stages.get("total") if bundle.latency else None
-    return total.p50_ms if total and math.isfinite(total.p50_ms) else None
 
 
 def _gated(report: Report, gate: Gate) -> dict[str, tuple[Outcome, str]]:
@@ -181,7 +168,7 @@ def _measured(
     bundle: BundleReport, label: str, gated: Mapping[str, tuple[Outcome, str]]
 ) -> Standing:
     """Return a bundle's standing before it is compared: a candidate is an option."""
-    time = p50_ms(bundle)
+    time = bundle.stage_ms("total", "p50_ms")
     outcome: Outcome
     if bundle.error is not None:
         outcome, reason = "unmeasured", f"failed: {bundle.error}"
@@ -193,7 +180,9 @@ def _measured(
         outcome, reason = "reference", "the float model itself, to compare with"
     else:
         outcome, reason = "option", ""
-    size_mb, upper = bundle.total_size_mb, drift_upper(bundle)
+    size_mb, drift, upper = bundle.total_size_mb, bundle.drift, None
+    if drift is not None:
+        upper = 0.0 if drift.is_reference else drift.drift_ci95_months[1]
     return Standing(bundle.name, label, outcome, reason, time, size_mb, upper)
 
 

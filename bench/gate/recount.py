@@ -18,12 +18,8 @@ if TYPE_CHECKING:
     from bakit.bench.report.document import BundleReport, Report
 
 _TOLERANCE = 1e-6
-_DRAWN = 0.05
-"""Share of an interval's width by which its ends may differ: other versions of NumPy may draw other
-resamples."""
 
 _ADVICE = "it was edited, or an older bakit wrote it: bench again"
-_GIVEN = ("reference", "reference_target", "is_reference", "box_iou_mean", "blame")
 
 
 def check_figures(report: Report) -> None:
@@ -55,8 +51,7 @@ def _pairs(bundle: BundleReport) -> list[tuple[str, Any, Any]]:
     pairs: list[tuple[str, Any, Any]] = []
     if bundle.drift is not None:
         drift = drift_of(bundle, "the report")
-        known = {name: getattr(drift, name) for name in _GIVEN}
-        pairs.append(("drift", drift, drift_of_rows(drift.rows, **known)))
+        pairs.append(("drift", drift, drift_of_rows(drift.rows, **drift.given)))
     if (latency := bundle.latency) is not None:
         for stage in latency.stages if latency.samples else ():
             times_ms = np.array(latency.samples_ns(stage), float) / 1e6
@@ -67,21 +62,27 @@ def _pairs(bundle: BundleReport) -> list[tuple[str, Any, Any]]:
 
 def _fault(name: str, given: Any, found: Any) -> str:  # noqa: ANN401  # any part of a report
     """Return what does not follow, in words; nothing where all does. None was not measured."""
-    if given is None:
+    if given is None or _same(given, found):
         return ""
     if isinstance(found, dict):
-        parts = ((f"{name}: {key}", given[key], found[key]) for key in found if key != "rows")
-        return next((fault for part in parts if (fault := _fault(*part))), "")
-    same = given == found
-    if isinstance(found, float):
-        same = math.isclose(given, found, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
-    elif isinstance(found, (list, tuple)) and len(given) == len(found):
-        if not found or isinstance(found[0], dict):
-            numbered = enumerate(zip(given, found, strict=True), 1)
-            parts = ((f"{name} {i}", *pair) for i, pair in numbered)
-            return next((fault for part in parts if (fault := _fault(*part))), "")
-        room = _TOLERANCE + _DRAWN * abs(found[1] - found[0])
-        same = all(abs(a - b) <= room for a, b in zip(given, found, strict=True))
-    if same:
-        return ""
-    return f"{name} is {given}, but its {'times' if 'latency' in name else 'rows'} give {found}"
+        parts = [(f"{name}: {key}", given[key], found[key]) for key in found if key != "rows"]
+    elif (
+        found
+        and isinstance(found, (list, tuple))
+        and isinstance(found[0], dict)
+        and len(given) == len(found)
+    ):
+        parts = [(f"{name} {i}", *pair) for i, pair in enumerate(zip(given, found, strict=True), 1)]
+    else:
+        rows = "times" if "latency" in name else "rows"
+        return f"{name} is {given}, but its {rows} give {found}"
+    return next((fault for part in parts if (fault := _fault(*part))), "")
+
+
+def _same(given: Any, found: Any) -> bool:  # noqa: ANN401  # any part of a report
+    """Return whether two figures are equal, except for rounding."""
+    if isinstance(found, float) and isinstance(given, (int, float)):
+        return math.isclose(given, found, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
+    if isinstance(found, (list, tuple)) and len(given) == len(found):
+        return all(map(_same, given, found))
+    return bool(given == found)

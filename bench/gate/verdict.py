@@ -25,8 +25,9 @@ Outcome: TypeAlias = Literal[
 ``not-measured``: a bundle is missing, or a limit applied to no bundle. ``too-few-images``: the
 estimate is within the limit and its interval is not. ``unsteady``: times of two runs cannot be
 compared, as one was not stable. ``improved``: better than the baseline by more than noise, so the
-baseline is due. ``known``: a failure that is expected. ``undecided``: too few images for
-a default limit, while others were asked for."""
+baseline is due. ``known``: a failure that is expected. ``undecided``: too few images for a default
+limit, while its upper end is within ``ROOM`` (``bakit.bench.gate.accuracy``) or others were asked
+for."""
 
 NOTED: tuple[Outcome, ...] = ("known", "undecided")
 PASSING: tuple[Outcome, ...] = ("pass", *NOTED)
@@ -79,7 +80,7 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         parts = [self.text]
         if self.images_needed is not None:
             parts.append(f"too few images to decide: some {self.images_needed:,} are needed")
-        elif self.outcome == "too-few-images":
+        elif self.outcome in ("too-few-images", "undecided"):
             parts.append("too few images to decide")
         if self.groups:
             parts.append(f"most in {', '.join(self.groups)}")

@@ -9,7 +9,6 @@ import numpy as np
 from bakit.bench.drift.compare import check_age
 from bakit.bench.local.process import WorkerError
 from bakit.bench.raw import Reading
-from bakit.bench.statistics import SEED
 from bakit.errors import VerificationError
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ class AgeRun:
         Raises:
             ImageError: If an image cannot be used; none is skipped.
         """
-        for index in np.random.default_rng(SEED).permutation(len(self._samples)).tolist():
+        for index in np.random.default_rng(0).permutation(len(self._samples)).tolist():
             self._measure_one(index)
             self._done.append(index)
             on_progress("drift", len(self._done), len(self._samples))

@@ -7,15 +7,7 @@ from typing import TYPE_CHECKING
 
 from bakit.bench.gate.output import COLUMNS, table_rows
 from bakit.bench.gate.recommend import recommend
-from bakit.bench.render.words import (
-    STANDINGS,
-    change_words,
-    drift_words,
-    fixed,
-    milliseconds,
-    percent,
-    stage_ms,
-)
+from bakit.bench.render.words import STANDINGS, bundle_cells
 
 if TYPE_CHECKING:
     from bakit.bench.gate.verdict import GateResult
@@ -28,34 +20,19 @@ def render_markdown(report: Report) -> str:
     """Return the recommendation, a table of the bundles, best first, and the machine."""
     advice = recommend(report)
     bundles = {bundle.name: bundle for bundle in report.bundles}
-    head = (
-        "bundle",
-        "standing",
-        "p50 ms",
-        "p99 ms",
-        "size MB",
-        "INT8",
-        "MAE months",
-        "drift [95 % interval]",
-        "change mean / p99",
-    )
     lines = [f"### {escaped(advice.sentence)}", ""]
     lines += [f"* {escaped(line)}" for line in (*advice.others, *advice.caveats)]
-    lines += ["", _line(head), _line(("---", "---", *["---:"] * (len(head) - 2)))]
+    rows = []
     for standing in advice.standings:
-        bundle = bundles[standing.name]
-        cells = (
-            milliseconds(standing.p50_ms),
-            milliseconds(stage_ms(bundle, "total", "p99_ms")),
-            fixed(bundle.total_size_mb, 1),
-            percent(bundle.int8_share),
-            fixed(bundle.drift.bundle_mae_months if bundle.drift else None),
-            drift_words(bundle.drift),
-            change_words(bundle.drift),
-        )
+        cells = bundle_cells(bundles[standing.name])
+        del cells["load, ms"], cells["memory, MB"]
         words = STANDINGS[standing.outcome]
         words = f"**{words}**" if standing.outcome in _BOLD else words
-        lines.append(_line((escaped(standing.name), words, *cells)))
+        rows.append({"bundle": escaped(standing.name), "standing": words, **cells})
+    if rows:
+        head = tuple(rows[0])
+        lines += ["", _line(head), _line(("---", "---", *["---:"] * (len(head) - 2)))]
+        lines += [_line(tuple(row.values())) for row in rows]
     lines.append("")
     lines += [
         f"* {escaped(s.name)}: {escaped(s.reason)}"

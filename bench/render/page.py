@@ -15,17 +15,7 @@ from bakit.bench.render.pareto import front_figure
 from bakit.bench.render.scatters import agreement_figure, truth_figure
 from bakit.bench.render.svg import Table
 from bakit.bench.render.times import latency_figure, stages_figure
-from bakit.bench.render.words import (
-    NONE,
-    STANDINGS,
-    change_words,
-    drift_words,
-    fixed,
-    milliseconds,
-    percent,
-    signed,
-    stage_ms,
-)
+from bakit.bench.render.words import STANDINGS, bundle_cells, fixed, milliseconds, signed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -108,7 +98,7 @@ def _tiles(bundle: BundleReport | None) -> list[tuple[str, str, str]]:
     """Return the numbers of the recommended bundle, with unit and name."""
     if bundle is None:
         return []
-    time = milliseconds(stage_ms(bundle, "total", "p50_ms"))
+    time = milliseconds(bundle.stage_ms("total", "p50_ms"))
     tiles = [(time, "ms", "median time of a prediction")]
     tiles.append((fixed(bundle.total_size_mb, 1), "MB", "model files"))
     drift = bundle.drift
@@ -122,22 +112,10 @@ def _tiles(bundle: BundleReport | None) -> list[tuple[str, str, str]]:
 
 def _row(standing: Standing, bundle: BundleReport) -> tuple[Standing, str, str, dict[str, str]]:
     """Return a row of the table of bundles: standing, what it is, badge, and cells by column."""
-    drift, footprint = bundle.drift, bundle.footprint
-    cells = {
-        "p50, ms": milliseconds(standing.p50_ms),
-        "p99, ms": milliseconds(stage_ms(bundle, "total", "p99_ms")),
-        "size, MB": fixed(bundle.total_size_mb, 1),
-        "MAE, months": fixed(drift.bundle_mae_months if drift else None),
-        "drift, months [95 %]": drift_words(drift) if drift else NONE,
-        "change, months, mean / p99": change_words(drift),
-        "INT8": percent(bundle.int8_share),
-        "load, ms": milliseconds(footprint.load_ms if footprint else None),
-        "memory, MB": fixed(footprint.peak_rss_mb if footprint else None, 0),
-    }
     what = f"{bundle.target} {bundle.precision.value.upper()}"
     if where := bundle.ran or bundle.provider:
         what += f" · {where}"
-    return standing, what, STANDINGS[standing.outcome], cells
+    return standing, what, STANDINGS[standing.outcome], bundle_cells(bundle)
 
 
 def _samples(report: Report) -> str:
@@ -232,6 +210,5 @@ def _host(report: Report) -> list[tuple[str, str]]:
                 f"{settings.block}"
             ),
         ),
-        ("intervals", f"{settings.resamples:,} resamples, seed {settings.seed}"),
         *([("image ids", report.data.ids_sha256)] if report.data else []),
     ]

@@ -17,7 +17,7 @@ from bakit.bench.render.svg import (
     picture,
     x_percent,
 )
-from bakit.bench.render.words import NONE, fixed, milliseconds, stage_ms
+from bakit.bench.render.words import NONE, fixed, milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,12 +39,12 @@ _LATENCY = (
 
 def latency_figure(bundles: Sequence[BundleReport], labels: Mapping[str, str]) -> Figure | None:
     """Draw the latency distribution of each bundle; None if none was measured."""
-    timed = [bundle for bundle in bundles if stage_ms(bundle, "total", "p50_ms") is not None]
+    timed = [bundle for bundle in bundles if bundle.stage_ms("total", "p50_ms") is not None]
     if not timed:
         return None
     times = {bundle.name: _times_ms(bundle) for bundle in timed}
     marks = {
-        bundle.name: [stage_ms(bundle, "total", f"{p}_ms") or 0.0 for p in ("p50", "p90", "p99")]
+        bundle.name: [bundle.stage_ms("total", f"{p}_ms") or 0.0 for p in ("p50", "p90", "p99")]
         for bundle in timed
     }
     everything = [v for name in times for v in (*times[name], *marks[name])]
@@ -125,7 +125,7 @@ def _latency_row(bundle: BundleReport, label: str) -> tuple[str, ...]:
     return (
         label,
         *(
-            milliseconds(stage_ms(bundle, "total", figure))
+            milliseconds(bundle.stage_ms("total", figure))
             for figure in ("p50_ms", "p90_ms", "p99_ms", "mean_ms")
         ),
         f"{latency.queries:,}" if latency else NONE,
@@ -192,8 +192,8 @@ def stages_figure(bundles: Sequence[BundleReport], labels: Mapping[str, str]) ->
 
 
 def _stage_means(bundle: BundleReport) -> dict[str, float]:
-    means = {stage: max(stage_ms(bundle, stage, "mean_ms") or 0.0, 0.0) for stage in STAGES}
-    total = stage_ms(bundle, "total", "mean_ms") or 0.0
+    means = {stage: max(bundle.stage_ms(stage, "mean_ms") or 0.0, 0.0) for stage in STAGES}
+    total = bundle.stage_ms("total", "mean_ms") or 0.0
     return means | {"other": max(total - sum(means.values()), 0.0)}
 
 

@@ -74,13 +74,20 @@ def change_words(drift: DriftReport | None) -> str:
     return f"{fixed(drift.mean_abs_change_months)} / {fixed(drift.p99_abs_change_months)}"
 
 
-def stage_ms(bundle: BundleReport, stage: str, figure: str) -> float | None:
-    """Return ``p50_ms``, ``p90_ms``, ``p99_ms`` or ``mean_ms`` of a stage; None if unknown."""
-    times = bundle.latency.stages.get(stage) if bundle.latency else None
-    if times is None:
-        return None
-    value: float = getattr(times, figure)
-    return value if math.isfinite(value) else None
+def bundle_cells(bundle: BundleReport) -> dict[str, str]:
+    """Return the figures of a bundle by the heading of their column."""
+    drift, footprint = bundle.drift, bundle.footprint
+    return {
+        "p50, ms": milliseconds(bundle.stage_ms("total", "p50_ms")),
+        "p99, ms": milliseconds(bundle.stage_ms("total", "p99_ms")),
+        "size, MB": fixed(bundle.total_size_mb, 1),
+        "INT8": percent(bundle.int8_share),
+        "MAE, months": fixed(drift.bundle_mae_months if drift else None),
+        "drift, months [95 %]": drift_words(drift),
+        "change, months, mean / p99": change_words(drift),
+        "load, ms": milliseconds(footprint.load_ms if footprint else None),
+        "memory, MB": fixed(footprint.peak_rss_mb if footprint else None, 0),
+    }
 
 
 def shortened(text: str, length: int = 34) -> str:

@@ -5,6 +5,7 @@ The modules of ``bakit.bench.report`` import no numpy, so that a report is read 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -100,6 +101,12 @@ class BundleReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         parts = (f"{100 * i.share:.1f} % {i.precision} on {i.unit}" for i in self.executed)
         return ", ".join(parts)
 
+    def stage_ms(self, stage: str, figure: str) -> float | None:
+        """Return ``p50_ms``, ``p90_ms``, ``p99_ms`` or ``mean_ms`` of a stage; None if unknown."""
+        times = self.latency.stages.get(stage) if self.latency else None
+        value: float | None = None if times is None else getattr(times, figure)
+        return value if value is not None and math.isfinite(value) else None
+
 
 class DataInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The labelled images.
@@ -133,8 +140,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         block: Consecutive queries of one bundle before the next bundle runs. On a device, the
             latency of each bundle has ``turns`` of its own.
         threads: Threads of the backend; None for one per CPU.
-        resamples: Resamples of the bootstrap.
-        seed: Seed of the bootstrap.
+        resamples: Of the bootstrap in older reports; intervals need none now.
+        seed: The same.
         sweep_threads: Other numbers of threads that were measured.
     """
 
@@ -143,8 +150,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     warm_up: int
     block: int
     threads: int | None
-    resamples: int
-    seed: int
+    resamples: int = 0
+    seed: int = 0
     sweep_threads: tuple[int, ...] = ()
 
 

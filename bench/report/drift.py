@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Final, Literal
 
 import msgspec
+
+TAILS: Final[tuple[tuple[Literal["F", "M"], float, float], ...]] = (
+    ("F", 0.0, 36.0),
+    ("F", 204.0, 240.0),
+    ("M", 0.0, 36.0),
+    ("M", 204.0, 240.0),
+)
+"""Sex and ages of the youngest and the oldest: few, so that groups of three years are merged.
+Labels go up to 240 months (``bakit.data.labels``, which needs numpy)."""
+
+MIN_TAIL_IMAGES = 2
+"""Minimum number of images of ``TAILS``, for ``bakit.bench.statistics.group_interval``."""
 
 
 class DriftRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,11 +42,11 @@ class DriftRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class GroupDrift(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Drift of one sex and age group.
 
-    Each interval is Student's for this group alone (``bakit.bench.statistics.student_interval``):
-    a gate that all groups must pass needs no correction for their number.
+    Each interval is that of this group alone (``bakit.bench.statistics.group_interval``): a gate
+    that all groups must pass needs no correction for their number.
 
     Attributes:
-        sex: ``F`` or ``M``; None for both together.
+        sex: ``F`` or ``M``; None for both together, in older reports.
         from_months: Minimum true age, inclusive.
         to_months: Maximum true age, exclusive except in the last group.
         samples: Number of images.
@@ -106,8 +118,8 @@ class DriftReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float_mae_months: Mean absolute error of the reference.
         bundle_mae_months: Mean absolute error of the bundle.
         drift_months: ``bundle_mae_months - float_mae_months``; positive is worse.
-        drift_ci95_months: Interval of ``drift_months``: BCa bootstrap over images
-            (``bakit.bench.statistics.bootstrap_interval``).
+        drift_ci95_months: Interval of ``drift_months``: over images
+            (``bakit.bench.statistics.mean_interval``).
         bias_months: Mean of the predicted age minus the true age.
         mean_abs_change_months: Mean of ``|bundle - reference|``; it includes errors that cancel
             out in the MAE.
@@ -125,8 +137,8 @@ class DriftReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         p99_abs_change_ci95_months: Interval of ``p99_abs_change_months``, from order statistics
             (``bakit.bench.statistics.quantile_interval``); None below 368 images.
         groups: Drift by sex and age: girls first, then boys, by rising age.
-        tails: Drift of the children under 3 and from 17 years, of 10 images or more: by sex, or of
-            both together where one sex has fewer. They are in ``groups`` as well, among others.
+        tails: Drift of the children under 3 and from 17 years by sex (``TAILS``), of two images or
+            more. They are in ``groups`` as well, among others.
         patients: Number of patients, if ``labels.csv`` has a column ``patient``: the intervals then
             draw whole patients.
         blame: Steps from the reference to this bundle. A step is listed if the bundles that it
@@ -157,6 +169,12 @@ class DriftReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tails: tuple[GroupDrift, ...] = ()
     patients: int | None = None
     blame: tuple[BlameStep, ...] = ()
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The fields that do not follow from ``rows``."""
+        names = ("reference", "reference_target", "is_reference", "box_iou_mean", "blame")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def worst_group(self) -> GroupDrift | None:

@@ -14,6 +14,7 @@ average) and whose largest value among 1,156 is about 11. Ages and sexes are lik
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,14 +24,17 @@ from scipy.signal import lfilter
 
 from bakit.bench import Gate, read_report
 from bakit.bench.drift.compare import compare
-from bakit.bench.gate.accuracy import accuracy_checks
+from bakit.bench.gate.accuracy import AGE_LIMITS, limit_checks
 from bakit.bench.gate.power import images_to_pass, pass_share
-from bakit.bench.gate.verdict import gravest
+from bakit.bench.gate.verdict import PASSING, gravest
+from bakit.bench.report.document import BundleReport
 from bakit.bench.statistics import quantile_interval, ratio_interval, serial_intervals
 from bakit.data.labels import Sample
 from bakit.types import Precision
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
     from bakit.bench.report.drift import DriftReport
     from bakit.types import Floats
 
@@ -112,27 +116,34 @@ def drift_of(pairs: Pairs) -> DriftReport:
     )
 
 
-def outcome(drift: DriftReport, gate: Gate) -> str:
+def bundle_of(drift: DriftReport) -> BundleReport:
+    """Return the report of a bundle with a drift."""
+    return BundleReport("int8", "onnx", Precision.INT8, "", "", "", "", {}, 0.0, None, None, drift)
+
+
+def outcome(drift: DriftReport, gate: Gate, named: Collection[str] = ()) -> str:
     """Return the gravest outcome of the limits on ages."""
-    fake = SimpleNamespace(drift=drift, precision=Precision.INT8, target="onnx", name="int8")
-    return gravest(check.outcome for check in accuracy_checks(gate, fake, []))  # type: ignore[arg-type]
+    return gravest(check.outcome for check in limit_checks(gate, bundle_of(drift), drift, named))
 
 
 def ages(generator: np.random.Generator, population: Pairs, draws: int) -> None:
-    """Print how often the intervals of drift, mean change and percentiles hold the truth."""
-    changes = np.abs(population.bundle_months - population.float_months)
-    worse = np.abs(population.bundle_months - population.true) - np.abs(
-        population.float_months - population.true
-    )
-    truths = [float(worse.mean()), float(changes.mean()), *np.quantile(changes, SHARES)]
-    names = ["drift", "mean change", *(f"p{100 * share:g} of the change" for share in SHARES)]
+    """Print how often the intervals of drift, error, changes and percentiles hold the truth."""
+    signed = population.bundle_months - population.float_months
+    errors = np.abs(population.bundle_months - population.true)
+    worse = errors - np.abs(population.float_months - population.true)
+    changes = np.abs(signed)
+    truths = [float(values.mean()) for values in (worse, errors, signed, changes)]
+    truths += [float(x) for x in np.quantile(changes, SHARES)]
+    names = ["drift", "MAE", "signed change", "mean change"]
+    names += [f"p{100 * share:g} of the change" for share in SHARES]
     for count in SIZES:
         held, given = np.zeros(len(names)), np.zeros(len(names))
         for _ in range(draws):
             pairs = draw(generator, population, count)
             drift = drift_of(pairs)
+            found = [drift.drift_ci95_months, drift.bundle_mae_ci95_months]
+            found += [drift.mean_change_ci95_months, drift.mean_abs_change_ci95_months]
             sizes = np.abs(pairs.bundle_months - pairs.float_months)
-            found = [drift.drift_ci95_months, drift.mean_abs_change_ci95_months]
             found += [quantile_interval(sizes, share) for share in SHARES]
             for place, interval in enumerate(found):
                 if interval is not None:
@@ -151,35 +162,55 @@ def table(generator: np.random.Generator, population: Pairs, draws: int) -> None
     gate = Gate()
     changes = np.abs(population.bundle_months - population.float_months)
     mean, p99 = float(changes.mean()), float(np.percentile(changes, 99))
-    damages = {
-        "as it is": lambda pairs: pairs,
-        "1 % worse by 60 months": lambda pairs: hit(generator, pairs, 0.01, 60),
-        "2 % worse by 24 months": lambda pairs: hit(generator, pairs, 0.02, 24),
+    damages: dict[str, Callable[[Pairs], Pairs]] = {
+        "1 % worse by 60 months": lambda pairs: hit(pairs, max(len(pairs.true) // 100, 1), 60),
+        "5 films worse by 24 months": lambda pairs: hit(pairs, 5, 24),
         "mean change twice the limit": lambda pairs: scaled(pairs, 2 * 0.75 / mean),
         "p99 twice the limit": lambda pairs: scaled(pairs, 2 * 5.0 / p99),
         "drift twice the limit": lambda pairs: drifted(generator, pairs, 0.5),
-        "girls under 3 years + 3 months": lambda pairs: young_girls(pairs, 3.0),
     }
+    for sex, word in enumerate(("girls", "boys")):
+        for start, stop, place in (
+            (0, 36, "under 3"),
+            (36, 72, "of 3 to 6"),
+            (204, 240, "from 17"),
+        ):
+            damages[f"{word} {place} years + 3 months"] = partial(
+                shifted, male=sex, ages=(start, stop), months=3.0
+            )
+    for count in SIZES:
+        _outcomes(generator, population, count, gate, draws, {"as it is": lambda pairs: pairs})
+        _outcomes(generator, population, count, gate, max(draws // 4, 1), damages)
+    bundle = bundle_of(drift_of(draw(generator, population, 1156)))
+    for words, named in (("the default gate", ()), ("all limits by name", AGE_LIMITS)):
+        print(f"images to pass {words}: {images_to_pass(gate, bundle, named)}")
+        for count in (370, 500, 800, 1156, 2000):
+            share = pass_share(gate, bundle, count, named, 200)
+            print(f"resampled, {count} images: {100 * share:.0f} % pass {words}")
+
+
+def _outcomes(
+    generator: np.random.Generator,
+    population: Pairs,
+    count: int,
+    gate: Gate,
+    draws: int,
+    damages: Mapping[str, Callable[[Pairs], Pairs]],
+) -> None:
     for name, damage in damages.items():
-        for count in (60, 100, 200, 370, 500, 800, 1156, 2000):
-            found = [
-                outcome(drift_of(damage(draw(generator, population, count))), gate)
-                for _ in range(max(draws // 4, 1))
-            ]
-            shares = {
-                kind: round(100 * found.count(kind) / len(found), 1) for kind in sorted(set(found))
-            }
-            print(f"{name}, {count} images: {shares}", flush=True)
-    drift = drift_of(draw(generator, population, 1156))
-    print(f"images to pass: {images_to_pass(gate, drift)}")
-    for count in (370, 500, 800, 1156, 2000):
-        print(f"resampled, {count} images: {100 * pass_share(gate, drift, count, 200):.0f} % pass")
+        found = [
+            outcome(drift_of(damage(draw(generator, population, count))), gate)
+            for _ in range(draws)
+        ]
+        stopped = 100 * sum(kind not in PASSING for kind in found) / draws
+        shares = {kind: round(100 * found.count(kind) / draws, 1) for kind in sorted(set(found))}
+        print(f"{count} images, {name}: {stopped:.1f} % stopped; {shares}", flush=True)
 
 
-def hit(generator: np.random.Generator, pairs: Pairs, share: float, months: float) -> Pairs:
-    """Move a share of the bundle's ages away from the truth."""
+def hit(pairs: Pairs, films: int, months: float) -> Pairs:
+    """Move the bundle's ages of some films away from the truth."""
     away = np.where(pairs.float_months >= pairs.true, months, -months)
-    moved = pairs.bundle_months + away * (generator.random(len(away)) < share)
+    moved = pairs.bundle_months + away * (np.arange(len(away)) < films)
     return pairs._replace(bundle_months=moved)
 
 
@@ -196,9 +227,9 @@ def drifted(generator: np.random.Generator, pairs: Pairs, months: float) -> Pair
     return pairs._replace(bundle_months=pairs.bundle_months + away * size)
 
 
-def young_girls(pairs: Pairs, months: float) -> Pairs:
-    """Move the ages of all girls under three years."""
-    inside = (pairs.true < 36) & (pairs.males == 0)
+def shifted(pairs: Pairs, male: int, ages: tuple[float, float], months: float) -> Pairs:
+    """Move the ages of one sex and range of ages."""
+    inside = (pairs.true >= ages[0]) & (pairs.true < ages[1]) & (pairs.males == male)
     return pairs._replace(bundle_months=pairs.bundle_months + months * inside)
 
 

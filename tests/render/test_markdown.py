@@ -18,8 +18,8 @@ def test_the_usual_five(make_report):
         "* If every prediction must stay nearest to the float model's: onnx FP32 (6 ms, 31.2 MB)."
     )
     assert [cell.strip() for cell in lines[4].split("|")[1:-1]] == [
-        "bundle", "standing", "p50 ms", "p99 ms", "size MB", "INT8", "MAE months",
-        "drift [95 % interval]", "change mean / p99",
+        "bundle", "standing", "p50, ms", "p99, ms", "size, MB", "INT8", "MAE, months",
+        "drift, months [95 %]", "change, months, mean / p99",
     ]  # fmt: skip
     assert lines[6] == (
         "| model-onnx-int8 | **ship this** | 5.00 | 11.0 | 8.9 | 98.0 % | 9.43 | "

@@ -29,7 +29,7 @@ COLUMNS = (
 """Columns of the Markdown table."""
 
 EXPLANATION = (
-    "All errors are mean absolute errors in months, with 95 % bootstrap intervals over the images "
+    "All errors are mean absolute errors in months, with 95 % intervals over the images "
     "(too narrow below about 30 images). A change is the row's error minus that of the full row of "
     "the same size: the paper's on the RSNA set, ours paired on the test images. A change whose "
     "interval contains 0 is not significant. Intervals do not contain the variation between "

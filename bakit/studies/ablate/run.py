@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from bakit.bench.statistics import bootstrap_interval
+from bakit.bench.statistics import mean_interval
 from bakit.data.labels import Split, ids_digest, split_record
 from bakit.errors import BakitError, ImageError, InputError
 from bakit.files import printable
@@ -231,5 +231,5 @@ def _change(row: PaperRow, runs: Sequence[Run], results: dict[str, Result]) -> C
     pair = (np.array(results[name].test_errors) for name in names)
     differences = np.subtract(*pair)
     return msgspec.structs.replace(
-        change, months=float(differences.mean()), ci95_months=bootstrap_interval(differences)
+        change, months=float(differences.mean()), ci95_months=mean_interval(differences)
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from bakit.bench.statistics import bootstrap_interval
+from bakit.bench.statistics import mean_interval
 from bakit.data.labels import split_record
 from bakit.documents import read_versioned
 from bakit.errors import InputError
@@ -243,7 +243,7 @@ def train_run(
     check_images(folder, record.split, shared)
     errors = _test_errors(checkpoint, parts.test, cache, workers)
     scores = {part: Score(m.samples, m.mae_months) for part, m in record.metrics.items()}
-    scores["test"] = Score(len(errors), float(errors.mean()), bootstrap_interval(errors))
+    scores["test"] = Score(len(errors), float(errors.mean()), mean_interval(errors))
     with (folder / HISTORY).open(newline="") as table:
         seconds = [float(epoch["seconds"]) for epoch in csv.DictReader(table)]
     measured = Measured(

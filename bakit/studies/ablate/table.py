@@ -94,7 +94,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """MAE on one split, with its 95 % bootstrap interval if it was computed."""
+    """MAE on one split, with its 95 % interval if it was computed."""
 
     samples: int
     mae_months: float
@@ -109,7 +109,7 @@ class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         paper_months: Change of the paper's MAE on the RSNA dataset.
         months: Change of the MAE on our test images; None if one result is missing, or if both
             rows share one training.
-        ci95_months: Its 95 % interval: paired bootstrap over the images, without the variation
+        ci95_months: Its 95 % interval: paired by image, without the variation
             between seeds.
     """
 

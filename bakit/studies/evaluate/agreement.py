@@ -10,7 +10,7 @@ import numpy as np
 
 from bakit.bench.statistics import (
     LEVEL,
-    bootstrap_interval,
+    mean_interval,
     quantile_interval,
     student_quantile,
 )
@@ -63,7 +63,7 @@ class Agreement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         pairs: Pairs of which both images have a predicted age.
-        mean_abs_difference_ci95_months: Bootstrap over pairs.
+        mean_abs_difference_ci95_months: Over pairs (``mean_interval``).
         median_abs_difference_ci95_months: From order statistics; None for fewer than 6 pairs.
         sided_pairs: Pairs of a left and a right hand.
         left_minus_right: Of these; None for fewer than two.
@@ -115,7 +115,7 @@ def agreement_of(predictions: Iterable[Predicted]) -> Agreement | None:
     return Agreement(
         len(off),
         float(off.mean()),
-        bootstrap_interval(off),
+        mean_interval(off),
         float(np.median(off)),
         quantile_interval(off, 0.5),
         int(sided.sum()),

@@ -145,8 +145,8 @@ class Evaluation(Readings, frozen=True, forbid_unknown_fields=True, kw_only=True
     """A model's errors on labelled images; an error is predicted minus true age.
 
     Attributes:
-        mae_ci95_months: 95 % bootstrap interval of the mean absolute error
-            (``bakit.bench.statistics.bootstrap_interval``); too narrow below about 30 images.
+        mae_ci95_months: 95 % interval of the mean absolute error
+            (``bakit.bench.statistics.mean_interval``); too narrow below about 30 images.
         within_12_months: Share of images with an error of at most 12 months, 0..1.
         within_24_months: Share of images with an error of at most 24 months, 0..1.
         correlation: Pearson correlation of true and predicted age; None if either is constant.

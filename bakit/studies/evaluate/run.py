@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bakit.bench.drift.compare import check_age
-from bakit.bench.statistics import bootstrap_interval
+from bakit.bench.statistics import mean_interval
 from bakit.bundle import Bundle
 from bakit.errors import InputError
 from bakit.model.checkpoint import SHIPPED, Checkpoint
@@ -145,7 +145,7 @@ def score(
     return Evaluation(
         **_common(model, data, predictions, unscored),
         mae_months=float(off.mean()),
-        mae_ci95_months=bootstrap_interval(off),
+        mae_ci95_months=mean_interval(off),
         bias_months=float(errors.mean()),
         rmse_months=float(np.sqrt((errors**2).mean())),
         median_abs_error_months=float(np.median(off)),

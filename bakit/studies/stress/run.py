@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from bakit.bench.drift.compare import check_age
-from bakit.bench.statistics import bootstrap_interval
+from bakit.bench.statistics import mean_interval
 from bakit.figures import ALL, FEMALE, MALE, new_figure, save_figures
 from bakit.image.read import decode
 from bakit.studies.evaluate.document import Data, Model
@@ -44,7 +44,7 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         kind: The kind of perturbation (``perturb.KINDS``); ``none`` for unchanged images.
         mae_rise_months: MAE minus that of the unchanged images.
-        mae_rise_ci95_months: 95 % interval of the rise, paired bootstrap.
+        mae_rise_ci95_months: 95 % interval of the rise, paired by image.
         mean_abs_change_months: Mean absolute change of the predictions.
         p95_abs_change_months: 95th percentile of the absolute changes.
         over_12_months: Share of images with an error above 12 months, 0..1.
@@ -184,7 +184,7 @@ def _condition(
         samples=len(true),
         mae_months=float(errors.mean()),
         mae_rise_months=float(rises.mean()),
-        mae_rise_ci95_months=bootstrap_interval(rises),
+        mae_rise_ci95_months=mean_interval(rises),
         mean_abs_change_months=float(changes.mean()),
         p95_abs_change_months=float(np.percentile(changes, 95)),
         over_12_months=float((errors > 12).mean()),
