@@ -113,9 +113,9 @@ def test_a_pool_spawns_no_process_that_imports_from_the_working_folder(
     script.parent.mkdir()
     script.write_text(
         "from multiprocessing import get_context\n"
-        "from bakit.processes import safe_path\n"
+        "from bakit.processes import begin_child, spawning\n"
         "if __name__ == '__main__':\n"
-        "    with safe_path(), get_context('spawn').Pool(1) as pool:\n"
+        "    with spawning(), get_context('spawn').Pool(1, begin_child) as pool:\n"
         "        print(pool.map(abs, [-1, -2]))\n"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

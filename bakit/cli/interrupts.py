@@ -1,0 +1,96 @@
+"""SIGTERM and SIGHUP as Ctrl-C, and none of them lost."""
+
+from __future__ import annotations
+
+import _thread
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+_AGAIN_S = 0.1
+"""Seconds until a signal that came at a bad moment is tried again."""
+
+
+class Interrupts:
+    """Raises ``KeyboardInterrupt`` for a signal, so that temporary files go and results are kept.
+
+    It waits while a module is imported, unless a second signal comes: extension modules, such as
+    those that Cython makes, drop errors while they start.
+
+    Attributes:
+        received: The signals, in order.
+    """
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self._again = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal."""
+        if not self._again:
+            self.received.append(number)
+        self._again = False
+        if number == getattr(signal, "SIGHUP", None) and self.received.count(number) > 1:
+            return  # of one closed terminal: the kernel and the shell send it
+        if len(self.received) == 1 and _imports(frame):
+            self._later(number)
+        else:
+            raise KeyboardInterrupt
+
+    def dropped(self, error: sys.UnraisableHookArgs) -> None:
+        """Handle an error that Python drops, as in the callback of a weak reference."""
+        if self.received and issubclass(error.exc_type, KeyboardInterrupt):
+            self._later(self.received[-1])
+        else:
+            sys.__unraisablehook__(error)
+
+    def _later(self, number: int) -> None:
+        self._again = True
+        # A real signal, where there are such: it ends a wait for a lock.
+        send: Any = getattr(signal, "pthread_kill", lambda _, which: _thread.interrupt_main(which))
+        main = threading.main_thread().ident
+        threading.Timer(_AGAIN_S, send, [main, number]).start()
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Return whether a module is imported."""
+    while frame:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+@contextmanager
+def interrupts() -> Iterator[list[int]]:
+    """Treat SIGTERM and SIGHUP as Ctrl-C in a block.
+
+    Yields:
+        The signals that were received.
+    """
+    handler = Interrupts()
+    if threading.current_thread() is not threading.main_thread():  # Python allows it only there
+        yield handler.received
+        return
+    # nohup ignores SIGHUP on purpose, and a shell SIGINT for a job in the background.
+    before = {
+        number: found
+        for name in ("SIGINT", "SIGTERM", "SIGHUP")
+        if (number := getattr(signal, name, None))
+        and (found := signal.getsignal(number)) in {signal.SIG_DFL, signal.default_int_handler}
+    }
+    hook, sys.unraisablehook = sys.unraisablehook, handler.dropped
+    for number in before:
+        signal.signal(number, handler)
+    try:
+        yield handler.received
+    finally:
+        for number, found in before.items():
+            signal.signal(number, found)
+        sys.unraisablehook = hook
