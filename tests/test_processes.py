@@ -16,7 +16,11 @@ from bakit.data.parallel import in_processes
 from bakit.processes import cpu_count, cpu_quota, import_path, python_command
 
 ROOT = Path(__file__).resolve().parents[1]
-PLANTED = ("numpy", "json", "onnx", "cv2", "msgspec", "pickle", "socket", "click", "typing")
+PLANTED = (
+    *("numpy", "json", "onnx", "cv2", "msgspec", "pickle", "socket", "click", "typing", "random"),
+    *("struct", "hashlib", "tempfile", "sitecustomize", "usercustomize", "torch", "onnxruntime"),
+    *("safetensors", "pydicom", "cryptography", "matplotlib", "lightning"),
+)
 
 
 @pytest.fixture
@@ -70,6 +74,31 @@ def test_the_command_line_imports_nothing_from_the_working_folder(planted, words
     (planted / "typing.py").unlink()  # Python itself imports it for -m, before bakit can help
     run = run_python("-m", "bakit", *words)
     assert run.returncode == (2 if "nowhere" in words else 0), run.stderr
+    assert imported(planted) == ""
+
+
+def test_plots_ignore_the_settings_file_of_the_working_folder(tmp_path, planted):
+    """It could change the numbers' look, or start LaTeX with a text of its own."""
+    script = tmp_path / "bin" / "draw.py"
+    script.parent.mkdir()
+    script.write_text(
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from bakit.figures import new_figure, save_figures\n"
+        "def draw():\n"
+        "    figure = new_figure()\n"
+        "    figure.subplots().plot([0, 1])\n"
+        "    return figure\n"
+        "save_figures({'x.png': draw}, Path(sys.argv[1]))\n"
+    )
+    settings = "text.usetex: True\nfigure.facecolor: red\nbackend: module://numpy\n"
+    drawn = []
+    for text in ("", settings):
+        (planted / "matplotlibrc").write_text(text)
+        run = run_python(str(script), str(tmp_path / "plots"))
+        assert run.returncode == 0, run.stderr
+        drawn.append((tmp_path / "plots" / "x.png").read_bytes())
+    assert drawn[0] == drawn[1]
     assert imported(planted) == ""
 
 

@@ -142,8 +142,9 @@ class StateFile(TorchCheckpointIO):
     ) -> None:
         """Write the state; lightning calls this in the main process."""
         del storage_options
-        with new_file(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+        # To an open file: torch takes no name that begins with a dot.
+        with new_file(Path(path)) as temporary, temporary.open("wb") as file:
+            torch.save(checkpoint, file)
 
 
 def module_weights(model: nn.Module) -> dict[str, npt.NDArray[np.float32]]:

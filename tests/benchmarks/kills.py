@@ -47,12 +47,15 @@ from bakit.training.module import Training
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TRAIN = "--recipe scratch --image-size 64 --epochs 12 --batch-size 8 --no-localize --head-layers 1"
+TRAIN = "--recipe scratch --image-size 96 --epochs 6 --batch-size 8 --no-localize --head-layers 1"
 TRAIN += " --phantoms 0 --crops 1 --threads 1 --accelerator cpu --learning-rate 0.004 --workers 1"
 RESUME_EVERY = 10
 PHASES = ("prepare", "batch", "validation", "write an epoch", "final measures")
 HITS = PHASES[1:4]
 FORK = multiprocessing.get_context("fork")
+LOG = Path(tempfile.gettempdir()) / "bakit-kills.log"
+"""What the last command printed."""
+
 PHASE = mmap.mmap(-1, 1)
 """Shared with the commands: the index of a training's phase."""
 
@@ -163,7 +166,7 @@ def start(words: list[str]) -> Any:
 
 def _command(words: list[str]) -> None:
     os.setsid()
-    sink = os.open(os.devnull, os.O_WRONLY)
+    sink = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(sink, 1)
     os.dup2(sink, 2)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -177,7 +180,7 @@ def once(words: list[str]) -> float:
     process = start(words)
     process.join()
     if process.exitcode:
-        sys.exit(f"{' '.join(words)}: exit status {process.exitcode}")
+        sys.exit(f"{' '.join(words)}: {LOG.read_text()[-2000:]}")
     return time.monotonic() - started
 
 
@@ -295,7 +298,7 @@ def training_s(words: list[str]) -> float:
     started = time.monotonic()
     process.join()
     if process.exitcode:
-        sys.exit(f"{' '.join(words)}: exit status {process.exitcode}")
+        sys.exit(f"{' '.join(words)}: {LOG.read_text()[-2000:]}")
     return time.monotonic() - started
 
 
