@@ -107,9 +107,8 @@ def python_command(module: str, *arguments: str) -> list[str]:
 def spawning() -> Iterator[None]:
     """Start processes with multiprocessing meanwhile, and call ``begin_child`` first in each.
 
-    They import nothing from the working folder. Signals wait until the end of the block, in the
-    processes until ``begin_child``: one in the middle of a start would leave a process that its
-    pool does not know, and one that is ignored would be lost.
+    They import nothing from the working folder. Signals wait in this thread until the end of the
+    block, in the processes until ``begin_child``: ignored ones would be lost.
     """
     with _safe_path(), _signals_wait() if os.name == "posix" else nullcontext():
         yield

@@ -20,8 +20,9 @@ _AGAIN_S = 0.1
 class Interrupts:
     """Raises ``KeyboardInterrupt`` for a signal, so that temporary files go and results are kept.
 
-    It waits while a module is imported, unless a second signal comes: extension modules, such as
-    those that Cython makes, drop errors while they start.
+    It waits while a module is imported or a process is started, unless a second signal comes:
+    extension modules, such as those that Cython makes, drop errors while they start, and a pool
+    would not know the process.
 
     Attributes:
         received: The signals, in order.
@@ -38,7 +39,7 @@ class Interrupts:
         self._again = False
         if number == getattr(signal, "SIGHUP", None) and self.received.count(number) > 1:
             return  # of one closed terminal: the kernel and the shell send it
-        if len(self.received) == 1 and _imports(frame):
+        if len(self.received) == 1 and _starts(frame):
             self._later(number)
         else:
             raise KeyboardInterrupt
@@ -58,10 +59,13 @@ class Interrupts:
         threading.Timer(_AGAIN_S, send, [main, number]).start()
 
 
-def _imports(frame: FrameType | None) -> bool:
-    """Return whether a module is imported."""
+def _starts(frame: FrameType | None) -> bool:
+    """Return whether a module is imported, or a process of multiprocessing started."""
     while frame:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
+        place = (frame.f_globals.get("__name__"), frame.f_code.co_name)
+        if place == ("multiprocessing.process", "start") or (
+            frame.f_code.co_filename.startswith("<frozen importlib")
+        ):
             return True
         frame = frame.f_back
     return False

@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from bakit.files import new_file, write_file
+from bakit.files import write_file
 from bakit.training.module import Training
 
 if TYPE_CHECKING:
@@ -142,9 +142,10 @@ class StateFile(TorchCheckpointIO):
     ) -> None:
         """Write the state; lightning calls this in the main process."""
         del storage_options
-        # To an open file: torch takes no name that begins with a dot.
-        with new_file(Path(path)) as temporary, temporary.open("wb") as file:
-            torch.save(checkpoint, file)
+        # To memory: a signal in a write to a file would end in an error of torch's own.
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        write_file(Path(path), buffer.getvalue())
 
 
 def module_weights(model: nn.Module) -> dict[str, npt.NDArray[np.float32]]:

@@ -45,7 +45,7 @@ from bakit.training.callbacks import History
 from bakit.training.module import Training
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 TRAIN = "--recipe scratch --image-size 96 --epochs 6 --batch-size 8 --no-localize --head-layers 1"
 TRAIN += " --phantoms 0 --crops 1 --threads 1 --accelerator cpu --learning-rate 0.004 --workers 1"
@@ -91,15 +91,17 @@ def main() -> None:
         root = Path(folder)
         jobs = prepare(root, given.images)
         report = {}
+        stops = [signal.Signals[f"SIG{word}"] for word in given.signals]
         for name in given.commands:
-            for word in given.signals:
-                stop = signal.Signals[f"SIG{word}"]
-                if name == "train":
-                    found = torment_training(root, given.kills, generator, stop)
-                else:
-                    found = torment(name, jobs[name], given.kills, generator, stop)
-                report[f"{name} {word}"] = found
-                print(name, word, json.dumps(found), file=sys.stderr, flush=True)
+            if name == "train":
+                found = {"train": torment_training(root, given.kills, generator, stops)}
+            else:
+                found = {
+                    f"{name} {stop.name}": torment(name, jobs[name], given.kills, generator, stop)
+                    for stop in stops
+                }
+            report |= found
+            print(json.dumps(found), file=sys.stderr, flush=True)
     print(json.dumps({"seed": given.seed, "jobs": report}, indent=2))
     sys.exit(1 if any(item["broken"] for item in report.values()) else 0)
 
@@ -244,9 +246,12 @@ def hidden(folder: Path) -> list[str]:
 
 
 def torment_training(
-    root: Path, kills: int, generator: random.Random, stop: signal.Signals
+    root: Path, kills: int, generator: random.Random, stops: Sequence[signal.Signals]
 ) -> dict[str, object]:
-    """Kill a training and resume it, and compare with one that was never killed."""
+    """Kill a training and resume it, and compare with one that was never killed.
+
+    The signals come in turns, ``kills`` hits of each.
+    """
     whole, folder = root / "model" / "best.safetensors", root / "run"
     words = ["train", str(root / "data"), "--out", str(folder), *TRAIN.split(), "--resume"]
     duration = training_s(words)
@@ -254,12 +259,13 @@ def torment_training(
     same = starts = 0
     broken = []
     shutil.rmtree(folder)
-    while (hits := sum(phases[name] for name in HITS)) < kills and len(broken) < RESUME_EVERY:
+    while (hits := _hits(phases)) < kills * len(stops) and len(broken) < RESUME_EVERY:
+        stop = stops[starts % len(stops)]
         starts += 1
         moment = generator.uniform(0, duration / 4)  # so that ten fit into one run
         ended, status = kill(words, moment, stop, trains=True)
         where = f"start {starts}, {moment:.2f} s, {PHASES[PHASE[0]]}"
-        phases["ended before" if ended else PHASES[PHASE[0]]] += 1
+        phases[f"{stop.name} {'ended before' if ended else PHASES[PHASE[0]]}"] += 1
         if wrong(status, stop):
             broken.append(f"{where}: exit status {status}")
         read = [fault(path, Checkpoint.read) for path in folder.glob("*.safetensors")]
@@ -274,15 +280,19 @@ def torment_training(
                 broken.append(f"{where}: left {left} after the next run")
             shutil.rmtree(folder)
             same += 1
-        print(f"train {stop.name}: {json.dumps(phases)}", file=sys.stderr, flush=True)
+        print(f"train: {json.dumps([*broken, phases])}", file=sys.stderr, flush=True)
     return {
         "starts": starts,
-        "hits": sum(phases[name] for name in HITS),
+        "hits": _hits(phases),
         "duration_s": round(duration, 2),
         "phases": dict(phases),
         "resumed to the same end": same,
         "broken": broken,
     }
+
+
+def _hits(phases: Counter[str]) -> int:
+    return sum(count for name, count in phases.items() if name.partition(" ")[2] in HITS)
 
 
 def wrong(status: int, stop: signal.Signals) -> bool:
