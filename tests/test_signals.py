@@ -181,3 +181,15 @@ def test_a_second_signal_ends_an_import(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(tmp_path)
     assert received_in(lambda: importlib.import_module("endless_import")) == ["SIGINT", "SIGINT"]
+
+
+def test_a_terminal_that_is_closed_during_an_import_ends_the_command(tmp_path, monkeypatch):
+    (tmp_path / "slow_import.py").write_text(
+        "import os, signal\n"
+        "for _ in range(2):\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "whole = True\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    ended = received_in(lambda: importlib.import_module("slow_import"))
+    assert (ended, sys.modules["slow_import"].whole) == (["SIGHUP", "SIGHUP"], True)

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,18 +31,25 @@ class Interrupts:
     def __init__(self) -> None:
         self.received: list[int] = []
         self._again = False
+        self._timer: threading.Timer | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
-        if not self._again:
+        again, self._again = self._again, False
+        if not again:
             self.received.append(number)
-        self._again = False
-        if number == getattr(signal, "SIGHUP", None) and self.received.count(number) > 1:
-            return  # of one closed terminal: the kernel and the shell send it
+            if number == getattr(signal, "SIGHUP", None) and self.received.count(number) > 1:
+                return  # of one closed terminal: the kernel and the shell send it
         if len(self.received) == 1 and _starts(frame):
             self._later(number)
-        else:
-            raise KeyboardInterrupt
+            return
+        self.forget()
+        raise KeyboardInterrupt
+
+    def forget(self) -> None:
+        """Do not try a signal again."""
+        if self._timer:
+            self._timer.cancel()
 
     def dropped(self, error: sys.UnraisableHookArgs) -> None:
         """Handle an error that Python drops, as in the callback of a weak reference."""
@@ -52,11 +59,15 @@ class Interrupts:
             sys.__unraisablehook__(error)
 
     def _later(self, number: int) -> None:
+        self._timer = threading.Timer(_AGAIN_S, self._send, [number])
+        self._timer.start()
+
+    def _send(self, number: int) -> None:
         self._again = True
-        # A real signal, where there are such: it ends a wait for a lock.
-        send: Any = getattr(signal, "pthread_kill", lambda _, which: _thread.interrupt_main(which))
-        main = threading.main_thread().ident
-        threading.Timer(_AGAIN_S, send, [main, number]).start()
+        if hasattr(signal, "pthread_kill"):  # a real signal also ends a wait for a lock
+            signal.pthread_kill(cast("int", threading.main_thread().ident), number)
+        else:
+            _thread.interrupt_main(signal.Signals(number))
 
 
 def _starts(frame: FrameType | None) -> bool:
@@ -95,6 +106,7 @@ def interrupts() -> Iterator[list[int]]:
     try:
         yield handler.received
     finally:
+        handler.forget()
         for number, found in before.items():
             signal.signal(number, found)
         sys.unraisablehook = hook
