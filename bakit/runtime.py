@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from bakit.bundle import Artifact, Role
     from bakit.hand.found import Found, LocalizerOutput, Place
     from bakit.hand.prepare import Answer, Hand
-    from bakit.image.read import Image, Radiograph
+    from bakit.image.read import Image
     from bakit.session import Executed, Session
     from bakit.targets import Backend
     from bakit.types import Bytes, Grey
@@ -232,16 +232,37 @@ class Runtime(Closing):
             if quality.status == "reject" and not allow_rejected:
                 age = None
         clock.append(time.perf_counter_ns())
-        spans = [(end - start) / 1e6 for start, end in pairwise(clock)]
-        spans.append((clock[-1] - clock[0]) / 1e6)
-        stages = dict(zip(STAGES, spans, strict=True))
-        if answer is not None:
-            stages["localize"] -= answer.ms
-            stages["regress"] += answer.ms
-        _LOG.debug("%s %s %s", quality.status, ",".join(quality.reasons) or "-", stages)
-        found_by = self._regressor.provider if answer is None else self._of_whole
-        return self._prediction(
-            film, sex, found, quality, age, measures, stages, input_sha256, found_by
+        stages_ms = _stages_ms(clock, 0 if answer is None else answer.ms)
+        _LOG.debug("%s %s %s", quality.status, ",".join(quality.reasons) or "-", stages_ms)
+        manifest = self.bundle.manifest
+        height, width = film.pixels.shape
+        intervals = manifest.intervals if age is not None else None
+        interval = None
+        if intervals and age is not None:
+            interval = intervals.around(age, male=male)
+        chronological = film.header.age_months if film.header else None
+        difference = None if age is None or chronological is None else age - chronological
+        return Prediction(
+            age_months=age,
+            interval_months=interval,
+            box=film.in_file(found.box or Box(0, 0, width, height)),
+            quality=quality,
+            stages_ms=stages_ms,
+            target=manifest.target,
+            precision=manifest.precision.value,
+            provider=self._regressor.provider if answer is None else self._of_whole,
+            bundle_sha256=self.bundle.sha256,
+            sex=sex,
+            interval_level=intervals.level if intervals else None,
+            input_sha256=input_sha256,
+            checkpoint=manifest.checkpoint,
+            checkpoint_sha256=manifest.checkpoint_sha256,
+            mirrored=film.mirrored,
+            turned_degrees=90 * found.turn,
+            measures={name: round(value, 4) for name, value in measures.items()},
+            chronological_months=chronological,
+            difference_months=difference,
+            versions=self.versions,
         )
 
     def _find(
@@ -375,54 +396,22 @@ class Runtime(Closing):
             self._blank[male] = self.regress(np.zeros((size, size), np.float32), male=male)
         return self._blank[male]
 
-    def _prediction(
-        self,
-        film: Radiograph,
-        sex: Sex,
-        found: Found,
-        quality: Quality,
-        age: float | None,
-        measures: dict[str, float],
-        stages_ms: dict[str, float],
-        input_sha256: str,
-        provider: str,
-    ) -> Prediction:
-        manifest = self.bundle.manifest
-        height, width = film.pixels.shape
-        box = found.box or Box(0, 0, width, height)
-        intervals = manifest.intervals if age is not None else None
-        chronological = film.header.age_months if film.header else None
-        difference = None if age is None or chronological is None else age - chronological
-        interval = None
-        if intervals and age is not None:
-            interval = intervals.around(age, male=is_male(sex))
-        return Prediction(
-            age_months=age,
-            interval_months=interval,
-            box=film.in_file(box),
-            quality=quality,
-            stages_ms=stages_ms,
-            target=manifest.target,
-            precision=manifest.precision.value,
-            provider=provider,
-            bundle_sha256=self.bundle.sha256,
-            sex=sex,
-            interval_level=intervals.level if intervals else None,
-            input_sha256=input_sha256,
-            checkpoint=manifest.checkpoint,
-            checkpoint_sha256=manifest.checkpoint_sha256,
-            mirrored=film.mirrored,
-            turned_degrees=90 * found.turn,
-            measures={name: round(value, 4) for name, value in measures.items()},
-            chronological_months=chronological,
-            difference_months=difference,
-            versions=self.versions,
-        )
-
     def close(self) -> None:
         """Free the models, after running predictions; later predictions raise an InputError."""
         self._gate.close()
         self._stack.close()
+
+
+def _stages_ms(clock: list[int], whole_ms: float) -> dict[str, float]:
+    """Return the time of each stage from the times in ns between them.
+
+    The whole graph ran while the hand was located; it counts as the regressor.
+    """
+    ms = [(end - start) / 1e6 for start, end in pairwise(clock)]
+    stages = dict(zip(STAGES, [*ms, sum(ms)], strict=True))
+    stages["localize"] -= whole_ms
+    stages["regress"] += whole_ms
+    return stages
 
 
 def _open(backend: Backend, bundle: Bundle, artifact: Artifact, threads: int) -> GuardedSession:

@@ -72,6 +72,9 @@ REMEDIES = {
     "sshd": "sudo apt install openssh-server openssh-client, and root",
     "npm": "sudo apt install npm, and a connection to its registry",
     "c compiler": "sudo apt install gcc",
+    "onnxruntime_cxx_api.h": "sudo apt install libonnxruntime-dev (Debian 13), or its headers in "
+    "CPLUS_INCLUDE_PATH",
+    "png.h": "sudo apt install libpng-dev",
     "openssl": "sudo apt install openssl",
     "dcmtk": "sudo apt install dcmtk dicom3tools",
     "kotlinc": "sudo apt install kotlin libopencv-java",

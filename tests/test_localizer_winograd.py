@@ -1,4 +1,4 @@
-"""The fast form of the unrolled localizer is the same function as the others."""
+"""Every form of the unrolled localizer is the same function as torch's autograd."""
 
 import msgspec
 import numpy as np
@@ -9,8 +9,8 @@ from onnx import helper
 
 from bakit.errors import InputError
 from bakit.export.onnx.localizer import localizer_model
-from bakit.export.onnx.winograd import PARAMETERS
-from bakit.export.onnx.winograd_tiles import TileEmitter
+from bakit.export.onnx.tiles import TileEmitter
+from bakit.export.onnx.unrolled import PARAMETERS
 from bakit.export.onnx.writer import GraphWriter, make_model, serialize
 from bakit.hand.unrolled import initial_weights, weight_shapes
 from bakit.hand.working import working_image
@@ -23,10 +23,10 @@ from bakit.settings import UnrolledSettings
 SMALL = UnrolledSettings(size=24, features=6, labels=5, steps=1)
 
 
-def weights_after(image, weights, settings):
+def weights_after(image, weights, settings, form):
     """Run the graph and return what its Loop has made of the weights."""
-    model = localizer_model(weights, settings, "winograd")
-    trained = [f"trained/{name}" for name in PARAMETERS]
+    model = localizer_model(weights, settings, form)
+    trained = [f"body/after/{name}" for name in PARAMETERS]
     for name in trained:
         model.graph.output.append(helper.make_tensor_value_info(name, 1, None))
     session = onnxruntime.InferenceSession(serialize(model))
@@ -46,10 +46,13 @@ def in_graph_order(name, value):
     return value.reshape(len(value), -1)
 
 
-@pytest.mark.parametrize("size", [24, 26])  # tiles of 4 and of 2
+FORMS = [("winograd", 24), ("winograd", 26), ("loop", 24), ("loop", 25)]  # tiles of 4, 2, 1 and 1
+
+
+@pytest.mark.parametrize(("form", "size"), FORMS)
 @pytest.mark.parametrize("features", [6, 14])  # as they are, and filled up to 16
 @pytest.mark.parametrize("seed", range(3))
-def test_one_step_agrees_with_autograd(seed, features, size):
+def test_one_step_agrees_with_autograd(seed, features, form, size):
     settings = msgspec.structs.replace(SMALL, size=size, features=features)
     rng = np.random.default_rng(seed)
     image = rng.random((size, size))
@@ -63,7 +66,7 @@ def test_one_step_agrees_with_autograd(seed, features, size):
         lambda _, w: reference.update({name: value.detach().numpy() for name, value in w.items()}),
     )
 
-    found = weights_after(image, weights, settings)
+    found = weights_after(image, weights, settings, form)
 
     for name in PARAMETERS:
         expected = in_graph_order(name, reference[name])
@@ -102,7 +105,7 @@ def test_a_constant_stays_constant_to_the_bit(backend, size):
     pytest.importorskip(backend)
     settings = msgspec.structs.replace(SMALL, size=size)
     writer = GraphWriter()
-    emitter = TileEmitter(writer, settings)
+    emitter = TileEmitter(writer, settings, "winograd")
     count, across = emitter.phases + 2, emitter.across
     transformed = emitter.transform("maps")
     emitter.op("Identity", emitter.outputs(transformed, "Relu"), name="outputs")

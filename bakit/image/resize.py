@@ -1,7 +1,7 @@
 """Shrink images by area means: OpenCV's INTER_AREA in a fraction of its time.
 
 A radiograph has three million pixels. OpenCV needs as long to shrink two of them as the regressor
-for one age (``tests/benchmarks/runtime_cost.py``), but sums whole rows ten times faster: rows are
+for one age (``tests/benchmarks/speed.py``), but sums whole rows ten times faster: rows are
 summed first, and INTER_AREA shrinks the result.
 """
 

@@ -207,15 +207,14 @@ def answer(runtime: Runtime, queries: list[tuple[bytes, Sex]], request: Request)
             path = Path(os.fsdecode(request.path))
             grey, seen = decode(path), request.seen
             if seen is None:
-                hand = runtime.prepare(grey)
+                found = runtime.find(grey)
                 whole = Box(0, 0, grey.shape[1], grey.shape[0])
-                seen, pixels = Seen(hand.box, whole, hand.inverted, hand.turn), hand.pixels
-            else:
-                pixels = runtime.preprocess(grey, seen.box, inverted=seen.inverted, turn=seen.turn)
-            if runtime.whole:
+                seen = Seen(found.box, whole, found.inverted, found.turn)
+            if runtime.whole:  # its graph crops the film itself
                 age = runtime.predict(path, "M" if request.male else "F", allow_rejected=True)
                 assert age.age_months is not None
                 return Predicted(age.age_months, seen)
+            pixels = runtime.preprocess(grey, seen.box, inverted=seen.inverted, turn=seen.turn)
             return Predicted(runtime.regress(pixels, male=request.male), seen)
 
 

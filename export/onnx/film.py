@@ -10,17 +10,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from onnx import numpy_helper
 
-from bakit.export.onnx.writer import GraphWriter
 from bakit.image.resize import ROWS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy.typing as npt
 
-FLOAT, UINT8, INT32, INT64, DOUBLE = 1, 2, 6, 7, 11
+    from bakit.export.onnx.writer import GraphWriter
+
+FLOAT, INT32, INT64, DOUBLE = 1, 6, 7, 11
 """ONNX's numbers of data types, for Cast."""
+
+FLAT = np.array([-1], np.int64)
+_COLUMN = np.array([-1, 1], np.int64)
+"""Shapes of a vector and of a column, for Reshape."""
 
 _UNIT = 2048
 """OpenCV's fixed point of bilinear weights on bytes."""
@@ -64,9 +68,8 @@ def percentile(w: GraphWriter, values: str, count: int, share: float) -> str:
 
 def working_nodes(w: GraphWriter, film: Film, size: int) -> str:
     """Return the localizer's input, ``(size, size)`` float32 (``bakit.hand.working``)."""
-    grey = _squashed(w, film, size, lambda part: w.node("Cast", part, to=FLOAT), levels=False)
-    grey = w.node("Div", grey, np.float32(255))
-    values = w.node("Reshape", grey, np.array([-1], np.int64))
+    grey = w.node("Div", _squashed(w, film, size), np.float32(255))
+    values = w.node("Reshape", grey, FLAT)
     low, high = (percentile(w, values, size * size, share) for share in (0.01, 0.99))
     flat = w.node("LessOrEqual", high, low)
     ends = []
@@ -80,23 +83,14 @@ def working_nodes(w: GraphWriter, film: Film, size: int) -> str:
 
 def crop_nodes(w: GraphWriter, film: Film, inverted: str, size: int, *, equalize: bool) -> str:
     """Return a crop as the regressor's input, ``(1, 1, size, size)`` (``bakit.hand.prepare``)."""
-    table = _levels(w, film.pixels, inverted, equalize=equalize)
-    small = _squashed(
-        w,
-        film,
-        size,
-        lambda part: w.node("Gather", table, w.node("Cast", part, to=INT32)),
-        levels=True,
-    )
+    small = _squashed(w, film, size, _levels(w, film, inverted, equalize=equalize))
     shaped = w.node("Reshape", small, np.array([1, 1, size, size], np.int64))
     return w.node("Div", shaped, np.float32(255), name="image")
 
 
-def _levels(w: GraphWriter, pixels: str, inverted: str, *, equalize: bool) -> str:
+def _levels(w: GraphWriter, film: Film, inverted: str, *, equalize: bool) -> str:
     """Return the table of ``bakit.image.equalize.levels``: 256 levels, float32."""
-    flat = w.node("Cast", w.node("Reshape", pixels, np.array([-1], np.int64)), to=INT64)
-    ones = w.node("Expand", np.array([1], np.int32), w.node("Shape", flat))
-    counts = added(w, flat, ones, 256)
+    counts = _histogram(w, film)
     greys = (np.arange(256, dtype=np.float32) / np.float32(255)).astype(np.float32)
     low = w.node("Gather", greys, _first(w, counts))
     backwards = w.node("Gather", counts, np.arange(255, -1, -1, dtype=np.int64))
@@ -123,11 +117,35 @@ def _levels(w: GraphWriter, pixels: str, inverted: str, *, equalize: bool) -> st
     return w.node("Gather", ranks, index)
 
 
+def _histogram(w: GraphWriter, film: Film) -> str:
+    """Return the number of pixels of each grey, ``(256,)`` int32.
+
+    A pixel and the one half a film later are counted as a pair: half as many additions. The middle
+    one of an odd number is in both halves.
+    """
+    count = w.node("Mul", film.height, film.width)
+    half = w.node("Div", count, np.int64(2))
+    odd = w.node("Sub", count, w.node("Add", half, half))
+    both = w.node("Reshape", w.node("Add", half, odd), FLAT)
+    flat, zero = w.node("Reshape", film.pixels, FLAT), np.array([0], np.int64)
+    ends = [zero, both], [w.node("Reshape", half, FLAT), w.node("Reshape", count, FLAT)]
+    first, second = (w.node("Cast", w.node("Slice", flat, *end, zero), to=INT32) for end in ends)
+    pairs = w.node("Add", w.node("Mul", first, np.int32(256)), second)
+    ones = w.node("Expand", np.array([1], np.int32), both)
+    table = w.node("Reshape", added(w, pairs, ones, 65536), np.array([256, 256], np.int64))
+    counts = [w.node("ReduceSum", table, np.array([axis], np.int64), keepdims=0) for axis in (0, 1)]
+    middle = w.node("Cast", w.node("Gather", flat, half), to=INT32)
+    twice = w.node("Cast", w.node("Equal", np.arange(256, dtype=np.int32), middle), to=INT32)
+    twice = w.node("Mul", twice, w.node("Cast", odd, to=INT32))
+    return w.node("Sub", w.node("Add", *counts), twice)
+
+
 def added(
     w: GraphWriter, index: str, values: str, size: int, dtype: npt.DTypeLike = np.int32
 ) -> str:
     """Return sums of values of a dtype by index, ``(size,)``: NumPy's bincount."""
-    zeros = np.zeros(size, dtype)
+    zero = numpy_helper.from_array(np.zeros(1, dtype))
+    zeros = w.node("ConstantOfShape", np.array([size], np.int64), value=zero)
     return w.node("ScatterElements", zeros, index, values, axis=0, reduction="add")
 
 
@@ -143,89 +161,105 @@ def _clipped(
     return w.node("Min", w.node("Max", values, low), high)
 
 
-def _squashed(
-    w: GraphWriter, film: Film, size: int, lookup: Callable[[str], str], *, levels: bool
-) -> str:
-    """Return ``(size, size)`` float32 of ``lookup`` of the pixels: ``bakit.image.resize.resize``.
+def _squashed(w: GraphWriter, film: Film, size: int, table: str | None = None) -> str:
+    """Return ``(size, size)`` float32: ``bakit.image.resize.resize``.
 
-    ``levels`` is whether the values are whole levels, and become whole levels.
+    With a table of whole levels, of the pixels' levels, as whole levels.
     """
-    means = _area(w, film, size, lookup)
-    if levels:
-        twice = [w.node("Equal", side, np.int64(2 * size)) for side in film[1:]]
-        half_up = w.node("Floor", w.node("Add", means, np.float32(0.5)))  # OpenCV's 2x2 means
-        means = w.node("Where", w.node("And", *twice), half_up, w.node("Round", means))
-        means = w.node("Where", _is_small(w, film, size), _in_order(w, film, size, lookup), means)
-    between = _linear(w, film, size, lookup, levels=levels)
     shrinks = w.node("Greater", w.node("Min", film.height, film.width), np.int64(size))
-    return w.node("Where", shrinks, means, between)
-
-
-def _is_small(w: GraphWriter, film: Film, size: int) -> str:
-    """Return whether OpenCV's INTER_AREA shrinks bytes, by a factor that is not whole."""
-    parts = []
-    for side in film[1:]:
-        whole = w.node("Mul", w.node("Div", side, np.int64(size)), np.int64(size))
-        parts.append(w.node("Less", whole, side))
-    low = w.node("Less", film.height, np.int64(ROWS * size))
-    return w.node("And", low, w.node("Or", *parts))
-
-
-def _in_order(w: GraphWriter, film: Film, size: int, lookup: Callable[[str], str]) -> str:
-    """Return means over areas of levels, added in OpenCV's order: levels often lie half between.
-
-    A tall film, for which they are not used, is cut to one row.
-    """
     tall = w.node("GreaterOrEqual", film.height, np.int64(ROWS * size))
-    height = w.node("Where", tall, np.int64(1), film.height)
-    end = w.node("Reshape", height, np.array([1], np.int64))
-    zero = np.array([0], np.int64)
-    values = lookup(w.node("Slice", film.pixels, zero, end, zero))
-    for length, axis in ((film.width, 1), (height, 0)):
-        values = _added_in_order(w, values, length, size, axis)
-    return w.node("Round", values)
+    wholes = [_is_whole(w, side, size) for side in film[1:]]
+
+    def means(graph: GraphWriter) -> str:
+        return graph.choose(
+            tall,
+            lambda g: _rows_first(g, film, size, table, wholes[1]),
+            lambda g: _small(g, film, size, table, wholes),
+        )
+
+    return w.choose(shrinks, means, lambda graph: _linear(graph, film, size, table))
 
 
-def _added_in_order(w: GraphWriter, values: str, length: str, size: int, axis: int) -> str:
-    """Return means over the areas of one axis, one pixel of each area after the other."""
+def _is_whole(w: GraphWriter, length: str, size: int) -> str:
+    """Return whether a side shrinks by a whole factor, a boolean scalar."""
+    factor = w.node("Div", length, np.int64(size))
+    return w.node("Equal", w.node("Mul", factor, np.int64(size)), length)
+
+
+def _values(w: GraphWriter, pixels: str, table: str | None) -> str:
+    """Return pixels as float32, looked up in a table if there is one."""
+    if table is None:
+        return w.node("Cast", pixels, to=FLOAT)
+    # Not Gather: it copies number by number, and takes ONNX Runtime ten times as long.
+    index = w.node("Cast", w.node("Reshape", pixels, FLAT), to=INT32)
+    values = w.node("GatherElements", table, index, axis=0)
+    return w.node("Reshape", values, w.node("Shape", pixels))
+
+
+def _turned(w: GraphWriter, values: str) -> str:
+    """Return the transpose of a matrix: Gather is fast along rows only."""
+    return w.node("Transpose", values, perm=[1, 0])
+
+
+def _small(w: GraphWriter, film: Film, size: int, table: str | None, wholes: list[str]) -> str:
+    """Return means over areas as OpenCV's INTER_AREA, of columns and then of rows."""
+    whole = w.node("And", *wholes)
+    means = _values(w, _turned(w, film.pixels), table)
+    for length in (film.width, film.height):
+        means = _turned(w, _means(w, means, length, size, whole))
+    count = w.node("Mul", film.height, film.width)
+    means = _divided(w, _turned(w, means), whole, count, size * size)
+    if table is None:
+        return means
+    twice = [w.node("Equal", side, np.int64(2 * size)) for side in film[1:]]
+    half_up = w.node("Floor", w.node("Add", means, np.float32(0.5)))  # OpenCV's 2x2 means
+    return w.node("Where", w.node("And", *twice), half_up, w.node("Round", means))
+
+
+def _rows_first(w: GraphWriter, film: Film, size: int, table: str | None, whole: str) -> str:
+    """Return means over areas as ``bakit.image.resize.area_means``."""
+    index, shares = _spans(w, film.height, size)
+    rows = _values(w, w.node("Gather", film.pixels, index, axis=0), table)  # (size, k, W)
+    axis = np.array([1], np.int64)
+    shares = w.node("Unsqueeze", w.node("Div", shares, np.float32(size)), axis)
+    sums = w.node("Squeeze", w.node("MatMul", shares, rows), axis)
+    step = w.node("Div", np.float32(size), w.node("Cast", film.height, to=FLOAT))
+    columns = _turned(w, w.node("Mul", sums, step))
+    sums = _means(w, columns, film.width, size, whole)
+    means = _turned(w, _divided(w, sums, whole, film.width, size))
+    return means if table is None else w.node("Round", means)
+
+
+def _means(w: GraphWriter, lines: str, length: str, size: int, whole: str) -> str:
+    """Return means over areas of lines ``(length, n)``, ``(size, n)``, in OpenCV's order.
+
+    One line of each area is added after another, since means often lie half between two levels.
+    If the factor is ``whole``, they are sums, to be ``_divided``.
+    """
     index, shares = _spans(w, length, size)
-    shares = w.node("Div", shares, w.node("Cast", length, to=FLOAT))
-    column = np.array([size, 1] if axis == 0 else [1, size], np.int64)
+    sides = w.node("Cast", length, to=FLOAT), np.float32(size)
+    shares = w.node("Div", shares, w.node("Where", whole, *sides[::-1]))
 
     def term(graph: GraphWriter, step: str | np.int64) -> str:
-        read = graph.node("Gather", values, graph.node("Gather", index, step, axis=1), axis=axis)
-        share = graph.node("Reshape", graph.node("Gather", shares, step, axis=1), column)
-        return graph.node("Mul", read, share)
+        read = graph.node("Gather", lines, graph.node("Gather", index, step, axis=1), axis=0)
+        share = graph.node("Gather", shares, step, axis=1)
+        return graph.node("Mul", read, graph.node("Reshape", share, _COLUMN))
+
+    def following(
+        graph: GraphWriter, state: dict[str, str], step: str
+    ) -> tuple[dict[str, str], str]:
+        behind = graph.node("Add", step, np.int64(1))
+        return {"sum": graph.node("Add", state["sum"], term(graph, behind))}, ""
 
     first = term(w, np.int64(0))
-    entering = f"{first}/in"
-    body = GraphWriter(w, f"{first}/")
-    step = body.node("Add", f"{entering}/step", np.int64(1))
-    leaving = body.node("Add", entering, term(body, step))
-    proceed = body.node("Identity", f"{entering}/condition")
-    count = w.node("Gather", w.node("Shape", index), np.int64(1))
-    steps = w.node("Sub", count, np.int64(1))
-    return w.loop(body, first, entering, leaving, proceed, steps)
+    steps = w.node("Sub", w.node("Gather", w.node("Shape", index), np.int64(1)), np.int64(1))
+    return w.loop({"sum": first}, following, steps, f"{first}/")["sum"]
 
 
-def _area(w: GraphWriter, film: Film, size: int, lookup: Callable[[str], str]) -> str:
-    """Return means over areas. Rows of an area are read together: a small product of matrices."""
-    height, width = film.height, film.width
-    rows, columns = _spans(w, height, size), _spans(w, width, size)
-    values = lookup(w.node("Gather", film.pixels, rows[0], axis=0))  # (size, k, W)
-    shared = [w.node("Div", units, np.float32(size)) for _, units in (rows, columns)]
-    shares = w.node("Unsqueeze", shared[0], np.array([1], np.int64))  # (size, 1, k)
-    sums = w.node("Squeeze", w.node("MatMul", shares, values), np.array([1], np.int64))
-    # The order of the roundings is bakit.image.resize's.
-    tall = w.node("GreaterOrEqual", height, np.int64(ROWS * size))
-    steps = [w.node("Cast", side, to=FLOAT) for side in (height, width)]
-    steps = [w.node("Div", np.float32(size), step) for step in steps]
-    whole = w.node("Cast", w.node("Mul", height, width), to=FLOAT)
-    whole = w.node("Div", np.float32(size * size), whole)
-    sums = w.node("Mul", sums, w.node("Where", tall, steps[0], np.float32(1)))
-    parts = w.node("Mul", w.node("Gather", sums, columns[0], axis=1), shared[1])
-    sums = w.node("ReduceSum", parts, np.array([2], np.int64), keepdims=0)
-    return w.node("Mul", sums, w.node("Where", tall, steps[1], whole))
+def _divided(w: GraphWriter, sums: str, whole: str, old: str, new: int) -> str:
+    """Return sums over ``old / new`` pixels as means, if that is ``whole``."""
+    share = w.node("Div", np.float32(new), w.node("Cast", old, to=FLOAT))
+    return w.node("Mul", sums, w.node("Where", whole, share, np.float32(1)))
 
 
 def _spans(w: GraphWriter, length: str, size: int) -> tuple[str, str]:
@@ -246,21 +280,19 @@ def _spans(w: GraphWriter, length: str, size: int) -> tuple[str, str]:
     return w.node("Min", pixel, last), shared
 
 
-def _linear(
-    w: GraphWriter, film: Film, size: int, lookup: Callable[[str], str], *, levels: bool
-) -> str:
+def _linear(w: GraphWriter, film: Film, size: int, table: str | None) -> str:
     """Return bilinear values between centres of pixels; of levels, in OpenCV's fixed point."""
+    levels = table is not None
     ys, y_weights = _centres(w, film.height, size, levels=levels, at_ends=False)
     xs, x_weights = _centres(w, film.width, size, levels=levels, at_ends=True)
-    x_weights = [w.node("Reshape", x, np.array([1, size], np.int64)) for x in x_weights]
-    y_weights = [w.node("Reshape", y, np.array([size, 1], np.int64)) for y in y_weights]
-    lines = []
-    for index in ys:
-        row = w.node("Gather", film.pixels, index, axis=0)
-        ends = [lookup(w.node("Gather", row, x, axis=1)) for x in xs]
+    x_weights = [w.node("Reshape", x, _COLUMN) for x in x_weights]
+    lines = []  # of each new row, its two rows: (x, y)
+    for y in ys:
+        row = _turned(w, w.node("Gather", film.pixels, y, axis=0))
+        ends = [_values(w, w.node("Gather", row, x, axis=0), table) for x in xs]
         lines.append(w.node("Add", *map(w.node, ("Mul",) * 2, ends, x_weights)))
     if not levels:
-        return w.node("Add", *map(w.node, ("Mul",) * 2, lines, y_weights))
+        return _turned(w, w.node("Add", *map(w.node, ("Mul",) * 2, lines, y_weights)))
     # Whole numbers below 2^24, exact in float32: a runtime may have no division of integers.
     halves = []
     for line, weight in zip(lines, y_weights, strict=True):
@@ -268,7 +300,7 @@ def _linear(
         low = w.node("Sub", _floored(w, line, 16), w.node("Mul", high, np.float32(256)))
         high, low = (w.node("Mul", part, weight) for part in (high, low))
         halves.append(_floored(w, w.node("Add", high, _floored(w, low, 256)), 256))
-    return _floored(w, w.node("Add", w.node("Add", *halves), np.float32(2)), 4)
+    return _turned(w, _floored(w, w.node("Add", w.node("Add", *halves), np.float32(2)), 4))
 
 
 def _floored(w: GraphWriter, values: str, divisor: int) -> str:
@@ -293,7 +325,7 @@ def _centres(
     # OpenCV has the position in float32, which keeps the fewer digits of its part the larger it
     # is. A division would do the same, but OpenVINO multiplies by the inverse.
     powers = 2 ** np.arange(_BITS, dtype=np.int64)
-    beyond = w.node("GreaterOrEqual", w.node("Reshape", first, np.array([-1, 1], np.int64)), powers)
+    beyond = w.node("GreaterOrEqual", w.node("Reshape", first, _COLUMN), powers)
     digits = np.float32(2.0) ** -np.arange(1, _BITS + 1, dtype=np.float32)
     scale = w.node("Where", beyond, digits * np.float32(2**24), np.float32(2**24))
     scale = w.node("ReduceMin", scale, axes=[1], keepdims=0)

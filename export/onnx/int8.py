@@ -20,7 +20,6 @@ from bakit.export.onnx.writer import (
     copy_of,
     readers_of,
     serialize,
-    sort_nodes,
     strip_opset_imports,
 )
 
@@ -36,7 +35,8 @@ class Dialect(NamedTuple):
             they are UINT8 with a zero point, whose whole range is used behind a ReLU.
         weight_bits: 7 or 8. AVX2 without VNNI adds pairs of products in 16 bits, where 8-bit
             weights silently saturate; 7-bit weights do not, on any processor.
-        integer_biases: Whether biases are INT32; TensorRT rejects these.
+        integer_biases: Whether biases are INT32; TensorRT rejects these. ONNX Runtime before 1.21
+            computes layers with float biases in float.
     """
 
     symmetric: bool = False
@@ -102,10 +102,10 @@ def quantize(model: onnx.ModelProto, ranges: Ranges, dialect: Dialect = CPU) -> 
             },
         )
         quantizer.quantize_model()
+        quantizer.model.topological_sort()
     finally:
         logger.setLevel(level)
     quantized: onnx.ModelProto = quantizer.model.model
-    sort_nodes(quantized.graph)
     strip_opset_imports(quantized)
     quantized.producer_name = model.producer_name
     quantized.producer_version = model.producer_version
@@ -139,8 +139,9 @@ def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
         inputs = [f"{name}.int8", f"{name}.scale", f"{name}.zero"]
         label = f"{name}.dequantize"
         added.append(onnx.helper.make_node("DequantizeLinear", inputs, [name], name=label, axis=0))
-    graph.node.extend(added)
-    sort_nodes(graph)
+    nodes = [*added, *graph.node]  # each after those that it reads
+    del graph.node[:]
+    graph.node.extend(nodes)
     return copy
 
 

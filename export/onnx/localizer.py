@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from bakit.backends.ort import OrtSession
 from bakit.export.onnx.student import student_model
 from bakit.export.onnx.unrolled import unrolled_model
-from bakit.export.onnx.winograd import winograd_model
 from bakit.export.onnx.writer import serialize
 from bakit.hand.prepare import OpenLocalizer
 from bakit.hand.weights import get_localizer
@@ -31,8 +30,6 @@ def localizer_model(
     """
     if isinstance(settings, StudentSettings):
         return student_model(weights, settings)
-    if form == "winograd":
-        return winograd_model(weights, settings)
     return unrolled_model(weights, settings, form)
 
 

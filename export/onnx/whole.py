@@ -13,6 +13,7 @@ import numpy as np
 
 from bakit.export.onnx.film import (
     DOUBLE,
+    FLAT,
     FLOAT,
     INT64,
     Film,
@@ -29,14 +30,13 @@ from bakit.settings import StudentSettings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy.typing as npt
     from onnx import ModelProto
 
     from bakit.model.checkpoint import Header
 
 _POOLS = 8
 """Steps of a flood between two tests whether it has ended."""
-
-_FLAT = np.array([-1], np.int64)
 
 
 def whole_model(header: Header, localizer: ModelProto, regressor: ModelProto) -> ModelProto:
@@ -55,7 +55,7 @@ def whole_model(header: Header, localizer: ModelProto, regressor: ModelProto) ->
     hand = _chosen(w, size)
     _contacts(w, hand, size)
     inverted = _inverted(w, hand, working)
-    w.node("Reshape", inverted, _FLAT, name="inverted")
+    w.node("Reshape", inverted, FLAT, name="inverted")
     box = _box(w, hand, film, size)
     crop = _cut(w, film, box, hand.found, preprocessing.margin)
     crop_nodes(w, crop, inverted, preprocessing.image_size, equalize=preprocessing.equalize)
@@ -78,11 +78,10 @@ def _chosen(w: GraphWriter, size: int) -> _Hand:
     probability = w.node("Reshape", "hand", field)
     sure = w.node("GreaterOrEqual", probability, np.float32(locate.SURE))
     sure = w.node("Cast", sure, to=FLOAT)
-    names = np.arange(1, size * size + 1, dtype=np.float32).reshape(field)
-    labels = _flood(w, w.node("Mul", sure, names), sure, _grown)
-    index = w.node("Cast", w.node("Reshape", labels, _FLAT), to=INT64)
+    labels = _flood(w, w.node("Mul", sure, _names(size)), sure, _grown)
+    index = w.node("Cast", w.node("Reshape", labels, FLAT), to=INT64)
     areas, sums = (
-        _sums(w, index, w.node("Reshape", values, _FLAT), size * size + 1)
+        _sums(w, index, w.node("Reshape", values, FLAT), size * size + 1)
         for values in (sure, probability)
     )
     means = w.node("Div", sums, w.node("Max", areas, np.float32(1)))
@@ -102,6 +101,18 @@ def _chosen(w: GraphWriter, size: int) -> _Hand:
     return _Hand(mask, w.node("Squeeze", area), is_found)
 
 
+def _names(size: int) -> npt.NDArray[np.float32]:
+    """Return numbers from 1 for the pixels, ``(1, 1, size, size)``.
+
+    They rise towards the middle: the largest of a hand floods it in half the steps.
+    """
+    away = np.abs(np.arange(size) - size / 2)
+    order = np.argsort(-np.maximum(away[:, None], away).ravel(), kind="stable")
+    names = np.empty(size * size, np.float32)
+    names[order] = np.arange(1, size * size + 1)
+    return names.reshape(1, 1, size, size)
+
+
 def _unlike(w: GraphWriter, index: str, size: int) -> str:
     """Return ``(size,)``: 0 at an index, 1 elsewhere."""
     same = w.node("Equal", np.arange(size, dtype=np.int64), index)
@@ -116,13 +127,15 @@ def _sums(w: GraphWriter, index: str, values: str, size: int) -> str:
 
 def _flood(w: GraphWriter, seeds: str, mask: str, grown: Callable[[GraphWriter, str], str]) -> str:
     """Return the seeds' maximum in each connected region of a mask."""
-    body = GraphWriter(w, f"{seeds}/flood/")
-    labels = entered = f"{seeds}/flood/in"
-    for _ in range(_POOLS):
-        labels = body.node("Mul", grown(body, labels), mask)
-    moved = body.node("ReduceMax", body.node("Sub", labels, entered), keepdims=0)
-    proceed = body.node("Greater", moved, np.float32(0))
-    return w.loop(body, seeds, entered, labels, proceed)
+
+    def step(body: GraphWriter, state: dict[str, str], _step: str) -> tuple[dict[str, str], str]:
+        labels = state["labels"]
+        for _ in range(_POOLS):
+            labels = body.node("Mul", grown(body, labels), mask)
+        moved = body.node("ReduceMax", body.node("Sub", labels, state["labels"]), keepdims=0)
+        return {"labels": labels}, body.node("Greater", moved, np.float32(0))
+
+    return w.loop({"labels": seeds}, step, prefix=f"{seeds}/flood/")["labels"]
 
 
 def _grown(w: GraphWriter, labels: str, kernel: int = 3) -> str:
@@ -135,7 +148,7 @@ def _contacts(w: GraphWriter, hand: _Hand, size: int) -> None:
     square = np.arange(size * size).reshape(size, size)
     around = [square[0], square[1:, -1], square[-1, -2::-1], square[-2:0:-1, 0]]
     path = np.concatenate(around).astype(np.int64)
-    flat = w.node("Reshape", hand.mask, _FLAT)
+    flat = w.node("Reshape", hand.mask, FLAT)
     touched = w.node("Reshape", w.node("Gather", flat, path), np.array([1, 1, -1], np.int64))
     names = np.arange(1, len(path) + 1, dtype=np.float32).reshape(1, 1, -1)
     reach = int(size * locate.GAP)
@@ -146,8 +159,8 @@ def _contacts(w: GraphWriter, hand: _Hand, size: int) -> None:
         return body.node("MaxPool", circle, kernel_shape=[2 * reach + 1])
 
     labels = _flood(w, w.node("Mul", touched, names), touched, along)
-    index = w.node("Cast", w.node("Reshape", labels, _FLAT), to=INT64)
-    runs = _sums(w, index, w.node("Reshape", touched, _FLAT), len(path) + 1)
+    index = w.node("Cast", w.node("Reshape", labels, FLAT), to=INT64)
+    runs = _sums(w, index, w.node("Reshape", touched, FLAT), len(path) + 1)
     forearm = w.node("ReduceMax", runs, keepdims=1)
     forearm = w.node("Min", forearm, np.float32(size * locate.FOREARM))
     contact = w.node("Sub", w.node("ReduceSum", runs, keepdims=1), forearm)
@@ -194,7 +207,7 @@ def _box(w: GraphWriter, hand: _Hand, film: Film, size: int) -> tuple[str, str]:
     edges = w.node("Reshape", crossing, np.array([4], np.int64))
     edges = w.node("Mul", edges, np.array([1, 1, -1, -1], np.float64))
     edges = w.node("Add", edges, np.array([0, 0, size, size], np.float64))
-    sides = [w.node("Reshape", name, _FLAT) for name in (film.width, film.height)]
+    sides = [w.node("Reshape", name, FLAT) for name in (film.width, film.height)]
     ends = w.node("Concat", *sides, axis=0)
     both = w.node("Cast", w.node("Concat", ends, ends, axis=0), to=DOUBLE)
     edges = w.node("Div", w.node("Mul", edges, both), np.float64(size))
@@ -215,7 +228,7 @@ def _cut(w: GraphWriter, film: Film, box: tuple[str, str], found: str, margin: f
     more = w.node("Cast", w.node("Round", w.node("Mul", side, np.float64(margin))), to=INT64)
     more = w.node("Where", found, more, np.int64(0))
     low = w.node("Max", w.node("Sub", low, more), np.int64(0))
-    sides = [w.node("Reshape", name, _FLAT) for name in (film.width, film.height)]
+    sides = [w.node("Reshape", name, FLAT) for name in (film.width, film.height)]
     high = w.node("Min", w.node("Add", high, more), w.node("Concat", *sides, axis=0))
     axes = np.array([1, 0], np.int64)
     return measured(w, w.node("Slice", film.pixels, low, high, axes))

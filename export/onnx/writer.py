@@ -80,12 +80,6 @@ class GraphWriter:
         root._initializers[name] = numpy_helper.from_array(array, name)
         return name
 
-    def shape_of(self, name: str) -> tuple[tuple[int, ...], str]:
-        """Return the shape and dtype of a constant."""
-        tensor = self._root._initializers[name]
-        dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        return tuple(tensor.dims), np.dtype(dtype).name
-
     def node(
         self,
         operator: str,
@@ -127,37 +121,63 @@ class GraphWriter:
 
     def loop(
         self,
-        body: GraphWriter,
-        initial: str,
-        entering: str,
-        leaving: str,
-        proceed: str,
-        count: str = "",
-    ) -> str:
-        """Add a Loop that carries one float32 tensor while its body says so; return the result.
-
-        In the body, ``<entering>/step`` is the number of the step.
+        state: Mapping[str, str],
+        step: Callable[[GraphWriter, dict[str, str], str], tuple[dict[str, str], str]],
+        count: int | str = "",
+        prefix: str = "body/",
+    ) -> dict[str, str]:
+        """Add a Loop that carries tensors; return their names after it.
 
         Args:
-            body: Its body.
-            initial: The tensor at the start.
-            entering: Its name at the start of a step.
-            leaving: Its name after a step.
-            proceed: Whether another step follows.
-            count: Most steps, an int64 scalar; no limit if empty.
+            state: Names of the tensors at the start, by what they are. Constants have their shape
+                and dtype in the body; others are float32 of any shape.
+            step: Writes one step into the body from the names of the state there and that of the
+                step's number; returns the new names, and whether another step follows (a name,
+                empty if it always does).
+            count: Most steps, a number or an int64 scalar; no limit if empty.
+            prefix: Prefix of the names in the body.
         """
-        steps = [f"{entering}/{name}" for name in ("step", "condition")]
-        inputs = [TensorSpec(steps[0], (), "int64"), TensorSpec(steps[1], (), "bool")]
-        graph = body.graph("step", inputs, [TensorSpec(proceed, (), "bool")])
-        for name, values in ((entering, graph.input), (leaving, graph.output)):
-            values.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
-        condition = self.constant(np.bool_(True))
-        return self.node("Loop", count, condition, initial, body=graph)
+        if count == 0:
+            return dict(state)
+        number, condition = f"{prefix}step", f"{prefix}condition"
+        body = GraphWriter(self, prefix)
+        entering = {name: f"{prefix}in/{name}" for name in state}
+        leaving, proceed = step(body, entering, number)
+        proceed = body.node("Identity", proceed or condition, name=f"{prefix}proceed")
+        sides: tuple[list[TensorSpec | str], list[TensorSpec | str]] = (
+            [TensorSpec(number, (), "int64"), TensorSpec(condition, (), "bool")],
+            [TensorSpec(proceed, (), "bool")],
+        )
+        for name, initial in state.items():
+            output = body.node("Identity", leaving[name], name=f"{prefix}out/{name}")
+            for side, inside in zip(sides, (entering[name], output), strict=True):
+                side.append(self._like(initial, inside))
+        results = self.nodes(
+            "Loop",
+            self.constant(np.int64(count)) if isinstance(count, int) else count,
+            self.constant(np.bool_(True)),
+            *state.values(),
+            outputs=[f"{prefix}after/{name}" for name in state],
+            body=body.graph("step", *sides),
+        )
+        return dict(zip(state, results, strict=True))
+
+    def choose(self, condition: str, *branches: Callable[[GraphWriter], str]) -> str:
+        """Add an If of two float32 tensors and return its result; the other is not computed.
+
+        Each branch writes its nodes into a graph and returns the name of its tensor.
+        """
+        name = self._unique("If")
+        graphs = {}
+        for kind, write in zip(("then_branch", "else_branch"), branches, strict=True):
+            inner = GraphWriter(self, f"{name}/{kind}/")
+            graphs[kind] = inner.graph(kind, [], [write(inner)])
+        return self.node("If", condition, name=name, **graphs)
 
     def graph(
-        self, name: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+        self, name: str, inputs: Sequence[TensorSpec | str], outputs: Sequence[TensorSpec | str]
     ) -> GraphProto:
-        """Return the finished graph."""
+        """Return the finished graph; a name alone is a float32 tensor of any shape."""
         return helper.make_graph(
             self._nodes,
             name,
@@ -166,50 +186,19 @@ class GraphWriter:
             list(self._initializers.values()),
         )
 
+    def _like(self, constant: str, name: str) -> TensorSpec | str:
+        """Return a tensor like a constant; its name if that is none."""
+        tensor = self._root._initializers.get(constant)
+        if tensor is None:
+            return name
+        dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        return TensorSpec(name, tuple(tensor.dims), np.dtype(dtype).name)
+
     def _unique(self, stem: str) -> str:
         root = self._root
         key = f"{self._prefix}{stem}"
         root._counts[key] = root._counts.get(key, -1) + 1
         return f"{key}_{root._counts[key]}"
-
-
-def repeat(
-    writer: GraphWriter,
-    times: int,
-    state: Mapping[str, str],
-    step: Callable[[GraphWriter, dict[str, str]], dict[str, str]],
-) -> dict[str, str]:
-    """Add a Loop that carries a state, and return the names of the state after it.
-
-    ``state`` are the names of its constants at the start; ``step`` writes one step into the body
-    from the names of the state there, and returns the new ones.
-    """
-    if not times:
-        return dict(state)
-    body = GraphWriter(writer, "body/")
-    entering = {name: f"body/in/{name}" for name in state}
-    leaving = step(body, entering)
-    initial = {name: writer.shape_of(value) for name, value in state.items()}
-    specs_in = [TensorSpec(entering[name], *initial[name]) for name in state]
-    specs_out = []
-    for name in state:
-        output = body.node("Identity", leaving[name], name=f"body/out/{name}")
-        specs_out.append(TensorSpec(output, *initial[name]))
-    condition = body.node("Identity", "body/condition", name="body/proceed")
-    graph = body.graph(
-        "step",
-        [TensorSpec("body/step", (), "int64"), TensorSpec("body/condition", (), "bool"), *specs_in],
-        [TensorSpec(condition, (), "bool"), *specs_out],
-    )
-    results = writer.nodes(
-        "Loop",
-        writer.constant(np.int64(times)),
-        writer.constant(np.bool_(True)),
-        *state.values(),
-        outputs=[f"trained/{name}" for name in state],
-        body=graph,
-    )
-    return dict(zip(state, results, strict=True))
 
 
 def make_model(graph: GraphProto, profile: Profile = PORTABLE) -> ModelProto:
@@ -279,27 +268,6 @@ def walk(graph: GraphProto) -> Iterator[NodeProto]:
                 yield from walk(attribute.g)
 
 
-def sort_nodes(graph: GraphProto) -> None:
-    """Sort nodes topologically, otherwise in the order given."""
-    waiting = list(graph.node)
-    made = {item.name for item in (*graph.input, *graph.initializer)} | {""}
-    ordered: list[NodeProto] = []
-    while waiting:
-        later = []
-        for node in waiting:
-            if made.issuperset(node.input):
-                ordered.append(node)
-                made.update(node.output)
-            else:
-                later.append(node)
-        if len(later) == len(waiting):
-            message = f"node {later[0].name} reads a tensor that no node writes"
-            raise VerificationError(message)
-        waiting = later
-    del graph.node[:]
-    graph.node.extend(ordered)
-
-
 def strip_opset_imports(model: ModelProto) -> None:
     """Remove unused operator sets: old runtimes reject a file that imports new ones."""
     used = {node.domain for node in walk(model.graph)}
@@ -314,7 +282,9 @@ def serialize(model: ModelProto) -> bytes:
     return data
 
 
-def _value_info(spec: TensorSpec) -> ValueInfoProto:
+def _value_info(spec: TensorSpec | str) -> ValueInfoProto:
+    if isinstance(spec, str):
+        return helper.make_tensor_value_info(spec, TensorProto.FLOAT, None)
     dtype = helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))
     shape = [f"{spec.name}_{axis}" if n < 0 else n for axis, n in enumerate(spec.shape)]
     return helper.make_tensor_value_info(spec.name, dtype, shape)

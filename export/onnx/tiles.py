@@ -1,9 +1,10 @@
-"""Winograd's convolution and its gradients as ONNX nodes, on tiles of the image.
+"""A convolution and its gradients as ONNX nodes, on tiles of the image.
 
 A tile of 4x4 outputs of a 3x3 convolution needs 36 products instead of 144 (Lavin and Gray 2016).
 The transforms around the products are linear, so the gradients of input and weights are the same
 products with transposed transforms. Pixels are stored by phase, their place in the tile:
-``(phases, channels, tiles)``; a transform is then sums of whole planes.
+``(phases, channels, tiles)``; a transform is then sums of whole planes. On tiles of one pixel it is
+the plain convolution: a product for each tap.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from bakit.export.onnx.writer import GraphWriter
-    from bakit.settings import UnrolledSettings
+    from bakit.settings import LocalizerForm, UnrolledSettings
 
     Matrix = npt.NDArray[np.float64]
 
@@ -36,6 +37,7 @@ class Transforms(NamedTuple):
 # For a constant input, all rows of `input` except the second give exactly zero, and that column of
 # `output` is 1 for every phase: a flat background stays exactly flat, its differences have sign 0.
 TRANSFORMS = {
+    1: Transforms(np.ones((1, 3)), np.eye(3), np.eye(3)),
     2: Transforms(
         np.array([[1, 1, 1, 0], [0, 1, -1, -1]]),
         np.array([[1, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 1]]) / [[1], [2], [2], [1]],
@@ -72,10 +74,12 @@ class TileEmitter:
     first whole rows of planes are mixed, then the single planes of a row.
     """
 
-    def __init__(self, writer: GraphWriter, settings: UnrolledSettings) -> None:
+    def __init__(
+        self, writer: GraphWriter, settings: UnrolledSettings, form: LocalizerForm
+    ) -> None:
         self.writer = writer
         self.settings = settings
-        self.phases = 2 if settings.size % 4 else 4
+        self.phases = 1 if form != "winograd" else 2 if settings.size % 4 else 4
         self.across = settings.size // self.phases
         self.tiles = self.across**2
         self.pixels = settings.size**2

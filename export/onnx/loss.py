@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from onnx import TensorProto
 
-from bakit.export.onnx.unrolled import keep_labels
-from bakit.export.onnx.winograd_tiles import HORIZONTAL, VERTICAL, TileEmitter
+from bakit.export.onnx.tiles import HORIZONTAL, VERTICAL, TileEmitter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +20,15 @@ class LossEmitter(TileEmitter):
     """Emits the nodes behind the response y, ``(phases, q, tiles)``."""
 
     def keep(self, response: str, kept: str) -> tuple[str, str]:
-        """Return the label map to keep, and the labels of this response as int64."""
-        return keep_labels(self.writer, response, kept, channels=1, axes=[0, 1, 2])
+        """Return the label map to keep, and the labels of this response as int64.
+
+        A response with a single label keeps the labels of the one before.
+        """
+        labels = self.op("ArgMax", response, axis=1, keepdims=1)
+        narrow = self.op("Cast", labels, to=TensorProto.INT32)
+        lowest = self.op("ReduceMin", narrow, axes=[0, 1, 2], keepdims=1)
+        highest = self.op("ReduceMax", narrow, axes=[0, 1, 2], keepdims=1)
+        return self.op("Where", self.op("Greater", highest, lowest), narrow, kept), labels
 
     def loss_gradient(self, response: str, labels: str) -> str:
         """Return the loss's gradient with respect to y."""
