@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -15,7 +16,7 @@ from bakit.files import write_file
 from bakit.image.read import decode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -60,11 +61,9 @@ def save_figures(pictures: Mapping[str, Callable[[], Figure]], out: Path) -> lis
         MissingBackendError: If matplotlib is not installed.
     """
     new_figure()
-    import matplotlib as mpl  # noqa: PLC0415
-
     drawn: dict[str, bytes] = {}
     # The style applies when axes are made.
-    with mpl.rc_context(STYLE), warnings.catch_warnings():
+    with _style(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # a name in a script the font does not have
         for name, picture in pictures.items():
             buffer = io.BytesIO()
@@ -83,15 +82,29 @@ def new_figure(width: float = 6.0, height: float = 4.0) -> Figure:
 
     Raises:
         MissingBackendError: If matplotlib is not installed.
+        InputError: If matplotlib's settings file in the working folder is not UTF-8.
     """
     try:
-        import matplotlib as mpl  # noqa: PLC0415  # an extra
-        from matplotlib.figure import Figure  # noqa: PLC0415
+        from matplotlib.figure import Figure  # noqa: PLC0415  # an extra
     except ModuleNotFoundError as error:
         need = "drawing plots"
         raise MissingBackendError(need, "report") from error
-    with mpl.rc_context(STYLE):
+    except UnicodeDecodeError as error:
+        message = f"matplotlibrc: not UTF-8 ({error}); remove it from the working folder or repair"
+        raise InputError(message) from error
+    with _style():
         return Figure(figsize=(width, height))
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """Apply bakit's style alone: a matplotlibrc in the working folder could start LaTeX."""
+    import matplotlib as mpl  # noqa: PLC0415
+
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE)
+        yield
 
 
 def legend_below(figure: Figure, axes: Axes) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import sys
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _quiet_lock = threading.Lock()
+
+_STOPS = {
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+}
 
 
 def cpu_count() -> int:
@@ -99,8 +104,38 @@ def python_command(module: str, *arguments: str) -> list[str]:
 
 
 @contextmanager
-def safe_path() -> Iterator[None]:
-    """Keep the working folder off the import path of processes that multiprocessing spawns."""
+def spawning() -> Iterator[None]:
+    """Start processes with multiprocessing meanwhile, and call ``begin_child`` first in each.
+
+    They import nothing from the working folder. Signals wait in this thread until the end of the
+    block, in the processes until ``begin_child``: ignored ones would be lost.
+    """
+    with _safe_path(), _signals_wait() if os.name == "posix" else nullcontext():
+        yield
+
+
+def begin_child() -> None:
+    """Leave Ctrl-C to the parent; a terminal sends it to both."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if os.name == "posix":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    # Not on Windows. It starts with the first process, and some versions then unblock signals.
+    from multiprocessing import resource_tracker  # noqa: PLC0415
+
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
     if sys.version_info < (3, 11):  # it has no such variable, only the flag -I
         # Only here: before ``import_path`` is applied, it would be sought in the working folder.
         from multiprocessing import util  # noqa: PLC0415

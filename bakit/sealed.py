@@ -106,15 +106,15 @@ class SealedFiles:
         """Yield a file's bytes; raise at its end if it was changed."""
         path = self.path(name)
         state = hashlib.sha256()
-        left = most
         try:
             _refuse_links(self.root, name)
             with open_regular(path) as file:
-                while block := file.read(1 << 20):
+                left = os.fstat(file.fileno()).st_size  # of a sparse file, without reading it
+                if left > most:
+                    message = f"{path}: more than {most >> 20} MiB; not a file of a bundle"
+                    raise BundleError(message)
+                while block := file.read(min(left, 1 << 20)):
                     left -= len(block)
-                    if left < 0:
-                        message = f"{path}: more than {most >> 20} MiB; not a file of a bundle"
-                        raise BundleError(message)
                     state.update(block)
                     yield block
         except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -30,6 +31,11 @@ hypothesis.settings.register_profile("bakit", deadline=None, derandomize=True, m
 hypothesis.settings.load_profile("bakit")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # more only wait for each other on a busy machine
+
+# Programs that tests start inherit what is ignored: SIGINT in the background, SIGHUP after nohup.
+if os.name == "posix":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 SAMPLES = 12
 GOLDENS = 4

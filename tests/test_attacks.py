@@ -16,6 +16,8 @@ pytest.importorskip("cryptography")
 
 AREAS = {
     "bundle paths": lambda prepared, work: doors.bundle_paths(prepared, work),
+    "sealed files": lambda prepared, work: doors.sealed_files(prepared, work),
+    "archives": lambda prepared, work: doors.archives(work),
     "signatures": lambda prepared, work: doors.signatures(prepared, work, 2),
     "arrays": lambda prepared, work: arrays(prepared),
     "phone server": lambda prepared, work: doors.phone_server(2, random.Random(1)),

@@ -150,7 +150,7 @@ def start(tmp_path, runtime):
         node.close()
 
 
-def wait_until(true, seconds=30):
+def wait_until(true, seconds=600):
     until = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < until
@@ -161,7 +161,7 @@ def run(program, *words, port, title="BAKIT"):
     command = [program, "-aec", title, *map(str, words[:-1] if program == "storescu" else words)]
     command += ["127.0.0.1", str(port)]
     command += [str(word) for word in words[-1]] if program == "storescu" else []
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
 
 
 def store(port, files, *words, title="BAKIT"):

@@ -128,6 +128,7 @@ def test_every_command_module_is_listed():
         "__init__",
         "bench_devices",
         "bench_tables",
+        "interrupts",
         "options",
         "progress",
         "tables",

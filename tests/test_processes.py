@@ -16,7 +16,11 @@ from bakit.data.parallel import in_processes
 from bakit.processes import cpu_count, cpu_quota, import_path, python_command
 
 ROOT = Path(__file__).resolve().parents[1]
-PLANTED = ("numpy", "json", "onnx", "cv2", "msgspec", "pickle", "socket", "click", "typing")
+PLANTED = (
+    *("numpy", "json", "onnx", "cv2", "msgspec", "pickle", "socket", "click", "typing", "random"),
+    *("struct", "hashlib", "tempfile", "sitecustomize", "usercustomize", "torch", "onnxruntime"),
+    *("safetensors", "pydicom", "cryptography", "matplotlib", "lightning"),
+)
 
 
 @pytest.fixture
@@ -73,6 +77,31 @@ def test_the_command_line_imports_nothing_from_the_working_folder(planted, words
     assert imported(planted) == ""
 
 
+def test_plots_ignore_the_settings_file_of_the_working_folder(tmp_path, planted):
+    """It could change the numbers' look, or start LaTeX with a text of its own."""
+    script = tmp_path / "bin" / "draw.py"
+    script.parent.mkdir()
+    script.write_text(
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from bakit.figures import new_figure, save_figures\n"
+        "def draw():\n"
+        "    figure = new_figure()\n"
+        "    figure.subplots().plot([0, 1])\n"
+        "    return figure\n"
+        "save_figures({'x.png': draw}, Path(sys.argv[1]))\n"
+    )
+    settings = "text.usetex: True\nfigure.facecolor: red\nbackend: module://numpy\n"
+    drawn = []
+    for text in ("", settings):
+        (planted / "matplotlibrc").write_text(text)
+        run = run_python(str(script), str(tmp_path / "plots"))
+        assert run.returncode == 0, run.stderr
+        drawn.append((tmp_path / "plots" / "x.png").read_bytes())
+    assert drawn[0] == drawn[1]
+    assert imported(planted) == ""
+
+
 def test_the_console_script_imports_nothing_from_the_working_folder(planted):
     script = planted / "bin" / "bakit"
     script.parent.mkdir()
@@ -113,9 +142,9 @@ def test_a_pool_spawns_no_process_that_imports_from_the_working_folder(
     script.parent.mkdir()
     script.write_text(
         "from multiprocessing import get_context\n"
-        "from bakit.processes import safe_path\n"
+        "from bakit.processes import begin_child, spawning\n"
         "if __name__ == '__main__':\n"
-        "    with safe_path(), get_context('spawn').Pool(1) as pool:\n"
+        "    with spawning(), get_context('spawn').Pool(1, begin_child) as pool:\n"
         "        print(pool.map(abs, [-1, -2]))\n"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

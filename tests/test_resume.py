@@ -97,3 +97,17 @@ def test_a_damaged_state_is_said(data, plain, tmp_path):
     (out / "best.safetensors").unlink()
     (out / "state.ckpt").write_bytes(b"broken")
     assert "state.ckpt: damaged" in run(command(data, out, "--resume"), status=2).stderr
+
+
+def test_an_interrupted_run_says_so_and_leaves_no_part_of_a_file(data, tmp_path, monkeypatch):
+    def interrupted(checkpoint, file):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bakit.training.callbacks.torch.save", interrupted)
+    out = tmp_path / "run"
+    assert run(command(data, out), status=130).stderr.endswith("bakit: interrupted\n")
+    assert (out / "plan.json").is_file()
+    assert [
+        path.name for path in out.rglob("*") if "state" in path.name or path.name[0] == "."
+    ] == []

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import sys
-import threading
 import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bakit import __version__
+from bakit.cli.interrupts import interrupts
 from bakit.cli.tables import LEVELS, VERBOSE, echo, safe
 from bakit.errors import BakitError, MissingBackendError, unknown
 
@@ -125,7 +125,7 @@ class _LazyGroup(click.Group):
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  # click's own type
-        with _interrupts() as received, _one_line(ctx):
+        with interrupts() as received, _one_line(ctx):
             try:
                 return super().invoke(ctx)
             except KeyboardInterrupt:
@@ -176,36 +176,6 @@ def _described(ctx: click.Context, error: Exception) -> tuple[int, str]:
     text = (text[:1].lower() + text[1:]).rstrip(".")
     path = error.ctx.command_path if error.ctx else "bakit"
     return 2, text if text.endswith("?") else f"{text}; see: {path} -h"
-
-
-@contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """Treat SIGTERM and SIGHUP as Ctrl-C, so that temporary files go and results are kept.
-
-    Yields:
-        The signals that were received.
-    """
-    received: list[int] = []
-
-    def interrupt(number: int, _frame: object) -> None:
-        received.append(number)
-        raise KeyboardInterrupt
-
-    names = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]
-    in_main = threading.current_thread() is threading.main_thread()  # Python allows it only there
-    replaced = {
-        name: handler
-        for name in names
-        # nohup ignores SIGHUP on purpose.
-        if in_main and name and (handler := signal.getsignal(name)) == signal.SIG_DFL
-    }
-    for name in replaced:
-        signal.signal(name, interrupt)
-    try:
-        yield received
-    finally:
-        for name, handler in replaced.items():
-            signal.signal(name, handler)
 
 
 @click.group(

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
-import signal
-import threading
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import cv2
 
 from bakit.errors import InputError
-from bakit.processes import cpu_count, safe_path
+from bakit.processes import begin_child, cpu_count, spawning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -75,16 +72,16 @@ def in_processes(
     if processes == 1:
         threads = cv2.getNumThreads()
         try:
-            _begin(start, interrupts=True)
+            _begin(start)
             yield from map(function, items)
         finally:
             cv2.setNumThreads(threads)
         return
     context = multiprocessing.get_context("spawn")  # onnxruntime's threads do not survive fork
-    with safe_path():
-        pool = ProcessPoolExecutor(processes, context, _begin, (start,))
+    with spawning():
+        pool = ProcessPoolExecutor(processes, context, _begin_child, (start,))
     try:
-        with safe_path(), interrupts_ignored():
+        with spawning():
             results = pool.map(function, items, chunksize=chunk)
         yield from results
     except BrokenProcessPool as error:
@@ -111,22 +108,12 @@ def check_count(name: str, value: int | None) -> None:
         raise InputError(message)
 
 
-def _begin(start: Callable[[], None] | None, *, interrupts: bool = False) -> None:
-    if not interrupts:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+def _begin_child(start: Callable[[], None] | None) -> None:
+    begin_child()
+    _begin(start)
+
+
+def _begin(start: Callable[[], None] | None) -> None:
     cv2.setNumThreads(1)
     if start:
         start()
-
-
-@contextmanager
-def interrupts_ignored() -> Iterator[None]:
-    """Ignore Ctrl-C, so that processes started meanwhile print no traceback while they import."""
-    if threading.current_thread() is not threading.main_thread():  # Python allows it only there
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import signal
 from collections import deque
 from contextlib import suppress
 from itertools import islice
@@ -12,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import cv2
 
-from bakit.data.parallel import interrupts_ignored, worker_count
+from bakit.data.parallel import worker_count
 from bakit.errors import InputError, first_line
-from bakit.processes import safe_path
+from bakit.processes import begin_child, spawning
 from bakit.runtime import Runtime
 from bakit.score.row import Row, Scored, failed, score_film
 from bakit.session import Closing
@@ -134,7 +133,7 @@ class LocalReaders(Closing):
         """Start a process; the reader is the connection to it."""
         context = multiprocessing.get_context("spawn")
         reader, theirs = context.Pipe()
-        with safe_path(), interrupts_ignored():
+        with spawning():
             arguments = (theirs, *self._arguments)
             process = context.Process(target=_serve, args=arguments, daemon=True)
             process.start()
@@ -194,7 +193,7 @@ class LocalReaders(Closing):
 
 def _serve(link: Connection, bundle: Bundle, options: Options) -> None:
     """Read films until the other end is closed, also by the death of its process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    begin_child()
     cv2.setNumThreads(1)
 
     def known(key: str) -> Row | None:

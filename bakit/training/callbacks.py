@@ -6,18 +6,21 @@ import csv
 import io
 import math
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from bakit.files import full_disk, write_file
+from bakit.files import write_file
 from bakit.training.module import Training
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
-    from pathlib import Path
 
     import lightning
     import numpy.typing as npt
@@ -124,13 +127,25 @@ class KeepState(Checkpoint):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, *_: object) -> None:
         """Write the state; all processes must call this."""
-        if self.history.diverged:
-            return
-        temporary = self.path.with_name(f".{self.path.name}.new")
-        with full_disk(self.path, temporary):
-            trainer.save_checkpoint(temporary)
-        if trainer.is_global_zero:
-            temporary.replace(self.path)
+        if not self.history.diverged:
+            trainer.save_checkpoint(self.path)
+
+
+class StateFile(TorchCheckpointIO):
+    """Writes the training state as all files are written; lightning leaves a file if killed."""
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | os.PathLike[str],
+        storage_options: object = None,
+    ) -> None:
+        """Write the state; lightning calls this in the main process."""
+        del storage_options
+        # To memory: a signal in a write to a file would end in an error of torch's own.
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        write_file(Path(path), buffer.getvalue())
 
 
 def module_weights(model: nn.Module) -> dict[str, npt.NDArray[np.float32]]:

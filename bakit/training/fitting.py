@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from bakit.errors import InputError
-from bakit.training.callbacks import Epoch, History, KeepState, StopEarly
+from bakit.training.callbacks import Epoch, History, KeepState, StateFile, StopEarly
 from bakit.training.module import Training
 from bakit.training.progress import PROGRESS, ProgressFile
 from bakit.training.shared_norm import SharedBatchNorm
@@ -164,6 +164,7 @@ def fit(
             max_epochs=recipe.epochs,
             logger=TensorBoardLogger(folder, name="", version="logs"),
             callbacks=callbacks,
+            plugins=[StateFile()],
             enable_progress_bar=False,
             enable_checkpointing=True,
             enable_model_summary=False,
@@ -184,15 +185,17 @@ def fit(
 
 
 def _fit(trainer: lightning.Trainer, module: Training, state: Path) -> None:
-    if not state.is_file():
-        trainer.fit(module)
-        return
+    resumed = state.is_file()
     try:
-        torch.load(state, map_location="cpu", weights_only=True, mmap=True)
+        if resumed:
+            torch.load(state, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         message = f"{state}: damaged ({error}); train again with a new --out"
         raise InputError(message) from error
-    trainer.fit(module, ckpt_path=state, weights_only=True)
+    try:
+        trainer.fit(module, ckpt_path=state if resumed else None, weights_only=True)
+    except SystemExit as end:  # lightning's answer to Ctrl-C, with exit status 1
+        raise KeyboardInterrupt from end
 
 
 @contextmanager

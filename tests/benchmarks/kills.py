@@ -2,45 +2,62 @@
 
     python tests/benchmarks/kills.py --kills 200 --signals KILL TERM HUP INT
 
+Commands are forked from this process, which has imported torch, so that a kill costs no start-up.
 Each command first runs whole, which gives its duration and what it writes. Then it gets a signal
 (with its whole process group) at moments spread at random over that duration, always on top of an
 earlier result. After each one what is there must be readable, and either the earlier result or a
-new one; TERM, HUP and INT leave no temporary files, and after KILL the next run removes them. A
-training gets its signal after its first update, when ``progress.json`` is there, and only signals
-that it got while it trained count. It is resumed by the next start; after ten, or when it ended
-before the signal, it must have the result of a run that was never killed.
+new one; the exit status must be that of the signal; TERM, HUP and INT leave no temporary files, and
+after KILL the next run removes them.
+
+A training gets its signal after its first batch has begun. Its phase at that moment is counted:
+only signals in a batch, a validation or the writing of an epoch count as hits. It is resumed by the
+next start; after ten hits, or when it ended before the signal, it must have the result of a run
+that was never killed. Counts are printed as they come, one line for each command and signal.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
+import mmap
+import multiprocessing
 import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bakit.bench import read_report
 from bakit.bundle import Bundle
 from bakit.calib.ranges import read_ranges
+from bakit.cli import main as cli
 from bakit.files import sha256
 from bakit.model.checkpoint import Checkpoint
 from bakit.phantoms import write_phantoms
+from bakit.training import run
+from bakit.training.callbacks import History
+from bakit.training.module import Training
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-TRAIN = ["--recipe", "scratch", "--image-size", "96", "--epochs", "2", "--batch-size", "16"]
+TRAIN = "--recipe scratch --image-size 96 --epochs 6 --batch-size 8 --no-localize --head-layers 1"
+TRAIN += " --phantoms 0 --crops 1 --threads 1 --accelerator cpu --learning-rate 0.004 --workers 1"
 RESUME_EVERY = 10
-HIT = "killed while it trained"
-PROGRESS = "progress.json"
+PHASES = ("prepare", "batch", "validation", "write an epoch", "final measures")
+HITS = PHASES[1:4]
+FORK = multiprocessing.get_context("fork")
+LOG = Path(tempfile.gettempdir()) / "bakit-kills.log"
+"""What the last command printed."""
+
+PHASE = mmap.mmap(-1, 1)
+"""Shared with the commands: the index of a training's phase."""
 
 
 class Job(NamedTuple):
@@ -69,19 +86,22 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=80, help="generated radiographs")
     given = parser.parse_args()
     generator = random.Random(given.seed)  # moments, not secrets
+    watch_phases()
     with tempfile.TemporaryDirectory(prefix="bakit-kills-") as folder:
         root = Path(folder)
         jobs = prepare(root, given.images)
         report = {}
+        stops = [signal.Signals[f"SIG{word}"] for word in given.signals]
         for name in given.commands:
-            for word in given.signals:
-                stop = signal.Signals[f"SIG{word}"]
-                if name == "train":
-                    found = torment_training(root, given.kills, generator, stop)
-                else:
-                    found = torment(name, jobs[name], given.kills, generator, stop)
-                report[f"{name} {word}"] = found
-                print(name, word, json.dumps(found), file=sys.stderr)
+            if name == "train":
+                found = {"train": torment_training(root, given.kills, generator, stops)}
+            else:
+                found = {
+                    f"{name} {stop.name}": torment(name, jobs[name], given.kills, generator, stop)
+                    for stop in stops
+                }
+            report |= found
+            print(json.dumps(found), file=sys.stderr, flush=True)
     print(json.dumps({"seed": given.seed, "jobs": report}, indent=2))
     sys.exit(1 if any(item["broken"] for item in report.values()) else 0)
 
@@ -90,9 +110,9 @@ def prepare(folder: Path, images: int) -> dict[str, Job]:
     """Generate radiographs and a small model, and return the commands."""
     data = folder / "data"
     write_phantoms(data, images, height=96)
-    run = folder / "model"
-    once(["train", str(data), "--out", str(run), *TRAIN])
-    model = str(run / "best.safetensors")
+    out = folder / "model"
+    once(["train", str(data), "--out", str(out), *TRAIN.split()])
+    model = str(out / "best.safetensors")
     bundles = folder / "bundles"
     once(["export", model, "--target", "onnx", "--out", str(bundles)])
     (bundle,) = bundles.iterdir()
@@ -116,17 +136,53 @@ def prepare(folder: Path, images: int) -> dict[str, Job]:
     }
 
 
-def command(words: list[str]) -> list[str]:
-    """Return a command as it is started."""
-    return [sys.executable, "-m", "bakit", *words]
+def watch_phases() -> None:
+    """Import what the commands need, and make a training write its phase."""
+    for name in ("export", "calibrate", "bench", "train"):
+        importlib.import_module(f"bakit.cli.{name}")
+    for name in ("onnxruntime", "bakit.training.run", "bakit.backends.ort", "bakit.export.ort"):
+        importlib.import_module(name)
+
+    def mark(owner: Any, name: str, phase: str) -> None:
+        call = getattr(owner, name)
+
+        def marked(*words: Any, **named: Any) -> Any:
+            PHASE[0] = PHASES.index(phase)
+            return call(*words, **named)
+
+        setattr(owner, name, marked)
+
+    mark(Training, "training_step", "batch")
+    mark(Training, "validation_step", "validation")
+    mark(History, "on_train_epoch_end", "write an epoch")
+    mark(run, "draw_curve", "final measures")
+
+
+def start(words: list[str]) -> Any:
+    """Start a command in a process group of its own."""
+    PHASE[0] = 0
+    process = FORK.Process(target=_command, args=(words,))
+    process.start()
+    return process
+
+
+def _command(words: list[str]) -> None:
+    os.setsid()
+    sink = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(sink, 1)
+    os.dup2(sink, 2)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    cli(words)
 
 
 def once(words: list[str]) -> float:
     """Run a command to its end and return its duration."""
     started = time.monotonic()
-    done = subprocess.run(command(words), capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{' '.join(words)}: {done.stderr[-2000:]}")
+    process = start(words)
+    process.join()
+    if process.exitcode:
+        sys.exit(f"{' '.join(words)}: {LOG.read_text()[-2000:]}")
     return time.monotonic() - started
 
 
@@ -156,7 +212,9 @@ def torment(
     for index in range(kills):
         before = digest(job.result)
         moment = generator.uniform(0, duration)
-        ended = kill(job.words, moment, stop)
+        ended, status = kill(job.words, moment, stop)
+        if wrong(status, stop):
+            broken.append(f"kill {index} at {moment:.2f} s: exit status {status}")
         if stop != signal.SIGKILL and (left := hidden(job.result.parent)):
             broken.append(f"kill {index} at {moment:.2f} s: left {left}")
         error = fault(job.result, job.read)
@@ -188,85 +246,105 @@ def hidden(folder: Path) -> list[str]:
 
 
 def torment_training(
-    root: Path, kills: int, generator: random.Random, stop: signal.Signals
+    root: Path, kills: int, generator: random.Random, stops: Sequence[signal.Signals]
 ) -> dict[str, object]:
-    """Kill a training and resume it, and compare with one that was never killed."""
-    whole, run = root / "model" / "best.safetensors", root / "run"
-    words = ["train", str(root / "data"), "--out", str(run), *TRAIN, "--resume"]
-    duration = training_s(words, run)
-    outcomes: Counter[str] = Counter()
+    """Kill a training and resume it, and compare with one that was never killed.
+
+    The signals come in turns, ``kills`` hits of each.
+    """
+    whole, folder = root / "model" / "best.safetensors", root / "run"
+    words = ["train", str(root / "data"), "--out", str(folder), *TRAIN.split(), "--resume"]
+    duration = training_s(words)
+    phases: Counter[str] = Counter()
+    same = starts = 0
     broken = []
-    shutil.rmtree(run)
-    starts = 0
-    while (done := outcomes[HIT]) < kills and not broken:
+    shutil.rmtree(folder)
+    while (hits := _hits(phases)) < kills * len(stops) and len(broken) < RESUME_EVERY:
+        stop = stops[starts % len(stops)]
         starts += 1
-        (run / PROGRESS).unlink(missing_ok=True)
-        # What is left of a resumed training is shorter.
-        moment = generator.uniform(0, duration / (1 + done % RESUME_EVERY))
-        ended = kill(words, moment, stop, run / PROGRESS)
-        where = f"start {starts}, {moment:.2f} s"
-        read = [fault(path, Checkpoint.read) for path in run.glob("*.safetensors")]
+        moment = generator.uniform(0, duration / 4)  # so that ten fit into one run
+        ended, status = kill(words, moment, stop, trains=True)
+        where = f"start {starts}, {moment:.2f} s, {PHASES[PHASE[0]]}"
+        phases[f"{stop.name} {'ended before' if ended else PHASES[PHASE[0]]}"] += 1
+        if wrong(status, stop):
+            broken.append(f"{where}: exit status {status}")
+        read = [fault(path, Checkpoint.read) for path in folder.glob("*.safetensors")]
         broken += [f"{where}: {error}" for error in read if error]
-        if stop != signal.SIGKILL and (left := hidden(run)):
+        if stop != signal.SIGKILL and (left := hidden(folder)):
             broken.append(f"{where}: left {left}")
-        outcomes["ended before" if ended else HIT] += 1
-        if ended or outcomes[HIT] % RESUME_EVERY == 0:
+        if ended or (hits + 1) % RESUME_EVERY == 0:
             once(words)
-            if digest(run / whole.name) != digest(whole):
+            if digest(folder / whole.name) != digest(whole):
                 broken.append(f"{where}: the resumed run has another result")
-            if left := hidden(run):
+            if left := hidden(folder):
                 broken.append(f"{where}: left {left} after the next run")
-            shutil.rmtree(run)
-            outcomes["resumed to the same end"] += 1
-        print(f"train: {outcomes[HIT]} of {kills}", end="\r", file=sys.stderr)
+            shutil.rmtree(folder)
+            same += 1
+        print(f"train: {json.dumps([*broken, phases])}", file=sys.stderr, flush=True)
     return {
-        "kills": kills,
+        "starts": starts,
+        "hits": _hits(phases),
         "duration_s": round(duration, 2),
-        "outcomes": dict(outcomes),
+        "phases": dict(phases),
+        "resumed to the same end": same,
         "broken": broken,
     }
 
 
-def training_s(words: list[str], run: Path) -> float:
-    """Return the duration of a whole training from its first update on."""
-    process = subprocess.Popen(command(words), stderr=subprocess.DEVNULL, start_new_session=True)
-    wait_for(run / PROGRESS, process)
+def _hits(phases: Counter[str]) -> int:
+    return sum(count for name, count in phases.items() if name.partition(" ")[2] in HITS)
+
+
+def wrong(status: int, stop: signal.Signals) -> bool:
+    """Return whether an exit status is neither that of a whole run nor that of the signal."""
+    # Before the command's first line and after its last one, Python's own answer is right.
+    return status not in {0, -stop, 128 + stop}
+
+
+def training_s(words: list[str]) -> float:
+    """Return the duration of a whole training from its first batch on."""
+    process = start(words)
+    wait_for_batch(process)
     started = time.monotonic()
-    if process.wait():
-        sys.exit(f"{' '.join(words)}: exit status {process.returncode}")
+    process.join()
+    if process.exitcode:
+        sys.exit(f"{' '.join(words)}: {LOG.read_text()[-2000:]}")
     return time.monotonic() - started
 
 
-def wait_for(file: Path, process: subprocess.Popen[bytes]) -> None:
-    """Return when a file is there, or the process has ended."""
-    while not file.exists() and process.poll() is None:
+def wait_for_batch(process: Any) -> None:
+    """Return when a training has begun a batch, or the process has ended."""
+    while not PHASE[0] and process.is_alive():
         time.sleep(0.005)
 
 
-def kill(words: list[str], moment: float, stop: signal.Signals, after: Path | None = None) -> bool:
-    """Start a command and signal it at a moment; return whether it had ended by itself.
+def kill(
+    words: list[str], moment: float, stop: signal.Signals, *, trains: bool = False
+) -> tuple[bool, int]:
+    """Start a command and signal it at a moment.
 
     Args:
         words: The command.
-        moment: Seconds from its start, or from when ``after`` is there.
+        moment: Seconds from its start, or from its first batch if it ``trains``.
         stop: The signal.
-        after: A file that the command writes.
+        trains: Whether it is a training.
+
+    Returns:
+        Whether it had ended by itself, and its exit status.
     """
-    process = subprocess.Popen(
-        command(words),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    if after is not None:
-        wait_for(after, process)
-    try:
-        process.wait(moment)
-    except subprocess.TimeoutExpired:
+    process = start(words)
+    if trains:
+        wait_for_batch(process)
+    process.join(moment)
+    ended = not process.is_alive()
+    if not ended:
         os.killpg(process.pid, stop)
-        process.wait()
-        return False
-    return True
+        process.join(600)
+        if process.is_alive():
+            process.kill()
+            process.join()
+            return False, 600
+    return ended, process.exitcode
 
 
 if __name__ == "__main__":

@@ -31,9 +31,11 @@ from tests.fuzz.doors import (
     LIMIT_S,
     Attack,
     Attacks,
+    archives,
     bundle_paths,
     host_strings,
     phone_server,
+    sealed_files,
     signatures,
     ssh_answers,
 )
@@ -149,6 +151,8 @@ def areas(prepared: Path, work: Path, tries: int, seed: int) -> dict[str, Callab
     draw = random.Random(seed)
     found: dict[str, Callable[[], Any]] = {
         "bundle paths": lambda: bundle_paths(prepared, work),
+        "sealed files": lambda: sealed_files(prepared, work),
+        "archives": lambda: archives(work),
         "signatures": lambda: signatures(prepared, work, tries),
         "arrays": lambda: arrays(prepared),
         "phone server": lambda: phone_server(tries, draw),
@@ -178,6 +182,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--tries", type=int, default=30, help="random ones of each area")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--areas", nargs="+", help="only these")
     given = parser.parse_args()
     tried: Counter[str] = Counter()
     survivors: dict[str, list[str]] = {}
@@ -186,6 +191,8 @@ def main() -> None:
         (work / "prepared").mkdir()
         prepared = prepare(work / "prepared")
         for area, make in areas(prepared, work, given.tries, given.seed).items():
+            if given.areas and area not in given.areas:
+                continue
             survivors[area] = []
             for attack in make():
                 tried[area] += 1

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import base64
+import gzip
+import io
 import json
+import os
 import shutil
 import socket
+import tarfile
 import threading
+import zipfile
+from collections import Counter
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
+
+import cv2
 
 from bakit.bench.device.answers import DeviceInfo, decode, read_progress
 from bakit.bench.device.frames import AnswerError, FrameReader
@@ -19,6 +27,9 @@ from bakit.bench.phone.session import Session
 from bakit.bundle import MANIFEST, Bundle, seal
 from bakit.errors import BakitError
 from bakit.files import sha256
+from bakit.phantoms import make_phantom
+from bakit.runtime import Runtime
+from bakit.score.sources import MAX_PACKED, find_films, loaded
 from bakit.signature import SUFFIX, sign
 
 if TYPE_CHECKING:
@@ -121,6 +132,145 @@ def bundle_paths(prepared: Path, work: Path) -> Attacks:
         for name in NAMES
         for place in places
     ]
+
+
+def sealed_files(prepared: Path, work: Path) -> Attacks:
+    """Files of a bundle that are exchanged between its check and the moment they are opened."""
+    copy = shutil.copytree(prepared / "bundle", work / "sealed")
+    elsewhere = work / "elsewhere"
+    bundle = Bundle.read(copy)
+
+    def link(path: Path, _: bytes) -> None:
+        path.symlink_to(elsewhere)
+
+    def folder_link(path: Path, data: bytes) -> None:
+        folder = work / "folder"
+        folder.mkdir(exist_ok=True)
+        (folder / path.name).write_bytes(data[:-1] + b"x")
+        path.symlink_to(folder / path.name)
+
+    def sparse(path: Path, _: bytes) -> None:
+        with path.open("wb") as file:
+            file.truncate(1 << 40)
+
+    def flipped(data: bytes) -> bytes:
+        return data[:-1] + bytes([data[-1] ^ 1])
+
+    changes: dict[str, Callable[[Path, bytes], object]] = {
+        "a link": link,
+        "a link to a changed file": folder_link,
+        "a link to itself": lambda path, _: path.symlink_to(path.name),
+        "a link to a device": lambda path, _: path.symlink_to("/dev/zero"),
+        "a pipe": lambda path, _: os.mkfifo(path),
+        "a folder": lambda path, _: path.mkdir(),
+        "a socket": lambda path, _: _bind(path),
+        "a sparse file of a TiB": sparse,
+        "nothing": lambda path, _: None,
+        "no bytes": lambda path, _: path.write_bytes(b""),
+        "one more byte": lambda path, data: path.write_bytes(data + b"\0"),
+        "one byte less": lambda path, data: path.write_bytes(data[:-1]),
+        "one changed bit": lambda path, data: path.write_bytes(flipped(data)),
+    }
+
+    def attempt(name: str, change: Callable[[Path, bytes], object]) -> None:
+        path = copy / name
+        data = path.read_bytes()
+        elsewhere.write_bytes(data)
+        path.unlink()
+        try:
+            change(path, data)
+            Runtime(bundle, 1).close()  # opens the models
+            bundle.files.read(name)
+        finally:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(True)
+            path.write_bytes(data)
+
+    names = [item.path for item in (*bundle.manifest.artifacts, bundle.manifest.golden[0])]
+    return [
+        Attack(f"{change} as {name}", lambda n=name, c=call: attempt(n, c))
+        for name in names
+        for change, call in changes.items()
+    ]
+
+
+def _bind(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+def archives(work: Path) -> Attacks:
+    """Archives of films with odd members; each must give rows, and write nothing."""
+    place = work / "archives"
+    place.mkdir()
+    picture = cv2.imencode(".png", make_phantom(3, height=96).image)[1].tobytes()
+
+    def read(path: Path) -> None:
+        before = sorted(work.rglob("*"))
+        found = list(loaded(find_films([str(path)], "F", Counter())))
+        if sorted(work.rglob("*")) != before:
+            message = "files were written"
+            raise AssertionError(message)
+        if any(len(film.data) > MAX_PACKED for film in found):
+            message = "more bytes than the limit"
+            raise AssertionError(message)
+
+    def member(path: Path, name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> None:
+        entry = tarfile.TarInfo(name)
+        entry.type, entry.linkname = kind, target
+        entry.size = len(picture) if kind == tarfile.REGTYPE else 0
+        with tarfile.open(path, "w") as file:
+            file.addfile(entry, io.BytesIO(picture))
+        read(path)
+
+    def zipped(path: Path, name: str, mode: int = 0o100644, data: bytes = picture) -> None:
+        info = zipfile.ZipInfo(name)
+        info.external_attr = mode << 16
+        info.compress_type = zipfile.ZIP_DEFLATED
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr(info, data)
+        read(path)
+
+    def damaged(path: Path, position: int) -> None:
+        zipped(path, "a.png")
+        data = bytearray(path.read_bytes())
+        data[position % len(data)] ^= 0xFF
+        path.write_bytes(data)
+        read(path)
+
+    kinds = {
+        name: getattr(tarfile, name)
+        for name in ("SYMTYPE", "LNKTYPE", "FIFOTYPE", "CHRTYPE", "BLKTYPE", "DIRTYPE", "CONTTYPE")
+    }
+    tar, pack = place / "x.tar", place / "x.zip"
+    found = [
+        Attack(f"{path.name} {name!r}", lambda c=call, p=path, n=name: c(p, n), False)
+        for path, call in ((tar, member), (pack, zipped))
+        for name in ("../../x.png", "/etc/x.png", "a\\..\\x.png", "x" * 300 + ".png", "\x1b[2J.png")
+    ]
+    found += [
+        Attack(f"tar {kind}", lambda k=code: member(tar, "a.png", k, "/etc/passwd"), False)
+        for kind, code in kinds.items()
+    ]
+    bomb = bytes(MAX_PACKED + 1)
+    found.append(Attack("a zip bomb", lambda: zipped(pack, "a.png", data=bomb), False))
+    found.append(Attack("a link in a zip", lambda: zipped(pack, "a.png", 0o120777), False))
+    found.append(
+        Attack("a zip in a zip", lambda: zipped(pack, "a.zip", data=pack.read_bytes()), False)
+    )
+    found += [
+        Attack(f"zip byte {index}", lambda i=index: damaged(pack, i * 7), False)
+        for index in range(30)
+    ]
+    for name, data in {
+        "empty": b"",
+        "text": b"x" * 99,
+        "gzip": gzip.compress(b"x" * 10**6),
+    }.items():
+        for suffix in (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2"):
+            path = place / f"{name}{suffix}"
+            path.write_bytes(data)
+            found.append(Attack(path.name, lambda p=path: read(p), False))
+    return found
 
 
 def signatures(prepared: Path, work: Path, tries: int) -> Attacks:
