@@ -123,12 +123,10 @@ def _print_bundles(report: Report, advice: Recommendation) -> None:
 
 
 def _print_times(report: Report, advice: Recommendation) -> None:
-    from bakit.bench.render.words import stage_ms
-
     figures = [*((stage, "p50_ms") for stage in STAGES), ("total", "p90_ms"), ("total", "p99_ms")]
     columns = ("bundle", *(f"{stage}\n{figure[:3]} ms" for stage, figure in figures))
     rows = [
-        [bundle.name, *(_fixed(stage_ms(bundle, *figure)) for figure in figures)]
+        [bundle.name, *(_fixed(bundle.stage_ms(*figure)) for figure in figures)]
         for _, bundle in _ranked(report, advice)
     ]
     print_table("Latency of one query", columns, rows)
