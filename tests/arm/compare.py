@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bakit.bench.statistics import bootstrap_interval
+from bakit.bench.statistics import mean_interval
 from bakit.data.labels import read_samples
 
 HEAD = (
@@ -74,7 +74,7 @@ def compare(
         float(moved.mean()),
         float(np.abs(int8 - floats).mean()),
         float(errors.mean()),
-        bootstrap_interval(errors),
+        mean_interval(errors),
     )
 
 

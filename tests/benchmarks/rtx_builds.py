@@ -71,8 +71,9 @@ def compile_graph(data: bytes) -> Compiled:
     if not parser.parse(data):
         errors = [str(parser.get_error(index)) for index in range(parser.num_errors)]
         raise ValueError("; ".join(errors))
-    layers = [network.get_layer(index) for index in range(network.num_layers)]
-    types = Counter(str(layer.get_output(0).dtype).rpartition(".")[2] for layer in layers)
+    outputs = [network.get_layer(index).get_output(0) for index in range(network.num_layers)]
+    made = [output for output in outputs if output is not None]  # an assertion makes none
+    types = Counter(str(output.dtype).rpartition(".")[2] for output in made)
     engine = builder.build_serialized_network(network, builder.create_builder_config())
     if engine is None:
         raise ValueError("; ".join(logger.errors) or "no engine")
