@@ -86,14 +86,15 @@ def new_figure(width: float = 6.0, height: float = 4.0) -> Figure:
     """
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415  # an extra
+
+        with _style():
+            return Figure(figsize=(width, height))
     except ModuleNotFoundError as error:
         need = "drawing plots"
         raise MissingBackendError(need, "report") from error
     except UnicodeDecodeError as error:
         message = f"matplotlibrc: not UTF-8 ({error}); remove it from the working folder or repair"
         raise InputError(message) from error
-    with _style():
-        return Figure(figsize=(width, height))
 
 
 @contextmanager

@@ -137,7 +137,7 @@ def test_any_bytes_after_a_jpeg_s_start_are_survived(tmp_path_factory, data):
 
 
 def test_all_problems_of_all_rows_are_listed(folder):
-    add_row(folder, "99,100,True", "0,100,True", "98,x,boy")
+    add_row(folder, "99,100,True", "0,100,True", "98,x,child")
     table = folder / "labels.csv"
     text = table.read_text().splitlines()
     text[3] = "2,241,True,0,0,1,1"
@@ -380,7 +380,7 @@ def test_what_the_output_cannot_encode_is_escaped(folder):
         (lambda folder: (folder / "labels.csv").unlink(), "not a data folder: labels.csv"),
         (lambda folder: (folder / "labels.csv").write_text(HEADER), "no rows"),
         (lambda folder: (folder / "labels.csv").write_text("a,b\n1,2\n"), "column 'id' is missing"),
-        (lambda folder: (folder / "labels.csv").write_bytes(b"\xff\xfe"), "not a CSV text file"),
+        (lambda folder: (folder / "labels.csv").write_bytes(b"\x81\xfe"), "not a CSV text file"),
         (lambda folder: shutil.rmtree(folder / "images"), "no such folder; images belong in"),
     ],
 )

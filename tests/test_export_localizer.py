@@ -22,11 +22,13 @@ SMALL = {"steps": 3, "size": 32, "features": 5, "labels": 6}
 OPTIONS = ["--steps", "3", "--working-size", "32", "--features", "5", "--labels", "6"]
 
 
-# The target torch exports the checkpoint as it is; litert has no unrolled localizer.
+# The target torch exports the checkpoint as it is.
 FAST = [
-    t.name
-    for t in targets().values()
-    if t.localizer_form == "winograd" and t.name not in {"torch", "litert"}
+    target.name
+    for target in targets().values()
+    if target.localizer_form == "winograd"
+    and "unrolled" in target.localizers
+    and target.name != "torch"
 ]
 
 

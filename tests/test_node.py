@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 import urllib.request
@@ -54,8 +55,15 @@ from bakit.runtime import Runtime  # noqa: E402
 from tests.test_dicom import dataset, stored  # noqa: E402
 
 NAME = "Secret^Patient"
+# pynetdicom installs programs of the same names into an environment's folder.
+PATH = os.pathsep.join(
+    place
+    for place in os.get_exec_path()
+    if Path(place).resolve() != Path(sysconfig.get_path("scripts")).resolve()
+)
 needs_dcmtk = pytest.mark.skipif(
-    not all(map(shutil.which, ("storescu", "storescp", "echoscu"))), reason="no dcmtk here"
+    not all(shutil.which(name, path=PATH) for name in ("storescu", "storescp", "echoscu")),
+    reason="no dcmtk here",
 )
 
 
@@ -158,7 +166,8 @@ def wait_until(true, seconds=600):
 
 
 def run(program, *words, port, title="BAKIT"):
-    command = [program, "-aec", title, *map(str, words[:-1] if program == "storescu" else words)]
+    found = shutil.which(program, path=PATH) or program
+    command = [found, "-aec", title, *map(str, words[:-1] if program == "storescu" else words)]
     command += ["127.0.0.1", str(port)]
     command += [str(word) for word in words[-1]] if program == "storescu" else []
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)

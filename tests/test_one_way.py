@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import inspect
-import os
 from dataclasses import replace
 
 import cv2
@@ -157,13 +156,15 @@ def test_a_phone(runtime, shipped, inverted, ages):
 
 
 def test_a_benchmark_s_worker(runtime, inverted, ages):
-    from bakit.bench.local.worker import Ask, answer
+    from bakit.bench.local.worker import Server
 
+    server = Server(runtime)
     for sample in inverted:
-        said = answer(runtime, [], Ask(os.fsencode(sample.path), sample.male))
+        sex = "M" if sample.male else "F"
+        said = server.ask(sample.path, sex, None)
         assert said.age_months == pytest.approx(ages[sample.id], abs=MONTHS)
-        again = Ask(os.fsencode(sample.path), sample.male, said.seen)
-        assert answer(runtime, [], again).age_months == pytest.approx(ages[sample.id], abs=MONTHS)
+        again = server.ask(sample.path, sex, said.seen)
+        assert again.age_months == pytest.approx(ages[sample.id], abs=MONTHS)
 
 
 def test_learning_of_limits(runtime, inverted, ages):

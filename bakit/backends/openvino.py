@@ -90,8 +90,9 @@ class OpenVinoSession(Closing):
         is_int8 = any(item.precision == "int8" for item in self.executed)
         computed = "int8" if is_int8 else ("f16" if half else "f32")
         self.provider = f"openvino-cpu-{computed}"
-        self._outputs = [output.any_name for output in compiled.outputs]
-        self.specs = _specs(compiled.inputs), _specs(compiled.outputs)
+        # Of the model as it was read: compiling adds the names of nodes that change nothing.
+        self._outputs = [output.any_name for output in network.outputs]
+        self.specs = _specs(network.inputs), _specs(network.outputs)
         self._compiled: Any = compiled
         self._idle: SimpleQueue[Any] = SimpleQueue()
         self._idle.put(compiled.create_infer_request())

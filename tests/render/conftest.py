@@ -163,15 +163,19 @@ _FREE_TEXT = {
 }  # fmt: skip
 
 
-def _poison(value: Any, key: str = "") -> Any:
+def _poison(value: Any, key: str = "", word: str = HOSTILE) -> Any:
+    if key in {"board", "host"}:  # a report whose host has a control character is refused
+        word = HOSTILE.replace("\x00", "")
     if isinstance(value, dict):
         named = key in {"versions", "tool_versions", "files_sha256", "engine_sha256"}
         return {
-            (HOSTILE if named else k): _poison(v, "name" if named else k) for k, v in value.items()
+            (word if named else k): _poison(v, "name" if named else k, word)
+            for k, v in value.items()
         }
     if isinstance(value, list | tuple):
-        return [_poison(item, "name" if key in {"causes", "isa"} else key) for item in value]
-    return f"{HOSTILE}{value}" if isinstance(value, str) and key in _FREE_TEXT else value
+        named = key in {"causes", "isa"}
+        return [_poison(item, "name" if named else key, word) for item in value]
+    return f"{word}{value}" if isinstance(value, str) and key in _FREE_TEXT else value
 
 
 @pytest.fixture(scope="session")
