@@ -970,7 +970,7 @@ def read_recipes(
             "gpu": options["gpu"],
             "sm": options["sm"],
             "rules": BUILD_RULES,
-            "graph": sha256(graph),
+            "graph": digests_of(artifact)[build["path"]],  # ``read_sealed`` has checked it
             "flags": flags,
             "strongly_typed": bool(build.get("strongly_typed")),
             "calibration": sha256(cache),
@@ -2082,6 +2082,8 @@ def run_apart(work: str, step: str, limit_s: Optional[float] = None) -> Json:
     """Run a step in a process of its own; return what it found, or ``error``: why it failed."""
     result, before = os.path.join(work, "step.json"), len(read_log(work))
     command = [sys.executable, os.path.abspath(__file__), "step", work, step]
+    if os.path.isfile(result):  # of a step that was ended after it had written
+        os.unlink(result)
     with open(os.path.join(work, "log.txt"), "ab") as log_file:
         try:
             status = subprocess.call(
@@ -2215,10 +2217,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--frame", default="", metavar="TOKEN", help="frame the answers with it")
     words = ("info", "run", "start", "watch", "fetch", "log", "stop", "evidence", "step")
     parser.add_argument("command", choices=words)
-    here = os.path.dirname(os.path.abspath(__file__))
-    parser.add_argument("work", nargs="?", default=here, type=os.path.abspath)
-    parser.add_argument("step", nargs="?", default="system")
+    parser.add_argument("work", nargs="?", type=os.path.abspath, help="default of evidence: here")
+    parser.add_argument("step", nargs="?")
     given = parser.parse_args(arguments)
+    if given.command == "evidence" and given.work is None:
+        given.work = os.path.dirname(os.path.abspath(__file__))
+    elif given.command != "info" and given.work is None:  # stop would remove the kit
+        parser.error("%s needs a work folder" % given.command)
+    if given.command == "step" and given.step is None:
+        parser.error("step needs the step's name")
     run = {
         "info": lambda: emit(device_info(), given.frame),
         "fetch": lambda: send(read_bytes(os.path.join(given.work, "raw.json")), given.frame),

@@ -421,3 +421,21 @@ def test_the_file_is_python_3_6():
     words = [vermin, "--no-tips", "--violations", "--target=3.6-", str(AGENT)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("command", ["run", "start", "watch", "fetch", "log", "stop", "step"])
+def test_a_command_without_a_work_folder_is_refused(tmp_path, command):
+    """``stop`` would remove the kit, which holds a job."""
+    copy = shutil.copy(AGENT, tmp_path / "agent.py")
+    (tmp_path / "job.json").write_text("{}")
+    ran = subprocess.run([sys.executable, copy, command], capture_output=True, text=True)
+    assert ran.returncode == 2
+    assert f"{command} needs a work folder" in ran.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"agent.py", "job.json"}
+
+
+def test_a_step_never_gets_the_result_of_an_earlier_one(tmp_path, monkeypatch):
+    """One that was ended after it had written leaves its result."""
+    (tmp_path / "step.json").write_text('{"golden_months": [1.0]}')
+    monkeypatch.setattr(agent.subprocess, "call", lambda *_, **__: 1)
+    assert "exit status 1" in agent.run_apart(str(tmp_path), "build:0:0")["error"]
