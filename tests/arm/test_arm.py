@@ -3,7 +3,7 @@
 ``device.sh`` makes the device, once. ``BAKIT_ARM`` is its folder, ``BAKIT_ARM_FILMS`` the number of
 radiographs (20), ``BAKIT_ARM_CORES`` the cores. Every film takes seconds under emulation; its times
 mean nothing. A run that was ended is continued: the ages are kept beside the device, for
-``table.py``.
+``compare.py``.
 """
 
 from __future__ import annotations
