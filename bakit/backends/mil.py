@@ -53,8 +53,8 @@ class MilSession(Closing):
             spec = coremltools.proto.Model_pb2.Model()
             spec.ParseFromString((package / MODEL).read_bytes())
             weights = str(package / WEIGHTS)
-            self._program: Any = milproto.load(spec, spec.specificationVersion, weights)
-            self._main = self._program.functions["main"]
+            program: Any = milproto.load(spec, spec.specificationVersion, weights)
+            self._main: Any = program.functions["main"]
         except Exception as error:  # protobuf's, coremltools' and the system's have no common base
             message = f"{package}: not a readable Core ML program: {first_line(error)}"
             raise BundleError(message) from error
@@ -80,7 +80,7 @@ class MilSession(Closing):
 
     def close(self) -> None:
         """Free the weights."""
-        self._constants, self._program, self._main = {}, None, None
+        self._constants, self._main = {}, None
 
     def _prepare(self, block: Any, package: Path) -> None:  # noqa: ANN401
         """Compute the constants of a block and of those inside it; refuse unknown operators."""
@@ -88,7 +88,7 @@ class MilSession(Closing):
             kind, output = operation.op_type, operation.outputs[0]
             if kind == "const":
                 self._constants[output] = _constant(output.val)
-            elif kind not in {*OPERATORS, "while_loop"}:
+            elif kind not in OPERATORS and kind != "while_loop":
                 message = (
                     f"{package}: the reference runtime does not implement the operator {kind!r} "
                     f"({operation.name})"

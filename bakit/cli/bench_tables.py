@@ -132,8 +132,8 @@ def _print_times(report: Report, advice: Recommendation) -> None:
     print_table("Latency of one query", columns, rows)
 
 
-def _fixed(number: float | None, digits: int = 2) -> str:
-    return "-" if number is None else f"{number:.{digits}f}"
+def _fixed(number: float | None) -> str:
+    return "-" if number is None else f"{number:.2f}"
 
 
 def _notes(report: Report) -> list[str]:

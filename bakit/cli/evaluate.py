@@ -9,11 +9,10 @@ import click
 from bakit.cli.options import (
     PATH,
     SEX,
-    checkpoint_option,
     json_option,
     limit_option,
+    model_options,
     plots_option,
-    workers_option,
 )
 from bakit.cli.tables import echo, echo_json, next_step, print_line, print_table
 
@@ -35,9 +34,7 @@ SHOWN = 5
 
 @click.command("evaluate")
 @click.argument("folders", nargs=-1, required=True, metavar="DATA...", type=PATH)
-@checkpoint_option
-@click.option("--bundle", metavar="DIR", type=PATH, help="Bundle to test instead.")
-@workers_option
+@model_options
 @click.option(
     "--part",
     type=click.Choice(["auto", "all", "train", "validation", "test"]),

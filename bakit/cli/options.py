@@ -142,6 +142,13 @@ def several(*options: Callable[[Command], Command]) -> Callable[[Command], Comma
     return add
 
 
+model_options = several(
+    checkpoint_option,
+    click.option("--bundle", metavar="DIR", type=PATH, help="Bundle to test instead."),
+    workers_option,
+)
+"""The model to test, and the number of processes."""
+
 _LOCALIZER = {
     "steps": (click.IntRange(0, 1000), "SGD steps of the unrolled localizer."),
     "size": (click.IntRange(16, 1024), "Its image, in pixels."),

@@ -9,11 +9,10 @@ import click
 from bakit.cli.options import (
     PATH,
     Names,
-    checkpoint_option,
     json_option,
     limit_option,
+    model_options,
     plots_option,
-    workers_option,
 )
 from bakit.cli.tables import echo, echo_json, next_step, print_line, print_table
 
@@ -32,9 +31,7 @@ def _kinds() -> Iterable[str]:
 
 @click.command("stress")
 @click.argument("data", type=PATH)
-@checkpoint_option
-@click.option("--bundle", metavar="DIR", type=PATH, help="Bundle to test instead.")
-@workers_option
+@model_options
 @click.option(
     "--kind",
     "kinds",

@@ -26,14 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from bakit.cli.options import Command
     from bakit.settings import Architecture
     from bakit.training.callbacks import Epoch
     from bakit.training.plan import TrainingPlan
     from bakit.training.pretrained import Pretrained
     from bakit.training.run import Progress
     from bakit.types import OnProgress
-
-    Command = Callable[..., Any]
 
 
 def recipe_options(*names: str) -> Iterator[Callable[[Command], Command]]:

@@ -16,7 +16,7 @@ from bakit.image.read import decode, pixel_digest
 from bakit.types import silent, track
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from bakit.bundle import Bundle
     from bakit.data.labels import Sample
@@ -47,31 +47,24 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def images_below(folder: Path) -> list[Path]:
-    """Return the images in a folder and the folders below it (``files_below``, ``is_film``).
+    """Return the images below a folder: first its own by name, then those of each folder in it.
+
+    Hidden files and folders are left out (``is_hidden``, ``is_film``), and links to folders are not
+    followed. What is no regular file is an image, too, if its name is one's; its reader reports it.
 
     Raises:
         InputError: If there is none.
         OSError: If a folder cannot be read.
     """
-    found = [path for path in files_below(folder) if is_film(path.name, partial(head_of, path))]
+    found: list[Path] = []
+    for place, folders, files in os.walk(folder, onerror=_raise):
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        paths = [Path(place, name) for name in sorted(files)]
+        found += [path for path in paths if is_film(path.name, partial(head_of, path))]
     if not found:
         message = f"{folder}: no image in this folder; use PNG, JPEG or DICOM files"
         raise InputError(message)
     return found
-
-
-def files_below(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder: first its own by name, then those of each folder in it.
-
-    Hidden files and folders are left out. What is no regular file is yielded, too; its reader
-    reports it.
-
-    Raises:
-        OSError: If a folder cannot be read.
-    """
-    for place, folders, files in os.walk(folder, onerror=_raise):
-        folders[:] = sorted(name for name in folders if not is_hidden(name))
-        yield from (Path(place, name) for name in sorted(files) if not is_hidden(name))
 
 
 def _raise(error: OSError) -> None:

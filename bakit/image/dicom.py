@@ -183,13 +183,12 @@ def _check_kind(elements: Elements) -> None:
     elif allocated not in ({8, 16} if samples == 1 else {8}) or not 1 <= stored <= allocated:
         problem = f"{stored} bits stored in {allocated}; use up to 16 in 8 or 16, 8 in colour"
     else:
-        is_coded = elements.syntax.is_encapsulated
-        check_pixels(
-            columns, rows, elements.name, len(elements.data("PixelData")) if is_coded else None
-        )
-        return
-    message = f"{elements.name}: {problem}"
-    raise ImageError(message)
+        problem = ""
+    if problem:
+        message = f"{elements.name}: {problem}"
+        raise ImageError(message)
+    coded = len(elements.data("PixelData")) if elements.syntax.is_encapsulated else None
+    check_pixels(columns, rows, elements.name, coded)
 
 
 def _stored(elements: Elements) -> npt.NDArray[Any]:

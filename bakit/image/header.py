@@ -83,11 +83,16 @@ def read_header(elements: Elements) -> DicomHeader:
         body_part = regions[0].text("CodeMeaning")
     return DicomHeader(
         sex=text("PatientSex").upper(),
-        laterality=(text("ImageLaterality") or text("Laterality"))[:1].upper(),
+        laterality=_side(text("ImageLaterality"), text("Laterality")),
         age_months=_age_months(elements),
         body_part=body_part.upper(),
         modality=text("Modality").upper(),
     )
+
+
+def _side(image: str, series: str) -> str:
+    """Return ImageLaterality, else Laterality: its first letter, as a capital."""
+    return (image or series)[:1].upper()
 
 
 def read_study(elements: Elements) -> dict[str, str]:
@@ -110,7 +115,7 @@ def read_study(elements: Elements) -> dict[str, str]:
     for keyword, form in _FORMS.items():
         if not re.fullmatch(form, found[keyword]):
             found[keyword] = ""
-    found["Laterality"] = (found.pop("ImageLaterality") or found["Laterality"])[:1].upper()
+    found["Laterality"] = _side(found.pop("ImageLaterality"), found["Laterality"])
     return found
 
 

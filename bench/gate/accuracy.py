@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from bakit.bench.gate.advice import for_drift, worst_groups
-from bakit.bench.gate.verdict import Check, gravest
+from bakit.bench.gate.verdict import OPEN, Check, gravest
 from bakit.bench.report.drift import MIN_TAIL_IMAGES, TAILS
 from bakit.errors import InputError
 
@@ -77,7 +77,7 @@ def accuracy_checks(
     if all(getattr(gate, name) is None for name in AGE_LIMITS):
         return []
     drift = drift_of(bundle, "the report")
-    checks = limit_checks(gate, bundle, drift, named)
+    checks = limit_checks(gate, bundle, named)
     if drift.is_reference:
         return checks
     if all(abs(row.bundle_months - row.float_months) <= EXACT_MONTHS for row in drift.rows):
@@ -96,10 +96,10 @@ def accuracy_checks(
     return _with_images_needed(gate, bundle, checks, named)
 
 
-def limit_checks(
-    gate: Gate, bundle: BundleReport, drift: DriftReport, named: Collection[str]
-) -> list[Check]:
-    """Compare the drift of a bundle with each limit on ages that is set."""
+def limit_checks(gate: Gate, bundle: BundleReport, named: Collection[str]) -> list[Check]:
+    """Compare the drift of a bundle, which is known, with each limit on ages that is set."""
+    drift = bundle.drift
+    assert drift is not None
     checks = []
     for name in (*_FIGURES, *_GROUP_FIGURES):
         limit, room = getattr(gate, name), room_of(name, named)
@@ -111,7 +111,7 @@ def limit_checks(
             figures = [(group, _GROUP_FIGURES[name](group)) for group in groups]
             checks.append(_group_check(name, figures, limit, room, bundle))
         else:
-            checks.append(_check(name, limit, room, bundle, drift))
+            checks.append(_check(name, limit, room, bundle))
     return checks
 
 
@@ -256,10 +256,6 @@ AGE_LIMITS = frozenset({*_FIGURES, *_GROUP_FIGURES})
 """Names of the limits on ages."""
 
 
-OPEN = frozenset({"too-few-images", "undecided"})
-"""Outcomes of checks whose estimates are within the limit and whose upper ends are not."""
-
-
 def decide(figure: Figure, limit: float, samples: int, least: int, room: float = 1.0) -> Outcome:
     """Compare a figure of so many images with a limit.
 
@@ -284,7 +280,9 @@ def _upper(figure: Figure) -> float:
     return math.inf if figure.interval is None else figure.interval[1]
 
 
-def _check(name: str, limit: float, room: float, bundle: BundleReport, drift: DriftReport) -> Check:
+def _check(name: str, limit: float, room: float, bundle: BundleReport) -> Check:
+    drift = bundle.drift
+    assert drift is not None
     if drift.mean_abs_change_ci95_months is None or drift.bundle_mae_ci95_months is None:
         message = (
             f"{bundle.name}: the report is of an older bakit and has no intervals of changes; "

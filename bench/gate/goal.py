@@ -218,5 +218,4 @@ def _line(name: str, goal: GoalLine, figure: tuple[float | None, float | None]) 
         and value is not None
         and (max(value, decides) <= goal.limit if goal.bound == "most" else decides >= goal.limit)
     )
-    change = msgspec.structs.replace
-    return change(goal, bundle=name, value=value, upper=upper, passed=passed)
+    return msgspec.structs.replace(goal, bundle=name, value=value, upper=upper, passed=passed)

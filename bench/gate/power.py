@@ -68,6 +68,6 @@ def pass_share(
             return 0.0
         places = generator.integers(drift.samples, size=images)
         drawn = drift_of_rows(tuple(drift.rows[i] for i in places.tolist()), **drift.given)
-        checks = limit_checks(gate, msgspec.structs.replace(bundle, drift=drawn), drawn, named)
+        checks = limit_checks(gate, msgspec.structs.replace(bundle, drift=drawn), named)
         passed += all(check.outcome in PASSING for check in checks)
     return passed / draws

@@ -31,6 +31,8 @@ for."""
 
 NOTED: tuple[Outcome, ...] = ("known", "undecided")
 PASSING: tuple[Outcome, ...] = ("pass", *NOTED)
+OPEN: tuple[Outcome, ...] = ("too-few-images", "undecided")
+"""Outcomes of checks whose estimates are within the limit and whose upper ends are not."""
 
 REPORT = "the report"
 """Stands for the bundle's name where a check is of the whole report."""
@@ -80,7 +82,7 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         parts = [self.text]
         if self.images_needed is not None:
             parts.append(f"too few images to decide: some {self.images_needed:,} are needed")
-        elif self.outcome in ("too-few-images", "undecided"):
+        elif self.outcome in OPEN:
             parts.append("too few images to decide")
         if self.groups:
             parts.append(f"most in {', '.join(self.groups)}")

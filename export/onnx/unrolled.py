@@ -27,14 +27,11 @@ from bakit.hand.unrolled import LAYERS
 from bakit.session import localizer_specs
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     from onnx import ModelProto
 
     from bakit.hand.unrolled import Array
     from bakit.settings import LocalizerForm, UnrolledSettings
     from bakit.types import Weights
-
-    Matrix = npt.NDArray[np.float64]
 
 
 CANCELLED = {"norm2.bias", "conv3.bias"}

@@ -123,7 +123,7 @@ def bundle_of(drift: DriftReport) -> BundleReport:
 
 def outcome(drift: DriftReport, gate: Gate, named: Collection[str] = ()) -> str:
     """Return the gravest outcome of the limits on ages."""
-    return gravest(check.outcome for check in limit_checks(gate, bundle_of(drift), drift, named))
+    return gravest(check.outcome for check in limit_checks(gate, bundle_of(drift), named))
 
 
 def ages(generator: np.random.Generator, population: Pairs, draws: int) -> None:

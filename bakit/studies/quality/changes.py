@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from bakit.image.box import Box
+from bakit.image.box import Box, bounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,11 +72,11 @@ def without_background(grey: Grey, mask: Mask, rng: Random) -> Grey:
         return grey
     cut = np.where(whole, grey, np.float32(0))
     if rng.random() < 0.6:
-        rows, columns = np.flatnonzero(whole.any(1)), np.flatnonzero(whole.any(0))
+        box = bounds(whole)
         pad = rng.integers(0, max(height // 12, 1), 3)
         # The end of the forearm stays at the border; the other sides may keep a margin.
-        top, bottom = max(rows[0] - pad[0], 0), rows[-1] + 1
-        left, right = max(columns[0] - pad[1], 0), min(columns[-1] + 1 + pad[2], width)
+        top, bottom = max(box.y0 - pad[0], 0), box.y1
+        left, right = max(box.x0 - pad[1], 0), min(box.x1 + pad[2], width)
         cut = cut[top:bottom, left:right]
     return np.ascontiguousarray(cut, np.float32)
 
