@@ -11,11 +11,19 @@ from markupsafe import Markup
 from bakit import __version__
 from bakit.bench.gate.recommend import at_most, recommend
 from bakit.bench.render.drifts import drift_figure, groups_figure
+from bakit.bench.render.figure import Table
 from bakit.bench.render.pareto import front_figure
 from bakit.bench.render.scatters import agreement_figure, truth_figure
-from bakit.bench.render.svg import Table
 from bakit.bench.render.times import latency_figure, stages_figure
-from bakit.bench.render.words import STANDINGS, bundle_cells, fixed, milliseconds, signed
+from bakit.bench.render.words import (
+    MINUS,
+    STANDINGS,
+    bundle_cells,
+    fixed,
+    milliseconds,
+    shortened,
+    signed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,6 +57,11 @@ def page(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= {
+        "number": lambda tick: f"{tick:g}".replace("-", MINUS),
+        "percent": lambda share: f"{100 * share:.3f}%",
+        "shortened": shortened,
+    }
     loader = environment.loader
     assert loader is not None
     style, _, _ = loader.get_source(environment, "report.css")
