@@ -17,7 +17,7 @@ from bakit.hand.found import Place
 from bakit.hand.prepare import OpenLocalizer, find
 from bakit.image.read import decode
 from bakit.settings import Preprocessing
-from bakit.training.code import code_digest
+from bakit.training.crops import code_digest
 from bakit.types import silent
 
 if TYPE_CHECKING:
