@@ -229,18 +229,21 @@ def run(*words):
     return CliRunner().invoke(main, [str(word) for word in words])
 
 
-def run_search(checkpoint, labelled, out, *words):
-    given = ["calibrate", labelled.folder, "--checkpoint", checkpoint.path, "--search"]
-    return run(*given, "--out", out, *words)
-
-
 def test_the_command_writes_what_export_takes(checkpoint, labelled, tmp_path, quick):
     pytest.importorskip("matplotlib")
     out, work = tmp_path / "ranges.json", tmp_path / "work"
     limits = ["--max-drift-months", 90, "--max-mean-change-months", 90]
     limits += ["--max-p99-change-months", 90]
-    words = ["--work", work, "--plots", tmp_path / "plots", *limits]
-    result = run_search(checkpoint, labelled, out, *words)
+    words = [
+        "calibrate",
+        labelled.folder,
+        "--checkpoint",
+        checkpoint.path,
+        "--search",
+        "--out",
+        out,
+    ]
+    result = run(*words, "--work", work, "--plots", tmp_path / "plots", *limits)
     assert result.exit_code == 0, result.output
     assert "kept, best" in result.stdout
     ranges = read_ranges(out)
@@ -269,8 +272,16 @@ def test_the_legend_has_the_colours_of_the_bars():
 def test_limits_that_cannot_be_kept_install_nothing(checkpoint, labelled, tmp_path, quick):
     out = tmp_path / "ranges.json"
     out.write_text("what was there")
-    words = ["--work", tmp_path / "work", "--max-mean-change-months", 0]
-    result = run_search(checkpoint, labelled, out, *words)
+    words = [
+        "calibrate",
+        labelled.folder,
+        "--checkpoint",
+        checkpoint.path,
+        "--search",
+        "--out",
+        out,
+    ]
+    result = run(*words, "--work", tmp_path / "work", "--max-mean-change-months", 0)
     assert result.exit_code == 1
     first, second = result.stderr.splitlines()
     assert first.startswith("bakit: no recipe is within the limits; the best: ")
