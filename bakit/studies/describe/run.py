@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from bakit.data.labels import Labels, Sample
+    from bakit.data.labels import Sample
     from bakit.types import Grey, OnProgress
 
 
@@ -94,10 +94,10 @@ def describe(
     """
     others = {other: _images_of(other, folder) for other in against}
     labels = read_labels(folder)
-    named = _named_images(labels)
+    ids = dict.fromkeys(row.id for row in labels.rows)  # of invalid rows, too
+    named = [labels.images[name] for name in ids if name in labels.images]
     looks, bad = _look_at(named, on_progress, "images")
     samples = [row.sample for row in labels.rows if row.sample and row.sample.path in looks]
-    ids = {row.id for row in labels.rows}
     sizes = Counter(look.size for look in looks.values())
     storage = Counter(look.storage for look in looks.values())
     males = sum(sample.male for sample in samples)
@@ -132,12 +132,6 @@ def describe(
         duplicates=_duplicates(looks, samples),
         against=tuple(_compare(looks, named, *item, on_progress) for item in others.items()),
     )
-
-
-def _named_images(labels: Labels) -> list[Path]:
-    """Return the images named by rows, including invalid rows."""
-    names = dict.fromkeys(row.id for row in labels.rows)
-    return [labels.images[name] for name in names if name in labels.images]
 
 
 def _images_of(other: Path, folder: Path) -> list[Path]:
