@@ -233,7 +233,10 @@ class Training(lightning.LightningModule):
 
 
 class SharedBatchNorm(nn.BatchNorm2d):
-    """Batch norm with statistics over all processes; ``torch.nn.SyncBatchNorm`` needs GPUs."""
+    """Batch norm over all processes, so that their number does not change the result.
+
+    ``torch.nn.SyncBatchNorm`` needs GPUs.
+    """
 
     @staticmethod
     def convert(module: nn.Module) -> None:
