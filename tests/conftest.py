@@ -52,7 +52,6 @@ LONGEST = (
     "test_tensorrt.py",
     "test_hostile_device.py",
     "test_contributing.py",
-    "test_end_to_end.py",
     "test_ablate.py",
     "test_train.py",
     "test_agent.py",

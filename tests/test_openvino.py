@@ -245,22 +245,6 @@ def test_a_file_of_a_newer_openvino(refused, bundle):
     assert line.endswith("; a newer OpenVINO wrote it: pip install -U 'bakit-edge[openvino]'")
 
 
-def test_a_missing_library_names_its_extra(refused, exported, checkpoint, labelled, monkeypatch):
-    bundle = exported("openvino", "fp32")
-    for room in ("backends", "export"):
-        monkeypatch.delitem(sys.modules, f"bakit.{room}.openvino", raising=False)
-    monkeypatch.setitem(sys.modules, "openvino", None)
-    predict = ("predict", labelled.samples[0].path, "--sex", "F", "--bundle", bundle.root)
-    needs = "target 'openvino' needs: pip install 'bakit-edge[{}]'"
-    assert refused(*predict, status=3) == f"bakit: {needs.format('openvino')}"
-    seal = (
-        f"bakit: {len(bundle.files.digests)} files match the seal, the golden images were not run"
-    )
-    assert refused("verify", bundle.root, status=3) == f"{seal}: {needs.format('openvino')}"
-    line = refused("export", checkpoint.path, "--target", "openvino", "--out", ".", status=3)
-    assert line == f"bakit: {needs.format('export,openvino')}"
-
-
 # What is left alone
 
 
