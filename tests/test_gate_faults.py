@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bakit.types import Grey
 
 BOX = ("x0", "y0", "x1", "y1")
-PHANTOMS, VARIANTS, CALIBRATION = 36, 4, 24
+PHANTOMS, VARIANTS, CALIBRATION = 36, 6, 24
 CHANGE_MONTHS = 0.6
 
 

@@ -31,7 +31,7 @@ REAL = ROOT.parent / "shared" / "data"
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", README, re.DOTALL)
 
-IMAGES = 24
+IMAGES = 32
 LESS = {
     "-n 400": f"-n {IMAGES}",
     "--queries 30 --seconds 1": "--queries 3 --seconds 0",
