@@ -23,9 +23,10 @@ test-arm: $(VENV)/installed
 programs: $(VENV)/installed
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		$(BIN)/python -m playwright install chromium --with-deps >/dev/null || true; \
-		for program in sshd:openssh-server ssh:openssh-client npm:npm dcmdump:dcmtk dciodvfy:dicom3tools cc:gcc openssl:openssl; do \
-			command -v $${program%%:*} >/dev/null || test -x /usr/sbin/$${program%%:*} || \
-				apt-get install -qq -y --no-install-recommends $${program##*:} >/dev/null || true; \
+		for need in sshd:openssh-server ssh:openssh-client npm:npm dcmdump:dcmtk dciodvfy:dicom3tools cc:gcc c++:g++ \
+			openssl:openssl png.h:libpng-dev onnxruntime:libonnxruntime-dev; do \
+			command -v $${need%%:*} >/dev/null || test -x /usr/sbin/$${need%%:*} || test -e /usr/include/$${need%%:*} || \
+				apt-get install -qq -y --no-install-recommends $${need##*:} >/dev/null 2>&1 || true; \
 		done; \
 	fi
 

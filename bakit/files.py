@@ -16,6 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bakit.errors import BakitError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import IO, Any, BinaryIO
@@ -110,6 +112,16 @@ def write_file(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def append_file(path: Path, data: bytes) -> None:
+    """Add bytes at the end of a file.
+
+    Raises:
+        OSError: With ``path`` as its file name.
+    """
+    with full_disk(path, path), path.open("ab") as file:
+        file.write(data)
+
+
 @contextmanager
 def full_disk(path: Path, temporary: Path) -> Iterator[None]:
     """Turn the errors of a full disk, of any library, into one that has its numbers.
@@ -123,7 +135,7 @@ def full_disk(path: Path, temporary: Path) -> Iterator[None]:
         left = shutil.disk_usage(path.parent).free
         full = isinstance(error, OSError) and error.errno in _FULL
         # Libraries in C++ have no error of their own for it.
-        if not full and left > _NO_ROOM:
+        if isinstance(error, BakitError) or (not full and left > _NO_ROOM):
             raise
         files = temporary.rglob("*") if temporary.is_dir() else [temporary]
         written = sum(file.stat().st_size for file in files if file.is_file())

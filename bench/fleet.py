@@ -18,6 +18,7 @@ from bakit.bench.local.run import run_bench
 from bakit.bench.raw import Raw, RawBundle
 from bakit.bench.task import make_task, read_bundles
 from bakit.bundle import Bundle
+from bakit.documents import UNREADABLE
 from bakit.errors import BakitError, InputError, unknown
 from bakit.files import read_regular
 from bakit.sealed import MAX_FILE_BYTES
@@ -86,7 +87,7 @@ def read_targets(path: Path, public_key: Path | None = None) -> list[Target]:
     """
     try:
         content = msgspec.toml.decode(read_regular(path, MAX_FILE_BYTES))
-    except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
+    except (OSError, *UNREADABLE) as error:
         message = f"{path}: no device file ({getattr(error, 'strerror', None) or error})"
         raise InputError(message) from error
     devices = content.get("device")

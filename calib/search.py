@@ -20,7 +20,7 @@ from bakit.export.onnx.equalize import equalize
 from bakit.export.onnx.int8 import int8_share, layer_names, observed_model, quantize
 from bakit.export.onnx.regressor import regressor_model
 from bakit.export.spread import evaluate
-from bakit.files import sha256, write_file
+from bakit.files import append_file, sha256, write_file
 from bakit.settings import Int8Recipe
 from bakit.types import silent
 
@@ -210,13 +210,12 @@ class Workbench:
         if equalized not in self._statistics:
             key = sha256(" ".join([*self._identity[:2], str(equalized)]).encode())[:16]
             path = self._work / f"statistics-{key}.npz"
-            if path.is_file():
-                self._statistics[equalized] = Statistics.read(path)
-            else:
+            seen = Statistics.read(path)
+            if seen is None:
                 model = equalize(self._model) if equalized else self._model
                 seen = gather(observed_model(model), self._calibration, self._on_progress)
                 seen.write(path)
-                self._statistics[equalized] = seen
+            self._statistics[equalized] = seen
         return self._statistics[equalized]
 
     def _ages(self, model: ModelProto, count: int) -> Floats:
@@ -243,8 +242,7 @@ class Workbench:
     def _remember(self, key: str, trial: Trial) -> None:
         self._known[key] = trial
         self._work.mkdir(parents=True, exist_ok=True)
-        with (self._work / TRIALS).open("ab") as file:
-            file.write(msgspec.json.encode((key, trial)) + b"\n")
+        append_file(self._work / TRIALS, msgspec.json.encode((key, trial)) + b"\n")
 
 
 def search(bench: Workbench, limits: Limits) -> Outcome:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import zlib
 from typing import TYPE_CHECKING, Final, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -44,11 +46,14 @@ class Statistics(NamedTuple):
     counts: npt.NDArray[np.int64]
 
     @staticmethod
-    def read(path: Path) -> Statistics:
-        """Read a file that ``write`` wrote."""
-        with np.load(path) as arrays:
-            names = tuple(str(name) for name in arrays["names"])
-            return Statistics(names, *(arrays[field] for field in Statistics._fields[1:]))
+    def read(path: Path) -> Statistics | None:
+        """Read a file that ``write`` wrote; None if it is missing or damaged."""
+        try:
+            with path.open("rb") as file, np.load(file) as arrays:
+                names = tuple(str(name) for name in arrays["names"])
+                return Statistics(names, *(arrays[field] for field in Statistics._fields[1:]))
+        except (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile, zlib.error):
+            return None
 
     def write(self, path: Path) -> None:
         """Write all arrays as one ``.npz``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 F, H, I32, I64, I8, U8, D = (
@@ -27,6 +28,13 @@ def model(nodes, inputs, outputs, constants=(), *, opset=13, ir=7, domains=(), f
     )
     imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(*item) for item in domains)]
     return helper.make_model(graph, opset_imports=imports, ir_version=ir, functions=functions)
+
+
+def open_graph(data):
+    """Open a model with one thread: more only wait for each other on a busy machine."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(data, options)
 
 
 def node(operator, inputs, output, **attributes):

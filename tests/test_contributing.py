@@ -71,7 +71,7 @@ def test_the_contract_tests_find_the_target_by_its_row(run):
 
 
 def test_the_commands_find_the_target_by_its_row(run):
-    doctor = run("-m", "bakit", "doctor").stdout
+    doctor = run("-m", "bakit", "doctor", "onnx-gz").stdout
     assert re.search("^ *onnx-gz +ready +ready", doctor, re.MULTILINE)
     assert "onnx-gz" in run("-m", "bakit", "targets").stdout
 

@@ -14,18 +14,13 @@ pytest.importorskip("coreai_onnx", reason="coreai-core and coreai-onnx are not i
 from bakit.backends.coreai import ABOUT, FILES, OLDEST, open_session
 from bakit.bundle import Artifact
 from bakit.errors import BundleError
-from bakit.export.coreai import export
 from bakit.files import sha256
 from bakit.sealed import SealedFiles
-from bakit.targets import ExportRequest
-from bakit.types import Precision
 
 
 @pytest.fixture(scope="module")
-def exported_folder(checkpoint_for, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("coreai")
-    export(checkpoint_for("coreai"), ExportRequest(Precision.FP32, "loop", None), folder)
-    return folder
+def exported_folder(exported):
+    return exported("coreai", "fp32").root
 
 
 @pytest.fixture
@@ -44,7 +39,7 @@ def test_another_process_writes_the_same_bytes(exported_folder, checkpoint_for, 
     )
     checkpoint = checkpoint_for("coreai").path
     subprocess.run([sys.executable, "-c", code, checkpoint, tmp_path], check=True)
-    files = [path for path in exported_folder.rglob("*") if path.is_file()]
+    files = [path for path in exported_folder.glob("*.aimodel/*") if path.is_file()]
     assert len(files) == 2 * len(FILES)
     for path in files:
         assert path.read_bytes() == (tmp_path / path.relative_to(exported_folder)).read_bytes()

@@ -69,7 +69,7 @@ def test_both_targets_hold_the_same_models(exported):
 
 
 def test_the_model_describes_itself(exported):
-    bundle = exported("coreml", "fp16")
+    bundle = exported("coreml-reference", "fp16")
     spec = coremltools.proto.Model_pb2.Model()
     spec.ParseFromString((bundle.root / bundle.artifact("regressor").path).read_bytes())
     assert spec.specificationVersion == 8  # iOS 17, macOS 14
@@ -83,7 +83,7 @@ def test_the_model_describes_itself(exported):
 
 
 def test_coremltools_opens_the_package(exported):
-    bundle = exported("coreml", "int8")
+    bundle = exported("coreml-reference", "int8")
     package = bundle.root / "regressor.mlpackage"
     model = coremltools.models.MLModel(str(package), skip_model_load=True)
     kinds = {

@@ -169,6 +169,7 @@ def test_each_device_is_compared_with_itself(report):
         ("", "devices.toml: no device; write [device.NAME]"),
         ("[devices.a]\n", "devices.toml: unknown name 'devices'"),
         ("device = 3\n", "devices.toml: no device; write"),
+        pytest.param("x = " + "[" * 100_000, "devices.toml: no device file (", id="deep"),
         ("[device.a]\n", "device 'a': Object missing required field `host`"),
         ('[device.a]\nhots = "x"\n', "device 'a': unknown name 'hots'; did you mean 'host'?"),
         ('[device.a]\nhost = "x"\nzzz = 1\n', "device 'a': unknown name 'zzz'; use host, bundles"),

@@ -29,7 +29,7 @@ def test_damaged_inputs_end_in_bakit_s_own_errors(all_entries, name):
     entry, outcomes = all_entries[name], set()
     for seed in entry.seeds:
         assert attempt(entry, seed) == "taken", "undamaged, an input is taken"
-    for index in range(60):
+    for index in range(30):
         draw = random.Random(f"slice/{name}/{index}")
         data = damaged(name, entry, draw)
         started = time.thread_time()

@@ -528,8 +528,11 @@ def test_the_summary_of_a_github_job_gets_the_table(
     assert result.exit_code == 0
     assert summary.read_text() == "before\n" + page.read_text()
     assert page.read_text().startswith("### bakit gate: passed\n")
-    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path))
-    assert isinstance(run(tmp_path, make_report(), "--github").exception, InputError)
+    for place in (tmp_path, Path("/dev/full")):
+        monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(place))
+        error = run(tmp_path, make_report(), "--github").exception
+        assert isinstance(error, InputError)
+        assert str(error).startswith(f"{place}: the page cannot be written (")
 
 
 def test_a_new_baseline_that_lacks_a_bundle_says_so(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from onnxruntime import InferenceSession
 
 from bakit.export.onnx.localizer import localizer_model
 from bakit.export.onnx.writer import serialize
@@ -22,6 +21,7 @@ from bakit.hand.working import working_image
 from bakit.image.box import Box, bounds
 from bakit.image.read import decode
 from bakit.settings import UnrolledSettings
+from tests.graphs import open_graph
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -230,7 +230,7 @@ def test_real_radiographs() -> None:
     with (ORIGINALS / "labels.csv").open() as stream:
         rows = list(csv.DictReader(stream))[:8:4]
     graph = serialize(localizer_model(weights, small, "loop"))
-    session = InferenceSession(graph, providers=["CPUExecutionProvider"])
+    session = open_graph(graph)
     shares = []
     for row in rows:
         grey = decode(ORIGINALS / "images" / f"{row['id']}.png")

@@ -62,6 +62,15 @@ exec(plan.get(question) or "if doc: frame(doc)")
 """
 
 
+INFO = {
+    "python": "3.6.9", "numpy": "1.19.4", "onnxruntime": "1.10.0", "tensorrt": None,
+    "trtexec": None, "board": "Jetson Nano", "system": "L4T 32.7.1", "gpu": None,
+    "sm": [5, 3], "int8": False, "driver_error": None, "power_mode": "MAXN",
+    "power_rail": "POM_5V_IN", "cache": "/home/user/.cache/bakit", "free_mb": 9000.0,
+}  # fmt: skip
+"""What an honest device answers first."""
+
+
 @pytest.fixture
 def device(tmp_path_factory, monkeypatch, exported):
     """Return what makes the device: its lines of Python by command, and what it was told."""
@@ -72,15 +81,10 @@ def device(tmp_path_factory, monkeypatch, exported):
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
     monkeypatch.setattr(run, "PATIENCE_S", 1.5)
     good = {
-        "info": {
-            "python": "3.6.9", "numpy": "1.19.4", "onnxruntime": "1.10.0", "tensorrt": None,
-            "trtexec": None, "board": "Jetson Nano", "system": "L4T 32.7.1", "gpu": None,
-            "sm": [5, 3], "int8": False, "driver_error": None, "power_mode": "MAXN",
-            "power_rail": "POM_5V_IN", "cache": "/home/user/.cache/bakit", "free_mb": 9000.0,
-        },
+        "info": INFO,
         "watch": {"state": "done"},
         "fetch": raw(exported("onnx", "fp32")),
-    }  # fmt: skip
+    }
 
     def make(plan=None):
         (folder / "plan.json").write_text(json.dumps([plan or {}, good]))
@@ -148,25 +152,9 @@ HOSTILE = {
     "a huge document": ("info", "frame(b'[' + b'1,' * 50000 + b'1]')", "bytes; at most 65536"),
     "an answer given twice": ("info", "frame(doc); frame(doc)", "answered 'info' more than once"),
     "an answer without end": ("info", "while True: frame(doc)", "answered 'info' more than once"),
-    # Documents
+    # Documents: more of them are in DOCUMENTS
     "half JSON": ("info", "frame(json.dumps(doc).encode()[:-9])", "is not what an agent writes"),
-    "empty document": ("info", "frame(b' ')", "is not what an agent writes"),
-    "Latin-1 within": ("info", r"frame(b'{\"board\": \"Caf\xe9\"}')", "is not UTF-8"),
-    "deep JSON": ("info", "frame(b'[' * 60000)", "is not what an agent writes"),
-    "a list": ("info", "frame([doc])", "Expected `object`, got `array`"),
-    "a number": ("info", "frame(b'7')", "Expected `object`, got `int`"),
-    "null": ("info", "frame(None)", "Expected `object`, got `null`"),
-    "a field too few": ("info", "del doc['free_mb']; frame(doc)", "missing required field `free_m"),
-    "a field too many": ("info", "doc['age'] = 1; frame(doc)", "unknown field `age`"),
-    "a field of escapes": ("info", r"doc['\x1b[2J'] = 1; frame(doc)", r"unknown field `\\x1b\[2J"),
-    "text as number": ("info", "doc['free_mb'] = '9000'; frame(doc)", "got `str` - at `\\$.free_m"),
-    "NaN": ("info", "doc['free_mb'] = float('nan'); frame(doc)", "JSON is malformed"),
-    "infinity": ("info", "doc['free_mb'] = float('inf'); frame(doc)", "JSON is malformed"),
-    "a negative size": ("info", "doc['free_mb'] = -1; frame(doc)", "Expected `float` >= 0.0"),
-    "an overflow": ("info", "frame(b'{\"free_mb\": 1e999}')", "Number out of range"),
     "an escape within": ("info", r"doc['board'] = '\x1b[2J'; frame(doc)", r"at `\$.board`"),
-    "two lines within": ("info", r"doc['gpu'] = 'a\nb'; frame(doc)", r"at `\$.gpu`"),
-    "text without end": ("info", "doc['gpu'] = 'x' * 2000; frame(doc)", "length <= 1000"),
     # Exit
     "an error": ("info", "err('noise\\nno \\x1b[1mpython3\\n'); sys.exit(127)", r"no \\x1b\[1mpyt"),
     "an error without words": ("info", "frame(doc); sys.exit(3)", "agent.py info failed"),
@@ -216,6 +204,39 @@ def test_what_no_agent_answers_costs_one_line(name, device, exported, refused, m
     told = log.read_text().splitlines()
     work = re.search(r"mkdir (\S+/\w{16}) ", told[0])[1]
     assert any(f"rm -rf {work}" in command for command in told[-2:]), "removed in the end"
+
+
+DOCUMENTS = {
+    "empty document": ("frame(b' ')", "is not what an agent writes"),
+    "Latin-1 within": (r"frame(b'{\"board\": \"Caf\xe9\"}')", "is not UTF-8"),
+    "deep JSON": ("frame(b'[' * 60000)", "is not what an agent writes"),
+    "a list": ("frame([doc])", "Expected `object`, got `array`"),
+    "a number": ("frame(b'7')", "Expected `object`, got `int`"),
+    "null": ("frame(None)", "Expected `object`, got `null`"),
+    "a field too few": ("del doc['free_mb']; frame(doc)", "missing required field `free_m"),
+    "a field too many": ("doc['age'] = 1; frame(doc)", "unknown field `age`"),
+    "a field of escapes": (r"doc['\x1b[2J'] = 1; frame(doc)", r"unknown field `\\x1b\[2J"),
+    "text as number": ("doc['free_mb'] = '9000'; frame(doc)", "got `str` - at `\\$.free_m"),
+    "NaN": ("doc['free_mb'] = float('nan'); frame(doc)", "JSON is malformed"),
+    "infinity": ("doc['free_mb'] = float('inf'); frame(doc)", "JSON is malformed"),
+    "a negative size": ("doc['free_mb'] = -1; frame(doc)", "Expected `float` >= 0.0"),
+    "an overflow": ("frame(b'{\"free_mb\": 1e999}')", "Number out of range"),
+    "two lines within": (r"doc['gpu'] = 'a\nb'; frame(doc)", r"at `\$.gpu`"),
+    "text without end": ("doc['gpu'] = 'x' * 2000; frame(doc)", "length <= 1000"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_documents_that_no_agent_sends_are_refused(name):
+    does, said = DOCUMENTS[name]
+    sent = []
+    exec(does, {"doc": dict(INFO), "frame": sent.append})
+    data = sent[0] if isinstance(sent[0], bytes) else json.dumps(sent[0]).encode()
+    with pytest.raises(AnswerError) as refused:
+        decode(data, DeviceInfo)
+    line = shown(str(refused.value), 200)
+    assert re.search(said, line), line
+    assert line.isprintable()
 
 
 MEASUREMENTS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import ssl
 import struct
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bakit.bench.device.evidence import read_evidence
 from bakit.data.labels import read_samples
 from bakit.errors import BakitError, ImageError, VerificationError
 from bakit.files import read_regular
@@ -24,7 +26,9 @@ from bakit.image.jpeg import check_jpeg, jpeg_frame
 from bakit.image.jpeg2000 import find_codestream, is_whole
 from bakit.image.read import decode, read_radiograph
 from bakit.model.checkpoint import Checkpoint
+from bakit.node.options import Tls
 from bakit.phantoms import make_phantom
+from bakit.report.text import read_reference
 from bakit.runtime import Runtime
 from bakit.signature import check_signature
 
@@ -349,10 +353,15 @@ def no_file(request, tmp_path):
     return path
 
 
+def tls_context(path):
+    return Tls(path, path, path).context(ssl.Purpose.CLIENT_AUTH)
+
+
 def test_what_is_no_regular_file_is_refused_at_once(no_file, tmp_path):
     with pytest.raises(OSError, match=NO_FILE):
         read_regular(no_file, 100)
-    for read in (decode, Checkpoint.read, lambda path: check_signature(path, b"", path)):
+    readers = (decode, Checkpoint.read, lambda path: check_signature(path, b"", path))
+    for read in (*readers, read_reference, read_evidence, tls_context):
         with pytest.raises(BakitError, match=f"{NO_FILE}|not signed"):
             read(no_file)
     (tmp_path / "images").mkdir()

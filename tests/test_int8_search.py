@@ -20,6 +20,7 @@ from bakit.calib.dataset import load_images
 from bakit.calib.methods import METHODS
 from bakit.calib.ranges import ranges_on, read_ranges
 from bakit.calib.search import ALWAYS_FLOAT, TRIALS, Choice, Limits, Trial, Workbench, search
+from bakit.calib.statistics import Statistics
 from bakit.cli import main
 from bakit.errors import CheckpointError
 from bakit.export.onnx.equalize import equalize
@@ -115,6 +116,11 @@ def model(checkpoint):
     return regressor_model(checkpoint)
 
 
+@pytest.fixture(scope="module")
+def ranges(checkpoint, images):
+    return ranges_on(checkpoint, images)
+
+
 def ages(model, images):
     with OrtSession(serialize(model), threads=1) as session:
         return np.array([session.run(feeds)["age_months"].item() for feeds in images])
@@ -139,8 +145,7 @@ def test_equalized_layers_compute_the_same_ages(model, images):
 
 
 @pytest.mark.parametrize("per_channel", [True, False])
-def test_the_recipe_decides_what_is_int8(checkpoint, model, images, per_channel):
-    ranges = ranges_on(checkpoint, images)
+def test_the_recipe_decides_what_is_int8(model, ranges, per_channel):
     products = multiply_adds(model)
     # By hand, at 96 pixels: 48x48 outputs of 9 weights and 16 channels; 960 to 1280 features.
     assert products["stem/conv"] == 48 * 48 * 16 * 9
@@ -160,11 +165,11 @@ def test_the_recipe_decides_what_is_int8(checkpoint, model, images, per_channel)
     assert "block9/expand.weight_scale" not in scales
 
 
-def test_corrected_biases_undo_the_mean_error(checkpoint, model, images):
+def test_corrected_biases_undo_the_mean_error(checkpoint, model, images, ranges):
     """Of the last quantized layer, on the images that it was corrected on; few layers are INT8."""
     layers = layer_names(model)
     few = Int8Recipe((*layers[:-8], *ALWAYS_FLOAT))
-    ranges = msgspec.structs.replace(ranges_on(checkpoint, images), recipe=few)
+    ranges = msgspec.structs.replace(ranges, recipe=few)
     feeds = list(images)[:2]
     corrected = correct_biases(model, ranges, feeds)
     assert set(corrected.biases) == set(layers) - set(few.float_layers)
@@ -183,8 +188,7 @@ def test_corrected_biases_undo_the_mean_error(checkpoint, model, images):
     assert better < 0.2 * plain
 
 
-def test_biases_of_another_model_are_refused(checkpoint, model, images):
-    ranges = ranges_on(checkpoint, images)
+def test_biases_of_another_model_are_refused(model, ranges):
     for biases in ({"block99/expand": (0.0,)}, {"stem/conv": (0.0,)}):
         with pytest.raises(CheckpointError, match="biases are another model's"):
             quantize(model, msgspec.structs.replace(ranges, biases=biases))
@@ -198,6 +202,11 @@ def test_a_trial_is_measured_once(checkpoint, images, tmp_path, monkeypatch):
     assert 0 < first.mean_change_months < 60
     with (tmp_path / TRIALS).open("ab") as file:
         file.write(b'["cut off')
+    (statistics,) = tmp_path.glob("statistics-*.npz")
+    assert Statistics.read(statistics).names
+    for damage in (b"", b"no archive", statistics.read_bytes()[:-9]):
+        statistics.write_bytes(damage)
+        assert Statistics.read(statistics) is None  # they are gathered again
     again = Workbench(checkpoint, images, images, tmp_path)
     monkeypatch.setattr("bakit.calib.search.quantize", None)
     assert again.attempt(choice) == first
@@ -225,25 +234,27 @@ def quick(monkeypatch, images):
     )
 
 
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A folder of trials: what one search has measured, the next does not measure again."""
+    return tmp_path_factory.mktemp("search") / "work"
+
+
 def run(*words):
     return CliRunner().invoke(main, [str(word) for word in words])
 
 
-def test_the_command_writes_what_export_takes(checkpoint, labelled, tmp_path, quick):
+def searched(checkpoint, labelled, work, out, *options):
+    words = ["calibrate", labelled.folder, "--checkpoint", checkpoint.path, "--search"]
+    return run(*words, "--work", work, "--out", out, *options)
+
+
+def test_the_command_writes_what_export_takes(checkpoint, labelled, tmp_path, quick, work):
     pytest.importorskip("matplotlib")
-    out, work = tmp_path / "ranges.json", tmp_path / "work"
+    out = tmp_path / "ranges.json"
     limits = ["--max-drift-months", 90, "--max-mean-change-months", 90]
     limits += ["--max-p99-change-months", 90]
-    words = [
-        "calibrate",
-        labelled.folder,
-        "--checkpoint",
-        checkpoint.path,
-        "--search",
-        "--out",
-        out,
-    ]
-    result = run(*words, "--work", work, "--plots", tmp_path / "plots", *limits)
+    result = searched(checkpoint, labelled, work, out, "--plots", tmp_path / "plots", *limits)
     assert result.exit_code == 0, result.output
     assert "kept, best" in result.stdout
     ranges = read_ranges(out)
@@ -269,19 +280,10 @@ def test_the_legend_has_the_colours_of_the_bars():
     assert colours[0.1] == colours[0.2] != colours[0.4]
 
 
-def test_limits_that_cannot_be_kept_install_nothing(checkpoint, labelled, tmp_path, quick):
+def test_limits_that_cannot_be_kept_install_nothing(checkpoint, labelled, tmp_path, quick, work):
     out = tmp_path / "ranges.json"
     out.write_text("what was there")
-    words = [
-        "calibrate",
-        labelled.folder,
-        "--checkpoint",
-        checkpoint.path,
-        "--search",
-        "--out",
-        out,
-    ]
-    result = run(*words, "--work", tmp_path / "work", "--max-mean-change-months", 0)
+    result = searched(checkpoint, labelled, work, out, "--max-mean-change-months", 0)
     assert result.exit_code == 1
     first, second = result.stderr.splitlines()
     assert first.startswith("bakit: no recipe is within the limits; the best: ")
@@ -318,8 +320,8 @@ def test_a_search_on_few_validation_images_is_refused_before_it_starts(
     assert "3 validation images (--validation 600); a search needs 368 or more" in line
 
 
-def test_rounding_once_changes_ages_less_than_int8_itself(checkpoint, model, images):
-    quantized = quantize(model, ranges_on(checkpoint, images))
+def test_rounding_once_changes_ages_less_than_int8_itself(model, images, ranges):
+    quantized = quantize(model, ranges)
     once = round_once(quantized)
     counts = [
         sum(node.op_type == "QuantizeLinear" for node in graph.graph.node)

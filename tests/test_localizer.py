@@ -4,7 +4,6 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 
@@ -18,6 +17,7 @@ from bakit.image.read import decode
 from bakit.model.localizers import localize_autograd
 from bakit.phantoms import make_phantom
 from bakit.settings import UnrolledSettings
+from tests.graphs import open_graph
 
 ORIGINALS = Path(__file__).parents[1].parent / "shared" / "data" / "originals" / "images"
 SMALL = UnrolledSettings(size=24, features=6, labels=5, steps=3)
@@ -41,7 +41,7 @@ def test_graph_agrees_with_the_reference(form):
     image = working_image(decode(make_phantom(3, height=160).image), settings.size)
     weights = initial_weights(settings)
     model = serialize(localizer_model(weights, settings, form))
-    session = onnxruntime.InferenceSession(model)
+    session = open_graph(model)
 
     labels = session.run(None, {"image": image[None, None]})[0]
     expected = reference(image, weights, settings)
@@ -58,7 +58,7 @@ def test_graph_follows_the_number_of_steps():
     results = []
     for steps in (1, 20):
         settings = msgspec.structs.replace(SMALL, steps=steps)
-        session = onnxruntime.InferenceSession(serialize(localizer_model(weights, settings)))
+        session = open_graph(serialize(localizer_model(weights, settings)))
         results.append(session.run(None, {"image": image})[0])
     assert (results[0] != results[1]).any()
 
@@ -68,7 +68,7 @@ def test_both_forms_of_the_graph_agree():
     weights = initial_weights(SMALL)
     results = []
     for form in ("loop", "unrolled"):
-        session = onnxruntime.InferenceSession(serialize(localizer_model(weights, SMALL, form)))
+        session = open_graph(serialize(localizer_model(weights, SMALL, form)))
         results.append(session.run(None, {"image": image})[0])
     assert (results[0] == results[1]).mean() > 0.99
 
@@ -77,7 +77,7 @@ def test_both_forms_of_the_graph_agree():
 def test_boxes_of_graph_and_reference_agree_on_real_radiographs():
     settings = UnrolledSettings()
     weights = initial_weights(settings)
-    session = onnxruntime.InferenceSession(serialize(localizer_model(weights, settings)))
+    session = open_graph(serialize(localizer_model(weights, settings)))
     overlaps = []
     for path in sorted(ORIGINALS.iterdir())[::4]:
         image = working_image(decode(path), settings.size)

@@ -2,7 +2,6 @@
 
 import msgspec
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from onnx import helper
@@ -19,6 +18,7 @@ from bakit.model.localizers import localize_autograd
 from bakit.phantoms import make_phantom
 from bakit.session import TensorSpec
 from bakit.settings import UnrolledSettings
+from tests.graphs import open_graph
 
 SMALL = UnrolledSettings(size=24, features=6, labels=5, steps=1)
 
@@ -29,7 +29,7 @@ def weights_after(image, weights, settings, form):
     trained = [f"body/after/{name}" for name in PARAMETERS]
     for name in trained:
         model.graph.output.append(helper.make_tensor_value_info(name, 1, None))
-    session = onnxruntime.InferenceSession(serialize(model))
+    session = open_graph(serialize(model))
     values = session.run(trained, {"image": image[None, None].astype(np.float32)})
     return dict(zip(PARAMETERS, values, strict=True))
 
@@ -79,9 +79,7 @@ def test_labels_agree_with_the_reference(size):
     settings = msgspec.structs.replace(SMALL, size=size, steps=3)
     image = working_image(decode(make_phantom(3, height=160).image), size)
     weights = initial_weights(settings)
-    session = onnxruntime.InferenceSession(
-        serialize(localizer_model(weights, settings, "winograd"))
-    )
+    session = open_graph(serialize(localizer_model(weights, settings, "winograd")))
     labels = session.run(None, {"image": image[None, None]})[0]
     assert labels.dtype == np.int32
     assert (labels == labels_of(image, weights, settings)).mean() > 0.99
@@ -91,9 +89,7 @@ def test_without_steps_it_is_one_forward_pass():
     settings = msgspec.structs.replace(SMALL, steps=0)
     image = working_image(decode(make_phantom(3, height=160).image), settings.size)
     weights = initial_weights(settings)
-    session = onnxruntime.InferenceSession(
-        serialize(localizer_model(weights, settings, "winograd"))
-    )
+    session = open_graph(serialize(localizer_model(weights, settings, "winograd")))
     labels = session.run(None, {"image": image[None, None]})[0]
     assert (labels == labels_of(image, weights, settings)).all()
 
@@ -136,7 +132,7 @@ def test_a_constant_stays_constant_to_the_bit(backend, size):
 
 def runner(backend, model):
     if backend == "onnxruntime":
-        session = onnxruntime.InferenceSession(model)
+        session = open_graph(model)
         return lambda maps: session.run(None, {"maps": maps})
     import openvino
 

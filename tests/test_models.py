@@ -2,7 +2,6 @@
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 
@@ -13,6 +12,7 @@ from bakit.model.checkpoint import SCHEMA_VERSION, Checkpoint, Header
 from bakit.model.regressor import Regressor, regressor_from_weights
 from bakit.settings import Architecture, Preprocessing, UnrolledSettings
 from bakit.training.callbacks import module_weights
+from tests.graphs import open_graph
 
 
 def make_checkpoint(*, size=96, sex=True, head_layers=2):
@@ -69,7 +69,7 @@ def test_output_is_destandardized():
 )
 def test_graph_agrees_with_torch(size, sex, head_layers):
     checkpoint, model = make_checkpoint(size=size, sex=sex, head_layers=head_layers)
-    session = onnxruntime.InferenceSession(serialize(regressor_model(checkpoint)))
+    session = open_graph(serialize(regressor_model(checkpoint)))
     rng = np.random.default_rng(1)
     for male in (0.0, 1.0):
         image = rng.random((1, 1, size, size), dtype=np.float32)

@@ -16,7 +16,7 @@ import sysconfig
 import threading
 import time
 import urllib.request
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from urllib.error import HTTPError
 
@@ -47,6 +47,7 @@ from pynetdicom.sop_class import (  # noqa: E402
 from bakit.errors import InputError, VerificationError  # noqa: E402
 from bakit.model.intervals import EDGES_MONTHS, Intervals  # noqa: E402
 from bakit.node import deliver  # noqa: E402
+from bakit.node import run as node_run  # noqa: E402
 from bakit.node.metrics import Metrics  # noqa: E402
 from bakit.node.options import Access, NodeOptions, Peer, Tls  # noqa: E402
 from bakit.node.run import Node  # noqa: E402
@@ -694,6 +695,18 @@ def test_the_metrics_show_a_drift_from_the_checkpoint(runtime, films):
 def test_bad_options(refused, words, said):
     given = words if "--peer" in words else ["--peer", "PACS@host:104", *words]
     assert said in refused("node", "--spool", "spool", *given)
+
+
+def test_silent_clients_of_the_metrics_do_not_shut_others_out(start, monkeypatch):
+    monkeypatch.setattr(node_run, "MAX_CLIENTS", 3)
+    node = start(1)
+    with ExitStack() as stack:
+        address = ("127.0.0.1", node.web_port)
+        silent = [stack.enter_context(socket.create_connection(address)) for _ in range(5)]
+        assert '"status": "ok"' in web(node, "health")
+        for oldest in silent[:3]:
+            oldest.settimeout(300)
+            assert oldest.recv(1) == b"", "closed for a newer one"
 
 
 def test_ports_in_use(start, tmp_path):

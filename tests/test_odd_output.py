@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -140,6 +141,15 @@ def test_click_echo_is_called_in_one_place():
         if path.name != "agent.py" and "click.echo(" in path.read_text("utf-8")
     ]
     assert calls == ["tables.py"]
+
+
+def test_without_stderr_a_command_does_its_work(tmp_path):
+    """Nor gets a file of its own the number of stderr, and what libraries print."""
+    words = [sys.executable, "-m", "bakit", "phantoms", "--out", "out", "-n", "1", "--height", "96"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = ["sh", "-c", f"{shlex.join(words)} 2>&-"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, check=False, stdout=-1)
+    assert (done.returncode, b"1 radiographs" in done.stdout) == (0, True)
 
 
 @pytest.mark.parametrize(

@@ -245,38 +245,6 @@ def test_a_file_of_a_newer_openvino(refused, bundle):
     assert line.endswith("; a newer OpenVINO wrote it: pip install -U 'bakit-edge[openvino]'")
 
 
-def test_a_missing_library_names_its_extra(exported, checkpoint, labelled, tmp_path):
-    bundle = exported("openvino", "fp32")
-    root = bundle.root
-    commands = {
-        "openvino": [
-            ["predict", labelled.samples[0].path, "--sex", "F", "--bundle", root],
-            ["verify", root],
-        ],
-        "export,openvino": [
-            ["export", checkpoint.path, "--target", "openvino", "--out", tmp_path],
-        ],
-    }
-    count = len(bundle.files.digests)
-    intact = f"{count} files match the seal, the golden images were not run: "
-    for extra, rows in commands.items():
-        for row in rows:
-            more = intact if row[0] == "verify" else ""
-            code = (
-                "import sys; sys.modules['openvino'] = None\n"
-                f"from bakit.cli import main; main({[str(item) for item in row]!r})"
-            )
-            done = subprocess.run(
-                [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
-            )
-            assert (done.returncode, done.stdout, done.stderr) == (
-                3,
-                "",
-                f"bakit: {more}target 'openvino' needs: pip install 'bakit-edge[{extra}]'\n",
-            )
-    assert list(tmp_path.iterdir()) == []
-
-
 # What is left alone
 
 

@@ -229,9 +229,12 @@ def test_the_tests_end_with_a_list_of_what_was_not_run(tmp_path):
         for i, reason in enumerate([*reasons, reasons[0]])
     ]
     (tmp_path / "test_x.py").write_text("\n".join(lines))
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    whole = "import pytest\npytest.skip('the emulated Arm device is slow', allow_module_level=True)"
+    (tmp_path / "test_y.py").write_text(f"{whole}\ndef test_a(): pass\ndef test_b(): pass\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n1", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert "4 not run" in done.stdout
+    assert "5 not run" in done.stdout
+    assert "   1  the emulated Arm device is slow\n      run: make test-arm" in done.stdout
     assert "   2  no Chromium: cannot start\n      run: .venv/bin/python -m playw" in done.stdout
     assert "openssh-server openssh-client, and root\n" in done.stdout
     assert "   1  Windows keeps open files\n" in done.stdout

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from bakit.cli import main
 from bakit.errors import InputError
+from bakit.model.checkpoint import Checkpoint
 from bakit.model.regressor import Regressor, torchvision
 from bakit.phantoms import write_phantoms
 from bakit.settings import Architecture
@@ -148,8 +149,8 @@ def test_other_weights_are_refused_in_one_line(tmp_path, change, text):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_command_prints_the_layers_and_takes_the_finetune_recipe(tmp_path):
-    data = write_phantoms(tmp_path / "data", 12, height=96)
+def test_command_prints_layers_and_metrics_and_takes_the_finetune_recipe(tmp_path):
+    data = write_phantoms(tmp_path / "data", 20, height=96)
     weights = write(tmp_path / "weights.pth", torchvision_weights())
     options = ["train", str(data), "--out", str(tmp_path / "run"), "--pretrained", weights]
     options += ["--epochs", "1", "--batch-size", "4", "--no-localize", "--phantoms", "0"]
@@ -158,3 +159,6 @@ def test_command_prints_the_layers_and_takes_the_finetune_recipe(tmp_path):
     assert result.exit_code == 0, result.output
     assert "pretrained weights: loaded features, project; skipped classifier.3" in result.output
     assert '"degrade": 0.6' in (tmp_path / "run" / "plan.json").read_text()
+    metrics = Checkpoint.read(tmp_path / "run" / "best.safetensors").header.training.metrics
+    assert f"test: MAE {metrics['test'].mae_months:.2f} months on 2 images" in result.output
+    assert "epoch 1/1: training MAE" in result.output

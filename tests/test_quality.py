@@ -296,20 +296,13 @@ def test_every_cut_takes_a_part_of_the_hand_away(part):
             assert kept.inside(phantom.box) == kept
 
 
-def test_limits_are_learned_measured_and_kept(tmp_path, checkpoint, few_goldens):
+def test_limits_are_learned_measured_and_kept(tmp_path, checkpoint_for, few_goldens):
     from bakit.phantoms import write_phantoms
-    from bakit.studies.quality.learn import qualify_file
+    from bakit.studies.quality.learn import Amounts, qualify_file
 
     folder = write_phantoms(tmp_path / "data", 110, height=100)
-    from bakit.studies.quality.learn import Amounts
-
     small = Amounts(20, 10, 7, 30, others=10, spoiled=20, ladder=3)
-    student = checkpoint.path
-    loaded = Checkpoint.read(student)
-    from bakit.hand.weights import get_localizer
-
-    found = loaded.with_localizer(get_localizer("student")).write(tmp_path / "s.safetensors")
-    out = tmp_path / "with.safetensors"
+    found, out = checkpoint_for("litert"), tmp_path / "with.safetensors"
     steps = []
     written = qualify_file(
         found.path, folder, out, small, on_progress=lambda step, *_: steps.append(step)

@@ -1,54 +1,86 @@
-"""README's commands and code, in order, in an empty folder, as they are written."""
+"""README's commands and code, in order, in an empty folder; and what they have written."""
 
 from __future__ import annotations
 
-import os
+import json
 import re
 import runpy
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
+from bakit.backends.ort import OrtSession
 from bakit.cli import main
+from bakit.data.labels import read_samples
+from bakit.export.onnx.regressor import regressor_model
+from bakit.export.onnx.writer import serialize
+from bakit.hand.prepare import crop
+from bakit.image.read import decode
+from bakit.model.checkpoint import SHIPPED, Checkpoint
+from bakit.model.regressor import regressor_from_weights
 
-README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+ROOT = Path(__file__).parents[1]
+REAL = ROOT.parent / "shared" / "data"
+README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", README, re.DOTALL)
 
-LESS = {"-n 400": "-n 40"}
-"""The one thing that differs from README: fewer generated radiographs, to save time. The gate's
-verdict needs all 400, so here it may also be too few images."""
+IMAGES = 32
+LESS = {
+    "-n 400": f"-n {IMAGES}",
+    "--queries 30 --seconds 1": "--queries 3 --seconds 0",
+    "--epochs 1": "--epochs 1 --crops 1",
+}
+"""What differs from README to save time: fewer radiographs, queries and crops. The gate's verdict
+needs all 400, so here it may also be too few images."""
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 @pytest.fixture(scope="module")
-def empty(tmp_path_factory):
+def done(tmp_path_factory):
+    """Return the folder in which all commands and code of README were run."""
     folder = tmp_path_factory.mktemp("readme")
-    before = Path.cwd()
-    os.chdir(folder)
-    yield folder
-    os.chdir(before)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for kind, block in BLOCKS:
+            if kind == "python":
+                Path("example.py").write_text(block)
+                runpy.run_path("example.py")
+            else:
+                for line in block.splitlines():
+                    run_line(line)
+    return folder
 
 
-def test_every_command_of_the_readme(empty):
-    for kind, block in BLOCKS:
-        if kind == "python":
-            (empty / "example.py").write_text(block)
-            runpy.run_path("example.py")
-            continue
-        for line in block.splitlines():
-            for text, less in LESS.items():
-                line = line.replace(text, less)
-            program, *words = shlex.split(line, comments=True)
-            assert program == "bakit"
-            result = CliRunner().invoke(main, words)
-            if words[0] == "gate" and result.exit_code == 1:
-                assert "too-few-images" in result.stdout, line
-                assert not re.search("^fail ", result.stdout, re.MULTILINE), result.stdout
-                continue
-            assert result.exit_code == 0, (line, result.output)
-            then = "check " if words[0] == "export" and "tensorrt" in words else ""
-            assert re.search(f"^next: bakit {then}", result.stderr, re.M), (line, result.stderr)
+def run_line(line):
+    for text, less in LESS.items():
+        line = line.replace(text, less)
+    program, *words = shlex.split(line, comments=True)
+    assert program == "bakit"
+    result = run(*words)
+    if words[0] == "gate" and result.exit_code == 1:
+        assert "too-few-images" in result.stdout, line
+        assert not re.search("^fail ", result.stdout, re.MULTILINE), result.stdout
+        return
+    assert result.exit_code == 0, (line, result.output)
+    then = "check " if words[0] == "export" and "tensorrt" in words else ""
+    assert re.search(f"^next: bakit {then}", result.stderr, re.M), (line, result.stderr)
+
+
+def test_every_command_of_the_readme(done):
+    assert {path.name for path in (done / "bakit-bundles").iterdir()} == {
+        *(f"bakit-rsna299-{name}" for name in ("onnx-fp32", "onnx-int8", "tensorrt-fp16")),
+        "run-onnx-fp32",
+    }
 
 
 def test_the_readme_is_short():
@@ -58,3 +90,115 @@ def test_the_readme_is_short():
 def test_every_kind_of_user_has_a_section():
     for name in ("Ship it", "Embed it", "Gate it", "Train it"):
         assert f"\n## {name}\n" in README
+
+
+def test_shipped_checkpoint_is_small_and_says_what_it_is():
+    checkpoint = Checkpoint.read(SHIPPED)
+    record = checkpoint.header.training
+    assert SHIPPED.stat().st_size <= 16_000_000
+    assert "RSNA" in record.data
+    assert "non-commercial" in record.terms
+    assert checkpoint.header.ranges is not None
+    # Guessing the mean gives 33.6 months: a model near that has learned nothing.
+    assert record.metrics["test"].mae_months < 20
+
+
+def test_report_holds_both_bundles(done):
+    report = json.loads((done / "report.json").read_text())
+    bundles = {bundle["name"]: bundle for bundle in report["bundles"]}
+    int8 = bundles["bakit-rsna299-onnx-int8"]
+
+    assert set(bundles) == {"bakit-rsna299-onnx-fp32", "bakit-rsna299-onnx-int8"}
+    assert int8["drift"]["samples"] == IMAGES
+    # An INT8 model that says exactly what the float model says was not quantized.
+    assert 0 < int8["drift"]["mean_abs_change_months"] < 6
+    assert bundles["bakit-rsna299-onnx-fp32"]["drift"]["drift_months"] == 0
+
+
+@pytest.mark.parametrize(("limit", "status"), [(50, 0), (0, 1)])
+def test_gate_follows_its_limit(done, limit, status):
+    options = ("--no-drift", "--max-mean-change-months", limit)
+    result = run("gate", done / "report.json", *options)
+    assert result.exit_code == status, result.output
+
+
+def test_predict_prints_the_contract(done):
+    image = read_samples(done / "radiographs")[0].path
+    bundle = done / "bakit-bundles" / "bakit-rsna299-onnx-int8"
+    result = run("predict", image, "--sex", "F", "--bundle", bundle, "--json")
+    assert result.exit_code == 0, result.output
+    prediction = json.loads(result.output)
+
+    assert {
+        "age_months",
+        "interval_months",
+        "box",
+        "quality",
+        "stages_ms",
+        "target",
+        "precision",
+        "bundle_sha256",
+    } <= set(prediction)
+    assert 0 < prediction["age_months"] < 240
+    assert (prediction["target"], prediction["precision"]) == ("onnx", "int8")
+    assert len(prediction["box"]) == 4
+
+
+def test_localize_prints_one_object_an_image(done):
+    images = [sample.path for sample in read_samples(done / "radiographs")[:2]]
+    bundle = done / "bakit-bundles" / "bakit-rsna299-onnx-fp32"
+    result = run("localize", *images, "--bundle", bundle, "--json")
+    rows = [json.loads(line) for line in result.output.splitlines()]
+
+    assert [row["image"] for row in rows] == [str(image) for image in images]
+    fields = {"image", "box", "method", "ms", "reasons", "scores", "turn"}
+    assert all(set(row) == fields for row in rows), rows
+
+
+def test_shipped_graph_says_what_torch_says():
+    """On real radiographs where they are at hand, on phantoms otherwise."""
+    checkpoint = Checkpoint.read(SHIPPED)
+    settings = checkpoint.header.preprocessing
+    if (REAL / "rsna100" / "labels.csv").is_file():
+        images = [decode(sample.path) for sample in read_samples(REAL / "rsna100")[::97]]
+        pixels = np.stack([crop(grey, None, False, settings) for grey in images])
+    else:
+        pixels = checkpoint.reference.images.astype(np.float32) / 255
+    sexes = (np.arange(len(pixels)) % 2).astype(np.float32)[:, None]
+    weights = {name: torch.from_numpy(value) for name, value in checkpoint.regressor.items()}
+    model = regressor_from_weights(checkpoint.header.architecture, weights)
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(pixels)[:, None], torch.from_numpy(sexes)).numpy()[:, 0]
+    with OrtSession(serialize(regressor_model(checkpoint))) as session:
+        found = [
+            session.run({"image": image[None, None], "sex": sex[None]})["age_months"].item()
+            for image, sex in zip(pixels, sexes, strict=True)
+        ]
+    assert np.abs(np.array(found) - expected).max() <= 0.01  # months
+
+
+def test_python_310_with_onnx_runtime_alone_predicts(done, tmp_path, find_python):
+    python = find_python("3.10")
+    if python is None:
+        pytest.skip("there is no Python 3.10")
+    venv = tmp_path / "venv"
+    subprocess.run([python, "-m", "venv", "--without-pip", venv], check=True)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--python", venv / "bin/python"]
+    # A copy: pip builds in the tree, and an older build there would be packed as well.
+    source = tmp_path / "source"
+    left_out = shutil.ignore_patterns(
+        ".*", "build", "*.egg-info", "bakit-demo", "bakit-bundles", "runs"
+    )
+    shutil.copytree(ROOT, source, symlinks=True, ignore=left_out)
+    if subprocess.run([*pip, "install", f"{source}[ort]"], check=False).returncode:
+        probe = [*pip, "download", "--no-deps", "--dest", tmp_path, "msgspec"]
+        assert subprocess.run(probe, check=False, capture_output=True).returncode
+        pytest.skip("there is no package index")
+    image = read_samples(done / "radiographs")[0].path
+    bundle = done / "bakit-bundles" / "bakit-rsna299-onnx-int8"
+    command = [venv / "bin/bakit", "predict", image, "--sex", "M", "--bundle", bundle, "--json"]
+    result = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
+    listed = subprocess.run([*pip, "list"], check=True, capture_output=True, text=True).stdout
+
+    assert 0 < json.loads(result.stdout)["age_months"] < 240
+    assert "torch" not in listed

@@ -15,7 +15,7 @@ from bakit.cli import main
 from bakit.model.checkpoint import Checkpoint
 from bakit.phantoms import write_phantoms
 
-EPOCHS = 4
+EPOCHS = 3
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from functools import partial
 
 import cv2
 import msgspec
@@ -25,7 +26,6 @@ from bakit.export.onnx.regressor import regressor_model
 from bakit.export.onnx.whole import whole_model
 from bakit.export.onnx.writer import WHOLE, check_profile, serialize
 from bakit.files import sha256
-from bakit.hand.weights import get_localizer
 from bakit.phantoms import make_phantom
 from bakit.runtime import Runtime
 from bakit.targets import get_target
@@ -36,28 +36,19 @@ WHOLE_WORDS = "whole graph"
 
 
 @pytest.fixture(scope="module")
-def with_student(checkpoint):
-    return checkpoint.with_localizer(get_localizer("student"))
+def with_student(checkpoint_for):
+    return checkpoint_for("litert")
 
 
 @pytest.fixture(scope="module")
-def make_bundle(with_student, tmp_path_factory):
-    """What exports with a whole graph, once for each target and precision."""
-    done = {}
-
-    def make(target="onnx", precision=Precision.FP32):
-        key = (target, precision)
-        if key not in done:
-            out = tmp_path_factory.mktemp("whole") / f"{target}-{precision.value}"
-            done[key] = export_bundle(with_student, target, precision, out, whole=True)
-        return done[key]
-
-    return make
+def make_bundle(exported):
+    """What exports with a whole graph."""
+    return partial(exported, like="litert", whole=True)
 
 
 @pytest.fixture(scope="module")
 def runtime(make_bundle):
-    with Runtime(make_bundle(), 1, whole=True) as opened:
+    with Runtime(make_bundle("onnx", "fp32"), 1, whole=True) as opened:
         yield opened
 
 
@@ -143,7 +134,7 @@ OTHER_WAY = {"framed and empty", "turned", "16 bits"}
 def test_a_prediction_is_the_same(make_bundle, runtime, phantom, kind):
     film = films(phantom)[kind]
     data = cv2.imencode(".png", film)[1].tobytes()
-    with Runtime(make_bundle(), 1) as two:
+    with Runtime(make_bundle("onnx", "fp32"), 1) as two:
         expected, wanted = two.predict(data, "F"), two.predict(data, "F", thorough=True)
     found, thorough = runtime.predict(data, "F"), runtime.predict(data, "F", thorough=True)
     assert found.age_months == pytest.approx(expected.age_months, abs=0.01)
@@ -180,9 +171,9 @@ def test_int8_and_another_runtime(make_bundle, phantom):
     pytest.importorskip("openvino")
     from bakit.backends.openvino import OpenVinoSession
 
-    for precision in (Precision.FP32, Precision.INT8):
+    for precision in ("fp32", "int8"):
         bundle = make_bundle("onnx", precision)
-        is_int8 = precision is Precision.INT8
+        is_int8 = precision == "int8"
         assert (bundle.artifact("whole").int8_share > 0.5) == is_int8
         with Runtime(bundle, 1, whole=True) as opened:
             answer = compare(opened, phantom)
@@ -199,7 +190,7 @@ def test_int8_and_another_runtime(make_bundle, phantom):
 
 def test_openvino_reads_the_same_file(make_bundle, phantom):
     pytest.importorskip("openvino")
-    bundles = [make_bundle(target) for target in ("onnx", "openvino")]
+    bundles = [make_bundle(target, "fp32") for target in ("onnx", "openvino")]
     first, second = [(bundle.root / "whole.onnx").read_bytes() for bundle in bundles]
     assert first == second
     with Runtime(bundles[1], 1, whole=True) as opened:
@@ -207,7 +198,7 @@ def test_openvino_reads_the_same_file(make_bundle, phantom):
 
 
 def test_the_graph_has_its_profile(make_bundle):
-    model = onnx.load(make_bundle().root / "whole.onnx")
+    model = onnx.load(make_bundle("onnx", "fp32").root / "whole.onnx")
     check_profile(model, WHOLE)
     assert [item.version for item in model.opset_import] == [16]
 
@@ -216,7 +207,7 @@ def test_the_graph_has_its_profile(make_bundle):
 def test_every_model_file_says_what_it_is(make_bundle, exported, target):
     pytest.importorskip({"openvino": "openvino", "coreml": "coremltools"}.get(target, "onnx"))
     whole = bool(get_target(target).whole)
-    bundle = make_bundle(target) if whole else exported(target, "fp32")
+    bundle = make_bundle(target, "fp32") if whole else exported(target, "fp32")
     seen = 0
     for artifact in bundle.manifest.artifacts:
         for name in artifact.files:
@@ -261,7 +252,7 @@ KEYS = (
 
 
 def test_verify_runs_the_whole_graph(make_bundle, with_student, tmp_path):
-    bundle = make_bundle()
+    bundle = make_bundle("onnx", "fp32")
     checks = check_golden(bundle, 1)
     assert all(check.passed for check in checks)
     for check in checks:
@@ -285,7 +276,7 @@ def test_verify_runs_the_whole_graph(make_bundle, with_student, tmp_path):
 
 
 def test_a_benchmark_times_the_whole_graph(make_bundle, exported):
-    bundle = make_bundle()
+    bundle = make_bundle("onnx", "fp32")
     report = run_bench([bundle], min_queries=2, min_duration_s=0, warm_up=0, threads=1, whole=True)
     (row,) = report.bundles
     assert row.error is None
@@ -327,8 +318,8 @@ def test_what_the_whole_graph_needs(checkpoint, with_student, exported, tmp_path
     assert "no whole graph" in refused("bench", bundle, "--whole")
 
 
-def test_the_same_export_has_the_same_bytes(with_student, make_bundle, tmp_path):
+def test_the_same_export_has_the_same_bytes(with_student, make_bundle, tmp_path, few_goldens):
     again = export_bundle(with_student, "onnx", Precision.FP32, tmp_path / "again", whole=True)
-    assert again.sha256 == make_bundle().sha256
+    assert again.sha256 == make_bundle("onnx", "fp32").sha256
     manifest = json.loads((again.root / MANIFEST).read_text())
     assert [item["role"] for item in manifest["artifacts"]] == ["localizer", "regressor", "whole"]

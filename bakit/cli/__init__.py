@@ -15,7 +15,7 @@ import click
 
 from bakit import __version__
 from bakit.cli.interrupts import interrupts
-from bakit.cli.tables import LEVELS, VERBOSE, echo, safe
+from bakit.cli.tables import LEVELS, VERBOSE, echo, keep_streams, safe
 from bakit.errors import BakitError, MissingBackendError, unknown
 
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ class _LazyGroup(click.Group):
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  # click's own type
+        keep_streams()
         with interrupts() as received, _one_line(ctx):
             try:
                 return super().invoke(ctx)

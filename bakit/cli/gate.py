@@ -13,7 +13,7 @@ import click
 from bakit.cli.options import PATH, Parsed, json_option, several
 from bakit.cli.tables import echo, echo_json, next_step, print_line, print_table
 from bakit.errors import InputError
-from bakit.files import write_file
+from bakit.files import append_file, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -232,8 +232,7 @@ def _write_markdown(text: str, path: Path | None, *, github: bool) -> None:
         if path is not None:
             write_file(path, text.encode())
         if summary:
-            with Path(summary).open("a", encoding="utf-8") as file:
-                file.write(text)
+            append_file(Path(summary), text.encode())
     except OSError as error:
         message = f"{error.filename}: the page cannot be written ({error.strerror or error})"
         raise InputError(message) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from typing import TYPE_CHECKING, Literal
@@ -109,6 +110,19 @@ def _check_stdout() -> None:
     if sys.stdout is None:
         message = "stdout is closed, so the result is lost; redirect it to a file or /dev/null"
         raise InputError(message)
+
+
+def keep_streams() -> None:
+    """Keep the numbers of standard streams that the caller has closed.
+
+    A file that is opened later would get the number, and what libraries print. Without stderr,
+    commands print on it into nothing.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115  # until the end
 
 
 def print_table(

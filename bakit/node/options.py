@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from bakit.errors import InputError
+from bakit.files import open_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,6 +71,8 @@ class Tls(NamedTuple):
     def context(self, side: ssl.Purpose) -> ssl.SSLContext:
         """Return the context of one side; raises ``InputError`` if a file cannot be used."""
         try:
+            for path in self:
+                open_regular(path).close()  # a pipe would be waited for
             context = ssl.create_default_context(side, cafile=self.ca)
             context.load_cert_chain(self.certificate, self.key)
         except OSError as error:  # ssl's own errors are OSErrors

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import socket
 import threading
 import time
 from contextlib import ExitStack, suppress
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from bakit.runtime import Runtime
 
 SWEEP_S = 3600.0
+MAX_CLIENTS = 16
+"""Most open connections to ``/metrics`` and ``/health``; newer ones replace the oldest."""
+
 _LOG = logging.getLogger("bakit.node")
 
 
@@ -195,12 +199,22 @@ class _Web(ThreadingTCPServer):
 
     def __init__(self, port: int, node: Node) -> None:
         self.node = node
+        self._open: list[socket.socket] = []
         try:
             super().__init__(("127.0.0.1", port), _Handler)
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
             message = f"cannot listen on port {port} ({reason}); use a free one for --web-port"
             raise InputError(message) from error
+
+    def verify_request(self, request: Any, client_address: object) -> bool:  # noqa: ANN401
+        """Close the oldest of too many connections: silent ones would use up the node's files."""
+        del client_address
+        self._open = [one for one in self._open if one.fileno() >= 0] + [request]
+        for one in self._open[:-MAX_CLIENTS]:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        return True
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Print nothing: a client that has gone is no error."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from bakit.errors import InputError
+from bakit.files import read_regular
 from bakit.prediction import read_sex
 from bakit.quality.limits import REASONS
 
@@ -36,6 +38,7 @@ REMEDIES = {
 """What to do about an image, by reason code; ``RETAKE`` for the others if it is rejected."""
 
 COLUMNS = ("sex", "age_months", "mean", "sd")
+MAX_TABLE_BYTES = 2**20
 
 
 def years_months(months: float) -> str:
@@ -124,20 +127,20 @@ def read_reference(path: Path) -> Reference:
     """
     rows: dict[Sex, list[tuple[float, float, float]]] = {"F": [], "M": []}
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-            if missing:
-                message = f"{path}: column {missing[0]!r} is missing; use {','.join(COLUMNS)}"
+        text = read_regular(path, MAX_TABLE_BYTES).decode("utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+        if missing:
+            message = f"{path}: column {missing[0]!r} is missing; use {','.join(COLUMNS)}"
+            raise InputError(message)
+        for row in reader:
+            where = f"{path}:{reader.line_num}"
+            sex = read_sex(row["sex"] or "", where)
+            age, mean, sd = (float(row[name] or "nan") for name in COLUMNS[1:])
+            if not all(map(math.isfinite, (age, mean, sd))) or sd <= 0:
+                message = f"{where}: use numbers, and an sd above 0"
                 raise InputError(message)
-            for row in reader:
-                where = f"{path}:{reader.line_num}"
-                sex = read_sex(row["sex"] or "", where)
-                age, mean, sd = (float(row[name] or "nan") for name in COLUMNS[1:])
-                if not all(map(math.isfinite, (age, mean, sd))) or sd <= 0:
-                    message = f"{where}: use numbers, and an sd above 0"
-                    raise InputError(message)
-                rows[sex].append((age, mean, sd))
+            rows[sex].append((age, mean, sd))
     except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
         message = f"{path}: not a reference table ({getattr(error, 'strerror', None) or error})"
         raise InputError(message) from error

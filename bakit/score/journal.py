@@ -62,6 +62,7 @@ class Journal(Closing):
         ours, theirs = msgspec.json.encode(header) + b"\n", self._reader.readline()
         if theirs != ours and ours.startswith(theirs):  # new, or killed when it was
             self._file.truncate(0)
+            self._first = self._end  # nothing stays of a journal that cannot be begun
             self._write(ours)
             self._first = self._end
             return

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,7 @@ from bakit.score.row import Scored, score_film
 from bakit.session import Closing
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     from bakit.score.journal import Journal
     from bakit.score.row import Options
@@ -57,7 +59,8 @@ class RayReaders(Closing):
             if address is not None:  # Ray tries for many minutes
                 host, _, port = address.rpartition("://")[2].rpartition(":")
                 socket.create_connection((host, int(port)), CONNECT_S).close()
-            ray.init(address or "auto", log_to_driver=False, logging_level="ERROR")
+            with _in_an_empty_folder():
+                ray.init(address or "auto", log_to_driver=False, logging_level="ERROR")
         except Exception as error:  # of many kinds
             message = f"no Ray cluster at {address or 'this machine'} ({first_line(error)}); "
             message += "start one with: ray start --head"
@@ -104,6 +107,18 @@ class RayReaders(Closing):
     def close(self) -> None:
         """End the actors."""
         ray.shutdown()
+
+
+@contextmanager
+def _in_an_empty_folder() -> Iterator[None]:
+    """Change the working folder: Ray puts it first on the import path of every node's processes."""
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory(prefix="bakit-") as folder:
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            os.chdir(before)
 
 
 class _Reader:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import Counter
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from bakit.errors import InputError
+from bakit.files import full_disk
 from bakit.score.engine import read_films
 from bakit.score.journal import Journal
 from bakit.score.places import check_url, copy_to_url, is_url
@@ -58,7 +59,7 @@ def score(
     if url is not None:
         check_url(url)
     check_table(table)
-    with _named(table.parent), tempfile.TemporaryFile(dir=table.parent) as listing:
+    with full_disk(table, table), tempfile.TemporaryFile(dir=table.parent) as listing:
         total = _list(find_films(sources, options.sex, ignored), listing, on_progress)
         summary.ignored = dict(+ignored)
         if not total:
@@ -79,16 +80,6 @@ def score(
         copy_to_url(table, url)
     summary.seconds = round(time.monotonic() - started, 2)
     return summary
-
-
-@contextmanager
-def _named(folder: Path) -> Iterator[None]:
-    """Name the folder in the errors of a file without a name, such as that the disk is full."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = error.filename or str(folder)
-        raise
 
 
 def _list(films: Iterable[Film], listing: BinaryIO, on_progress: OnProgress) -> int:

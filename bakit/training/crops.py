@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache as cached
 from functools import partial
@@ -225,16 +226,21 @@ def _cached(
     """
     digest = sha256(msgspec.json.encode([*key, code_digest()]))
     path = cache / f"{digest[:32]}.npy"
-    if not path.is_file():
-        with new_file(path) as temporary:
-            with temporary.open("wb") as file:
-                # On a full disk this raises OSError; a write to the map would crash the process.
-                os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)) + 4096)
-            images = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
-            for index, crops in enumerate(track(rows(), step, on_progress, shape[0])):
-                images[index] = crops
-            images.flush()
-            del images
+    with suppress(OSError, EOFError, ValueError):  # a missing or damaged file is made again
+        return _mapped(path)
+    with new_file(path) as temporary:
+        with temporary.open("wb") as file:
+            # On a full disk this raises OSError; a write to the map would crash the process.
+            os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)) + 4096)
+        images = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+        for index, crops in enumerate(track(rows(), step, on_progress, shape[0])):
+            images[index] = crops
+        images.flush()
+        del images
+    return _mapped(path)
+
+
+def _mapped(path: Path) -> Bytes:
     # Copy on write, because torch rejects read-only arrays; the array is never changed.
     mapped: Bytes = np.load(path, mmap_mode="c")
     return mapped

@@ -12,6 +12,7 @@ from bakit.bench.bounds import Amount, Few, Months, Text
 from bakit.bench.device.answers import Measured, decode
 from bakit.bench.device.frames import AnswerError
 from bakit.errors import InputError
+from bakit.files import read_regular
 from bakit.verify import mean_change
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def read_evidence(path: Path) -> Evidence:
         InputError: If it cannot be read, or is none.
     """
     try:
-        packed = path.read_bytes()
+        packed = read_regular(path, MAX_BYTES)
     except OSError as error:
         message = f"{path}: cannot be read ({error.strerror or error})"
         raise InputError(message) from error

@@ -33,14 +33,15 @@ CORES = os.environ.get("BAKIT_ARM_CORES", "cortex-a57 cortex-a72 max").split()
 LIMIT = os.environ.get("BAKIT_ARM_FILMS", "20")
 PRECISIONS = (Precision.FP32, Precision.INT8)
 
+if "BAKIT_ARM" not in os.environ:
+    pytest.skip("the emulated Arm device is slow", allow_module_level=True)
+if not FILMS.is_dir():
+    pytest.skip("no radiographs here", allow_module_level=True)
+
 
 @pytest.fixture(scope="session")
 def device():
     """Return the folder of the device, with bakit, films and bundles inside."""
-    if "BAKIT_ARM" not in os.environ:
-        pytest.skip("the emulated Arm device is slow")
-    if not FILMS.is_dir():
-        pytest.skip("no radiographs here")
     folder = Path(os.environ["BAKIT_ARM"]).resolve()
     if not (folder / "made").exists():
         subprocess.run([SCRIPT, "make", folder], check=True)

@@ -18,6 +18,13 @@ _TYPES = {"tensor(float)": "FLOAT", "tensor(int32)": "INT32", "tensor(float16)":
 _MAGIC = b"double engine\n"
 
 
+def _open(graph):
+    """Open a graph with one thread: more only wait for each other on a busy machine."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
 def _cuda():
     return ctypes.CDLL(os.environ["BAKIT_CUDART"])
 
@@ -131,7 +138,7 @@ class OnnxParser:
 
     def parse(self, data):
         try:
-            onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+            _open(data)
         except Exception as error:
             self._errors.append(str(error).splitlines()[0])
             return False
@@ -260,7 +267,7 @@ class Runtime:
 
 class _Engine:
     def __init__(self, graph, kind):
-        self._session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+        self._session = _open(graph)
         self._kind = kind
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self._tensors = [(item, True) for item in inputs] + [(item, False) for item in outputs]

@@ -13,11 +13,8 @@ pytest.importorskip("onnxruntime")
 
 import onnxruntime
 
-from bakit.export import export_bundle
-from bakit.hand.weights import get_localizer
 from bakit.phantoms import make_phantom
 from bakit.runtime import Runtime
-from bakit.types import Precision
 
 SAMPLES = Path(__file__).parents[2] / "docs/samples"
 HEADERS = ("/usr/include/onnxruntime", "/usr/local/include/onnxruntime")
@@ -32,12 +29,10 @@ def program(name):
 
 
 @pytest.fixture(scope="module")
-def model(checkpoint, tmp_path_factory):
+def model(exported, tmp_path_factory):
     """The whole graph, a film, and the months that bakit predicts."""
-    folder = tmp_path_factory.mktemp("app")
-    student = checkpoint.with_localizer(get_localizer("student"))
-    bundle = export_bundle(student, "onnx", Precision.FP32, folder / "bundle", whole=True)
-    film = folder / "hand.png"
+    bundle = exported("onnx", "fp32", like="litert", whole=True)
+    film = tmp_path_factory.mktemp("app") / "hand.png"
     cv2.imwrite(str(film), make_phantom(5, height=301).image, [cv2.IMWRITE_PNG_FILTER, 248])
     with Runtime(bundle, 1) as runtime:
         months = {sex: runtime.predict(film, sex).age_months for sex in "MF"}
