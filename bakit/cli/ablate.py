@@ -110,24 +110,10 @@ def print_ablation(ablation: Ablation, out: Path) -> None:
     """Print an ablation on stdout: the table, its notes, and the files."""
     from bakit.studies.ablate import report
 
-    columns = ("row", "paper", "ours: px", "weights", "test", "validation", "change: paper", "ours")
     title = "The paper's Table 2 beside ours: MAE in months (95 % interval)"
-    rows = []
-    for row in ablation.rows:
-        ours, change, found = row.settings, row.change, row.measured
-        cells = [row.name, f"{row.paper.rsna_mae_months:.1f}"]
-        cells += [str(ours.image_size), report.start_name(ours.pretrained)]
-        if found is None:
-            cells += [row.status, ""]
-        else:
-            cells += [
-                report.with_interval(found.test.mae_months, found.test.ci95_months),
-                f"{found.validation.mae_months:.2f}",
-            ]
-        cells += ["" if change is None else f"{change.paper_months:+.1f}"]
-        if change is not None and change.months is not None:
-            cells += [report.with_interval(change.months, change.ci95_months, "+")]
-        rows.append(cells)
+    columns = [name for name in report.COLUMNS if name not in report.CONDITIONS]
+    cells = [dict(zip(report.COLUMNS, report.row_cells(row), strict=True)) for row in ablation.rows]
+    rows = [[row[name] for name in columns] for row in cells]
     lines = [f"{report.described(ablation)}.", "paper: on the RSNA set. change: from the full row."]
     lines += report.notes(ablation)
     lines += [

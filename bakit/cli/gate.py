@@ -13,7 +13,7 @@ import click
 from bakit.cli.options import PATH, Parsed, json_option, several
 from bakit.cli.tables import echo, echo_json, next_step, print_line, print_table
 from bakit.errors import InputError
-from bakit.files import write_file
+from bakit.files import check_outputs, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -162,6 +162,7 @@ def command(
     expected = () if known is None else read_known_failures(known, LIMITS)
     measured = read_report(report)
     earlier = None if baseline is None or update else read_report(baseline)
+    check_outputs(junit, md, inputs=[report])
     result = gate.check(measured, earlier, expected, require=require, explicit=given)
     check_figures(measured)
     if junit is not None:
@@ -222,35 +223,26 @@ def _dropped(report: Report, baseline: Path | None) -> list[str]:
 
 
 def _write_markdown(text: str, path: Path | None, *, github: bool) -> None:
-    """Write a page, and on GitHub add it to the summary of the job.
-
-    Raises:
-        InputError: If either cannot be written.
-    """
-    summary = os.environ.get("GITHUB_STEP_SUMMARY") if github else None
-    try:
-        if path is not None:
-            write_file(path, text.encode())
-        if summary:
-            with Path(summary).open("a", encoding="utf-8") as file:
-                file.write(text)
-    except OSError as error:
-        message = f"{error.filename}: the page cannot be written ({error.strerror or error})"
-        raise InputError(message) from error
+    """Write a page, and on GitHub add it to the summary of the job."""
+    if path is not None:
+        write_file(path, text.encode())
+    if github and (summary := os.environ.get("GITHUB_STEP_SUMMARY")):
+        with Path(summary).open("a", encoding="utf-8") as file:
+            file.write(text)
 
 
 def _print(result: GateResult) -> None:
     from bakit.bench.gate.output import COLUMNS, table_rows
-    from bakit.bench.gate.verdict import PASSING, REPORT
+    from bakit.bench.gate.verdict import REPORT
 
     print_table("Checks", COLUMNS, table_rows(result), left=(0, 1, 5))
     for bundle in result.bundles:
         print_line(f"{'pass' if bundle.passed else bundle.outcome}  {bundle.name}")
-        for check in bundle.checks:
-            if check.outcome not in PASSING:
-                _print_lines([f"{check.limit}: {check.lines[0]}", *check.lines[1:]])
-        for note in bundle.notes:
-            _print_lines([f"note: {note}"])
+        open_checks = [check for check in bundle.checks if check.outcome != "pass"]
+        for check in open_checks:
+            _print_lines([f"{check.limit}: {check.lines[0]}", *check.lines[1:]])
+        printed = set(map(str, open_checks))
+        _print_lines([f"note: {note}" for note in bundle.notes if note not in printed])
     for check in result.checks:
         echo(f"{check.outcome}  {REPORT}")
         _print_lines(check.lines)

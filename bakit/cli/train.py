@@ -1,4 +1,4 @@
-"""``bakit train``."""
+"""``bakit train`` and ``bakit distill``."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakit.cli.options import PATH, several
+from bakit.cli.options import PATH, Number, several, workers_option
 from bakit.cli.tables import echo, next_step
 from bakit.cli.training_options import (
+    exclude_option,
     make_plan,
     make_progress,
     recipe_options,
+    split_seed_option,
     training_options,
 )
 from bakit.errors import InputError
@@ -106,3 +108,63 @@ def command(
         text = "" if held is None else f", interval coverage {100 * held:.1f} %"
         echo(f"{part}: MAE {metrics.mae_months:.2f} months on {metrics.samples} images{text}")
     next_step(f"bakit export {checkpoint.path} --target onnx --precision fp32,int8")
+
+
+@click.command("distill")
+@click.argument("data", type=PATH)
+@click.option("--out", type=PATH, required=True, help="File to write, .safetensors.")
+@click.option("--images", type=click.IntRange(0), default=4000, help="Radiographs to train on.")
+@click.option("--phantoms", type=click.IntRange(0), default=2500, help="Phantoms to train on.")
+@click.option(
+    "--empties", type=click.IntRange(0), default=600, help="Generated images without a hand."
+)
+@click.option("--steps", type=click.IntRange(2), default=3000, help="Training steps.")
+@click.option("--batch-size", type=click.IntRange(2), default=48, help="Images per batch.")
+@click.option(
+    "--learning-rate",
+    type=Number(0, 1),
+    default=3e-3,
+    help="Peak learning rate (AdamW, one-cycle).",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, help="Seed of the training.")
+@exclude_option
+@split_seed_option
+@workers_option
+def distill_command(
+    data: Path,
+    out: Path,
+    exclude: tuple[Path, ...],
+    split_seed: int,
+    workers: int | None,
+    **numbers: Any,  # noqa: ANN401  # the numbers of Lessons, by name
+) -> None:
+    """Train the student, a small hand localizer.
+
+    Only the training split of DATA is used, without its labels. Use the file with bakit train
+    --localizer and bakit localize --method.
+
+    \b
+    Example:
+      bakit distill radiographs/ --out student.safetensors
+    """
+    from bakit.cli.progress import progress
+    from bakit.training.distill import Lessons, distill
+
+    lessons = Lessons(**numbers)
+
+    def on_loss(step: int, loss: float) -> None:
+        echo(f"step {step}/{lessons.steps}: loss {loss:.4f}", err=True)
+
+    with progress(log=True) as on_progress:
+        found = distill(
+            data,
+            out,
+            lessons,
+            exclude=exclude,
+            split_seed=split_seed,
+            workers=workers,
+            on_progress=on_progress,
+            on_loss=on_loss,
+        )
+    echo(f"{out}  {sum(v.size for v in found.weights.values())} weights")
+    next_step(f"bakit train {data} --out run --pretrained imagenet --localizer {out}")

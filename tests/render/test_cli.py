@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from bakit.bench.gate.recommend import recommend
 from bakit.bench.report.document import read_report
 from bakit.cli import main
-from bakit.cli.bench_tables import next_command, print_report
+from bakit.cli.report import next_command, print_report
 from bakit.studies.demo import GATE, DemoResult
 
 
