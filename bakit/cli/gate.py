@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import secrets
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -235,7 +237,13 @@ def _print(result: GateResult) -> None:
     from bakit.bench.gate.output import COLUMNS, table_rows
     from bakit.bench.gate.verdict import REPORT
 
-    print_table("Checks", COLUMNS, table_rows(result), left=(0, 1, 5))
+    for name, rows in groupby(table_rows(result), itemgetter(0)):
+        # The unit of all three figures is that of the limit: so 80 columns are enough.
+        cells = [
+            (check, value.split()[0], upper.split()[0], limit, verdict)
+            for _, check, value, upper, limit, verdict in rows
+        ]
+        print_table(f"Checks of {name}", COLUMNS[1:], cells, left=(0, 4))
     for bundle in result.bundles:
         print_line(f"{'pass' if bundle.passed else bundle.outcome}  {bundle.name}")
         open_checks = [check for check in bundle.checks if check.outcome != "pass"]

@@ -158,7 +158,7 @@ def new_table(
                 [cell if isinstance(cell, Text) else Text(str(cell)) for cell in column.cells]
                 for column in self.columns
             ]
-            least = 3 * len(self.columns)
+            least = 2 * len(self.columns)  # a space and a line for each column
             for column, found in zip(self.columns, cells, strict=True):
                 parts = [str(column.header), *map(str, found)]
                 cut = "\n" if column.no_wrap else None
