@@ -147,31 +147,21 @@ def new_table(
         wrap: Whether all columns may wrap between words, not only the first.
     """
     from rich import box
-    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
     class Records(Table):
         def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-            names = [" ".join(str(column.header).split()) for column in self.columns]
-            cells = [
-                [cell if isinstance(cell, Text) else Text(str(cell)) for cell in column.cells]
-                for column in self.columns
-            ]
-            least = 2 * len(self.columns)  # a space and a line for each column
-            for column, found in zip(self.columns, cells, strict=True):
-                parts = [str(column.header), *map(str, found)]
-                cut = "\n" if column.no_wrap else None
-                pieces = [piece for text in parts for piece in text.split(cut)]
-                least += max(map(cell_len, pieces), default=0)
-            if least <= options.max_width:
+            wide = options.update(max_width=sys.maxsize)
+            if self.__rich_measure__(console, wide).minimum <= options.max_width:
                 yield from super().__rich_console__(console, options)
                 return
             if str(self.title):
                 yield Text(f"{self.title}\n")
+            names = [" ".join(str(column.header).split()) for column in self.columns]
             pad = max(map(len, names))
-            for first, *others in zip(*cells, strict=True):
-                yield first
+            for first, *others in zip(*(column.cells for column in self.columns), strict=True):
+                yield Text.assemble(first)
                 for name, cell in zip(names[1:], others, strict=True):
                     if str(cell):
                         yield Text.assemble(f"  {name:{pad}}  ", cell)

@@ -35,7 +35,7 @@ def _number(number: float | None, unit: str) -> str:
 
 
 def write_junit(result: GateResult, path: Path) -> None:
-    """Write JUnit XML: a suite for each bundle, a case for each limit; known failures are skipped."""
+    """Write JUnit XML: a suite for each bundle, a case for each limit, skipped if it is known."""
     root = ET.Element("testsuites", name="bakit gate")
     suites = [(verdict.name, verdict.checks) for verdict in result.bundles]
     suites += [(REPORT, result.checks)] if result.checks else []
