@@ -156,7 +156,7 @@ def test_an_out_folder_of_something_else(refused, checkpoint, tmp_path):
             ["--localizer-form", "loop"],
             "--localizer-form is for the unrolled localizer; the student",
         ),
-        (["--localizer", "unrolled", "--continuity", "nan"], "--continuity: not a finite number"),
+        (["--localizer", "unrolled", "--continuity", "nan"], "--continuity: 'nan' is not a number"),
         (["--localizer", "otsu"], "no localizer 'otsu'; use student, unrolled"),
         (["--localizer", "lost.safetensors"], "lost.safetensors: the localizer cannot be read"),
     ],

@@ -8,6 +8,7 @@ import click
 
 from bakit.cli.options import (
     MOST_THREADS,
+    OUT_FILE,
     PATH,
     Names,
     Number,
@@ -43,7 +44,7 @@ _limits = several(
 @click.command("calibrate")
 @click.argument("data", type=PATH)
 @checkpoint_option
-@click.option("--out", type=PATH, default="ranges.json", help="File to write.")
+@click.option("--out", type=OUT_FILE, default="ranges.json", help="File to write.")
 @click.option("--samples", type=click.IntRange(32), default=256, help="Calibration images.")
 @click.option(
     "--all-images",
@@ -204,7 +205,7 @@ def _named(trial: Trial) -> str:
 @checkpoint_option
 @click.option(
     "--out",
-    type=PATH,
+    type=OUT_FILE,
     required=True,
     help="Checkpoint to write, with the limits; may be --checkpoint itself.",
 )

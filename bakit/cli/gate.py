@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakit.cli.options import PATH, Parsed, json_option, several
+from bakit.cli.options import OUT_FILE, PATH, Parsed, json_option, several
 from bakit.cli.tables import echo, echo_json, next_step, print_line, print_table
 from bakit.errors import InputError
 from bakit.files import check_outputs, write_file
@@ -104,8 +104,8 @@ _limits = several(
     metavar="FILE",
     help="JSON list of expected failures: bundle, limit, reason, expires.",
 )
-@click.option("--junit", type=PATH, metavar="FILE", help="Write JUnit XML.")
-@click.option("--md", type=PATH, metavar="FILE", help="Write the table of checks as Markdown.")
+@click.option("--junit", type=OUT_FILE, metavar="FILE", help="Write JUnit XML.")
+@click.option("--md", type=OUT_FILE, metavar="FILE", help="Write the table of checks as Markdown.")
 @click.option(
     "--github/--no-github",
     default=None,
@@ -161,10 +161,10 @@ def command(
         raise click.UsageError(message)
     gate = _gate(limits, no_drift=no_drift)
     given = {name for name, limit in limits.items() if limit is not None}
+    check_outputs(junit, md, inputs=filter(None, (report, baseline, known)))
     expected = () if known is None else read_known_failures(known, LIMITS)
     measured = read_report(report)
     earlier = None if baseline is None or update else read_report(baseline)
-    check_outputs(junit, md, inputs=[report])
     result = gate.check(measured, earlier, expected, require=require, explicit=given)
     check_figures(measured)
     if junit is not None:

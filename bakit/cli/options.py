@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -41,9 +42,27 @@ class _Path(click.Path):
         return super().convert(value, param, ctx)
 
 
+class _OutFile(_Path):
+    """A file to write, whose folder is checked before the command starts its work."""
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401  # click's own type
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:  # noqa: ANN401
+        """Return the path."""
+        path = super().convert(value, param, ctx)
+        home = next(folder for folder in path.absolute().parents if folder.exists())
+        special = path.exists() and not path.is_file()  # a pipe or a device
+        if not special and not (home.is_dir() and os.access(home, os.W_OK)):
+            self.fail(f"{home}: not a writable folder", param, ctx)
+        return path
+
+
 PATH = _Path(path_type=Path)
-OUT_FILE = _Path(dir_okay=False, path_type=Path)
-OUT_FILE_OR_DASH = _Path(dir_okay=False, allow_dash=True, path_type=Path)
+OUT_FILE = _OutFile(dir_okay=False, path_type=Path)
+OUT_FILE_OR_DASH = _OutFile(dir_okay=False, allow_dash=True, path_type=Path)
 
 
 class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic in new clicks only

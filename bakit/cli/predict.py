@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bakit.cli.options import (
+    OUT_FILE,
     PATH,
     SEX,
     bundle_option,
@@ -46,8 +47,10 @@ if TYPE_CHECKING:
     help="Reference CSV (sex, age_months, mean, sd): print the SDS. Needs a DICOM file with the "
     "dates of birth and study.",
 )
-@click.option("--sr", type=PATH, help="Write a DICOM structured report of one image to this file.")
-@click.option("--fhir", type=PATH, help="Write a FHIR Observation of one image to this file.")
+@click.option(
+    "--sr", type=OUT_FILE, help="Write a DICOM structured report of one image to this file."
+)
+@click.option("--fhir", type=OUT_FILE, help="Write a FHIR Observation of one image to this file.")
 @json_option("Print one JSON object per image.")
 @click.pass_context
 def command(

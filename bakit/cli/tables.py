@@ -147,13 +147,20 @@ def new_table(
         wrap: Whether all columns may wrap between words, not only the first.
     """
     from rich import box
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
     class Records(Table):
         def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-            wide = options.update(max_width=sys.maxsize)
-            if self.__rich_measure__(console, wide).minimum <= options.max_width:
+            least = 2 * len(self.columns)  # a space and a line for each column
+            for column in self.columns:
+                cut = "\n" if column.no_wrap else None
+                parts = [
+                    part for text in (column.header, *column.cells) for part in str(text).split(cut)
+                ]
+                least += max(map(cell_len, parts), default=0)
+            if least <= options.max_width:
                 yield from super().__rich_console__(console, options)
                 return
             if str(self.title):

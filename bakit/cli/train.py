@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakit.cli.options import PATH, Number, several, workers_option
+from bakit.cli.options import OUT_FILE, PATH, Number, several, workers_option
 from bakit.cli.tables import echo, next_step
 from bakit.cli.training_options import (
     exclude_option,
@@ -112,7 +112,7 @@ def command(
 
 @click.command("distill")
 @click.argument("data", type=PATH)
-@click.option("--out", type=PATH, required=True, help="File to write, .safetensors.")
+@click.option("--out", type=OUT_FILE, required=True, help="File to write, .safetensors.")
 @click.option("--images", type=click.IntRange(0), default=4000, help="Radiographs to train on.")
 @click.option("--phantoms", type=click.IntRange(0), default=2500, help="Phantoms to train on.")
 @click.option(
