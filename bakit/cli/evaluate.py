@@ -171,7 +171,7 @@ def _tables(
     results: Sequence[Readings], evaluations: Sequence[Evaluation], *, several: bool
 ) -> Iterator[_Table]:
     covered = any(item.coverage for item in evaluations)
-    intervals = ("inside interval", "mean width") if covered else ()
+    intervals = ("inside 90 %", "mean width") if covered else ()
     errors = ("images", "MAE", "bias")
     within = ("within 12", "within 24", "correlation")
     columns = ("images", "MAE [95 %]", "median", "RMSE", "bias", *within, *intervals)

@@ -116,7 +116,7 @@ class Number(click.FloatRange):
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """Return the number."""
-        number = float(super().convert(value, param, ctx))
+        number: float = super().convert(value, param, ctx)  # type: ignore[arg-type]  # it parses
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a number", param, ctx)
         return number
