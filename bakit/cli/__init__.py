@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SECTIONS = {
     "Start": {
         "demo": "Run export, predict, bench and gate on generated radiographs.",
-        "doctor": "List what each target can do here, and the command that mends each gap.",
+        "doctor": "List what each target can do here, and how to mend each gap.",
         "localize": "Find the hand in radiographs.",
         "node": "Run a DICOM node: radiographs in, structured reports out.",
         "phantoms": "Generate labelled radiographs.",
@@ -132,7 +132,7 @@ class _LazyGroup(click.Group):
         del ctx
         for title, commands in SECTIONS.items():
             with formatter.section(title):
-                formatter.write_dl(list(commands.items()), col_max=12)
+                formatter.write_dl([(f"{name:<9}", text) for name, text in commands.items()])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         with _one_line(ctx):

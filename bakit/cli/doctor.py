@@ -69,7 +69,7 @@ def command(ctx: click.Context, names: tuple[str, ...], *, as_json: bool) -> Non
         ctx.exit(0 if ready else 3)
     memory = "" if host.memory_mb is None else f", {host.memory_mb / 1000:.1f} GB memory"
     echo(f"bakit {__version__}, Python {host.python}, {host.system}")
-    echo(f"{host.cpu_text}{memory}; INT8 units: {', '.join(host.isa) or 'none known'}\n")
+    echo(f"{host.cpu_text}{memory}; INT8 units: {', '.join(host.isa) or 'none known'}")
     cells = ((name, *row.values()) for name, row in rows.items())
     print_table("", ("target", "run", "export"), cells, left=range(3), wrap=True)
     if not names:

@@ -260,4 +260,4 @@ def _print(result: GateResult) -> None:
 
 def _print_lines(lines: Sequence[str]) -> None:
     for line in lines:
-        print_line(f"      {line}")
+        print_line(line, 6 * " ")

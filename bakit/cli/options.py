@@ -61,6 +61,7 @@ class _OutFile(_Path):
 
 
 PATH = _Path(path_type=Path)
+OUT_FOLDER = _Path(file_okay=False, path_type=Path)
 OUT_FILE = _OutFile(dir_okay=False, path_type=Path)
 OUT_FILE_OR_DASH = _OutFile(dir_okay=False, allow_dash=True, path_type=Path)
 

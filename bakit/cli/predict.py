@@ -8,6 +8,7 @@ import click
 
 from bakit.cli.options import (
     OUT_FILE,
+    OUT_FOLDER,
     PATH,
     SEX,
     bundle_option,
@@ -143,7 +144,7 @@ def _print(found: Prediction, start: str, sds: str, path: Path, *, as_json: bool
 @click.option("--bundle", type=PATH, help="Use the localizer of this bundle instead.")
 @click.option(
     "--overlay",
-    type=PATH,
+    type=OUT_FOLDER,
     help="Output folder for overlays: original, localizer input, candidate regions with the box, "
     "final crop.",
 )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -44,7 +46,7 @@ def _level(flags: list[str], text: str) -> click.Option:
 
 
 LEVELS = [
-    _level(["-v", "--verbose"], "Print steps and times on stderr, and a traceback after an error."),
+    _level(["-v", "--verbose"], "Print steps, times and tracebacks on stderr."),
     _level(["-q", "--quiet"], "Print results and errors only."),
 ]
 """Options of every command."""
@@ -188,9 +190,18 @@ def new_table(
     return table
 
 
-def print_line(line: str) -> None:
-    """Print one line on stdout; newlines in names are escaped, too."""
-    echo(safe(line))
+def print_line(line: str, indent: str = "") -> None:
+    """Print one line on stdout; newlines in names are escaped, too.
+
+    A terminal breaks it between words, and indents each part.
+    """
+    if not sys.stdout.isatty():
+        echo(indent + safe(line))
+        return
+    width = shutil.get_terminal_size().columns
+    parts = textwrap.wrap(safe(line), max(width - len(indent), 20), break_on_hyphens=False)
+    for part in parts or [""]:
+        echo(indent + part)
 
 
 def safe(text: str) -> str:
