@@ -214,6 +214,12 @@ def check_folder(path: Path, error: type[BakitError], remedy: str = "") -> None:
         raise error(message)
 
 
+def unwritable(folder: Path) -> Path | None:
+    """Return what prevents files in a folder, which need not exist; None if nothing does."""
+    home = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return None if home.is_dir() and os.access(home, os.W_OK) else home
+
+
 def check_outputs(*paths: Path | None, inputs: Iterable[Path] = ()) -> None:
     """Check before long work that files can be written, and that they replace no input.
 

@@ -62,6 +62,7 @@ SECTIONS = {
 COMMANDS = {name: text for section in SECTIONS.values() for name, text in section.items()}
 
 HOMES = {
+    "ablate": "train",
     "check": "verify",
     "dicom": "describe",
     "distill": "train",
@@ -204,7 +205,7 @@ def _described(ctx: click.Context, error: Exception) -> tuple[int, str]:
     text = _RANGE.sub(_possible, text).replace("a valid integer range", "a whole number")
     text = re.sub(r"a valid (integer|float range)", "a number", text)
     if isinstance(error, click.NoSuchOption) and error.ctx:
-        named = [name for option in error.ctx.command.params for name in option.opts]
+        named = [name for option in error.ctx.command.get_params(error.ctx) for name in option.opts]
         near = [name for name in named if name in (error.possibilities or ())]
         text = unknown("option", error.option_name, near)
     text = (text[:1].lower() + text[1:]).rstrip(".")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -12,6 +11,7 @@ from click.shell_completion import CompletionItem
 
 from bakit.cli.tables import hint
 from bakit.errors import InputError, MissingBackendError, UnsupportedTargetError, unknown
+from bakit.files import unwritable
 from bakit.targets import get_target, targets
 from bakit.types import BoxRule, Precision
 
@@ -28,42 +28,30 @@ MOST_THREADS = 1024
 
 
 class _Path(click.Path):
-    """A path; an empty one, as of a variable that is not set, is not the working folder."""
+    """A path; an empty one, as of a variable that is not set, is not the working folder.
 
-    def convert(
-        self,
-        value: Any,  # noqa: ANN401  # click's own type
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> Any:  # noqa: ANN401
+    With ``writes``, it is of a file to write, whose folder is checked before the command starts.
+    """
+
+    def __init__(self, *, writes: bool = False, **how: Any) -> None:  # noqa: ANN401  # click's own
+        super().__init__(path_type=Path, **how)
+        self.writes = writes
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:  # noqa: ANN401  # click's own
         """Return the path."""
         if value == "":
             self.fail("the path is empty; name a file or a folder", param, ctx)
-        return super().convert(value, param, ctx)
-
-
-class _OutFile(_Path):
-    """A file to write, whose folder is checked before the command starts its work."""
-
-    def convert(
-        self,
-        value: Any,  # noqa: ANN401  # click's own type
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> Any:  # noqa: ANN401
-        """Return the path."""
-        path = super().convert(value, param, ctx)
-        home = next(folder for folder in path.absolute().parents if folder.exists())
+        path: Any = super().convert(value, param, ctx)
         special = path.exists() and not path.is_file()  # a pipe or a device
-        if not special and not (home.is_dir() and os.access(home, os.W_OK)):
+        if self.writes and not special and (home := unwritable(path.parent)):
             self.fail(f"{home}: not a writable folder", param, ctx)
         return path
 
 
-PATH = _Path(path_type=Path)
-OUT_FOLDER = _Path(file_okay=False, path_type=Path)
-OUT_FILE = _OutFile(dir_okay=False, path_type=Path)
-OUT_FILE_OR_DASH = _OutFile(dir_okay=False, allow_dash=True, path_type=Path)
+PATH = _Path()
+OUT_FOLDER = _Path(file_okay=False)
+OUT_FILE = _Path(dir_okay=False, writes=True)
+OUT_FILE_OR_DASH = _Path(dir_okay=False, allow_dash=True, writes=True)
 
 
 class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic in new clicks only
