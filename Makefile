@@ -50,9 +50,6 @@ site: $(VENV)/installed
 
 # The generated pages and the site; tests fail when the pages are out of date.
 docs: $(VENV)/installed
-	$(BIN)/python docs/make_architecture.py
-	$(BIN)/python docs/make_api.py
-	$(BIN)/python docs/make_evidence.py
 	$(BIN)/python docs/make_reference.py
 	$(MAKE) site
 

@@ -10,7 +10,7 @@ import msgspec
 
 from bakit.documents import read_versioned
 from bakit.errors import BundleError
-from bakit.files import printable, read_regular, sha256
+from bakit.files import check_folder, printable, read_regular, sha256
 from bakit.image.box import Box
 from bakit.model.intervals import Intervals
 from bakit.quality.limits import QualityLimits
@@ -221,9 +221,7 @@ class Bundle:
                 changed or too large.
         """
         path = root / MANIFEST
-        if not root.is_dir():
-            message = f"{root}: no such folder; bakit export writes a bundle"
-            raise BundleError(message)
+        check_folder(root, BundleError, "a bundle is a folder that bakit export writes")
         manifest, data = read_versioned(
             path,
             Manifest,

@@ -97,7 +97,9 @@ def first_line(error: BaseException) -> str:
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Return the message for an unknown name: the known name like it, or all known names."""
     names = {item.lower(): item for item in known}
-    near = get_close_matches(name.lower(), names, 1)
+    start = name.lower()
+    near = [item for item in names if len(start) > 3 and item.startswith(start)]
+    near = near or get_close_matches(start, names, 1)
     if near:
         return f"unknown {kind} {name!r}; did you mean {names[near[0]]!r}?"
     return f"unknown {kind} {name!r}" + (f"; use {', '.join(names.values())}" if names else "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import cv2
 import numpy as np
 
 from bakit.errors import InputError, MissingBackendError
-from bakit.files import write_file
+from bakit.files import unwritable, write_file
 from bakit.image.read import decode
 
 if TYPE_CHECKING:
@@ -46,8 +45,7 @@ def check_plots(out: Path) -> None:
         InputError: If ``out`` is not writable or cannot be made.
     """
     new_figure()
-    home = next((path for path in (out, *out.parents) if path.exists()), out)
-    if not home.is_dir() or not os.access(home, os.W_OK):
+    if home := unwritable(out):
         message = f"{home}: not a writable folder; choose another folder for the plots"
         raise InputError(message)
 

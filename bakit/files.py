@@ -16,13 +16,15 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bakit.errors import BakitError
+from bakit.errors import BakitError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import IO, Any, BinaryIO
 
     from _typeshed import ReadableBuffer
+
+    from bakit.errors import BakitError
 
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _NO_ROOM = 1 << 16
@@ -212,6 +214,45 @@ def _is_running(process: int) -> bool:
     except (PermissionError, OverflowError):
         return True
     return True
+
+
+def check_folder(path: Path, error: type[BakitError], remedy: str = "") -> None:
+    """Raise ``error``, with a remedy, if there is no folder of that name."""
+    if not path.is_dir():
+        what = "a file, not a folder" if path.exists() else "no such folder"
+        message = f"{path}: {what}{remedy and f'; {remedy}'}"
+        raise error(message)
+
+
+def unwritable(folder: Path) -> Path | None:
+    """Return what prevents files in a folder, which need not exist; None if nothing does."""
+    home = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return None if home.is_dir() and os.access(home, os.W_OK) else home
+
+
+def check_outputs(*paths: Path | None, inputs: Iterable[Path] = ()) -> None:
+    """Check before long work that files can be written, and that they replace no input.
+
+    Args:
+        paths: The files.
+        inputs: Files, and folders such as bundles, that must stay as they are.
+
+    Raises:
+        InputError: If two outputs are one file, or an output is an input or lies in one.
+        OSError: As ``check_writable`` does.
+    """
+    found: list[Path] = []
+    kept = [path.resolve() for path in inputs]
+    for path in filter(None, paths):
+        check_writable(path)
+        whole = path.resolve()
+        if _is_stream(path):
+            continue
+        if whole in found or not {whole, *whole.parents}.isdisjoint(kept):
+            what = "two outputs" if whole in found else "an output, but is or lies in an input"
+            message = f"{path}: given for {what}; use another file"
+            raise InputError(message)
+        found.append(whole)
 
 
 def check_writable(path: Path) -> None:

@@ -123,7 +123,7 @@ class Target:
                 it.
         """
         if not self.runs_here:
-            need = f"target {self.name!r} runs on {self.platform} only"
+            need = f"target {self.name!r} runs on {_SYSTEMS.get(self.platform, self.platform)} only"
             remedy = f"here, export and run target {self.reference!r}, the same models"
             raise MissingProgramError(need, remedy)
         return cast("Backend", self._load(self.backend, self.extra))
@@ -187,6 +187,7 @@ class Target:
             raise MissingBackendError(need, extra) from error
 
 
+_SYSTEMS = {"darwin": "macOS"}
 _USUAL = frozenset({Precision.FP32, Precision.FP16, Precision.INT8})
 _WHOLE = frozenset({Precision.FP32, Precision.INT8})
 

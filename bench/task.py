@@ -147,7 +147,7 @@ def read_task(
         _check_minimum("limit", limit, 1)
     folder = phantoms if data is None else lambda: Path(data)
     if folder is None and (reference is not None or limit is not None):
-        message = "reference and limit apply to drift, which needs labelled images: add --data"
+        message = "--reference and --limit apply to drift, which needs labelled images: add --data"
         raise InputError(message)
     chosen = read_bundles(bundles)
     everything = chosen if reference is None else read_bundles([*chosen, reference])

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 import bakit.training.run as training
 from bakit.cli import main
-from bakit.cli.ablate import print_ablation
+from bakit.cli.train import print_ablation
 from bakit.data.labels import Sample, Split, known_split, read_samples, split
 from bakit.errors import CheckpointError, InputError, MissingBackendError
 from bakit.hand.unrolled import initial_weights
@@ -445,10 +445,10 @@ def test_no_picture_is_left_of_an_earlier_report(data, copy, monkeypatch):
 
 
 def options(data, out, *more):
-    line = ["ablate", data, "--out", out, "--image-size", 96, "--epochs", 1, "--batch-size", 6]
-    line += ["--accelerator", "cpu", "--threads", 1, "--workers", 1, "--localizer", "student"]
-    line += more
-    return [str(word) for word in line]
+    given = {"--image-size": 96, "--epochs": 1, "--batch-size": 6, "--localizer": "student"}
+    line = ["ablate", data, "--out", out, "--accelerator", "cpu", "--threads", 1, "--workers", 1]
+    line += [word for pair in given.items() if pair[0] not in more for word in pair]
+    return [str(word) for word in (*line, *more)]
 
 
 def test_without_imagenet_weights_the_other_rows_run(data, tmp_path, offline):

@@ -85,9 +85,35 @@ def test_a_typo_comes_before_a_missing_library(monkeypatch, refused):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["export"], "bakit: missing option '--target'; see: bakit export -h"),
+        (["export"], "bakit: missing option --target; see: bakit export -h"),
+        (["export", "--target"], "bakit: option --target requires an argument; see: "),
         (["predict"], "bakit: missing argument 'IMAGE...'; see: bakit predict -h"),
-        (["phantoms", "--out", "x", "-n", "0"], "bakit: '-n': 0 is not in the range x>=1; see: "),
+        (["phantoms", "--out", "x", "-n", "0"], "bakit: -n: 0 is not possible; use 1 or more"),
+        (
+            ["phantoms", "--out", "x", "-n", "1", "--seed", "-1"],
+            "bakit: --seed: -1 is not possible",
+        ),
+        (["phantoms", "--out", "", "-n", "1"], "bakit: --out: the path is empty; "),
+        (["predict", "", "--sex", "F"], "bakit: the path is empty; name a file"),
+        (["predict", "a.png", "--sex", "F", "--sex", "M"], "bakit: --sex is given twice"),
+        (
+            ["verify", "B", "--threads", "99999999"],
+            "bakit: --threads: 99999999 is not possible; use",
+        ),
+        (["verify", "B", "--threads", "x"], "bakit: --threads: 'x' is not a whole"),
+        (["bench", "B", "--seconds", "nan"], "bakit: --seconds: 'nan' is not a"),
+        (["train", "a", "--out", "r", "--margin", "inf"], "bakit: --margin: "),
+        (
+            ["distill", "a", "--out", "s", "--steps", "0"],
+            "bakit: --steps: 0 is not possible; use 2",
+        ),
+        (["distill", "a", "--out", "."], "bakit: --out: File '.' is a directory; see: bakit"),
+        (["calibrate", "a", "--out", "/dev/null/x"], "bakit: --out: /dev/null: not a writable"),
+        (["gate", "r.json", "--min-int8-share", "2"], "bakit: --min-int8-share 2 is not"),
+        (
+            ["gate", "r.json", "--max-drift", "1"],
+            "bakit: unknown option '--max-drift'; did you mean",
+        ),
         (["calibrate", "a", "b"], "bakit: got unexpected extra argument (b); see: "),
     ],
 )
@@ -135,6 +161,26 @@ def test_values_are_completed():
     assert "onnx" in words(TARGETS, "")
     assert words(TARGETS, "tens") == ["tensorrt"]
     assert words(PRECISIONS, "fp32,int") == ["fp32,int8", "fp32,int8-weights"]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["verify", "a"], "a: a file, not a folder; a bundle is a folder that bakit"),
+        (["describe", "a"], "a: a file, not a folder"),
+        (["bench", "B", "--json", "B/x.json"], "B/x.json: given for an output, but is or lies in"),
+        (["bench", "B", "--json", "x", "--html", "./x"], "x: given for two outputs; use another"),
+        (
+            ["gate", "a", "--baseline", "b", "--junit", "a"],
+            "a: given for an output, but is or lies",
+        ),
+        (["report", "a", "--html", "a"], "a: given for an output, but is or lies in an input"),
+    ],
+)
+def test_files_and_folders_are_not_mixed_up(refused, tmp_path, words, line):
+    (tmp_path / "a").write_bytes(b"{}")
+    (tmp_path / "B").mkdir()
+    assert refused(*words).startswith(f"bakit: {line}")
 
 
 # Sexes

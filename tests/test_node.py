@@ -689,7 +689,7 @@ def test_the_metrics_show_a_drift_from_the_checkpoint(runtime, films):
         (["--tls-cert", "cert.pem"], "TLS needs three files: add --tls-key"),
         (["--peer-tls"], "--peer-tls needs --tls-cert"),
         (["--bundle", "nothing"], "nothing"),
-        (["--associations", "0"], "0 is not in the range"),
+        (["--associations", "0"], "0 is not possible; use 1 to 200"),
     ],
 )
 def test_bad_options(refused, words, said):

@@ -127,7 +127,6 @@ def test_every_command_module_is_listed():
     helpers = {
         "__init__",
         "bench_devices",
-        "bench_tables",
         "interrupts",
         "options",
         "progress",

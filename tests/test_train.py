@@ -231,7 +231,7 @@ def helped(command):
         (["--image-size", "100"], "multiple of 32"),
         (["--pretrained", "nowhere.pth"], "no such weights file"),
         (["--learning-rate", "0"], "--learning-rate 0 is not possible"),
-        (["--margin", "nan"], "--margin nan is not possible; use 0 to 1"),
+        (["--margin", "nan"], "--margin: 'nan' is not a number"),
         (["--steps", "5"], "the student localizer has no SGD steps; use --localizer unrolled"),
         (["--zoom", "1.2", "0.9"], "--zoom 1.2 0.9: put the lower number first"),
         (["--devices", "3"], "--batch-size 4 cannot be divided among 3 processes"),

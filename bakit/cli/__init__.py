@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SECTIONS = {
     "Start": {
         "demo": "Run export, predict, bench and gate on generated radiographs.",
-        "doctor": "List what each target can do here, and the command that mends each gap.",
+        "doctor": "List what each target can do here, and how to mend each gap.",
         "localize": "Find the hand in radiographs.",
         "node": "Run a DICOM node: radiographs in, structured reports out.",
         "phantoms": "Generate labelled radiographs.",
@@ -62,9 +62,15 @@ SECTIONS = {
 COMMANDS = {name: text for section in SECTIONS.values() for name, text in section.items()}
 
 HOMES = {
-    "dicom": "inspect",
+    "ablate": "train",
+    "check": "verify",
+    "dicom": "describe",
+    "distill": "train",
     "evidence": "report",
+    "inspect": "describe",
+    "localize": "predict",
     "phantoms": "demo",
+    "quality": "calibrate",
     "sign": "verify",
     "targets": "doctor",
 }
@@ -87,6 +93,12 @@ _EXTRAS = {
     "torch": "train",
     "torchvision": "train",
 }
+
+
+_RANGE = re.compile(
+    r"is not in the range (?:(?P<least>[\d.]+)<=)?x(?:>=(?P<from>\d+))?(?:<=(?P<most>\d+))?"
+)
+"""click's words for a number outside of its range."""
 
 
 class _LazyGroup(click.Group):
@@ -112,13 +124,16 @@ class _LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in COMMANDS:
             ctx.fail(unknown("command", args[0], COMMANDS))
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        if command and not ctx.resilient_parsing:
+            _check_options(click.Context(command, ctx, name), rest)
+        return name, command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx
         for title, commands in SECTIONS.items():
             with formatter.section(title):
-                formatter.write_dl(list(commands.items()), col_max=12)
+                formatter.write_dl([(f"{name:<9}", text) for name, text in commands.items()])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         with _one_line(ctx):
@@ -136,6 +151,19 @@ class _LazyGroup(click.Group):
                 if end.exit_code == 128 + signal.SIGINT and received:  # ended with a result
                     ctx.exit(128 + received[0])
                 raise
+
+
+def _check_options(ctx: click.Context, args: list[str]) -> None:
+    """Raise a ``UsageError`` for an option that is unknown, has no value, or is given twice."""
+    try:
+        _, _, given = ctx.command.make_parser(ctx).parse_args(list(args))
+    except click.UsageError as error:
+        error.ctx = ctx
+        raise
+    for option in given:
+        takes_one = isinstance(option, click.Option) and not (option.multiple or option.is_flag)
+        if takes_one and given.count(option) > 1:
+            ctx.fail(f"{option.opts[0]} is given twice; give it once")
 
 
 @contextmanager
@@ -166,17 +194,31 @@ def _described(ctx: click.Context, error: Exception) -> tuple[int, str]:
         return missing.exit_status, str(missing)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
+        if isinstance(error, (FileExistsError, NotADirectoryError)):  # of a folder to write into
+            return 2, f"{where}a file, not a folder"
         return 2, f"{where}{error.strerror or error}"
     assert isinstance(error, click.UsageError)
     if type(error).__name__ == "NoArgsIsHelpError":
         raise error
     text = " ".join(safe(error.format_message()).split()).removeprefix("Invalid value for ")
     text = re.sub(r"^'\[?[A-Z]+\]?(\.\.\.)?': ", "", text)  # an argument; the message has its value
-    if isinstance(error, click.NoSuchOption):
-        text = unknown("option", error.option_name, error.possibilities or ())
+    text = re.sub(r"'(--?[a-z][\w-]*)'( / '-\w+')?", r"\1", text)
+    text = _RANGE.sub(_possible, text).replace("a valid integer range", "a whole number")
+    text = re.sub(r"a valid (integer|float range)", "a number", text)
+    if isinstance(error, click.NoSuchOption) and error.ctx:
+        named = [name for option in error.ctx.command.get_params(error.ctx) for name in option.opts]
+        near = [name for name in named if name in (error.possibilities or ())]
+        text = unknown("option", error.option_name, near)
     text = (text[:1].lower() + text[1:]).rstrip(".")
     path = error.ctx.command_path if error.ctx else "bakit"
     return 2, text if text.endswith("?") else f"{text}; see: {path} -h"
+
+
+def _possible(found: re.Match[str]) -> str:
+    """Return click's range, such as ``0<=x<=9``, in words."""
+    least, most = found["least"] or found["from"], found["most"]
+    use = f"{least} to {most}" if least and most else f"{least} or more"
+    return f"is not possible; use {use}"
 
 
 @click.group(

@@ -16,17 +16,12 @@ from bakit.cli.bench_devices import (
     take_options,
     write_kit_file,
 )
-from bakit.cli.bench_tables import (
-    check_pages,
-    finish_goal,
-    goal_bundles,
-    next_command,
-    page_options,
-    print_report,
-    write_pages,
-)
 from bakit.cli.options import (
+    MOST_THREADS,
+    OUT_FILE,
+    OUT_FILE_OR_DASH,
     PATH,
+    Number,
     Parsed,
     all_bundles,
     limit_option,
@@ -34,20 +29,27 @@ from bakit.cli.options import (
     runnable_bundles,
 )
 from bakit.cli.progress import progress
+from bakit.cli.report import (
+    finish_goal,
+    goal_bundles,
+    next_command,
+    page_options,
+    print_report,
+    write_pages,
+)
 from bakit.cli.tables import echo, next_step, safe
 from bakit.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bakit.bench import Report
     from bakit.bundle import Bundle
 
 
 def _threads(text: str) -> tuple[int, ...]:
     """Return numbers of threads, separated by commas."""
     words = text.split(",")
-    if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
+    if not all(word.strip().isdecimal() and 0 < int(word) <= MOST_THREADS for word in words):
         message = f"{text!r} is not a thread count: use 2, or 1,2,4 for several"
         raise InputError(message)
     return tuple(int(word) for word in words)
@@ -77,10 +79,18 @@ def _threads(text: str) -> tuple[int, ...]:
 )
 @click.option("--batch", type=click.IntRange(1), default=1, help="Images in a query.")
 @click.option(
-    "--queries", type=click.IntRange(1), default=100, help="Minimum number of queries of a bundle."
+    "--queries",
+    "min_queries",
+    type=click.IntRange(1),
+    default=100,
+    help="Minimum number of queries of a bundle.",
 )
 @click.option(
-    "--seconds", type=click.FloatRange(0), default=5.0, help="Minimum measuring time of a bundle."
+    "--seconds",
+    "min_duration_s",
+    type=Number(0),
+    default=5.0,
+    help="Minimum measuring time of a bundle.",
 )
 @click.option(
     "--whole",
@@ -90,7 +100,7 @@ def _threads(text: str) -> tuple[int, ...]:
 @click.option(
     "--json",
     "json_file",
-    type=click.Path(dir_okay=False, allow_dash=True),
+    type=OUT_FILE_OR_DASH,
     metavar="FILE",
     help="Write the report to FILE; - prints only the report on stdout.",
 )
@@ -98,7 +108,7 @@ def _threads(text: str) -> tuple[int, ...]:
 @click.option("--goal", is_flag=True, help="Check INT8 bundles against the project's goal.")
 @click.option(
     "--goal-json",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OUT_FILE,
     metavar="FILE",
     help="Check the goal and write the result to FILE.",
 )
@@ -108,22 +118,18 @@ def command(
     ctx: click.Context,
     /,
     bundles: tuple[Path, ...],
-    data: Path | None,
     reference: Path | None,
     public_key: Path | None,
-    limit: int | None,
     threads: tuple[int, ...] | None,
     batch: int,
-    queries: int,
-    seconds: float,
-    json_file: str | None,
+    json_file: Path | None,
     html_file: Path | None,
     md_file: Path | None,
     goal_json: Path | None,
     *,
     goal: bool,
     whole: bool,
-    **places: Any,  # noqa: ANN401  # the options of device_options
+    **more: Any,  # noqa: ANN401  # arguments of run_bench, and the options of device_options
 ) -> None:
     """Measure bundles on this machine: latency, memory, and drift from the float model.
 
@@ -146,36 +152,30 @@ def command(
     """
     from bakit.bench import run_bench
     from bakit.bundle import Bundle
-    from bakit.files import check_writable
+    from bakit.files import check_outputs
 
-    host, phone, fleet = (take_options(places, name) for name in ("host", "phone", "fleet"))
-    kit: Path | None = places["kit"]
-    given: dict[str, object] = {"BUNDLE": bundles, "--data": data, "--reference": reference}
-    given |= {"--limit": limit, "--json": json_file, "--html": html_file, "--md": md_file}
+    host, phone, fleet = (take_options(more, name) for name in ("host", "phone", "fleet"))
+    kit: Path | None = more["kit"]
+    how = {name: more[name] for name in ("data", "limit", "min_queries", "min_duration_s")}
+    how["threads"] = threads[0] if threads else None
+    given: dict[str, object] = {"BUNDLE": bundles, "--data": how["data"], "--reference": reference}
+    given |= {"--limit": how["limit"], "--json": json_file, "--html": html_file, "--md": md_file}
     given |= {"--fleet": fleet, "--phone": phone, "--host": host, "--kit": kit}
     given |= {"--goal": goal or goal_json, "--batch": batch != 1, "--whole": whole}
     check_place(given | {"a thread sweep": len(threads or ()) > 1})
-    for file in (json_file, html_file, md_file, goal_json, kit):
-        if file is not None and file != "-":
-            check_writable(Path(file))
-    check_pages(html_file, md_file)
-    how: dict[str, Any] = {
-        "data": data,
-        "limit": limit,
-        "min_queries": queries,
-        "min_duration_s": seconds,
-        "threads": threads[0] if threads else None,
-    }
+    as_json = json_file == Path("-")
+    report_file = None if as_json else json_file
+    check_outputs(report_file, html_file, md_file, goal_json, kit, inputs=bundles)
     goal_of: Sequence[Bundle] = ()
     failures: Sequence[str] = ()
     if fleet is not None:
-        report = bench_on_fleet(fleet, json_file, public_key, **how)
+        report = bench_on_fleet(fleet, report_file, public_key, **how)
     else:
         paths = bundles or (
             all_bundles() if host or kit else runnable_bundles(None if phone is None else "onnx")
         )
         if goal or goal_json:
-            goal_of = goal_bundles(paths, data)
+            goal_of = goal_bundles(paths, how["data"])
         chosen: Sequence[Path | Bundle] = paths
         how["reference"] = reference
         if public_key is not None:
@@ -187,46 +187,28 @@ def command(
         if phone is not None:
             report, failures = bench_on_phone(chosen, phone, **how)
         elif host is not None:
-            log_file = Path(json_file).with_suffix(".log") if json_file not in {None, "-"} else None
+            log_file = report_file and report_file.with_suffix(".log")
             report = bench_on_host(chosen, host, log_file, **how)
         else:
-            sweep = threads[1:] if threads else ()
+            how |= {"sweep_threads": (threads or ())[1:], "batch": batch, "whole": whole}
             with progress() as on_progress:
-                report = run_bench(
-                    chosen,
-                    on_progress=on_progress,
-                    sweep_threads=sweep,
-                    batch=batch,
-                    whole=whole,
-                    **how,
-                )
-    _write_results(report, json_file, html_file, md_file)
+                report = run_bench(chosen, on_progress=on_progress, **how)
+    if report_file is not None:
+        report.write(report_file)
+    pages = write_pages(report, html_file, md_file)
+    if as_json:
+        echo(report.encode(), nl=False)
+    else:
+        print_report(report)
+        for path in (*filter(None, [report_file]), *pages):
+            echo(f"report: {path}")
+        next_step(next_command(report, report_file))
     for failure in failures:
         echo(f"bakit: {safe(failure)}", err=True)
-    status = 1 if failures else _exit_status(report)
+    status = int(bool(failures) or any(bundle.error for bundle in report.bundles))
+    if report.partial and not failures:
+        status = 130  # after Ctrl-C
     if goal_of and not report.partial:
-        met = finish_goal(report, goal_of, goal_json, err=json_file == "-")
+        met = finish_goal(report, goal_of, goal_json, err=as_json)
         status = status or (0 if met else 1)
     ctx.exit(status)
-
-
-def _write_results(
-    report: Report, json_file: str | None, html_file: Path | None, md_file: Path | None
-) -> None:
-    if json_file not in {None, "-"}:
-        report.write(Path(str(json_file)))
-    pages = write_pages(report, html_file, md_file)
-    if json_file == "-":
-        echo(report.encode(), nl=False)
-        return
-    print_report(report)
-    for path in ([json_file] if json_file else []) + list(map(str, pages)):
-        echo(f"report: {path}")
-    next_step(next_command(report, json_file))
-
-
-def _exit_status(report: Report) -> int:
-    """Return 130 after Ctrl-C, 1 if a bundle failed, else 0."""
-    if report.partial:
-        return 130
-    return 1 if any(bundle.error for bundle in report.bundles) else 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakit.cli.options import PATH, several
+from bakit.cli.options import OUT_FILE, PATH, several
 from bakit.cli.progress import progress, step_lines
 from bakit.cli.tables import echo, next_step, safe
 from bakit.errors import InputError, MissingBackendError
@@ -87,7 +87,7 @@ device_options = several(
     click.option(
         "--kit",
         metavar="FILE",
-        type=click.Path(dir_okay=False, path_type=Path),
+        type=OUT_FILE,
         help="Measure nothing; write a .tar.gz for a board without bakit or network. Unpack it "
         "there and run: python3 bakit-kit/agent.py evidence",
     ),
@@ -168,7 +168,7 @@ def bench_on_host(
 
 def bench_on_fleet(
     asked: dict[str, Any],
-    json_file: str | None,
+    report_file: Path | None,
     public_key: Path | None,
     **how: Any,  # noqa: ANN401
 ) -> Report:
@@ -182,10 +182,10 @@ def bench_on_fleet(
     targets = read_targets(asked["fleet"], public_key)
     earlier = None
     if asked.get("retry_failed"):
-        if json_file in {None, "-"}:
+        if report_file is None:
             message = "--retry-failed needs --json FILE, the report to complete"
             raise InputError(message)
-        earlier = read_report(Path(str(json_file)))
+        earlier = read_report(report_file)
     return bench_fleet(targets, earlier, lambda name: step_lines(f"{safe(name)}: "), **how)
 
 

@@ -1,4 +1,4 @@
-"""``bakit calibrate``."""
+"""``bakit calibrate`` and ``bakit quality``."""
 
 from __future__ import annotations
 
@@ -6,20 +6,31 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakit.cli.options import PATH, Names, checkpoint_option, plots_option, several
-from bakit.cli.tables import echo, next_step, print_table
+from bakit.cli.options import (
+    MOST_THREADS,
+    OUT_FILE,
+    PATH,
+    Names,
+    Number,
+    checkpoint_option,
+    json_option,
+    plots_option,
+    several,
+)
+from bakit.cli.tables import echo, echo_json, next_step, print_table
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from bakit.calib.search import Limits, Outcome, Trial
+    from bakit.quality.limits import QualityLimits
 
 METHODS = ("percentile-99.99", "mse", "tails", "percentile-99.9", "entropy", "minmax")
 
 
 _limits = several(
     *[
-        click.option(f"--{name}", type=click.FloatRange(0, most), default=limit, help=text)
+        click.option(f"--{name}", type=Number(0, most), default=limit, help=text)
         for name, limit, most, text in (
             ("max-drift-months", 0.25, None, "Search: maximum rise of the MAE."),
             ("max-mean-change-months", 0.75, None, "Search: maximum mean absolute change."),
@@ -33,14 +44,14 @@ _limits = several(
 @click.command("calibrate")
 @click.argument("data", type=PATH)
 @checkpoint_option
-@click.option("--out", type=PATH, default="ranges.json", help="File to write.")
+@click.option("--out", type=OUT_FILE, default="ranges.json", help="File to write.")
 @click.option("--samples", type=click.IntRange(32), default=256, help="Calibration images.")
 @click.option(
     "--all-images",
     is_flag=True,
     help="Use all images of DATA, if it shares no image with the training data.",
 )
-@click.option("--seed", type=int, default=0, help="Seed of the image selection.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Seed of the image selection.")
 @click.option(
     "--method",
     type=Names("range method", lambda: METHODS),
@@ -187,3 +198,68 @@ def _named(trial: Trial) -> str:
     words += ["equalized"] if recipe.equalize else []
     words += ["corrected biases"] if trial.choice.corrected else []
     return f"{', '.join(words)}; float: {', '.join(recipe.float_layers) or 'nothing'}"
+
+
+@click.command("quality")
+@click.argument("data", type=PATH)
+@checkpoint_option
+@click.option(
+    "--out",
+    type=OUT_FILE,
+    required=True,
+    help="Checkpoint to write, with the limits; may be --checkpoint itself.",
+)
+@click.option(
+    "--threads", type=click.IntRange(1, MOST_THREADS), default=1, help="Threads of the model."
+)
+@json_option("Print limits and rates as JSON.")
+def quality_command(
+    data: Path, checkpoint: Path | None, out: Path, threads: int, *, as_json: bool
+) -> None:
+    """Fit the image-quality limits (accept, review, reject) and write them into a checkpoint.
+
+    DATA is the training folder of the checkpoint. The limits are fitted on its training and
+    validation splits and on images without a hand. They are tested on its test split and on
+    held-out kinds of images.
+
+    \b
+    Example:
+      bakit quality radiographs/ --checkpoint run/best.safetensors --out run/best.safetensors
+    """
+    from bakit.cli.progress import progress
+    from bakit.studies.quality.learn import qualify_file
+
+    with progress() as on_progress:
+        written = qualify_file(checkpoint, data, out, threads=threads, on_progress=on_progress)
+    limits = written.header.quality
+    assert limits is not None
+    if as_json:
+        echo_json(limits)
+        return
+    print_limits(limits)
+    echo(f"{out}  {written.sha256}")
+    next_step(f"bakit export {out} --target onnx --precision fp32,int8")
+
+
+def print_limits(limits: QualityLimits) -> None:
+    """Print the rates of each limit and of all limits together."""
+    columns = ("reason", "measure", "review", "reject", "good images\nreviewed", "rejected")
+    rows = []
+    for item in limits.limits:
+        sign = ">" if item.worse == "above" else "<"
+        rows.append(
+            (
+                item.code,
+                item.measure,
+                "" if item.review is None else f"{sign} {item.review:g}",
+                "" if item.reject is None else f"{sign} {item.reject:g}",
+                f"{item.good.reviewed} of {item.good.samples}",
+                f"{item.good.rejected} of {item.good.samples}",
+            )
+        )
+    print_table("Limits", columns, rows)
+    rates = {"good radiographs": limits.good, **limits.caught}
+    together = [
+        (kind, f"{r.rejected}", f"{r.reviewed}", f"{r.samples}") for kind, r in rates.items()
+    ]
+    print_table("All limits together", ("images", "rejected", "reviewed", "of"), together)

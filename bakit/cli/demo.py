@@ -22,7 +22,7 @@ def command(ctx: click.Context, out: Path) -> None:
     Example:
       bakit demo
     """
-    from bakit.cli.bench_tables import print_report
+    from bakit.cli.report import print_report
     from bakit.studies.demo import GATE, MAX_MONTHS, run_demo
 
     result = run_demo(out, lambda text: echo(f"- {text}"))
@@ -43,7 +43,7 @@ def command(ctx: click.Context, out: Path) -> None:
 @click.command("phantoms")
 @click.option("--out", type=PATH, required=True, help="Output folder.")
 @click.option("-n", "count", type=click.IntRange(1), required=True, help="Number of radiographs.")
-@click.option("--seed", type=int, default=0, help="Random seed.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Random seed.")
 @click.option(
     "--height", type=click.IntRange(96, 4000), default=640, help="Image height in pixels."
 )

@@ -48,34 +48,29 @@ def command(ctx: click.Context, names: tuple[str, ...], *, as_json: bool) -> Non
         return f"ready: {found}" if found else "ready"
 
     found, failed = find_targets()
-    rows = {}
-    for name in names or found:
-        target = get_target(name)
-        run = state(f"{name}, run", target.check_runs)
-        rows[name] = (run, state(f"{name}, export", target.check_exports))
+    rows = {
+        name: {
+            "run": state(f"{name}, run", get_target(name).check_runs),
+            "export": state(f"{name}, export", get_target(name).check_exports),
+        }
+        for name in names or found
+    }
     phone = "not asked for" if names else state("bench --phone", _probe_phone)
     if not SHIPPED.is_file():
         gaps["shipped checkpoint"] = f"{SHIPPED} is missing; {install_command()}"
     host = read_host()
-    ready = any(run != "missing" for run, _ in rows.values()) and any(
-        export != "missing" for _, export in rows.values()
-    )
-    ready = not gaps if names else ready
+    can = [any(row[what] != "missing" for row in rows.values()) for what in ("run", "export")]
+    ready = not gaps if names else all(can)
     if as_json:
-        matrix = {name: {"run": row[0], "export": row[1]} for name, row in rows.items()}
         machine = {name: getattr(host, name) for name in ("system", "cpu", "isa", "memory_mb")}
-        document: dict[str, object] = {
-            "bakit": __version__,
-            "python": host.python,
-            "machine": machine,
-        }
-        document |= {"targets": matrix, "phone": phone, "gaps": gaps | failed, "ready": ready}
-        echo_json(document)
+        document: dict[str, object] = {"bakit": __version__, "python": host.python}
+        document |= {"machine": machine, "targets": rows, "phone": phone}
+        echo_json(document | {"gaps": gaps | failed, "ready": ready})
         ctx.exit(0 if ready else 3)
     memory = "" if host.memory_mb is None else f", {host.memory_mb / 1000:.1f} GB memory"
     echo(f"bakit {__version__}, Python {host.python}, {host.system}")
-    echo(f"{host.cpu_text}{memory}; INT8 units: {', '.join(host.isa) or 'none known'}\n")
-    cells = ((name, *row) for name, row in rows.items())
+    echo(f"{host.cpu_text}{memory}; INT8 units: {', '.join(host.isa) or 'none known'}")
+    cells = ((name, *row.values()) for name, row in rows.items())
     print_table("", ("target", "run", "export"), cells, left=range(3), wrap=True)
     if not names:
         echo(f"bench --phone: {phone}")

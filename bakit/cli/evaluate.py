@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from bakit.cli.options import (
+    MOST_THREADS,
     PATH,
     SEX,
     json_option,
@@ -50,7 +51,9 @@ SHOWN = 5
 )
 @json_option()
 @limit_option()
-@click.option("--threads", type=click.IntRange(1), default=1, help="Threads of each process.")
+@click.option(
+    "--threads", type=click.IntRange(1, MOST_THREADS), default=1, help="Threads of each process."
+)
 def command(
     folders: tuple[Path, ...],
     checkpoint: Path | None,
@@ -125,8 +128,6 @@ def print_results(results: Sequence[Readings]) -> None:
         lines = [_images(result), *_faults(result)]
         if several:
             lines[0] = f"{result.data.folder}: {lines[0]}"
-        elif isinstance(result, Evaluation):
-            lines[1:1] = _errors(result)
         for line in lines:
             print_line(line)
     print_line("")
@@ -134,29 +135,6 @@ def print_results(results: Sequence[Readings]) -> None:
     for title, columns, rows in _tables(results, evaluations, several=several):
         if rows:
             print_table(title, ("set", *columns)[first:], [row[first:] for row in rows])
-
-
-def _errors(evaluation: Evaluation) -> list[str]:
-    low, high = evaluation.mae_ci95_months
-    correlation, covered = evaluation.correlation, evaluation.coverage
-    lines = [
-        (
-            f"MAE {evaluation.mae_months:.2f} months (95 % interval {low:.2f} to {high:.2f}), "
-            f"bias {_signed(evaluation.bias_months)}, RMSE {evaluation.rmse_months:.2f}, "
-            f"median absolute error {evaluation.median_abs_error_months:.2f}"
-        ),
-        (
-            f"within 12 months: {evaluation.within_12_months:.1%}, "
-            f"within 24 months: {evaluation.within_24_months:.1%}, "
-            f"correlation {'not defined' if correlation is None else f'{correlation:.3f}'}"
-        ),
-    ]
-    if covered is not None:
-        lines.append(
-            f"{100 * covered.level:g} % intervals cover {covered.overall.share:.1%} of the true "
-            f"ages, mean width {covered.overall.mean_width_months:.1f} months"
-        )
-    return lines
 
 
 def _images(result: Readings) -> str:
@@ -193,11 +171,11 @@ def _tables(
     results: Sequence[Readings], evaluations: Sequence[Evaluation], *, several: bool
 ) -> Iterator[_Table]:
     covered = any(item.coverage for item in evaluations)
-    intervals = ("inside interval", "mean width") if covered else ()
+    intervals = ("inside 90 %", "mean width") if covered else ()
     errors = ("images", "MAE", "bias")
-    if several:
-        columns = ("images", "MAE [95 %]", "median", "RMSE", "bias", *intervals)
-        yield "Errors, months", columns, [_errors_of(item) for item in evaluations]
+    within = ("within 12", "within 24", "correlation")
+    columns = ("images", "MAE [95 %]", "median", "RMSE", "bias", *within, *intervals)
+    yield "Errors, months", columns, [_errors_of(item) for item in evaluations]
     rows = [
         [
             item.data.folder,
@@ -261,6 +239,9 @@ def _errors_of(item: Evaluation) -> list[str]:
         f"{item.median_abs_error_months:.2f}",
         f"{item.rmse_months:.2f}",
         _signed(item.bias_months),
+        f"{item.within_12_months:.1%}",
+        f"{item.within_24_months:.1%}",
+        "-" if item.correlation is None else f"{item.correlation:.3f}",
         *_covered(None if item.coverage is None else item.coverage.overall),
     ]
 

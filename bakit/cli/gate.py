@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import os
 import secrets
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakit.cli.options import PATH, Parsed, json_option, several
+from bakit.cli.options import OUT_FILE, PATH, Parsed, json_option, several
 from bakit.cli.tables import echo, echo_json, next_step, print_line, print_table
 from bakit.errors import InputError
-from bakit.files import append_file, write_file
+from bakit.files import append_file, check_outputs, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,8 +104,8 @@ _limits = several(
     metavar="FILE",
     help="JSON list of expected failures: bundle, limit, reason, expires.",
 )
-@click.option("--junit", type=PATH, metavar="FILE", help="Write JUnit XML.")
-@click.option("--md", type=PATH, metavar="FILE", help="Write the table of checks as Markdown.")
+@click.option("--junit", type=OUT_FILE, metavar="FILE", help="Write JUnit XML.")
+@click.option("--md", type=OUT_FILE, metavar="FILE", help="Write the table of checks as Markdown.")
 @click.option(
     "--github/--no-github",
     default=None,
@@ -159,6 +161,7 @@ def command(
         raise click.UsageError(message)
     gate = _gate(limits, no_drift=no_drift)
     given = {name for name, limit in limits.items() if limit is not None}
+    check_outputs(junit, md, inputs=filter(None, (report, baseline, known)))
     expected = () if known is None else read_known_failures(known, LIMITS)
     measured = read_report(report)
     earlier = None if baseline is None or update else read_report(baseline)
@@ -240,16 +243,22 @@ def _write_markdown(text: str, path: Path | None, *, github: bool) -> None:
 
 def _print(result: GateResult) -> None:
     from bakit.bench.gate.output import COLUMNS, table_rows
-    from bakit.bench.gate.verdict import PASSING, REPORT
+    from bakit.bench.gate.verdict import REPORT
 
-    print_table("Checks", COLUMNS, table_rows(result), left=(0, 1, 5))
+    for name, rows in groupby(table_rows(result), itemgetter(0)):
+        # The unit of all three figures is that of the limit: so 80 columns are enough.
+        cells = [
+            (check, value.split()[0], upper.split()[0], limit, verdict)
+            for _, check, value, upper, limit, verdict in rows
+        ]
+        print_table(f"Checks of {name}", COLUMNS[1:], cells, left=(0, 4))
     for bundle in result.bundles:
         print_line(f"{'pass' if bundle.passed else bundle.outcome}  {bundle.name}")
-        for check in bundle.checks:
-            if check.outcome not in PASSING:
-                _print_lines([f"{check.limit}: {check.lines[0]}", *check.lines[1:]])
-        for note in bundle.notes:
-            _print_lines([f"note: {note}"])
+        open_checks = [check for check in bundle.checks if check.outcome != "pass"]
+        for check in open_checks:
+            _print_lines([f"{check.limit}: {check.lines[0]}", *check.lines[1:]])
+        printed = set(map(str, open_checks))
+        _print_lines([f"note: {note}" for note in bundle.notes if note not in printed])
     for check in result.checks:
         echo(f"{check.outcome}  {REPORT}")
         _print_lines(check.lines)
@@ -259,4 +268,4 @@ def _print(result: GateResult) -> None:
 
 def _print_lines(lines: Sequence[str]) -> None:
     for line in lines:
-        print_line(f"      {line}")
+        print_line(line, 6 * " ")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakit.cli.options import PATH, bundle_option, only_bundle, public_key_option
+from bakit.cli.options import PATH, Number, bundle_option, only_bundle, public_key_option
 from bakit.cli.tables import echo, next_step
 from bakit.errors import InputError
 
@@ -55,13 +55,13 @@ _TLS = ("tls_cert", "tls_key", "tls_ca")
 @click.option("--peer-tls", is_flag=True, help="Send reports with TLS and the same files.")
 @click.option(
     "--min-free-mb",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=500.0,
     help="Refuse films that leave less room than this on the disk.",
 )
 @click.option(
     "--keep-days",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=30.0,
     help="Days until refused films are deleted and answered ones forgotten.",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -10,6 +11,7 @@ from click.shell_completion import CompletionItem
 
 from bakit.cli.tables import hint
 from bakit.errors import InputError, MissingBackendError, UnsupportedTargetError, unknown
+from bakit.files import unwritable
 from bakit.targets import get_target, targets
 from bakit.types import BoxRule, Precision
 
@@ -21,40 +23,35 @@ if TYPE_CHECKING:
 BUNDLES = "bakit-bundles"
 """Output folder of ``bakit export``, from which other commands read bundles."""
 
-PATH = click.Path(path_type=Path)
+MOST_THREADS = 1024
+"""Threads, or processes; a library fails on huge numbers without naming the option."""
 
 
-class Names(click.ParamType):  # type: ignore[type-arg]  # generic in new clicks only
-    """One of some names, which shells complete; a typo gets a suggestion.
+class _Path(click.Path):
+    """A path; an empty one, as of a variable that is not set, is not the working folder.
 
-    With ``several``, it takes several, separated by commas, and returns a tuple.
+    With ``writes``, it is of a file to write, whose folder is checked before the command starts.
     """
 
-    def __init__(
-        self, name: str, known: Callable[[], Iterable[str]], *, several: bool = False
-    ) -> None:
-        self.name, self.known, self.several = name, known, several
+    def __init__(self, *, writes: bool = False, **how: Any) -> None:  # noqa: ANN401  # click's own
+        super().__init__(path_type=Path, **how)
+        self.writes = writes
 
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> str | tuple[str, ...]:
-        """Return the name, or the names."""
-        if not isinstance(value, str):
-            assert isinstance(value, tuple)
-            return value
-        words = [word.strip() for word in value.split(",")] if self.several else [value]
-        for word in words:
-            if word not in self.known():
-                self.fail(unknown(self.name, word, self.known()), param, ctx)
-        return tuple(dict.fromkeys(words)) if self.several else value
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:  # noqa: ANN401  # click's own
+        """Return the path."""
+        if value == "":
+            self.fail("the path is empty; name a file or a folder", param, ctx)
+        path: Any = super().convert(value, param, ctx)
+        special = path.exists() and not path.is_file()  # a pipe or a device
+        if self.writes and not special and (home := unwritable(path.parent)):
+            self.fail(f"{home}: not a writable folder", param, ctx)
+        return path
 
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """Return the names that start as the last word does."""
-        del ctx, param
-        before, comma, word = incomplete.rpartition("," if self.several else "\0")
-        return [CompletionItem(before + comma + n) for n in self.known() if n.startswith(word)]
+
+PATH = _Path()
+OUT_FOLDER = _Path(file_okay=False)
+OUT_FILE = _Path(dir_okay=False, writes=True)
+OUT_FILE_OR_DASH = _Path(dir_okay=False, allow_dash=True, writes=True)
 
 
 class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic in new clicks only
@@ -71,6 +68,47 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic in new click
             return self.parse(value) if isinstance(value, str) else value
         except InputError as error:
             self.fail(str(error), param, ctx)
+
+
+class Names(Parsed):
+    """One of some names, which shells complete; a typo gets a suggestion.
+
+    With ``several``, it takes several, separated by commas, and returns a tuple.
+    """
+
+    def __init__(
+        self, name: str, known: Callable[[], Iterable[str]], *, several: bool = False
+    ) -> None:
+        super().__init__(name, self._names)
+        self.known, self.several = known, several
+
+    def _names(self, text: str) -> str | tuple[str, ...]:
+        words = [word.strip() for word in text.split(",")] if self.several else [text]
+        for word in words:
+            if word not in self.known():
+                raise InputError(unknown(self.name, word, self.known()))
+        return tuple(dict.fromkeys(words)) if self.several else text
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the names that start as the last word does."""
+        del ctx, param
+        before, comma, word = incomplete.rpartition("," if self.several else "\0")
+        return [CompletionItem(before + comma + n) for n in self.known() if n.startswith(word)]
+
+
+class Number(click.FloatRange):
+    """A finite number in a range."""
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number."""
+        number: float = super().convert(value, param, ctx)  # type: ignore[arg-type]  # it parses
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return number
 
 
 def _sex(text: str) -> str:
@@ -97,9 +135,11 @@ public_key_option = click.option(
 checkpoint_option = click.option(
     "--checkpoint", metavar="FILE", type=PATH, help="Float checkpoint. Default: the shipped one."
 )
-threads_option = click.option("--threads", type=click.IntRange(1), help="Threads of the backend.")
+threads_option = click.option(
+    "--threads", type=click.IntRange(1, MOST_THREADS), help="Threads of the backend."
+)
 workers_option = click.option(
-    "--workers", type=click.IntRange(1), help="Processes. Default: one per CPU."
+    "--workers", type=click.IntRange(1, MOST_THREADS), help="Processes. Default: one per CPU."
 )
 
 
@@ -154,8 +194,8 @@ _LOCALIZER = {
     "size": (click.IntRange(16, 1024), "Its image, in pixels."),
     "features": (click.IntRange(2, 512), "Its channels, the paper's p."),
     "labels": (click.IntRange(2, 512), "Its labels at most, the paper's q."),
-    "similarity": (click.FloatRange(0), "Its similarity loss: lambda."),
-    "continuity": (click.FloatRange(0), "Its continuity loss: mu."),
+    "similarity": (Number(0), "Its similarity loss: lambda."),
+    "continuity": (Number(0), "Its continuity loss: mu."),
     "box_rule": (
         click.Choice(get_args(BoxRule)),
         "Its box: of the region most like a hand (score), or of the largest (literal, the paper).",

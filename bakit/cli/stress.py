@@ -9,6 +9,7 @@ import click
 from bakit.cli.options import (
     PATH,
     Names,
+    Number,
     json_option,
     limit_option,
     model_options,
@@ -44,12 +45,12 @@ def _kinds() -> Iterable[str]:
 @limit_option(200, "; each runs 38 times")
 @click.option(
     "--max-mae-rise-months",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     help="Fail if a change raises the MAE by more (upper end of the 95 % interval).",
 )
 @click.option(
     "--max-over-24-percent",
-    type=click.FloatRange(0, 100),
+    type=Number(0, 100),
     help="Fail if a change leaves a larger share of images with an error above 24 months.",
 )
 @plots_option("stress.png")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -45,7 +47,7 @@ def _level(flags: list[str], text: str) -> click.Option:
 
 
 LEVELS = [
-    _level(["-v", "--verbose"], "Print steps and times on stderr, and a traceback after an error."),
+    _level(["-v", "--verbose"], "Print steps, times and tracebacks on stderr."),
     _level(["-q", "--quiet"], "Print results and errors only."),
 ]
 """Options of every command."""
@@ -167,25 +169,22 @@ def new_table(
 
     class Records(Table):
         def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-            names = [" ".join(str(column.header).split()) for column in self.columns]
-            cells = [
-                [cell if isinstance(cell, Text) else Text(str(cell)) for cell in column.cells]
-                for column in self.columns
-            ]
-            least = 3 * len(self.columns)
-            for column, found in zip(self.columns, cells, strict=True):
-                parts = [str(column.header), *map(str, found)]
+            least = 2 * len(self.columns)  # a space and a line for each column
+            for column in self.columns:
                 cut = "\n" if column.no_wrap else None
-                pieces = [piece for text in parts for piece in text.split(cut)]
-                least += max(map(cell_len, pieces), default=0)
+                parts = [
+                    part for text in (column.header, *column.cells) for part in str(text).split(cut)
+                ]
+                least += max(map(cell_len, parts), default=0)
             if least <= options.max_width:
                 yield from super().__rich_console__(console, options)
                 return
             if str(self.title):
                 yield Text(f"{self.title}\n")
+            names = [" ".join(str(column.header).split()) for column in self.columns]
             pad = max(map(len, names))
-            for first, *others in zip(*cells, strict=True):
-                yield first
+            for first, *others in zip(*(column.cells for column in self.columns), strict=True):
+                yield Text.assemble(first)
                 for name, cell in zip(names[1:], others, strict=True):
                     if str(cell):
                         yield Text.assemble(f"  {name:{pad}}  ", cell)
@@ -205,9 +204,18 @@ def new_table(
     return table
 
 
-def print_line(line: str) -> None:
-    """Print one line on stdout; newlines in names are escaped, too."""
-    echo(safe(line))
+def print_line(line: str, indent: str = "") -> None:
+    """Print one line on stdout; newlines in names are escaped, too.
+
+    A terminal breaks it between words, and indents each part.
+    """
+    if not sys.stdout.isatty():
+        echo(indent + safe(line))
+        return
+    width = shutil.get_terminal_size().columns
+    parts = textwrap.wrap(safe(line), max(width - len(indent), 20), break_on_hyphens=False)
+    for part in parts or [""]:
+        echo(indent + part)
 
 
 def safe(text: str) -> str:

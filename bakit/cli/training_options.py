@@ -9,8 +9,10 @@ import click
 import msgspec
 
 from bakit.cli.options import (
+    MOST_THREADS,
     PATH,
     Names,
+    Number,
     localizer_changes,
     localizer_options,
     several,
@@ -18,7 +20,6 @@ from bakit.cli.options import (
 )
 from bakit.cli.progress import clock, duration
 from bakit.cli.tables import echo, safe
-from bakit.errors import InputError
 from bakit.model.recipes import RECIPES, Recipe, default_recipe, get_recipe
 from bakit.settings import PAPER_LOCALIZER, Preprocessing
 
@@ -98,7 +99,7 @@ training_options = several(
     localizer_options,
     click.option(
         "--margin",
-        type=float,
+        type=Number(0, 1),
         help="Growth of the box on each side, as a share of its side.  [default: "
         f"{Preprocessing().margin:g}; for the recipe paper 0]",
     ),
@@ -118,7 +119,9 @@ training_options = several(
         default="auto",
         help="auto: bf16 mixed on a GPU, 32 on a CPU.",
     ),
-    click.option("--threads", type=click.IntRange(1), help="CPU threads of each process."),
+    click.option(
+        "--threads", type=click.IntRange(1, MOST_THREADS), help="CPU threads of each process."
+    ),
     click.option(
         "--cache",
         type=PATH,
@@ -139,8 +142,8 @@ def make_plan(
     """Return a plan from ``training_options`` and ``recipe_options``.
 
     Raises:
-        BakitError: If the localizer cannot be read or has no such settings, or the margin or a
-            number of the recipe is not possible.
+        BakitError: If the localizer cannot be read or has no such settings, or a number of the
+            recipe is not possible.
     """
     from bakit.hand.weights import change, get_localizer
     from bakit.training.plan import TrainingPlan
@@ -159,9 +162,6 @@ def make_plan(
     margin = options["margin"]
     if margin is None:
         margin = 0.0 if is_paper else preprocessing.margin
-    if not 0 <= margin <= 1:
-        message = f"--margin {margin:g} is not possible; use 0 to 1"
-        raise InputError(message)
     preprocessing = msgspec.structs.replace(preprocessing, margin=margin)
     return TrainingPlan(data, recipe, architecture, preprocessing, localizer, **more)
 

@@ -16,6 +16,7 @@ from bakit.data.images import SUFFIXES, image_files, look_at_images
 from bakit.data.overlap import id_hashes, shared_ids
 from bakit.data.tables import COLUMNS, MORE_COLUMNS, find_table, read_table
 from bakit.errors import InputError, LabelsError
+from bakit.files import check_folder
 from bakit.prediction import is_male
 from bakit.settings import SplitRecord
 from bakit.types import silent
@@ -188,9 +189,7 @@ def find_unreadable(
 
 def _images(folder: Path) -> tuple[dict[str, Path], list[tuple[Path, str]]]:
     """Return the image files by stem, and the files whose stem is already used."""
-    if not folder.is_dir():
-        message = f"{folder}: no such folder; images belong in {folder.name}/<id>{SUFFIXES[0]}"
-        raise LabelsError(message)
+    check_folder(folder, LabelsError, f"images belong in {folder.name}/<id>{SUFFIXES[0]}")
     images: dict[str, Path] = {}
     spare: list[tuple[Path, str]] = []
     for path in image_files(folder):

@@ -9,7 +9,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from bakit.errors import LabelsError
-from bakit.files import open_regular, read_regular
+from bakit.files import check_folder, open_regular, read_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,9 +34,7 @@ def find_table(data: Path) -> tuple[Path, Path]:
     """Return the table of labels and the folder of images."""
     if data.suffix.lower() == ".csv" and data.is_file():
         return data, _unpacked(data.with_suffix(""))
-    if not data.is_dir():
-        message = f"{data}: no such folder"
-        raise LabelsError(message)
+    check_folder(data, LabelsError)
     if (data / TABLE).is_file():
         return data / TABLE, data / "images"
     tables = sorted(data.glob("*.csv"))

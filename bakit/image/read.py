@@ -252,7 +252,7 @@ def _checked(pixels: npt.NDArray[Any], name: str) -> Grey | Bytes:
     if not whole:
         grey = grey.clip(0, 1)
     if low == high:
-        message = f"{name}: blank, every pixel has the same grey; not a radiograph"
+        message = f"{name}: blank, every pixel has the same grey; export the image again"
         raise ImageError(message)
     checked: Any = np.ascontiguousarray(grey, np.uint8 if is_bytes else np.float32)
     return checked  # type: ignore[no-any-return]

@@ -9,7 +9,7 @@ import msgspec
 
 from bakit import __version__
 from bakit.errors import InputError, MissingBackendError
-from bakit.files import check_writable, write_file
+from bakit.files import check_outputs, write_file
 from bakit.image.bounds import is_dicom
 from bakit.image.read import read_source, study_of
 
@@ -44,9 +44,7 @@ def write_reports(
         MissingBackendError: If ``sr`` is given and highdicom is not installed.
         OSError: If a file cannot be written; then none is.
     """
-    if sr is not None and sr == fhir:
-        message = f"{sr}: given for two reports; use two files"
-        raise InputError(message)
+    check_outputs(sr, fhir, inputs=[image])
     data = read_source(image)
     documents = {}
     if sr is not None:
@@ -55,8 +53,6 @@ def write_reports(
         study = study_of(data, str(image)) if is_dicom(data) else {}
         found = msgspec.json.encode(observation(prediction, study))
         documents[fhir] = msgspec.json.format(found, indent=2)
-    for path in documents:
-        check_writable(path)
     for path, content in documents.items():
         write_file(path, content)
 

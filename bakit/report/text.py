@@ -22,20 +22,24 @@ if TYPE_CHECKING:
 
 RETAKE = "use a sharp image of one whole hand, fingers up"
 REMEDIES = {
-    "turned": "rotate the image until the fingers point up",
-    "two_hands": "crop the image to one hand",
-    "both_hands": "crop the image to one hand",
-    "hand_cut_off": "use an image with the whole hand and the wrist",
     "too_small": "use an image with more pixels",
     "low_contrast": "export the image again with its full range of grey values",
     "saturated": "export the image again with its full range of grey values",
+    "two_hands": "crop the image to one hand",
+    "both_hands": "crop the image to one hand",
+    "hand_cut_off": "use an image with the whole hand and the wrist",
+    "turned": "rotate the image until the fingers point up",
     "methods_disagree": "check the box with bakit localize --overlay",
     "inverted": "use the original DICOM file",
     "not_a_radiograph": "use the original DICOM file",
     "other_body_part": "check that the image is of a hand",
+    "outside_trained_ages": "have a person read the age; the model knows none like it",
     "patient_age": "check the dates in the DICOM header",
 }
-"""What to do about an image, by reason code; ``RETAKE`` for the others if it is rejected."""
+"""What to do about an image, by reason code, causes of other reasons first.
+
+``RETAKE`` is for the others if the image is rejected.
+"""
 
 COLUMNS = ("sex", "age_months", "mean", "sd")
 MAX_TABLE_BYTES = 2**20
@@ -76,7 +80,7 @@ def verdict_text(quality: Quality) -> str:
     """
     codes = ", ".join(quality.reasons)
     why = "; ".join(REASONS[code] for code in quality.reasons if code in REASONS)
-    remedy = next((REMEDIES[code] for code in quality.reasons if code in REMEDIES), "")
+    remedy = next((text for code, text in REMEDIES.items() if code in quality.reasons), "")
     if quality.status == "reject":
         todo = remedy or RETAKE
     else:

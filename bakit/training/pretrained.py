@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -111,7 +113,8 @@ def _check_backbone(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], so
 def _imagenet() -> Mapping[str, Tensor]:
     weights = torchvision.models.MobileNet_V3_Large_Weights.IMAGENET1K_V1
     try:
-        found: Mapping[str, Tensor] = weights.get_state_dict(progress=True)
+        with redirect_stdout(sys.stderr):  # torch names the file on stdout, where results belong
+            found: Mapping[str, Tensor] = weights.get_state_dict(progress=True)
     except OSError as error:
         message = (
             f"the ImageNet weights could not be downloaded ({error}); download {weights.url} on "

@@ -163,7 +163,7 @@ def _with_images_needed(
     needed = images_to_pass(gate, bundle, AGE_LIMITS if passes else named)
     advice = "bench more labelled images"
     if needed is None:
-        advice = "more images like these would not pass: a check fails, or is too near its limit"
+        advice = "correct the model or raise the limit; more images like these would not pass"
     return [
         msgspec.structs.replace(check, images_needed=needed, advice=advice)
         if check.outcome in OPEN

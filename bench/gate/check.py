@@ -104,8 +104,11 @@ class Gate:
             if not (math.isfinite(limit) and limit >= 0):
                 message = f"{name}={limit} is no limit; use a number from 0 up"
                 raise InputError(message)
+        if (self.min_int8_share or 0) > 1:
+            message = f"--min-int8-share {self.min_int8_share:g} is not possible; use 0 to 1"
+            raise InputError(message)
         if self.ratio_to is not None and self.max_p90_ratio is None:
-            message = f"a ratio to {self.ratio_to} needs a limit: give max_p90_ratio"
+            message = f"a ratio to {self.ratio_to} needs a limit: give --max-p90-ratio"
             raise InputError(message)
 
     def check(

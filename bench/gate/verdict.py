@@ -168,8 +168,9 @@ def read_known_failures(path: Path, limits: Sequence[str]) -> tuple[KnownFailure
             read_regular(path, MAX_FILE_BYTES), type=tuple[KnownFailure, ...]
         )
     except (OSError, *UNREADABLE) as error:
+        reason = getattr(error, "strerror", None) or error
         message = (
-            f"{path}: no list of known failures ({error}); write "
+            f"{path}: no list of known failures ({reason}); write "
             '[{"bundle": "*-int8", "limit": "max_p99_change_months", "reason": "why", '
             '"expires": "2030-01-31"}]'
         )

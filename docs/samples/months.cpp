@@ -2,6 +2,7 @@
 #include <png.h>
 
 #include <cstdio>
+#include <cstring>
 #include <stdexcept>
 #include <vector>
 
@@ -10,7 +11,8 @@ static void require(bool holds, const char* message) {
 }
 
 int main(int count, char** words) try {
-  require(count == 4, "usage: months MODEL PNG M|F");
+  require(count == 4 && words[3][0] && strchr("MF", words[3][0]) && !words[3][1],
+          "usage: months MODEL PNG M|F");
   png_image image{};
   image.version = PNG_IMAGE_VERSION;
   require(png_image_begin_read_from_file(&image, words[2]), image.message);
@@ -27,8 +29,9 @@ int main(int count, char** words) try {
       Ort::Value::CreateTensor<uint8_t>(cpu, grey.data(), grey.size(), size, 2),
       Ort::Value::CreateTensor<float>(cpu, &male, 1, one, 2)};
   const char* names[] = {"film", "sex"};
-  const char* wanted[] = {"age_months"};
-  auto found = session.Run(Ort::RunOptions{nullptr}, names, inputs, 2, wanted, 1);
+  const char* wanted[] = {"age_months", "hand_confidence"};
+  auto found = session.Run(Ort::RunOptions{nullptr}, names, inputs, 2, wanted, 2);
+  require(*found[1].GetTensorMutableData<float>() > 0, "no hand found");
   std::printf("%.1f months\n", *found[0].GetTensorMutableData<float>());
 } catch (const std::exception& error) {
   std::fprintf(stderr, "months: %s\n", error.what());

@@ -30,8 +30,11 @@ function decode(png) {
 }
 
 const [model, image, sex] = process.argv.slice(2);
+const stop = (message) => (console.error(message), process.exit(2));
+if (!["M", "F"].includes(sex)) stop("usage: node months.mjs MODEL PNG M|F");
 const session = await ort.InferenceSession.create(readFileSync(model));
 const film = decode(readFileSync(image));
 const male = new ort.Tensor("float32", [sex === "M" ? 1 : 0], [1, 1]);
 const found = await session.run({ film, sex: male });
+if (found.hand_confidence.data[0] === 0) stop("no hand found");
 console.log(found.age_months.data[0].toFixed(1), "months");

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,7 @@ from click.testing import CliRunner
 from bakit.bench.gate.recommend import recommend
 from bakit.bench.report.document import read_report
 from bakit.cli import main
-from bakit.cli.bench_tables import next_command, print_report
+from bakit.cli.report import next_command, print_report
 from bakit.studies.demo import GATE, DemoResult
 
 
@@ -48,7 +49,7 @@ def test_a_page_and_markdown_are_written(run, report_file, tmp_path):
 
 def test_one_file_for_both_is_refused(refused, report_file):
     message = refused("report", report_file, "--html", "a", "--md", "./a")
-    assert "a: --html and --md need two different files" in message
+    assert "a: given for two outputs; use another file" in message
 
 
 def test_what_is_no_report_is_refused(refused, tmp_path):
@@ -76,7 +77,7 @@ def test_damaged_times_are_refused(refused, make_bundle, make_report, tmp_path):
     ],
 )
 def test_the_next_command_fits(make_report, fields, file, words):
-    assert words in next_command(make_report(**fields), file)
+    assert words in next_command(make_report(**fields), file and Path(file))
 
 
 def test_a_terminal_is_not_told_what_to_do_by_names(hostile_report, capsys):

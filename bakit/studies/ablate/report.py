@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 JSON, MARKDOWN, PLOT = "ablation.json", "ablation.md", "ablation.png"
 
+CONDITIONS = ("Sex", "Pre-process", "Pre-trained")
 COLUMNS = (
-    *("Row", "Sex", "Pre-process", "Pre-trained"),
+    *("Row", *CONDITIONS),
     *(f"Paper: {name}" for name in ("size [px]", "MAE, RSNA", "MAE, additional", "change")),
     *(f"Ours: {name}" for name in ("size [px]", "weights from", "test MAE", "validation MAE")),
     *(f"Ours: {name}" for name in ("change", "epochs (best)", "time")),
@@ -60,7 +61,7 @@ def markdown(ablation: Ablation) -> str:
     lines = ["# The paper's Table 2, trained again", "", f"Paper: {ablation.paper}.", ""]
     lines += [f"Ours: {described(ablation)}.", "", EXPLANATION, ""]
     lines += [_line(COLUMNS), _line(["---", *["---:"] * (len(COLUMNS) - 1)])]
-    lines += [_line(_cells(row)) for row in ablation.rows]
+    lines += [_line(row_cells(row)) for row in ablation.rows]
     found = notes(ablation)
     if found:
         lines += ["", *(f"* {note}" for note in found)]
@@ -120,21 +121,22 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _cells(row: Row) -> list[str]:
+def row_cells(row: Row) -> list[str]:
+    """Return the cells of a row, one for each of ``COLUMNS``."""
     paper, ours, change, found = row.paper, row.settings, row.change, row.measured
     conditions = (paper.sex, paper.preprocess, paper.pretrained)
-    cells = [row.name, *("yes" if met else "no" for met in conditions)]
-    cells += [str(paper.image_size)]
-    cells += [f"{paper.rsna_mae_months:.1f}", f"{paper.additional_mae_months:.1f}"]
-    cells += ["" if change is None else f"{change.paper_months:+.1f}"]
-    cells += [str(ours.image_size), start_name(ours.pretrained)]
+    parts = [row.name, *("yes" if met else "no" for met in conditions)]
+    parts += [str(paper.image_size)]
+    parts += [f"{paper.rsna_mae_months:.1f}", f"{paper.additional_mae_months:.1f}"]
+    parts += ["" if change is None else f"{change.paper_months:+.1f}"]
+    parts += [str(ours.image_size), start_name(ours.pretrained)]
     if found is None:
-        return [*cells, row.status, "", "", "", ""]
+        return [*parts, row.status, "", "", "", ""]
     effect = ""
     if change is not None and change.months is not None:
         effect = with_interval(change.months, change.ci95_months, "+")
     return [
-        *cells,
+        *parts,
         with_interval(found.test.mae_months, found.test.ci95_months),
         with_interval(found.validation.mae_months, found.validation.ci95_months),
         effect,

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from bakit.bench.statistics import mean_interval
-from bakit.data.labels import Split, ids_digest, split_record
+from bakit.data.labels import Split, ids_digest, read_samples, split_record
 from bakit.errors import BakitError, ImageError, InputError
 from bakit.files import printable
 from bakit.studies.ablate.report import write_report
@@ -97,6 +97,7 @@ def ablate(
         message = f"an ablation needs one process; {hardware.processes} were requested"
         raise InputError(message)
     hardware.check()
+    read_samples(base.data)  # wrong labels are reported before the download
     results, begun = read_results(runs, out, resume=resume)
     asked = [run for run in runs if not names.isdisjoint(row.name for row in run.rows)]
     blocked = without_weights([run for run in asked if run.name not in results])

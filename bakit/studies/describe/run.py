@@ -10,7 +10,7 @@ import numpy as np
 from bakit.data.images import Unreadable, image_files, look_at_images
 from bakit.data.labels import read_labels
 from bakit.errors import InputError
-from bakit.files import printable
+from bakit.files import check_folder, printable
 from bakit.image.bounds import PNG
 from bakit.image.jpeg import jpeg_frame
 from bakit.image.read import pixel_digest, read_source
@@ -138,8 +138,8 @@ def _images_of(other: Path, folder: Path) -> list[Path]:
     if other.resolve() == folder.resolve():
         message = f"{other}: the same folder as DATA; choose another folder for --against"
         raise InputError(message)
-    home = other / "images" if (other / "images").is_dir() else other
-    found = image_files(home) if home.is_dir() else []
+    check_folder(other, InputError)
+    found = image_files(other / "images" if (other / "images").is_dir() else other)
     if not found:
         message = f"{other}: no PNG or JPEG images in it or in its images/"
         raise InputError(message)
