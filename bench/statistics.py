@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bakit.bench.bounds import UNBOUNDED
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -24,9 +26,6 @@ if TYPE_CHECKING:
 
 LEVEL = 0.95
 
-MAX_MONTHS = 1e6
-"""End of an interval that is as good as unbounded; JSON has no infinity."""
-
 MIN_CLUSTERS = 5
 """Minimum number of patients for an interval."""
 
@@ -36,8 +35,8 @@ MAX_SKEWNESS = 0.3
 MIN_QUERIES = 80
 """Minimum number of queries for the interval of a percentile of the latency."""
 
-MAX_SLOW_RATIO = 2.5
-"""Power of the slowest changes over that of faster ones: more in 5 % of runs of one speed."""
+MAX_SLOW_RATIO = 3.0
+"""Power of the slowest changes over that of faster ones: more in 2.5 % of runs of one speed."""
 
 MIN_TURNS = 5
 """Minimum number of turns for the interval of a ratio."""
@@ -60,7 +59,7 @@ def mean_interval(values: Floats, clusters: Ints | None = None) -> tuple[float, 
     transformation"), with as many degrees of freedom as the variance has by the kurtosis. The
     largest deviation counts ``1 + _LARGEST`` times: few large changes among many small ones say
     little of the spread, and there may be fewer of them than expected. It is too narrow below about
-    30 values.
+    30 values, and unbounded (``UNBOUNDED``) for one that is not 0.
 
     Args:
         values: ``(N,)``. The difference of two models' errors for a paired interval.
@@ -69,13 +68,15 @@ def mean_interval(values: Floats, clusters: Ints | None = None) -> tuple[float, 
     """
     mean = float(values.mean())
     deviations = values - mean
+    if len(values) == 1 and mean:
+        return -UNBOUNDED, UNBOUNDED
     if np.abs(deviations).max() <= 1e-12 * max(1.0, abs(mean)):  # equal except for rounding
         return mean, mean
     if clusters is not None:
         _, places = np.unique(clusters, return_inverse=True)
         deviations = np.bincount(places, deviations).astype(float)
         if len(deviations) < MIN_CLUSTERS:
-            return -MAX_MONTHS, MAX_MONTHS
+            return -UNBOUNDED, UNBOUNDED
     squares, count = deviations**2, len(deviations)
     largest = float(squares.max())
     variance = (float(squares.sum()) + _LARGEST * largest) / count
@@ -181,7 +182,7 @@ def group_interval(values: Floats, rows: Ints, clusters: Ints | None = None) -> 
     if clusters is not None:
         group, everyone = _mean_by(group, clusters[rows]), _mean_by(values, clusters)
     if len(everyone) < MIN_CLUSTERS:
-        return -MAX_MONTHS, MAX_MONTHS
+        return -UNBOUNDED, UNBOUNDED
     mean, count = float(group.mean()), len(group)
     freedom = PRIOR_FREEDOM + count - 1
     squares = PRIOR_FREEDOM * float(everyone.var(ddof=1)) + float(((group - mean) ** 2).sum())

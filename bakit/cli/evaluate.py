@@ -137,11 +137,13 @@ def print_results(results: Sequence[Readings]) -> None:
 
 
 def _errors(evaluation: Evaluation) -> list[str]:
-    low, high = evaluation.mae_ci95_months
+    from bakit.bench.bounds import interval_text
+
     correlation, covered = evaluation.correlation, evaluation.coverage
     lines = [
         (
-            f"MAE {evaluation.mae_months:.2f} months (95 % interval {low:.2f} to {high:.2f}), "
+            f"MAE {evaluation.mae_months:.2f} months (95 % interval "
+            f"{interval_text(evaluation.mae_ci95_months, '.2f')}), "
             f"bias {_signed(evaluation.bias_months)}, RMSE {evaluation.rmse_months:.2f}, "
             f"median absolute error {evaluation.median_abs_error_months:.2f}"
         ),
@@ -284,7 +286,9 @@ def _covered(covered: Covered | None) -> list[str]:
 
 def _with(months: float, interval: tuple[float, float] | None, sign: str = "") -> str:
     """Return a figure with its interval, if there is one."""
-    text = "" if interval is None else " [{:{s}.1f}, {:{s}.1f}]".format(*interval, s=sign)
+    from bakit.bench.bounds import interval_text
+
+    text = "" if interval is None else f" [{interval_text(interval, f'{sign}.1f', ', ')}]"
     return f"{round(months, 2) + 0.0:{sign}.2f}{text}"  # no -0.00
 
 
