@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer
 
-    from bakit.errors import BakitError
-
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _NO_ROOM = 1 << 16
 """Free bytes below which a failed write is put down to a full disk."""

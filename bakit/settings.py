@@ -180,21 +180,31 @@ class Ranges(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id_hashes: str = ""
 
 
+VALIDATION_SHARE = 0.2
+"""Share of the images in the validation split, by default: the paper's 7:2:1."""
+
+MIN_VALIDATION_SHARE, MAX_VALIDATION_SHARE = 0.02, 0.5
+
+
 class SplitRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Digests of the images that a model was trained, selected and tested on.
 
     Attributes:
-        seed: Seed of the 7:2:1 split.
+        seed: Seed of the split.
         excluded_ids: Ids that are in no part.
         ids_sha256: Digest of the ids of each part: train, validation, test.
         id_hashes: Short hashes of the ids of each part (``bakit.data.overlap``), which recognize
             images in other folders; empty in older records.
+        validation_share: Share of the images in the validation split.
     """
 
     seed: int
     excluded_ids: tuple[str, ...]
     ids_sha256: dict[str, str]
     id_hashes: dict[str, str] = {}
+    validation_share: Annotated[
+        float, msgspec.Meta(ge=MIN_VALIDATION_SHARE, le=MAX_VALIDATION_SHARE)
+    ] = VALIDATION_SHARE
 
 
 def check_image_size(size: int) -> None:

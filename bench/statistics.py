@@ -10,26 +10,33 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 from statistics import NormalDist
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bakit.bench.bounds import UNBOUNDED
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import numpy.typing as npt
 
     from bakit.types import Floats, Ints
 
 
 LEVEL = 0.95
 
-MAX_MONTHS = 1e6
-"""End of an interval that is as good as unbounded; JSON has no infinity."""
-
 MIN_CLUSTERS = 5
 """Minimum number of patients for an interval."""
 
 MAX_SKEWNESS = 0.3
 """Skewness of a mean up to which it is removed: more would be that of one value."""
+
+MIN_QUERIES = 80
+"""Minimum number of queries for the interval of a percentile of the latency."""
+
+MAX_SLOW_RATIO = 3.0
+"""Power of the slowest changes over that of faster ones: more in 2.5 % of runs of one speed."""
 
 MIN_TURNS = 5
 """Minimum number of turns for the interval of a ratio."""
@@ -41,8 +48,8 @@ MAX_GROUPS = 10
 """Groups of the jackknife: more would be shorter and less independent."""
 
 _NORMAL = NormalDist()
-_MEMORIES = 100
-_WINDOW = 3
+_LARGEST = 0.75
+_COSINES, _SLOW, _SLOWEST = 40, 12, 4
 
 
 def mean_interval(values: Floats, clusters: Ints | None = None) -> tuple[float, float]:
@@ -50,8 +57,9 @@ def mean_interval(values: Floats, clusters: Ints | None = None) -> tuple[float, 
 
     It is Student's, transformed to remove the skewness (Hall 1992, "On the removal of skewness by
     transformation"), with as many degrees of freedom as the variance has by the kurtosis. The
-    largest deviation counts twice: few large changes among many small ones say little of the
-    spread, and there may be fewer of them than expected. It is too narrow below about 30 values.
+    largest deviation counts ``1 + _LARGEST`` times: few large changes among many small ones say
+    little of the spread, and there may be fewer of them than expected. It is too narrow below about
+    30 values, and unbounded (``UNBOUNDED``) for one that is not 0.
 
     Args:
         values: ``(N,)``. The difference of two models' errors for a paired interval.
@@ -60,17 +68,20 @@ def mean_interval(values: Floats, clusters: Ints | None = None) -> tuple[float, 
     """
     mean = float(values.mean())
     deviations = values - mean
+    if len(values) == 1 and mean:
+        return -UNBOUNDED, UNBOUNDED
     if np.abs(deviations).max() <= 1e-12 * max(1.0, abs(mean)):  # equal except for rounding
         return mean, mean
     if clusters is not None:
         _, places = np.unique(clusters, return_inverse=True)
         deviations = np.bincount(places, deviations).astype(float)
         if len(deviations) < MIN_CLUSTERS:
-            return -MAX_MONTHS, MAX_MONTHS
+            return -UNBOUNDED, UNBOUNDED
     squares, count = deviations**2, len(deviations)
-    widened = np.append(squares, squares.max())
-    variance = float(widened.sum()) / count
-    kurtosis = float((widened**2).mean()) / variance**2
+    largest = float(squares.max())
+    variance = (float(squares.sum()) + _LARGEST * largest) / count
+    fourth = (float((squares**2).sum()) + _LARGEST * largest**2) / (count + _LARGEST)
+    kurtosis = fourth / variance**2
     freedom = 2 * count / max(kurtosis - (count - 3) / (count - 1), 2 * count / (count - 1))
     reach = student_quantile((1 + LEVEL) / 2, max(freedom, 4.0))
     skewness = float((deviations**3).mean() / squares.mean() ** 1.5) / math.sqrt(count)
@@ -93,7 +104,8 @@ def quantile_interval(
     """Return the 95 % interval of a quantile from order statistics, for any distribution.
 
     The number of values below the true quantile is binomial, so two of the sorted values enclose
-    the quantile (David and Nagaraja, "Order Statistics", 7.1).
+    the quantile (David and Nagaraja, "Order Statistics", 7.1). Between two ranks, of which one is
+    too narrow and the next too wide, values are interpolated.
 
     Args:
         values: ``(N,)`` float64.
@@ -105,22 +117,29 @@ def quantile_interval(
         None if there are too few values for an upper end: below 368 for the 99th percentile.
     """
     count = len(values) if independent is None else independent
-    ranks = quantile_ranks(count, share)
-    if ranks is None:
+    lower, upper = _upper_rank(count, 1 - share), _upper_rank(count, share)
+    if lower is None or upper is None:
         return None
-    ordered, each = np.sort(values), len(values) / count
-    high = min(math.ceil((ranks[1] + 1) * each), len(values)) - 1
-    return float(ordered[int(ranks[0] * each)]), float(ordered[high])
+    places = np.array([count + 1 - lower, upper]) * (len(values) + 1) / (count + 1) - 1
+    low, high = np.interp(places, np.arange(len(values)), np.sort(values))
+    return float(low), float(high)
 
 
 @lru_cache(maxsize=64)
-def quantile_ranks(count: int, share: float) -> tuple[int, int] | None:
-    """Return the places, from 0, of the sorted values that enclose a quantile with 95 %."""
-    # below[k]: probability of at most k values below the quantile
-    below = np.cumsum([_binomial(k, count, share) for k in range(count + 1)])
-    upper = int(np.searchsorted(below, (1 + LEVEL) / 2))
-    lower = int(np.searchsorted(below, (1 - LEVEL) / 2, side="right")) - 1
-    return None if upper >= count else (max(lower, 0), upper)
+def _upper_rank(count: int, share: float) -> float | None:
+    """Return the rank, from 1, that is above a quantile with 97.5 %; None if there is none.
+
+    Ranks are interpolated by Nyblom (1992), "Note on interpolated order statistics".
+    """
+    level = (1 + LEVEL) / 2
+    # above[k]: probability of at most k values below the quantile
+    above = np.cumsum([_binomial(k, count, share) for k in range(count)])
+    rank = int(np.searchsorted(above, level))  # this one is too low, the next too high
+    if rank in {0, count}:
+        return None if rank else 1.0
+    short, over = level - above[rank - 1], above[rank] - level
+    weight = 1 / (1 + rank * (1 - share) * over / ((count - rank) * share * short))
+    return rank + float(weight)
 
 
 def share_bound(hits: int, count: int) -> float:
@@ -163,7 +182,7 @@ def group_interval(values: Floats, rows: Ints, clusters: Ints | None = None) -> 
     if clusters is not None:
         group, everyone = _mean_by(group, clusters[rows]), _mean_by(values, clusters)
     if len(everyone) < MIN_CLUSTERS:
-        return -MAX_MONTHS, MAX_MONTHS
+        return -UNBOUNDED, UNBOUNDED
     mean, count = float(group.mean()), len(group)
     freedom = PRIOR_FREEDOM + count - 1
     squares = PRIOR_FREEDOM * float(everyone.var(ddof=1)) + float(((group - mean) ** 2).sum())
@@ -216,9 +235,13 @@ def serial_intervals(
     """Return 95 % intervals of percentiles of consecutive latencies, from order statistics.
 
     Consecutive latencies are alike, so ``N`` of them count as fewer independent ones. How many
-    follows from the data: from the autocorrelation of being below the percentile, over
-    ``_WINDOW`` times the memory of the series. The interval holds for the state that the machine
-    was in: speeds that change more slowly than the run lasts show in another run only.
+    follows from the slow changes of being below the percentile: the mean power of its first
+    ``_SLOW`` cosines, with as many degrees of freedom (Mueller 2007; Lazarus et al. 2018, "HAR
+    inference"). A run whose ``_SLOWEST`` cosines have more power than the faster ones do not
+    explain changed its speed over a good part of its length, and has no intervals.
+
+    The interval holds for the state that the machine was in: a change that is smaller than the
+    noise, or slower than the run, shows in another run only.
 
     Args:
         times: ``(N,)`` float64, in the order of the queries.
@@ -226,48 +249,32 @@ def serial_intervals(
 
     Returns:
         None for a percentile that has no interval: too few queries for its upper end (368
-        independent ones for p99), or a run shorter than ``_MEMORIES`` times its memory.
+        independent ones for p99), fewer than ``MIN_QUERIES``, or a run that changed its speed.
     """
-    memory = _memory(times)
-    if len(times) < _MEMORIES * memory:
+    if len(times) < MIN_QUERIES:
         return [None] * len(percentiles)
-    window = math.ceil(_WINDOW * memory)
+    power = _slow_power(np.unique(times, return_inverse=True)[1])
+    if power[:_SLOWEST].mean() > MAX_SLOW_RATIO * power[_SLOW:].mean():
+        return [None] * len(percentiles)
+    reach = student_quantile((1 + LEVEL) / 2, _SLOW) / _NORMAL.inv_cdf((1 + LEVEL) / 2)
     found: list[tuple[float, float] | None] = []
     for percentile in percentiles:
-        below = (times <= np.percentile(times, percentile)).astype(float)
-        inflation = 1 + 2 * float(_autocorrelation(below)[:window].sum())
-        inflation = max(inflation, 1.0) * (1 + 2 * window / len(times))
+        below = times <= np.percentile(times, percentile)
+        inflation = max(float(_slow_power(below)[:_SLOW].mean()) * reach**2, 1.0)
         independent = max(int(len(times) / inflation), 1)
         found.append(quantile_interval(times, percentile / 100, independent))
     return found
 
 
-def _memory(times: Floats) -> float:
-    """Return how many queries a change of speed lasts; 0 for independent latencies.
+def _slow_power(values: npt.NDArray[Any]) -> Floats:
+    """Return the squared cosine coefficients of the slowest changes, 1 each for independent values.
 
-    It is the sum of the ranks' autocorrelation up to its first negative pair (Geyer 1992), divided
-    by its start, so that noise of single queries does not hide a slow change.
+    The ``k``-th, from 1, is of a cosine with ``k`` half waves over the run, ``(_COSINES,)``.
     """
-    ranks = np.argsort(np.argsort(times, kind="stable")).astype(float)
-    correlation = _autocorrelation(ranks)
-    pairs = correlation[: len(correlation) // 2 * 2].reshape(-1, 2).sum(axis=1)
-    negative = np.flatnonzero(pairs <= 0)
-    stop = int(negative[0]) if len(negative) else len(pairs)
-    start = float(correlation[:3].mean()) if len(correlation) >= 3 else 0.0
-    if stop == 0 or start * math.sqrt(3 * len(times)) < 2:  # two standard errors
-        return 0.0
-    return max(float(pairs[:stop].sum()) / start, 1.0)
-
-
-def _autocorrelation(values: Floats) -> Floats:
-    """Return the autocorrelation ``(N - 1,)`` from lag 1 on, without the bias of the mean."""
     centred = values - values.mean()
-    power = float((centred**2).sum())
-    if power == 0:
-        return np.zeros(len(values) - 1)
-    size = 1 << (2 * len(values) - 1).bit_length()
-    spectrum = np.abs(np.fft.rfft(centred, size)) ** 2
-    return np.fft.irfft(spectrum, size)[1 : len(values)] / power + 1 / len(values)
+    spectrum = np.fft.rfft(np.concatenate([centred, centred[::-1]]))[1 : 1 + _COSINES]
+    scale = 2 * float((centred**2).sum())
+    return np.abs(spectrum) ** 2 / scale if scale else np.ones(_COSINES)
 
 
 def ratio_interval(

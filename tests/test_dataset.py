@@ -131,10 +131,28 @@ def numbered(count):
 
 
 @pytest.mark.parametrize(
-    ("count", "sizes"), [(10, (7, 2, 1)), (19, (15, 3, 1)), (100, (70, 20, 10))]
+    ("count", "share", "sizes"),
+    [
+        (10, 0.2, (7, 2, 1)),
+        (19, 0.2, (15, 3, 1)),
+        (100, 0.2, (70, 20, 10)),
+        (100, 0.29, (61, 29, 10)),
+        (50, 0.02, (44, 1, 5)),
+        (11, 0.5, (5, 5, 1)),
+    ],
 )
-def test_the_parts_are_seven_to_two_to_one(count, sizes):
-    assert tuple(map(len, split(numbered(count)))) == sizes
+def test_the_parts_have_their_shares_and_one_test_part(count, share, sizes):
+    parts = split(numbered(count), validation_share=share)
+    assert tuple(map(len, parts)) == sizes
+    assert parts.test == split(numbered(count)).test
+
+
+@pytest.mark.parametrize("share", [0.01, 0.51, 0.0, -1.0, float("nan")])
+def test_a_share_for_validation_that_is_not_possible_is_refused(share):
+    with pytest.raises(InputError, match=r"is not possible; use 0\.02 to 0\.5"):
+        split(numbered(100), validation_share=share)
+    with pytest.raises(InputError, match="at least 50 are needed"):
+        split(numbered(49), validation_share=0.02)
 
 
 @given(st.integers(10, 200), st.integers(0, 9), st.randoms(use_true_random=False))

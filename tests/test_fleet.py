@@ -161,6 +161,14 @@ def test_each_device_is_compared_with_itself(report):
         assert "too few queries to compare times" in str(error)  # noqa: PT017
     with pytest.raises(InputError, match="latencies of two machines are never compared"):
         gate.check(both, fleet_of(report, a=report.host, b=report.host))
+    # --ratio-to takes a bundle's name without the device; each device has its own.
+    name = report.bundles[0].name
+    with pytest.raises(InputError, match=f"two machines are never compared; use --ratio-to {name}"):
+        Gate(max_p90_ratio=1e6, ratio_to=f"a/{name}", **NO_AGES).check(both)
+    pair = (report.bundles[0], msgspec.structs.replace(report.bundles[0], name="new"))
+    both = fleet_of(msgspec.structs.replace(report, bundles=pair), a=report.host, b=other)
+    with pytest.raises(InputError, match=r"a/new: too few queries to compare times"):
+        Gate(max_p90_ratio=1e6, ratio_to=name, **NO_AGES).check(both)
 
 
 @pytest.mark.parametrize(

@@ -299,6 +299,12 @@ def test_times_of_0_have_no_ratio() -> None:
         Gate(max_p90_ratio=1.1, ratio_to="old").check(report)
 
 
+@pytest.mark.parametrize("turns", [(0, 0, 0, 0, 0, 200), (-5, 205), (100, 99), (200, 200)])
+def test_turns_are_those_of_the_queries(turns: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"turns of .* queries, of 200"):
+        msgspec.structs.replace(make_latency(), turns=turns)
+
+
 def test_no_times_have_no_ratio() -> None:
     empty = msgspec.structs.replace(make_latency(), samples={"total": pack_samples([])})
     report = make_report(make_bundle("new", latency=empty), make_bundle("old", latency=empty))

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from bakit.bench.conditions import stage_times
+from bakit.bench.conditions import judge, stage_times
 from bakit.bench.report.drift import DriftReport, GroupDrift
-from bakit.bench.report.latency import LatencyReport, StageTimes, pack_samples
+from bakit.bench.report.latency import LatencyReport, Stability, StageTimes, pack_samples
 from bakit.cli import main
 from bakit.data.labels import ids_digest
 from tests.test_gate import make_bundle, make_report, resampled
@@ -32,7 +32,9 @@ def report() -> Report:
     times_ns = np.random.default_rng(0).integers(40_000_000, 50_000_000, 400)
     times = stage_times(times_ns / 1e6)
     packed = pack_samples(times_ns.tolist())
-    latency = LatencyReport(10, 400, 18.0, 5, {"total": times}, {"total": packed})
+    samples = {"total": packed, "regress": packed}
+    steady = judge(times_ns.astype(float), None, None)
+    latency = LatencyReport(10, 400, 18.0, 5, {"total": times}, samples, steady)
     made = make_report(make_bundle(drift=drift, latency=latency), ids=ids_digest(drift.rows))
     return msgspec.structs.replace(made, data=msgspec.structs.replace(made.data, samples=700))
 
@@ -83,6 +85,11 @@ def test_each_figure_of_the_times_has_to_follow(report: Report, tmp_path: Path, 
     status, output = gate(changed(report, "latency", stages={"total": edited}), tmp_path)
     assert status == 2, output
     assert f"latency of total: {name} is" in output
+
+
+def test_no_run_can_be_called_steadier(report: Report, tmp_path: Path) -> None:
+    status, output = gate(changed(report, "latency", stability=Stability(100.0)), tmp_path)
+    assert (status, "latency's stability (score, whether steady) is" in output) == (2, True)
 
 
 @pytest.mark.parametrize("name", ["groups", "tails"])

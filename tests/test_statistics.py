@@ -11,6 +11,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bakit.bench.bounds import UNBOUNDED, interval_text
 from bakit.bench.gate.accuracy import P99_IMAGES
 from bakit.bench.statistics import (
     group_interval,
@@ -64,22 +65,43 @@ def test_few_large_changes_among_many_small_ones_are_covered(count: int) -> None
     assert 0.93 <= np.mean(held) <= 0.97
 
 
-@given(value=st.floats(-300, 300), count=st.integers(1, 50))
+@given(value=st.floats(-300, 300), count=st.integers(2, 50))
 def test_values_that_are_all_the_same_have_no_width(value: float, count: int) -> None:
     low, high = mean_interval(np.full(count, value))
     assert low == high == pytest.approx(value, abs=1e-9)
 
 
+def test_one_value_has_no_bound() -> None:
+    assert mean_interval(np.array([3.0])) == (-UNBOUNDED, UNBOUNDED)
+    assert interval_text(mean_interval(np.array([3.0])), ".2f") == "unknown"
+    assert interval_text(mean_interval(np.zeros(1)), "+.2f", ", ") == "+0.00, +0.00"
+
+
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 2000))
 @settings(max_examples=40, deadline=None)
-def test_order_statistics_are_scipys(seed: int, count: int) -> None:
-    values = np.random.default_rng(seed).exponential(1.0, count)
+def test_order_statistics_lie_between_scipys_and_the_next_ranks(seed: int, count: int) -> None:
+    values = np.sort(np.random.default_rng(seed).exponential(1.0, count))
     found = quantile_interval(values, 0.99)
     if count < images_for_quantile(0.99):
         assert found is None
         return
-    expected = scipy.stats.quantile_test(values, p=0.99).confidence_interval(0.95)
-    assert found == (expected.low, expected.high)
+    assert found is not None
+    wide = scipy.stats.quantile_test(values, p=0.99).confidence_interval(0.95)
+    low, high = np.searchsorted(values, (wide.low, wide.high))
+    assert wide.low <= found[0] <= values[low + 1]
+    assert values[high - 1] <= found[1] <= wide.high
+
+
+@pytest.mark.parametrize("count", [60, 120, 370, 1156])
+def test_interpolated_ranks_hold_a_quantile_as_often_as_promised(count: int) -> None:
+    values = np.random.default_rng(3).random((1000, count))
+    for share in (0.5, 0.9, 0.99):
+        ends = [quantile_interval(row, share) for row in values]
+        if share == 0.99 and count < P99_IMAGES:
+            assert ends == [None] * len(ends)
+            continue
+        held = [end is not None and end[0] <= share <= end[1] for end in ends]
+        assert np.mean(held) == pytest.approx(0.95, abs=0.02)  # three standard errors
 
 
 def test_the_gate_knows_how_many_images_a_p99_needs_without_numpy() -> None:
@@ -159,23 +181,38 @@ def wandering(
     return 10 * np.exp(wander * speed) * (1 + 0.03 * generator.exponential(size=count))
 
 
-@pytest.mark.parametrize(("memory", "count"), [(0, 60), (0, 400), (3, 1200), (20, 120), (100, 400)])
-def test_percentiles_of_latency_hold_the_truth_or_have_no_interval(memory: int, count: int) -> None:
+@pytest.mark.parametrize(
+    ("memory", "count", "most"),
+    # how many of 80 runs may have an interval that does not hold the truth
+    [(0, 120, 9), (0, 400, 9), (3, 1200, 11), (20, 200, 7), (100, 400, 7), (400, 400, 7)],
+)
+def test_percentiles_of_latency_hold_the_truth_or_have_no_interval(
+    memory: int, count: int, most: int
+) -> None:
     generator = np.random.default_rng(9)
-    truth = np.percentile(wandering(generator, 10**6, 0), (50, 90, 99))
-    given_, held = np.zeros(3), np.zeros(3)
+    truth = np.percentile(wandering(generator, 10**6, min(memory, 3)), (50, 90, 99))
+    given_, wrong = np.zeros(3), np.zeros(3)
     for _ in range(80):
         intervals = serial_intervals(wandering(generator, count, memory), (50, 90, 99))
         for place, interval in enumerate(intervals):
             if interval is not None:
                 given_[place] += 1
-                held[place] += interval[0] <= truth[place] <= interval[1]
-    if memory > 10:
-        assert (given_ <= 8).all()  # the run is too short for such a machine
-    else:
-        assert (held >= 0.88 * given_).all()
-        assert given_[0] >= 60
+                wrong[place] += not interval[0] <= truth[place] <= interval[1]
+    assert (wrong <= most).all()
+    assert given_[0] >= 65 if memory < 10 else given_[0] <= 20
     assert count >= 368 or given_[2] == 0
+
+
+def test_no_percentile_has_an_interval_where_the_speed_changed() -> None:
+    generator = np.random.default_rng(11)
+    noise = 1 + 0.03 * generator.exponential(size=400)
+    place = np.arange(400)
+    for speed in (1 + place / 2000, 1.0 + (place >= 320), 1 + 0.3 * (place % 400 < 130)):
+        assert serial_intervals(10 * speed * noise, (50, 90)) == [None, None]
+    assert serial_intervals(10 * noise[:79], (50,)) == [None]
+    assert serial_intervals(np.full(400, 7.0), (50,)) == [(7.0, 7.0)]
+    coarse = np.round(10 * noise, 1)  # as by a browser's clock
+    assert None not in serial_intervals(coarse, (50, 90))
 
 
 def turns(times: Floats, length: int) -> list[Floats]:

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import json
 import re
 import shutil
 
@@ -12,7 +13,7 @@ import torch
 from click.testing import CliRunner
 
 from bakit.cli import main
-from bakit.data.labels import read_samples, split
+from bakit.data.labels import known_split, read_samples, split
 from bakit.errors import InputError
 from bakit.export import export_bundle
 from bakit.hand.unrolled import initial_weights
@@ -276,6 +277,28 @@ def test_patience_ends_a_run_and_a_resumed_one_too(data, tmp_path):
     assert (tmp_path / "run" / "metrics.csv").read_text() == rows
 
 
+def test_cli_prints_the_metrics(data, tmp_path):
+    options = ["train", str(data), "--out", str(tmp_path / "run"), "--recipe", "scratch"]
+    options += ["--epochs", "1", "--batch-size", "4", "--no-localize", "--head-layers", "1"]
+    options += ["--phantoms", "0", "--crops", "1", "--image-size", "96"]
+    share = ["--validation-share", "0.1"]
+    result = CliRunner().invoke(main, options + share)
+    assert result.exit_code == 0, result.output
+    best = tmp_path / "run" / "best.safetensors"
+    record = Checkpoint.read(best).header.training
+    text = f"test: MAE {record.metrics['test'].mae_months:.2f} months on 2 images"
+    assert text in result.output
+    assert "epoch 1/1: training MAE" in result.output
+    assert '"validation_share": 0.1' in CliRunner().invoke(main, ["inspect", str(best)]).output
+
+    parts = known_split(read_samples(data)[1:], record.split)  # one row less: by its hashes
+    whole = split(read_samples(data))
+    assert {s.id for s in parts.test} == {s.id for s in whole.test} - {read_samples(data)[0].id}
+    assert record.metrics["validation"].samples == 2
+    result = CliRunner().invoke(main, [*options, "--resume"])
+    assert (result.exit_code, "validation_share was 0.1, now 0.2" in result.output) == (2, True)
+
+
 def test_every_number_of_a_recipe_is_an_option():
     text = helped("train")
     for name in RECIPES["paper"].__struct_fields__:
@@ -285,6 +308,9 @@ def test_every_number_of_a_recipe_is_an_option():
 def test_a_run_is_not_overwritten_and_only_resumed_as_it_was_begun(trained, data):
     with pytest.raises(InputError, match="already holds a run"):
         train(make_plan(data), trained[1])
+    plan = json.loads((trained[1] / "plan.json").read_text())
+    del plan["settings"]["validation_share"]  # as in older plans
+    (trained[1] / "plan.json").write_text(json.dumps(plan))
     again = train(make_plan(data), trained[1], resume=True)
     assert again.sha256 == trained[0].sha256
     recipe = msgspec.structs.replace(QUICK, shift=0.2)

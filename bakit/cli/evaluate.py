@@ -265,7 +265,9 @@ def _covered(covered: Covered | None) -> list[str]:
 
 def _with(months: float, interval: tuple[float, float] | None, sign: str = "") -> str:
     """Return a figure with its interval, if there is one."""
-    text = "" if interval is None else " [{:{s}.1f}, {:{s}.1f}]".format(*interval, s=sign)
+    from bakit.bench.bounds import interval_text
+
+    text = "" if interval is None else f" [{interval_text(interval, f'{sign}.1f', ', ')}]"
     return f"{round(months, 2) + 0.0:{sign}.2f}{text}"  # no -0.00
 
 

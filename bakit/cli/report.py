@@ -271,7 +271,9 @@ def _goal_text(line: GoalLine) -> str:
     bound = "at most" if line.bound == "most" else "at least"
     value = "not measured" if line.value is None else _number(line.value)
     if line.estimated and line.value is not None:
-        end = "too few for an interval" if line.upper is None else f"at most {_number(line.upper)}"
+        end = "no interval: too few, or unsteady"
+        if line.upper is not None:
+            end = f"at most {_number(line.upper)}"
         value += f" ({end})"
     limit = f"{bound} {_number(line.limit)}"
     text = f"{verdict}  {line.figure:38} {value:>12} {line.unit:8} {limit}"

@@ -110,6 +110,8 @@ def command(
 
 def print_stress(result: Stress) -> None:
     """Print a stress test on stdout."""
+    from bakit.bench.bounds import interval_text
+
     model = result.model
     what = f"{model.checkpoint} as {model.target} {model.precision.value}"
     print_line(f"{what} on {result.untouched.samples} images of {result.data.folder}")
@@ -119,8 +121,8 @@ def print_stress(result: Stress) -> None:
     columns = ("change", *months, "> 12", "> 24", "review", "reject")
     rows = []
     for item in (result.untouched, *result.conditions):
-        low, high = item.mae_rise_ci95_months
-        rise = f"{item.mae_rise_months:+.2f} [{low:+.2f}, {high:+.2f}]"
+        interval = interval_text(item.mae_rise_ci95_months, "+.2f", ", ")
+        rise = f"{item.mae_rise_months:+.2f} [{interval}]"
         shares = (item.over_12_months, item.over_24_months, item.reviewed, item.rejected)
         rows.append(
             (

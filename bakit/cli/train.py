@@ -29,6 +29,13 @@ from bakit.errors import InputError
 from bakit.model.recipes import default_recipe
 from bakit.settings import Architecture, Preprocessing
 from bakit.studies.ablate.table import TABLE_2
+from bakit.settings import (
+    MAX_VALIDATION_SHARE,
+    MIN_VALIDATION_SHARE,
+    VALIDATION_SHARE,
+    Architecture,
+    Preprocessing,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +57,12 @@ if TYPE_CHECKING:
 @click.option("--sex/--no-sex", default=True, help="Sex as an input.")
 @click.option("--localize/--no-localize", default=True, help="Crop to the localizer's box.")
 @click.option("--equalize/--no-equalize", default=True, help="Equalize the histogram.")
+@click.option(
+    "--validation-share",
+    type=click.FloatRange(MIN_VALIDATION_SHARE, MAX_VALIDATION_SHARE),
+    default=VALIDATION_SHARE,
+    help="Share of the images for validation; a tenth is for test, the rest for training.",
+)
 @click.option("--deterministic", is_flag=True, help="Fail on nondeterministic operations.")
 @click.option(
     "--devices", type=click.IntRange(1), default=1, help="GPUs or CPU processes on each machine."
@@ -64,6 +77,7 @@ def command(
     out: Path,
     image_size: int,
     head_layers: int,
+    validation_share: float,
     devices: int,
     nodes: int,
     describe: str,
@@ -76,7 +90,7 @@ def command(
     deterministic: bool,
     **options: Any,  # noqa: ANN401  # of training_options and recipe_options
 ) -> None:
-    """Train a float checkpoint on a labelled folder, split 7:2:1.
+    """Train a float checkpoint on a labelled folder, by default split 7:2:1.
 
     The run's folder gets best.safetensors, last.safetensors, metrics.csv, progress.json, curve.png
     and TensorBoard logs. --resume continues an interrupted run; the result is the same.
@@ -96,8 +110,8 @@ def command(
     from bakit.training.run import CURVE, train
 
     architecture = Architecture(head_layers=head_layers, sex=sex)
-    described = {"description": describe, "terms": terms}
-    plan = make_plan(data, options, architecture, preprocessing, **described)
+    more = {"validation_share": validation_share, "description": describe, "terms": terms}
+    plan = make_plan(data, options, architecture, preprocessing, **more)
     accelerator, precision = options["accelerator"], options["precision"]
     hardware = Hardware(accelerator, devices, nodes, precision, deterministic, options["threads"])
 

@@ -18,7 +18,12 @@ from bakit.data.tables import COLUMNS, MORE_COLUMNS, find_table, read_table
 from bakit.errors import InputError, LabelsError
 from bakit.files import check_folder
 from bakit.prediction import is_male
-from bakit.settings import SplitRecord
+from bakit.settings import (
+    MAX_VALIDATION_SHARE,
+    MIN_VALIDATION_SHARE,
+    VALIDATION_SHARE,
+    SplitRecord,
+)
 from bakit.types import silent
 
 if TYPE_CHECKING:
@@ -34,7 +39,7 @@ Item = TypeVar("Item")
 
 MAX_AGE_MONTHS = 240.0
 LEAST_IMAGES = 10
-"""Minimum number of images for a 7:2:1 split."""
+"""Minimum number of images for a split."""
 _MALE = {"true": True, "1": True, "false": False, "0": False}
 """Values of the column male; those of a column sex are words (``read_sex``)."""
 
@@ -239,27 +244,42 @@ def _row(
     return Row(number, name, Sample(name, images[name], age, male, *more), ())
 
 
-def split(samples: Sequence[Sample], seed: int = 0, exclude: Collection[str] = ()) -> Split:
-    """Split 7:2:1 into training, validation and test (the paper, "Dataset").
+def split(
+    samples: Sequence[Sample],
+    seed: int = 0,
+    exclude: Collection[str] = (),
+    validation_share: float = VALIDATION_SHARE,
+) -> Split:
+    """Split into training, validation and test, by default 7:2:1 (the paper, "Dataset").
 
-    All images of one patient are in the same part.
+    All images of one patient are in the same part. The test split is a tenth of the images, which
+    does not depend on ``validation_share``.
 
     Args:
         samples: All samples; the result does not depend on their order.
         seed: Seed of the shuffle.
         exclude: Ids to exclude from all three splits.
+        validation_share: Share of the images in the validation split.
 
     Raises:
-        InputError: If there are too few samples.
+        InputError: If there are too few samples, or the share is not possible.
     """
+    if not MIN_VALIDATION_SHARE <= validation_share <= MAX_VALIDATION_SHARE:
+        message = (
+            f"--validation-share {validation_share:g} is not possible; use "
+            f"{MIN_VALIDATION_SHARE:g} to {MAX_VALIDATION_SHARE:g}"
+        )
+        raise InputError(message)
     ordered = sorted((sample for sample in samples if sample.id not in exclude), key=lambda s: s.id)
     order = np.random.default_rng(seed).permutation(len(ordered))
     shuffled = [ordered[index] for index in order]
-    test, validation = len(shuffled) // 10, len(shuffled) // 5
-    if len(shuffled) < LEAST_IMAGES:
+    # A share such as 0.29 is a little less in binary, and 100 images would give 28.
+    test, validation = len(shuffled) // 10, math.floor(len(shuffled) * validation_share + 1e-6)
+    least = max(LEAST_IMAGES, math.ceil(1 / validation_share - 1e-6))
+    if len(shuffled) < least:
         message = (
-            f"{len(shuffled)} labelled images are too few for a 7:2:1 split; "
-            f"at least {LEAST_IMAGES} are needed"
+            f"{len(shuffled)} labelled images are too few for a split into training, validation "
+            f"and test; at least {least} are needed"
         )
         raise InputError(message)
     if any(sample.patient for sample in shuffled):
@@ -303,11 +323,16 @@ def ids_in(folders: Iterable[Path]) -> set[str]:
     return {sample.id for folder in folders for sample in read_samples(folder)}
 
 
-def split_record(parts: Split, seed: int, excluded_ids: Collection[str]) -> SplitRecord:
+def split_record(
+    parts: Split,
+    seed: int,
+    excluded_ids: Collection[str],
+    validation_share: float = VALIDATION_SHARE,
+) -> SplitRecord:
     """Return the record of a split that a checkpoint stores."""
     digests = {name: ids_digest(getattr(parts, name)) for name in Split._fields}
     hashes = {name: id_hashes(getattr(parts, name)) for name in Split._fields}
-    return SplitRecord(seed, tuple(sorted(excluded_ids)), digests, hashes)
+    return SplitRecord(seed, tuple(sorted(excluded_ids)), digests, hashes, validation_share)
 
 
 def known_split(samples: Sequence[Sample], record: SplitRecord) -> Split | None:
@@ -316,7 +341,7 @@ def known_split(samples: Sequence[Sample], record: SplitRecord) -> Split | None:
     Images that the record does not know, or that its training excluded, are in no part.
     """
     try:
-        parts = split(samples, record.seed, record.excluded_ids)
+        parts = split(samples, record.seed, record.excluded_ids, record.validation_share)
     except InputError:  # too few images for a split at all
         pass
     else:

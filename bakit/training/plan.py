@@ -14,6 +14,7 @@ from bakit.data.labels import find_unreadable, ids_in, read_samples, split
 from bakit.documents import read_versioned
 from bakit.errors import ImageError, InputError
 from bakit.files import file_sha256, sha256, write_file
+from bakit.settings import VALIDATION_SHARE
 from bakit.types import silent
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class TrainingPlan:
     skip_unreadable: bool = False
     limit: int | None = None
     split_seed: int = 0
+    validation_share: float = VALIDATION_SHARE
     seed: int = 0
     description: str = "not described"
     terms: str = "not stated"
@@ -92,7 +94,7 @@ def read_parts(
     else:
         unreadable = remembered.unreadable
     left_out = sorted(excluded.union(unreadable))
-    parts = split(samples, plan.split_seed, left_out)
+    parts = split(samples, plan.split_seed, left_out, plan.validation_share)
     used = limited(plan, parts)
     _check(plan, used)
     settings = _settings(plan, used, left_out)
@@ -186,6 +188,7 @@ def _settings(plan: TrainingPlan, parts: Split, left_out: list[str]) -> dict[str
         "localizer": plan.localizer.settings,
         "localizer_sha256": plan.localizer.sha256,
         "split_seed": plan.split_seed,
+        "validation_share": plan.validation_share,
         "seed": plan.seed,
         "limit": plan.limit,
         "left_out": len(left_out),
@@ -202,6 +205,7 @@ def _digest(samples: Sequence[Sample]) -> str:
 
 
 def _check_same(old: dict[str, Any], new: dict[str, Any], out: Path) -> None:
+    old = {"validation_share": VALIDATION_SHARE} | old  # the first plans had no such setting
     before, now = (dict(_leaves(settings)) for settings in (old, new))
     changed = [name for name in before.keys() | now.keys() if before.get(name) != now.get(name)]
     if changed:

@@ -169,7 +169,7 @@ def train(
         terms=plan.terms,
         recipe=_flat(plan.recipe),
         # Of the complete splits, from which a folder and its test split are recognized later.
-        split=split_record(whole, plan.split_seed, excluded),
+        split=split_record(whole, plan.split_seed, excluded, plan.validation_share),
         metrics={
             "validation": score(stored, validation),  # the intervals were fitted on these images
             "test": score(stored, test, intervals),

@@ -166,7 +166,7 @@ def _mismatch(measured: Measured, bundle: Bundle, task: Task) -> str:
     if len(counts) != 1 or min(counts) < task.settings.min_queries:
         wanted = task.settings.min_queries
         return f"{' and '.join(map(str, sorted(counts)))} times where {wanted} or more were asked"
-    if {sum(measured.turns)} != counts:
+    if {sum(measured.turns)} != counts or 0 in measured.turns:
         return f"turns of {sum(measured.turns)} times instead of {min(counts)}"
     golden = len(bundle.manifest.golden)
     if len(measured.golden_months) != golden:

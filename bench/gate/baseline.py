@@ -191,7 +191,7 @@ def ratio_check(
         return []
     check_timing(bundle, other)
     new, old = latency_of(bundle), latency_of(other)
-    if same_run and bundle.device is not None and not new.turns:
+    if same_run and bundle.device is not None and min(len(new.turns), len(old.turns)) < 2:
         text = "an older bakit measured these bundles one after the other on the device"
         advice = "bench again: bundles now take turns on a device"
         return [Check("max_p90_ratio", "unsteady", text, advice=advice, bound=limit)]
@@ -245,6 +245,15 @@ def _compared_with(
     if baseline is not None and gate.ratio_to is None:
         return find_in(baseline, bundle.name), False
     name = gate.ratio_to or (bundle.drift.reference if bundle.drift else None)
+    if report.devices and gate.ratio_to:  # of a fleet: the bundle of that name on each device
+        device, where = bundle.name.rpartition("/")[0], gate.ratio_to.rpartition("/")[0]
+        if where not in {"", device}:
+            message = (
+                f"{bundle.name}: latencies of two machines are never compared; use --ratio-to "
+                f"{gate.ratio_to.rpartition('/')[2]}, which each device compares with its own"
+            )
+            raise InputError(message)
+        name = f"{device}/{gate.ratio_to.rpartition('/')[2]}"
     for other in report.bundles:
         if other.name == name:
             return other, True

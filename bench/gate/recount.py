@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 import numpy as np
 
-from bakit.bench.conditions import stage_times
+from bakit.bench.conditions import judge, stage_times
 from bakit.bench.drift.compare import drift_of_rows
 from bakit.bench.gate.accuracy import drift_of
 from bakit.data.labels import ids_digest
@@ -57,6 +57,10 @@ def _pairs(bundle: BundleReport) -> list[tuple[str, Any, Any]]:
             times_ms = np.array(latency.samples_ns(stage), float) / 1e6
             if len(times_ms):
                 pairs.append((f"latency of {stage}", latency.stages[stage], stage_times(times_ms)))
+        if latency.stability is not None and "regress" in latency.samples:
+            stability = judge(np.array(latency.samples_ns("regress"), float), None, None)
+            given, found = ((x.score, x.warning is None) for x in (latency.stability, stability))
+            pairs.append(("latency's stability (score, whether steady)", given, found))
     return pairs
 
 

@@ -104,7 +104,7 @@ def groups_figure(bundles: Sequence[BundleReport], labels: Mapping[str, str]) ->
         "groups",
         "whiskers",
         "Drift by age and sex",
-        "Drift of each age group. The 95 % intervals are simultaneous: if an interval is "
+        "Drift of each age group. Each 95 % interval is of its group alone: if one is "
         "completely right of zero, the group got worse."
         + same_words([item[0] for item in found if item not in drawn]),
         tuple(_groups_panel(*item, scale) for item in drawn),

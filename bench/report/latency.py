@@ -30,7 +30,8 @@ class StageTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Percentiles interpolate linearly between queries. The queries are a closed loop: one starts when
     the one before has ended, so there is no queueing. The intervals are order statistics, with
     fewer independent queries if consecutive ones are alike
-    (``bakit.bench.statistics.serial_intervals``); None where there are too few: p99 needs 368.
+    (``bakit.bench.statistics.serial_intervals``); None where there are too few (80, and 368
+    independent ones for p99), or where the machine changed its speed.
 
     Attributes:
         p50_ms: Median.
@@ -139,9 +140,12 @@ class LatencyReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     steady_tail: dict[str, StageTimes] | None = None
 
     def __post_init__(self) -> None:
-        """Raise ``ValueError`` if the total, used by the ranking and the gate, is missing."""
+        """Raise ``ValueError`` if the total is missing, or turns are not those of the queries."""
         if "total" not in self.stages:
             message = "latency without the stage total"
+            raise ValueError(message)
+        if self.turns and (min(self.turns) < 1 or sum(self.turns) != self.queries):
+            message = f"turns of {sum(self.turns)} queries, of {self.queries}, or without one"
             raise ValueError(message)
 
     def samples_ns(self, stage: str = "total") -> array[int]:

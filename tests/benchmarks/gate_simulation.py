@@ -23,12 +23,18 @@ import numpy as np
 from scipy.signal import lfilter
 
 from bakit.bench import Gate, read_report
+from bakit.bench.conditions import judge
 from bakit.bench.drift.compare import compare
 from bakit.bench.gate.accuracy import AGE_LIMITS, limit_checks
 from bakit.bench.gate.power import images_to_pass, pass_share
 from bakit.bench.gate.verdict import PASSING, gravest
 from bakit.bench.report.document import BundleReport
-from bakit.bench.statistics import quantile_interval, ratio_interval, serial_intervals
+from bakit.bench.statistics import (
+    mean_interval,
+    quantile_interval,
+    ratio_interval,
+    serial_intervals,
+)
 from bakit.data.labels import Sample
 from bakit.types import Precision
 
@@ -42,6 +48,7 @@ SIZES = (60, 120, 370, 1156)
 SHARES = (0.5, 0.9, 0.99)
 PERCENTILES = (50, 90, 99)
 POPULATION = 400_000
+AGE_DRAWS = 3000
 
 
 class Pairs(NamedTuple):
@@ -136,21 +143,20 @@ def ages(generator: np.random.Generator, population: Pairs, draws: int) -> None:
     truths += [float(x) for x in np.quantile(changes, SHARES)]
     names = ["drift", "MAE", "signed change", "mean change"]
     names += [f"p{100 * share:g} of the change" for share in SHARES]
+    draws = max(draws, AGE_DRAWS)
     for count in SIZES:
         held, given = np.zeros(len(names)), np.zeros(len(names))
         for _ in range(draws):
-            pairs = draw(generator, population, count)
-            drift = drift_of(pairs)
-            found = [drift.drift_ci95_months, drift.bundle_mae_ci95_months]
-            found += [drift.mean_change_ci95_months, drift.mean_abs_change_ci95_months]
-            sizes = np.abs(pairs.bundle_months - pairs.float_months)
-            found += [quantile_interval(sizes, share) for share in SHARES]
+            rows = generator.integers(len(signed), size=count)
+            found = [mean_interval(column[rows]) for column in (worse, errors, signed, changes)]
+            found += [quantile_interval(changes[rows], share) for share in SHARES]
             for place, interval in enumerate(found):
                 if interval is not None:
                     given[place] += 1
                     held[place] += interval[0] <= truths[place] <= interval[1]
         words = [_coverage(*item) for item in zip(names, held, given, strict=True)]
-        print(f"{count} images: {'; '.join(words)}", flush=True)
+        error = 100 * np.sqrt(0.95 * 0.05 / draws)
+        print(f"{count} images (standard error {error:.1f} %): {'; '.join(words)}", flush=True)
 
 
 def _coverage(name: str, held: float, given: float) -> str:
@@ -233,32 +239,100 @@ def shifted(pairs: Pairs, male: int, ages: tuple[float, float], months: float) -
     return pairs._replace(bundle_months=pairs.bundle_months + months * inside)
 
 
-def wandering(generator: np.random.Generator, count: int, memory: float, wander: float) -> Floats:
-    """Return latencies of a machine whose speed wanders, with noise of single queries."""
-    keep = np.exp(-1 / memory) if memory else 0.0
+def _wander(generator: np.random.Generator, count: int, memory: float) -> Floats:
+    """Return a process of mean 0 and deviation 1 whose changes last ``memory`` queries (AR(1))."""
+    keep = np.exp(-1 / memory)
     steps = generator.normal(0, np.sqrt(1 - keep * keep), count)
     steps[0] = generator.normal()
-    speed = lfilter([1.0], [1.0, -keep], steps)
-    return 10 * np.exp(wander * speed) * (1 + 0.03 * generator.exponential(size=count))
+    return lfilter([1.0], [1.0, -keep], steps)
+
+
+class Machine(NamedTuple):
+    """A machine's speed over a run of so many queries, around 1, and the share of noise."""
+
+    name: str
+    speed: Callable[[np.random.Generator, int], Floats]
+    noise: float = 0.03
+
+    def run(self, generator: np.random.Generator, count: int) -> Floats:
+        """Return the latencies of a run, in ms."""
+        noise = 1 + self.noise * generator.exponential(size=count)
+        return 10 * self.speed(generator, count) * noise
+
+
+def wander(share: float, size: float) -> Callable[[np.random.Generator, int], Floats]:
+    """Return a speed whose changes last a share of the run (AR(1))."""
+    return lambda generator, count: np.exp(size * _wander(generator, count, share * count))
+
+
+def _places(generator: np.random.Generator, count: int, period: float) -> Floats:
+    """Return the places of queries within periods, 0..1, from a random start."""
+    return (np.arange(count) / (period * count) + generator.random()) % 1
+
+
+MACHINES = (
+    Machine("one speed", lambda _, count: np.ones(count)),
+    Machine(
+        "wanders, 3 queries", lambda generator, count: np.exp(0.05 * _wander(generator, count, 3))
+    ),
+    *(
+        Machine(f"wanders by {100 * size:.0f} %, {share:g} of the run", wander(share, size))
+        for size in (0.05, 0.02)
+        for share in (0.01, 0.1, 0.3, 1, 3)
+    ),
+    *(
+        Machine(
+            f"random walk, {100 * size:.0f} % a run",
+            lambda generator, count, size=size: np.exp(
+                size * np.cumsum(generator.normal(size=count)) / np.sqrt(count)
+            ),
+        )
+        for size in (0.02, 0.05, 0.2)
+    ),
+    Machine("thermal ramp of 20 %", lambda _, count: np.linspace(1, 1.2, count)),
+    Machine("last fifth twice as slow", lambda _, count: 1.0 + (np.arange(count) >= 0.8 * count)),
+    *(
+        Machine(
+            f"throttled by {100 * size:.0f} % for a third of a period of {period:g} run",
+            lambda generator, count, size=size, period=period: (
+                1 + size * (_places(generator, count, period) < 1 / 3)
+            ),
+        )
+        for size in (0.3, 0.08)
+        for period in (1, 0.3)
+    ),
+    Machine("wanders by 5 %, 0.2 of the run, noise of 30 %", wander(0.2, 0.05), 0.3),
+)
 
 
 def times(generator: np.random.Generator, draws: int) -> None:
-    """Print how often the intervals of latency percentiles hold the truth, and how many exist."""
-    truth = np.percentile(wandering(generator, 10**6, 0, 0.05), PERCENTILES)
-    for memory in (0, 3, 20, 100, 1000):
+    """Print how often a run is steady, and how often its percentiles' intervals hold the truth.
+
+    The truth is the percentile of all runs of the machine. A wrong interval is one that is given
+    for a run called steady and does not hold the truth.
+    """
+    for machine in MACHINES:
         for count in (*SIZES, 4000):
-            held, given = np.zeros(3), np.zeros(3)
+            many = [machine.run(generator, count) for _ in range(200)]
+            truth = np.percentile(np.concatenate(many), PERCENTILES)
+            held, given, wrong, steady = np.zeros(3), np.zeros(3), np.zeros(3), 0
             for _ in range(draws):
-                found = serial_intervals(wandering(generator, count, memory, 0.05), PERCENTILES)
-                for place, interval in enumerate(found):
+                run = machine.run(generator, count)
+                is_steady = judge(run, None, None).warning is None
+                steady += is_steady
+                for place, interval in enumerate(serial_intervals(run, PERCENTILES)):
                     if interval is not None:
+                        holds = interval[0] <= truth[place] <= interval[1]
                         given[place] += 1
-                        held[place] += interval[0] <= truth[place] <= interval[1]
+                        held[place] += holds
+                        wrong[place] += is_steady and not holds
             words = [
-                f"{_coverage(f'p{percentile}', hits, of)} ({100 * of / draws:.0f} % have one)"
-                for percentile, hits, of in zip(PERCENTILES, held, given, strict=True)
+                f"p{percentile} {100 * of / draws:.0f} % have one, {100 * bad / draws:.1f} % wrong"
+                + (f", {_coverage('holds', hits, of)}" if of else "")
+                for percentile, hits, of, bad in zip(PERCENTILES, held, given, wrong, strict=True)
             ]
-            print(f"memory {memory} queries, {count} queries: {'; '.join(words)}", flush=True)
+            text = f"{machine.name}, {count} queries: {100 * steady / draws:.0f} % steady"
+            print(f"{text}; {'; '.join(words)}", flush=True)
 
 
 def ratios(generator: np.random.Generator, draws: int) -> None:
@@ -267,7 +341,8 @@ def ratios(generator: np.random.Generator, draws: int) -> None:
         for memory in (1, 30, 300, 3000):
             held = 0
             for _ in range(draws):
-                line = wandering(generator, 2 * turns * length, memory, 0.05)
+                count = 2 * turns * length
+                line = Machine("", wander(memory / count, 0.05)).run(generator, count)
                 rounds = line.reshape(turns, 2, length)
                 found = ratio_interval(
                     list(1.2 * rounds[:, 0]), list(rounds[:, 1]), 90, paired=True

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from bakit.bench.bounds import interval_text
 from bakit.errors import MissingBackendError
 from bakit.figures import ALL, FEMALE, MALE, legend_below, new_axes, save_figures
 from bakit.files import write_file
@@ -102,10 +103,7 @@ def with_interval(months: float, interval: Sequence[float] | None, sign: str = "
     """Format an error, or a change with ``sign="+"``, and its interval."""
     form = f"{sign}.2f"
     text = f"{round(months, 2) + 0.0:{form}}"  # no -0.00
-    if interval is None:
-        return text
-    low, high = (f"{round(value, 2) + 0.0:{form}}" for value in interval)
-    return f"{text} ({low} to {high})"
+    return text if interval is None else f"{text} ({interval_text(interval, form)})"
 
 
 def start_name(source: str) -> str:

@@ -48,7 +48,7 @@ def _s(count: int) -> str:
 def _too_few(description: Description) -> Iterator[str]:
     """Yield the reasons why the usable images are not enough for training."""
     if description.usable < LEAST_IMAGES:
-        few = f"{description.usable} usable images are too few for a 7:2:1 split"
+        few = f"{description.usable} usable images are too few for a split"
         yield f"{few}; at least {LEAST_IMAGES} are needed"
         return
     if not (description.females and description.males):
