@@ -25,6 +25,7 @@ from bakit.image.jpeg2000 import find_codestream, is_whole
 from bakit.image.read import decode, read_radiograph
 from bakit.model.checkpoint import Checkpoint
 from bakit.phantoms import make_phantom
+from bakit.report.text import read_reference
 from bakit.runtime import Runtime
 from bakit.signature import check_signature
 
@@ -352,7 +353,8 @@ def no_file(request, tmp_path):
 def test_what_is_no_regular_file_is_refused_at_once(no_file, tmp_path):
     with pytest.raises(OSError, match=NO_FILE):
         read_regular(no_file, 100)
-    for read in (decode, Checkpoint.read, lambda path: check_signature(path, b"", path)):
+    signature = lambda path: check_signature(path, b"", path)  # noqa: E731
+    for read in (decode, Checkpoint.read, read_reference, signature):
         with pytest.raises(BakitError, match=f"{NO_FILE}|not signed"):
             read(no_file)
     (tmp_path / "images").mkdir()

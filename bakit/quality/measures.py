@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import cv2
+import msgspec
 import numpy as np
 
 from bakit.hand.masks import contacts, hull_of, rectangularity
@@ -55,11 +56,22 @@ SHAPE_NAMES = (
 )
 """Measures of the hand's shape and texture, in the order of ``hand_vector``."""
 
-OLD_VECTOR = len(SHAPE_NAMES) + _CELLS * _CELLS * _BINS
-"""Number of the first entries of ``hand_vector``, which are all that older checkpoints know."""
-
-VECTOR = OLD_VECTOR + 4 + _FINE * _FINE * _BINS + _OUTLINE * _OUTLINE
+VECTOR = len(SHAPE_NAMES) + (_CELLS**2 + _FINE**2) * _BINS + 4 + _OUTLINE**2
 """Length of ``hand_vector``."""
+
+
+def hand_measures(
+    grey: Grey | Bytes, output: LocalizerOutput | None, found: Found, pixels: Grey
+) -> tuple[dict[str, float], Floats | None]:
+    """Return the measures of a hand by name, and its ``hand_vector``; nothing without a hand.
+
+    ``grey`` is the radiograph as for ``bakit.hand.prepare.prepare``, the others its results.
+    """
+    if output is None or found.box is None or found.scores is None:
+        return {}, None
+    measures: dict[str, float] = msgspec.to_builtins(found.scores)
+    measures |= box_measures(grey, found.box, inverted=found.inverted)
+    return measures, hand_vector(output, found, pixels)
 
 
 def box_measures(grey: Grey | Bytes, box: Box, *, inverted: bool = False) -> dict[str, float]:
