@@ -9,14 +9,12 @@ import msgspec
 import numpy as np
 
 from bakit.hand.masks import contacts, hull_of, rectangularity
-from bakit.hand.prepare import crop
 from bakit.hand.upright import edge_directions
 from bakit.image.box import bounds
 
 if TYPE_CHECKING:
     from bakit.hand.found import Found, LocalizerOutput
     from bakit.image.box import Box
-    from bakit.settings import Preprocessing
     from bakit.types import Bytes, Floats, Grey, Mask
 
 
@@ -27,9 +25,8 @@ BRIGHTEST = 2 / 255
 """Grey values this close to the brightest count as saturated: compression changes them a little."""
 
 TURN_DEGREES = 8.0
-"""Rotation of the hand that tests whether its age is stable."""
+"""Rotation of the regressor's input that tests whether the age is stable."""
 
-_AROUND = 0.15
 _CELLS = 3
 _FINE = 6
 _BINS = 8
@@ -176,25 +173,12 @@ def _shape(result: LocalizerOutput, mask: Mask, found: Found, smooth: Grey) -> F
     return np.array([values[name] for name in SHAPE_NAMES])
 
 
-def turned(
-    grey: Grey, box: Box, inverted: bool, preprocessing: Preprocessing, turn: int
-) -> list[Grey]:
-    """Return the regressor's input for the hand rotated by ``TURN_DEGREES``, both ways.
-
-    Arguments are those of ``bakit.hand.prepare.crop``.
-    """
-    height, width = grey.shape
-    window = box.expand(preprocessing.margin, width, height)
-    around = box.expand(preprocessing.margin + _AROUND, width, height)
-    part = grey[around.y0 : around.y1, around.x0 : around.x1]
-    x0, x1 = window.x0 - around.x0, window.x1 - around.x0
-    y0, y1 = window.y0 - around.y0, window.y1 - around.y0
-    middle = ((x0 + x1) / 2, (y0 + y1) / 2)
+def turned(pixels: Grey) -> list[Grey]:
+    """Return the regressor's input ``(S, S)`` rotated by ``TURN_DEGREES``, both ways."""
+    side = len(pixels)
     found = []
     for degrees in (-TURN_DEGREES, TURN_DEGREES):
-        rotation = cv2.getRotationMatrix2D(middle, degrees, 1.0)
-        size = (part.shape[1], part.shape[0])
-        whole = cv2.warpAffine(part, rotation, size, borderMode=cv2.BORDER_REPLICATE)
-        part_turned = np.ascontiguousarray(whole[y0:y1, x0:x1], np.float32)
-        found.append(crop(part_turned, None, inverted, preprocessing, turn))
+        rotation = cv2.getRotationMatrix2D((side / 2, side / 2), degrees, 1.0)
+        moved = cv2.warpAffine(pixels, rotation, (side, side), borderMode=cv2.BORDER_REPLICATE)
+        found.append(moved.astype(np.float32, copy=False))
     return found

@@ -114,6 +114,9 @@ PARTS = {
 _WIDE = (0.75, 1.5)
 """Range of the width's share that a slant cuts off."""
 
+_UNEVEN = 0.4
+"""Share of slants and ellipses whose outside is not one grey: with a ramp and noise."""
+
 
 def cut_hand(grey: Grey, box: Box, part: str, rng: Random) -> Grey:
     """Return a film on which a part of an upright hand is cut off."""
@@ -128,7 +131,11 @@ def cut_hand(grey: Grey, box: Box, part: str, rng: Random) -> Grey:
         across = across if rng.random() < 0.5 else 1 - across
         down = down if part == "slant" else 1 - down
         hidden = across / rng.uniform(*_WIDE) + down / gone < 1
-    return np.where(hidden, np.float32(_surround(grey, rng)), grey)
+    outside = np.full_like(grey, _surround(grey, rng))
+    if rng.random() < _UNEVEN:
+        ramp = np.linspace(0, rng.uniform(0, 0.4), grey.shape[1], dtype=np.float32)
+        outside = (outside + ramp + rng.uniform(0, 0.25) * rng.random(grey.shape)).clip(0, 1)
+    return np.where(hidden, outside, grey).astype(np.float32)
 
 
 def _surround(grey: Grey, rng: Random) -> float:

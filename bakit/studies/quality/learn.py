@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,6 +20,7 @@ from bakit.studies.evaluate.run import as_bundle
 from bakit.studies.quality import streams
 from bakit.studies.quality.changes import PARTS, any_angle, exactly, tilt
 from bakit.studies.quality.fit import (
+    FALSE_REJECTS,
     Rung,
     between,
     ends_of_scale,
@@ -196,9 +198,11 @@ def _choose(
         rows = [eye.measures(item) for item in items]
         return np.array([row[name] for row in rows if name in row])
 
+    codes = {measure: _CODES.get(measure, measure) for measure in bad}
+    shares = {code: FALSE_REJECTS / count for code, count in Counter(codes.values()).items()}
     chosen = [
-        between(measure, _CODES.get(measure, measure), of(fine, measure), of(items, measure))
-        for measure, items in bad.items()
+        between(measure, code, of(fine, measure), of(bad[measure], measure), shares[code])
+        for measure, code in codes.items()
     ]
     chosen += [
         Limit(measure, "collapsed_to_mean", "below", None, COLLAPSED_MONTHS)

@@ -80,9 +80,7 @@ class Eye:
             lambda: runtime.upside_down(hand.pixels, male=male),
         )
         if thorough:
-            measures["spread_months"] = runtime.spread(
-                shown.grey, hand.found.place, hand.pixels, age, male=male
-            )
+            measures["spread_months"] = runtime.spread(hand.pixels, age, male=male)
         return Looked(vector, measures, age)
 
     def effect(
