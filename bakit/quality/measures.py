@@ -27,6 +27,7 @@ BRIGHTEST = 2 / 255
 TURN_DEGREES = 8.0
 """Rotation of the regressor's input that tests whether the age is stable."""
 
+_SHAPES = 15
 _CELLS = 3
 _FINE = 6
 _BINS = 8
@@ -34,26 +35,7 @@ _OUTLINE = 8
 _SIDE = 48
 _BLUR = 1.5
 
-SHAPE_NAMES = (
-    "confidence",
-    "softness",
-    "area",
-    "solidity",
-    "rectangularity",
-    "depth",
-    "elongation",
-    "clefts",
-    "contrast",
-    "agreement",
-    "border",
-    "second",
-    "middle",
-    "coarse",
-    "bones",
-)
-"""Measures of the hand's shape and texture, in the order of ``hand_vector``."""
-
-VECTOR = len(SHAPE_NAMES) + (_CELLS**2 + _FINE**2) * _BINS + 4 + _OUTLINE**2
+VECTOR = _SHAPES + (_CELLS**2 + _FINE**2) * _BINS + 4 + _OUTLINE**2
 """Length of ``hand_vector``."""
 
 
@@ -134,6 +116,7 @@ def hand_vector(result: LocalizerOutput, found: Found, pixels: Grey) -> Floats:
 
 
 def _shape(result: LocalizerOutput, mask: Mask, found: Found, smooth: Grey) -> Floats:
+    """Return the ``_SHAPES`` measures of the hand's shape and texture."""
     scores = found.scores
     assert scores is not None
     area = float(mask.sum())
@@ -170,7 +153,7 @@ def _shape(result: LocalizerOutput, mask: Mask, found: Found, smooth: Grey) -> F
         "coarse": textures[1],
         "bones": float(inside.std()),
     }
-    return np.array([values[name] for name in SHAPE_NAMES])
+    return np.array(list(values.values()))
 
 
 def turned(pixels: Grey) -> list[Grey]:
