@@ -35,7 +35,7 @@ FALSE_REJECTS = 0.002
 """Share of good radiographs that may be rejected for one reason, by one or several limits."""
 
 FALSE_REVIEWS = 0.01
-"""Share of good radiographs that one limit may send to review."""
+"""Share of good radiographs that may be sent to review for one reason."""
 
 MISSED = 0.02
 """Share of bad images that a limit may miss."""
@@ -118,16 +118,15 @@ def _short(values: Floats) -> tuple[float, ...]:
     return tuple(float(f"{value:.5g}") for value in values)
 
 
-def between(
-    measure: str, code: str, good: Floats, bad: Floats, false_rejects: float = FALSE_REJECTS
-) -> Limit:
+def between(measure: str, code: str, good: Floats, bad: Floats, sharing: int = 1) -> Limit:
     """Set limits between good images and bad ones, which have higher values.
 
-    The limit for rejection is halfway, or at ``false_rejects`` of the good images if the groups
-    overlap. The limit for review is lower.
+    The limit for rejection is halfway, or at ``FALSE_REJECTS`` of the good images if the groups
+    overlap. The limit for review is lower. Detectors of one reason, ``sharing`` of them, share its
+    false alarms.
     """
-    top = float(np.quantile(good, 1 - false_rejects))
-    few = float(np.quantile(good, 1 - FALSE_REVIEWS))
+    top = float(np.quantile(good, 1 - FALSE_REJECTS / sharing))
+    few = float(np.quantile(good, 1 - FALSE_REVIEWS / sharing))
     gap = max(float(np.quantile(bad, MISSED)) - top, 0.0)
     reject, review = top + gap / 2, min(top, few + gap / 4)
     return Limit(measure, code, "above", _round(review), _round(reject))

@@ -20,7 +20,6 @@ from bakit.studies.evaluate.run import as_bundle
 from bakit.studies.quality import streams
 from bakit.studies.quality.changes import PARTS, any_angle, exactly, tilt
 from bakit.studies.quality.fit import (
-    FALSE_REJECTS,
     Rung,
     between,
     ends_of_scale,
@@ -199,9 +198,9 @@ def _choose(
         return np.array([row[name] for row in rows if name in row])
 
     codes = {measure: _CODES.get(measure, measure) for measure in bad}
-    shares = {code: FALSE_REJECTS / count for code, count in Counter(codes.values()).items()}
+    sharing = Counter(codes.values())
     chosen = [
-        between(measure, code, of(fine, measure), of(bad[measure], measure), shares[code])
+        between(measure, code, of(fine, measure), of(bad[measure], measure), sharing[code])
         for measure, code in codes.items()
     ]
     chosen += [
