@@ -7,12 +7,10 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import cv2
-import numpy as np
-
 from bakit.errors import InputError, MissingBackendError
 from bakit.files import unwritable, write_file
 from bakit.image.read import decode
+from bakit.image.resize import thumbnail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from bakit.types import Grey
 
 STYLE: dict[Any, Any] = {
     "axes.grid": True,
@@ -32,6 +29,9 @@ STYLE: dict[Any, Any] = {
     "font.size": 9,
     "grid.alpha": 0.3,
 }
+
+THUMBNAIL = 300
+"""Longest side of a drawn image, in pixels; many originals would take gigabytes."""
 
 MALE, FEMALE, ALL = "#2b6cb0", "#c05621", "#4a5568"
 """Colours of the sexes and of both; distinct for colour-blind readers."""
@@ -144,18 +144,9 @@ def picture_grid(
     for axes, (path, caption) in zip(grid, pictures, strict=False):
         grey = decode(path)
         edges = (0, grey.shape[1], grey.shape[0], 0)
-        axes.imshow(thumbnail(grey), cmap="gray", vmin=0, vmax=1, extent=edges)
+        axes.imshow(thumbnail(grey, THUMBNAIL), cmap="gray", vmin=0, vmax=1, extent=edges)
         axes.set_title(caption, fontsize=8, parse_math=False)
     return figure, grid[: len(pictures)]
-
-
-def thumbnail(grey: Grey, longest: int = 300) -> Grey:
-    """Shrink an image to a longest side in pixels; many originals would take gigabytes."""
-    scale = longest / max(grey.shape)
-    if scale >= 1:
-        return grey
-    height, width = (max(round(side * scale), 1) for side in grey.shape)
-    return cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
 
 
 def short_text(text: str, length: int = 20) -> str:

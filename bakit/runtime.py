@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from bakit.bundle import Artifact, Role
-    from bakit.hand.found import Found, LocalizerOutput, Place
+    from bakit.hand.found import Found, LocalizerOutput
     from bakit.hand.prepare import Answer, Hand
     from bakit.image.read import Image
     from bakit.session import Executed, Session
@@ -225,9 +225,7 @@ class Runtime(Closing):
                 lambda: self.upside_down(pixels, male=male),
             )
             if thorough and found.box is not None:
-                measures["spread_months"] = self.spread(
-                    film.grey, found.place, pixels, age, male=male
-                )
+                measures["spread_months"] = self.spread(pixels, age, male=male)
             quality = self._judge.judge(found, measures, doubts)
             if quality.status == "reject" and not allow_rejected:
                 age = None
@@ -377,12 +375,12 @@ class Runtime(Closing):
             message = f"{self.bundle.root}: the model predicted {age} months; export it again"
             raise VerificationError(message)
 
-    def spread(self, grey: Grey, place: Place, pixels: Grey, age: float, *, male: bool) -> float:
-        """Return the largest change of the age for the mirrored and the rotated hand, in months."""
-        assert place.box is not None
-        preprocessing = self.bundle.manifest.preprocessing
-        others = turned(grey, place.box, place.inverted, preprocessing, place.turn)
-        others.append(np.ascontiguousarray(pixels[:, ::-1]))
+    def spread(self, pixels: Grey, age: float, *, male: bool) -> float:
+        """Return the largest change of the age for the mirrored and the rotated hand, in months.
+
+        ``age`` is the age for the regressor's input ``pixels``.
+        """
+        others = [*turned(pixels), np.ascontiguousarray(pixels[:, ::-1])]
         return max(abs(self.regress(other, male=male) - age) for other in others)
 
     def upside_down(self, pixels: Grey, *, male: bool) -> float:

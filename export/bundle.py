@@ -279,7 +279,7 @@ def _is_plain(hand: Hand, grey: Grey) -> bool:
     """Return whether a film has neither frame nor turn: apps that compare their steps do none."""
     whole = Box(0, 0, grey.shape[1], grey.shape[0])
     output = hand.localizer_output
-    return hand.turn == 0 and (output is None or output.window == whole)
+    return hand.found.turn == 0 and (output is None or output.window == whole)
 
 
 def _float_age(session: OrtSession, pixels: Grey, *, male: bool) -> float:

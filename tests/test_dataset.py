@@ -67,7 +67,7 @@ def test_a_byte_order_mark_is_no_part_of_the_header(folder):
         ("1,100\n", ":2: male is ''; use True or False"),
         ("1,147,5,True\n", ":2: 4 fields under 3 columns; write numbers with a point, as 147.5"),
         ("2,100,True\n1,10,True\n2,100,True\n", ":4: id '2' is repeated"),
-        ("", ": no rows; expected the header id,boneage,male and a row per image"),
+        ("", ": no rows; expected the header id,boneage,male and rows"),
     ],
 )
 def test_a_wrong_row_is_named(folder, rows, expected):

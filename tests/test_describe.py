@@ -442,13 +442,13 @@ def test_the_contact_sheet_leaves_unreadable_images_out(folder, tmp_path):
 
 
 def test_large_images_are_drawn_small(folder, tmp_path, monkeypatch):
-    from bakit.figures import thumbnail
+    from bakit.image.resize import thumbnail
 
-    small = thumbnail(np.zeros((3000, 2000), np.float32))
+    small = thumbnail(np.zeros((3000, 2000), np.float32), 300)
     assert small.shape == (300, 200)
-    assert thumbnail(np.zeros((9000, 16), np.float32)).shape == (300, 1)
+    assert thumbnail(np.zeros((9000, 16), np.float32), 300).shape == (300, 1)
     grey = np.zeros((100, 50), np.float32)
-    assert thumbnail(grey) is grey
+    assert thumbnail(grey, 300) is grey
 
 
 def test_plots_that_cannot_be_written_are_refused_before_the_work(refused, folder, monkeypatch):

@@ -42,6 +42,7 @@ NO_DATES = {"PatientBirthDate": ""}
         ({"PatientBirthDate": "20210101", "PatientAge": "010Y"}, 120.0),
         ({"PatientAge": "009Y"}, 120.0),
         ({"PatientAge": "045Y"}, 540.0),
+        ({"PatientAge": "20000D"}, 657.08),
         (NO_DATES | {"PatientAge": "010Y"}, 120.0),
         (NO_DATES | {"PatientAge": "045Y"}, 540.0),
         (NO_DATES | {"PatientAge": "030M"}, 30.0),

@@ -99,7 +99,7 @@ def test_a_frame_changes_neither_box_nor_crop(localizer, seed, grey):
     bare = prepare(film, localizer, SETTINGS)
     for width in (7, 40, 90):
         framed = prepare(np.pad(film, width, constant_values=grey), localizer, SETTINGS)
-        assert framed.box == bare.box.moved(width, width)
+        assert framed.found.box == bare.found.box.moved(width, width)
         assert framed.found.reasons == bare.found.reasons
         assert np.array_equal(framed.pixels, bare.pixels)
 
@@ -112,11 +112,11 @@ def test_a_hand_is_turned_upright(localizer, seed, turn, inverted):
     upright = prepare(film, localizer, SETTINGS)
     shown = np.ascontiguousarray(np.rot90(1 - film if inverted else film, -turn))
     hand = prepare(shown, localizer, SETTINGS)
-    assert (hand.turn, hand.inverted) == (turn, inverted)
+    assert (hand.found.turn, hand.found.inverted) == (turn, inverted)
     assert "turned" not in hand.found.reasons
     assert np.abs(hand.pixels - upright.pixels).mean() < 0.08
     width, height = shown.shape[::-1]
-    assert hand.box.inside(Box(0, 0, width, height)) == hand.box
+    assert hand.found.box.inside(Box(0, 0, width, height)) == hand.found.box
 
 
 @pytest.mark.parametrize("fill", [0.0, 1.0, 0.5])

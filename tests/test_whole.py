@@ -61,12 +61,12 @@ def compare(runtime, film, *, shares=1e-3, months=0.01):
     """Assert that the whole graph's crop, box and age are those of the two graphs."""
     hand = runtime.prepare(film)
     _, found, answer = runtime._find(film, male=True)
-    assert found.turn == hand.turn
+    assert found.turn == hand.found.turn
     if answer is None:
-        assert hand.turn or hand.localizer_output.window != (0, 0, *film.shape[::-1])
+        assert hand.found.turn or hand.localizer_output.window != (0, 0, *film.shape[::-1])
         return None
-    assert found.box == hand.box
-    assert found.inverted == hand.inverted
+    assert found.box == hand.found.box
+    assert found.inverted == hand.found.inverted
     levels = np.abs(answer.pixels - hand.pixels) * 255
     assert levels.max() < 1.5
     assert (levels > 0.5).mean() <= shares

@@ -27,8 +27,6 @@ from bakit.cli.training_options import (
 )
 from bakit.errors import InputError
 from bakit.model.recipes import default_recipe
-from bakit.settings import Architecture, Preprocessing
-from bakit.studies.ablate.table import TABLE_2
 from bakit.settings import (
     MAX_VALIDATION_SHARE,
     MIN_VALIDATION_SHARE,
@@ -36,6 +34,7 @@ from bakit.settings import (
     Architecture,
     Preprocessing,
 )
+from bakit.studies.ablate.table import TABLE_2
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""Find and read the table of labels of a data folder, RSNA's forms of it included."""
+"""CSV tables, and the table of labels of a data folder, RSNA's forms of it included."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from bakit.errors import LabelsError
 from bakit.files import check_folder, open_regular, read_regular
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
 TABLE = "labels.csv"
@@ -55,10 +56,42 @@ def find_table(data: Path) -> tuple[Path, Path]:
     raise LabelsError(message)
 
 
-def read_table(table: Path) -> list[tuple[int, dict[str, str]]]:
-    """Return at least one row as text with its line number and the known columns."""
+def read_table(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """Return the rows of a table of labels; as ``read_csv``."""
+    wanted = {name: _ALSO.get(name, ()) for name in (*COLUMNS, *MORE_COLUMNS)}
+    names, rows = read_csv(path, wanted, ("boneage",), COLUMNS)
+    name = names.get("male", "male")
+    for number, fields in rows:
+        if name != "male" and fields["male"].strip() in {"0", "1"}:
+            message = f"{path}:{number}: {name} is {fields['male']!r}; use M or F"
+            raise LabelsError(message)
+    return rows
+
+
+def read_csv(
+    path: Path,
+    wanted: Mapping[str, Collection[str]],
+    numbers: Collection[str],
+    least: Collection[str],
+) -> tuple[dict[str, str], list[tuple[int, dict[str, str]]]]:
+    """Read a CSV file of any delimiter, line ends and Unicode encoding.
+
+    Args:
+        path: The file.
+        wanted: Known columns, each with other names that it may have.
+        numbers: Columns of numbers, where a comma is a decimal comma if the delimiter is another.
+        least: Columns that an error message names.
+
+    Returns:
+        The name of each known column in the header; and at least one row, each with its line number
+        and a text for each known column.
+
+    Raises:
+        LabelsError: If it cannot be read, has no rows, two columns for one, or a row is longer than
+            the header.
+    """
     try:
-        data = read_regular(table, MAX_TABLE_BYTES)
+        data = read_regular(path, MAX_TABLE_BYTES)
         text = data.decode("utf-16" if data[:2] in _UTF_16 else "utf-8-sig")
         lines = io.StringIO(text, newline=None)  # all kinds of line ends
         mark = max(",;\t", key=text.partition("\n")[0].count)
@@ -66,37 +99,33 @@ def read_table(table: Path) -> list[tuple[int, dict[str, str]]]:
         numbered = [(reader.line_num, row) for row in reader if row]  # without blank lines
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or "save it as CSV in UTF-8"
-        message = f"{table}: not a CSV text file ({reason})"
+        message = f"{path}: not a CSV text file ({reason})"
         raise LabelsError(message) from error
     if len(numbered) < 2:
-        message = f"{table}: no rows; expected the header {','.join(COLUMNS)} and a row per image"
+        message = f"{path}: no rows; expected the header {','.join(least)} and rows"
         raise LabelsError(message)
     header = [name.strip().lower() for name in numbered[0][1]]
-    columns = {}
-    for column in (*COLUMNS, *MORE_COLUMNS):
-        places = [i for i, name in enumerate(header) if name in {column, *_ALSO.get(column, ())}]
-        if len(places) > 1:
-            message = f"{table}: two columns of {column!r}; keep one of them"
+    places = {}
+    for column, others in wanted.items():
+        found = [i for i, name in enumerate(header) if name in {column, *others}]
+        if len(found) > 1:
+            message = f"{path}: two columns of {column!r}; keep one of them"
             raise LabelsError(message)
-        if places:
-            columns[column] = places[0]
+        if found:
+            places[column] = found[0]
     rows = []
     for number, row in numbered[1:]:
         if len(row) > len(header):
             message = (
-                f"{table}:{number}: {len(row)} fields under {len(header)} columns; write numbers "
+                f"{path}:{number}: {len(row)} fields under {len(header)} columns; write numbers "
                 "with a point, as 147.5, and quote texts with commas"
             )
             raise LabelsError(message)
-        fields = {name: row[at] if at < len(row) else "" for name, at in columns.items()}
-        if mark == ";" and "boneage" in fields:  # then a comma is a decimal comma
-            fields["boneage"] = fields["boneage"].replace(",", ".")
-        name = header[columns["male"]] if "male" in columns else "male"
-        if name != "male" and fields["male"].strip() in {"0", "1"}:
-            message = f"{table}:{number}: {name} is {fields['male']!r}; use M or F"
-            raise LabelsError(message)
+        fields = {name: row[at] if at < len(row) else "" for name, at in places.items()}
+        if mark != ",":
+            fields |= {name: fields[name].replace(",", ".") for name in numbers if name in fields}
         rows.append((number, fields))
-    return rows
+    return {column: header[at] for column, at in places.items()}, rows
 
 
 def _first_line(table: Path) -> bytes:

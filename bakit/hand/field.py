@@ -126,15 +126,19 @@ def window_of(grey: Grey | Bytes, window: Box, frame: Box) -> Grey | Bytes:
     part = grey[inside.y0 : inside.y1, inside.x0 : inside.x1]
     if inside == window:
         return part
-    edges = np.concatenate([part[0], part[-1], part[:, 0], part[:, -1]])
     padded: Any = cv2.copyMakeBorder(
         np.ascontiguousarray(part),
         *(inside.y0 - window.y0, window.y1 - inside.y1),
         *(inside.x0 - window.x0, window.x1 - inside.x1),
         cv2.BORDER_CONSTANT,
-        value=(float(np.median(edges)),),
+        value=(border_grey(part),),
     )
     return padded  # type: ignore[no-any-return]
+
+
+def border_grey(grey: Grey | Bytes) -> float:
+    """Return the median of the outermost pixels."""
+    return float(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
 
 
 def with_air(field: Box) -> Box:

@@ -43,21 +43,6 @@ class Hand(NamedTuple):
     found: Found  # box, polarity, and the reasons to doubt them
     localizer_output: LocalizerOutput | None  # None if hands are not localized
 
-    @property
-    def box(self) -> Box | None:
-        """The hand, in pixels of the radiograph; None if the whole radiograph was used."""
-        return self.found.box
-
-    @property
-    def inverted(self) -> bool:
-        """Whether bones were dark; in ``pixels`` they are bright."""
-        return self.found.inverted
-
-    @property
-    def turn(self) -> int:
-        """Anticlockwise quarter turns that made the hand upright in ``pixels``."""
-        return self.found.turn
-
 
 CONFIDENT = 0.9
 """Confidence of the student below which the hand is sought again, with air around it."""

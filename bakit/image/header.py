@@ -134,7 +134,7 @@ def _age_months(elements: Elements) -> float | None:
     born, seen = _day(elements.text("PatientBirthDate")), next(filter(None, dates), None)
     if born is not None and seen is not None:
         ages.append((seen - born).days / DAYS_A_MONTH)
-    match = re.fullmatch(r"(\d{1,3}) ?([DWMY])", elements.text("PatientAge").upper())
+    match = re.fullmatch(r"(\d{1,5}) ?([DWMY])", elements.text("PatientAge").upper())
     if match is not None:
         unit = {"D": 1 / DAYS_A_MONTH, "W": 7 / DAYS_A_MONTH, "M": 1.0, "Y": 12.0}[match[2]]
         ages.append(int(match[1]) * unit)

@@ -42,6 +42,15 @@ def resize(pixels: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
     return cv2.resize(pixels, (size, size), interpolation=cv2.INTER_LINEAR)
 
 
+def thumbnail(grey: Grey, longest: int, method: int = cv2.INTER_AREA) -> Grey:
+    """Shrink an image to a longest side in pixels; return a smaller one unchanged."""
+    scale = longest / max(grey.shape)
+    if scale >= 1:
+        return grey
+    height, width = (max(round(side * scale), 1) for side in grey.shape)
+    return cv2.resize(grey, (width, height), interpolation=method).astype(np.float32, copy=False)
+
+
 def _bilinear(pixels: Bytes, size: int) -> Bytes:
     """Return ``(size, size)``: bilinear between centres of pixels, in OpenCV's fixed point."""
     rows, y_weights = _centres(len(pixels), size, at_ends=False)

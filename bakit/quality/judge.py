@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from bakit.errors import InputError
 from bakit.image.header import ADULT_MONTHS
 from bakit.quality.limits import HandScorer, Quality
-from bakit.quality.measures import OLD_VECTOR, VECTOR, box_measures, hand_vector
+from bakit.quality.measures import VECTOR, hand_measures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,10 +47,10 @@ class Judge:
     """
 
     def __init__(self, limits: QualityLimits | None) -> None:
-        self._size = VECTOR if limits is None else len(limits.hands.mean)
-        if self._size not in {VECTOR, OLD_VECTOR}:
-            message = f"quality limits are for {self._size} measures of a hand; this bakit has "
-            message += f"{VECTOR}"
+        size = VECTOR if limits is None else len(limits.hands.mean)
+        if size != VECTOR:
+            message = f"quality limits are for {size} measures of a hand, not {VECTOR}"
+            message += "; fit them again: bakit quality"
             raise InputError(message)
         self._limits = limits
         self._hands = None if limits is None else HandScorer(limits.hands)
@@ -64,13 +62,9 @@ class Judge:
 
         ``grey`` is the radiograph as for ``bakit.hand.prepare.prepare``, the others its results.
         """
-        if output is None or found.box is None or found.scores is None:
-            return {}
-        scores = msgspec.to_builtins(found.scores)
-        measures: dict[str, float] = scores
-        measures |= box_measures(grey, found.box, inverted=found.inverted)
-        if self._hands is not None:
-            measures |= self._hands.score(hand_vector(output, found, pixels)[: self._size])
+        measures, vector = hand_measures(grey, output, found, pixels)
+        if vector is not None and self._hands is not None:
+            measures |= self._hands.score(vector)
         return measures
 
     def age_measures(

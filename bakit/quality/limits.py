@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 Status: TypeAlias = Literal["accept", "review", "reject"]
+Side: TypeAlias = Literal["above", "below"]
 
 STATUSES: tuple[Status, ...] = ("accept", "review", "reject")
 """From best to worst."""
@@ -78,16 +79,16 @@ class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         worse: Whether values ``above`` or ``below`` the limit are bad.
         review: Limit for review; None for never.
         reject: Limit for rejection; None for never.
-        good: False alarms on good radiographs.
+        good: False alarms on good radiographs, once they are measured.
         caught: Detections on spoiled images, by kind.
     """
 
     measure: str
     code: str
-    worse: Literal["above", "below"]
+    worse: Side
     review: float | None
     reject: float | None
-    good: Rate
+    good: Rate = Rate(0, 0, 0)
     caught: dict[str, Rate] = {}
 
     def status(self, value: float) -> Status:

@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import cv2
+import msgspec
 import numpy as np
 
 from bakit.hand.masks import contacts, hull_of, rectangularity
-from bakit.hand.prepare import crop
 from bakit.hand.upright import edge_directions
 from bakit.image.box import bounds
 
 if TYPE_CHECKING:
     from bakit.hand.found import Found, LocalizerOutput
     from bakit.image.box import Box
-    from bakit.settings import Preprocessing
     from bakit.types import Bytes, Floats, Grey, Mask
 
 
@@ -26,9 +25,9 @@ BRIGHTEST = 2 / 255
 """Grey values this close to the brightest count as saturated: compression changes them a little."""
 
 TURN_DEGREES = 8.0
-"""Rotation of the hand that tests whether its age is stable."""
+"""Rotation of the regressor's input that tests whether the age is stable."""
 
-_AROUND = 0.15
+_SHAPES = 15
 _CELLS = 3
 _FINE = 6
 _BINS = 8
@@ -36,30 +35,22 @@ _OUTLINE = 8
 _SIDE = 48
 _BLUR = 1.5
 
-SHAPE_NAMES = (
-    "confidence",
-    "softness",
-    "area",
-    "solidity",
-    "rectangularity",
-    "depth",
-    "elongation",
-    "clefts",
-    "contrast",
-    "agreement",
-    "border",
-    "second",
-    "middle",
-    "coarse",
-    "bones",
-)
-"""Measures of the hand's shape and texture, in the order of ``hand_vector``."""
-
-OLD_VECTOR = len(SHAPE_NAMES) + _CELLS * _CELLS * _BINS
-"""Number of the first entries of ``hand_vector``, which are all that older checkpoints know."""
-
-VECTOR = OLD_VECTOR + 4 + _FINE * _FINE * _BINS + _OUTLINE * _OUTLINE
+VECTOR = _SHAPES + (_CELLS**2 + _FINE**2) * _BINS + 4 + _OUTLINE**2
 """Length of ``hand_vector``."""
+
+
+def hand_measures(
+    grey: Grey | Bytes, output: LocalizerOutput | None, found: Found, pixels: Grey
+) -> tuple[dict[str, float], Floats | None]:
+    """Return the measures of a hand by name, and its ``hand_vector``; nothing without a hand.
+
+    ``grey`` is the radiograph as for ``bakit.hand.prepare.prepare``, the others its results.
+    """
+    if output is None or found.box is None or found.scores is None:
+        return {}, None
+    measures: dict[str, float] = msgspec.to_builtins(found.scores)
+    measures |= box_measures(grey, found.box, inverted=found.inverted)
+    return measures, hand_vector(output, found, pixels)
 
 
 def box_measures(grey: Grey | Bytes, box: Box, *, inverted: bool = False) -> dict[str, float]:
@@ -125,6 +116,7 @@ def hand_vector(result: LocalizerOutput, found: Found, pixels: Grey) -> Floats:
 
 
 def _shape(result: LocalizerOutput, mask: Mask, found: Found, smooth: Grey) -> Floats:
+    """Return the ``_SHAPES`` measures of the hand's shape and texture."""
     scores = found.scores
     assert scores is not None
     area = float(mask.sum())
@@ -161,28 +153,15 @@ def _shape(result: LocalizerOutput, mask: Mask, found: Found, smooth: Grey) -> F
         "coarse": textures[1],
         "bones": float(inside.std()),
     }
-    return np.array([values[name] for name in SHAPE_NAMES])
+    return np.array(list(values.values()))
 
 
-def turned(
-    grey: Grey, box: Box, inverted: bool, preprocessing: Preprocessing, turn: int
-) -> list[Grey]:
-    """Return the regressor's input for the hand rotated by ``TURN_DEGREES``, both ways.
-
-    Arguments are those of ``bakit.hand.prepare.crop``.
-    """
-    height, width = grey.shape
-    window = box.expand(preprocessing.margin, width, height)
-    around = box.expand(preprocessing.margin + _AROUND, width, height)
-    part = grey[around.y0 : around.y1, around.x0 : around.x1]
-    x0, x1 = window.x0 - around.x0, window.x1 - around.x0
-    y0, y1 = window.y0 - around.y0, window.y1 - around.y0
-    middle = ((x0 + x1) / 2, (y0 + y1) / 2)
+def turned(pixels: Grey) -> list[Grey]:
+    """Return the regressor's input ``(S, S)`` rotated by ``TURN_DEGREES``, both ways."""
+    side = len(pixels)
     found = []
     for degrees in (-TURN_DEGREES, TURN_DEGREES):
-        rotation = cv2.getRotationMatrix2D(middle, degrees, 1.0)
-        size = (part.shape[1], part.shape[0])
-        whole = cv2.warpAffine(part, rotation, size, borderMode=cv2.BORDER_REPLICATE)
-        part_turned = np.ascontiguousarray(whole[y0:y1, x0:x1], np.float32)
-        found.append(crop(part_turned, None, inverted, preprocessing, turn))
+        rotation = cv2.getRotationMatrix2D((side / 2, side / 2), degrees, 1.0)
+        moved = cv2.warpAffine(pixels, rotation, (side, side), borderMode=cv2.BORDER_REPLICATE)
+        found.append(moved.astype(np.float32, copy=False))
     return found

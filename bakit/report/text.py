@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from bakit.data.tables import read_csv
 from bakit.errors import InputError
-from bakit.files import read_regular
 from bakit.prediction import read_sex
 from bakit.quality.limits import REASONS
 
@@ -130,24 +128,19 @@ def read_reference(path: Path) -> Reference:
         InputError: If it cannot be read, a column is missing, or a value is not possible.
     """
     rows: dict[Sex, list[tuple[float, float, float]]] = {"F": [], "M": []}
-    try:
-        text = read_regular(path, MAX_TABLE_BYTES).decode("utf-8-sig")
-        reader = csv.DictReader(io.StringIO(text, newline=""))
-        missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-        if missing:
-            message = f"{path}: column {missing[0]!r} is missing; use {','.join(COLUMNS)}"
+    names, table = read_csv(path, dict.fromkeys(COLUMNS, ()), COLUMNS[1:], COLUMNS)
+    if missing := [name for name in COLUMNS if name not in names]:
+        message = f"{path}: column {missing[0]!r} is missing; use {','.join(COLUMNS)}"
+        raise InputError(message)
+    for number, fields in table:
+        try:
+            age, mean, sd = (float(fields[name]) for name in COLUMNS[1:])
+        except ValueError:
+            age = mean = sd = math.nan
+        if not all(map(math.isfinite, (age, mean, sd))) or sd <= 0:
+            message = f"{path}:{number}: use numbers, and an sd above 0"
             raise InputError(message)
-        for row in reader:
-            where = f"{path}:{reader.line_num}"
-            sex = read_sex(row["sex"] or "", where)
-            age, mean, sd = (float(row[name] or "nan") for name in COLUMNS[1:])
-            if not all(map(math.isfinite, (age, mean, sd))) or sd <= 0:
-                message = f"{where}: use numbers, and an sd above 0"
-                raise InputError(message)
-            rows[sex].append((age, mean, sd))
-    except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
-        message = f"{path}: not a reference table ({getattr(error, 'strerror', None) or error})"
-        raise InputError(message) from error
+        rows[read_sex(fields["sex"], f"{path}:{number}")].append((age, mean, sd))
     for sex, found in rows.items():
         found.sort()
         if len(found) < 2 or len({age for age, _, _ in found}) < len(found):

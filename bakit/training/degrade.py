@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from bakit.hand.prepare import from_bytes
+from bakit.image.resize import thumbnail
 
 if TYPE_CHECKING:
     from bakit.types import Bytes, Grey
@@ -52,7 +53,7 @@ def degrade(grey: Grey, generator: np.random.Generator) -> Grey:
     levels = math.exp(generator.uniform(math.log(_LEVELS[0]), math.log(_LEVELS[1])))
     base, exponent = generator.random(), _GAMMA ** generator.uniform(-1, 1)
     if is_small:
-        grey = _shrink(grey, side, cv2.INTER_NEAREST if is_picked else cv2.INTER_AREA)
+        grey = thumbnail(grey, side, cv2.INTER_NEAREST if is_picked else cv2.INTER_AREA)
     low, high = float(grey.min()), float(grey.max())
     tones = ((grey - low) / max(high - low, 1e-6)).clip(0, 1) ** exponent
     if is_faint:
@@ -66,13 +67,3 @@ def degrade(grey: Grey, generator: np.random.Generator) -> Grey:
         _, data = cv2.imencode(".jpg", pixels, flags)
         pixels = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)  # type: ignore[assignment]
     return from_bytes(pixels)
-
-
-def _shrink(grey: Grey, side: int, method: int) -> Grey:
-    """Shrink to the longest side ``side``; return a smaller image unchanged."""
-    height, width = grey.shape
-    scale = side / max(height, width)
-    if scale >= 1:
-        return grey
-    size = (max(round(width * scale), 1), max(round(height * scale), 1))
-    return cv2.resize(grey, size, interpolation=method).astype(np.float32, copy=False)

@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bakit.hand.prepare import from_bytes
 from bakit.image.read import decode
 from bakit.image.resize import resize
+from bakit.phantoms import decoys
 from bakit.phantoms.phantom import make_phantom
 from bakit.training import augment
 from bakit.training.augment import wide
@@ -55,55 +56,10 @@ def phantom_picture(seed: int) -> tuple[Pixels, Pixels]:
 
 
 def empty_picture(seed: int) -> tuple[Pixels, Pixels]:
-    """Return an image without a hand (noise, gradients, text, plates or a foot) and its mask."""
-    generator = np.random.default_rng([seed, 31])
-    base = generator.uniform(0, 0.4) + generator.uniform(0, 0.4) * np.linspace(0, 1, SIDE)
-    picture = np.tile(base.astype(np.float32), (SIDE, 1))
-    draw = (_text, _plates, _foot, _blobs, lambda *_: None)[int(generator.integers(5))]
-    draw(picture, generator)
-    noise = generator.normal(0, generator.choice([0.01, 0.03, 0.3]), picture.shape)
-    if generator.random() < 0.5:
-        noise = 3 * cv2.GaussianBlur(noise, (0, 0), generator.uniform(0.5, 6)).astype(np.float64)
-    if generator.random() < 0.5:
-        picture = picture.T
-    picture = (picture + noise).astype(np.float32).clip(0, 1)
-    return np.rint(picture * 255).astype(np.uint8), np.zeros((SIDE, SIDE), np.uint8)
-
-
-def _text(picture: npt.NDArray[np.float32], generator: np.random.Generator) -> None:
-    step = int(generator.integers(6, 14))
-    page = np.zeros((SIDE, SIDE), np.uint8)  # OpenCV draws text on uint8 only
-    for y in range(step, SIDE, step):
-        word = "".join(chr(c) for c in generator.integers(65, 123, 24))
-        at = (int(generator.integers(0, 12)), y)
-        cv2.putText(page, word, at, cv2.FONT_HERSHEY_PLAIN, step / 16, 230, 1, cv2.LINE_AA)
-    np.maximum(picture, page.astype(np.float32) / 255, out=picture)
-
-
-def _plates(picture: npt.NDArray[np.float32], generator: np.random.Generator) -> None:
-    for _ in range(int(generator.integers(1, 4))):
-        x0, x1 = np.sort(generator.integers(0, SIDE, 2))
-        y0, y1 = np.sort(generator.integers(0, SIDE, 2))
-        picture[y0:y1, x0:x1] += np.float32(generator.uniform(-0.3, 0.5))
-
-
-def _blobs(picture: npt.NDArray[np.float32], generator: np.random.Generator) -> None:
-    for _ in range(int(generator.integers(1, 5))):
-        middle = tuple(int(v) for v in generator.integers(0, SIDE, 2))
-        axes = tuple(int(v) for v in generator.integers(4, 50, 2))
-        grey = float(generator.uniform(0.3, 1))
-        cv2.ellipse(picture, middle, axes, float(generator.uniform(0, 180)), 0, 360, grey, -1)
-
-
-def _foot(picture: npt.NDArray[np.float32], generator: np.random.Generator) -> None:
-    grey = float(generator.uniform(0.5, 1))
-    cv2.ellipse(picture, (60, 86), (24, 34), 0, 0, 360, grey, -1)
-    cv2.ellipse(picture, (58, 58), (28, 22), 10, 0, 360, grey, -1)
-    for toe in range(5):
-        length = 12 - toe
-        cv2.ellipse(
-            picture, (38 + 11 * toe, 36 + 3 * toe), (6 - toe // 2, length), 0, 0, 360, grey, -1
-        )
+    """Return an image without a hand (``bakit.phantoms.decoys``) and its mask."""
+    kinds = list(decoys.LEARNED)
+    picture = square(from_bytes(decoys.draw(kinds[seed % len(kinds)], seed)))
+    return picture, np.zeros_like(picture)
 
 
 def changed(pictures: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -199,7 +199,8 @@ def _sample_rows(
             hand = runtime.prepare(grey)
             found = hand.localizer_output
             # The bundle may be of another checkpoint than the reference: with other crops.
-            pixels = crop(grey, hand.box, hand.inverted, bundle.manifest.preprocessing, hand.turn)
+            box, inverted, turn = hand.found.place
+            pixels = crop(grey, box, inverted, bundle.manifest.preprocessing, turn)
             size = bundle.manifest.localizer.size
             working = working_image(grey, size) if found is None else found.working
             rows.append(_inputs(working, pixels, male=sample.male))

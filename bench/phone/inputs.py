@@ -105,12 +105,12 @@ def drift_inputs(
         for key in sets:
             hand = first[key].prepare(grey)
             crops[key].append(to_bytes(hand.pixels))
-            boxes[key].append(hand.box or whole)
+            boxes[key].append(hand.found.box or whole)
         for digest, reference in references.items():
             hand = reference.prepare(grey)
             age = reference.regress(hand.pixels, male=sample.male)
             check_age(age, reference.bundle, sample)
-            readings[digest].append(Reading(sample.id, age, hand.box or whole))
+            readings[digest].append(Reading(sample.id, age, hand.found.box or whole))
         on_progress("prepare", done, len(samples))
     return DriftInputs(
         crops=[np.stack(crops[key]) for key in sets],

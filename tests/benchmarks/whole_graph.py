@@ -127,11 +127,11 @@ def _row(
         pixels_off.append(float((levels > 0).mean()))
         good = levels.max() <= 1 and pixels_off[-1] <= 1e-3
         exact += good
-        off += found.box != hand.box
+        off += found.box != hand.found.box
         months.append(abs(answer.age_months - age))
         if not good or months[-1] > 0.01:
             print(
-                f"  {film.shape} box {found.box} {hand.box} levels {levels.max():.0f} "
+                f"  {film.shape} box {found.box} {hand.found.box} levels {levels.max():.0f} "
                 f"share {pixels_off[-1]:.5f} months {months[-1]:.4f}"
             )
     cells = name, count, others, exact, f"{max(pixels_off):.5f}", off, f"{max(months):.4f}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -12,8 +12,9 @@ from bakit.image.box import Box, bounds
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bakit.studies.quality.canvas import Random
-    from bakit.types import Grey, Mask
+    from bakit.hand.found import LocalizerOutput
+    from bakit.phantoms.canvas import Random
+    from bakit.types import Grey
 
 SMALL = 100
 """Side of images that are shrunk to a square by picking pixels, as in some public sets."""
@@ -62,8 +63,11 @@ def turned_about(grey: Grey, degrees: float, rng: Random) -> Grey:
     return np.ascontiguousarray(moved.clip(0, 1), np.float32)
 
 
-def without_background(grey: Grey, mask: Mask, rng: Random) -> Grey:
-    """Keep the hand, ``mask`` in a square working image; crop some close to it at random."""
+def without_background(grey: Grey, output: LocalizerOutput, rng: Random) -> Grey:
+    """Keep the hand that was located, if there is one; crop some close to it at random."""
+    if not output.regions:
+        return grey
+    mask = output.regions[0].mask
     height, width = grey.shape
     size = int(rng.integers(1, 4))
     grown = cv2.dilate(mask.astype(np.uint8), np.ones((size, size), np.uint8))
@@ -81,33 +85,57 @@ def without_background(grey: Grey, mask: Mask, rng: Random) -> Grey:
     return np.ascontiguousarray(cut, np.float32)
 
 
-PARTS: dict[str, tuple[float, float]] = {
-    "tips": (0.1, 0.3),
-    "fingers": (0.35, 0.6),
-    "wrist": (0.3, 0.55),
-    "side": (0.3, 0.55),
-    "corner": (0.3, 0.55),
-    "slant": (0.75, 1.0),
-    "round": (0.25, 0.4),
-}
-"""Parts of a hand's box that are cut off, with the range of the share that goes.
+class Part(NamedTuple):
+    """A part of a hand's box that is cut off.
 
-Of a slant, the line through an upper corner's sides, it is their share that goes; of ``round``, the
-half axis of the ellipse that stays."""
+    Attributes:
+        measure: Name of the detector that learns it.
+        gone: Range of the share that goes. Of a slant, the line through the sides of an upper or
+            lower corner, it is the height's share; of ``round``, the half axis of the ellipse that
+            stays.
+    """
+
+    measure: str
+    gone: tuple[float, float]
+
+
+PARTS = {
+    "tips": Part("no_fingers", (0.1, 0.3)),
+    "fingers": Part("no_fingers", (0.35, 0.6)),
+    "slant": Part("no_fingers", (0.5, 1.0)),
+    "wrist": Part("no_wrist", (0.3, 0.55)),
+    "slanted wrist": Part("no_wrist", (0.5, 0.9)),
+    "side": Part("no_side", (0.3, 0.55)),
+    "corner": Part("no_side", (0.3, 0.55)),
+    "round": Part("no_side", (0.25, 0.43)),
+}
+"""By name. A detector of one side of the hand finds more than one of all parts."""
+
+_WIDE = (0.75, 1.5)
+"""Range of the width's share that a slant cuts off."""
+
+_UNEVEN = 0.4
+"""Share of slants and ellipses whose outside is not one grey: with a ramp and noise."""
 
 
 def cut_hand(grey: Grey, box: Box, part: str, rng: Random) -> Grey:
     """Return a film on which a part of an upright hand is cut off."""
-    if part not in {"slant", "round"}:
+    if part not in {"slant", "slanted wrist", "round"}:
         return only(grey, _without_part(box, part, rng), box, rng)
-    gone = rng.uniform(*PARTS[part])
+    gone = rng.uniform(*PARTS[part].gone)
     rows, columns = np.ogrid[: grey.shape[0], : grey.shape[1]]
     across, down = (columns - box.x0) / box.width, (rows - box.y0) / box.height
     if part == "round":
         hidden = np.hypot(across - 0.5, down - 0.5) > gone
     else:
-        hidden = (across if rng.random() < 0.5 else 1 - across) + down < gone
-    return np.where(hidden, np.float32(_surround(grey, rng)), grey)
+        across = across if rng.random() < 0.5 else 1 - across
+        down = down if part == "slant" else 1 - down
+        hidden = across / rng.uniform(*_WIDE) + down / gone < 1
+    outside = np.full_like(grey, _surround(grey, rng))
+    if rng.random() < _UNEVEN:
+        ramp = np.linspace(0, rng.uniform(0, 0.4), grey.shape[1], dtype=np.float32)
+        outside = (outside + ramp + rng.uniform(0, 0.25) * rng.random(grey.shape)).clip(0, 1)
+    return np.where(hidden, outside, grey).astype(np.float32)
 
 
 def _surround(grey: Grey, rng: Random) -> float:
@@ -118,7 +146,7 @@ def _surround(grey: Grey, rng: Random) -> float:
 
 def _without_part(box: Box, part: str, rng: Random) -> Box:
     """Return the window of a film that is left when a part of an upright hand's box is cut off."""
-    gone = rng.uniform(*PARTS[part])
+    gone = rng.uniform(*PARTS[part].gone)
     x0, y0, x1, y1 = box
     left = rng.random() < 0.5
     if part in {"tips", "fingers"}:
@@ -177,7 +205,7 @@ def side_by_side(first: Grey, second: Grey, rng: Random) -> Grey:
     return np.ascontiguousarray(np.hstack(pair), np.float32)
 
 
-def shrunk(grey: Grey, box: Box, side: int) -> Grey:
+def shrunk(grey: Grey, box: Box, side: float) -> Grey:
     """Shrink a radiograph until the shorter side of the hand's box has ``side`` pixels."""
     factor = side / min(box.width, box.height)
     size = tuple(max(round(n * factor), 16) for n in (grey.shape[1], grey.shape[0]))
@@ -186,7 +214,7 @@ def shrunk(grey: Grey, box: Box, side: int) -> Grey:
     return rounded
 
 
-def faded(grey: Grey, box: Box, levels: int) -> Grey:
+def faded(grey: Grey, box: Box, levels: float) -> Grey:
     """Fade a radiograph until most of the hand's box has ``levels`` of 256 grey levels.
 
     They span its 2nd to 98th percentile: markers and the background may have others.

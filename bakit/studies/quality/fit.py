@@ -7,16 +7,17 @@ bad images, or lies where the error starts to rise.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from bakit.errors import InputError
-from bakit.quality.limits import HandModel
+from bakit.quality.limits import HandModel, Limit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from bakit.quality.limits import Side
     from bakit.types import Floats
 
 DIRECTIONS = 40
@@ -31,10 +32,10 @@ RIDGE = 30.0
 _STEPS = 50
 
 FALSE_REJECTS = 0.002
-"""Share of good radiographs that one limit may reject."""
+"""Share of good radiographs that may be rejected for one reason, by one or several limits."""
 
 FALSE_REVIEWS = 0.01
-"""Share of good radiographs that one limit may send to review."""
+"""Share of good radiographs that may be sent to review for one reason."""
 
 MISSED = 0.02
 """Share of bad images that a limit may miss."""
@@ -48,9 +49,6 @@ are reviewed there. Children of one year are read well, hands near maturity are 
 
 END_MISSED = 0.2
 """Share of the hands at an end that may be read as farther inside."""
-
-
-Side: TypeAlias = Literal["above", "below"]
 
 
 def fit_hands(hands: Floats, kinds: Mapping[str, tuple[Floats, Floats]]) -> HandModel:
@@ -120,33 +118,24 @@ def _short(values: Floats) -> tuple[float, ...]:
     return tuple(float(f"{value:.5g}") for value in values)
 
 
-class Chosen(NamedTuple):
-    """The limits of one measure."""
-
-    measure: str
-    code: str
-    worse: Side
-    review: float | None
-    reject: float | None
-
-
-def between(measure: str, code: str, good: Floats, bad: Floats) -> Chosen:
+def between(measure: str, code: str, good: Floats, bad: Floats, sharing: int = 1) -> Limit:
     """Set limits between good images and bad ones, which have higher values.
 
     The limit for rejection is halfway, or at ``FALSE_REJECTS`` of the good images if the groups
-    overlap. The limit for review is lower.
+    overlap. The limit for review is lower. Detectors of one reason, ``sharing`` of them, share its
+    false alarms.
     """
-    top = float(np.quantile(good, 1 - FALSE_REJECTS))
-    few = float(np.quantile(good, 1 - FALSE_REVIEWS))
+    top = float(np.quantile(good, 1 - FALSE_REJECTS / sharing))
+    few = float(np.quantile(good, 1 - FALSE_REVIEWS / sharing))
     gap = max(float(np.quantile(bad, MISSED)) - top, 0.0)
     reject, review = top + gap / 2, min(top, few + gap / 4)
-    return Chosen(measure, code, "above", _round(review), _round(reject))
+    return Limit(measure, code, "above", _round(review), _round(reject))
 
 
-def rare(measure: str, code: str, good: Floats, worse: Side, share: float) -> Chosen:
+def rare(measure: str, code: str, good: Floats, worse: Side, share: float) -> Limit:
     """Set a limit for review that this share of good radiographs exceeds."""
     sign = 1.0 if worse == "above" else -1.0
-    return Chosen(
+    return Limit(
         measure, code, worse, _round(sign * float(np.quantile(sign * good, 1 - share))), None
     )
 
@@ -166,9 +155,7 @@ def expected_rise(error_months: float, change_months: float) -> float:
     return float(np.hypot(error_months, change_months)) - error_months
 
 
-def from_ladder(
-    measure: str, code: str, worse: Side, rungs: Sequence[Rung], good: Floats
-) -> Chosen:
+def from_ladder(measure: str, code: str, worse: Side, rungs: Sequence[Rung], good: Floats) -> Limit:
     """Set limits where the error of increasingly degraded images (``rungs``) rises too far.
 
     A limit lies between the last acceptable degree and the first unacceptable one; it is None if
@@ -184,12 +171,12 @@ def from_ladder(
         return None
 
     review = limit(REVIEW_RISE_MONTHS, FALSE_REVIEWS)
-    return Chosen(measure, code, worse, review, limit(REJECT_RISE_MONTHS, FALSE_REJECTS))
+    return Limit(measure, code, worse, review, limit(REJECT_RISE_MONTHS, FALSE_REJECTS))
 
 
 def ends_of_scale(
     ages_months: Floats, predicted: Floats, true: Floats
-) -> tuple[Chosen, Chosen, Chosen, Chosen]:
+) -> tuple[Limit, Limit, Limit, Limit]:
     """Set limits on the predicted age where true ages at the ends of the scale land.
 
     A model's outputs do not reach the ends: the oldest hands, and adults', are read as somewhat
@@ -206,10 +193,10 @@ def ends_of_scale(
 
     measure = "age_months"
     return (
-        Chosen(measure, "below_trained_ages", "below", _round(end(-1, *YOUNG)), None),
-        Chosen(measure, "skeletally_mature", "above", _round(end(1, *OLD)), None),
-        Chosen(measure, "outside_trained_ages", "below", None, _round(float(ages_months.min()))),
-        Chosen(measure, "outside_trained_ages", "above", None, _round(float(ages_months.max()))),
+        Limit(measure, "below_trained_ages", "below", _round(end(-1, *YOUNG)), None),
+        Limit(measure, "skeletally_mature", "above", _round(end(1, *OLD)), None),
+        Limit(measure, "outside_trained_ages", "below", None, _round(float(ages_months.min()))),
+        Limit(measure, "outside_trained_ages", "above", None, _round(float(ages_months.max()))),
     )
 
 

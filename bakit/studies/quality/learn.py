@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
 import numpy as np
 
 from bakit.data.labels import known_split, read_samples, split
 from bakit.errors import InputError
 from bakit.model.checkpoint import SHIPPED, Checkpoint
-from bakit.quality.limits import HandScorer, Limit, QualityLimits, Rate
+from bakit.phantoms.decoys import LEARNED, MET
+from bakit.quality.limits import STATUSES, HandScorer, Limit, QualityLimits, Rate
 from bakit.runtime import Runtime
 from bakit.studies.evaluate.run import as_bundle
 from bakit.studies.quality import streams
 from bakit.studies.quality.changes import PARTS, any_angle, exactly, tilt
-from bakit.studies.quality.decoys import LEARNED, MET
 from bakit.studies.quality.fit import (
-    Chosen,
     Rung,
     between,
     ends_of_scale,
@@ -75,7 +76,7 @@ class Amounts(NamedTuple):
     others: int = 80
     spoiled: int = 350
     ladder: int = 60
-    validation: int = 1200
+    validation: int = 2400
 
 
 def qualify_file(
@@ -144,57 +145,43 @@ def learn_quality(
         return list(islice(rest, count)) or list(train[:count])
 
     bare = partial(eye.look, ages=False)
-    upright = bare("hands", streams.varied(some(amounts.hands), eye.find))
-    upright += bare("hands", streams.framed_hands(some(amounts.framed), eye.find, vary=True))
+    upright = bare("hands", streams.varied(some(amounts.hands), eye.prepare))
+    upright += bare("hands", streams.framed_hands(some(amounts.framed), eye.prepare, vary=True))
     hands = upright + bare("hands", streams.turned(some(amounts.turned), any_angle))
     hands += bare("hands", streams.phantoms(amounts.phantoms))
-    tilted = bare("tilted", streams.turned(some(amounts.spoiled), tilt))
-    others = bare("no hand", streams.no_hands(LEARNED, amounts.others, 0, vary=True))
-    cut = {
-        part: bare("cut", streams.cut_hands(some(amounts.spoiled), eye.find, part, vary=True))
-        for part in PARTS
-    }
-    every = [item for items in cut.values() for item in items]
-    good = _vectors(hands)
     bad = {
-        "not_a_hand": others,
-        "cut_off": every,
-        "no_fingers": cut["tips"] + cut["fingers"],
-        "no_wrist": cut["wrist"],
-        "turned": tilted,
+        "turned": bare("tilted", streams.turned(some(amounts.spoiled), tilt)),
+        "not_a_hand": bare("no hand", streams.no_hands(LEARNED, amounts.others, 0, vary=True)),
     }
+    for name, part in PARTS.items():
+        cut = streams.cut_hands(some(amounts.spoiled), eye.prepare, name, vary=True)
+        bad[part.measure] = bad.get(part.measure, []) + bare("cut", cut)
+    good = _vectors(hands)
     kinds = {name: (good, _vectors(items)) for name, items in bad.items()}
-    kinds["turned"] = (_vectors(upright), _vectors(tilted))
+    kinds["turned"] = (_vectors(upright), kinds["turned"][1])
     model = fit_hands(good, kinds)
     eye.scorer = HandScorer(model)
     bad["second"] = bare("two hands", streams.two_hands(some(amounts.spoiled)))
     plain = eye.look("validation", streams.radiographs(validation))
-    framed = streams.framed_hands(validation[::3], eye.find, vary=False)
+    framed = streams.framed_hands(validation[::3], eye.prepare, vary=False)
     fine = plain + bare("validation", framed)
-    fine += bare("validation", streams.varied(validation[1::3], eye.find))
+    fine += bare("validation", streams.varied(validation[1::3], eye.prepare))
     steady = eye.look("spread", streams.radiographs(validation[: amounts.ladder]), thorough=True)
     chosen = _choose(eye, plain, fine, bad, steady)
     pairs = [(s, i) for s, i in zip(validation, plain, strict=True) if i.age_months is not None]
     predicted, true = np.array([(item.age_months, sample.age_months) for sample, item in pairs]).T
     error = float(np.abs(predicted - true).mean())
     seen = pairs[: amounts.ladder]
-    for measure, code, worse in _LADDERS:
+    for measure, ladder in streams.LADDERS.items():
         rungs = []
-        for degree in streams.SPOILING[measure][1]:
-            spoiled = streams.spoiled([s for s, _ in seen], eye.find, measure, degree)
+        for degree in ladder.degrees:
+            spoiled = streams.spoiled([s for s, _ in seen], eye.prepare, measure, degree)
             change, middle = eye.effect("degrees", [i for _, i in seen], spoiled, measure)
             rungs.append(Rung(middle, expected_rise(error, change)))
         values = np.array([item.measures[measure] for item in plain if item.measures])
-        chosen.append(from_ladder(measure, code, worse, rungs, values))
+        chosen.append(from_ladder(measure, ladder.code, ladder.worse, rungs, values))
     chosen += ends_of_scale(np.array([sample.age_months for sample in train]), predicted, true)
     return _measured(eye, chosen, model, mean_months, parts.test, amounts)
-
-
-_LADDERS: tuple[tuple[str, str, Literal["above", "below"]], ...] = (
-    ("side_pixels", "too_small", "below"),
-    ("grey_levels", "low_contrast", "below"),
-    ("saturated", "saturated", "above"),
-)
 
 
 def _choose(
@@ -203,19 +190,21 @@ def _choose(
     fine: Sequence[Looked],
     bad: dict[str, list[Looked]],
     steady: Sequence[Looked],
-) -> list[Chosen]:
+) -> list[Limit]:
     """Set the limits that detect images without a usable hand, and unreliable predictions."""
 
     def of(items: Sequence[Looked], name: str) -> Floats:
         rows = [eye.measures(item) for item in items]
         return np.array([row[name] for row in rows if name in row])
 
+    codes = {measure: _CODES.get(measure, measure) for measure in bad}
+    sharing = Counter(codes.values())
     chosen = [
-        between(measure, _CODES.get(measure, measure), of(fine, measure), of(items, measure))
-        for measure, items in bad.items()
+        between(measure, code, of(fine, measure), of(bad[measure], measure), sharing[code])
+        for measure, code in codes.items()
     ]
     chosen += [
-        Chosen(measure, "collapsed_to_mean", "below", None, COLLAPSED_MONTHS)
+        Limit(measure, "collapsed_to_mean", "below", None, COLLAPSED_MONTHS)
         for measure in ("from_mean_months", "from_blank_months")
     ]
     return [
@@ -225,12 +214,7 @@ def _choose(
     ]
 
 
-_CODES = {
-    "cut_off": "hand_cut_off",
-    "no_fingers": "hand_cut_off",
-    "no_wrist": "hand_cut_off",
-    "second": "two_hands",
-}
+_CODES = {part.measure: "hand_cut_off" for part in PARTS.values()} | {"second": "two_hands"}
 
 COLLAPSED_MONTHS = 0.05
 """Distance from the age without an image below which the age ignores the image."""
@@ -238,35 +222,31 @@ COLLAPSED_MONTHS = 0.05
 
 def _measured(
     eye: Eye,
-    chosen: Sequence[Chosen],
+    chosen: Sequence[Limit],
     model: HandModel,
     mean_months: float,
     test: Sequence[Sample],
     amounts: Amounts,
 ) -> QualityLimits:
     """Measure false alarms and detection rates on the test split and on held-out kinds."""
-    worst = {
-        measure: next((c.reject for c in chosen if c.measure == measure and c.reject), None)
-        for measure in streams.SPOILING
-    }
     pictures: dict[str, Iterable[Shown]] = {
         kind: streams.no_hands([kind], amounts.others // 2, MET_SEEDS, vary=False)
         for kind in (*MET, *_PLAIN)
     }
     for part in PARTS:
-        cut = streams.cut_hands(test[: amounts.spoiled // 2], eye.find, part, vary=False)
+        cut = streams.cut_hands(test[: amounts.spoiled // 2], eye.prepare, part, vary=False)
         pictures[f"cut off: {part}"] = cut
     pictures["framed, whole"] = streams.framed_hands(
-        test[: amounts.spoiled // 2], eye.find, vary=False
+        test[: amounts.spoiled // 2], eye.prepare, vary=False
     )
     for turn in TURNS:
         name = f"turned by {turn:g} degrees"
         pictures[name] = streams.turned(test[: amounts.ladder], exactly(turn))
     pictures["two hands"] = streams.two_hands(test[: amounts.spoiled // 2])
-    for measure, (_, degrees) in streams.SPOILING.items():
-        if worst[measure] is not None:
-            pictures[f"{measure} {degrees[-1]:g}"] = streams.spoiled(
-                test[: amounts.ladder], eye.find, measure, degrees[-1]
+    for choice in chosen:
+        if choice.reject is not None and (ladder := streams.LADDERS.get(choice.measure)):
+            pictures[f"{choice.measure} {ladder.degrees[-1]:g}"] = streams.spoiled(
+                test[: amounts.ladder], eye.prepare, choice.measure, ladder.degrees[-1]
             )
     plain = [eye.measures(item) for item in eye.look("test", streams.radiographs(test))]
     seen = {
@@ -275,13 +255,12 @@ def _measured(
     }
     limits = []
     for choice in chosen:
-        bare = Limit(*choice, Rate(0, 0, 0))
-        caught = {kind: _rate([bare], items, lost="accept") for kind, items in seen.items()}
+        caught = {kind: _rate([choice], items, lost="accept") for kind, items in seen.items()}
         limits.append(
-            Limit(
-                *choice,
-                _rate([bare], plain, lost="accept"),
-                {k: r for k, r in caught.items() if r.rejected + r.reviewed},
+            msgspec.structs.replace(
+                choice,
+                good=_rate([choice], plain, lost="accept"),
+                caught={k: r for k, r in caught.items() if r.rejected + r.reviewed},
             )
         )
     return QualityLimits(
@@ -299,12 +278,11 @@ def _measured(
 
 def _rate(limits: Sequence[Limit], items: Sequence[dict[str, float]], lost: Status) -> Rate:
     """Count the statuses; images without measures, where no hand was found, count as ``lost``."""
-    said = []
+    found = []
     for item in items:
-        words = {limit.status(item[limit.measure]) for limit in limits if limit.measure in item}
-        words |= set() if item else {lost}
-        said.append("reject" if "reject" in words else "review" if "review" in words else "accept")
-    return Rate(len(said), said.count("reject"), said.count("review"))
+        statuses = [limit.status(item[limit.measure]) for limit in limits if limit.measure in item]
+        found.append(max(statuses, key=STATUSES.index, default="accept") if item else lost)
+    return Rate(len(found), found.count("reject"), found.count("review"))
 
 
 def _vectors(items: Iterable[Looked]) -> Floats:

@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
 import numpy as np
 
 from bakit.quality.judge import from_constants
-from bakit.quality.measures import box_measures, hand_vector
+from bakit.quality.measures import hand_measures
 from bakit.types import silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from bakit.hand.found import LocalizerOutput
-    from bakit.image.box import Box
     from bakit.quality.limits import HandScorer
     from bakit.runtime import Runtime
     from bakit.studies.quality.streams import Shown
-    from bakit.types import Floats, Grey, OnProgress
+    from bakit.types import Floats, OnProgress
 
 
 class Looked(NamedTuple):
@@ -43,6 +40,7 @@ class Eye:
     ``mean_months`` is the mean age of the training split.
 
     Attributes:
+        prepare: Locates and crops the hand of a film.
         scorer: The detectors; None until they are fitted.
     """
 
@@ -50,19 +48,11 @@ class Eye:
         self, runtime: Runtime, mean_months: float, on_progress: OnProgress = silent
     ) -> None:
         self._runtime = runtime
+        self.prepare = runtime.prepare
         self._mean_months = mean_months
         self._on_progress = on_progress
         self._done: Counter[str] = Counter()
         self.scorer: HandScorer | None = None
-
-    def find(self, grey: Grey) -> tuple[Box, LocalizerOutput] | None:
-        """Return the hand's box and the localizer's output; None without a hand."""
-        hand = self._runtime.prepare(grey)
-        return (
-            None
-            if hand.box is None or hand.localizer_output is None
-            else (hand.box, hand.localizer_output)
-        )
 
     def look(
         self, step: str, pictures: Iterable[Shown], *, ages: bool = True, thorough: bool = False
@@ -77,14 +67,9 @@ class Eye:
 
     def _look(self, shown: Shown, *, ages: bool, thorough: bool) -> Looked:
         runtime, male = self._runtime, shown.male
-        hand = runtime.prepare(shown.grey)
-        found, seen = hand.found, hand.localizer_output
-        if seen is None or found.box is None or found.scores is None:
-            return Looked()
-        measures: dict[str, float] = msgspec.to_builtins(found.scores)
-        measures |= box_measures(shown.grey, found.box, inverted=found.inverted)
-        vector = hand_vector(seen, found, hand.pixels)
-        if not ages:
+        hand = self.prepare(shown.grey)
+        measures, vector = hand_measures(shown.grey, hand.localizer_output, hand.found, hand.pixels)
+        if vector is None or not ages:
             return Looked(vector, measures)
         age = runtime.regress(hand.pixels, male=male)
         measures["age_months"] = age
@@ -95,9 +80,7 @@ class Eye:
             lambda: runtime.upside_down(hand.pixels, male=male),
         )
         if thorough:
-            measures["spread_months"] = runtime.spread(
-                shown.grey, found.place, hand.pixels, age, male=male
-            )
+            measures["spread_months"] = runtime.spread(hand.pixels, age, male=male)
         return Looked(vector, measures, age)
 
     def effect(

@@ -9,6 +9,7 @@ import numpy as np
 from bakit.image.box import Box
 from bakit.image.read import decode
 from bakit.phantoms import make_phantom
+from bakit.phantoms.decoys import draw
 from bakit.studies.quality.changes import (
     cut_hand,
     faded,
@@ -20,16 +21,16 @@ from bakit.studies.quality.changes import (
     turned_about,
     without_background,
 )
-from bakit.studies.quality.decoys import draw
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from bakit.data.labels import Sample
-    from bakit.hand.found import LocalizerOutput
+    from bakit.hand.prepare import Hand
+    from bakit.quality.limits import Side
     from bakit.types import Grey
 
-    Find = Callable[[Grey], tuple[Box, LocalizerOutput] | None]
+    Find = Callable[[Grey], Hand]
 
 PHANTOM_SEEDS = 3_000_000
 """First seed of these phantoms; other uses have other seeds."""
@@ -64,8 +65,8 @@ def varied(samples: Sequence[Sample], find: Find) -> Iterator[Shown]:
     """Yield radiographs with varied sharpness and grain, some without background."""
     for index, sample in enumerate(samples):
         rng, grey = _random(sample, 1), decode(sample.path)
-        if index % _WITHOUT_BACKGROUND == 0 and (found := find(grey)):
-            grey = without_background(grey, found[1].regions[0][0], rng)
+        if index % _WITHOUT_BACKGROUND == 0 and (output := find(grey).localizer_output):
+            grey = without_background(grey, output, rng)
         yield Shown(film_like(grey, rng), sample.male)
 
 
@@ -111,8 +112,8 @@ def _changed(
     """Yield films that are changed around or inside of the hand's box."""
     for sample in samples:
         rng, grey = _random(sample, *seed), decode(sample.path)
-        if found := find(grey):
-            changed = change(grey, found[0], rng)
+        if box := find(grey).found.box:
+            changed = change(grey, box, rng)
             yield Shown(film_like(changed, rng) if vary else changed, sample.male)
 
 
@@ -140,23 +141,35 @@ def two_hands(samples: Sequence[Sample]) -> Iterator[Shown]:
         yield Shown(grey, sample.male)
 
 
-SPOILING: dict[str, tuple[Callable[[Grey, Box, float], Grey], tuple[float, ...]]] = {
-    "side_pixels": (
-        lambda grey, box, side: shrunk(grey, box, int(side)),
-        (48, 40, 32, 28, 24, 20, 16, 12, 8),
+class Ladder(NamedTuple):
+    """A degradation that one measure detects.
+
+    Attributes:
+        code: Reason code of the measure's limits.
+        worse: Whether values ``above`` or ``below`` a limit are bad.
+        spoil: Degrades a film, given the hand's box and a degree.
+        degrees: From weak to strong.
+    """
+
+    code: str
+    worse: Side
+    spoil: Callable[[Grey, Box, float], Grey]
+    degrees: tuple[float, ...]
+
+
+LADDERS = {
+    "side_pixels": Ladder("too_small", "below", shrunk, (48, 40, 32, 28, 24, 20, 16, 12, 8)),
+    "grey_levels": Ladder("low_contrast", "below", faded, (64, 32, 24, 16, 12, 8, 6, 4, 3, 2)),
+    "saturated": Ladder(
+        "saturated", "above", overexposed, (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
     ),
-    "grey_levels": (
-        lambda grey, box, levels: faded(grey, box, int(levels)),
-        (64, 32, 24, 16, 12, 8, 6, 4, 3, 2),
-    ),
-    "saturated": (overexposed, (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)),
 }
-"""By the measure that detects it: a degradation and its degrees, from weak to strong."""
+"""By measure."""
 
 
 def spoiled(samples: Iterable[Sample], find: Find, measure: str, degree: float) -> Iterator[Shown]:
     """Yield radiographs degraded to one degree."""
-    spoil, _ = SPOILING[measure]
+    spoil = LADDERS[measure].spoil
     return _changed(
         samples, find, lambda grey, box, _: spoil(grey, box, degree), (8, ""), vary=False
     )

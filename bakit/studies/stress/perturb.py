@@ -15,8 +15,10 @@ import cv2
 import numpy as np
 
 from bakit.errors import InputError, unknown
-from bakit.figures import thumbnail
+from bakit.hand.field import border_grey, window_of
 from bakit.hand.prepare import from_bytes, to_bytes
+from bakit.image.box import Box
+from bakit.image.resize import thumbnail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -88,7 +90,7 @@ def rotated(grey: Grey, degrees: float) -> Grey:
         (wide, tall),
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT,
-        borderValue=_border(grey),
+        borderValue=border_grey(grey),
     )
     return _in_range(turned)
 
@@ -149,19 +151,10 @@ def compressed(grey: Grey, quality: int) -> Grey:
 
 def framed(grey: Grey, by: float) -> Grey:
     """Add a share ``by`` of each side at each border, of the border's median, or cut it off."""
-    rows, columns = (round(side * by) for side in grey.shape)
-    changed: Grey
-    if by < 0:
-        height, width = grey.shape
-        changed = grey[-rows : height + rows, -columns : width + columns].copy()
-    else:
-        changed = np.pad(grey, ((rows, rows), (columns, columns)), constant_values=_border(grey))
-    return changed
-
-
-def _border(grey: Grey) -> float:
-    """Return the median of the outermost pixels."""
-    return float(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
+    height, width = grey.shape
+    down, across = round(height * by), round(width * by)
+    window = Box(-across, -down, width + across, height + down)
+    return _in_range(window_of(grey, window, Box(0, 0, width, height)))
 
 
 def _in_range(values: npt.NDArray[Any]) -> Grey:

@@ -1,6 +1,6 @@
 """Generated scans without a hand: cross-sections, ultrasound, overviews of other body parts.
 
-They are drawn in the manner of ``bakit.studies.quality.decoys``.
+They are drawn in the manner of ``bakit.phantoms.decoys``.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from bakit.studies.quality.canvas import bone, clouds, limb, oval
+from bakit.phantoms.canvas import bone, clouds, limb, oval
 
 if TYPE_CHECKING:
-    from bakit.studies.quality.canvas import Picture, Random
+    from bakit.phantoms.canvas import Picture, Random
 
 
 def _speckle(picture: Picture, rng: Random, size: float) -> Picture:

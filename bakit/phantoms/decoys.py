@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import cv2
 import numpy as np
 
-from bakit.studies.quality.canvas import blank, bone, clouds, film, in_bytes, limb, oval
-from bakit.studies.quality.scans import breast, ct_scout, ct_slice, mr_head, spine, ultrasound
+from bakit.phantoms.canvas import blank, bone, clouds, film, in_bytes, limb, oval
+from bakit.phantoms.scans import breast, ct_scout, ct_slice, mr_head, spine, ultrasound
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy.typing as npt
 
-    from bakit.studies.quality.canvas import Picture, Random
+    from bakit.phantoms.canvas import Picture, Random
     from bakit.types import Bytes, Mask
 
     Drawing: TypeAlias = Callable[[Picture, Random], npt.NDArray[Any] | None]
@@ -217,17 +217,6 @@ def _jaw(picture: Picture, rng: Random) -> None:
     oval(picture, (0.5, 0.55), (0.48, 0.35), 0, 0.3)
 
 
-def _tools(picture: Picture, rng: Random) -> None:
-    height, width = picture.shape
-    for _ in range(int(rng.integers(1, 6))):
-        a, b = rng.uniform(0.05, 0.95, (2, 2)) * (width, height)
-        grey, thick = float(rng.uniform(0.4, 1)), int(rng.integers(2, 16))
-        start, end = (tuple(int(v) for v in point) for point in (a, b))
-        cv2.line(picture, start, end, grey, thick, cv2.LINE_AA)
-        if rng.random() < 0.5:
-            cv2.circle(picture, start, int(rng.integers(8, 40)), grey, thick // 2 + 1, cv2.LINE_AA)
-
-
 def _screen(picture: Picture, rng: Random) -> Bytes:
     picture += np.float32(rng.uniform(0, 0.9))
     height, width = picture.shape
@@ -240,30 +229,6 @@ def _screen(picture: Picture, rng: Random) -> Bytes:
             end = x + int(rng.integers(10, max(w - 5, 11)))
             cv2.line(picture, (x + 6, line), (end, line), float(rng.uniform(0, 1)), 3)
     return in_bytes(picture)
-
-
-def _barcode(picture: Picture, rng: Random) -> None:
-    picture += 1
-    height, width = picture.shape
-    if rng.random() < 0.5:
-        cells = rng.integers(0, 2, (29, 29)).astype(np.float32)
-        side = int(min(height, width) * 0.8)
-        code = cv2.resize(cells, (side, side), interpolation=cv2.INTER_NEAREST)
-        top, left = (height - side) // 2, (width - side) // 2
-        picture[top : top + side, left : left + side] = code
-    else:
-        bars = np.repeat(rng.integers(0, 2, width // 3), 3)[: width - 20]
-        picture[height // 5 : -height // 5, 10 : 10 + len(bars)] = bars[None, :]
-
-
-def _cells(picture: Picture, rng: Random) -> Picture:
-    y, x = np.mgrid[: picture.shape[0], : picture.shape[1]].astype(np.float32)
-    count = int(rng.integers(6, 60))
-    middles = rng.uniform(0, 1, (count, 2)) * picture.shape
-    distances = np.sort([np.hypot(y - a, x - b) for a, b in middles], axis=0)
-    edge = distances[1] - distances[0]
-    cells: Picture = (edge / max(float(edge.max()), 1e-6)).astype(np.float32)
-    return cells if rng.random() < 0.5 else (cells > 0.1).astype(np.float32)
 
 
 def _landscape(picture: Picture, rng: Random) -> Picture:
@@ -293,16 +258,6 @@ def _face(picture: Picture, rng: Random) -> None:
     oval(picture, (0.5, 0.6), (0.07, 0.02), 0, -0.3)
 
 
-def _test_plate(picture: Picture, rng: Random) -> None:
-    height, width = picture.shape
-    count = int(rng.integers(4, 14))
-    for step in range(count):
-        x0, x1 = (int(width * (0.1 + 0.8 * (step + k) / count)) for k in (0, 1))
-        picture[int(0.2 * height) : int(0.5 * height), x0:x1] = step / count
-        if step % 2:
-            picture[int(0.6 * height) : int(0.85 * height), x0:x1] = 1.0
-
-
 def _by_kind(*drawings: Drawing) -> dict[str, Drawing]:
     return {draw.__name__.strip("_").replace("_", " "): draw for draw in drawings}
 
@@ -314,7 +269,7 @@ LEARNED = _by_kind(
 """Kinds to fit the limits on."""
 
 MET = _by_kind(
-    _foot_from_the_side, _knee, _pelvis, _jaw, _tools, _screen, _barcode, _cells, _landscape,
-    _face, _test_plate, mr_head, spine, breast,
+    _foot_from_the_side, _knee, _pelvis, _jaw, _screen, _landscape,
+    _face, mr_head, spine, breast,
 )  # fmt: skip
 """Held-out kinds to test the limits on, in addition to new ``noise`` and ``nearly blank``."""
