@@ -1930,7 +1930,7 @@ def gather_evidence(work: str) -> int:
     limit_s = STEP_S + 2 * job["settings"]["min_duration_s"]
     steps = []  # type: List[Json]
     document = {
-        "version": 1,
+        "version": 2,
         "host": host_info(job["bakit"], info),
         "board": {key: info[key] for key in ("board", "system", "gpu", "power_mode")},
         "bundles": [entry["name"] for entry in job["bundles"]],

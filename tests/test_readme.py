@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from bakit.cli import main
 from bakit.targets import get_target
+from bakit.types import Precision
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -74,7 +75,9 @@ def test_every_cell_of_the_targets_says_how_it_was_proven():
     assert len(rows) == 9
     for device, named, *cells in rows:
         names = re.findall("`([a-z]+)`", re.sub(r"\(.*?unproven\)", "", named))
-        for precision, cell in zip(("fp32", "fp16", "int8"), cells, strict=True):
+        for precision, cell in zip(
+            (Precision.FP32, Precision.FP16, Precision.INT8), cells, strict=True
+        ):
             text = cell.strip(" |")
             able = {name for name in names if precision in get_target(name).precisions}
             if text == "no such export":

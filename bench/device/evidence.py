@@ -64,7 +64,7 @@ class Step(msgspec.Struct, frozen=True):
 class Evidence(msgspec.Struct, frozen=True):
     """What is read of the document that ``agent.py evidence`` writes."""
 
-    version: Annotated[int, Meta(ge=1, le=1)]
+    version: Annotated[int, Meta(ge=1, le=2)]  # in 1, builds had other fields
     host: _Host
     board: _Board
     bundles: Annotated[tuple[Text, ...], Few]
