@@ -74,7 +74,6 @@ BUILD_RULES = 2
 """
 NO_ANSWER = -2
 """Exit status of a command that was ended because it took too long."""
-CRASHED = "it crashed (signal %d): is the NVIDIA driver of this system's own release? See the log"
 
 
 class AgentError(Exception):
@@ -2063,7 +2062,8 @@ def why_failed(status: int, logged: str = "") -> str:
         ended = "it crashed (signal %d)" % -status if status < 0 else "exit status %d" % status
         return "%s; the log's last error: %s" % (ended, logged)
     if status < 0:
-        return CRASHED % -status
+        question = "is the NVIDIA driver of this system's own release? See the log"
+        return "it crashed (signal %d): %s" % (-status, question)
     return "it ended with exit status %d; see the log" % status
 
 
