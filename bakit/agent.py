@@ -1032,7 +1032,7 @@ class TensorRtModel(Model):
                     self.notes.append("%s: kept from an earlier run" % recipe.build["path"])
                 return recipe
             if kept:
-                log("%s: of another system; it is built anew%s" % (recipe.path, self._why()))
+                log("%s: of another system; it is built anew" % recipe.path)
         return None
 
     def _build_first(self, recipes: Sequence[Recipe], engines: Engines, options: Json) -> Recipe:
@@ -1063,7 +1063,7 @@ class TensorRtModel(Model):
             if lacks_memory(self._why()):
                 break
         text = "TensorRT %s: %s" % (version, "; ".join(self.notes))
-        raise AgentError("%s. %s" % (text, builder_remedy(text)) if warned else text)
+        raise AgentError("%s; %s" % (text, builder_remedy(text)) if warned else text)
 
     def _build(
         self, recipe: Recipe, timing: str, options: Json, few_libraries: bool
@@ -1306,7 +1306,7 @@ def keep_last_float(network: Any, trt: Any) -> None:
 def builder_remedy(text: str) -> str:
     """Return how a build that failed with a message about memory gets what it lacked."""
     if "workspace" in text.lower():
-        return "Give the builder more: --workspace-mb 1024"
+        return "give the builder more: --workspace-mb 1024"
     return memory_remedy()
 
 
@@ -1499,7 +1499,7 @@ class TrtexecModel(Model):
             raise AgentError("trtexec: " + out_of_memory())
         lines = [line for line in (out + err).splitlines() if "[E]" in line]
         text = "trtexec failed: %s" % (lines or ["it does not say why"])[-1]
-        raise AgentError("%s. %s" % (text, builder_remedy(text)) if lacks_memory(text) else text)
+        raise AgentError("%s; %s" % (text, builder_remedy(text)) if lacks_memory(text) else text)
 
     def _load(self, feeds: Feeds) -> List[str]:
         pairs = []
