@@ -23,6 +23,7 @@ here are the two models, each with the copies to and from its memory: ``localize
 """
 
 import argparse
+import contextlib
 import ctypes
 import functools
 import glob
@@ -73,7 +74,6 @@ BUILD_RULES = 2
 """
 NO_ANSWER = -2
 """Exit status of a command that was ended because it took too long."""
-CRASHED = "it crashed (signal %d): is the NVIDIA driver of this system's own release? See the log"
 
 
 class AgentError(Exception):
@@ -99,6 +99,16 @@ def write_file(path: str, data: bytes) -> None:
     except BaseException:
         os.unlink(name)
         raise
+
+
+def keep_file(path: str, data: bytes) -> bool:
+    """Write a file that only saves time later; return whether there was room for it."""
+    try:
+        write_file(path, data)
+    except OSError as error:
+        log("%s: not kept, so that it is made anew next time (%s)" % (path, error.strerror))
+        return False
+    return True
 
 
 def write_json(path: str, value: Any) -> None:
@@ -171,15 +181,14 @@ def read_bundle(root: str) -> Json:
     path = os.path.join(root, "manifest.json")
     try:
         manifest = read_json(path)
-        files = {}  # type: Dict[str, str]
+        sealed = {item["path"]: item["sha256"] for item in manifest["golden"]}
         for artifact in manifest["artifacts"]:
-            files.update(digests_of(artifact))
-        golden = {item["path"]: item["sha256"] for item in manifest["golden"]}
+            sealed.update(digests_of(artifact))
     except OSError as error:
         raise AgentError("%s: not a bundle: manifest.json is missing (%s)" % (root, error))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise AgentError("%s: not a manifest that this agent understands (%r)" % (path, error))
-    for name, digest in sorted(list(files.items()) + list(golden.items())):
+    for name, digest in sorted(sealed.items()):
         check_file(root, name, digest)
     return dict(manifest)
 
@@ -274,20 +283,19 @@ cuda = ctypes.CDLL("libcuda.so.1")
 code = cuda.cuInit(0)
 if code:
     sys.exit("cuInit says %d" % code)
-count, device, driver = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+count, device = ctypes.c_int(), ctypes.c_int()
 cuda.cuDeviceGetCount(ctypes.byref(count))
 if not count.value:
     sys.exit("no GPU")
 cuda.cuDeviceGet(ctypes.byref(device), 0)
-cuda.cuDriverGetVersion(ctypes.byref(driver))
 name = ctypes.create_string_buffer(256)
 cuda.cuDeviceGetName(name, 256, device)
 parts = []
-for attribute in (75, 76):  # compute capability, major and minor
+for attribute in (75, 76, 16):  # compute capability, major and minor; multiprocessors
     value = ctypes.c_int()
     cuda.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
     parts.append(value.value)
-print(json.dumps({"gpu": name.value.decode(), "sm": parts, "driver": driver.value}))
+print(json.dumps({"gpu": name.value.decode(), "sm": parts[:2], "multiprocessors": parts[2]}))
 """
 )
 # In a process of its own: without a driver TensorRT returns objects that crash when used.
@@ -310,7 +318,7 @@ def module_version(name: str, problems: Dict[str, str]) -> Optional[str]:
 
 
 def probe_cuda() -> Json:
-    """Return ``gpu``, ``sm`` and ``driver``, or ``error``; a crash stays in its own process."""
+    """Return ``gpu``, ``sm`` and ``multiprocessors``, or ``error``, if it crashed as well."""
     status, out, err = capture([sys.executable, "-c", _CUDA_PROBE])
     if status == 0:
         try:
@@ -425,6 +433,10 @@ def expand_home(path: str) -> str:
     return os.path.abspath(found)
 
 
+DEVICE = ("board", "gpu", "sm", "multiprocessors")
+"""What an engine is tuned to. All Orins' GPUs have one name; a power mode may turn off parts."""
+
+
 def device_info(root: str = "/") -> Json:
     """Return what the device has.
 
@@ -442,11 +454,12 @@ def device_info(root: str = "/") -> Json:
         "numpy": module_version("numpy", problems),
         "onnxruntime": module_version("onnxruntime", problems),
         "tensorrt": module_version("tensorrt", problems),
-        "trtexec": trtexec_version(find_trtexec()),
+        "trtexec": trtexec_version(find_trtexec(), problems),
         "board": board_model(root),
         "system": l4t_release(root),
         "gpu": cuda.get("gpu"),
         "sm": sm,
+        "multiprocessors": cuda.get("multiprocessors"),
         "int8": has_int8(sm),
         "driver_error": cuda.get("error"),
         "power_mode": power_mode(root),
@@ -473,7 +486,7 @@ def choose_engine(manifest: Json, info: Json, wanted: str) -> str:
         raise AgentError(
             "numpy cannot be imported: %s" % reason
             if reason
-            else "numpy is missing: pip3 install numpy==1.19.4 on a Jetson Nano"
+            else "numpy is missing: sudo apt install python3-numpy"
         )
     choices = [name for name in fits[target] if wanted in ("auto", name)]
     if not choices:
@@ -485,12 +498,12 @@ def choose_engine(manifest: Json, info: Json, wanted: str) -> str:
     for name in choices:
         if info.get(name):
             return name
-    broken = [name for name in choices if name in info["problems"]]
-    if broken:
-        raise AgentError(
-            "%s cannot run here: Python %s cannot import %s: %s"
-            % (target, info["python"], broken[0], info["problems"][broken[0]])
-        )
+    for name in choices:
+        if name in info["problems"]:
+            raise AgentError(
+                "%s cannot run here: %s does not start with Python %s: %s"
+                % (target, name, info["python"], info["problems"][name])
+            )
     remedy = {
         "onnx": "pip3 install onnxruntime (1.10.0 is the last for Python 3.6)",
         "tensorrt": "sudo apt install tensorrt python3-libnvinfer, and use the system's python3",
@@ -501,33 +514,25 @@ def choose_engine(manifest: Json, info: Json, wanted: str) -> str:
     )
 
 
-def check_int8(manifest: Json, info: Json, allow_downgrade: bool) -> bool:
-    """Return whether an INT8 bundle has to be built as FP16.
+def choose_way(manifest: Json, info: Json, wanted: str, allow_downgrade: bool) -> Tuple[str, bool]:
+    """Return what runs a bundle on a device, and whether its INT8 becomes FP16; builds nothing.
 
     Raises:
-        AgentError: If the GPU has no INT8 unit and no downgrade is allowed.
+        AgentError: If the bundle cannot be measured there.
     """
-    if manifest["target"] != "tensorrt" or manifest["precision"] != "int8":
-        return False
-    if info["int8"] is False and not allow_downgrade:
+    engine = choose_engine(manifest, info, wanted)
+    if engine == "onnxruntime":
+        if manifest["target"] == "tensorrt" and manifest["precision"] != "fp32":
+            raise AgentError("--engine onnxruntime runs float32 bundles of tensorrt only")
+        return engine, False
+    downgrade = manifest["precision"] == "int8" and info["int8"] is False
+    if downgrade and not allow_downgrade:
         raise AgentError(NO_INT8 % (info["board"] or info["gpu"] or "this GPU"))
-    return info["int8"] is False
-
-
-def refusal(manifest: Json, info: Json, wanted: str, allow_downgrade: bool) -> Optional[str]:
-    """Return why a bundle cannot be measured on a device, None if it can; builds nothing."""
-    try:
-        engine = choose_engine(manifest, info, wanted)
-        if engine == "onnxruntime":
-            return None
-        check_int8(manifest, info, allow_downgrade)
-        if no_gpu(info) and engine == "tensorrt":
-            return no_gpu(info)
-        for role in ROLES:
-            choose_builds(artifact_of(manifest, role), info[engine])
-    except AgentError as error:
-        return str(error)
-    return None
+    if engine == "tensorrt" and no_gpu(info):
+        raise AgentError(no_gpu(info))
+    for role in ROLES:
+        choose_builds(artifact_of(manifest, role), info[engine])
+    return engine, downgrade
 
 
 # ------------------------------------------------------------------ power, clocks, temperature
@@ -648,34 +653,26 @@ class Sampler:
 
 
 class PowerMeter:
-    """Measures the board's power: by its sensors at 20 Hz, else ``tegrastats`` at 10 Hz."""
+    """Measures the board's power at 20 Hz by its sensors, or more slowly by ``tegrastats``."""
 
     def __init__(self, root: str = "/") -> None:
-        self._rails = rails(root)
-        self._tegrastats = None if self._rails else shutil.which("tegrastats")
+        found = dict(rails(root))
+        used = {name: found[name] for name in total_rails(found)}
+        tegrastats = shutil.which("tegrastats")
         self.rail = ""
-        self.available = bool(self._rails or self._tegrastats)
+        self.available = bool(used or tegrastats)
+        self._used, self._tegrastats = used, str(tegrastats)
 
     def watts(self, during: Callable[[], Any]) -> List[float]:
         """Return the readings while a function runs, in watts."""
-        if self._rails:
-            used = total_rails(name for name, _ in self._rails)
-            sensors = [(name, read) for name, read in self._rails if name in used]
-            with Sampler(lambda: self._total({n: read() for n, read in sensors}), 0.05) as found:
-                during()
-            return found.rows
-        command = [str(self._tegrastats), "--interval", "100"]
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        ) as process:
-            with Sampler(lambda: self._total(parse_tegrastats(next_line(process))), 0) as found:
-                try:
-                    during()
-                finally:
-                    process.kill()  # or the thread waits for its next line
+        with Sampler(self._read, 0.05) as found:
+            during()
         return found.rows
 
-    def _total(self, by_rail: Dict[str, float]) -> float:
+    def _read(self) -> float:
+        by_rail = {name: read() for name, read in self._used.items()}
+        if not by_rail:
+            by_rail = parse_tegrastats(first_line(self._tegrastats, "--interval", "100"))
         if not by_rail:
             raise ValueError("no rail")
         self.rail = str(rail_name(by_rail))
@@ -700,15 +697,10 @@ def first_line(*command: str) -> str:
     ) as process:
         timer = threading.Timer(5, process.kill)
         timer.start()
-        line = next_line(process)
+        line = process.stdout.readline()  # type: ignore[union-attr]
         timer.cancel()
         process.kill()
-    return line
-
-
-def next_line(process: Any) -> str:
-    """Return the next line that a process prints; empty at the end."""
-    return str(process.stdout.readline().decode("utf-8", "replace"))
+    return line.decode("utf-8", "replace")
 
 
 _GPU = re.compile(r"gpu|g[avp]\d+b")
@@ -762,12 +754,32 @@ def power_mode(root: str = "/") -> Optional[str]:
 # ------------------------------------------------------------------ models
 
 
-class OnnxRuntimeModel:
+class Model:
+    """An open model, and the figures of its engine.
+
+    ``layers`` counts them by precision; ``spans`` has the GPU's and the enqueue time in ms of each
+    query; ``notes`` are deviations from the first build; ``path`` is the graph that was built, and
+    ``inspected`` the engine inspector's JSON. Without a build, seconds and megabytes are None.
+    """
+
+    provider = "CPUExecutionProvider"
+    timing = "wall"
+
+    def __init__(self) -> None:
+        self.layers = {}  # type: Dict[str, int]
+        self.spans = []  # type: List[Tuple[float, float]]
+        self.notes = []  # type: List[str]
+        self.build_s = self.engine_mb = None  # type: Optional[float]
+        self.path = self.inspected = ""
+
+
+class OnnxRuntimeModel(Model):
     """A model in ONNX Runtime on the CPU."""
 
     def __init__(self, path: str, threads: Optional[int]) -> None:
         import onnxruntime
 
+        Model.__init__(self)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = threads or cpu_count()
@@ -775,20 +787,13 @@ class OnnxRuntimeModel:
         options.add_session_config_entry("session.x64quantprecision", "1")
         options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
-            self._session = onnxruntime.InferenceSession(
-                path, options, providers=["CPUExecutionProvider"]
-            )
+            self._session = onnxruntime.InferenceSession(path, options, providers=[self.provider])
         except Exception as error:  # onnxruntime's errors share no public base
             reason = str(error).splitlines()[0]
             raise AgentError(
                 "%s: ONNX Runtime %s cannot load it: %s" % (path, onnxruntime.__version__, reason)
             )
         self._outputs = [output.name for output in self._session.get_outputs()]
-        self.provider = "CPUExecutionProvider"
-        self.layers = {}  # type: Dict[str, int]
-        self.spans = []  # type: List[Tuple[float, float]]
-        self.notes = []  # type: List[str]
-        self.build_s = None  # type: Optional[float]
 
     def run(self, feeds: Feeds) -> Feeds:
         """Run one inference."""
@@ -802,11 +807,11 @@ class OnnxRuntimeModel:
 class Cudart:
     """The CUDA runtime through ctypes: there is no binding that all JetPacks have."""
 
-    TO_DEVICE, TO_HOST = 1, 2
-
     def __init__(self) -> None:
         self._lib = self._load()
         self._lib.cudaGetErrorString.restype = ctypes.c_char_p
+        pointer, size = ctypes.c_void_p, ctypes.c_size_t
+        self._lib.cudaMemcpyAsync.argtypes = [pointer, pointer, size, ctypes.c_int, pointer]
         driver, runtime = self._version("Driver"), self._version("Runtime")
         if runtime // 1000 > driver // 1000:  # within a major version they may differ
             raise AgentError(
@@ -867,29 +872,19 @@ class Cudart:
         self.call("cudaEventElapsedTime", ctypes.byref(span), first, last)
         return span.value
 
-    def copy(self, to: Any, source: Any, size: int, kind: int, stream: ctypes.c_void_p) -> None:
-        """Copy bytes on a stream."""
-        self.call(
-            "cudaMemcpyAsync",
-            ctypes.c_void_p(to),
-            ctypes.c_void_p(source),
-            ctypes.c_size_t(size),
-            ctypes.c_int(kind),
-            stream,
-        )
-
 
 class Engines:
     """Built engines on disk, by all that decides what is in one."""
 
     def __init__(self, folder: str) -> None:
         self._folder = expand_home(folder)
-        os.makedirs(self._folder, exist_ok=True)
+        with contextlib.suppress(OSError):  # nothing is kept then, and ``keep_file`` logs why
+            os.makedirs(self._folder, exist_ok=True)
 
-    def path(self, key: Json) -> str:
+    def path(self, key: Json, end: str = ".engine") -> str:
         """Return the file of an engine; ``key`` is all that decides its bytes."""
         digest = sha256(json.dumps(key, sort_keys=True).encode("utf-8"))[:24]
-        return os.path.join(self._folder, digest + ".engine")
+        return os.path.join(self._folder, digest + end)
 
     def read(self, path: str) -> Optional[bytes]:
         """Return an engine; None if there is none or it is not what was written."""
@@ -902,10 +897,11 @@ class Engines:
         log("%s: cut short or changed; it is built anew" % path)
         return None
 
-    def write(self, path: str, data: bytes) -> None:
-        """Keep an engine with its digest."""
-        write_file(path, data)
-        write_file(path + ".sha256", sha256(data).encode("ascii"))
+    @staticmethod
+    def keep(path: str, data: bytes) -> None:
+        """Keep an engine with its digest, if the disk has room."""
+        if keep_file(path, data):
+            keep_file(path + ".sha256", sha256(data).encode("ascii"))
 
 
 def flags_of(build: Json, downgrade: bool) -> List[str]:
@@ -960,15 +956,17 @@ def read_recipes(
 ) -> List[Recipe]:
     """Return the recipes for this version of ``tool``; later ones are fall-backs."""
     found = []
-    for build in usable_builds(artifact, version, options["downgrade"]):
+    builds = usable_builds(artifact, version, options["downgrade"])
+    if options.get("build") is not None:
+        builds = builds[options["build"] :][:1]
+    for build in builds:
         flags, cache = flags_of(build, options["downgrade"]), b""
         graph = read_sealed(root, artifact, build["path"])
         if "int8" in flags and build.get("calibration_cache"):
             cache = read_sealed(root, artifact, build["calibration_cache"])
         key = {
             tool: version,
-            "gpu": options["gpu"],
-            "sm": options["sm"],
+            "device": [options.get(name) for name in DEVICE],
             "rules": BUILD_RULES,
             "graph": digests_of(artifact)[build["path"]],  # ``read_sealed`` has checked it
             "flags": flags,
@@ -981,30 +979,27 @@ def read_recipes(
     return found
 
 
-class TensorRtModel:
+class TensorRtModel(Model):
     """A model in TensorRT 8.2 to 11, built on this device or taken from the cache of engines.
 
     Which interface the library has is found by asking for it, not by its version.
     """
 
+    _engine = None  # type: Any
+
     def __init__(self, root: str, artifact: Json, engines: Engines, options: Json) -> None:
         import numpy
         import tensorrt
 
+        Model.__init__(self)
         self._np, self._trt = numpy, tensorrt
         self._logger = make_logger(tensorrt)
         self._cuda = Cudart()
         self._memory = []  # type: List[Tuple[str, ctypes.c_void_p]]
-        self.spans = []  # type: List[Tuple[float, float]]
-        self.build_s = None  # type: Optional[float]
-        self.notes = []  # type: List[str]
         version = tensorrt.__version__
         recipes = read_recipes(root, artifact, engines, options, "tensorrt", version)
-        recipe, data = self._first_engine(recipes, engines, options)
         self._runtime = tensorrt.Runtime(self._logger)
-        self._engine = self._runtime.deserialize_cuda_engine(data)
-        if self._engine is None:
-            raise AgentError("TensorRT cannot read the engine that it has built" + self._why())
+        recipe = self._open_kept(recipes, engines) or self._build_first(recipes, engines, options)
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise AgentError(
@@ -1013,6 +1008,7 @@ class TensorRtModel:
             )
         self.inspected = self._inspect()
         self.layers = count_precisions(self.inspected)
+        self.path = recipe.build["path"]
         words = precision_words(self.layers, recipe, recipe is not recipes[0])
         self.provider = "TensorRT %s %s" % (version, words)
         self._stream = ctypes.c_void_p()
@@ -1026,44 +1022,55 @@ class TensorRtModel:
 
     # -- building
 
-    def _first_engine(
-        self, recipes: Sequence[Recipe], engines: Engines, options: Json
-    ) -> Tuple[Recipe, bytes]:
-        """Return the first recipe with an engine: one in the cache, or the first that builds.
-
-        A build that lacks memory is tried again without the libraries that take most of it; one
-        that TensorRT has no kernels for gives way to the next.
-        """
-        version = self._trt.__version__
-        place = {"tensorrt": version, "gpu": options["gpu"], "sm": options["sm"], "what": "timing"}
-        timing = engines.path(place)[: -len(".engine")] + ".timing"
+    def _open_kept(self, recipes: Sequence[Recipe], engines: Engines) -> Optional[Recipe]:
+        """Open the first engine of the cache; one that TensorRT cannot read is built anew."""
         for recipe in recipes:
             kept = engines.read(recipe.path)
-            if kept is not None:
-                return recipe, kept
+            self._engine = self._runtime.deserialize_cuda_engine(kept) if kept else None
+            if self._engine is not None:
+                if recipe is not recipes[0]:
+                    self.notes.append("%s: kept from an earlier run" % recipe.build["path"])
+                return recipe
+            if kept:
+                log("%s: of another system; it is built anew" % recipe.path)
+        return None
+
+    def _build_first(self, recipes: Sequence[Recipe], engines: Engines, options: Json) -> Recipe:
+        """Build and open the first recipe that TensorRT has kernels for.
+
+        A build that lacks memory is tried again without the libraries that take most of it.
+        """
+        version, warned = self._trt.__version__, False
+        place = {"tensorrt": version, "device": [options.get(name) for name in DEVICE]}
+        timing = engines.path(place, ".timing")
         started = time.perf_counter()
         for recipe in recipes:
-            for few_libraries in (False, True):
-                data = self._build(recipe, timing, options, few_libraries)
-                if data is not None or not lacks_memory(self._logger.errors):
-                    break
+            data = self._build(recipe, timing, options, False)
+            if data is None and self._logger.lacks_memory:
                 log("not enough memory: once more without cuDNN and cuBLAS")
+                data = self._build(recipe, timing, options, True)
             if data is not None:
                 self.build_s = time.perf_counter() - started
-                engines.write(recipe.path, data)
-                return recipe, data
+                self._engine = self._runtime.deserialize_cuda_engine(data)
+                if self._engine is None:
+                    raise AgentError("TensorRT cannot read what it has built" + self._why())
+                self.engine_mb = len(data) / 1e6
+                engines.keep(recipe.path, data)
+                return recipe
             self.notes.append("TensorRT cannot build %s%s" % (recipe.build["path"], self._why()))
             log(self.notes[-1])
-            if lacks_memory(self._logger.errors):
-                raise AgentError("%s. %s" % (self.notes[-1], memory_remedy()))
-        raise AgentError("TensorRT %s: %s" % (version, "; ".join(self.notes)))
+            warned = warned or self._logger.lacks_memory
+            if lacks_memory(self._why()):
+                break
+        text = "TensorRT %s: %s" % (version, "; ".join(self.notes))
+        raise AgentError("%s; %s" % (text, builder_remedy(text)) if warned else text)
 
     def _build(
         self, recipe: Recipe, timing: str, options: Json, few_libraries: bool
     ) -> Optional[bytes]:
         """Return an engine; None if TensorRT builds none, and the logger has the reason."""
         trt = self._trt
-        del self._logger.errors[:]
+        self._logger.forget()
         builder = trt.Builder(self._logger)
         network = builder.create_network(self._network_flags(recipe.build))
         parser = trt.OnnxParser(network, self._logger)
@@ -1093,14 +1100,15 @@ class TensorRtModel:
             config.clear_flag(trt.BuilderFlag.TF32)
         calibrator = self._set_precision(config, network, recipe)
         known = read_bytes(timing) if os.path.isfile(timing) else b""
-        if not config.set_timing_cache(config.create_timing_cache(known), False):
+        cache = config.create_timing_cache(known)
+        if cache is None or not config.set_timing_cache(cache, False):
             log("%s: of another TensorRT or damaged; it is written anew" % timing)
             config.set_timing_cache(config.create_timing_cache(b""), False)
         data = builder.build_serialized_network(network, config)
         del calibrator  # it had to live until here
         if data is None:
             return None
-        write_file(timing, bytes(config.get_timing_cache().serialize()))
+        keep_file(timing, bytes(config.get_timing_cache().serialize()))
         return bytes(data)
 
     def _network_flags(self, build: Json) -> int:
@@ -1209,7 +1217,8 @@ class TensorRtModel:
         for name, is_input, array, pointer in self.tensors:
             if is_input:
                 array[...] = feeds[name]
-                cuda.copy(pointer.value, array.ctypes.data, array.nbytes, cuda.TO_DEVICE, stream)
+                place = array.ctypes.data
+                cuda.call("cudaMemcpyAsync", pointer, place, array.nbytes, 1, stream)  # to device
         begin = time.perf_counter()
         if self._by_name:
             done = self._context.execute_async_v3(stream.value or 0)
@@ -1221,7 +1230,8 @@ class TensorRtModel:
             raise AgentError("TensorRT could not run the engine" + self._why())
         for _, is_input, array, pointer in self.tensors:
             if not is_input:
-                cuda.copy(array.ctypes.data, pointer.value, array.nbytes, cuda.TO_HOST, stream)
+                place = array.ctypes.data
+                cuda.call("cudaMemcpyAsync", place, pointer, array.nbytes, 2, stream)  # to host
         cuda.call("cudaEventRecord", last, stream)
         cuda.call("cudaStreamSynchronize", stream)
         self.spans.append((cuda.elapsed_ms(first, last), enqueue_ms))
@@ -1242,19 +1252,24 @@ class TensorRtModel:
 
 
 def make_logger(trt: Any) -> Any:
-    """Return a logger of TensorRT that writes to our log and keeps the errors."""
+    """Return a logger of TensorRT that writes to our log and keeps what a build lacked."""
 
     class Log(trt.ILogger):  # type: ignore[misc]
-        """Keeps ``errors``, newest last."""
+        """Keeps ``errors``, newest last, and whether memory was short."""
 
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
+            self.forget()
+
+        def forget(self) -> None:
             self.errors = []  # type: List[str]
+            self.lacks_memory = False  # a tactic that is skipped for it is a warning only
 
         def log(self, severity: Any, text: str) -> None:
             level = int(severity)  # internal error, error, warning, information
             if level <= 2:
                 log("[TRT] [%s] %s" % ("FEW"[level], text))
+                self.lacks_memory = self.lacks_memory or lacks_memory(text)
             if level <= 1:
                 self.errors.append(str(clean(text)))
 
@@ -1288,10 +1303,17 @@ def keep_last_float(network: Any, trt: Any) -> None:
         left += [layer.get_input(index).name for index in range(layer.num_inputs)][::-1]
 
 
-def lacks_memory(errors: Sequence[str]) -> bool:
-    """Return whether TensorRT's errors are about memory."""
-    words = r"out of memory|OutOfMemory|insufficient (gpu )?memory|cudaMalloc|bad_alloc"
-    return any(re.search(words, text, re.IGNORECASE) for text in errors)
+def builder_remedy(text: str) -> str:
+    """Return how a build that failed with a message about memory gets what it lacked."""
+    if "workspace" in text.lower():
+        return "give the builder more: --workspace-mb 1024"
+    return memory_remedy()
+
+
+def lacks_memory(text: str) -> bool:
+    """Return whether TensorRT's message is about memory, the builder's workspace included."""
+    short = r"insufficient (\w+ )?(memory|workspace)|memory is insufficient|increas\w+ workspace"
+    return bool(re.search(r"out ?of ?memory|cudaMalloc|bad_alloc|" + short, text, re.IGNORECASE))
 
 
 def count_precisions(text: str) -> Dict[str, int]:
@@ -1310,15 +1332,10 @@ def count_precisions(text: str) -> Dict[str, int]:
         if not outputs or layer.get("LayerType") in ("Reformat", "NoOp", "Constant"):
             continue
         words = str(outputs[0].get("Datatype") or outputs[0].get("Format/Datatype") or "")
-        for name, mark in (
-            ("int8", "Int8"),
-            ("fp16", "FP16|Half"),
-            ("fp32", "FP32|Float"),
-            ("int32", "Int32"),
-        ):
-            if re.search(mark, words, re.IGNORECASE):
-                counts[name] = counts.get(name, 0) + 1
-                break
+        found = re.search("(int8)|(fp16|half)|(fp32|float)|(int32)", words, re.IGNORECASE)
+        if found:
+            name = ("int8", "fp16", "fp32", "int32")[(found.lastindex or 1) - 1]
+            counts[name] = counts.get(name, 0) + 1
     return counts
 
 
@@ -1331,9 +1348,18 @@ def find_trtexec() -> Optional[str]:
     return shutil.which("trtexec") or next(filter(os.path.isfile, places), None)
 
 
-def trtexec_version(path: Optional[str]) -> Optional[str]:
-    """Return the version in the line that ``trtexec`` starts with."""
-    return parse_trtexec_version("".join(capture([path, "--help"])[1:])) if path else None
+def trtexec_version(path: Optional[str], problems: Dict[str, str]) -> Optional[str]:
+    """Return the version in the line that ``trtexec`` starts with.
+
+    A program that is there but does not start is added to ``problems`` with the reason.
+    """
+    if path is None:
+        return None
+    said = "".join(capture([path, "--help"])[1:])
+    version = parse_trtexec_version(said)
+    if version is None:
+        problems["trtexec"] = (said.strip().splitlines() or ["it prints no version"])[-1]
+    return version
 
 
 def parse_trtexec_version(text: str) -> Optional[str]:
@@ -1379,9 +1405,7 @@ def parse_export_times(text: str) -> List[Tuple[float, float]]:
         rows = json.loads(text)
         times = [
             (
-                float(row["latencyMs"])
-                if "latencyMs" in row
-                else float(row["h2dMs"]) + float(row["computeMs"]) + float(row["d2hMs"]),
+                sum(float(row[part]) for part in ("h2dMs", "computeMs", "d2hMs")),
                 float(row.get("endEnqMs", 0)) - float(row.get("startEnqMs", 0)),
             )
             for row in rows
@@ -1401,7 +1425,7 @@ def parse_export_output(text: str) -> Dict[str, List[float]]:
         raise AgentError("trtexec wrote outputs that this agent does not understand (%r)" % error)
 
 
-class TrtexecModel:
+class TrtexecModel(Model):
     """A model driven through ``trtexec``, for a Python without TensorRT.
 
     Every ``run`` starts a process; times come from ``time_ms``, which trtexec measures itself.
@@ -1410,13 +1434,11 @@ class TrtexecModel:
     def __init__(self, root: str, artifact: Json, engines: Engines, options: Json) -> None:
         import numpy
 
+        Model.__init__(self)
+        self.timing = "trtexec"
         self._np = numpy
         self._tool = str(find_trtexec())
-        version = str(trtexec_version(self._tool))
-        self.layers = {}  # type: Dict[str, int]
-        self.spans = []  # type: List[Tuple[float, float]]
-        self.notes = []  # type: List[str]
-        self.build_s = None  # type: Optional[float]
+        version = str(trtexec_version(self._tool, {}))
         self._scratch = tempfile.mkdtemp(prefix="trtexec-", dir=options["work"])
         self._specs = {item["name"]: item for item in artifact["outputs"]}
         recipes = read_recipes(root, artifact, engines, options, "trtexec", version)
@@ -1429,10 +1451,11 @@ class TrtexecModel:
                     raise AgentError("; ".join(self.notes))
                 continue
             break
+        self.path = recipe.build["path"]
         self._words = "trtexec %s " % version, recipe, recipe is not recipes[0]
 
     @property
-    def provider(self) -> str:
+    def provider(self) -> str:  # type: ignore[override]
         """What runs it; the precisions are known after the first ``run``."""
         name, recipe, fallback = self._words
         return name + precision_words(self.layers, recipe, fallback)
@@ -1452,11 +1475,18 @@ class TrtexecModel:
         if recipe.cache:
             write_file(calibration, recipe.cache)
             command.append("--calib=" + calibration)
-        started = time.perf_counter()
-        only = "--skipInference" if version_tuple(version) >= (10,) else "--buildOnly"
-        self._call(command + [only])
+        started, old = time.perf_counter(), version_tuple(version) < (10,)
+        command.append("--buildOnly" if old else "--skipInference")
+        try:
+            self._call(command)
+        except AgentError as error:
+            if not (old and lacks_memory(str(error))):
+                raise
+            log("not enough memory: once more without cuDNN and cuBLAS")
+            self._call(command + ["--tacticSources=-CUDNN,-CUBLAS,-CUBLAS_LT"])
         self.build_s = time.perf_counter() - started
-        engines.write(self._engine, read_bytes(new))
+        self._engine = new  # the disk may have no room for another
+        engines.keep(recipe.path, read_bytes(new))
 
     def _call(self, options: Sequence[str]) -> None:
         status, out, err = capture([self._tool] + list(options), timeout_s=7200)
@@ -1468,7 +1498,8 @@ class TrtexecModel:
         if was_killed(status):
             raise AgentError("trtexec: " + out_of_memory())
         lines = [line for line in (out + err).splitlines() if "[E]" in line]
-        raise AgentError("trtexec failed: %s" % (lines or ["it does not say why"])[-1])
+        text = "trtexec failed: %s" % (lines or ["it does not say why"])[-1]
+        raise AgentError("%s; %s" % (text, builder_remedy(text)) if lacks_memory(text) else text)
 
     def _load(self, feeds: Feeds) -> List[str]:
         pairs = []
@@ -1522,9 +1553,6 @@ class Measurement:
     """
 
     def __init__(self, work: str, index: int, turn: int = 0, how: Optional[Json] = None) -> None:
-        import numpy
-
-        self._np = numpy
         self._work = work
         self._job = read_json(os.path.join(work, "job.json"))
         self.settings = dict(self._job["settings"], **(how or {}))
@@ -1534,8 +1562,10 @@ class Measurement:
         self._turn = turn
         self._told = 0.0
         self._downgraded = False
+        self.evidence = {}  # type: Json
         self.manifest = read_bundle(self.root)
-        self._localizes = bool(self.manifest["preprocessing"]["localize"])
+        localizes = bool(self.manifest["preprocessing"]["localize"])
+        self._localizes = localizes and self.settings.get("localize", True)
         self._wants_sex = len(artifact_of(self.manifest, "regressor")["inputs"]) > 1
 
     def run(self) -> Json:
@@ -1544,6 +1574,9 @@ class Measurement:
         self.tell("open", 0.0)
         hot_before = max(temperatures().values(), default=None)
         models, load_ms = self._open(info)
+        import numpy  # only now: its absence has been refused with a remedy
+
+        self._np = numpy
         golden = self._arrays(self._entry["golden"])
         samples = self._arrays(self._entry["samples"]) if "samples" in self._entry else None
         if self._turn:
@@ -1551,15 +1584,14 @@ class Measurement:
             for model in models.values():
                 model.close()
             return dict(clean(result))
-        started = time.perf_counter()
-        self._predict(models, golden, 0)
-        first_ms = (time.perf_counter() - started) * 1e3
+        first_ms = self._timed(models, self._feeds(golden, 0))[-1]
         footprint = {
             "load_ms": load_ms,
             "first_prediction_ms": first_ms,
             "peak_rss_mb": peak_rss_mb(),
         }
-        ages = self.golden_ages(models)
+        rows = range(len(golden["male"]))  # the host judges them
+        ages = [self._age(models, self._feeds(golden, row)[1]) for row in rows]
         read_state = functools.partial(state_since, time.monotonic())
         with Sampler(read_state, 1.0, MAX_TRACE) as trace:
             result = self._times(models, samples or golden)
@@ -1569,37 +1601,30 @@ class Measurement:
         result["readings"] = self._read_ages(models, samples) if samples else []
         result["provider"] = models["regressor"].provider
         result["board"] = {
-            "board": info["board"],
-            "system": info["system"],
-            "gpu": info["gpu"],
-            "power_mode": info["power_mode"],
+            **{key: info[key] for key in ("board", "system", "gpu", "power_mode")},
             "clocks_mhz": at_work,
             "temperature_before_c": hot_before,
             "temperature_after_c": max(temperatures().values(), default=None),
             "build_s": self._build_s(models),
             "layers": models["regressor"].layers,
-            "timing": "trtexec" if hasattr(models["regressor"], "times_ms") else "wall",
+            "timing": models["regressor"].timing,
             "gpu_ms": self._spans(models, 0),
             "enqueue_ms": self._spans(models, 1),
             "clocks_locked": clocks_locked(),
             "trace": trace.rows,
-            "notes": [note for model in models.values() for note in model.notes],
+            "notes": [clean(note) for model in models.values() for note in model.notes],
         }
         result["downgraded"] = self._downgraded
+        self.evidence = {
+            "path": models["regressor"].path,
+            "tf32": bool(self.settings.get("tf32")),
+            "inspector": models["regressor"].inspected,
+            "engine_mb": models["regressor"].engine_mb,
+            "expected_months": [float(age) for age in golden["bundle_months"]],
+        }
         for model in models.values():
             model.close()
         return dict(clean(result))
-
-    def golden_ages(self, models: Dict[str, Any]) -> List[float]:
-        """Return the ages of the bundle's golden images; the host judges them."""
-        golden = self._arrays(self._entry["golden"])
-        return [
-            self._age(models, self._feeds(golden, row)[1]) for row in range(len(golden["male"]))
-        ]
-
-    def expected_months(self) -> List[float]:
-        """Return the ages of the bundle's golden images at export."""
-        return [float(age) for age in self._arrays(self._entry["golden"])["bundle_months"]]
 
     def tell(self, stage: str, share: float) -> None:
         """Write the progress, at most twice a second."""
@@ -1622,16 +1647,12 @@ class Measurement:
     def _open(self, info: Json) -> Tuple[Dict[str, Any], float]:
         """Open both models; return them and the time in ms without what was built."""
         settings = self.settings
-        reason = refusal(self.manifest, info, settings["engine"], settings["allow_downgrade"])
-        if reason:
-            raise AgentError(reason)
-        engine = choose_engine(self.manifest, info, settings["engine"])
-        if engine != "onnxruntime":
-            self._downgraded = check_int8(self.manifest, info, settings["allow_downgrade"])
-        elif self.manifest["target"] == "tensorrt" and self.manifest["precision"] != "fp32":
-            raise AgentError("--engine onnxruntime runs float32 bundles of tensorrt only")
-        options = {"work": self._work, "gpu": info["gpu"], "sm": info["sm"]}
-        options["workspace_mb"] = settings["workspace_mb"]
+        engine, self._downgraded = choose_way(
+            self.manifest, info, settings["engine"], settings["allow_downgrade"]
+        )
+        options = {name: info[name] for name in DEVICE}  # type: Json
+        options.update({name: settings.get(name) for name in ("workspace_mb", "build", "tf32")})
+        options["work"] = self._work
         models = {}  # type: Dict[str, Any]
         started = time.perf_counter()
         for role in ROLES if self._localizes else ROLES[1:]:
@@ -1661,13 +1682,6 @@ class Measurement:
             regress["sex"] = np.array([[arrays["male"][row]]], np.float32)
         return {"image": arrays["working"][row][None, None]}, regress
 
-    def _predict(self, models: Dict[str, Any], arrays: Dict[str, Array], row: int) -> float:
-        """Return the age in months of one image; runs the localizer as well."""
-        localize, regress = self._feeds(arrays, row)
-        if self._localizes:
-            models["localizer"].run(localize)
-        return self._age(models, regress)
-
     def _age(self, models: Dict[str, Any], feeds: Feeds) -> float:
         age = float(models["regressor"].run(feeds)["age_months"].item())
         if not abs(age) < MAX_MONTHS:  # neither is NaN
@@ -1677,7 +1691,7 @@ class Measurement:
     def _times(self, models: Dict[str, Any], arrays: Dict[str, Array]) -> Json:
         """Return the times of each query by stage, in nanoseconds."""
         images = min(len(arrays["crops"]), MAX_IMAGES)
-        if hasattr(models["regressor"], "times_ms"):
+        if models["regressor"].timing == "trtexec":
             rows, warm_up = self._trtexec_times(models, arrays), 0
         else:
             rows, warm_up = self._own_times(models, arrays, images)
@@ -1730,16 +1744,15 @@ class Measurement:
         return rows, warm_up
 
     def _timed(self, models: Dict[str, Any], feeds: Tuple[Feeds, Feeds]) -> List[float]:
-        begin = time.perf_counter()
-        if not self._localizes:
-            models["regressor"].run(feeds[1])
-            span = (time.perf_counter() - begin) * 1e3
-            return [span, span]
-        models["localizer"].run(feeds[0])
-        middle = time.perf_counter()
-        models["regressor"].run(feeds[1])
-        end = time.perf_counter()
-        return [(middle - begin) * 1e3, (end - middle) * 1e3, (end - begin) * 1e3]
+        begin = last = time.perf_counter()
+        times = []
+        for role, inputs in zip(ROLES, feeds):
+            if role in models:
+                models[role].run(inputs)
+                now = time.perf_counter()
+                times.append((now - last) * 1e3)
+                last = now
+        return times + [(last - begin) * 1e3]
 
     def _trtexec_times(self, models: Dict[str, Any], arrays: Dict[str, Array]) -> List[List[float]]:
         """Return times of both models, which trtexec measures apart: the pairs are made here."""
@@ -1754,7 +1767,7 @@ class Measurement:
         """Return readings of the power at rest and at work; None without a sensor."""
         meter = PowerMeter()
         seconds = self.settings["energy_s"]
-        if not meter.available or seconds <= 0 or hasattr(models["regressor"], "times_ms"):
+        if not meter.available or seconds <= 0 or models["regressor"].timing == "trtexec":
             return None
         self.tell("energy", 0.0)
         idle = meter.watts(lambda: time.sleep(IDLE_S))
@@ -1814,24 +1827,19 @@ def rough_box(output: Array) -> Box:
         border = numpy.concatenate([output[0], output[-1], output[:, 0], output[:, -1]])
         labels, counts = numpy.unique(border, return_counts=True)
         mask = output != labels[counts.argmax()]
-    left = numpy.array(mask)
+    left = set(zip(*(axis.tolist() for axis in numpy.nonzero(mask))))
     best = []  # type: List[Tuple[int, int]]
-    for start in zip(*numpy.nonzero(mask)):
-        if not left[start]:
-            continue
-        left[start] = False
-        region = [start]
+    for start in sorted(left):
+        region = [start] if start in left else []
         for y, x in region:  # grows while it is walked
-            for step in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)):
-                inside = 0 <= step[0] < mask.shape[0] and 0 <= step[1] < mask.shape[1]
-                if inside and left[step]:
-                    left[step] = False
-                    region.append(step)
-        if len(region) > len(best):
-            best = region
+            left.discard((y, x))
+            near = left & {(y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)}
+            left -= near
+            region += near
+        best = max(best, region, key=len)
     if not best:
         return 0, 0, mask.shape[1], mask.shape[0]
-    rows, columns = [int(p[0]) for p in best], [int(p[1]) for p in best]
+    rows, columns = zip(*best)
     return min(columns), min(rows), max(columns) + 1, max(rows) + 1
 
 
@@ -1875,10 +1883,8 @@ def describe_system(root: str = "/") -> Json:
     }
 
 
-def evidence_steps(work: str) -> List[str]:
+def evidence_steps(work: str, job: Json, info: Json) -> List[str]:
     """Return the names of all steps: ``what``, or ``what:bundle``, or with a build as well."""
-    job = read_json(os.path.join(work, "job.json"))
-    info = device_info()
     steps = ["system"]
     for index, entry in enumerate(job["bundles"]):
         steps.append("measure:%d" % index)
@@ -1900,53 +1906,42 @@ def evidence_steps(work: str) -> List[str]:
     return steps
 
 
-def try_build(work: str, index: int, number: int, tf32: bool) -> Json:
-    """Build one engine of a bundle's regressor anew; return its figures, ages and layers."""
-    measured = Measurement(work, index)
-    artifact = artifact_of(measured.manifest, "regressor")
-    info = device_info()
-    builds = usable_builds(artifact, info["tensorrt"], False)
-    one = dict(artifact, builds=[builds[number]])
-    options = {"gpu": info["gpu"], "sm": info["sm"], "downgrade": False, "tf32": tf32}
-    options["workspace_mb"] = measured.settings["workspace_mb"]
-    engines = tempfile.mkdtemp(prefix="engines-", dir=work)
-    try:
-        model = TensorRtModel(measured.root, one, Engines(engines), options)
-        sizes = [os.path.getsize(path) for path in glob.glob(os.path.join(engines, "*.engine"))]
-        ages = measured.golden_ages({"regressor": model})
-        found = {
-            "path": builds[number]["path"],
-            "tf32": tf32,
-            "build_s": model.build_s,
-            "engine_mb": sum(sizes) / 1e6,
-            "provider": model.provider,
-            "layers": model.layers,
-            "inspector": model.inspected,
-            "golden_months": ages,
-            "expected_months": measured.expected_months(),
-            "regress_gpu_ms": sorted(span[0] for span in model.spans)[len(ages) // 2],
-            "peak_rss_mb": peak_rss_mb(),
-            "notes": model.notes,
-        }
-        model.close()
-    finally:
-        shutil.rmtree(engines, ignore_errors=True)
-    return found
+def step_settings(work: str, what: str, number: int) -> Json:
+    """Return the settings of a step of the evidence; a build is anew, of the regressor alone."""
+    if what in ("build", "tf32"):
+        cache = os.path.join(work, "engines")
+        shutil.rmtree(cache, ignore_errors=True)
+        how = {"engine": "tensorrt", "build": number, "tf32": what == "tf32", "cache": cache}
+        return dict(how, localize=False, min_duration_s=0, energy_s=0)
+    return {} if what == "measure" else {"engine": what}
 
 
 def gather_evidence(work: str) -> int:
-    """Run all steps, each in a process with a limit; write one file into the current folder."""
+    """Run all steps, each in a process with a limit; one file in the current folder has all.
+
+    It is written after each step: a board may lose its power.
+    """
     if not os.path.isfile(os.path.join(work, "job.json")):
         raise AgentError("%s: not a kit; make one with: bakit bench BUNDLES --kit FILE" % work)
-    job = read_json(os.path.join(work, "job.json"))
+    job, info = read_json(os.path.join(work, "job.json")), device_info()
+    place = "%s-%s" % (info["board"] or platform.machine(), info["system"] or platform.system())
+    path = os.path.abspath("evidence-%s.json.gz" % re.sub(r"[^A-Za-z0-9.]+", "-", place))
     limit_s = STEP_S + 2 * job["settings"]["min_duration_s"]
     steps = []  # type: List[Json]
-    names = evidence_steps(work)
+    document = {
+        "version": 2,
+        "host": host_info(job["bakit"], info),
+        "board": {key: info[key] for key in ("board", "system", "gpu", "power_mode")},
+        "bundles": [entry["name"] for entry in job["bundles"]],
+        "seconds": job["settings"]["min_duration_s"],
+        "steps": steps,
+    }
+    names = evidence_steps(work, job, info)
     for number, name in enumerate(names):
         log("%d of %d: %s" % (number + 1, len(names), name))
-        before, began = len(read_log(work)), time.time()
+        before, began = len(read_log(work)), time.monotonic()
         found = run_apart(work, name, limit_s)
-        step = {"step": name, "seconds": round(time.time() - began, 1)}  # type: Json
+        step = {"step": name, "seconds": round(time.monotonic() - began, 1)}  # type: Json
         step["error"] = found.pop("error", None)
         if step["error"]:
             log("    " + step["error"])
@@ -1954,17 +1949,10 @@ def gather_evidence(work: str) -> int:
             step["found"] = found
         step["log"] = read_log(work)[before:][-20000:]
         steps.append(step)
-    info = device_info()
-    place = "%s-%s" % (info["board"] or platform.machine(), info["system"] or platform.system())
-    slug = re.sub(r"[^A-Za-z0-9.]+", "-", place)
-    entries = [entry["name"] for entry in job["bundles"]]
-    document = {"version": 1, "host": host_info(job["bakit"], info), "bundles": entries}
-    document.update(steps=steps, seconds=job["settings"]["min_duration_s"])
-    document["board"] = {key: info[key] for key in ("board", "system", "gpu", "power_mode")}
-    path = os.path.abspath("evidence-%s.json.gz" % slug)
-    write_file(path, gzip.compress(json.dumps(document).encode("ascii")))
+        write_file(path, gzip.compress(json.dumps(document).encode("ascii")))
+        os.chmod(path, 0o644)  # nothing in it is a patient's, and it may have been written by root
     log("written: %s; send this file" % path)
-    return 1 if all(step["error"] for step in steps) else 0
+    return 1 if all(step["error"] for step in steps[1:]) else 0
 
 
 # ------------------------------------------------------------------ the job
@@ -2074,7 +2062,8 @@ def why_failed(status: int, logged: str = "") -> str:
         ended = "it crashed (signal %d)" % -status if status < 0 else "exit status %d" % status
         return "%s; the log's last error: %s" % (ended, logged)
     if status < 0:
-        return CRASHED % -status
+        question = "is the NVIDIA driver of this system's own release? See the log"
+        return "it crashed (signal %d): %s" % (-status, question)
     return "it ended with exit status %d; see the log" % status
 
 
@@ -2085,12 +2074,21 @@ def run_apart(work: str, step: str, limit_s: Optional[float] = None) -> Json:
     if os.path.isfile(result):  # of a step that was ended after it had written
         os.unlink(result)
     with open(os.path.join(work, "log.txt"), "ab") as log_file:
-        try:
-            status = subprocess.call(
-                command, stdin=subprocess.DEVNULL, stderr=log_file, timeout=limit_s
-            )
-        except subprocess.TimeoutExpired:
-            return {"error": "it was not done after %d seconds and was ended" % (limit_s or 0)}
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stderr=log_file,
+            start_new_session=limit_s is not None,  # else ``stop`` ends it with this process
+        )
+    try:
+        status = process.wait(limit_s)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt) as error:
+        if limit_s is not None:
+            os.killpg(process.pid, signal.SIGKILL)  # trtexec is a process of its own
+        process.wait()
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        return {"error": "it was not done after %d seconds and was ended" % (limit_s or 0)}
     if not os.path.isfile(result):
         return {"error": clean(why_failed(status, last_error(read_log(work)[before:])))}
     found = read_json(result)
@@ -2104,15 +2102,13 @@ def run_step(work: str, step: str) -> int:
     try:
         if what == "system":
             found = describe_system()
-        elif what in ("build", "tf32"):
-            found = try_build(work, int(numbers[0]), int(numbers[1]), what == "tf32")
         else:
-            how = {} if what == "measure" else {"engine": what}
-            turn = int(numbers[1]) if len(numbers) > 1 else 0
+            how = step_settings(work, what, int(numbers[-1]))
+            turn = int(numbers[1]) if what == "measure" and len(numbers) > 1 else 0
             measured = Measurement(work, int(numbers[0]), turn, how)
             found = measured.run()
-            if len(numbers) == 1:  # evidence is read without its bundles
-                found["expected_months"] = measured.expected_months()
+            if what != "measure" or len(numbers) == 1:  # evidence is read without its bundles
+                found.update(measured.evidence)
     except AgentError as error:
         found = {"error": str(error)}
     except MemoryError:
@@ -2244,6 +2240,9 @@ def main(arguments: Sequence[str]) -> int:
     except (AgentError, ImportError, OSError) as error:
         log("agent.py: %s" % error)
         return 2
+    except KeyboardInterrupt:
+        log("agent.py: interrupted")
+        return 130
 
 
 if __name__ == "__main__":

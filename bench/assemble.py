@@ -235,7 +235,7 @@ def latency_report(raw: RawBundle) -> LatencyReport | None:
         message = "the device returned incomplete times: stages or queries are missing; bench again"
         raise VerificationError(message)
     total_ns = times["total"]
-    stability = judge(times["regress"], *raw.conditions)
+    stability = judge(times["regress"], *raw.conditions, raw.board)
     tail = stability.steady_from
     return LatencyReport(
         warm_up=raw.warm_up,

@@ -17,6 +17,7 @@ from bakit.processes import quota_stops
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from bakit.bench.report.device import BoardState
     from bakit.types import Floats
 
 
@@ -85,19 +86,39 @@ def _ticks(stat: Path) -> int:
     return int(fields[11]) + int(fields[12])
 
 
-def judge(times: Floats, before: Conditions | None, after: Conditions | None) -> Stability:
+def judge(
+    times: Floats,
+    before: Conditions | None,
+    after: Conditions | None,
+    board: BoardState | None = None,
+) -> Stability:
     """Rate the stability of latencies of equal work, and find likely causes if it is low."""
     median = float(np.median(times))
     score = 100 * float((np.abs(times - median) <= NEAR * median).mean())
     trend, steady_from = _trend(times)
-    faults = [trend] if trend else []
+    faults = [text for text in (trend, _throttled(board)) if text]
     if score < LEAST_SCORE:
         near = f"within {100 * NEAR:.0f} % of the median"
         faults.append(f"noisy timings: only {score:.0f} % of the queries are {near}")
     if not faults:
         return Stability(score)
-    causes = tuple(_causes(trend, before, after))
-    return Stability(score, "; ".join(faults), causes, steady_from)
+    causes = _causes(trend, before, after)
+    if board is not None and board.clocks_locked is False:
+        causes.append("the board's clocks are not locked: sudo jetson_clocks")
+    return Stability(score, "; ".join(faults), tuple(causes), steady_from)
+
+
+def _throttled(board: BoardState | None) -> str:
+    """Return how a board's locked clocks fell all the same, in words; empty if they did not."""
+    for name, column in (("CPU", 2), ("GPU", 3)):
+        found = [row[column] for row in board.trace] if board and board.clocks_locked else []
+        mhz = [clock for clock in found if clock]
+        if mhz and min(mhz) < (1 - SPAN) * max(mhz):
+            return (
+                f"throttled: the {name}'s locked clock fell from {max(mhz):.0f} to {min(mhz):.0f} "
+                "MHz; cool the board, and check its power supply"
+            )
+    return ""
 
 
 def _trend(times: Floats) -> tuple[str, int | None]:

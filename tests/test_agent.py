@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -437,5 +438,6 @@ def test_a_command_without_a_work_folder_is_refused(tmp_path, command):
 def test_a_step_never_gets_the_result_of_an_earlier_one(tmp_path, monkeypatch):
     """One that was ended after it had written leaves its result."""
     (tmp_path / "step.json").write_text('{"golden_months": [1.0]}')
-    monkeypatch.setattr(agent.subprocess, "call", lambda *_, **__: 1)
+    ended = SimpleNamespace(wait=lambda limit_s: 1)
+    monkeypatch.setattr(agent.subprocess, "Popen", lambda *_, **__: ended)
     assert "exit status 1" in agent.run_apart(str(tmp_path), "build:0:0")["error"]

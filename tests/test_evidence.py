@@ -53,6 +53,11 @@ def test_a_kit_on_a_board(exported, tensorrt_double, tmp_path):
     evidence = read_evidence(file)
     steps = {step.step: step for step in evidence.steps}
     assert {name: step.error for name, step in steps.items() if step.error} == {}
+    built = steps["build:1:1"].found
+    assert built["path"] == "regressor-qdq-depthwise.onnx"
+    assert json.loads(built["inspector"])["Layers"]
+    assert built["board"]["build_s"] > 0 < built["engine_mb"]
+    assert file.stat().st_mode & 0o777 == 0o644, "it may have been written by root"
     assert {"system", "measure:0", "build:0:0", "tf32:0:0", "onnxruntime:0"} <= set(steps)
     assert {"measure:1", "build:1:0", "build:1:1"} <= set(steps)
     assert "proc/meminfo" in " ".join(steps["system"].found["files"])
@@ -73,6 +78,42 @@ def test_a_machine_without_tensorrt_says_so_in_each_line(exported, tmp_path, mon
     refused, measured = (row for row in rows(read_evidence(file)))
     assert "tensorrt or trtexec is not installed" in refused.problem
     assert (measured.engine, measured.problem) == ("CPUExecutionProvider", "")
+
+
+def test_a_board_on_which_nothing_runs_still_gives_a_file(exported, tmp_path, monkeypatch):
+    """Without NumPy, as on a new system; the file is there after the first step."""
+    make_kit(tmp_path, exported("onnx", "fp32"))
+    (tmp_path / "numpy.py").write_text("raise ImportError('libopenblas.so.0: cannot open')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    file, status = run_kit(tmp_path)
+    assert status == 1
+    (row,) = rows(read_evidence(file))
+    assert "numpy cannot be imported: ImportError: libopenblas.so.0" in row.problem
+
+
+@pytest.mark.parametrize("ended", [subprocess.TimeoutExpired("x", 1), KeyboardInterrupt()])
+def test_a_step_that_is_ended_takes_its_programs_along(tmp_path, monkeypatch, ended):
+    """``trtexec`` would else keep the GPU and its memory."""
+    killed = []
+
+    class Process:
+        pid = 4711
+
+        def __init__(self, *words, start_new_session, **how):
+            assert start_new_session
+
+        def wait(self, limit_s=None):
+            if limit_s is not None:
+                raise ended
+
+    monkeypatch.setattr(agent.subprocess, "Popen", Process)
+    monkeypatch.setattr(agent.os, "killpg", lambda *how: killed.append(how))
+    if isinstance(ended, KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt):
+            agent.run_apart(str(tmp_path), "build:0:0", 1)
+    else:
+        assert "was ended" in agent.run_apart(str(tmp_path), "build:0:0", 1)["error"]
+    assert killed == [(4711, agent.signal.SIGKILL)]
 
 
 def test_a_kit_has_no_radiograph(exported, labelled, refused):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from bakit import agent
+from bakit.bench.conditions import judge
 from bakit.bench.device.pack import AgentOptions, write_job
 from bakit.bench.gate.baseline import check_timing
 from bakit.bench.task import make_settings, read_task
@@ -169,11 +170,17 @@ def manifest(precision="int8", target="tensorrt"):
     return {"target": target, "precision": precision, "artifacts": artifacts}
 
 
+def refusal(document, device, engine="auto"):
+    with pytest.raises(agent.AgentError) as error:
+        agent.choose_way(document, device, engine, False)
+    return str(error.value)
+
+
 def test_a_nano_refuses_int8_and_says_what_to_do():
-    refused = agent.refusal(manifest(), info(), "auto", allow_downgrade=False)
+    refused = refusal(manifest(), info())
     assert refused == "Jetson Nano has no INT8 unit: use --fp16, or --allow-downgrade"
-    assert agent.refusal(manifest(), info(), "auto", allow_downgrade=True) is None
-    assert agent.refusal(manifest("fp16"), info(), "auto", allow_downgrade=False) is None
+    assert agent.choose_way(manifest(), info(), "auto", True) == ("tensorrt", True)
+    assert agent.choose_way(manifest("fp16"), info(), "auto", False) == ("tensorrt", False)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +196,7 @@ def test_a_nano_refuses_int8_and_says_what_to_do():
     ],
 )
 def test_what_a_device_lacks_is_said_before_anything_is_copied(document, device, engine, said):
-    assert said in agent.refusal(document, device, engine, allow_downgrade=False)
+    assert said in refusal(document, device, engine)
 
 
 # trtexec
@@ -213,6 +220,9 @@ for name in options:
     if name not in known:
         print("[E] Unknown option: --" + name)
         sys.exit(1)
+if {memory} and "saveEngine" in options and "tacticSources" not in options:
+    print("[E] Error Code 2: OutOfMemory (no further information)")
+    sys.exit(1)
 if "saveEngine" in options:
     open(options["saveEngine"], "wb").write(open(options["onnx"], "rb").read())
 if "loadEngine" in options:
@@ -239,7 +249,7 @@ COMMON = (
     " noTF32 profilingVerbosity exportLayerInfo exposeDMA useSpinWait"
 )
 KNOWN = {
-    "8201": "workspace buildOnly fp16 int8 calib",
+    "8201": "workspace buildOnly fp16 int8 calib tacticSources",
     "100300": "memPoolSize skipInference fp16 int8 calib stronglyTyped",
     "110401": "memPoolSize skipInference stronglyTyped",
 }
@@ -251,7 +261,9 @@ def test_a_bundle_is_measured_through_trtexec(number, exported, tmp_path, monkey
     tools, log = tmp_path / "tools", tmp_path / "log"
     tools.mkdir()
     known = [*COMMON.split(), *KNOWN[number].split()]
-    script = FAKE_TRTEXEC.format(python=sys.executable, number=number, known=known, log=str(log))
+    script = FAKE_TRTEXEC.format(
+        python=sys.executable, number=number, known=known, log=str(log), memory=number == "8201"
+    )
     (tools / "trtexec").write_text(script)
     (tools / "trtexec").chmod(0o755)
     monkeypatch.setenv("PATH", str(tools), prepend=os.pathsep)
@@ -263,7 +275,8 @@ def test_a_bundle_is_measured_through_trtexec(number, exported, tmp_path, monkey
     assert bundle["board"]["layers"] == {"fp16": 1}, "seen, not claimed"
     assert len(bundle["golden_months"]) > 0
     calls = [json.loads(line) for line in log.read_text().splitlines()]
-    assert sum("saveEngine" in call for call in calls) == 2, "one engine a model, built once"
+    builds = [call for call in calls if "saveEngine" in call]
+    assert len(builds) == (4 if number == "8201" else 2), "one engine a model, or tried twice"
 
 
 def test_times_of_trtexec_are_never_compared_with_the_wall_clock():
@@ -328,11 +341,36 @@ def test_a_module_that_cannot_be_imported_is_not_missing(tmp_path, monkeypatch):
     assert agent.module_version("slow", problems) is None
     assert "no answer within 1 seconds" in problems["slow"]
     broken = info(tensorrt=None, problems={"tensorrt": problems["broken"]})
-    said = agent.refusal(manifest("fp32"), broken, "auto", allow_downgrade=False)
-    assert "cannot import tensorrt: ImportError: libnvinfer.so.8: cannot open" in said
+    said = refusal(manifest("fp32"), broken)
+    assert "tensorrt does not start with Python 3.6.9: ImportError: libnvinfer.so.8" in said
     broken = info(numpy=None, problems={"numpy": "it crashed (signal 4)"})
-    said = agent.refusal(manifest("fp32"), broken, "auto", allow_downgrade=False)
+    said = refusal(manifest("fp32"), broken)
     assert said == "numpy cannot be imported: it crashed (signal 4)"
+
+
+def test_a_trtexec_that_does_not_start_is_not_missing(tmp_path):
+    tool = tmp_path / "trtexec"
+    tool.write_text("#!/bin/sh\necho 'libnvinfer.so.8: cannot open shared object' >&2; exit 127\n")
+    tool.chmod(0o755)
+    problems = {}
+    assert agent.trtexec_version(str(tool), problems) is None
+    broken = info(tensorrt=None, problems=problems)
+    said = refusal(manifest("fp32"), broken)
+    assert "trtexec does not start with Python 3.6.9: libnvinfer.so.8: cannot open" in said
+
+
+def test_locked_clocks_that_fall_are_said():
+    def board(mhz, locked):
+        trace = tuple((float(i), 60.0, 1500.0, clock) for i, clock in enumerate(mhz))
+        return SimpleNamespace(clocks_locked=locked, trace=trace)
+
+    steady, shaky = np.full(100, 5.0), np.linspace(1, 99, 100)
+    assert judge(steady, None, None, board([918.0, 918.0, None], True)).warning is None
+    fell = judge(steady, None, None, board([918.0, 612.0], True)).warning
+    assert fell.startswith("throttled: the GPU's locked clock fell from 918 to 612 MHz")
+    free = judge(shaky, None, None, board([918.0, 306.0], False))
+    assert "throttled" not in free.warning
+    assert "the board's clocks are not locked: sudo jetson_clocks" in free.causes
 
 
 def test_a_user_outside_the_gpu_s_group_is_told_the_group(tmp_path, monkeypatch):

@@ -25,6 +25,8 @@ from bakit.hand.prepare import crop
 from bakit.image.read import decode
 from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.model.regressor import regressor_from_weights
+from bakit.targets import get_target
+from bakit.types import Precision
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT.parent / "shared" / "data"
@@ -85,6 +87,40 @@ def test_every_command_of_the_readme(done):
 
 def test_the_readme_is_short():
     assert README.count("\n") < 200
+
+
+PROOFS = {  # what a cell of "Targets" may say, and the targets that may say it
+    "executed under emulation": {"onnx"},
+    "executed by the vendor's CPU runtime": {"litert", "coreai"},
+    "executed": {"onnx", "openvino", "litert", "torch"},
+    "compiled by the vendor's compiler": {"tensorrt"},
+    "profile-checked": {"tensorrt", "coreml"},
+    "refused: no INT8 unit": {"tensorrt"},
+}
+
+
+def test_every_cell_of_the_targets_says_how_it_was_proven():
+    """A board's evidence file in docs/evidence would make the Jetsons' cells untrue."""
+    section = README.partition("\n## Targets\n")[2].partition("\n## ")[0]
+    _, _, *rows = (line.split(" | ") for line in section.splitlines() if line[:1] == "|")
+    assert len(rows) == 9
+    for device, named, *cells in rows:
+        names = re.findall("`([a-z]+)`", re.sub(r"\(.*?unproven\)", "", named))
+        for precision, cell in zip(
+            (Precision.FP32, Precision.FP16, Precision.INT8), cells, strict=True
+        ):
+            text = cell.strip(" |")
+            able = {name for name in names if precision in get_target(name).precisions}
+            if text == "no such export":
+                assert not able, (device, precision)
+                continue
+            proof, _, only = text.partition(" (")
+            assert able & PROOFS[proof], (device, precision)
+            if only and "not" not in only and "Chromium" not in only:
+                assert set(re.findall("[a-z]+", only)) == able, (device, precision)
+    places = runpy.run_path(str(ROOT / "docs/make_evidence.py"))["PLACES"]
+    found = {path.name[:-8] for path in (ROOT / "docs/evidence").glob("*.json.gz")}
+    assert found == set(places)
 
 
 def test_every_kind_of_user_has_a_section():

@@ -222,12 +222,17 @@ def test_engines_are_kept_and_a_damaged_one_is_built_anew(
     monkeypatch.setenv("DOUBLE_BUILD_FAILS", "1")
     with Runtime(exported("tensorrt", "fp32")):
         pass  # nothing was built
-    kept[0].write_bytes(kept[0].read_bytes()[:-100])
-    with pytest.raises(BundleError, match=r"cannot build [\w-]+\.onnx: 1$"):
-        Runtime(exported("tensorrt", "fp32"))
+    whole = kept[0].read_bytes()
+    cut, other = whole[:-100], b"an engine of another TensorRT"
+    for data, digest in ((cut, whole), (other, other)):
+        kept[0].write_bytes(data)
+        Path(f"{kept[0]}.sha256").write_text(agent.sha256(digest))
+        with pytest.raises(BundleError, match=r"cannot build [\w-]+\.onnx: 1$"):
+            Runtime(exported("tensorrt", "fp32"))
     monkeypatch.delenv("DOUBLE_BUILD_FAILS")
     with Runtime(exported("tensorrt", "fp32")):
         pass
+    assert kept[0].read_bytes() == whole
 
 
 @pytest.mark.parametrize("version", ["8.6.1", "10.3.0"])
@@ -244,14 +249,53 @@ def test_int8_without_a_depthwise_kernel_falls_back_and_says_so(
             ), build_s
 
 
+@pytest.mark.parametrize("lack", ["memory", "tactics"])
 def test_a_build_without_memory_is_tried_again_with_fewer_libraries(
-    exported, tensorrt_double, monkeypatch, capfd
+    exported, tensorrt_double, monkeypatch, capfd, lack
 ):
+    """A tactic that is skipped for want of memory is a warning; the error does not name it."""
     tensorrt_double()
-    monkeypatch.setenv("DOUBLE_BUILD_FAILS", "memory")
+    monkeypatch.setenv("DOUBLE_BUILD_FAILS", lack)
     with Runtime(exported("tensorrt", "fp32")):
         pass
     assert "not enough memory: once more without cuDNN and cuBLAS" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("lack", "said"),
+    [
+        ("no implementation for node conv due to insufficient workspace", "--workspace-mb 1024"),
+        ("[virtualMemoryBuffer.cpp] out of memory", "of swap on disk"),
+        ("CUDA driver version is insufficient for CUDA runtime version", "runtime version$"),
+    ],
+)
+def test_what_a_build_lacked_is_named_with_its_remedy(
+    exported, tensorrt_double, monkeypatch, lack, said
+):
+    tensorrt_double()
+    monkeypatch.setenv("DOUBLE_BUILD_FAILS", lack)
+    with pytest.raises(BundleError, match=said):
+        Runtime(exported("tensorrt", "fp32"))
+
+
+@pytest.mark.parametrize("why", ["No space left on device", "Not a directory"])
+def test_a_full_disk_costs_the_next_build_and_not_this_one(
+    exported, tensorrt_double, monkeypatch, tmp_path, capfd, why
+):
+    def full(source, to):
+        raise OSError(28, why, to)
+
+    tensorrt_double()
+    home = tmp_path / "home"
+    if "space" in why:
+        monkeypatch.setattr(agent.os, "replace", full)
+    else:
+        home.mkdir()
+        (home / ".cache").touch()
+    with Runtime(exported("tensorrt", "fp32")) as runtime:
+        assert runtime.provider == "TensorRT 10.3.0 fp32"
+    assert capfd.readouterr().err.count(f"made anew next time ({why})") == 4
+    assert not list(home.rglob("*.engine"))
 
 
 def test_a_damaged_timing_cache_is_written_anew(exported, tensorrt_double, tmp_path, capfd):
@@ -260,13 +304,14 @@ def test_a_damaged_timing_cache_is_written_anew(exported, tensorrt_double, tmp_p
         pass
     home = tmp_path / "home"
     (timing,) = home.rglob("*.timing")
-    timing.write_bytes(b"damaged")
-    for engine in home.rglob("*.engine"):
-        engine.unlink()
-    with Runtime(exported("tensorrt", "fp32")):
-        pass
-    assert timing.read_bytes() == b"timings"
-    assert "written anew" in capfd.readouterr().err
+    for data in (b"damaged", b"torn"):  # of the second, TensorRT makes no cache at all
+        timing.write_bytes(data)
+        for engine in home.rglob("*.engine"):
+            engine.unlink()
+        with Runtime(exported("tensorrt", "fp32")):
+            pass
+        assert timing.read_bytes() == b"timings"
+        assert "written anew" in capfd.readouterr().err
 
 
 def test_where_tensorrt_is_an_export_builds_the_engines(
@@ -281,13 +326,18 @@ def test_where_tensorrt_is_an_export_builds_the_engines(
     assert len(list((tmp_path / "home").rglob("*.engine"))) == 2
 
 
-def test_another_version_or_gpu_has_its_own_engines(exported, tensorrt_double, tmp_path):
-    for version, sm in (("10.3.0", "87"), ("8.6.1", "87"), ("8.6.1", "72")):
+def test_another_version_or_gpu_has_its_own_engines(
+    exported, tensorrt_double, tmp_path, monkeypatch
+):
+    """All Orins' GPUs have one name and number: their count of multiprocessors differs."""
+    places = (("10.3.0", "87", "8"), ("8.6.1", "87", "8"), ("8.6.1", "72", "8"))
+    for version, sm, cores in (*places, ("8.6.1", "87", "4")):
         tensorrt_double(version, sm)
+        monkeypatch.setenv("DOUBLE_CORES", cores)
         with Runtime(exported("tensorrt", "fp16")):
             pass
     engines = sorted((tmp_path / "home").rglob("*.engine"))
-    assert len(engines) == 6
+    assert len(engines) == 8
     assert all(b'"tf32": false' in engine.read_bytes() for engine in engines), (
         "it is set by default"
     )

@@ -52,6 +52,7 @@ class DeviceInfo(_Answer, frozen=True):
     system: Text
     gpu: Text | None
     sm: tuple[Count, Count] | None
+    multiprocessors: Count | None
     int8: bool | None
     driver_error: Text | None
     power_mode: Text | None

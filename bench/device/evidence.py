@@ -46,19 +46,12 @@ class _Host(msgspec.Struct, frozen=True):
     cpu: Text
 
 
-class _Build(msgspec.Struct, frozen=True):
-    path: Text
-    tf32: bool
-    build_s: Amount | None
-    provider: Text
-    layers: Annotated[dict[Text, int], Few]
-    golden_months: tuple[Months, ...]
-    expected_months: tuple[Months, ...]
-    regress_gpu_ms: Amount
-
-
-class _Measured(Measured, frozen=True):
+class _Found(Measured, frozen=True):
     expected_months: tuple[Months, ...] = ()
+    path: Text = ""
+    tf32: bool = False
+    inspector: str = ""
+    engine_mb: Amount | None = None
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -72,7 +65,7 @@ class Step(msgspec.Struct, frozen=True):
 class Evidence(msgspec.Struct, frozen=True):
     """What is read of the document that ``agent.py evidence`` writes."""
 
-    version: Annotated[int, Meta(ge=1, le=1)]
+    version: Annotated[int, Meta(ge=1, le=2)]  # in 1, builds had other fields
     host: _Host
     board: _Board
     bundles: Annotated[tuple[Text, ...], Few]
@@ -122,35 +115,31 @@ def rows(evidence: Evidence) -> list[Row]:
     Raises:
         InputError: If a step found what no agent writes.
     """
-    board = evidence.board.board or f"{evidence.host.machine}, {evidence.host.cpu}"
+    device = evidence.board.board or f"{evidence.host.machine}, {evidence.host.cpu}"
     lines = []
     for step in evidence.steps:
         what, *numbers = step.step.split(":")
         if not numbers or not numbers[0].isdecimal() or int(numbers[0]) >= len(evidence.bundles):
             continue
-        place = (board, evidence.board.system, evidence.bundles[int(numbers[0])])
+        place = (device, evidence.board.system, evidence.bundles[int(numbers[0])])
         if step.error is not None or step.found is None:
             lines.append(Row(*place, what, problem=step.error or "found nothing"))
             continue
         try:
-            found: _Build | _Measured
-            if what in {"build", "tf32"}:
-                found = msgspec.convert(step.found, _Build)
-                name = f"{found.provider} of {found.path}{', TF32' if found.tf32 else ''}"
-                median, layers, build_s = found.regress_gpu_ms, found.layers, found.build_s
-            else:
-                found = msgspec.convert(step.found, _Measured)
-                times = sorted(found.stages_ns["regress"])
-                name, median = found.provider, times[len(times) // 2] / 1e6
-                layers, build_s = found.board.layers, found.board.build_s
+            found = msgspec.convert(step.found, _Found)
+            times = sorted(found.stages_ns["regress"])
+            median_ms = times[len(times) // 2] / 1e6
             ages = found.golden_months, found.expected_months
             change = f"{mean_change(*ages):.3f}" if found.expected_months else ""
         except (ValueError, LookupError, ZeroDivisionError) as error:
             message = f"step {step.step!r} found what no agent writes ({error})"
             raise InputError(message) from error
-        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(layers.items()))
-        built_s = "" if build_s is None else f"{build_s:.1f}"
-        lines.append(Row(*place, name, counts, built_s, f"{median:.2f}", change))
+        graph = f" of {found.path}" if what in {"build", "tf32"} else ""
+        name = f"{found.provider}{graph}{', TF32' if found.tf32 else ''}"
+        board = found.board
+        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(board.layers.items()))
+        built_s = "" if board.build_s is None else f"{board.build_s:.1f}"
+        lines.append(Row(*place, name, counts, built_s, f"{median_ms:.2f}", change))
     return lines
 
 

@@ -154,8 +154,20 @@ def write_kit(
     with tempfile.TemporaryDirectory(prefix="bakit-kit-") as folder:
         write_job(Path(folder), task, options, keep=True)
         with tarfile.open(fileobj=data, mode="w:gz", compresslevel=1) as archive:
-            archive.add(folder, KIT)
+            archive.add(folder, KIT, filter=private)
     write_file(path, data.getvalue())
+
+
+def private(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Let nobody but the user of the device read a file; root unpacks it as its own.
+
+    The clock of a board without a battery is years behind: tar would warn of files of the future.
+    """
+    member.mode = 0o700 if member.isdir() else 0o600
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    member.mtime = 10**9
+    return member
 
 
 def _samples_key(bundle: Bundle, task: Task) -> Hashable:

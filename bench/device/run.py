@@ -19,7 +19,7 @@ from bakit import agent
 from bakit.bench.assemble import run_task
 from bakit.bench.device.answers import DeviceInfo, decode, read_progress, read_raw
 from bakit.bench.device.frames import shown
-from bakit.bench.device.pack import AGENT, AgentOptions, write_job
+from bakit.bench.device.pack import AGENT, AgentOptions, private, write_job
 from bakit.bench.device.ssh import ConnectionLostError, Limit, Remote
 from bakit.bench.task import make_task
 from bakit.errors import InputError
@@ -146,10 +146,11 @@ class SshDevice:
         for bundle in bundles:
             manifest = msgspec.to_builtins(bundle.manifest)
             how = self.options
-            reason = agent.refusal(manifest, info, how.engine, how.allow_downgrade)
-            if reason:
-                message = f"{bundle.name}: {reason}"
-                raise InputError(message)
+            try:
+                agent.choose_way(manifest, info, how.engine, how.allow_downgrade)
+            except agent.AgentError as error:
+                message = f"{bundle.name}: {error}"
+                raise InputError(message) from error
 
     def _send(
         self, task: Task, work: str, free_mb: float, on_progress: OnProgress
@@ -163,7 +164,7 @@ class SshDevice:
             )
             packed = Path(folder) / "work.tar.gz"
             with tarfile.open(packed, "w:gz", compresslevel=1) as archive:
-                archive.add(local, ".", filter=_private)
+                archive.add(local, ".", filter=private)
             size = packed.stat().st_size
             need_mb = 3 * size / 1e6
             if free_mb < need_mb:
@@ -235,14 +236,6 @@ class _Clock:
         if problem:
             message = f"{self._host}: the agent {problem}; the run was ended"
             raise InputError(message)
-
-
-def _private(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Let nobody but the user of the device read a file of the job; root unpacks it as its own."""
-    member.mode = 0o700 if member.isdir() else 0o600
-    member.uid = member.gid = 0
-    member.uname = member.gname = ""
-    return member
 
 
 def _remove(work: str) -> str:

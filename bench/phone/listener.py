@@ -189,19 +189,32 @@ def find_adb() -> str:
     return adb
 
 
+_REMEDIES = {
+    "more than one": "set ANDROID_SERIAL to one of those that adb devices lists",
+    "unauthorized": "unlock the phone, and allow this computer in the dialog that it shows",
+    "offline": "plug the cable in again, or run: adb kill-server",
+    "permissions": "sudo apt install android-sdk-platform-tools-common, then plug it in again",
+    "not found": "adb devices lists the names for ANDROID_SERIAL",
+    "unable to resolve": "install a browser on the phone, or open the address by hand",
+    "": "switch on USB debugging on the phone, and check that adb devices lists it",
+}
+"""What to do about an error of adb, by a part of its text."""
+
+
 def _adb(*arguments: str) -> None:
     command = [find_adb(), *arguments]
     try:
         done = subprocess.run(  # noqa: S603  # adb, found on the path
-            command, capture_output=True, text=True, check=False, timeout=ADB_TIMEOUT_S
+            command, capture_output=True, check=False, timeout=ADB_TIMEOUT_S
         )
     except subprocess.TimeoutExpired as error:
         message = f"adb {arguments[0]}: no answer within {ADB_TIMEOUT_S} s; unlock the phone"
         raise InputError(message) from error
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no error message"])[-1]
-        message = (
-            f"adb {arguments[0]} failed ({reason}); allow USB debugging on the phone, and check "
-            "that adb devices lists it (with several phones, set ANDROID_SERIAL)"
-        )
+    # ``am`` ends with 0 whatever happens. adb explains an error in the lines that follow it.
+    lines = (done.stderr + b"\n" + done.stdout).decode(errors="replace").splitlines()
+    errors = [line for line in lines if line.lower().startswith(("adb: ", "error: "))]
+    if done.returncode or errors:
+        reason = [*errors, *filter(None, reversed(lines)), "no error message"][0].strip()
+        remedy = next(text for mark, text in _REMEDIES.items() if mark in reason)
+        message = f"adb {arguments[0]} failed ({reason}); {remedy}"
         raise InputError(message)

@@ -99,6 +99,7 @@ int cuDeviceGetAttribute(int *value, int attribute, int device) {
     const char *sm = getenv("DOUBLE_SM"); /* such as 53 */
     int number = sm ? atoi(sm) : 87;
     (void)device;
-    *value = attribute == 75 ? number / 10 : number % 10;
+    if (attribute == 16) number = 10 * atoi(getenv("DOUBLE_CORES") ? getenv("DOUBLE_CORES") : "8");
+    *value = attribute == 76 ? number % 10 : number / 10;
     return 0;
 }

@@ -16,6 +16,12 @@ _VERSION = tuple(int(part) for part in __version__.split(".")[:2])
 BY_NAME, WEAK = _VERSION >= (8, 5), _VERSION < (11, 0)
 _TYPES = {"tensor(float)": "FLOAT", "tensor(int32)": "INT32", "tensor(float16)": "HALF"}
 _MAGIC = b"double engine\n"
+_SURVIVED = (
+    "",
+    "memory",
+    "tactics",
+    "depthwise",
+)  # values of DOUBLE_BUILD_FAILS that build at last
 
 
 def _open(graph):
@@ -181,7 +187,7 @@ class _Config:
         self.tactics = sources
 
     def create_timing_cache(self, data):
-        return _Timing(data)
+        return None if data == b"torn" else _Timing(data)
 
     def set_timing_cache(self, cache, ignore_mismatch):
         self._timing = cache
@@ -217,7 +223,13 @@ class Builder:
         if wrong == "memory" and config.tactics != 0:
             self._logger.log(1, "Cuda Runtime (out of memory)")
             return None
-        if (wrong == "depthwise" and depthwise) or wrong not in ("", "memory", "depthwise"):
+        if wrong == "tactics" and config.tactics != 0:
+            self._logger.log(2, "Skipping tactic 3 due to insufficient memory on requested size")
+            self._logger.log(1, "Could not find any implementation for node conv.")
+            return None
+        if wrong == "depthwise" and depthwise:
+            self._logger.log(2, "Some tactics do not have sufficient workspace memory to run.")
+        if (wrong == "depthwise" and depthwise) or wrong not in _SURVIVED:
             self._logger.log(1, wrong)
             return None
         names = []

@@ -37,11 +37,45 @@ def test_adb_forwards_the_port_opens_the_page_and_cleans_up(start, bundles, adb)
     ]
 
 
-def test_adb_that_fails_or_is_missing_is_said(tmp_path, adb, monkeypatch):
+ADB_SAYS = {  # stderr, stdout and exit status, as adb 34 and am of Android 8 to 14 write them
+    "no devices/emulators found\\); switch on USB debugging": (
+        b"* daemon started successfully\nadb: no devices/emulators found\n", b"", 1
+    ),
+    "more than one device/emulator\\); set ANDROID_SERIAL": (
+        b"adb: more than one device/emulator\n", b"", 1
+    ),
+    "device unauthorized.\\); unlock the phone, and allow": (
+        (b"adb: device unauthorized.\nThis adb server's $ADB_VENDOR_KEYS is not set\n"
+        b"Otherwise check for a confirmation dialog on your device.\n"), b"", 1
+    ),
+    "device offline\\); plug the cable in again": (b"adb: device offline\n", b"", 1),
+    "user is in the plugdev group\\); sudo apt install android": (
+        (b"error: insufficient permissions for device: user is in the plugdev group\n"
+        b"See [http://developer.android.com/tools/device.html] for more information\n"), b"", 1
+    ),
+    "device 'abc' not found\\); adb devices lists": (b"adb: device 'abc' not found\n", b"", 1),
+    "unable to resolve Intent .*\\); install a browser": (
+        b"", (b"Starting: Intent { dat=http://localhost:80/... }\n"
+        b"Error: Activity not started, unable to resolve Intent { flg=0x10000000 }\n"), 0
+    ),
+    "t\ufffdl\ufffdphone\\); switch on": (b"adb: t\xe9l\xe9phone\n", b"", 1),
+    "no error message\\); switch on": (b"", b"", 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("said", ADB_SAYS)
+def test_adb_that_fails_is_said_with_what_to_do(tmp_path, adb, said):
+    err, out, status = ADB_SAYS[said]
+    (tmp_path / "err").write_bytes(err)
+    (tmp_path / "out").write_bytes(out)
     program = tmp_path / "platform-tools/adb"
-    program.write_text("#!/bin/sh\necho 'error: no devices' >&2\nexit 1\n", encoding="utf-8")
-    with pytest.raises(InputError, match="no devices"), listener.adb_reverse(8443):
-        pass
+    program.write_text(f"#!/bin/sh\ncd {tmp_path}\ncat err >&2\ncat out\nexit {status}\n")
+    with pytest.raises(InputError, match=said) as error:
+        listener.open_on_phone("http://localhost:80/")
+    assert "\n" not in str(error.value)
+
+
+def test_adb_that_is_missing_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingProgramError, match="platform tools"):
         listener.find_adb()
