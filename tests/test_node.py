@@ -478,10 +478,9 @@ def test_a_node_that_cannot_read_keeps_the_film(start, pacs, films, runtime, mon
     node = start(pacs.port)
     assert store(node.port, films[:1]).returncode == 0
     wait_until(lambda: pacs.answered() == uids(films[:1]))
-    assert [line.split(": ")[2] for line in warnings_of(caplog)] == [
-        "MemoryError",
-        "VerificationError",
-    ]
+    lines = [line.split(": ")[2] for line in warnings_of(caplog)]
+    assert lines[0].startswith("MemoryError (test_node.py:")
+    assert lines[1].startswith("no number; tried again")
 
 
 def test_a_crash_at_any_step_of_the_spool_loses_and_doubles_nothing(tmp_path, monkeypatch):

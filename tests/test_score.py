@@ -32,9 +32,9 @@ from bakit.errors import InputError
 from bakit.phantoms import make_phantom
 from bakit.runtime import Runtime
 from bakit.score import sources
-from bakit.score.engine import TRIES, LocalReaders, read_films
+from bakit.score.engine import TRIES, LocalReaders, read_all
 from bakit.score.journal import Journal
-from bakit.score.row import Options, Row, Scored, score_film
+from bakit.score.row import Options, Row, Scored, lost_film
 from bakit.score.run import score
 from bakit.score.sources import Film, find_films, loaded
 
@@ -46,21 +46,21 @@ class Here:
 
     number, chunk = 2, 3
 
-    def __init__(self, bundle, options, journal):
-        self.runtime, self.options, self.asked = Runtime(bundle), options, {}
+    def __init__(self, bundle, work, known):
+        self.runtime, self.work, self.asked = Runtime(bundle), work, {}
 
     def start(self):
         reader = object()
-        self.asked[reader] = []
+        self.asked[reader] = [[]]
         return reader
 
     def send(self, reader, films):
-        self.asked[reader] = films
+        self.asked[reader].append(films)
 
     def wait(self, busy):
         reader = next(iter(busy))
-        films = self.asked.pop(reader)
-        return reader, [score_film(self.runtime, f, self.options, lambda _: None) for f in films]
+        films = self.asked[reader].pop(0)
+        return reader, [self.work(self.runtime, film, lambda _: None) for film in films]
 
     def close(self):
         self.runtime.close()
@@ -361,7 +361,7 @@ def test_bombs_and_damaged_archives_are_rows(tmp_path, monkeypatch, pictures):
     assert "'x.png' inflates to more than" in faulty["deep.tgz"]
     assert "header of 100001 bytes" in faulty["long.tar"]
     assert "damaged after 0 files" in faulty["cut.zip"]
-    assert "damaged in the archive" in faulty["wrong.zip/0.png"]
+    assert "cannot be read from the archive" in faulty["wrong.zip/0.png"]
 
 
 @settings(max_examples=25)
@@ -534,18 +534,19 @@ class Fragile(Here):
 
     def wait(self, busy):
         reader = next(iter(busy))
-        films = self.asked[reader]
+        films = self.asked[reader].pop(0)
         self.deaths += 1
         if any(film.id == "poison" for film in films) or (films and self.deaths % 5 == 0):
             return reader, InputError("it died")
-        del self.asked[reader]
         return reader, [Scored(Row(film.id, "accept")) for film in films]
 
 
 def test_films_of_readers_that_die_are_read_by_others(fake_bundle):
-    readers = Fragile(Bundle.read(fake_bundle), Options(), None)
+    readers = Fragile(Bundle.read(fake_bundle), None, None)
     films = [Film("poison" if i == 9 else str(i), b"") for i in range(40)]
-    found = Counter((s.row.id, s.row.status) for s in read_films(readers, films, ""))
+    found = Counter(
+        (s.row.id, s.row.status) for s in read_all(readers, films, partial(lost_film, ""))
+    )
     assert found == Counter((f.id, "error" if f.id == "poison" else "accept") for f in films)
 
 
@@ -554,9 +555,9 @@ def test_readers_that_cannot_start_end_the_run(fake_bundle):
         def wait(self, busy):
             return next(iter(busy)), InputError("no memory")
 
-    readers = Dead(Bundle.read(fake_bundle), Options(), None)
+    readers = Dead(Bundle.read(fake_bundle), None, None)
     with pytest.raises(InputError, match=r"readers cannot start \(no memory\)"):
-        list(read_films(readers, [Film("a", b"")], ""))
+        list(read_all(readers, [Film("a", b"")], partial(lost_film, "")))
     assert len(readers.asked) == 2 * readers.number + TRIES + 1
 
 
