@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    _Packed = tuple[str, int, Callable[[int], bytes]]
-    """Name and size of a file in an archive, below 0 if it is none, and what reads its bytes."""
+    _Packed = tuple[str, str, Callable[[int], bytes]]
+    """Name of a file in an archive, why it cannot be read, if that is known, and what reads it."""
 
 LIST_COLUMNS = ("path", "id", "sex")
 MAX_PACKED = 64 * 2**20
@@ -183,13 +183,9 @@ def _packed(path: str, ignored: Counter[str]) -> Iterator[Film]:
     """
     archive, place, number = _text(path), _absolute(path), -1
     try:
-        for number, (name, size, read) in enumerate(_unpacked(path)):
-            if not _is_film(name, ignored, read):
-                continue
-            fault = "" if size >= 0 else "a link or a device; unpack the archive first"
-            if size > MAX_PACKED:
-                fault = f"{size >> 20} MiB; at most {MAX_PACKED >> 20} in an archive"
-            yield Film(f"{archive}/{_text(name)}", place, None, number, fault)
+        for number, (name, fault, read) in enumerate(_unpacked(path)):
+            if _is_film(name, ignored, read):
+                yield Film(f"{archive}/{_text(name)}", place, None, number, fault)
     except Exception as error:  # zipfile and tarfile raise any exception on damaged archives
         fault = f"the archive is damaged after {number + 1} files ({first_line(error)})"
         yield Film(archive, place, fault=fault)
@@ -213,7 +209,10 @@ def _unpacked(path: str) -> Iterator[_Packed]:
             with zipfile.ZipFile(raw) as pack:
                 for info in pack.infolist():
                     if not info.is_dir():
-                        yield info.filename, info.file_size, partial(_read, pack.open, info)
+                        fault = (
+                            "encrypted" + _UNPACK if info.flag_bits & 1 else _big(info.file_size)
+                        )
+                        yield info.filename, fault, partial(_read, pack.open, info)
             return
         most = MAX_INFLATION * raw.seek(0, os.SEEK_END) + SPARE
         raw.seek(0)
@@ -225,9 +224,17 @@ def _unpacked(path: str) -> Iterator[_Packed]:
                     message = f"{entry.name!r} inflates to more than {most >> 20} MiB"
                     raise tarfile.ReadError(message)
                 if entry.isreg():
-                    yield entry.name, entry.size, partial(_read, file.extractfile, entry)
+                    yield entry.name, _big(entry.size), partial(_read, file.extractfile, entry)
                 elif not entry.isdir():
-                    yield entry.name, -1, bytes  # links are not followed
+                    yield entry.name, "a link or a device" + _UNPACK, bytes
+
+
+_UNPACK = "; unpack the archive first"
+
+
+def _big(size: int) -> str:
+    big = f"{size >> 20} MiB; at most {MAX_PACKED >> 20} in an archive"
+    return big if size > MAX_PACKED else ""
 
 
 def _read(opened: Callable[[Any], Any], entry: object, size: int) -> bytes:
