@@ -16,10 +16,11 @@ Catch ``BakitError`` to catch them all. Every message says how to fix the proble
 
 from __future__ import annotations
 
+import copyreg
 import traceback
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,6 +44,10 @@ class BakitError(Exception):
     """
 
     exit_status = 2
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the message, not what ``__init__`` of a subclass takes."""
+        return copyreg.__newobj__, (type(self), *self.args)  # type: ignore[attr-defined]
 
 
 class InputError(BakitError):

@@ -130,7 +130,6 @@ class LocalReaders(Closing):
 
     Raises:
         InputError: If ``workers`` is below 1.
-        BakitError: If the bundle cannot be run.
     """
 
     chunk = 1
@@ -145,8 +144,7 @@ class LocalReaders(Closing):
         threads: int = 1,
     ) -> None:
         self.number = worker_count(workers, 1 << 30)
-        with Runtime(bundle, threads):  # its errors are reported before processes start
-            self._arguments = bundle, work, threads
+        self._arguments = bundle, work, threads
         self._known = known
         self._processes: dict[Connection, BaseProcess] = {}
         self._reading: dict[Connection, str] = {}
@@ -170,7 +168,11 @@ class LocalReaders(Closing):
             reader.send(message)
 
     def wait(self, busy: Collection[Any]) -> tuple[object, list[Any] | Exception]:
-        """Return a process that is done; answer those that ask for earlier results meanwhile."""
+        """Return a process that is done; answer those that ask for earlier results meanwhile.
+
+        Raises:
+            BakitError: If a process cannot run the bundle.
+        """
         waiting, self._waiting = self._waiting, []
         for item in waiting:
             self._answer(*item)
@@ -187,7 +189,7 @@ class LocalReaders(Closing):
                     found = InputError(message)
                     self._end(reader)
                 else:
-                    if isinstance(found, InputError):
+                    if isinstance(found, BakitError):
                         raise found
                 if isinstance(found, str):
                     self._answer(reader, found)
@@ -240,7 +242,7 @@ def _serve(link: Connection, bundle: Bundle, work: Work, threads: int) -> None:
         try:
             runtime = Runtime(bundle, threads)
         except BakitError as error:
-            link.send(InputError(f"in a process of its own: {error}"))
+            link.send(error)
             return
         link.send([])
         while True:

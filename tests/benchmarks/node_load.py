@@ -122,8 +122,14 @@ class Ward:
     def start_peer(self) -> None:
         """Start storescp."""
         words = ["storescp", "-q", "--fork", "-aet", "PACS", "-od", self.folder / "pacs"]
-        self.storescp = subprocess.Popen(list(map(str, [*words, self.peer_port])))
-        wait_until(lambda: listens(self.peer_port))
+
+        def started() -> bool:  # its port may be in use for a minute after its end
+            self.storescp = subprocess.Popen(list(map(str, [*words, self.peer_port])))
+            while self.storescp.poll() is None and not listens(self.peer_port):
+                time.sleep(0.1)
+            return self.storescp.poll() is None
+
+        wait_until(started)
 
     def start_node(self) -> None:
         """Start the node, and read its log, so that its pipe never fills."""
