@@ -20,6 +20,9 @@ Document = TypeVar("Document")
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """Errors of decoding any JSON: not the document, not UTF-8, nested too deeply."""
 
+MAX_BYTES = 64 * 2**20
+"""Largest document, unless a kind of document needs more."""
+
 UPGRADE = f"upgrade with {install_command(upgrade=True)}"
 
 
@@ -29,9 +32,9 @@ def read_versioned(
     version: int,
     error: type[BakitError],
     *,
-    max_bytes: int,
-    missing: str,
     wrong: str,
+    missing: str = "{path}: cannot be read ({reason})",
+    max_bytes: int = MAX_BYTES,
     upgrade: Callable[[dict[str, Any]], dict[str, Any]] = dict,
 ) -> tuple[Document, bytes]:
     """Read a JSON document and return it with its bytes.
@@ -41,17 +44,18 @@ def read_versioned(
         kind: Type of the document.
         version: Newest supported ``schema_version``.
         error: Exception to raise if the document cannot be used.
-        max_bytes: Maximum file size.
-        missing: Message for a missing file; ``{reason}`` is replaced by the system's message.
         wrong: Message for another kind of document, without the path.
+        missing: Message for a missing file; ``{path}`` and ``{reason}`` are replaced.
+        max_bytes: Maximum file size.
         upgrade: Converts an older document to the newest version.
     """
     try:
         data = read_regular(path, max_bytes)
     except OSError as cause:
-        message = missing.replace("{reason}", cause.strerror or str(cause))
+        reason = cause.strerror or str(cause)
+        message = missing.replace("{reason}", reason).replace("{path}", str(path))
         if path.exists():
-            message = f"{path}: cannot be read ({cause.strerror or cause}); {wrong}"
+            message = f"{path}: cannot be read ({reason}); {wrong}"
         raise error(message) from cause
     document = decode_versioned(data, path, kind, version, error, wrong=wrong, upgrade=upgrade)
     return document, data

@@ -97,6 +97,12 @@ def new_figure(width: float = 6.0, height: float = 4.0) -> Figure:
         raise InputError(message) from error
 
 
+def new_axes(width: float = 6.0, height: float = 4.0) -> tuple[Figure, Axes]:
+    """Return a figure of ``new_figure`` with one plot; raises as it does."""
+    figure = new_figure(width, height)
+    return figure, figure.subplots()
+
+
 @contextmanager
 def _style() -> Iterator[None]:
     """Apply bakit's style alone: a matplotlibrc in the working folder could start LaTeX."""

@@ -14,7 +14,6 @@ Celsius = Annotated[float, Meta(ge=-100, le=300)]
 Months = Annotated[float, Meta(ge=-1e6, le=1e6)]
 Watts = Annotated[float, Meta(ge=-1e4, le=1e5)]
 Count = Annotated[int, Meta(ge=0, le=10**9)]
-Pixel = Annotated[int, Meta(ge=0, le=10**5)]
 Nanoseconds = Annotated[int, Meta(ge=1, le=10**14)]
 Few = Meta(max_length=100)
 Stage = Literal["localize", "regress", "total"]

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING
 from bakit.bench.statistics import images_for_quantile
 from bakit.calib.dataset import load_images
 from bakit.calib.methods import DEFAULT_METHOD
-from bakit.calib.plots import draw_sensitivity
 from bakit.calib.ranges import ranges_on, read_ranges, write_ranges
 from bakit.calib.search import Workbench, search
 from bakit.calib.select import SAMPLES, calibration_samples
 from bakit.data.labels import thin
 from bakit.errors import InputError
-from bakit.figures import check_plots
+from bakit.figures import ALL, FEMALE, MALE, check_plots, new_axes, save_figures
 from bakit.files import write_file
 from bakit.types import silent
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from matplotlib.figure import Figure
 
     from bakit.calib.search import Limits, Outcome
     from bakit.model.checkpoint import Checkpoint
@@ -113,7 +114,7 @@ def search_file(
     ranges = bench.ranges(outcome.best.choice)
     write_file(work / SENSITIVITY, _table(outcome).encode())
     if plots is not None:
-        draw_sensitivity(outcome, plots)
+        save_figures({"sensitivity.png": lambda: sensitivity_figure(outcome)}, plots)
     if outcome.met:
         write_ranges(out, ranges)
     return outcome
@@ -128,3 +129,25 @@ def _table(outcome: Outcome) -> str:
         precision = "fp32" if layer in kept else "int8"
         writer.writerow([layer, f"{outcome.sensitivity[layer]:.4f}", precision])
     return buffer.getvalue()
+
+
+def sensitivity_figure(outcome: Outcome) -> Figure:
+    """Draw the sensitivity of each layer to INT8, from input to output."""
+    kept = outcome.best.choice.recipe.float_layers
+    layers = list(outcome.sensitivity)
+    figure, axes = new_axes(6.4, 1.6 + 0.15 * len(layers))
+    for colour, label, among in (
+        (MALE, "INT8 in the recipe found", False),
+        (FEMALE, "float", True),
+    ):
+        rows = [row for row, layer in enumerate(layers) if (layer in kept) is among]
+        months = [outcome.sensitivity[layers[row]] for row in rows]
+        axes.barh(rows, months, color=colour, height=0.8, label=label)
+    axes.set_yticks(range(len(layers)), layers, fontsize=6, parse_math=False)
+    axes.set_ylim(len(layers) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("mean change of the age when this layer alone is INT8 [months]")
+    axes.legend(loc="lower right", frameon=False)
+    total = outcome.best.mean_change_months
+    axes.set_title(f"Sensitivity to INT8; the whole recipe: {total:.2f} months", color=ALL)
+    return figure

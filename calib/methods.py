@@ -50,10 +50,6 @@ def _tails(seen: Statistics) -> tuple[Floats, Floats]:
     return low, high
 
 
-def _minmax(seen: Statistics) -> tuple[Floats, Floats]:
-    return seen.low, seen.high
-
-
 def _percentile(share: float) -> Callable[[Statistics], tuple[Floats, Floats]]:
     """Clip at a percentile of all values, on each side."""
 
@@ -115,7 +111,7 @@ METHODS: Final[dict[str, Callable[[Statistics], tuple[Floats, Floats]]]] = {
     "tails": _tails,
     "percentile-99.9": _percentile(0.999),
     "entropy": partial(_best_shrink, loss=_divergence),  # as TensorRT's calibrator
-    "minmax": _minmax,
+    "minmax": lambda seen: (seen.low, seen.high),
 }
 """Range methods by name, the default first."""
 

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 DIGITS = 16
 """Hex digits stored per image digest; enough to identify one of thousands of images."""
 
-MAX_BYTES = 64 * 2**20
-
 
 def ranges_on(
     checkpoint: Checkpoint, calibration: CalibrationSet, method: str = DEFAULT_METHOD
@@ -66,8 +64,7 @@ def read_ranges(path: Path) -> Ranges:
         Ranges,
         1,
         InputError,
-        max_bytes=MAX_BYTES,
-        missing=f"{path}: no such ranges file ({{reason}})",
+        missing="{path}: no such ranges file ({reason})",
         wrong="not a ranges file of bakit calibrate",
     )
     return ranges

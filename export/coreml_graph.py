@@ -105,7 +105,7 @@ class _Translator:
             x, y = _at_least_one_variable(*map(self.value, node.inputs))
             result = getattr(mb, _BINARY[kind])(x=x, y=y, name=node.name)
         elif kind in _UNARY:
-            result = getattr(mb, _UNARY[kind])(x=self.value(node.inputs[0]), name=node.name)
+            result = self.emit(_UNARY[kind], node)
         elif kind in _REDUCTIONS:
             result = self.reduction(_REDUCTIONS[kind], node)
         elif method := getattr(self, f"op_{kind.lower()}", None):
@@ -114,14 +114,18 @@ class _Translator:
             _refuse(f"the operator {kind!r} of node {proto.name!r}")
         self.values[proto.output[0]] = result
 
+    def emit(self, operator: str, node: _Node, **options: Any) -> Any:
+        """Emit a MIL operator on the node's first input."""
+        x = self.value(node.inputs[0])
+        return getattr(mb, operator)(x=x, name=node.name, **options)
+
     def reduction(self, operator: str, node: _Node) -> Any:
         axes = node.attributes.get("axes")
         if len(node.inputs) > 1:
             axes = self.integers(node.inputs[1])
         options = {} if axes is None else {"axes": list(axes)}
         keep = bool(node.attributes.get("keepdims", 1))
-        x = self.value(node.inputs[0])
-        return getattr(mb, operator)(x=x, keep_dims=keep, name=node.name, **options)
+        return self.emit(operator, node, keep_dims=keep, **options)
 
     def loop(self, node: NodeProto, body: GraphProto) -> None:
         """Emit ONNX's counted Loop as ``while_loop``."""
@@ -151,15 +155,15 @@ class _Translator:
 
     def op_conv(self, node: _Node) -> Any:
         top, left, bottom, right = node.attributes["pads"]
-        return mb.conv(
-            x=self.value(node.inputs[0]),
+        return self.emit(
+            "conv",
+            node,
             weight=self.value(node.inputs[1]),
             bias=self.value(node.inputs[2]),
             strides=list(node.attributes["strides"]),
             pad_type="custom",
             pad=[top, bottom, left, right],
             groups=node.attributes.get("group", 1),
-            name=node.name,
         )
 
     def op_gemm(self, node: _Node) -> Any:
@@ -174,24 +178,22 @@ class _Translator:
 
     def op_hardsigmoid(self, node: _Node) -> Any:
         alpha, beta = (np.float32(node.attributes[key]) for key in ("alpha", "beta"))
-        return mb.sigmoid_hard(x=self.value(node.inputs[0]), alpha=alpha, beta=beta, name=node.name)
+        return self.emit("sigmoid_hard", node, alpha=alpha, beta=beta)
 
     def op_globalaveragepool(self, node: _Node) -> Any:
-        return mb.reduce_mean(
-            x=self.value(node.inputs[0]), axes=[2, 3], keep_dims=True, name=node.name
-        )
+        return self.emit("reduce_mean", node, axes=[2, 3], keep_dims=True)
 
     def op_flatten(self, node: _Node) -> Any:
-        return mb.reshape(x=self.value(node.inputs[0]), shape=[1, -1], name=node.name)
+        return self.emit("reshape", node, shape=[1, -1])
 
     def op_reshape(self, node: _Node) -> Any:
-        shape = self.integers(node.inputs[1])
-        return mb.reshape(x=self.value(node.inputs[0]), shape=shape, name=node.name)
+        return self.emit("reshape", node, shape=self.integers(node.inputs[1]))
 
     def op_transpose(self, node: _Node) -> Any:
-        x = self.value(node.inputs[0])
-        order = node.attributes.get("perm") or range(len(x.shape))[::-1]
-        return mb.transpose(x=x, perm=list(order), name=node.name)
+        rank = len(self.value(node.inputs[0]).shape)
+        return self.emit(
+            "transpose", node, perm=list(node.attributes.get("perm") or range(rank)[::-1])
+        )
 
     def op_concat(self, node: _Node) -> Any:
         values = [self.value(item) for item in node.inputs]
@@ -221,17 +223,15 @@ class _Translator:
     def op_argmax(self, node: _Node) -> Any:
         keep = bool(node.attributes.get("keepdims", 1))
         axis = node.attributes.get("axis", 0)
-        return mb.reduce_argmax(
-            x=self.value(node.inputs[0]), axis=axis, keep_dims=keep, name=node.name
-        )
+        return self.emit("reduce_argmax", node, axis=axis, keep_dims=keep)
 
     def op_cast(self, node: _Node) -> Any:
         dtype = helper.tensor_dtype_to_np_dtype(node.attributes["to"]).name
-        return mb.cast(x=self.value(node.inputs[0]), dtype=_DTYPES[dtype], name=node.name)
+        return self.emit("cast", node, dtype=_DTYPES[dtype])
 
     def op_clip(self, node: _Node) -> Any:
         lowest, highest = (np.float32(self.constant(item)) for item in node.inputs[1:])
-        return mb.clip(x=self.value(node.inputs[0]), alpha=lowest, beta=highest, name=node.name)
+        return self.emit("clip", node, alpha=lowest, beta=highest)
 
     def op_where(self, node: _Node) -> Any:
         condition, first, second = (self.value(item) for item in node.inputs)
@@ -243,12 +243,8 @@ class _Translator:
         _, _, height, width = self.constant(node.inputs[1])
         if tuple(node.attributes[key] for key in keys) != wanted:
             _refuse(f"the resizing of {node.name!r}")
-        return mb.upsample_nearest_neighbor(
-            x=self.value(node.inputs[0]),
-            scale_factor_height=int(height),
-            scale_factor_width=int(width),
-            name=node.name,
-        )
+        factors = {"scale_factor_height": int(height), "scale_factor_width": int(width)}
+        return self.emit("upsample_nearest_neighbor", node, **factors)
 
     def op_quantizelinear(self, node: _Node) -> Any:
         scale, zero = (self.constant(item) for item in node.inputs[1:])

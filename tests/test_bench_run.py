@@ -21,7 +21,7 @@ from click.testing import CliRunner
 from bakit import targets
 from bakit.backends.fake import FAKE
 from bakit.bench import Gate, run_bench
-from bakit.bench.local.messages import Predicted, Seen
+from bakit.bench.local.messages import Opened, Predicted, Seen
 from bakit.bench.local.process import Worker, WorkerError
 from bakit.bench.local.worker import Server, peak_rss_mb
 from bakit.bench.report.latency import Footprint
@@ -122,11 +122,9 @@ class LocalWorker:
         self.threads = threads
         self.pid = os.getpid()
         self.error: str | None = None
-        self.runtime = Runtime(bundle, threads, whole=whole)
-        self.provider = self.runtime.provider
-        self.int8_share = self.runtime.int8_share
-        self.executed = self.runtime.executed
-        self.footprint = Footprint(1.0, 2.0, 3.0, 4.0)
+        self.runtime = runtime = Runtime(bundle, threads, whole=whole)
+        footprint = Footprint(1.0, 2.0, 3.0, 4.0)
+        self.opened = Opened(runtime.provider, runtime.int8_share, footprint, runtime.executed)
         server = Server(self.runtime)
         self.load, self.run, self.server = server.load, server.run, server
 

@@ -4,33 +4,37 @@ import cv2
 import msgspec
 import numpy as np
 
-from bakit.export.onnx.localizer import localizer_model
-from bakit.export.onnx.writer import serialize
+from bakit.data.labels import Sample, read_samples
 from bakit.hand.found import Place
 from bakit.hand.prepare import OpenLocalizer, find
 from bakit.hand.unrolled import initial_weights
-from bakit.hand.weights import get_localizer
+from bakit.hand.weights import Localizer, get_localizer
 from bakit.image.box import Box
 from bakit.image.read import decode
 from bakit.phantoms import make_phantom, write_phantoms
 from bakit.settings import Preprocessing, UnrolledSettings
-from bakit.training.boxes import find_places
+from bakit.training.boxes import places_by_id
 
 TINY = UnrolledSettings(size=32, features=4, labels=4, steps=2)
 
 
+def places(samples, localizer, cache):
+    found = places_by_id(samples, Preprocessing(), localizer, cache, workers=1)
+    assert list(found) == [sample.id for sample in samples]
+    return list(found.values())
+
+
 def test_hands_are_remembered(tmp_path):
-    folder = write_phantoms(tmp_path / "data", 3, height=96)
-    paths = sorted((folder / "images").iterdir())
-    model = serialize(localizer_model(initial_weights(TINY), TINY))
+    samples = read_samples(write_phantoms(tmp_path / "data", 3, height=96))
+    localizer = Localizer(TINY, initial_weights(TINY), "tiny")
     cache = tmp_path / "boxes.json"
-    first = find_places(paths, model, TINY, cache, workers=1)
+    first = places(samples, localizer, tmp_path)
     remembered = msgspec.json.decode(cache.read_bytes())
     # Changed on purpose: only a remembered hand can come back like this.
     other = Place(Box(1, 2, 3, 4), inverted=True)
     cache.write_bytes(msgspec.json.encode(dict.fromkeys(remembered, other)))
 
-    second = find_places(paths, model, TINY, cache, workers=1)
+    second = places(samples, localizer, tmp_path)
 
     assert len(first) == 3
     assert second == [other] * 3
@@ -42,20 +46,18 @@ def test_polarity_is_found_with_the_box(tmp_path):
     grey = np.rint(decode(film.image) * 255).astype(np.uint8)
     for path, pixels in zip(paths, (grey, 255 - grey), strict=True):
         cv2.imwrite(str(path), pixels)
-    student = get_localizer("student")
-    model = serialize(localizer_model(student.weights, student.settings))
-    found = find_places(paths, model, student.settings, tmp_path / "boxes.json", workers=1)
+    samples = [Sample(path.stem, path, 100.0, male=True) for path in paths]
+    found = places(samples, get_localizer("student"), tmp_path)
     assert [hand.inverted for hand in found] == [False, True]
     assert all(hand.box.iou(film.box) > 0.7 for hand in found)
 
 
 def test_the_rule_of_the_box_is_not_mixed_up(tmp_path):
-    (path,) = (write_phantoms(tmp_path / "data", 1, height=96) / "images").iterdir()
+    samples = read_samples(write_phantoms(tmp_path / "data", 1, height=96))
     small = UnrolledSettings(size=32, features=8, labels=8, steps=5)
-    model = serialize(localizer_model(initial_weights(small), small))
     literal = msgspec.structs.replace(small, box_rule="literal")
     found = [
-        find_places([path], model, settings, tmp_path / "boxes.json", workers=1)
+        places(samples, Localizer(settings, initial_weights(small), "small"), tmp_path)
         for settings in (small, literal)
     ]
     assert found[0] != found[1]

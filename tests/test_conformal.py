@@ -20,11 +20,12 @@ from bakit.export import export_bundle
 from bakit.model.checkpoint import Checkpoint, Header
 from bakit.model.intervals import (
     EDGES_MONTHS,
+    FEWEST,
     LEAST,
+    LEVEL,
     Covered,
     Intervals,
     coverage,
-    fewest,
     fit_intervals,
 )
 from bakit.runtime import Runtime
@@ -43,7 +44,6 @@ class Images(NamedTuple):
 ages = st.floats(0, 240)
 rows = st.lists(st.tuples(st.floats(-20, 260), ages, st.booleans()), min_size=19, max_size=120)
 images = rows.map(lambda found: Images(*map(np.array, zip(*found, strict=True))))
-levels = st.floats(0.05, 0.9)
 
 
 def make_intervals(**fields):
@@ -71,9 +71,9 @@ def simulate(seed, count):
 # The bounds
 
 
-@given(images, levels, st.floats(0, 300), st.booleans())
-def test_the_bounds_are_ordered_and_hold_the_age(found, level, age, male):
-    lower, upper = fit_intervals(*found, level=level, least=19).around(age, male=male)
+@given(images, st.floats(0, 300), st.booleans())
+def test_the_bounds_are_ordered_and_hold_the_age(found, age, male):
+    lower, upper = fit_intervals(*found, least=19).around(age, male=male)
     assert 0 <= lower <= age <= upper
 
 
@@ -83,29 +83,19 @@ def test_an_age_below_0_has_bounds_from_0_up(found, male, age):
     assert lower == 0 <= upper
 
 
-@given(images, levels, levels, ages, st.booleans())
-def test_a_higher_level_is_never_narrower(found, one, other, age, male):
-    inner, outer = (
-        fit_intervals(*found, level=level, least=19).around(age, male=male)
-        for level in sorted((one, other))
-    )
-    assert outer[0] <= inner[0]
-    assert inner[1] <= outer[1]
-
-
 @given(images, st.randoms(use_true_random=False))
 def test_the_order_of_the_images_does_not_matter(found, random):
     order = random.sample(range(len(found.ages)), len(found.ages))
     assert fit_intervals(*found.of(order), least=19) == fit_intervals(*found, least=19)
 
 
-@given(st.lists(st.tuples(st.integers(-20, 260), st.integers(0, 240)), min_size=19), levels)
-def test_the_images_of_a_group_are_covered_themselves(pairs, level):
+@given(st.lists(st.tuples(st.integers(-20, 260), st.integers(0, 240)), min_size=19))
+def test_the_images_of_a_group_are_covered_themselves(pairs):
     """Whatever they are: the promise for a new one rests on that."""
     predicted, true = np.transpose(pairs)
-    fitted = fit_intervals(predicted, true, None, level=level, edges=())
+    fitted = fit_intervals(predicted, true, None, edges=())
     girls = coverage(fitted, predicted, true, np.zeros(len(true)))
-    assert girls.overall.share >= level
+    assert girls.overall.share >= LEVEL
 
 
 def test_bins_start_at_their_edge():
@@ -121,7 +111,7 @@ def test_bins_start_at_their_edge():
 
 @pytest.mark.parametrize(("count", "rank"), [(19, 1), (38, 1), (39, 2), (100, 5), (199, 10)])
 def test_the_ranks_are_those_of_the_theory(count, rank):
-    """Fractions, not floats: (1 - 0.9) / 2 * 20 is less than 1 in floats."""
+    """Whole numbers, not floats: (1 - 0.9) / 2 * 20 is less than 1 in floats."""
     scores = np.random.default_rng(0).permutation(np.arange(count) - count // 2)
     fitted = fit_intervals(np.full(count, 120.0), 120.0 + scores, None, edges=())
     lower, upper = np.sort(scores)[[rank - 1, count - rank]]
@@ -140,20 +130,19 @@ def test_few_images_cover_what_they_promise_on_average(count, covered):
     assert np.mean(shares) == pytest.approx(covered, abs=4 * np.std(shares) / 1000**0.5)
 
 
-@pytest.mark.parametrize("level", [0.8, 0.9, 0.95])
-def test_every_group_is_covered_as_promised(level):
-    fitted = fit_intervals(*simulate(2, 4000), level=level)
+def test_every_group_is_covered_as_promised():
+    fitted = fit_intervals(*simulate(2, 4000))
     fresh = simulate(3, 40_000)
     for sex, chosen in (("F", ~fresh.male), ("M", fresh.male)):
         found = coverage(fitted, *fresh.of(chosen))
         for group, count in zip(found.by_age, fitted.samples[sex], strict=True):
             assert LEAST < count < 4000 / 2  # no fallback
             # Of the beta distribution of the share, and of the images that it is counted on.
-            sd = (level * (1 - level) * (1 / (count + 2) + 1 / group.samples)) ** 0.5
-            assert abs(group.share - level) < 4 * sd
+            sd = (LEVEL * (1 - LEVEL) * (1 / (count + 2) + 1 / group.samples)) ** 0.5
+            assert abs(group.share - LEVEL) < 4 * sd
     together = coverage(fitted, *fresh)
-    assert together.overall.share == pytest.approx(level, abs=0.02)
-    assert all(abs(found.share - level) < 0.03 for found in together.by_sex.values())
+    assert together.overall.share == pytest.approx(LEVEL, abs=0.02)
+    assert all(abs(found.share - LEVEL) < 0.03 for found in together.by_sex.values())
 
 
 def test_one_interval_for_all_would_not_keep_the_promise_in_each_group():
@@ -204,8 +193,8 @@ def test_a_small_bin_falls_back_to_its_sex_and_a_small_sex_to_all():
 
 def test_no_group_has_fewer_images_than_the_level_needs():
     found = simulate(0, 400)
-    fitted = fit_intervals(*found, level=0.99, least=1)
-    assert min(min(counts) for counts in fitted.samples.values()) >= 199
+    fitted = fit_intervals(*found, least=1)
+    assert min(min(counts) for counts in fitted.samples.values()) >= FEWEST
 
 
 def test_a_model_without_sex_input_has_one_set_of_offsets():
@@ -216,21 +205,11 @@ def test_a_model_without_sex_input_has_one_set_of_offsets():
     assert fitted.samples["F"] == fitted.samples["M"]
 
 
-@pytest.mark.parametrize(
-    ("level", "needed"), [(0.5, 3), (0.8, 9), (0.9, 19), (0.93, 28), (0.95, 39), (0.99, 199)]
-)
-def test_too_few_images_are_refused(level, needed):
-    assert fewest(level) == needed
-    found = simulate(0, needed)
-    assert fit_intervals(*found, level=level).samples["F"][0] == needed
-    with pytest.raises(InputError, match=f"^{needed - 1} images .* at least {needed} are needed$"):
-        fit_intervals(*found.of(slice(1, None)), level=level)
-
-
-@pytest.mark.parametrize("level", [0, 1, -0.1, 90, math.nan])
-def test_a_level_that_is_no_share_is_refused(level):
-    with pytest.raises(InputError, match="is not possible; use one between 0 and 1"):
-        fit_intervals(*simulate(0, 100), level=level)
+def test_too_few_images_are_refused():
+    found = simulate(0, 19)
+    assert fit_intervals(*found).samples["F"][0] == 19
+    with pytest.raises(InputError, match=r"^18 images .* at least 19 are needed$"):
+        fit_intervals(*found.of(slice(1, None)))
 
 
 @pytest.mark.parametrize("column", ["predicted", "ages"])

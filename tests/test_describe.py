@@ -21,9 +21,8 @@ from bakit.data.labels import find_unreadable, read_labels, read_samples
 from bakit.errors import InputError, LabelsError, MissingBackendError
 from bakit.studies.describe.document import Description
 from bakit.studies.describe.findings import find, verdict
-from bakit.studies.describe.image_header import read_storage
 from bakit.studies.describe.plots import draw_plots
-from bakit.studies.describe.run import describe
+from bakit.studies.describe.run import describe, read_storage
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 HEADER = "id,boneage,male\n"

@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 
-from bakit.bench.phone.messages import decode_post
+from bakit.bench.phone.messages import Post, decode
 from bakit.bench.report.latency import pack_samples, unpack_samples
 from bakit.errors import BakitError, InputError
 from bakit.hand.weights import read_localizer
@@ -81,7 +81,7 @@ def test_a_list_of_known_failures(data, tmp_path):
 @everything
 def test_a_message_of_a_phone(data):
     with pytest.raises(InputError, match="not a message of the page"):
-        decode_post(data)
+        decode(data, Post)
 
 
 def test_samples_that_inflate_cost_no_memory():

@@ -10,9 +10,9 @@ from bakit.model.recipes import get_recipe
 from bakit.model.regressor import Regressor
 from bakit.settings import Architecture
 from bakit.training import module
+from bakit.training.callbacks import RunProgress
 from bakit.training.crops import Part
 from bakit.training.fitting import Hardware, fit
-from bakit.training.progress import RunProgress
 
 CPU = Hardware("cpu", threads=1)
 QUICK = get_recipe("scratch", epochs=2)
@@ -92,11 +92,12 @@ def test_progress_is_in_a_file(tmp_path, monkeypatch):
     written = []
 
     def note(path, data):
-        written.append(msgspec.json.decode(data, type=RunProgress))
+        if path.name == "progress.json":
+            written.append(msgspec.json.decode(data, type=RunProgress))
         write_file(path, data)
 
-    monkeypatch.setattr("bakit.training.progress.write_file", note)
-    monkeypatch.setattr("bakit.training.progress._EVERY_S", 0.0)
+    monkeypatch.setattr("bakit.training.callbacks.write_file", note)
+    monkeypatch.setattr("bakit.training.callbacks._EVERY_S", 0.0)
     fitted = fit(model, part, part, recipe, tmp_path, hardware=CPU)
 
     last = msgspec.json.decode((tmp_path / "progress.json").read_bytes(), type=RunProgress)

@@ -15,9 +15,9 @@ from onnx import helper, numpy_helper
 
 from bakit.backends.ort import OrtSession
 from bakit.calib.bias import correct_biases
+from bakit.calib.command import sensitivity_figure
 from bakit.calib.dataset import load_images
 from bakit.calib.methods import METHODS
-from bakit.calib.plots import sensitivity_figure
 from bakit.calib.ranges import ranges_on, read_ranges
 from bakit.calib.search import ALWAYS_FLOAT, TRIALS, Choice, Limits, Trial, Workbench, search
 from bakit.cli import main

@@ -77,9 +77,8 @@ def command(
         preprocessing = Preprocessing(image_size, localize=localize, equalize=equalize)
     except ValueError as error:
         raise InputError(str(error)) from error
-    from bakit.training.curve import CURVE
     from bakit.training.fitting import Hardware
-    from bakit.training.run import train
+    from bakit.training.run import CURVE, train
 
     architecture = Architecture(head_layers=head_layers, sex=sex)
     described = {"description": describe, "terms": terms}

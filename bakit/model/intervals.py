@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from fractions import Fraction
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,11 @@ if TYPE_CHECKING:
 SEXES = ("F", "M")
 
 LEVEL = 0.9
+_OUTSIDE = 20
+"""One true age of so many lies below an interval, and one above: exactly ``2 / (1 - LEVEL)``."""
+
+FEWEST = _OUTSIDE - 1
+"""Fewest images that intervals can be fitted on."""
 
 EDGES_MONTHS = (72.0, 108.0, 132.0, 156.0)
 """Whole years, further apart where ages are rare: each bin has more than 100 validation images of
@@ -116,37 +120,23 @@ class Coverage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     by_age: tuple[Covered, ...]
 
 
-def fewest(level: float = LEVEL) -> int:
-    """Return the fewest images that are needed to fit intervals of a level: 19 at 90 %.
-
-    Raises:
-        InputError: If the level is not between 0 and 1.
-    """
-    if not 0 < level < 1:
-        message = f"level {level} is not possible; use one between 0 and 1, such as {LEVEL}"
-        raise InputError(message)
-    return math.ceil(1 / _tail(level)) - 1
-
-
 def fit_intervals(
     predicted_months: npt.ArrayLike,
     age_months: npt.ArrayLike,
     male: npt.ArrayLike | None,
     *,
-    level: float = LEVEL,
     edges: Sequence[float] = EDGES_MONTHS,
     least: int = LEAST,
 ) -> Intervals:
-    """Fit intervals that contain the true age of a new image with probability ``level`` or more.
+    """Fit intervals that contain the true age of a new image with probability ``LEVEL`` or more.
 
     Split conformal prediction (Vovk, Gammerman and Shafer 2005, "Algorithmic learning in a random
     world"; Angelopoulos and Bates 2021, "A gentle introduction to conformal prediction", section
     1), for each group separately (their section 4.1; Vovk's Mondrian predictors): the groups are
     the bins of the predicted age within each sex. Scores are signed, true minus predicted age, and
-    the bounds are at the ranks ``floor((n + 1) (1 - level) / 2)`` and
-    ``ceil((n + 1) (1 + level) / 2)`` of ``n`` sorted scores. So an interval also corrects the bias
-    of its group. It is then widened to contain the predicted age, as users expect; this can only
-    raise the coverage.
+    the bounds are at the ranks ``floor((n + 1) / 20)`` from both ends of ``n`` sorted scores. So an
+    interval also corrects the bias of its group. It is then widened to contain the predicted age,
+    as users expect; this can only raise the coverage.
 
     A bin with fewer than ``least`` images uses the scores of its sex over all bins, or those of all
     images if these are too few as well; the guarantee then holds for that larger group. It requires
@@ -158,20 +148,18 @@ def fit_intervals(
         age_months: ``(N,)`` true ages.
         male: ``(N,)``, whether each child is male; None for a model without sex input, whose
             intervals are the same for both sexes.
-        level: Wanted share of images inside.
         edges: Inner edges of the bins of the predicted age, in months, rising.
-        least: Fewest images of a group; never less than ``fewest(level)``.
+        least: Fewest images of a group; never less than ``FEWEST``.
 
     Raises:
-        InputError: If the level is not between 0 and 1, there are fewer images than ``fewest``, or
-            the arrays differ in length or contain NaN.
+        InputError: If there are fewer images than ``FEWEST``, or the arrays differ in length or
+            contain NaN.
     """
-    needed = fewest(level)
     predicted, ages, boys = _columns(predicted_months, age_months, male)
-    if len(ages) < needed:
+    if len(ages) < FEWEST:
         message = (
-            f"{len(ages)} images are too few for {100 * level:g} % intervals; "
-            f"at least {needed} are needed"
+            f"{len(ages)} images are too few for {100 * LEVEL:g} % intervals; "
+            f"at least {FEWEST} are needed"
         )
         raise InputError(message)
     scores = ages - predicted
@@ -184,12 +172,12 @@ def fit_intervals(
     for sex, mine in of_sex.items():
         own = [scores[mine & (bins == index)] for index in range(len(edges) + 1)]
         pools = [
-            next((p for p in (group, scores[mine]) if len(p) >= max(least, needed)), scores)
+            next((p for p in (group, scores[mine]) if len(p) >= max(least, FEWEST)), scores)
             for group in own
         ]
-        offsets[sex] = tuple(_offsets(pool, level) for pool in pools)
+        offsets[sex] = tuple(map(_offsets, pools))
         samples[sex] = tuple(len(pool) for pool in pools)
-    return Intervals(float(level), tuple(map(float, edges)), offsets, samples)
+    return Intervals(LEVEL, tuple(map(float, edges)), offsets, samples)
 
 
 def coverage(
@@ -244,13 +232,8 @@ def _columns(
     return predicted, ages, boys
 
 
-def _tail(level: float) -> Fraction:
-    """Return the share outside each end, exactly: in floats, 1 - 0.9 is less than 0.1."""
-    return (1 - Fraction(str(level))) / 2
-
-
-def _offsets(scores: Floats, level: float) -> tuple[float, float]:
+def _offsets(scores: Floats) -> tuple[float, float]:
     """Return the scores at the two ranks, widened to contain 0."""
-    rank = math.floor((len(scores) + 1) * _tail(level))
+    rank = (len(scores) + 1) // _OUTSIDE
     ordered = np.sort(scores)
     return min(float(ordered[rank - 1]), 0.0), max(float(ordered[-rank]), 0.0)

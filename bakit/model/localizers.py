@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import fuse_conv_bn_eval
 
 from bakit.hand import student
 from bakit.hand.unrolled import EPSILON
@@ -141,21 +143,15 @@ class StudentInTraining(_Operations, nn.Module):
     def folded(self) -> dict[str, Tensor]:
         """Return the weights of ``draw_hand``, with batch norms folded in."""
         weights: dict[str, Tensor] = {}
-        for name, module in self.convolutions.items():
-            assert isinstance(module, nn.Conv2d)
-            weight, bias = module.weight.detach().double(), module.bias
-            if name in self.norms:
-                norm = self.norms[name]
+        exact = copy.deepcopy(self).double().eval()
+        for name, layer in exact.convolutions.items():
+            assert isinstance(layer, nn.Conv2d)
+            fused = layer
+            if name in exact.norms:
+                norm = exact.norms[name]
                 assert isinstance(norm, nn.BatchNorm2d)
-                assert norm.running_mean is not None
-                assert norm.running_var is not None
-                factor = norm.weight.detach().double() / torch.sqrt(
-                    norm.running_var.double() + norm.eps
-                )
-                weight = weight * factor[:, None, None, None]
-                shift = norm.bias.detach().double() - norm.running_mean.double() * factor
-            else:
-                assert bias is not None
-                shift = bias.detach().double()
-            weights[f"{name}.weight"], weights[f"{name}.bias"] = weight.float(), shift.float()
+                fused = fuse_conv_bn_eval(layer, norm)
+            assert fused.bias is not None
+            weights[f"{name}.weight"] = fused.weight.detach().float()
+            weights[f"{name}.bias"] = fused.bias.detach().float()
         return weights

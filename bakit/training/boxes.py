@@ -17,7 +17,7 @@ from bakit.hand.found import Place
 from bakit.hand.prepare import OpenLocalizer, find
 from bakit.image.read import decode
 from bakit.settings import Preprocessing
-from bakit.training.code import code_digest
+from bakit.training.crops import code_digest
 from bakit.types import silent
 
 if TYPE_CHECKING:
@@ -48,60 +48,34 @@ def places_by_id(
 ) -> Places:
     """Return the place of the hand by sample id, or the whole image without localization.
 
+    The localizer runs once on each image: the folder ``cache`` keeps a file of places by digest of
+    image, localizer and code. One process per CPU when ``workers`` is None.
+
     Raises:
         ImageError: If an image cannot be used.
     """
     if not preprocessing.localize:
         return {sample.id: Place(None) for sample in samples}
-    found = find_places(
-        [sample.path for sample in samples],
-        serialize(localizer_model(localizer.weights, localizer.settings)),
-        localizer.settings,
-        cache / BOXES,
-        workers=workers,
-        on_progress=on_progress,
-    )
-    return {sample.id: place for sample, place in zip(samples, found, strict=True)}
-
-
-def find_places(
-    paths: Sequence[Path],
-    localizer: bytes,
-    settings: LocalizerSettings,
-    cache: Path,
-    *,
-    workers: int | None = None,
-    on_progress: OnProgress = silent,
-) -> list[Place]:
-    """Run the localizer once on each image.
-
-    The cache is a file of places by digest of image, localizer and code; it is read and extended.
-    One process per CPU when ``workers`` is None.
-
-    Returns:
-        Box and polarity of each image; no box if no hand was found.
-
-    Raises:
-        ImageError: If an image cannot be used.
-    """
-    known = _read(cache)
+    settings = localizer.settings
+    model = serialize(localizer_model(localizer.weights, settings))
+    known = _read(cache / BOXES)
     # The settings too: the rule of the box is not in the graph.
-    model = sha256(localizer + msgspec.json.encode(settings)) + code_digest()
-    keys = [sha256((file_sha256(path) + model).encode()) for path in paths]
-    todo = [(key, path) for key, path in zip(keys, paths, strict=True) if key not in known]
-    before = len(paths) - len(todo)
+    version = sha256(model + msgspec.json.encode(settings)) + code_digest()
+    keys = [sha256((file_sha256(sample.path) + version).encode()) for sample in samples]
+    todo = {key: s.path for key, s in zip(keys, samples, strict=True) if key not in known}
+    before = len(samples) - len(todo)
     if before:
-        on_progress("localizing", before, len(paths))
+        on_progress("localizing", before, len(samples))
     if todo:
-        start = partial(_start, localizer, settings)
-        found = in_processes(_place, [path for _, path in todo], workers, start)
-        for count, ((key, _), place) in enumerate(zip(todo, found, strict=True), start=1):
+        start = partial(_start, model, settings)
+        found = in_processes(_place, list(todo.values()), workers, start)
+        for count, (key, place) in enumerate(zip(todo, found, strict=True), start=1):
             known[key] = place
-            on_progress("localizing", before + count, len(paths))
+            on_progress("localizing", before + count, len(samples))
             if count % _SAVE_EVERY == 0:
-                _write(cache, known)
-        _write(cache, known)
-    return [known[key] for key in keys]
+                _write(cache / BOXES, known)
+        _write(cache / BOXES, known)
+    return {sample.id: known[key] for sample, key in zip(samples, keys, strict=True)}
 
 
 def _read(cache: Path) -> Places:

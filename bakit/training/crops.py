@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cache as cached
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
@@ -13,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import bakit
 from bakit.data.parallel import in_processes
 from bakit.files import file_sha256, new_file, sha256
 from bakit.hand.found import Place
@@ -21,17 +24,18 @@ from bakit.image.box import Box
 from bakit.image.read import decode
 from bakit.phantoms.phantom import draw_labels, make_phantom
 from bakit.processes import cpu_count
-from bakit.training.code import code_digest
 from bakit.training.degrade import degrade
 from bakit.types import silent, track
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from bakit.data.labels import Sample
     from bakit.settings import Preprocessing
     from bakit.types import Bytes, Grey, OnProgress
+
+ROOMS = ("hand", "image", "phantoms", "training")
+"""Folders of the package whose code computes boxes and crops."""
 
 PHANTOM_SEEDS = 1_000_000
 """First seed of the training phantoms; golden, demo and test phantoms have other seeds."""
@@ -234,3 +238,12 @@ def _cached(
     # Copy on write, because torch rejects read-only arrays; the array is never changed.
     mapped: Bytes = np.load(path, mmap_mode="c")
     return mapped
+
+
+@cached
+def code_digest() -> str:
+    """Return the digest of the code that makes crops: caches of other versions are not used."""
+    root = Path(bakit.__file__).parent
+    sources = [path.read_bytes() for room in ROOMS for path in sorted((root / room).glob("*.py"))]
+    versions = f"{cv2.__version__} {np.__version__}".encode()
+    return sha256(b"\0".join([*sources, versions]))

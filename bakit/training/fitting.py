@@ -15,10 +15,16 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from bakit.errors import InputError
-from bakit.training.callbacks import Epoch, History, KeepState, StateFile, StopEarly
-from bakit.training.module import Training
-from bakit.training.progress import PROGRESS, ProgressFile
-from bakit.training.shared_norm import SharedBatchNorm
+from bakit.training.callbacks import (
+    PROGRESS,
+    Epoch,
+    History,
+    KeepState,
+    ProgressFile,
+    StateFile,
+    StopEarly,
+)
+from bakit.training.module import SharedBatchNorm, Training
 from bakit.types import silent
 
 if TYPE_CHECKING:

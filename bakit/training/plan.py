@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 PLAN = "plan.json"
 PLAN_VERSION = 1
-MAX_PLAN_BYTES = 1 << 26
 
 _LISTED = 10
 """Maximum number of unreadable images in an error message."""
@@ -136,8 +135,7 @@ def _read(path: Path) -> _Remembered | None:
         _Remembered,
         PLAN_VERSION,
         InputError,
-        max_bytes=MAX_PLAN_BYTES,
-        missing=f"{path}: the plan of the run cannot be read ({{reason}})",
+        missing="{path}: the plan of the run cannot be read ({reason})",
         wrong="not the plan of a run; train with a new --out",
     )
     return remembered

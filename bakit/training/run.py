@@ -18,12 +18,12 @@ from bakit.calib.ranges import ranges_on
 from bakit.calib.select import SAMPLES, choose_samples
 from bakit.data.labels import read_samples, split_record
 from bakit.errors import InputError
+from bakit.figures import FEMALE, MALE, new_axes, save_figures
 from bakit.files import file_sha256, printable, write_file
 from bakit.model.checkpoint import SCHEMA_VERSION, Checkpoint, Header, TrainingRecord
 from bakit.model.regressor import Regressor
 from bakit.training.boxes import places_by_id
 from bakit.training.crops import ONE_CROP, Jitter, load_part, phantom_part
-from bakit.training.curve import draw_curve
 from bakit.training.fitting import THIS_MACHINE, Hardware, fit, is_first_process
 from bakit.training.plan import limited, read_parts
 from bakit.training.pretrained import load_backbone
@@ -33,14 +33,18 @@ from bakit.types import silent
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from matplotlib.figure import Figure
+
     from bakit.data.labels import Sample, Split
     from bakit.model.recipes import Recipe
     from bakit.training.callbacks import Epoch
     from bakit.training.crops import Part
+    from bakit.training.fitting import Fitted
     from bakit.training.plan import TrainingPlan
     from bakit.training.pretrained import Pretrained
     from bakit.types import OnProgress, Weights
 
+CURVE = "curve.png"
 BEST = "best.safetensors"
 LAST = "last.safetensors"
 UNFINISHED = "unfinished.safetensors"
@@ -158,7 +162,7 @@ def train(
         return None
     # Measure the weights as stored, in float16.
     stored = Checkpoint.read(out / UNFINISHED)
-    draw_curve(fitted.history, fitted.best, out)
+    save_figures({CURVE: lambda: _curve(fitted)}, out)
     intervals = intervals_from(stored, validation)
     record = TrainingRecord(
         data=plan.description,
@@ -229,6 +233,22 @@ def _calibration_set(samples: Sequence[Sample], part: Part) -> CalibrationSet:
     return CalibrationSet.load(
         chosen, lambda s: pixels[rows[s.id], 0].astype(np.float32) / np.float32(255)
     )
+
+
+def _curve(fitted: Fitted) -> Figure:
+    """Draw training and validation error by epoch."""
+    figure, axes = new_axes()
+    best, epochs = fitted.best, [epoch.epoch for epoch in fitted.history]
+    training = [epoch.train_mae_months for epoch in fitted.history]
+    validation = [epoch.val_mae_months for epoch in fitted.history]
+    axes.plot(epochs, training, color=FEMALE, label="training images, augmented")
+    axes.plot(epochs, validation, color=MALE, label="validation images")
+    axes.plot(best.epoch, best.val_mae_months, "o", color=MALE)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("mean absolute error [months]")
+    axes.set_title(f"best: {best.val_mae_months:.2f} months, epoch {best.epoch}")
+    axes.legend()
+    return figure
 
 
 def _flat(recipe: Recipe) -> dict[str, str | int | float | bool | None]:

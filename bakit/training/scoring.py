@@ -12,7 +12,7 @@ from bakit.errors import InputError
 from bakit.hand.prepare import crop, to_bytes
 from bakit.image.read import decode
 from bakit.model.checkpoint import FloatReference, Metrics
-from bakit.model.intervals import coverage, fewest, fit_intervals
+from bakit.model.intervals import FEWEST, coverage, fit_intervals
 from bakit.model.regressor import regressor_from_weights
 from bakit.phantoms import make_phantom
 from bakit.training.crops import Part
@@ -42,7 +42,7 @@ def score(checkpoint: Checkpoint, part: Part, intervals: Intervals | None = None
 
 def intervals_from(checkpoint: Checkpoint, validation: Part) -> Intervals | None:
     """Return intervals fitted on the validation split; None if it is too small."""
-    if len(validation.ages_months) < fewest():
+    if len(validation.ages_months) < FEWEST:
         return None
     predicted, true = predicted_and_true(checkpoint, validation)
     males = _males(validation) if checkpoint.header.architecture.sex else None

@@ -80,12 +80,10 @@ def choose_references(
                 "export one first with bakit export --target onnx (or --target torch)"
             )
             raise InputError(message)
-        chosen[checkpoint] = min(candidates, key=_preference)
+        chosen[checkpoint] = min(
+            candidates, key=lambda b: (REFERENCE_TARGETS.index(b.manifest.target), b.name)
+        )
     return chosen
-
-
-def _preference(bundle: Bundle) -> tuple[int, str]:
-    return REFERENCE_TARGETS.index(bundle.manifest.target), bundle.name
 
 
 def _check_explicit(bundles: Sequence[Bundle], explicit: Bundle) -> None:

@@ -28,11 +28,11 @@ class Seen(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """The first answer, after the bundle was opened and predicted once."""
+    """The first answer, after the bundle was opened and predicted once; fields of ``RawBundle``."""
 
-    provider: str
-    int8_share: float
-    footprint: Footprint
+    provider: str = ""
+    int8_share: float = 0.0
+    footprint: Footprint | None = None
     executed: tuple[Executed, ...] = ()
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from bakit import errors
-from bakit.bench.local.messages import Failed, send
+from bakit.bench.local.messages import Failed, Opened, send
 from bakit.errors import ImageError, MissingBackendError
 from bakit.processes import python_command
 from bakit.session import Closing
@@ -26,12 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bakit.bench.local.messages import Opened, Predicted, Seen
-    from bakit.bench.report.latency import Footprint
+    from bakit.bench.local.messages import Predicted, Seen
     from bakit.bundle import Bundle
     from bakit.data.labels import Sample
     from bakit.runtime import Sex
-    from bakit.session import Executed
 
 OPEN_S = 7200.0
 """Longest time to open a bundle; TensorRT may build an engine."""
@@ -51,10 +49,7 @@ class Worker(Closing):
     Attributes:
         error: Reason of the failure; None if it has not failed. A failed worker answers no
             further requests.
-        provider: Library and device that run the regressor; empty if the bundle did not open.
-        int8_share: Share of the regressor's multiply-adds in INT8, 0..1.
-        executed: Shares of the regressor's multiply-adds by unit and number format.
-        footprint: Start-up time and memory; None if the bundle did not open.
+        opened: What the bundle reported when it was opened; empty if it did not open.
 
     Raises:
         MissingBackendError: If the target's library is not installed.
@@ -64,10 +59,7 @@ class Worker(Closing):
         self.bundle = bundle
         self.threads = threads
         self.error: str | None = None
-        self.provider = ""
-        self.int8_share = 0.0
-        self.executed: tuple[Executed, ...] = ()
-        self.footprint: Footprint | None = None
+        self.opened = Opened()
         words = [str(bundle.root.resolve()), bundle.sha256, "whole" if whole else "two"]
         if threads is not None:
             words.append(str(threads))
@@ -79,16 +71,16 @@ class Worker(Closing):
         )
         self.pid = self._process.pid
         try:
-            opened: Opened = self._answer(OPEN_S)
+            self.opened = self._answer(OPEN_S)
         except WorkerError:
             return
         except BaseException:
             self.close()
             raise
         cold_ms = (time.perf_counter_ns() - started) / 1e6
-        self.provider, self.int8_share = opened.provider, opened.int8_share
-        self.executed = opened.executed
-        self.footprint = msgspec.structs.replace(opened.footprint, cold_start_ms=cold_ms)
+        assert self.opened.footprint is not None
+        footprint = msgspec.structs.replace(self.opened.footprint, cold_start_ms=cold_ms)
+        self.opened = self.opened._replace(footprint=footprint)
 
     def load(self, queries: Sequence[tuple[Path, Sex]]) -> None:
         """Load the images of the queries into the worker's memory."""

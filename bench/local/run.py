@@ -158,10 +158,7 @@ def _raw_bundle(
     """Return a bundle's measurements; ``same`` are its rows, one for each number of threads."""
     times = latency.raw(row) if latency else {}
     return RawBundle(
-        provider=worker.provider,
-        int8_share=worker.int8_share,
-        executed=worker.executed,
-        footprint=worker.footprint,
+        **worker.opened._asdict(),
         readings=ages.readings(row) if ages else (),
         error=worker.error,
         sweep=latency.sweep(same[1:]) if times and latency else (),

@@ -223,19 +223,11 @@ class Post(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     message: Message
 
 
-def decode_browser(body: bytes) -> Browser:
-    """Decode a browser's description; raises ``InputError`` if the body is invalid."""
-    return _decode(body, Browser, "the description of a browser")
-
-
-def decode_post(body: bytes) -> Post:
-    """Decode a message; raises ``InputError`` if the body is invalid."""
-    return _decode(body, Post, "a message of the page")
-
-
-def _decode(body: bytes, kind: type[_T], words: str) -> _T:
+def decode(body: bytes, kind: type[_T]) -> _T:
+    """Decode a ``Browser`` or a ``Post``; raises ``InputError`` if the body is invalid."""
     try:
         return msgspec.json.decode(body, type=kind)  # takes finite numbers only
     except UNREADABLE as error:
+        words = "a message of the page" if kind is Post else "the description of a browser"
         message = f"not {words} ({error})"
         raise InputError(message) from error

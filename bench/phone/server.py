@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from bakit.bench.phone.messages import MAX_BODY, decode_browser, decode_post
+from bakit.bench.phone.messages import MAX_BODY, Browser, Post, decode
 from bakit.bench.phone.session import RefusedError
 from bakit.bench.phone.web import PAGE
 from bakit.errors import BakitError, InputError
@@ -229,10 +229,10 @@ class _Handler(BaseHTTPRequestHandler):
             raise RefusedError(404, "not found")
         body = self._body()
         if name == "report":
-            session.receive(decode_post(body))
+            session.receive(decode(body, Post))
             self._send(204, b"", "")
             return
-        plan, key = session.start(decode_browser(body), self._cookie())
+        plan, key = session.start(decode(body, Browser), self._cookie())
         secure = "; Secure" if self.server.tls is not None else ""
         cookie = f"{COOKIE}={key}; Path=/{session.token}/; HttpOnly; SameSite=Strict{secure}"
         self._send(200, msgspec.json.encode(plan), "application/json", {"Set-Cookie": cookie})

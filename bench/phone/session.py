@@ -20,16 +20,12 @@ if TYPE_CHECKING:
     from bakit.types import OnProgress
 
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
+"""Letters of a token, without similar ones."""
 TOKEN_LENGTH = 14
 """Length of the token: 69 bits, and short enough to type."""
 
 
 IN_USE = "in use by another browser: an address works in only one browser"
-
-
-def new_token() -> str:
-    """Return a random token for one run, without similar letters."""
-    return "".join(secrets.choice(_LETTERS) for _ in range(TOKEN_LENGTH))
 
 
 class RefusedError(InputError):
@@ -58,7 +54,7 @@ class Session:
     def __init__(
         self, plan: Plan, on_progress: OnProgress = lambda step, done, total: None
     ) -> None:
-        self.token = new_token()
+        self.token = "".join(secrets.choice(_LETTERS) for _ in range(TOKEN_LENGTH))
         self.browser: Browser | None = None
         self.problem: str | None = None
         self.numbers = [BundleNumbers() for _ in plan.bundles]

@@ -11,16 +11,23 @@ from markupsafe import Markup
 from bakit import __version__
 from bakit.bench.gate.recommend import at_most, recommend
 from bakit.bench.render.drifts import drift_figure, groups_figure
+from bakit.bench.render.figure import Table
 from bakit.bench.render.pareto import front_figure
 from bakit.bench.render.scatters import agreement_figure, truth_figure
-from bakit.bench.render.svg import Table
 from bakit.bench.render.times import latency_figure, stages_figure
-from bakit.bench.render.words import STANDINGS, bundle_cells, fixed, milliseconds, signed
+from bakit.bench.render.words import (
+    MINUS,
+    STANDINGS,
+    bundle_cells,
+    fixed,
+    milliseconds,
+    shortened,
+    signed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bakit.bench.gate.recommend import Standing
     from bakit.bench.report.document import BundleReport, Report
 
 # Control characters and characters that change the direction of the text.
@@ -49,6 +56,15 @@ def page(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= {
+        "at_most": at_most,
+        "cells": bundle_cells,
+        "fixed": fixed,
+        "milliseconds": milliseconds,
+        "number": lambda tick: f"{tick:g}".replace("-", MINUS),
+        "percent": lambda share: f"{100 * share:.3f}%",
+        "shortened": shortened,
+    }
     loader = environment.loader
     assert loader is not None
     style, _, _ = loader.get_source(environment, "report.css")
@@ -70,17 +86,15 @@ def page(report: Report) -> str:
         report=report,
         measured_at=_date(report.measured_at),
         advice=advice,
-        tiles=_tiles(bundles.get(advice.ship or "")),
-        rows=[_row(standing, bundles[standing.name]) for standing in advice.standings],
+        shipped=bundles.get(advice.ship or ""),
+        rows=[(standing, bundles[standing.name]) for standing in advice.standings],
+        badges=STANDINGS,
         figures=[figure for figure in figures if figure is not None],
         blame=_blame(ranked, labels),
         warnings=_warnings(report, labels),
         chains=[(labels[bundle.name], _chain(bundle)) for bundle in ranked],
         digests=_digests(ranked, labels),
-        training_data=_training_data(ranked),
-        host=_host(report),
         version=__version__,
-        samples=_samples(report),
     )
     return text.lstrip().translate(_UNSEEN)
 
@@ -92,41 +106,6 @@ def _date(measured_at: str | None) -> str:
     except ValueError:
         return measured_at or ""
     return f"{time.day} {time:%B %Y, %H:%M} UTC"
-
-
-def _tiles(bundle: BundleReport | None) -> list[tuple[str, str, str]]:
-    """Return the numbers of the recommended bundle, with unit and name."""
-    if bundle is None:
-        return []
-    time = milliseconds(bundle.stage_ms("total", "p50_ms"))
-    tiles = [(time, "ms", "median time of a prediction")]
-    tiles.append((fixed(bundle.total_size_mb, 1), "MB", "model files"))
-    drift = bundle.drift
-    if drift is not None:
-        tiles.append((fixed(drift.bundle_mae_months), "months", "mean absolute error"))
-        if not drift.is_reference:
-            upper = f"\N{LESS-THAN OR EQUAL TO} {at_most(drift.drift_ci95_months[1])}"
-            tiles.append((upper, "months", "drift from the float model, with 95 %"))
-    return tiles
-
-
-def _row(standing: Standing, bundle: BundleReport) -> tuple[Standing, str, str, dict[str, str]]:
-    """Return a row of the table of bundles: standing, what it is, badge, and cells by column."""
-    what = f"{bundle.target} {bundle.precision.value.upper()}"
-    if where := bundle.ran or bundle.provider:
-        what += f" · {where}"
-    return standing, what, STANDINGS[standing.outcome], bundle_cells(bundle)
-
-
-def _samples(report: Report) -> str:
-    data = report.data
-    if data is None:
-        return ""
-    which = "images" if data.part == "all" else "held-out test images"
-    used = f"{data.samples:,}"
-    if data.samples != data.available:
-        used += f" of {data.available:,}"
-    return f"{used} {which} of {data.folder}"
 
 
 def _warnings(report: Report, labels: Mapping[str, str]) -> list[str]:
@@ -184,31 +163,3 @@ def _digests(bundles: list[BundleReport], labels: Mapping[str, str]) -> Table:
         for name, digest in link.digests
     )
     return Table(("bundle", "file", "SHA-256"), rows, words=(1, 2))
-
-
-def _training_data(bundles: list[BundleReport]) -> list[str]:
-    made = [bundle.provenance.training_data for bundle in bundles if bundle.provenance]
-    return [text.rstrip(".") for text in dict.fromkeys(made) if text]
-
-
-def _host(report: Report) -> list[tuple[str, str]]:
-    host, settings = report.host, report.settings
-    memory = "unknown" if host.memory_mb is None else f"{fixed(host.memory_mb / 1000, 1)} GB"
-    threads = "one per CPU" if settings.threads is None else str(settings.threads)
-    return [
-        ("CPU", host.cpu_text),
-        ("instruction set", ", ".join((host.machine, *host.isa))),
-        ("memory", memory),
-        ("system", f"{host.system}, Python {host.python}"),
-        ("libraries", ", ".join(f"{name} {text}" for name, text in host.versions.items())),
-        ("threads", threads),
-        (
-            "queries",
-            (
-                f"at least {settings.min_queries} and {settings.min_duration_s:g} s per bundle, "
-                f"after {settings.warm_up} warm-up predictions; bundles alternate in blocks of "
-                f"{settings.block}"
-            ),
-        ),
-        *([("image ids", report.data.ids_sha256)] if report.data else []),
-    ]

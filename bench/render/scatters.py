@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from bakit.bench.render.svg import Figure, Panel, Scale, Table, around, dots, element, picture
-from bakit.bench.render.words import MINUS, fixed, interval, is_same, same_words, signed
+from bakit.bench.render.figure import Figure, Panel, Scale, Table, around
+from bakit.bench.render.words import fixed, interval, is_same, same_words, signed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-
-    from markupsafe import Markup
 
     from bakit.bench.report.document import BundleReport
     from bakit.bench.report.drift import DriftReport, DriftRow
@@ -64,56 +62,50 @@ def _is_finite(row: DriftRow) -> bool:
     return all(map(math.isfinite, (row.true_months, row.float_months, row.bundle_months)))
 
 
-class _Plot:
-    """A plot with its own axes and a fixed aspect ratio."""
+class Plot:
+    """A plot with a grid of two axes, in pixels.
+
+    Attributes:
+        width: Of the whole picture, like ``height``.
+        ticks: Number, position and alignment of each tick label.
+        paths: CSS class and SVG path of what is drawn, in this order.
+    """
+
+    width = _WIDTH
 
     def __init__(self, x: Scale, y: Scale, height: float) -> None:
-        self.x, self.y, self.height = x, y, height
-        self.parts: list[Markup] = []
+        self._x, self._y, self.height = x, y, height
+        self.ticks: list[tuple[float, float, float, str]] = []
+        self.paths: list[tuple[str, str]] = []
+        for tick in _age_ticks(x.low, x.high):
+            left, bottom = self._at(tick, y.low)
+            self.ticks.append((tick, left, bottom + 15, "middle"))
+            self.line((tick, y.low), (tick, y.high), "grid")
+        for tick in y.ticks(6):
+            _, top = self._at(x.low, tick)
+            self.ticks.append((tick, _LEFT - 5, top + 4, "end"))
+            self.level(tick, "grid")
 
-    def at(self, x: float, y: float) -> tuple[float, float]:
-        """Return the position of a point in pixels."""
-        left = _LEFT + self.x(x) * (_WIDTH - _LEFT - _RIGHT)
-        return left, self.height - _BOTTOM - self.y(y) * (self.height - _TOP - _BOTTOM)
-
-    def axes(self, x_ticks: Sequence[float] | None = None) -> None:
-        """Draw the grid and the tick labels."""
-        for tick in x_ticks or self.x.ticks(6):
-            left, _ = self.at(tick, self.y.low)
-            ends = {"x1": left, "x2": left, "y1": _TOP, "y2": self.height - _BOTTOM}
-            self.parts.append(element("line", **ends, class_="grid"))
-            self._tick(tick, left, self.height - _BOTTOM + 15, "middle")
-        for tick in self.y.ticks(6):
-            _, top = self.at(self.x.low, tick)
-            ends = {"x1": _LEFT, "x2": _WIDTH - _RIGHT, "y1": top, "y2": top}
-            self.parts.append(element("line", **ends, class_="grid"))
-            self._tick(tick, _LEFT - 5, top + 4, "end")
-
-    def _tick(self, tick: float, x: float, y: float, anchor: str) -> None:
-        text = f"{tick:g}".replace("-", MINUS)
-        self.parts.append(element("text", text, x=x, y=y, text_anchor=anchor, class_="tick"))
+    def _at(self, x: float, y: float) -> tuple[float, float]:
+        left = _LEFT + self._x(x) * (_WIDTH - _LEFT - _RIGHT)
+        return left, self.height - _BOTTOM - self._y(y) * (self.height - _TOP - _BOTTOM)
 
     def line(self, start: tuple[float, float], end: tuple[float, float], class_: str) -> None:
-        (x1, y1), (x2, y2) = self.at(*start), self.at(*end)
-        self.parts.append(element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_))
+        """Draw a line between two points."""
+        (x1, y1), (x2, y2) = self._at(*start), self._at(*end)
+        self.paths.append((class_, f"M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}"))
 
     def level(self, y: float, class_: str) -> None:
         """Draw a horizontal line across the plot."""
-        self.line((self.x.low, y), (self.x.high, y), class_)
+        self.line((self._x.low, y), (self._x.high, y), class_)
 
     def scatter(self, points: Sequence[tuple[float, float, bool | None]]) -> None:
-        """Draw points by sex."""
-        for male, class_ in (
-            (None, "points anyone"),
-            (False, "points female"),
-            (True, "points male"),
-        ):
-            group = [self.at(x, y) for x, y, sex in points if sex is male]
-            if group:
-                self.parts.append(dots(group, class_))
-
-    def picture(self, label: str) -> Markup:
-        return picture(self.parts, label, self.height, _WIDTH)
+        """Draw points by sex, each sex as strokes without length: some 12 bytes a point."""
+        for male, sex in ((None, "anyone"), (False, "female"), (True, "male")):
+            places = [self._at(x, y) for x, y, found in points if found is male]
+            if places:
+                path = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in places)
+                self.paths.append((f"points {sex}", path))
 
 
 def _age_ticks(low: float, high: float) -> list[float]:
@@ -147,15 +139,13 @@ def truth_figure(bundles: Sequence[BundleReport], labels: Mapping[str, str]) -> 
     scale = Scale(max(low, min(ages) - 6), high)
     panels = []
     for label, drift, rows in drifts:
-        plot = _Plot(scale, scale, _SQUARE)
-        plot.axes(_age_ticks(scale.low, scale.high))
+        plot = Plot(scale, scale, _SQUARE)
         plot.line((scale.low, scale.low), (scale.high, scale.high), "identity")
         chosen = thinned(rows, [r.bundle_months - r.true_months for r in rows], most)
         plot.scatter([(rows[i].true_months, rows[i].bundle_months, rows[i].male) for i in chosen])
         note = f"MAE {fixed(drift.bundle_mae_months)}, bias {signed(drift.bias_months, 2)} months"
-        panels.append(
-            Panel(plot.picture(f"{label}: predicted against true age. {note}."), label, note)
-        )
+        text = f"{label}: predicted against true age. {note}."
+        panels.append(Panel(text, plot, label, note))
     head = ("bundle", "images", "MAE, months", "bias, months")
     table = tuple(
         (label, str(d.samples), fixed(d.bundle_mae_months), signed(d.bias_months, 2))
@@ -163,6 +153,7 @@ def truth_figure(bundles: Sequence[BundleReport], labels: Mapping[str, str]) -> 
     )
     return Figure(
         "truth",
+        "plot",
         "Predicted against true age",
         "Predictions on the line are correct; above the line, the predicted age is too high. "
         + _thinned_words(max(len(rows) for _, _, rows in drifts), most),
@@ -188,8 +179,7 @@ def agreement_figure(bundles: Sequence[BundleReport], labels: Mapping[str, str])
     y = Scale(*around(changes, (-0.5, 0.5)))
     panels = []
     for label, drift, rows in drifts:
-        plot = _Plot(x, y, 260)
-        plot.axes(_age_ticks(x.low, x.high))
+        plot = Plot(x, y, 260.0)
         plot.level(0, "zero")
         differences = [r.bundle_months - r.float_months for r in rows]
         points = [
@@ -202,10 +192,11 @@ def agreement_figure(bundles: Sequence[BundleReport], labels: Mapping[str, str])
         plot.level(low, "limits")
         plot.level(high, "limits")
         note = f"bias {signed(bias, 2)}, limits of agreement {interval(low, high, 2)} months"
-        panels.append(Panel(plot.picture(f"{label} against the float model: {note}."), label, note))
+        panels.append(Panel(f"{label} against the float model: {note}.", plot, label, note))
     head = ("bundle", "bias, months", "limits of agreement", "p99 change", "largest change")
     return Figure(
         "agreement",
+        "plot",
         "Agreement with the float model (Bland-Altman)",
         "The change of each prediction. The MAE can stay the same while predictions change; this "
         "plot shows the changes. "

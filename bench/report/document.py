@@ -224,9 +224,7 @@ def read_report(path: Path) -> Report:
         SCHEMA_VERSION,
         InputError,
         max_bytes=MAX_REPORT_BYTES,
-        missing=(
-            f"{path}: the report cannot be read ({{reason}}); bakit bench --json FILE writes one"
-        ),
+        missing="{path}: the report cannot be read ({reason}); bakit bench --json FILE writes one",
         wrong="not a report of bakit bench",
     )
     return report

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from bakit.bench.phone.messages import MAX_BODY, decode_browser, decode_post
+from bakit.bench.phone.messages import MAX_BODY, Browser, Post, decode
 from bakit.errors import InputError, VerificationError
 
 
@@ -100,9 +100,9 @@ BAD = (
 @pytest.mark.parametrize("body", BAD)
 def test_what_is_no_message_is_refused(body):
     with pytest.raises(InputError, match="not a message of the page"):
-        decode_post(body)
+        decode(body, Post)
     with pytest.raises(InputError, match="not the description of a browser"):
-        decode_browser(body)
+        decode(body, Browser)
 
 
 def test_messages_that_do_not_fit_are_refused_and_change_nothing(start, bundles):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bakit.errors import MissingBackendError
-from bakit.figures import ALL, FEMALE, MALE, legend_below, new_figure, save_figures
+from bakit.figures import ALL, FEMALE, MALE, legend_below, new_axes, save_figures
 from bakit.files import write_file
 
 if TYPE_CHECKING:
@@ -150,8 +150,7 @@ def _line(cells: Sequence[str]) -> str:
 def table_figure(ablation: Ablation) -> Figure:
     """Draw the paper's errors and ours, one line per row."""
     rows = ablation.rows
-    figure = new_figure(7.4, 1.9 + 0.55 * len(rows))
-    axes = figure.subplots()
+    figure, axes = new_axes(7.4, 1.9 + 0.55 * len(rows))
     for place, row in enumerate(rows):
         paper = (row.paper.rsna_mae_months, row.paper.additional_mae_months)
         above, below = place - APART / 2, place + APART / 2

@@ -45,7 +45,6 @@ ROWS = "rows"
 
 RESULT = "result.json"
 RESULT_VERSION = 1
-MAX_RESULT_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -162,8 +161,6 @@ def read_results(
                     Result,
                     RESULT_VERSION,
                     InputError,
-                    max_bytes=MAX_RESULT_BYTES,
-                    missing=f"{mine / RESULT}: cannot be read ({{reason}})",
                     wrong="not the result of a row",
                 )
     return results, begun

@@ -45,7 +45,7 @@ class SizeCount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StorageCount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Number of images with one pixel format (``image_header.Storage``)."""
+    """Number of images with one pixel format (``run.Storage``)."""
 
     format: str
     bits: int

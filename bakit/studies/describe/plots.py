@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bakit.data.labels import read_labels
-from bakit.figures import ALL, FEMALE, MALE, new_figure, picture_grid, save_figures, short_text
+from bakit.figures import ALL, FEMALE, MALE, new_axes, picture_grid, save_figures, short_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,8 +43,7 @@ def draw_plots(description: Description, folder: Path, out: Path) -> list[Path]:
 
 
 def _ages(description: Description) -> Figure:
-    figure = new_figure(7.0, 3.6)
-    axes = figure.subplots()
+    figure, axes = new_axes(7.0, 3.6)
     years = np.array([count.year for count in description.ages_by_year])
     counts = (
         ("female", FEMALE, -0.21, [count.female for count in description.ages_by_year]),
@@ -63,8 +62,7 @@ def _ages(description: Description) -> Figure:
 
 
 def _sexes(description: Description) -> Figure:
-    figure = new_figure(3.6, 3.6)
-    axes = figure.subplots()
+    figure, axes = new_axes(3.6, 3.6)
     counts = (description.females, description.males)
     bars = axes.bar(("female", "male"), counts, 0.6, color=(FEMALE, MALE))
     labels = [f"{count}\n{count / description.usable:.1%}" for count in counts]
@@ -83,8 +81,7 @@ def _count_images(axes: Axes, title: str) -> None:
 
 
 def _sizes(description: Description) -> Figure:
-    figure = new_figure(5.2, 4.6)
-    axes = figure.subplots()
+    figure, axes = new_axes(5.2, 4.6)
     sizes = description.sizes
     images = np.array([size.images for size in sizes])
     widths, heights = [size.width for size in sizes], [size.height for size in sizes]

@@ -11,7 +11,9 @@ from bakit.data.images import Unreadable, image_files, look_at_images
 from bakit.data.labels import read_labels
 from bakit.errors import InputError
 from bakit.files import printable
-from bakit.image.read import pixel_digest
+from bakit.image.bounds import PNG
+from bakit.image.jpeg import jpeg_frame
+from bakit.image.read import pixel_digest, read_source
 from bakit.studies.describe.document import (
     SCHEMA_VERSION,
     Ages,
@@ -26,15 +28,48 @@ from bakit.studies.describe.document import (
     StorageCount,
     YearCount,
 )
-from bakit.studies.describe.image_header import Storage, read_storage
 from bakit.types import silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from bakit.data.labels import Labels, Sample
+    from bakit.data.labels import Sample
     from bakit.types import Grey, OnProgress
+
+
+# Channels by colour type; a palette (3) has three.
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
+
+
+class Storage(NamedTuple):
+    """The pixel format of a file.
+
+    Attributes:
+        format: ``png``, ``jpeg`` or ``other``, by content and not by name.
+        bits: Bits per channel; 0 for other formats.
+        channels: 1 grey, 2 grey with alpha, 3 colour, 4 colour with alpha or CMYK; 0 for other
+            formats.
+    """
+
+    format: str
+    bits: int
+    channels: int
+
+
+def read_storage(path: Path) -> Storage:
+    """Read the header of an image file that can be decoded.
+
+    Raises:
+        ImageError: If the file cannot be read.
+    """
+    data = read_source(path)
+    if data.startswith(PNG) and len(data) >= 26:
+        return Storage("png", data[24], _PNG_CHANNELS.get(data[25], 0))
+    if data.startswith(b"\xff\xd8"):
+        frame = jpeg_frame(data)
+        return Storage("jpeg", frame.bits, len(frame.factors)) if frame else Storage("jpeg", 0, 0)
+    return Storage("other", 0, 0)
 
 
 class _Look(NamedTuple):
@@ -59,10 +94,10 @@ def describe(
     """
     others = {other: _images_of(other, folder) for other in against}
     labels = read_labels(folder)
-    named = _named_images(labels)
+    ids = dict.fromkeys(row.id for row in labels.rows)  # of invalid rows, too
+    named = [labels.images[name] for name in ids if name in labels.images]
     looks, bad = _look_at(named, on_progress, "images")
     samples = [row.sample for row in labels.rows if row.sample and row.sample.path in looks]
-    ids = {row.id for row in labels.rows}
     sizes = Counter(look.size for look in looks.values())
     storage = Counter(look.storage for look in looks.values())
     males = sum(sample.male for sample in samples)
@@ -97,12 +132,6 @@ def describe(
         duplicates=_duplicates(looks, samples),
         against=tuple(_compare(looks, named, *item, on_progress) for item in others.items()),
     )
-
-
-def _named_images(labels: Labels) -> list[Path]:
-    """Return the images named by rows, including invalid rows."""
-    names = dict.fromkeys(row.id for row in labels.rows)
-    return [labels.images[name] for name in names if name in labels.images]
 
 
 def _images_of(other: Path, folder: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from bakit.figures import (
     FEMALE,
     MALE,
     legend_below,
-    new_figure,
+    new_axes,
     picture_grid,
     save_figures,
     short_text,
@@ -62,15 +62,13 @@ def draw_plots(readings: Readings, samples: Sequence[Sample], out: Path) -> list
 
 
 def _predicted_true(evaluation: Evaluation) -> Figure:
-    figure = new_figure(5.4, 5.6)
-    axes = figure.subplots()
+    figure, axes = _axes_of_sexes(evaluation, 5.4, 5.6)
     everyone = evaluation.predictions
-    for name, colour, mine in _by_sex(everyone):
+    for _, colour, mine in _by_sex(everyone):
         mine.sort(key=lambda item: item.predicted_months)
         ages = [item.age_months for item in mine]
         predicted = [item.predicted_months for item in mine]
         _scatter(axes, ages, predicted, len(everyone), colour)
-        axes.scatter([], [], color=colour, label=f"{name} (n = {len(mine)})")
         bounds = [item.interval_months for item in mine if item.interval_months is not None]
         if len(bounds) == len(mine):  # intervals of the true age, which is the x axis
             lower, upper = np.array(bounds).T
@@ -91,13 +89,11 @@ def _predicted_true(evaluation: Evaluation) -> Figure:
 
 
 def _bland_altman(evaluation: Evaluation) -> Figure:
-    figure = new_figure(6.8, 4.2)
-    axes = figure.subplots()
+    figure, axes = _axes_of_sexes(evaluation, 6.8, 4.2)
     everyone = evaluation.predictions
-    for name, colour, mine in _by_sex(everyone):
+    for _, colour, mine in _by_sex(everyone):
         means = [(item.age_months + item.predicted_months) / 2 for item in mine]
         _scatter(axes, means, [item.error_months for item in mine], len(everyone), colour)
-        axes.scatter([], [], color=colour, label=f"{name} (n = {len(mine)})")
     _limits(axes, evaluation.bland_altman)
     axes.set_xlabel("mean of true and predicted age [months]")
     axes.set_ylabel(ERROR)
@@ -107,8 +103,7 @@ def _bland_altman(evaluation: Evaluation) -> Figure:
 def _pairs(readings: Readings) -> Figure:
     """Draw left minus right by the mean of both; the absolute difference if sides are unknown."""
     assert readings.agreement is not None
-    figure = new_figure(6.8, 4.2)
-    axes = figure.subplots()
+    figure, axes = new_axes(6.8, 4.2)
     pairs = [sorted(pair, key=lambda item: item.side) for pair in pairs_of(readings.predictions)]
     limits = readings.agreement.left_minus_right
     if limits is not None:
@@ -146,8 +141,7 @@ def _limits(axes: Axes, found: BlandAltman | None) -> None:
 
 def _error_by_age(evaluation: Evaluation) -> Figure:
     bins = evaluation.by_age
-    figure = new_figure(max(5.6, 1.6 + 0.75 * len(bins)), 4.2)
-    axes = figure.subplots()
+    figure, axes = _axes_of_sexes(evaluation, max(5.6, 1.6 + 0.75 * len(bins)), 4.2)
     everyone = evaluation.predictions
     generator = np.random.default_rng(0)  # the same picture every time
     for place, group in enumerate(bins):
@@ -159,8 +153,6 @@ def _error_by_age(evaluation: Evaluation) -> Figure:
             look: dict[str, Any] = {"medianprops": {"color": "black"}, "zorder": 3, "widths": 0.62}
             look |= {"whis": (5, 95), "showfliers": False, "manage_ticks": False}
             axes.boxplot([[item.error_months for item in mine]], positions=[place], **look)
-    for name, colour, mine in _by_sex(everyone):
-        axes.scatter([], [], color=colour, label=f"{name} (n = {len(mine)})")
     if any(group.samples >= LEAST_FOR_BOX for group in bins):
         axes.plot([], [], "s-", color="black", fillstyle="none", label="quartiles, 5 % to 95 %")
     axes.axhline(0, color="black", linewidth=0.8, linestyle=":", zorder=1)
@@ -197,6 +189,14 @@ def _worst_cases(evaluation: Evaluation, samples: Sequence[Sample]) -> Figure:
     title = f"{_subject(evaluation)}: largest errors, in months"
     figure.suptitle(title, fontsize=9, parse_math=False)
     return figure
+
+
+def _axes_of_sexes(evaluation: Evaluation, width: float, height: float) -> tuple[Figure, Axes]:
+    """Return an empty plot whose legend has the sexes."""
+    figure, axes = new_axes(width, height)
+    for name, colour, mine in _by_sex(evaluation.predictions):
+        axes.scatter([], [], color=colour, label=f"{name} (n = {len(mine)})")
+    return figure, axes
 
 
 def _by_sex(predictions: Sequence[Compared]) -> list[tuple[str, str, list[Compared]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bakit.bench.render.svg import Scale, around, log_around
+from bakit.bench.render.figure import Scale, around, log_around
 
 positive = st.floats(1e-3, 1e5)
 
