@@ -16,8 +16,11 @@ Catch ``BakitError`` to catch them all. Every message says how to fix the proble
 
 from __future__ import annotations
 
+import copyreg
+import traceback
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,6 +44,10 @@ class BakitError(Exception):
     """
 
     exit_status = 2
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the message, not what ``__init__`` of a subclass takes."""
+        return copyreg.__newobj__, (type(self), *self.args)  # type: ignore[attr-defined]
 
 
 class InputError(BakitError):
@@ -92,6 +99,18 @@ class MissingProgramError(MissingBackendError):
 def first_line(error: BaseException) -> str:
     """Return the first line of an error of another library, its type if it has no message."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def safe_text(error: BaseException) -> str:
+    """Return the message of bakit or the system; of another error, type and place alone.
+
+    The messages of libraries quote what they read, such as a patient's name.
+    """
+    if isinstance(error, BakitError | OSError):
+        return first_line(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}{place}"
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

@@ -119,7 +119,10 @@ def sex_of(given: str | None, header: DicomHeader | None) -> Sex:
         raise InputError(message)
     sex = sex or stored
     if sex is None:
-        why = f"PatientSex is {header.sex!r} in the DICOM header" if header else "no sex is given"
+        why = "no sex is given"
+        if header:
+            stated = header.sex if header.sex in {"", "O"} else "not M, F or O"
+            why = f"PatientSex is {stated!r} in the DICOM header"
         message = f"{why}; girls and boys mature at different ages: give M or F (--sex)"
         raise InputError(message)
     return sex

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,12 @@ def encode(pixels, suffix=".png"):
 
 
 NOISE = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+
+
+def test_errors_pass_between_processes():
+    error = pickle.loads(pickle.dumps(MissingBackendError("reading DICOM", "dicom")))
+    assert (type(error), str(error)[:13]) == (MissingBackendError, "reading DICOM")
+
 
 # Images
 

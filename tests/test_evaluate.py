@@ -17,7 +17,7 @@ from bakit.backends.fake import FakeSession
 from bakit.bundle import Bundle, write_manifest
 from bakit.cli import main
 from bakit.data.labels import Sample, read_samples, split, split_record, take_part, thin
-from bakit.errors import InputError
+from bakit.errors import InputError, UnsupportedTargetError
 from bakit.image.box import Box
 from bakit.model.intervals import Intervals
 from bakit.runtime import Quality, Runtime
@@ -332,10 +332,10 @@ def test_several_processes_say_what_one_says(
     assert [item.id for item in alone.unscored] == ["bad"]
 
 
-def test_a_process_that_dies_is_one_error(fake_bundle, labelled: Labelled, capfd):
+def test_a_process_that_cannot_open_the_bundle_is_one_error(fake_bundle, labelled: Labelled, capfd):
     """The fake target is known here alone: its processes cannot open the bundle."""
     bundle = Bundle.read(fake_bundle)
-    with pytest.raises(InputError, match="a worker process crashed"):
+    with pytest.raises(UnsupportedTargetError, match="unknown target 'fake'"):
         evaluate(bundle, choose_images(labelled.folder, bundle), workers=2)
     capfd.readouterr()
 

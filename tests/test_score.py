@@ -32,13 +32,18 @@ from bakit.errors import InputError
 from bakit.phantoms import make_phantom
 from bakit.runtime import Runtime
 from bakit.score import sources
-from bakit.score.engine import TRIES, LocalReaders, read_films
+from bakit.score.engine import TRIES, LocalReaders, read_all
 from bakit.score.journal import Journal
-from bakit.score.row import Options, Row, Scored, score_film
+from bakit.score.row import Options, Row, Scored, lost_film
 from bakit.score.run import score
 from bakit.score.sources import Film, find_films, loaded
 
 ROOT = Path(__file__).parents[1]
+IDENTIFYING = (
+    *("PatientName", "PatientID", "OtherPatientNames", "PatientAddress", "PatientComments"),
+    *("AccessionNumber", "StudyID", "StudyDescription", "InstitutionName", "StationName"),
+    *("ReferringPhysicianName", "OperatorsName", "RequestingPhysician", "EthnicGroup"),
+)
 
 
 class Here:
@@ -46,21 +51,21 @@ class Here:
 
     number, chunk = 2, 3
 
-    def __init__(self, bundle, options, journal):
-        self.runtime, self.options, self.asked = Runtime(bundle), options, {}
+    def __init__(self, bundle, work, known):
+        self.runtime, self.work, self.asked = Runtime(bundle), work, {}
 
     def start(self):
         reader = object()
-        self.asked[reader] = []
+        self.asked[reader] = [[]]
         return reader
 
     def send(self, reader, films):
-        self.asked[reader] = films
+        self.asked[reader].append(films)
 
     def wait(self, busy):
         reader = next(iter(busy))
-        films = self.asked.pop(reader)
-        return reader, [score_film(self.runtime, f, self.options, lambda _: None) for f in films]
+        films = self.asked[reader].pop(0)
+        return reader, [self.work(self.runtime, film, lambda _: None) for film in films]
 
     def close(self):
         self.runtime.close()
@@ -209,6 +214,18 @@ def test_a_folder_that_cannot_be_read_is_a_row(films, tmp_path, monkeypatch):
         "deep"
     ]
     assert found[-1].fault == "the folder cannot be read (Permission denied)"
+    stat = Path.stat
+
+    def vanish(path, **how):
+        if path.name == "deep":
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        return stat(path, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", scan)
+        patch.setattr(Path, "stat", vanish)
+        found, _ = listed(films)
+    assert found[-1].fault == "the folder cannot be read (No such file or directory)"
     (tmp_path / "locked").mkdir()
     with pytest.raises(PermissionError):  # the source itself
         listed(tmp_path / "locked")
@@ -303,13 +320,15 @@ def test_the_header_gives_the_sex_of_a_dicom_tree(fake_bundle, tmp_path):
 
     folder = tmp_path / "tree" / "1.2.840.7"  # files without a suffix, or with a wrong one
     folder.mkdir(parents=True)
-    for number, sex in enumerate(("M", "F", "O", "")):
+    for number, sex in enumerate(("M", "F", "O", "SECRET")):
         image = make_phantom(number, height=96).image
         ds = Dataset()
         ds.file_meta = FileMetaDataset()
         ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         ds.SOPClassUID, ds.SOPInstanceUID = ComputedRadiographyImageStorage, generate_uid()
         ds.Modality, ds.PatientSex, ds.PhotometricInterpretation = "CR", sex, "MONOCHROME2"
+        for keyword in IDENTIFYING:
+            setattr(ds, keyword, "SECRET")
         ds.Rows, ds.Columns = image.shape
         ds.BitsAllocated = ds.BitsStored = 8
         ds.HighBit, ds.SamplesPerPixel, ds.PixelRepresentation = 7, 1, 0
@@ -320,6 +339,7 @@ def test_the_header_gives_the_sex_of_a_dicom_tree(fake_bundle, tmp_path):
     run(fake_bundle, out, tmp_path / "tree", options=Options())
     assert [row.sex for row in rows(out)] == ["M", "F", None, None]
     assert [row.status == "error" for row in rows(out)] == [False, False, True, True]
+    assert b"SECRET" not in out.read_bytes() + (tmp_path / "out.jsonl.journal").read_bytes()
     run(fake_bundle, tmp_path / "m.jsonl", tmp_path / "tree", options=Options(sex="M"))
     assert [row.sex for row in rows(tmp_path / "m.jsonl")] == ["M", "F", "M", "M"]
 
@@ -361,7 +381,46 @@ def test_bombs_and_damaged_archives_are_rows(tmp_path, monkeypatch, pictures):
     assert "'x.png' inflates to more than" in faulty["deep.tgz"]
     assert "header of 100001 bytes" in faulty["long.tar"]
     assert "damaged after 0 files" in faulty["cut.zip"]
-    assert "damaged in the archive" in faulty["wrong.zip/0.png"]
+    assert "cannot be read from the archive" in faulty["wrong.zip/0.png"]
+
+
+def test_what_an_archive_does_not_give_is_a_row_and_stops_no_other(fake_bundle, tmp_path, pictures):
+    """Encrypted files, also without a suffix; links, a device, an empty file, a path outside."""
+    good = pictures["0.png"]
+    secret = zipped(tmp_path / "s.zip", {"0.png": good, "IM1": good, "../1.png": pictures["1.png"]})
+    data = bytearray(secret.read_bytes())
+    for mark, at in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        place = data.find(mark)
+        for _ in range(2):
+            data[place + at] |= 1  # encrypted
+            place = data.find(mark, place + 4)
+    secret.write_bytes(data)
+    with tarfile.open(tmp_path / "l.tar", "w") as file:
+        for name, kind in (("h.png", tarfile.LNKTYPE), ("s.DCM", tarfile.SYMTYPE)):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = kind, "../../etc/passwd"
+            file.addfile(entry)
+        for name, kind in (("null", tarfile.CHRTYPE), ("empty.png", tarfile.REGTYPE)):
+            entry = tarfile.TarInfo(name)
+            entry.type = kind
+            file.addfile(entry)
+        entry = tarfile.TarInfo("2.png")
+        entry.size = len(good)
+        file.addfile(entry, io.BytesIO(good))
+    run(fake_bundle, tmp_path / "out.jsonl", secret, tmp_path / "l.tar")
+    found = [
+        (row.id.removeprefix(f"{tmp_path}/"), row.error.partition(";")[0])
+        for row in rows(tmp_path / "out.jsonl")
+    ]
+    assert found == [
+        ("s.zip/0.png", "encrypted"),
+        ("s.zip/IM1", "encrypted"),
+        ("s.zip/../1.png", ""),
+        ("l.tar/h.png", "a link or a device"),
+        ("l.tar/s.DCM", "a link or a device"),
+        ("l.tar/empty.png", "the file is empty"),
+        ("l.tar/2.png", ""),
+    ]
 
 
 @settings(max_examples=25)
@@ -388,6 +447,7 @@ def test_a_folder_and_its_archive_hold_the_films_that_predict_takes(tmp_path):
         "IM0001": marked,
         "deep/er/c.dcm": b"",
         "DICOMDIR": marked,
+        "deep/dicomdir": marked,  # as a CD names it under Linux
         "notes.txt": b"text",
         "empty": b"",
         ".hidden.png": b"",
@@ -534,18 +594,19 @@ class Fragile(Here):
 
     def wait(self, busy):
         reader = next(iter(busy))
-        films = self.asked[reader]
+        films = self.asked[reader].pop(0)
         self.deaths += 1
         if any(film.id == "poison" for film in films) or (films and self.deaths % 5 == 0):
             return reader, InputError("it died")
-        del self.asked[reader]
         return reader, [Scored(Row(film.id, "accept")) for film in films]
 
 
 def test_films_of_readers_that_die_are_read_by_others(fake_bundle):
-    readers = Fragile(Bundle.read(fake_bundle), Options(), None)
+    readers = Fragile(Bundle.read(fake_bundle), None, None)
     films = [Film("poison" if i == 9 else str(i), b"") for i in range(40)]
-    found = Counter((s.row.id, s.row.status) for s in read_films(readers, films, ""))
+    found = Counter(
+        (s.row.id, s.row.status) for s in read_all(readers, films, partial(lost_film, ""))
+    )
     assert found == Counter((f.id, "error" if f.id == "poison" else "accept") for f in films)
 
 
@@ -554,9 +615,9 @@ def test_readers_that_cannot_start_end_the_run(fake_bundle):
         def wait(self, busy):
             return next(iter(busy)), InputError("no memory")
 
-    readers = Dead(Bundle.read(fake_bundle), Options(), None)
+    readers = Dead(Bundle.read(fake_bundle), None, None)
     with pytest.raises(InputError, match=r"readers cannot start \(no memory\)"):
-        list(read_films(readers, [Film("a", b"")], ""))
+        list(read_all(readers, [Film("a", b"")], partial(lost_film, "")))
     assert len(readers.asked) == 2 * readers.number + TRIES + 1
 
 

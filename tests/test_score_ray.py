@@ -1,4 +1,4 @@
-"""``bakit score --engine ray`` on a cluster of three nodes, of which one is killed."""
+"""``--engine ray`` of score and evaluate on a cluster of three nodes, of which one is killed."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def test_a_cluster_gives_the_rows_of_one_machine_if_a_node_dies(exported, labell
     assert not (tmp_path / "ran").exists()
     found = json.loads(done.stdout[done.stdout.index("{\n") :])
     assert (found["films"], found["killed"], found["different_rows"]) == (60, True, 0)
+    assert found["same_evaluation"]
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "127.0.0.1:port"])

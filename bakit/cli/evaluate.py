@@ -10,9 +10,11 @@ from bakit.cli.options import (
     MOST_THREADS,
     PATH,
     SEX,
+    engine_options,
     json_option,
     limit_option,
     model_options,
+    open_readers,
     plots_option,
 )
 from bakit.cli.tables import echo, echo_json, next_step, print_line, print_table
@@ -54,6 +56,7 @@ SHOWN = 5
 @click.option(
     "--threads", type=click.IntRange(1, MOST_THREADS), default=1, help="Threads of each process."
 )
+@engine_options
 def command(
     folders: tuple[Path, ...],
     checkpoint: Path | None,
@@ -64,6 +67,8 @@ def command(
     limit: int | None,
     workers: int | None,
     threads: int,
+    engine: str,
+    address: str | None,
     *,
     as_json: bool,
 ) -> None:
@@ -91,11 +96,17 @@ def command(
     from bakit.studies.evaluate.plots import draw_plots
     from bakit.studies.evaluate.run import evaluate_sets, open_model
 
+    readers = open_readers(engine, address)
     model = open_model(bundle, checkpoint)
     sets = choose_sets(folders, model, part, limit, sex)
     with progress() as on_progress:
         results = evaluate_sets(
-            model, sets, workers=workers, threads=threads, on_progress=on_progress
+            model,
+            sets,
+            workers=workers,
+            threads=threads,
+            on_progress=on_progress,
+            open_readers=readers,
         )
     several = len(results) > 1
     if as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -17,6 +18,8 @@ from bakit.types import BoxRule, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from bakit.score.engine import Readers
 
     Command = Callable[..., Any]
 
@@ -121,6 +124,18 @@ SEX = Parsed("sex", _sex)
 TARGETS = Names("target", targets, several=True)
 PRECISIONS = Names("precision", lambda: [item.value for item in Precision], several=True)
 
+
+def several(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Return a decorator that adds options in their order."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
 bundle_option = click.option(
     "--bundle",
     type=PATH,
@@ -141,6 +156,32 @@ threads_option = click.option(
 workers_option = click.option(
     "--workers", type=click.IntRange(1, MOST_THREADS), help="Processes. Default: one per CPU."
 )
+
+engine_options = several(
+    click.option(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        help="Where films are read: on this machine, or on a Ray cluster that is running.",
+    ),
+    click.option(
+        "--address", metavar="HOST:PORT", help="The Ray cluster. Default: this machine's."
+    ),
+)
+
+
+def open_readers(engine: str, address: str | None) -> Callable[..., Readers]:
+    """Return what opens the readers of an engine (``bakit.score.engine``)."""
+    if engine == "ray":
+        from bakit.score.ray_engine import RayReaders
+
+        return partial(RayReaders, address=address)
+    if address is not None:
+        message = "--address needs --engine ray"
+        raise click.UsageError(message)
+    from bakit.score.engine import LocalReaders
+
+    return LocalReaders
 
 
 def json_option(text: str = "Print one JSON object.") -> Callable[[Command], Command]:
@@ -169,17 +210,6 @@ def limit_option(default: int | None = None, text: str = "") -> Callable[[Comman
     """Return the option ``--limit``, the maximum number of images."""
     help_text = f"Use this many images, spread evenly over labels.csv{text}."
     return click.option("--limit", type=click.IntRange(1), default=default, help=help_text)
-
-
-def several(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Return a decorator that adds options in their order."""
-
-    def add(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
 
 
 model_options = several(

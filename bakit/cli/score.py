@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from bakit.cli.options import (
     SEX,
     bundle_option,
+    engine_options,
     json_option,
     only_bundle,
+    open_readers,
     public_key_option,
     workers_option,
 )
@@ -43,13 +45,7 @@ WORST_FIRST = ("error", "reject", "review")
 @click.option("--sex", type=SEX, help="Sex of films whose list, labels.csv and header give none.")
 @click.option("--allow-rejected", is_flag=True, help="Predict the age of rejected films as well.")
 @workers_option
-@click.option(
-    "--engine",
-    type=click.Choice(["local", "ray"]),
-    default="local",
-    help="Where films are read: on this machine, or on a Ray cluster that is running.",
-)
-@click.option("--address", metavar="HOST:PORT", help="The Ray cluster. Default: this machine's.")
+@engine_options
 @click.option(
     "--fail-on",
     type=click.Choice(["never", *WORST_FIRST]),
@@ -90,18 +86,10 @@ def command(
     from functools import partial
 
     from bakit.bundle import Bundle
-    from bakit.score.engine import LocalReaders
     from bakit.score.row import Options
     from bakit.score.run import score
 
-    readers: Any = partial(LocalReaders, workers=workers)
-    if engine == "ray":
-        from bakit.score.ray_engine import RayReaders
-
-        readers = partial(RayReaders, workers=workers, address=address)
-    elif address is not None:
-        message = "--address needs --engine ray"
-        raise click.UsageError(message)
+    readers = partial(open_readers(engine, address), workers=workers)
     opened = Bundle.read(bundle or only_bundle(), public_key)
     options = Options(sex, allow_rejected)
     with progress(rate="films") as on_progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -16,7 +17,7 @@ from bakit.image.read import decode, pixel_digest
 from bakit.types import silent, track
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from bakit.bundle import Bundle
     from bakit.data.labels import Sample
@@ -49,18 +50,15 @@ def image_files(folder: Path) -> list[Path]:
 def images_below(folder: Path) -> list[Path]:
     """Return the images below a folder: first its own by name, then those of each folder in it.
 
-    Hidden files and folders are left out (``is_hidden``, ``is_film``), and links to folders are not
-    followed. What is no regular file is an image, too, if its name is one's; its reader reports it.
+    Hidden files are left out (``is_film``). What is no regular file is an image, too, if its name
+    is one's; its reader reports it.
 
     Raises:
         InputError: If there is none.
         OSError: If a folder cannot be read.
     """
-    found: list[Path] = []
-    for place, folders, files in os.walk(folder, onerror=_raise):
-        folders[:] = sorted(name for name in folders if not is_hidden(name))
-        paths = [Path(place, name) for name in sorted(files)]
-        found += [path for path in paths if is_film(path.name, partial(head_of, path))]
+    paths = files_below(folder, _raise, Counter())
+    found = [path for path in paths if is_film(path.name, partial(head_of, path))]
     if not found:
         message = f"{folder}: no image in this folder; use PNG, JPEG or DICOM files"
         raise InputError(message)
@@ -71,26 +69,52 @@ def _raise(error: OSError) -> None:
     raise error
 
 
+def files_below(
+    top: Path, on_error: Callable[[OSError], None], ignored: Counter[str]
+) -> Iterator[Path]:
+    """Yield the files below a folder: first its own by name, then those of each folder in it.
+
+    Links to folders are followed, each folder is read once; hidden ones are counted in ``ignored``.
+    ``on_error`` gets the error of a folder that cannot be read, with its name.
+    """
+    seen: set[tuple[int, int]] = set()
+    for place, folders, files in os.walk(top, onerror=on_error, followlinks=True):
+        try:
+            state = Path(place).stat()
+        except OSError as error:  # it has gone meanwhile
+            on_error(error)
+            folders.clear()
+            continue
+        if (state.st_dev, state.st_ino) in seen:  # by a link, which may be a loop
+            folders.clear()
+            continue
+        seen.add((state.st_dev, state.st_ino))
+        shown = sorted(name for name in folders if not is_hidden(name))  # not .snapshot
+        ignored["hidden folder"] += len(folders) - len(shown)
+        folders[:] = shown
+        yield from (Path(place, name) for name in sorted(files))
+
+
 def is_film(name: str, head: Callable[[int], bytes]) -> bool:
     """Return whether a file is not hidden, and its suffix or first bytes are those of an image.
 
     Args:
         name: Its name, or its path in an archive.
-        head: Returns at most so many of its first bytes; an ``OSError`` is left to the file's
-            reader.
+        head: Returns at most so many of its first bytes; an error is left to the file's reader.
     """
     if is_hidden(name):
         return False
     try:
         return Path(name).suffix.lower() in SUFFIXES or is_dicom(head(_HEAD))
-    except OSError:
+    except Exception:  # of a file system, an archive or a library of URLs
         return True
 
 
 def is_hidden(name: str) -> bool:
     """Return whether a file, or a folder in its path, is hidden, or it is the index DICOMDIR."""
-    parts = Path(name).parts
-    return "DICOMDIR" in parts[-1:] or any(p.startswith(".") and p != ".." for p in parts)
+    path = Path(name)
+    hidden = any(part.startswith(".") and part != ".." for part in path.parts)
+    return hidden or path.name.upper() == "DICOMDIR"
 
 
 def head_of(path: Path, size: int) -> bytes:

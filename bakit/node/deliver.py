@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import ComprehensiveSRStorage
 
+from bakit.errors import safe_text
 from bakit.node.library import IDLE_S, limit_silence
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class Sender:
         try:
             answer = assoc.send_c_store(self._spool.path("out", key))
         except (OSError, RuntimeError, ValueError, AttributeError) as error:
-            self._failed(key, f"not sent: {error}")
+            self._failed(key, f"not sent: {safe_text(error)}")
             return bool(assoc.is_established)
         if "Status" not in answer:
             self._lost("the connection ended before it answered", 1)

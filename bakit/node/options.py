@@ -74,10 +74,11 @@ class Tls(NamedTuple):
             for path in self:
                 open_regular(path).close()  # a pipe would be waited for
             context = ssl.create_default_context(side, cafile=self.ca)
-            context.load_cert_chain(self.certificate, self.key)
+            context.load_cert_chain(self.certificate, self.key, "")  # asks for no password
         except OSError as error:  # ssl's own errors are OSErrors
             names = ", ".join(map(str, self))
-            message = f"{names}: cannot be used for TLS ({error.strerror or error}); use PEM files"
+            message = f"{names}: cannot be used for TLS ({error.strerror or error}); use PEM files "
+            message += "and a key without a password"
             raise InputError(message) from error
         context.verify_mode = ssl.CERT_REQUIRED
         return context

@@ -15,7 +15,7 @@ from socketserver import ThreadingTCPServer
 from typing import TYPE_CHECKING, Any
 
 import bakit.report.dicom_sr  # noqa: F401  # a missing library is found at the start
-from bakit.errors import InputError, first_line
+from bakit.errors import InputError, safe_text
 from bakit.node.deliver import Backoff, Sender
 from bakit.node.metrics import Metrics
 from bakit.node.receive import receiving
@@ -115,8 +115,8 @@ class Node(Closing):
         except Exception as error:
             pause = self._backoff.failed(key)
             self._metrics.count("films_total", status="failed", sex="")
-            words = f"not read: {type(error).__name__}: {first_line(error)}"
-            _LOG.error("film %s: %s; tried again in %.0f s", key[:12], words, pause)
+            words = safe_text(error)
+            _LOG.error("film %s: not read: %s; tried again in %.0f s", key[:12], words, pause)
             self._later.add(key)
         finally:
             self._spool.ended(key)

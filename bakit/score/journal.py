@@ -30,9 +30,6 @@ while the disk syncs."""
 class Journal(Closing):
     """An append-only file beside the table: what all rows have in common, then a row a line.
 
-    Attributes:
-        keys: Where a row begins, by its key (``Scored``).
-
     Raises:
         InputError: If the table or the journal is of another bundle, other options or another
             program, or another process writes it.
@@ -44,7 +41,7 @@ class Journal(Closing):
             message = f"{table}: exists, and was not written by bakit score; use another --out"
             raise InputError(message)
         self._done: dict[int, int] = {}
-        self.keys: dict[str, int] = {}
+        self._keys: dict[str, int] = {}
         self._synced, self._end, self._first = 0.0, 0, -1
         self._file = self.path.open("a+b", buffering=0)
         self._reader = self.path.open("rb")
@@ -93,7 +90,7 @@ class Journal(Closing):
         if done:
             self._done[hash((scored.row.id, scored.sex))] = self._end
         if scored.key:
-            self.keys[scored.key] = self._end
+            self._keys[scored.key] = self._end
 
     def find(self, film: Film) -> int | None:
         """Return where the newest row of a film begins; errors of earlier runs are no rows.
@@ -123,6 +120,15 @@ class Journal(Closing):
         """Return the row that begins at a byte."""
         self._reader.seek(at)
         return msgspec.json.decode(self._reader.readline(), type=Scored).row
+
+    def known(self, key: str) -> Row | None:
+        """Return an earlier row by its key (``Scored``)."""
+        at = self._keys.get(key)
+        return None if at is None else self.row(at)
+
+    def forget_keys(self) -> None:
+        """Free the memory of the keys."""
+        self._keys.clear()
 
     def close(self) -> None:
         """Make the rows safe against a loss of power; leave no journal without any."""

@@ -34,12 +34,11 @@ def read_place(place: str) -> bytes:
     """Return the bytes of an image.
 
     Raises:
-        ImageError: If a file cannot be read, or an image has more than ``MAX_BYTES``.
-        Exception: Any of a URL's library.
+        InputError: If it cannot be read, or has more than ``MAX_BYTES``.
     """
     if not is_url(place):
         return read_source(Path(place))
-    with open_place(place) as file:
+    with _one_line(place), open_place(place) as file:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         message = f"{place}: larger than {MAX_BYTES >> 20} MiB, the limit"

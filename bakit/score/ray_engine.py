@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
+from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,15 +18,12 @@ from bakit.bundle import MANIFEST, SEAL, Bundle
 from bakit.data.parallel import check_count
 from bakit.errors import BakitError, BundleError, InputError, MissingBackendError, first_line
 from bakit.runtime import Runtime
-from bakit.score.row import Scored, score_film
 from bakit.session import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from bakit.score.journal import Journal
-    from bakit.score.row import Options
-    from bakit.score.sources import Film
+    from bakit.score.engine import Known, Work
 
 CONNECT_S = 10.0
 WAIT_S = 600.0
@@ -35,9 +33,10 @@ WAIT_S = 600.0
 class RayReaders(Closing):
     """Actors on a running cluster, whose nodes find the films under the same paths.
 
-    The bundle travels once to each node, and is verified there. The journal is not used: the same
-    pixels are read again, with the same row. ``workers`` are actors, one per CPU of the cluster
-    when None; ``address`` is such as ``10.0.0.1:6379``, the cluster of this machine when None.
+    The bundle travels once to each node, and is verified there. ``known`` is not asked: the same
+    pixels are read again, with the same result. ``workers`` are actors, each with ``threads`` CPUs
+    of the cluster, as many as fit when None; ``address`` is such as ``10.0.0.1:6379``, the cluster
+    of this machine when None.
 
     Raises:
         InputError: If ``workers`` is below 1, or the cluster cannot be reached.
@@ -48,12 +47,14 @@ class RayReaders(Closing):
     def __init__(
         self,
         bundle: Bundle,
-        options: Options,
-        journal: Journal,
+        work: Work,
+        known: Known,
+        *,
         workers: int | None = None,
+        threads: int = 1,
         address: str | None = None,
     ) -> None:
-        del journal
+        del known
         check_count("workers", workers)
         try:
             if address is not None:  # Ray tries for many minutes
@@ -67,19 +68,20 @@ class RayReaders(Closing):
             raise InputError(message) from error
         names = (MANIFEST, SEAL, *bundle.files.digests)
         files = ray.put({name: (bundle.root / name).read_bytes() for name in names})
-        self._arguments = files, bundle.sha256, options
-        self.number = workers or max(int(ray.cluster_resources().get("CPU", 1)), 1)
+        self._arguments = files, bundle.sha256, work, threads
+        self.number = workers or max(int(ray.cluster_resources().get("CPU", 1)) // threads, 1)
+        self._actor = ray.remote(num_cpus=threads)(_Actor)
 
     def start(self) -> _Reader:
-        """Start an actor; it waits until a CPU is free."""
-        actor = ray.remote(num_cpus=1)(_Actor).remote()
-        return _Reader(actor, actor.open.remote(*self._arguments))
+        """Start an actor; it waits until its CPUs are free."""
+        actor = self._actor.remote()
+        return _Reader(actor, deque([actor.open.remote(*self._arguments)]))
 
-    def send(self, reader: Any, films: list[Film]) -> None:  # noqa: ANN401  # of ``start``
-        """Send films."""
-        reader.result = reader.actor.score.remote(films)
+    def send(self, reader: Any, items: list[Any]) -> None:  # noqa: ANN401  # of ``start``
+        """Send a task."""
+        reader.results.append(reader.actor.do.remote(items))
 
-    def wait(self, busy: Collection[Any]) -> tuple[object, list[Scored] | Exception]:
+    def wait(self, busy: Collection[Any]) -> tuple[object, list[Any] | Exception]:
         """Return an actor that is done.
 
         Raises:
@@ -87,7 +89,7 @@ class RayReaders(Closing):
             BundleError: If a node cannot run the bundle.
             MissingBackendError: If bakit is not installed on a node.
         """
-        readers = {reader.result: reader for reader in busy}
+        readers = {reader.results[0]: reader for reader in busy}
         ready, _ = ray.wait(list(readers), timeout=WAIT_S)
         if not ready:
             message = f"the cluster gave no result for {WAIT_S:g} s; see ray status"
@@ -102,6 +104,7 @@ class RayReaders(Closing):
             found = InputError(f"its actor ended ({last})")
         if isinstance(found, str):
             raise BundleError(found)
+        readers[ready[0]].results.popleft()
         return readers[ready[0]], found
 
     def close(self) -> None:
@@ -122,12 +125,14 @@ def _in_an_empty_folder() -> Iterator[None]:
 
 
 class _Reader:
-    def __init__(self, actor: Any, result: Any) -> None:  # noqa: ANN401  # of Ray
-        self.actor, self.result = actor, result
+    def __init__(self, actor: Any, results: deque[Any]) -> None:  # noqa: ANN401  # of Ray
+        self.actor, self.results = actor, results
 
 
 class _Actor:
-    def open(self, files: dict[str, bytes], sha256: str, options: Options) -> list[Scored] | str:
+    def open(
+        self, files: dict[str, bytes], sha256: str, work: Work, threads: int
+    ) -> list[Any] | str:
         """Open the bundle; return what is wrong with it."""
         cv2.setNumThreads(1)
         try:
@@ -139,11 +144,11 @@ class _Actor:
                 bundle = Bundle.read(Path(folder))  # checks every digest
                 if bundle.sha256 != sha256:
                     return "the bundle was changed on its way to a node; start again"
-                self._runtime, self._options = Runtime(bundle, 1), options
+                self._runtime, self._work = Runtime(bundle, threads), work
         except BakitError as error:
             return f"on a node of the cluster: {error}"
         return []
 
-    def score(self, films: list[Film]) -> list[Scored]:
-        """Return the row of each film."""
-        return [score_film(self._runtime, film, self._options, lambda _: None) for film in films]
+    def do(self, items: list[Any]) -> list[Any]:
+        """Return the result of each item."""
+        return [self._work(self._runtime, item, lambda _: None) for item in items]

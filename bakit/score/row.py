@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from bakit.errors import BakitError, ImageError, first_line
+from bakit.errors import ImageError, safe_text
 from bakit.files import sha256
 from bakit.image.read import input_digest, read_radiograph
 from bakit.prediction import Sex
@@ -86,7 +86,7 @@ class Scored(NamedTuple):
 
 
 def score_film(
-    runtime: Runtime, film: Film, options: Options, known: Callable[[str], Row | None]
+    runtime: Runtime, film: Film, known: Callable[[str], Row | None], options: Options
 ) -> Scored:
     """Return the row of a film, also of one that cannot be read.
 
@@ -101,7 +101,7 @@ def score_film(
         key = sha256(repr((sex, *image[1:])).encode())[:32]
         row = known(key) or _row(runtime, image, sex, options)
     except Exception as error:  # a film never stops the others, whatever a library raises
-        row, key = failed(film, runtime.bundle.sha256, error), ""
+        row, key = lost_film(runtime.bundle.sha256, film, error).row, ""
     seconds = round(time.perf_counter() - started, 4)
     return Scored(msgspec.structs.replace(row, id=film.id, seconds=seconds), key, film.sex)
 
@@ -109,16 +109,17 @@ def score_film(
 def _bytes(film: Film) -> bytes:
     if film.fault:
         raise ImageError(film.fault)
-    return film.data or read_place(os.fsdecode(film.path))
+    return read_place(os.fsdecode(film.path)) if film.member is None else film.data
 
 
-def failed(film: Film, bundle_sha256: str, error: Exception) -> Row:
+def lost_film(bundle_sha256: str, film: Film, error: Exception) -> Scored:
     """Return the row of a film that could not be read."""
-    text = str(error) if isinstance(error, BakitError) else repr(error)
+    text = safe_text(error)
     for name in ("the bytes", os.fsdecode(film.path)):
         text = text.removeprefix(f"{name}: ")
-    text = first_line(ValueError(text)).encode("utf-8", "backslashreplace").decode()
-    return Row(film.id, "error", sex=film.sex, bundle_sha256=bundle_sha256, error=text[:MAX_ERROR])
+    text = text.encode("utf-8", "backslashreplace").decode()[:MAX_ERROR]
+    row = Row(film.id, "error", sex=film.sex, bundle_sha256=bundle_sha256, error=text)
+    return Scored(row, sex=film.sex)
 
 
 def _row(runtime: Runtime, image: Radiograph, sex: Sex | None, options: Options) -> Row:

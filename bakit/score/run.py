@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import closing
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,10 @@ import msgspec
 
 from bakit.errors import InputError
 from bakit.files import full_disk
-from bakit.score.engine import read_films
+from bakit.score.engine import read_all
 from bakit.score.journal import Journal
 from bakit.score.places import check_url, copy_to_url, is_url
+from bakit.score.row import lost_film, score_film
 from bakit.score.sources import Film, find_films, loaded
 from bakit.score.table import Summary, check_table, write_table
 from bakit.types import silent
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from bakit.bundle import Bundle
-    from bakit.score.engine import Readers
+    from bakit.score.engine import Known, Readers, Work
     from bakit.score.row import Options, Row
     from bakit.types import OnProgress
 
@@ -35,7 +37,7 @@ def score(
     bundle: Bundle,
     out: str | Path,
     options: Options,
-    open_readers: Callable[[Bundle, Options, Journal], Readers],
+    open_readers: Callable[[Bundle, Work, Known], Readers],
     on_progress: OnProgress = silent,
 ) -> Summary:
     """Write a table with a row for each film of the sources, in their order.
@@ -70,8 +72,10 @@ def score(
             on_progress("scoring", done, total)
             todo = (film for film in _listed(listing) if journal.find(film) is None)
             if done < total:
-                with closing(open_readers(bundle, options, journal)) as readers:
-                    for scored in read_films(readers, loaded(todo), bundle.sha256):
+                work = partial(score_film, options=options)
+                lost = partial(lost_film, bundle.sha256)
+                with closing(open_readers(bundle, work, journal.known)) as readers:
+                    for scored in read_all(readers, loaded(todo), lost):
                         journal.append(scored)
                         summary.read += 1
                         on_progress("scoring", done + summary.read, total)
@@ -105,7 +109,7 @@ def _listed(listing: BinaryIO) -> Iterator[Film]:
 
 def _rows(films: Iterable[Film], journal: Journal, summary: Summary) -> Iterator[Row]:
     """Yield the rows in the order of the films; those of the same pixels name the first one."""
-    journal.keys.clear()
+    journal.forget_keys()
     first: dict[int, int] = {}
     for film in films:
         at = journal.find(film)

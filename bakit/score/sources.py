@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bakit.data.images import is_film, is_hidden
+from bakit.data.images import files_below, is_film, is_hidden
 from bakit.data.labels import read_labels
 from bakit.data.tables import TABLE
 from bakit.errors import InputError, first_line
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    _Packed = tuple[str, int, Callable[[int], bytes]]
-    """Name and bytes of a file in an archive, and what reads some of them."""
+    _Packed = tuple[str, str, Callable[[int], bytes]]
+    """Name of a file in an archive, why it cannot be read, if that is known, and what reads it."""
 
 LIST_COLUMNS = ("path", "id", "sex")
 MAX_PACKED = 64 * 2**20
@@ -104,19 +104,9 @@ def _matches(source: str) -> list[Path]:
 
 def _below(top: Path, ignored: Counter[str]) -> Iterator[Film]:
     """Yield the films below a folder, and a row for each folder in it that cannot be read."""
-    seen: set[tuple[int, int]] = set()
     failed: list[OSError] = []
-    for place, folders, files in os.walk(top, onerror=failed.append, followlinks=True):
-        state = Path(place).stat()
-        if (state.st_dev, state.st_ino) in seen:  # by a link, which may be a loop
-            folders.clear()
-            continue
-        seen.add((state.st_dev, state.st_ino))
-        shown = sorted(name for name in folders if not name.startswith("."))  # not .snapshot
-        ignored["hidden folder"] += len(folders) - len(shown)
-        folders[:] = shown
-        for name in sorted(files):
-            yield from _in_file(str(Path(place, name)), ignored)
+    for path in files_below(top, failed.append, ignored):
+        yield from _in_file(str(path), ignored)
     for error in failed:
         if error.filename == str(top):
             raise error
@@ -187,15 +177,15 @@ def _listed(path: str) -> Iterator[Film]:
 
 
 def _packed(path: str, ignored: Counter[str]) -> Iterator[Film]:
-    """Yield an archive's films, and a row for the archive if it is damaged or a bomb."""
+    """Yield an archive's films, and a row for the archive if it is damaged or a bomb.
+
+    What cannot be read from it as such, such as an encrypted file or a link, is a row as well.
+    """
     archive, place, number = _text(path), _absolute(path), -1
     try:
-        for number, (name, size, read) in enumerate(_unpacked(path)):
-            if not _is_film(name, ignored, read):
-                continue
-            big = f"{size >> 20} MiB; at most {MAX_PACKED >> 20} in an archive"
-            fault = big if size > MAX_PACKED else ""
-            yield Film(f"{archive}/{_text(name)}", place, None, number, fault)
+        for number, (name, fault, read) in enumerate(_unpacked(path)):
+            if _is_film(name, ignored, read):
+                yield Film(f"{archive}/{_text(name)}", place, None, number, fault)
     except Exception as error:  # zipfile and tarfile raise any exception on damaged archives
         fault = f"the archive is damaged after {number + 1} files ({first_line(error)})"
         yield Film(archive, place, fault=fault)
@@ -219,7 +209,10 @@ def _unpacked(path: str) -> Iterator[_Packed]:
             with zipfile.ZipFile(raw) as pack:
                 for info in pack.infolist():
                     if not info.is_dir():
-                        yield info.filename, info.file_size, partial(_read, pack.open, info)
+                        fault = (
+                            "encrypted" + _UNPACK if info.flag_bits & 1 else _big(info.file_size)
+                        )
+                        yield info.filename, fault, partial(_read, pack.open, info)
             return
         most = MAX_INFLATION * raw.seek(0, os.SEEK_END) + SPARE
         raw.seek(0)
@@ -231,7 +224,17 @@ def _unpacked(path: str) -> Iterator[_Packed]:
                     message = f"{entry.name!r} inflates to more than {most >> 20} MiB"
                     raise tarfile.ReadError(message)
                 if entry.isreg():
-                    yield entry.name, entry.size, partial(_read, file.extractfile, entry)
+                    yield entry.name, _big(entry.size), partial(_read, file.extractfile, entry)
+                elif not entry.isdir():
+                    yield entry.name, "a link or a device" + _UNPACK, bytes
+
+
+_UNPACK = "; unpack the archive first"
+
+
+def _big(size: int) -> str:
+    big = f"{size >> 20} MiB; at most {MAX_PACKED >> 20} in an archive"
+    return big if size > MAX_PACKED else ""
 
 
 def _read(opened: Callable[[Any], Any], entry: object, size: int) -> bytes:
@@ -254,7 +257,7 @@ def loaded(films: Iterable[Film]) -> Iterator[Film]:
             yield msgspec.structs.replace(film, data=read(MAX_PACKED))
         except Exception as error:  # as above
             yield msgspec.structs.replace(
-                film, fault=f"damaged in the archive ({first_line(error)})"
+                film, fault=f"cannot be read from the archive ({first_line(error)})"
             )
 
 

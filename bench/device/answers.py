@@ -52,7 +52,6 @@ class DeviceInfo(_Answer, frozen=True):
     system: Text
     gpu: Text | None
     sm: tuple[Count, Count] | None
-    multiprocessors: Count | None
     int8: bool | None
     driver_error: Text | None
     power_mode: Text | None
@@ -60,6 +59,7 @@ class DeviceInfo(_Answer, frozen=True):
     cache: Text
     free_mb: Amount
     problems: Annotated[dict[Text, Text], Few] = {}
+    multiprocessors: Count | None = None
 
 
 class Progress(_Answer, frozen=True):

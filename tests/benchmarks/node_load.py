@@ -1,18 +1,23 @@
 """Send films to a node from several associations, with dcmtk's programs; count the reports.
 
-    python tests/benchmarks/node_load.py BUNDLE --films 500 --senders 8 --kills 2
+    python tests/benchmarks/node_load.py BUNDLE --films 500 --senders 8
+    python tests/benchmarks/node_load.py BUNDLE --faults garbage,kill,peer,disk
 
-Every film is a phantom with its own SOPInstanceUID. With ``--kills``, the node gets SIGKILL at
-moments spread over the run, and is started again; a film that was not acknowledged is sent again,
-as a modality does. At the end each film must have one report at storescp.
+Every film is a phantom with its own SOPInstanceUID. The faults come one after the other, spread
+over the run: ``kill``: the node gets SIGKILL and is started again; ``peer``: storescp is down for
+20 s; ``garbage``: 20 connections of random bytes; ``disk`` (as root): the spool's disk, a tmpfs, is
+full for 10 s. A film that was not acknowledged is sent again, as a modality does. At the end each
+film must have one report at storescp. Progress goes to stderr.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +26,7 @@ import time
 import urllib.request
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pydicom
@@ -40,7 +46,7 @@ def main() -> None:
     parser.add_argument("--films", type=int, default=500)
     parser.add_argument("--senders", type=int, default=8)
     parser.add_argument("--height", type=int, default=1024)
-    parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--faults", default="", help="of kill,peer,garbage,disk")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bakit-node-") as folder:
         measure(asked, Path(folder))
@@ -49,30 +55,25 @@ def main() -> None:
 def measure(asked: argparse.Namespace, folder: Path) -> None:
     """Send all films and print what came of it."""
     files = write_films(folder / "films", asked.films, asked.height)
-    peer_port, port, web_port = free_port(), free_port(), free_port()
-    (folder / "pacs").mkdir()
-    words = ["storescp", "-q", "--fork", "-aet", "PACS", "-od", folder / "pacs", str(peer_port)]
-    peer = subprocess.Popen(list(map(str, words)))
-    wait_until(lambda: listens(peer_port))
-    nodes = [Running(folder / "spool", asked.bundle, peer_port, port, web_port)]
+    ward = Ward(folder, asked.bundle)
+    faults = [name for name in asked.faults.split(",") if name]
     started = time.monotonic()
     with ThreadPoolExecutor(asked.senders) as pool:
-        sent = [pool.submit(send, port, files[n :: asked.senders]) for n in range(asked.senders)]
-        for kill in range(asked.kills):
-            share = (kill + 1) / (asked.kills + 1)
+        parts = [files[n :: asked.senders] for n in range(asked.senders)]
+        sent = [pool.submit(send, ward.port, part) for part in parts]
+        for number, fault in enumerate(faults, start=1):
+            share = number / (len(faults) + 1)
             wait_until(lambda share=share: done(folder) >= share * len(files), 3600)
-            nodes[-1].end(signal.SIGKILL)
-            nodes.append(Running(folder / "spool", asked.bundle, peer_port, port, web_port))
+            print(f"{done(folder)} of {len(files)} answered; {fault}", file=sys.stderr, flush=True)
+            getattr(ward, fault)()
         again = sum(future.result() for future in sent)
     received = time.monotonic() - started
     wait_until(lambda: done(folder) == len(files), 3600)
     seconds = time.monotonic() - started
-    with urllib.request.urlopen(f"http://127.0.0.1:{web_port}/metrics") as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{ward.web_port}/metrics") as answer:
         metrics = answer.read().decode()
-    nodes[-1].end(signal.SIGTERM)
+    ward.close()
     print_times(metrics)
-    peer.terminate()
-    peer.wait()
     reports = [pydicom.dcmread(path) for path in (folder / "pacs").iterdir()]
     answered = Counter(
         report.CurrentRequestedProcedureEvidenceSequence[0]
@@ -82,7 +83,7 @@ def measure(asked: argparse.Namespace, folder: Path) -> None:
         for report in reports
     )
     doubled = sum(count > 1 for count in answered.values())
-    print(f"{len(files)} films, {asked.senders} senders, {asked.kills} kills, {again} sent again")
+    print(f"{len(files)} films, {asked.senders} senders, faults {faults}, {again} sent again")
     print(f"acknowledged after {received:.1f} s, all reports at the peer after {seconds:.1f} s")
     print(f"reports {len(reports)}, lost {len(files) - len(answered)}, doubled {doubled}")
     if shutil.which("dciodvfy"):
@@ -102,25 +103,90 @@ def print_faults(reports: list[Path]) -> None:
         print(f"  {number} x {line}")
 
 
-class Running:
-    """A node whose log is read, so that its pipe never fills, for the times of its films."""
+class Ward:
+    """A node, whose log is read for its times, and its peer."""
 
-    def __init__(self, root: Path, bundle: Path, peer_port: int, port: int, web_port: int) -> None:
-        self.process = node_process(root, bundle, peer_port, port, web_port=web_port, workers=2)
-        self.thread = threading.Thread(target=self.read)
-        self.thread.start()
+    def __init__(self, folder: Path, bundle: Path) -> None:
+        self.folder, self.bundle = folder, bundle
+        self.peer_port, self.port, self.web_port = free_port(), free_port(), free_port()
+        (folder / "pacs").mkdir()
+        (folder / "spool").mkdir()
+        self.mounted = os.geteuid() == 0
+        if self.mounted:
+            subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", "size=1g", "x", folder / "spool"], check=True
+            )
+        self.start_peer()
+        self.start_node()
+
+    def start_peer(self) -> None:
+        """Start storescp."""
+        words = ["storescp", "-q", "--fork", "-aet", "PACS", "-od", self.folder / "pacs"]
+
+        def started() -> bool:  # its port may be in use for a minute after its end
+            self.storescp = subprocess.Popen(list(map(str, [*words, self.peer_port])))
+            while self.storescp.poll() is None and not listens(self.peer_port):
+                time.sleep(0.1)
+            return self.storescp.poll() is None
+
+        wait_until(started)
+
+    def start_node(self) -> None:
+        """Start the node, and read its log, so that its pipe never fills."""
+        root = self.folder / "spool"
+        ports = self.peer_port, self.port
+        self.node = node_process(root, self.bundle, *ports, web_port=self.web_port, workers=2)
+        self.reader = threading.Thread(target=self.read)
+        self.reader.start()
 
     def read(self) -> None:
         """Take the times from the log."""
-        found = re.findall(r", ([\d.]+) s after the radiograph", self.process.stderr.read())
+        found = re.findall(r", ([\d.]+) s after the radiograph", self.node.stderr.read())
         TIMES.extend(map(float, found))
 
-    def end(self, number: int) -> None:
+    def end_node(self, number: int) -> None:
         """Send a signal and wait."""
-        self.process.send_signal(number)
-        self.process.wait()
-        self.thread.join()
-        self.process.stderr.close()
+        self.node.send_signal(number)
+        self.node.wait()
+        self.reader.join()
+        self.node.stderr.close()
+
+    def kill(self) -> None:
+        """Kill the node and start it again."""
+        self.end_node(signal.SIGKILL)
+        self.start_node()
+
+    def peer(self) -> None:
+        """End the peer, and start it again after a while."""
+        self.storescp.terminate()
+        self.storescp.wait()
+        time.sleep(20)
+        self.start_peer()
+
+    def garbage(self) -> None:
+        """Connect and send random bytes, or an association whose PDUs are cut or too long."""
+        for number in range(20):
+            with socket.create_connection(("127.0.0.1", self.port)) as connection:
+                connection.sendall(
+                    (b"", b"\x01\0", b"\x04\0\xff\xff")[number % 3] + os.urandom(999)
+                )
+
+    def disk(self) -> None:
+        """Fill the spool's disk for a while."""
+        with (self.folder / "spool/ballast").open("wb") as file, suppress(OSError):
+            while True:
+                file.write(bytes(1 << 20))
+                file.flush()
+        time.sleep(10)
+        (self.folder / "spool/ballast").unlink()
+
+    def close(self) -> None:
+        """End the node and the peer."""
+        self.end_node(signal.SIGTERM)
+        self.storescp.terminate()
+        self.storescp.wait()
+        if self.mounted:
+            subprocess.run(["umount", "-l", self.folder / "spool"], check=True)
 
 
 TIMES: list[float] = []
@@ -146,6 +212,7 @@ def write_films(folder: Path, count: int, height: int) -> list[Path]:
         data = dataset(images[index % KINDS])
         uid = f"1.2.826.0.1.3680043.10.999.{index + 1}"
         data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = uid
+        data.StudyID = str(index)
         files.append(folder / f"{index}.dcm")
         files[-1].write_bytes(stored(data))
     return files

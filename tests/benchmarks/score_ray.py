@@ -1,15 +1,17 @@
-"""``bakit score --engine ray`` on a local cluster of three nodes, of which one is killed.
+"""``--engine ray`` of score and evaluate on a local cluster of three nodes, of which one is killed.
 
     python tests/benchmarks/score_ray.py BUNDLE ../shared/data/rsna299 --limit 400
 
-The same films are scored by as many local processes first. Prints one JSON object: films a second
-of both, and rows that differ in anything but seconds; exits with 1 if there are any.
+The same films are scored by as many local processes first, and ``bakit evaluate`` reads the folder
+on this machine and on the nodes that are left. Prints one JSON object: films a second of both, rows
+that differ in anything but seconds, and whether evaluate printed the same; exits with 1 if not.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import threading
@@ -19,9 +21,11 @@ from itertools import islice
 from pathlib import Path
 
 import msgspec
+from click.testing import CliRunner
 from ray.cluster_utils import Cluster
 
 from bakit.bundle import Bundle
+from bakit.cli import main as cli
 from bakit.score.engine import LocalReaders
 from bakit.score.ray_engine import RayReaders
 from bakit.score.row import Options, Row
@@ -44,13 +48,17 @@ def main() -> None:
         names = [(film.absolute(), number) for number in range(given.copies) for film in films]
         lines = (f"{film},{film.stem}-{number},F\n" for film, number in names)
         listed.write_text("path,id,sex\n" + "".join(lines))
-        found = compare(bundle, str(listed), Path(folder), given.kill_after)
+        words = [str(given.folder), "--bundle", str(given.bundle), "--limit", str(given.limit)]
+        found = compare(bundle, str(listed), Path(folder), given.kill_after, words)
     print(json.dumps(found, indent=2))
-    sys.exit(1 if found["different_rows"] else 0)
+    sys.exit(1 if found["different_rows"] or not found["same_evaluation"] else 0)
 
 
-def compare(bundle: Bundle, source: str, folder: Path, kill_after: int) -> dict[str, object]:
-    """Score the films of a list on this machine and on a cluster, and compare."""
+def compare(
+    bundle: Bundle, source: str, folder: Path, kill_after: int, words: list[str]
+) -> dict[str, object]:
+    """Score the films of a list on this machine and on a cluster, and compare; evaluate as well."""
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # on a busy machine
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     killed = threading.Event()
@@ -74,6 +82,8 @@ def compare(bundle: Bundle, source: str, folder: Path, kill_after: int) -> dict[
         rates[f"{name}_films_per_s"] = round(summary.films / (time.monotonic() - started), 2)
         lines = out.read_bytes().splitlines()
         tables[name] = [strip(msgspec.json.decode(line, type=Row)) for line in lines]
+    ray = ["--engine", "ray", "--address", cluster.address]
+    evaluated = [evaluation(*words, "--workers", "1"), evaluation(*words, *ray)]
     cluster.shutdown()
     different = sum(a != b for a, b in zip(*tables.values(), strict=True))
     return {
@@ -81,7 +91,15 @@ def compare(bundle: Bundle, source: str, folder: Path, kill_after: int) -> dict[
         "killed": killed.is_set(),
         **rates,
         "different_rows": different,
+        "same_evaluation": evaluated[0] == evaluated[1],
     }
+
+
+def evaluation(*words: str) -> str:
+    """Return what ``bakit evaluate`` prints."""
+    done = CliRunner().invoke(cli, ["evaluate", *words, "--part", "all"])
+    assert done.exit_code == 0, done.output
+    return done.stdout
 
 
 def strip(row: Row) -> Row:

@@ -13,8 +13,11 @@ largest worker, at each tenth of a run.
 Prints a JSON object on stderr, then a line for each bar with its value; exits with 1 if one is
 missed. The bars hold on idle cores. It takes about 80 s at 45 films a second.
 
-``--simulate`` scores films that are not there with readers that answer at once: what the process
-that hands out films and writes rows can do, and its memory.
+``--simulate`` scores films that are not there, each of which is a row at once: the CPU time a film
+of the process that hands out films and writes rows, and its memory. ``--engine`` is ``none``
+(readers in this process, with pickles), ``local`` or ``ray`` (a cluster that it starts). From this
+and ``--rate``, the films a second of one worker, follows what 1 to 1,000 workers do together: their
+sum, up to the limit of that process.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import pickle
 import resource
 import statistics
 import sys
@@ -30,6 +34,7 @@ import tempfile
 import time
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,10 +69,12 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=250, help="films")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--simulate", type=int, metavar="FILMS")
+    parser.add_argument("--engine", choices=["none", "local", "ray"], default="none")
+    parser.add_argument("--rate", type=float, default=50.0, help="films a second of one worker")
     given = parser.parse_args()
     bundle = Bundle.read(given.bundle)
     if given.simulate:
-        print(json.dumps(simulated(bundle, given.simulate)))
+        print(json.dumps(simulated(bundle, given), indent=2))
         return
     films = list(islice(sorted((given.folder / "images").iterdir()), given.limit))
     rates: dict[str, list[float]] = defaultdict(list)
@@ -189,32 +196,45 @@ class Instant:
     number, chunk = 1, 16
 
     def __init__(self, *_: object) -> None:
-        self.films: list[Film] = []
+        self.tasks: list[list[Film]] = []
 
     def start(self) -> object:
+        self.tasks.append([])
         return self
 
     def send(self, _reader: object, films: list[Film]) -> None:
-        self.films = films
+        self.tasks.append(pickle.loads(pickle.dumps(films)))
 
     def wait(self, _busy: object) -> tuple[object, list[Scored]]:
-        digests = [(film, sha256(film.path)) for film in self.films]
-        return self, [
-            Scored(Row(film.id, "accept", 99.5, 90.1, 110.2, "F", input_sha256=digest), digest[:32])
-            for film, digest in digests
-        ]
+        rows = []
+        for film in self.tasks.pop(0):
+            digest = sha256(film.path)
+            row = Row(film.id, "accept", 99.5, 90.1, 110.2, "F", input_sha256=digest)
+            rows.append(Scored(row, digest[:32], film.sex))
+        return self, pickle.loads(pickle.dumps(rows))
 
     def close(self) -> None:
         pass
 
 
-def simulated(bundle: Bundle, films: int) -> dict[str, float]:
-    """Return seconds of the steps, and memory a film."""
+def simulated(bundle: Bundle, given: argparse.Namespace) -> dict[str, object]:
+    """Return CPU time of the steps and memory a film, and the films a second of many workers."""
+    films, readers = given.simulate, Instant
+    if given.engine == "local":
+        readers = partial(LocalReaders, workers=1)
+    elif given.engine == "ray":
+        from ray.cluster_utils import Cluster
+
+        from bakit.score.ray_engine import RayReaders
+
+        os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # on a busy machine
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+        readers = partial(RayReaders, address=cluster.address)
     times: dict[str, list[float]] = {}
 
     def look(step: str, done: float, total: float | None) -> None:
         del done, total
-        now = time.perf_counter()
+        now = time.process_time()
         times[step] = [times.get(step, [now])[0], now]
 
     with tempfile.TemporaryDirectory(prefix="bakit-speed-") as folder:
@@ -223,16 +243,18 @@ def simulated(bundle: Bundle, films: int) -> dict[str, float]:
             file.write("path,sex\n")
             file.writelines(f"archive/2020/{n // 1000:05d}/{n:08d}.dcm,F\n" for n in range(films))
         before = resident_mb("self")
-        score([str(listed)], bundle, Path(folder, "out.csv"), Options(), Instant, look)
-        ended = time.perf_counter()
-    took = {step: round(end - start, 1) for step, (start, end) in times.items()}
+        score([str(listed)], bundle, Path(folder, "out.csv"), Options(), readers, look)
+        ended = time.process_time()
+    took = {step: 1e6 * (end - start) / films for step, (start, end) in times.items()}
+    took["table"] = 1e6 * (ended - times["scoring"][1]) / films
+    limit = 1e6 / took["scoring"]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
     return {
         "films": films,
-        **{f"{step}_s": seconds for step, seconds in took.items()},
-        "table_s": round(ended - times["scoring"][1], 1),
-        "rows_per_s": round(films / took["scoring"]),
+        "cpu_us_a_film": {step: round(us, 1) for step, us in took.items()},
         "bytes_a_film": round(peak * 2**20 / films),
+        "films_per_s_limit": round(limit),
+        "films_per_s": {n: round(min(n * given.rate, limit)) for n in (1, 10, 100, 300, 1000)},
     }
 
 

@@ -17,6 +17,7 @@ from bakit.bundle import Bundle
 from bakit.errors import InputError
 from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.model.intervals import coverage
+from bakit.score.engine import LocalReaders
 from bakit.studies.evaluate.agreement import agreement_of, bland_altman
 from bakit.studies.evaluate.document import (
     BIN_MONTHS,
@@ -36,11 +37,12 @@ from bakit.studies.evaluate.run_all import run_all
 from bakit.types import Precision, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from bakit.data.labels import Sample
     from bakit.model.intervals import Intervals
     from bakit.runtime import Prediction, Runtime
+    from bakit.score.engine import Readers
     from bakit.studies.evaluate.choose import Images
     from bakit.studies.evaluate.document import Data
     from bakit.types import Floats, OnProgress
@@ -72,10 +74,12 @@ def evaluate_sets(
     workers: int | None = None,
     threads: int = 1,
     on_progress: OnProgress = silent,
+    open_readers: Callable[..., Readers] = LocalReaders,
 ) -> list[Readings]:
     """Predict the images of several sets and compare the predictions with the labels.
 
     A checkpoint runs as a temporary float32 ONNX bundle, so the figures include localizer and crop.
+    ``open_readers`` is as in ``run_all``.
 
     Returns:
         An ``Evaluation`` for each set; ``Readings`` for one without ages.
@@ -94,6 +98,7 @@ def evaluate_sets(
                 workers=workers,
                 threads=threads,
                 on_progress=on_progress,
+                open_readers=open_readers,
             )
             described = describe_model(model, bundle, used[0][1].provider)
             predictions = [_predicted(sample, prediction, bundle) for sample, prediction in used]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, closing
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from bakit.data.images import Unreadable, refuse_calibration_images, unreadable
-from bakit.data.parallel import check_count, in_processes, worker_count
+from bakit.data.images import refuse_calibration_images, unreadable
+from bakit.data.parallel import check_count, worker_count
 from bakit.errors import ImageError, InputError
 from bakit.runtime import Runtime
+from bakit.score.engine import LocalReaders, read_all
 from bakit.types import track
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from bakit.bundle import Bundle
     from bakit.data.labels import Sample
+    from bakit.score.engine import Known, Readers
     from bakit.types import OnProgress
 
 Result = TypeVar("Result")
@@ -29,8 +32,9 @@ def run_all(
     workers: int | None,
     threads: int,
     on_progress: OnProgress,
+    open_readers: Callable[..., Readers] = LocalReaders,
 ) -> tuple[list[tuple[Sample, Result]], list[tuple[Sample, str]]]:
-    """Run a bundle on labelled images; the results do not depend on the number of workers.
+    """Run a bundle on labelled images; the results do not depend on workers and readers.
 
     Args:
         bundle: The bundle.
@@ -41,33 +45,42 @@ def run_all(
             needs ``if __name__ == "__main__":``.
         threads: Threads of the backend in each process.
         on_progress: Called after each image.
+        open_readers: ``LocalReaders``, or ``RayReaders`` for the workers of a cluster.
 
     Returns:
         The samples with their results, and the unusable samples with the reason.
 
     Raises:
-        InputError: If a value is not possible, no image can be used, a process crashed, or the
-            bundle was calibrated on one of the images.
+        InputError: If a value is not possible, no image can be used, processes cannot start, or
+            the bundle was calibrated on one of the images.
         BundleError: If the bundle is damaged or fails to run.
         MissingBackendError: If the target's library is not installed.
     """
     check_count("threads", threads)
-    processes = worker_count(workers, len(samples))
+    here = open_readers is LocalReaders
+    processes = worker_count(workers, len(samples)) if here else workers
     refuse_calibration_images(samples, [bundle])
-    outcomes: Iterable[Result | Unreadable]
-    # Open the bundle here first, so that errors are reported before processes start.
-    with Runtime(bundle, threads) as runtime:
-        if processes == 1:
-            outcomes = [_work(work, runtime, s) for s in track(samples, "images", on_progress)]
-    if processes > 1:
-        start = partial(_open, bundle, threads)
-        outcomes = in_processes(partial(_work, work, None), samples, processes, start, chunk=1)
-        outcomes = track(outcomes, "images", on_progress, len(samples))
+    numbered = [(n, s._replace(path=s.path.absolute())) for n, s in enumerate(samples)]
+    outcomes: dict[int, Result | ImageError] = {}
+    with ExitStack() as stack:
+        found: Iterable[tuple[int, Any]]
+        if here and processes == 1:
+            runtime = stack.enter_context(Runtime(bundle, threads))
+            found = (_work(runtime, item, work=work) for item in numbered)
+        else:
+            how = {"workers": processes, "threads": threads}
+            readers = open_readers(bundle, partial(_work, work=work), _unknown, **how)
+            found = read_all(stack.enter_context(closing(readers)), numbered, _lost)
+        for number, outcome in track(found, "images", on_progress, len(samples)):
+            if isinstance(outcome, Exception) and not isinstance(outcome, ImageError):
+                raise outcome
+            outcomes[number] = outcome
     used: list[tuple[Sample, Result]] = []
     unused: list[tuple[Sample, str]] = []
-    for sample, outcome in zip(samples, outcomes, strict=True):
-        if isinstance(outcome, Unreadable):
-            unused.append((sample, outcome.reason))
+    for (number, absolute), sample in zip(numbered, samples, strict=True):
+        outcome = outcomes[number]
+        if isinstance(outcome, ImageError):
+            unused.append((sample, unreadable(absolute.path, outcome).reason))
         else:
             used.append((sample, outcome))
     if not used:
@@ -76,18 +89,24 @@ def run_all(
     return used, unused
 
 
-_runtime: Runtime
-
-
-def _open(bundle: Bundle, threads: int) -> None:
-    global _runtime  # one per worker process
-    _runtime = Runtime(bundle, threads)
-
-
 def _work(
-    work: Callable[[Runtime, Sample], Result], runtime: Runtime | None, sample: Sample
-) -> Result | Unreadable:
+    runtime: Runtime,
+    item: tuple[int, Sample],
+    known: Known | None = None,
+    *,
+    work: Callable[[Runtime, Sample], Result],
+) -> tuple[int, Result | Exception]:
+    del known
+    number, sample = item
     try:
-        return work(runtime or _runtime, sample)
-    except ImageError as error:
-        return unreadable(sample.path, error)
+        return number, work(runtime, sample)
+    except Exception as error:  # raised in the process that reads the outcomes
+        return number, error
+
+
+def _unknown(_key: str) -> None: ...
+
+
+def _lost(item: tuple[int, Sample], error: Exception) -> tuple[int, Any]:
+    number, _ = item
+    return number, ImageError(f"ends each process that reads it ({error})")
