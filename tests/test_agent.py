@@ -311,7 +311,7 @@ def test_an_int8_bundle_of_tensorrt_on_a_nano(
     assert "this GPU" in done.stderr or "Double has no INT8 unit: use --fp16" in done.stderr
     assert [item.error is None for item in report().bundles] == [False, True]
     work, report = prepare(
-        tmp_path / "allowed", bundles[:1], labelled, cache=cache, allow_downgrade=True
+        tmp_path / "allowed", bundles, labelled, cache=cache, allow_downgrade=True
     )
     done = run_agent(python36, work)
     assert done.returncode == 0, done.stderr

@@ -369,7 +369,7 @@ def test_many_threads_get_what_one_gets(exported, labelled, fake_target, target)
                 if same(runtime.predict(*item)) != one
             )
 
-        count = 4 if target == "torch" else 16  # it takes long for an image
+        count = 4 if target in {"torch", "coreai"} else 16  # these take long for an image
         threads = [threading.Thread(target=many) for _ in range(count)]
         for thread in threads:
             thread.start()

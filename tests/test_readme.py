@@ -118,7 +118,7 @@ def test_every_cell_of_the_targets_says_how_it_was_proven():
             assert able & PROOFS[proof], (device, precision)
             if only and "not" not in only and "Chromium" not in only:
                 assert set(re.findall("[a-z]+", only)) == able, (device, precision)
-    places = runpy.run_path(str(ROOT / "docs/make_evidence.py"))["PLACES"]
+    places = runpy.run_path(str(ROOT / "docs/make_reference.py"))["PLACES"]
     found = {path.name[:-8] for path in (ROOT / "docs/evidence").glob("*.json.gz")}
     assert found == set(places)
 

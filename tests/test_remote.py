@@ -258,7 +258,7 @@ def test_a_full_device_is_said(sshd, exported, monkeypatch):
     def full(_manifest, info, *_):
         info["free_mb"] = 1
 
-    monkeypatch.setattr(agent, "refusal", full)
+    monkeypatch.setattr(agent, "choose_way", full)
     with pytest.raises(InputError, match=r"1 MB are free there.*free some space on the device"):
         bench(sshd, exported("onnx", "fp32"))
 

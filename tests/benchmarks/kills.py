@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--signals", nargs="+", default=["KILL"], help="such as KILL TERM HUP INT")
     parser.add_argument("--commands", nargs="+", default=["export", "calibrate", "bench", "train"])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--images", type=int, default=80, help="generated radiographs")
+    parser.add_argument("--images", type=int, default=80, help="generated radiographs, at least 46")
     given = parser.parse_args()
     generator = random.Random(given.seed)  # moments, not secrets
     watch_phases()
@@ -130,7 +130,7 @@ def prepare(folder: Path, images: int) -> dict[str, Job]:
         str(ranges),
     ]
     return {
-        "export": Job(export, out / f"{Path(model).stem}-onnx-int8", Bundle.read, same=True),
+        "export": Job(export, out / bundle.name.replace("fp32", "int8"), Bundle.read, same=True),
         "calibrate": Job(calibrate, ranges, read_ranges, same=True),
         "bench": Job(bench, report, read_report, same=False),
     }

@@ -116,7 +116,7 @@ def test_two_threads_and_the_student(begin_https, phone, shipped):
     (only,) = report.bundles
     ages = [row.bundle_months for row in only.drift.rows]
     assert ages == pytest.approx(ages_here(shipped, only.drift.rows), abs=0.05)
-    assert report.phone.golden_max_difference_localizer["shipped"] < 1e-4
+    assert report.phone.golden_max_difference_localizer[shipped.name] < 1e-4
 
 
 def test_a_wrong_token_and_a_second_browser_see_nothing(begin_https, bundles, phone):
