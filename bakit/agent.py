@@ -966,7 +966,7 @@ def read_recipes(
             cache = read_sealed(root, artifact, build["calibration_cache"])
         key = {
             tool: version,
-            "device": [options.get(name) for name in DEVICE],
+            "device": options["device"],
             "rules": BUILD_RULES,
             "graph": digests_of(artifact)[build["path"]],  # ``read_sealed`` has checked it
             "flags": flags,
@@ -1041,7 +1041,7 @@ class TensorRtModel(Model):
         A build that lacks memory is tried again without the libraries that take most of it.
         """
         version, warned = self._trt.__version__, False
-        place = {"tensorrt": version, "device": [options.get(name) for name in DEVICE]}
+        place = {"tensorrt": version, "device": options["device"]}
         timing = engines.path(place, ".timing")
         started = time.perf_counter()
         for recipe in recipes:
@@ -1431,11 +1431,12 @@ class TrtexecModel(Model):
     Every ``run`` starts a process; times come from ``time_ms``, which trtexec measures itself.
     """
 
+    timing = "trtexec"
+
     def __init__(self, root: str, artifact: Json, engines: Engines, options: Json) -> None:
         import numpy
 
         Model.__init__(self)
-        self.timing = "trtexec"
         self._np = numpy
         self._tool = str(find_trtexec())
         version = str(trtexec_version(self._tool, {}))
@@ -1650,7 +1651,7 @@ class Measurement:
         engine, self._downgraded = choose_way(
             self.manifest, info, settings["engine"], settings["allow_downgrade"]
         )
-        options = {name: info[name] for name in DEVICE}  # type: Json
+        options = {"device": [info[name] for name in DEVICE]}  # type: Json
         options.update({name: settings.get(name) for name in ("workspace_mb", "build", "tf32")})
         options["work"] = self._work
         models = {}  # type: Dict[str, Any]

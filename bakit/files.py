@@ -118,13 +118,15 @@ def append_file(path: Path, data: bytes) -> None:
     Raises:
         OSError: With ``path`` as its file name.
     """
-    with full_disk(path, path), path.open("ab") as file:
+    with full_disk(path), path.open("ab") as file:
         file.write(data)
 
 
 @contextmanager
-def full_disk(path: Path, temporary: Path) -> Iterator[None]:
+def full_disk(path: Path, temporary: Path | None = None) -> Iterator[None]:
     """Turn the errors of a full disk, of any library, into one that has its numbers.
+
+    ``temporary`` is what was written meanwhile: ``path`` itself when None.
 
     Raises:
         OSError: With ``path`` as its file name.
@@ -137,6 +139,7 @@ def full_disk(path: Path, temporary: Path) -> Iterator[None]:
         # Libraries in C++ have no error of their own for it.
         if isinstance(error, BakitError) or (not full and left > _NO_ROOM):
             raise
+        temporary = temporary or path
         files = temporary.rglob("*") if temporary.is_dir() else [temporary]
         written = sum(file.stat().st_size for file in files if file.is_file())
         message = (

@@ -25,6 +25,7 @@ from bakit.hand.prepare import crop
 from bakit.image.read import decode
 from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.model.regressor import regressor_from_weights
+from bakit.prediction import Prediction
 from bakit.targets import get_target
 from bakit.types import Precision
 
@@ -165,16 +166,7 @@ def test_predict_prints_the_contract(done):
     assert result.exit_code == 0, result.output
     prediction = json.loads(result.output)
 
-    assert {
-        "age_months",
-        "interval_months",
-        "box",
-        "quality",
-        "stages_ms",
-        "target",
-        "precision",
-        "bundle_sha256",
-    } <= set(prediction)
+    assert set(prediction) == set(Prediction.__struct_fields__)
     assert 0 < prediction["age_months"] < 240
     assert (prediction["target"], prediction["precision"]) == ("onnx", "int8")
     assert len(prediction["box"]) == 4

@@ -384,7 +384,7 @@ def test_types_that_nobody_reports_are_said_to_be_the_file_s(exported):
 def test_a_downgrade_builds_the_float_graph(exported, tensorrt_double, tmp_path, version):
     tensorrt_double(version, "53")
     bundle = exported("tensorrt", "int8")
-    options = {"gpu": "GM20B", "sm": [5, 3], "workspace_mb": 256, "downgrade": True}
+    options = {"device": ["GM20B", [5, 3]], "workspace_mb": 256, "downgrade": True}
     regressor = msgspec.to_builtins(bundle.artifact("regressor"))
     engines = agent.Engines(str(tmp_path / "engines"))
     model = agent.TensorRtModel(str(bundle.root), regressor, engines, options)

@@ -34,8 +34,8 @@ class TrtSession(Closing):
     """
 
     def __init__(self, files: SealedFiles, artifact: Artifact, info: dict[str, Any]) -> None:
-        options = {name: info[name] for name in agent.DEVICE}
-        options |= {"workspace_mb": WORKSPACE_MB, "downgrade": False}
+        place = [info[name] for name in agent.DEVICE]
+        options = {"device": place, "workspace_mb": WORKSPACE_MB, "downgrade": False}
         try:
             engines = agent.Engines(agent.ENGINES)
             described = msgspec.to_builtins(artifact)

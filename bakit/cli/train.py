@@ -19,6 +19,7 @@ from bakit.cli.options import (
 from bakit.cli.tables import echo, echo_json, next_step, print_line, print_table, safe
 from bakit.cli.training_options import (
     exclude_option,
+    hardware_of,
     make_plan,
     make_progress,
     recipe_options,
@@ -111,9 +112,9 @@ def command(
     architecture = Architecture(head_layers=head_layers, sex=sex)
     more = {"validation_share": validation_share, "description": describe, "terms": terms}
     plan = make_plan(data, options, architecture, preprocessing, **more)
-    accelerator, precision = options["accelerator"], options["precision"]
-    hardware = Hardware(accelerator, devices, nodes, precision, deterministic, options["threads"])
-
+    hardware = Hardware(
+        devices=devices, nodes=nodes, deterministic=deterministic, **hardware_of(options)
+    )
     with progress(log=True) as on_progress:
         checkpoint = train(
             plan,
@@ -251,7 +252,6 @@ def ablate_command(
     recipe = options["recipe"] or default_recipe(options["pretrained"])
     options |= {"pretrained": pretrained, "recipe": recipe}
     base = make_plan(data, options, Architecture(), Preprocessing(), limit=limit)
-    accelerator, precision = options["accelerator"], options["precision"]
 
     with progress(log=True) as on_progress:
         ablation = ablate(
@@ -260,7 +260,7 @@ def ablate_command(
             rows=rows,
             image_size=image_size,
             resume=resume,
-            hardware=Hardware(accelerator, precision=precision, threads=options["threads"]),
+            hardware=Hardware(**hardware_of(options)),
             cache=options["cache"],
             workers=options["workers"],
             say=lambda text: echo(safe(text), err=True),

@@ -75,6 +75,11 @@ def _shown(value: object) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else f"{value}"
 
 
+def hardware_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of ``Hardware`` that every training command has as options."""
+    return {name: options[name] for name in ("accelerator", "precision", "threads")}
+
+
 exclude_option = click.option(
     "--exclude",
     multiple=True,

@@ -61,7 +61,7 @@ def score(
     if url is not None:
         check_url(url)
     check_table(table)
-    with full_disk(table, table), tempfile.TemporaryFile(dir=table.parent) as listing:
+    with full_disk(table), tempfile.TemporaryFile(dir=table.parent) as listing:
         total = _list(find_films(sources, options.sex, ignored), listing, on_progress)
         summary.ignored = dict(+ignored)
         if not total:

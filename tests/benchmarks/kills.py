@@ -155,7 +155,7 @@ def watch_phases() -> None:
     mark(Training, "training_step", "batch")
     mark(Training, "validation_step", "validation")
     mark(History, "on_train_epoch_end", "write an epoch")
-    mark(run, "draw_curve", "final measures")
+    mark(run, "save_figures", "final measures")
 
 
 def start(words: list[str]) -> Any:
