@@ -64,7 +64,6 @@ def main() -> None:
             table(bundle, graph, other, films)
 
 
-
 def read_films(folder: Path, checkpoint: Checkpoint) -> Films:
     """Return ``FILMS`` films, spread evenly over the table."""
     samples = read_samples(folder)
