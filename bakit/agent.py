@@ -1615,6 +1615,8 @@ class Measurement:
             "trace": trace.rows,
             "notes": [clean(note) for model in models.values() for note in model.notes],
         }
+        if self._downgraded:
+            result["board"]["notes"].append("FP16 for INT8, which this GPU lacks: export --fp16")
         result["downgraded"] = self._downgraded
         self.evidence = {
             "path": models["regressor"].path,

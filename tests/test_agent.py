@@ -317,6 +317,7 @@ def test_an_int8_bundle_of_tensorrt_on_a_nano(
     assert done.returncode == 0, done.stderr
     lowered = report().bundles[0]
     assert lowered.provider == "TensorRT 8.2.1 fp16"
+    assert lowered.ran.startswith("TensorRT 8.2.1 fp16; FP16 for INT8, which this GPU lacks")
     assert lowered.int8_share == 0
     assert lowered.device.layers == {"fp16": 2}
 
