@@ -2,8 +2,8 @@
 
 ``device.sh`` makes the device, once. ``BAKIT_ARM`` is its folder, ``BAKIT_ARM_FILMS`` the number of
 radiographs (20), ``BAKIT_ARM_CORES`` the cores. Every film takes seconds under emulation; its times
-mean nothing. A run that was ended is continued: bundles and ages of a checkpoint are kept beside the
-device, for ``compare.py``. Remove its folder ``ages`` to begin anew.
+mean nothing. A run that was ended is continued: bundles and ages of a checkpoint are kept beside
+the device, for ``compare.py``. Remove its folder ``ages`` to begin anew.
 """
 
 from __future__ import annotations
