@@ -163,6 +163,8 @@ def start(words: list[str]) -> Any:
     PHASE[0] = 0
     process = FORK.Process(target=_command, args=(words,))
     process.start()
+    while os.getpgid(process.pid) != process.pid:  # until its group can be signalled
+        time.sleep(0.001)
     return process
 
 
