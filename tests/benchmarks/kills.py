@@ -252,7 +252,7 @@ def torment_training(
 ) -> dict[str, object]:
     """Kill a training and resume it, and compare with one that was never killed.
 
-    The signals come in turns, ``kills`` hits of each.
+    The signals are drawn at random, ``kills`` hits of each on average.
     """
     whole, folder = root / "model" / "best.safetensors", root / "run"
     words = ["train", str(root / "data"), "--out", str(folder), *TRAIN.split(), "--resume"]
@@ -262,7 +262,7 @@ def torment_training(
     broken = []
     shutil.rmtree(folder)
     while (hits := _hits(phases)) < kills * len(stops) and len(broken) < RESUME_EVERY:
-        stop = stops[starts % len(stops)]
+        stop = generator.choice(stops)
         starts += 1
         moment = generator.uniform(0, duration / 4)  # so that ten fit into one run
         ended, status = kill(words, moment, stop, trains=True)
