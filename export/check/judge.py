@@ -142,7 +142,7 @@ def _check_file(prepared: Prepared, profile: Profile) -> Iterator[Finding]:
 
 def about_file(rule: str, message: str, severity: Severity | None = None) -> Finding:
     """Return a finding on the whole file, of the rule's own severity when None."""
-    kind, _, remedy = RULES[rule]
+    _, remedy, kind = RULES[rule]
     return Finding(severity or kind, rule, "", "", "", message, remedy)
 
 
