@@ -63,6 +63,7 @@ class OrtSession(Closing):
             version = onnxruntime.__version__
             message = f"{name}: ONNX Runtime {version} cannot load it: {first_line(error)}"
             raise BundleError(message) from error
+        self._session._model_bytes = b""  # a copy of its weights
         self.specs = _specs(self._session.get_inputs()), _specs(self._session.get_outputs())
         self._inputs, self._outputs = ([spec.name for spec in side] for side in self.specs)
 
@@ -141,6 +142,6 @@ def open_session(files: SealedFiles, artifact: Artifact, threads: int) -> OrtSes
         BundleError: If it cannot be loaded, or refers to another file.
     """
     data = files.read_onnx(artifact.path)
-    session = OrtSession(data, threads, name=str(files.path(artifact.path)))
+    session = OrtSession(data, threads, name=str(files.root / artifact.path))
     session.read = partial(files.read_onnx, artifact.path)
     return session
