@@ -63,17 +63,8 @@ VECTOR = 16
 _FUSED = {"Add", "HardSigmoid", "Mul", "Relu"}
 """Operators that OpenVINO and TensorRT compute in one kernel with the layer before them."""
 
-_INNER = {
-    "expand.weight": 0,
-    "expand.bias": 0,
-    "depthwise.weight": 0,
-    "depthwise.bias": 0,
-    "squeeze/fc1.weight": 1,
-    "squeeze/fc2.weight": 0,
-    "squeeze/fc2.bias": 0,
-    "project.weight": 1,
-}
-"""Axis of a block's inner channels in the weights and biases that have one."""
+_INNER = {"expand": 0, "depthwise": 0, "squeeze/fc1": 1, "squeeze/fc2": 0, "project": 1}
+"""Axis of a block's inner channels in each layer's weight: 0, as in its bias, or 1."""
 
 
 def quantize(model: onnx.ModelProto, ranges: Ranges, dialect: Dialect = CPU) -> onnx.ModelProto:
@@ -229,12 +220,14 @@ def fill_channels(model: onnx.ModelProto) -> None:
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     nodes = {node.name: node for node in model.graph.node}
     for name in depthwise_layers(model):
+        block = name.removesuffix("depthwise")
         more = -tensors[f"{name}.weight"].dims[0] % VECTOR
-        for inner, axis in _INNER.items():
-            if tensor := tensors.get(name.removesuffix("depthwise") + inner):
-                value = numpy_helper.to_array(tensor)
-                pads = [(0, more if at == axis else 0) for at in range(value.ndim)]
-                tensor.CopyFrom(numpy_helper.from_array(np.pad(value, pads), tensor.name))
+        for layer, axis in _INNER.items():
+            for part in ("weight", "bias")[: 2 - axis]:
+                if tensor := tensors.get(f"{block}{layer}.{part}"):
+                    value = numpy_helper.to_array(tensor)
+                    pads = [(0, more if at == axis else 0) for at in range(value.ndim)]
+                    tensor.CopyFrom(numpy_helper.from_array(np.pad(value, pads), tensor.name))
         (group,) = (item for item in nodes[name].attribute if item.name == "group")
         group.i += more
 
