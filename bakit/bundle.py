@@ -208,12 +208,14 @@ class Bundle:
     sha256: str
 
     @staticmethod
-    def read(root: Path, public_key: Path | None = None) -> Bundle:
+    def read(root: Path, public_key: Path | None = None, *, check_files: bool = True) -> Bundle:
         """Read a bundle and check every file's digest.
 
         Args:
             root: Its folder.
             public_key: Public key that must verify its signature (``bakit.signature``).
+            check_files: Whether to check the digests now; if not, that of each file is checked when
+                it is read, and ``files.check`` checks the others.
 
         Raises:
             BundleError: If it is not a bundle or a newer one, is not signed with the key, names a
@@ -238,7 +240,8 @@ class Bundle:
         bundle = Bundle(root, manifest, sha256(data))
         files = bundle.files
         _check_models(root, manifest)
-        files.check()
+        if check_files:
+            files.check()
         return bundle
 
     @cached_property
@@ -252,7 +255,7 @@ class Bundle:
 
     def files_of(self, artifact: Artifact) -> SealedFiles:
         """Return the files of one model, which its backend may open."""
-        return SealedFiles(self.root, artifact.files)
+        return SealedFiles(self.root, artifact.files, self.files.checked)
 
     def unsealed(self) -> list[str]:
         """Return files in the folder that the manifest does not seal; bakit never reads them."""

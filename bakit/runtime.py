@@ -96,7 +96,8 @@ class Runtime(Closing):
             self.bundle = bundle
         else:
             root = bundle.root if isinstance(bundle, Bundle) else Path(bundle)
-            self.bundle = Bundle.read(root, None if public_key is None else Path(public_key))
+            key = None if public_key is None else Path(public_key)
+            self.bundle = Bundle.read(root, key, check_files=False)
         manifest = self.bundle.manifest
         backend = backend or get_target(manifest.target).load_backend()
         self.versions = _versions(backend)
@@ -110,6 +111,7 @@ class Runtime(Closing):
                 session = _open(backend, self.bundle, artifact, threads or cpu_count())
                 sessions[artifact.role] = stack.enter_context(session)
                 session.check_specs()
+            self.bundle.files.check()  # those that no backend has read
             self._stack = stack.pop_all()
         self._gate = Gate(str(self.bundle.root))
         self.localizer = OpenLocalizer(sessions["localizer"], manifest.localizer)
@@ -415,7 +417,7 @@ def _stages_ms(clock: list[int], whole_ms: float) -> dict[str, float]:
 def _open(backend: Backend, bundle: Bundle, artifact: Artifact, threads: int) -> GuardedSession:
     """Open a model from its sealed files."""
     files = bundle.files_of(artifact)
-    path = str(files.path(artifact.path))
+    path = str(files.root / artifact.path)
     try:
         session = backend.open_session(files, artifact, threads)
     except (BakitError, MemoryError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,29 +39,33 @@ class SealedFiles:
     Attributes:
         root: The bundle's folder.
         digests: SHA-256 of each file, by its path inside the folder.
+        checked: Size in bytes of each file whose digest was checked, by its path.
     """
 
     root: Path
     digests: Mapping[str, str]
+    checked: dict[str, int] = field(default_factory=dict, compare=False)
 
     def path(self, name: str) -> Path:
-        """Return the place of a sealed file.
+        """Return the place of a sealed file, for a library that opens files itself.
 
         Raises:
-            BundleError: If the manifest does not list it for this model.
+            BundleError: As ``read``.
         """
-        if name not in self.digests:
-            message = f"{self.root}: {name!r} is not sealed; export the bundle again"
-            raise BundleError(message)
-        return self.root / name
+        path = self._place(name)
+        if name not in self.checked:
+            for _ in self._blocks(name):
+                pass
+        return path
 
     def read(self, name: str) -> bytes:
         """Return a file's bytes; they have the digest in the manifest.
 
         Raises:
-            BundleError: If the file is not sealed, a link, missing, too large or changed.
+            BundleError: If the file is not sealed, a link, missing or changed, or if it or all
+                files together are too large.
         """
-        return b"".join(self._blocks(name, MAX_FILE_BYTES))
+        return b"".join(self._blocks(name, MAX_FILE_BYTES))  # of one block: no copy
 
     def read_onnx(self, name: str) -> bytes:
         """Return the bytes of an ONNX model without external data.
@@ -74,15 +78,13 @@ class SealedFiles:
         return data
 
     def check(self) -> None:
-        """Check the digest of each file.
+        """Check the digest of each file that was not checked yet.
 
         Raises:
-            BundleError: As ``read``, or if all files together are too large.
+            BundleError: As ``read``.
         """
-        left = MAX_TOTAL_BYTES
         for name in self.digests:
-            for block in self._blocks(name, min(left, MAX_FILE_BYTES)):
-                left -= len(block)
+            self.path(name)
 
     def unsealed(self, ignored: Iterable[str] = (), folder: str = "") -> list[str]:
         """Return up to ``MAX_UNSEALED`` files that are neither sealed nor ignored.
@@ -102,18 +104,26 @@ class SealedFiles:
                     return found
         return found
 
-    def _blocks(self, name: str, most: int) -> Iterator[bytes]:
+    def _place(self, name: str) -> Path:
+        if name not in self.digests:
+            message = f"{self.root}: {name!r} is not sealed; export the bundle again"
+            raise BundleError(message)
+        return self.root / name
+
+    def _blocks(self, name: str, block_bytes: int = 1 << 20) -> Iterator[bytes]:
         """Yield a file's bytes; raise at its end if it was changed."""
-        path = self.path(name)
+        path = self._place(name)
+        others = sum(size for other, size in self.checked.items() if other != name)
+        most = min(MAX_FILE_BYTES, MAX_TOTAL_BYTES - others)
         state = hashlib.sha256()
         try:
             _refuse_links(self.root, name)
             with open_regular(path) as file:
-                left = os.fstat(file.fileno()).st_size  # of a sparse file, without reading it
-                if left > most:
+                size = left = os.fstat(file.fileno()).st_size  # before a sparse file is read
+                if size > most:
                     message = f"{path}: more than {most >> 20} MiB; not a file of a bundle"
                     raise BundleError(message)
-                while block := file.read(min(left, 1 << 20)):
+                while block := file.read(min(left, block_bytes)):
                     left -= len(block)
                     state.update(block)
                     yield block
@@ -124,6 +134,7 @@ class SealedFiles:
         if state.hexdigest() != self.digests[name]:
             message = f"{path}: changed since it was exported (SHA-256 differs); export it again"
             raise BundleError(message)
+        self.checked[name] = size
 
 
 def seal_files(root: Path, listed: Iterable[tuple[str, str]]) -> SealedFiles:

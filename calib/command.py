@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from typing import TYPE_CHECKING
 
 from bakit.bench.statistics import images_for_quantile
@@ -121,14 +119,11 @@ def search_file(
 
 
 def _table(outcome: Outcome) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["layer", "mean_change_months", "precision"])
     kept = outcome.best.choice.recipe.float_layers
-    for layer in sorted(outcome.sensitivity, key=lambda name: -outcome.sensitivity[name]):
-        precision = "fp32" if layer in kept else "int8"
-        writer.writerow([layer, f"{outcome.sensitivity[layer]:.4f}", precision])
-    return buffer.getvalue()
+    lines = ["layer,mean_change_months,precision"]  # the layers' names need no quotes
+    for layer, months in sorted(outcome.sensitivity.items(), key=lambda item: -item[1]):
+        lines.append(f"{layer},{months:.4f},{'fp32' if layer in kept else 'int8'}")
+    return "\n".join([*lines, ""])
 
 
 def sensitivity_figure(outcome: Outcome) -> Figure:

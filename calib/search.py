@@ -228,15 +228,11 @@ class Workbench:
 
     def _read_trials(self) -> dict[str, Trial]:
         path = self._work / TRIALS
-        if not path.is_file():
-            return {}
         known = {}
-        for line in path.read_bytes().splitlines():
-            try:
+        for line in path.read_bytes().splitlines() if path.is_file() else ():
+            with suppress(*UNREADABLE):  # the last line of an interrupted search
                 key, trial = msgspec.json.decode(line, type=tuple[str, Trial])
-            except UNREADABLE:  # the last line of an interrupted search
-                continue
-            known[key] = trial
+                known[key] = trial
         return known
 
     def _remember(self, key: str, trial: Trial) -> None:
@@ -265,9 +261,7 @@ def search(bench: Workbench, limits: Limits) -> Outcome:
     start = Int8Recipe(layers, equalize=False)
     best = _refine(start, attempt)
     sensitivity = {
-        layer: bench.attempt(
-            _only(layer, best.choice, bench), SENSITIVITY_SAMPLES
-        ).mean_change_months
+        layer: _alone(layer, best.choice, bench)
         for layer in bench.layers
         if layer not in start.float_layers
     }
@@ -303,8 +297,8 @@ def _refine(recipe: Int8Recipe, attempt: Callable[[Choice], Trial]) -> Trial:
     return best
 
 
-def _only(layer: str, choice: Choice, bench: Workbench) -> Choice:
-    """Return a choice with one layer in INT8, without bias correction."""
+def _alone(layer: str, choice: Choice, bench: Workbench) -> float:
+    """Return the mean change in months if one layer is INT8, without bias correction."""
     others = tuple(sorted(set(bench.layers) - {layer}))
-    recipe = msgspec.structs.replace(choice.recipe, float_layers=others)
-    return Choice(choice.method, recipe)
+    only = Choice(choice.method, msgspec.structs.replace(choice.recipe, float_layers=others))
+    return bench.attempt(only, SENSITIVITY_SAMPLES).mean_change_months

@@ -17,6 +17,7 @@ from onnx import helper, numpy_helper
 from bakit.errors import UnsupportedTargetError
 from bakit.export.artifact import specs_of
 from bakit.export.onnx.float16 import LAST
+from bakit.export.onnx.int8 import PLAIN
 from bakit.export.onnx.metadata import properties
 from bakit.export.onnx.writer import readers_of
 from bakit.export.ort import write_models
@@ -69,7 +70,7 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
         (out / f"{role}.tflite").write_bytes(data)
         return [f"{role}.tflite"]
 
-    return write_models(checkpoint, request, out, write)
+    return write_models(checkpoint, request, out, write, PLAIN)
 
 
 def tflite(

@@ -24,7 +24,14 @@ from bakit.calib.statistics import Statistics
 from bakit.cli import main
 from bakit.errors import CheckpointError
 from bakit.export.onnx.equalize import equalize
-from bakit.export.onnx.int8 import int8_share, layer_names, multiply_adds, quantize, round_once
+from bakit.export.onnx.int8 import (
+    PLAIN,
+    int8_share,
+    layer_names,
+    multiply_adds,
+    quantize,
+    round_once,
+)
 from bakit.export.onnx.regressor import regressor_model
 from bakit.export.onnx.writer import serialize
 from bakit.settings import Int8Recipe
@@ -152,7 +159,7 @@ def test_the_recipe_decides_what_is_int8(model, ranges, per_channel):
     assert products["head/project"] == 960 * 1280
     kept = ("age_months", "block4/squeeze/fc1", "block9/expand", "head/sex")
     recipe = Int8Recipe(kept, per_channel=per_channel)
-    quantized = quantize(model, msgspec.structs.replace(ranges, recipe=recipe))
+    quantized = quantize(model, msgspec.structs.replace(ranges, recipe=recipe), PLAIN)
     share = 1 - sum(products[name] for name in kept) / sum(products.values())
     assert int8_share(quantized) == pytest.approx(share)
     assert int8_share(model) == 0
@@ -183,7 +190,8 @@ def test_corrected_biases_undo_the_mean_error(checkpoint, model, images, ranges)
 
     expected = mean_output(regressor_model(checkpoint))
     plain, better = (
-        np.abs(mean_output(quantize(model, used)) - expected).mean() for used in (ranges, corrected)
+        np.abs(mean_output(quantize(model, used, PLAIN)) - expected).mean()
+        for used in (ranges, corrected)
     )
     assert better < 0.2 * plain
 
@@ -194,11 +202,33 @@ def test_biases_of_another_model_are_refused(model, ranges):
             quantize(model, msgspec.structs.replace(ranges, biases=biases))
 
 
+def test_fitted_layers_have_whole_vectors_and_the_same_ages(model, images, ranges, monkeypatch):
+    fitted = quantize(model, ranges)
+    groups = [
+        item.i for node in fitted.graph.node for item in node.attribute if item.name == "group"
+    ]
+    assert sum(group > 1 for group in groups) == 15
+    assert not any(group % 16 for group in groups if group > 1)
+    monkeypatch.setattr("bakit.export.onnx.int8.VECTOR", 1)
+    assert np.array_equal(ages(fitted, images), ages(quantize(model, ranges), images))
+
+
+def test_a_layer_between_floats_is_fitted_as_float(model, images, ranges):
+    """Then its bias is not corrected for INT8."""
+    shifts = {"block1/project": (5.0,) * 16}
+    shifted = msgspec.structs.replace(ranges, biases=shifts)
+    assert np.array_equal(
+        ages(quantize(model, shifted), images), ages(quantize(model, ranges), images)
+    )
+    plain, corrected = (ages(quantize(model, used, PLAIN), images) for used in (ranges, shifted))
+    assert not np.array_equal(plain, corrected)
+
+
 def test_a_trial_is_measured_once(checkpoint, images, tmp_path, monkeypatch):
     """A second workbench finds the first one's trials, and another choice is not among them."""
     choice = Choice("tails", Int8Recipe())
     first = Workbench(checkpoint, images, images, tmp_path).attempt(choice)
-    assert first.int8_share == pytest.approx(0.985, abs=0.001)
+    assert first.int8_share == pytest.approx(0.9723, abs=0.001)
     assert 0 < first.mean_change_months < 60
     with (tmp_path / TRIALS).open("ab") as file:
         file.write(b'["cut off')

@@ -144,9 +144,9 @@ def test_a_file_that_is_listed_often_is_hashed_once(fake_bundle, monkeypatch):
     read = []
     blocks = SealedFiles._blocks
 
-    def counted(self, name, most):
+    def counted(self, name, *sizes):
         read.append(name)
-        return blocks(self, name, most)
+        return blocks(self, name, *sizes)
 
     monkeypatch.setattr(SealedFiles, "_blocks", counted)
     entry = {"path": "regressor.json"}
@@ -156,8 +156,10 @@ def test_a_file_that_is_listed_often_is_hashed_once(fake_bundle, monkeypatch):
         for item in manifest["artifacts"]:
             item["companions"] = [entry] * 200
 
-    Bundle.read(change(fake_bundle, edit))
-    assert sorted(read) == ["golden/1.png", "localizer.json", "regressor.json"]
+    for opened in (Bundle.read, Runtime):
+        read.clear()
+        opened(change(fake_bundle, edit))
+        assert sorted(read) == ["golden/1.png", "localizer.json", "regressor.json"]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
@@ -169,10 +171,22 @@ def test_a_pipe_in_place_of_a_file_does_not_block(fake_bundle, name):
         Bundle.read(fake_bundle)
 
 
-def test_all_files_together_are_bounded(fake_bundle, monkeypatch):
-    monkeypatch.setattr("bakit.sealed.MAX_TOTAL_BYTES", 100)
+@pytest.mark.parametrize("opened", [Bundle.read, Runtime])
+def test_all_files_together_are_bounded(fake_bundle, monkeypatch, opened):
+    sizes = [(fake_bundle / name).stat().st_size for name in Bundle.read(fake_bundle).files.digests]
+    monkeypatch.setattr("bakit.sealed.MAX_TOTAL_BYTES", sum(sizes) - 1)
     with pytest.raises(BundleError, match="not a file of a bundle"):
-        Bundle.read(fake_bundle)
+        opened(fake_bundle)
+
+
+@pytest.mark.parametrize("name", ["regressor.json", "golden/1.png"])
+def test_an_opened_bundle_s_files_are_all_checked(fake_bundle, name):
+    """Those that a library opens itself before it does, and those that nothing opens."""
+    (fake_bundle / name).write_bytes(b"{}")
+    bundle = Bundle.read(fake_bundle, check_files=False)
+    for opened in (lambda: bundle.files.path(name), lambda: Runtime(fake_bundle)):
+        with pytest.raises(BundleError, match="changed since it was exported"):
+            opened()
 
 
 def test_a_file_changed_after_the_bundle_was_read_is_not_loaded(copied):
@@ -190,8 +204,9 @@ def test_a_backend_gets_no_file_that_its_model_does_not_list(fake_bundle):
     files = bundle.files_of(bundle.artifact("regressor"))
     assert files.read("regressor.json")
     for name in ("localizer.json", "golden/1.png", "../fake-bundle/regressor.json"):
-        with pytest.raises(BundleError, match="is not sealed"):
-            files.read(name)
+        for opened in (files.read, files.path):
+            with pytest.raises(BundleError, match="is not sealed"):
+                opened(name)
 
 
 # What each library could load beside

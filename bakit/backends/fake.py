@@ -83,7 +83,7 @@ def open_session(files: SealedFiles, artifact: Artifact, threads: int) -> FakeSe
     try:
         age_months = float(json.loads(data)["age_months"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        message = f"{files.path(artifact.path)}: not a model of the fake target"
+        message = f"{files.root / artifact.path}: not a model of the fake target"
         raise BundleError(message) from error
     return FakeSession(artifact.role, age_months, artifact.outputs[0].name)
 

@@ -106,5 +106,5 @@ def open_session(files: SealedFiles, artifact: Artifact, threads: int) -> LiteRt
     Raises:
         BundleError: If it cannot be loaded, or its constants are in other files.
     """
-    name = str(files.path(artifact.path))
+    name = str(files.root / artifact.path)
     return LiteRtSession(files.read(artifact.path), threads, name=name)

@@ -165,7 +165,7 @@ def open_session(files: SealedFiles, artifact: Artifact, threads: int) -> OpenVi
     Raises:
         BundleError: If it cannot be loaded, or the manifest names no weights.
     """
-    model = files.path(artifact.path)
+    model = files.root / artifact.path
     if artifact.path.endswith(".onnx"):
         return OpenVinoSession(files.read_onnx(artifact.path), None, threads, name=str(model))
     names = [item.path for item in artifact.companions]

@@ -9,9 +9,9 @@ import onnx
 from onnx import checker, shape_inference
 
 from bakit.errors import VerificationError, first_line
+from bakit.export.check import limits
 from bakit.export.check.findings import RULES, Finding, Severity
 from bakit.export.check.nodes import check_node
-from bakit.export.check.operators import FUNCTIONS, OPERATORS
 from bakit.export.check.profiles import PROFILES
 from bakit.export.check.quantized import check_quantized
 from bakit.export.check.scope import Scope, equation_of
@@ -86,7 +86,7 @@ def check_prepared(prepared: Prepared, profile: Profile) -> tuple[Finding, ...]:
     scopes = [Scope(model.graph, "main")]
     findings += check_borders(scopes[0], profile)
     functions = {(item.domain, item.name) for item in model.functions}
-    if profile.oldest >= FUNCTIONS:
+    if profile.oldest >= limits.FUNCTIONS:
         scopes += [Scope(item, f"function {item.domain}::{item.name}") for item in model.functions]
     opset = default_opset(model)
     while scopes:
@@ -105,10 +105,10 @@ def check_prepared(prepared: Prepared, profile: Profile) -> tuple[Finding, ...]:
 def _foreign(
     scope: Scope, node: onnx.NodeProto, profile: Profile, functions: set[tuple[str, str]]
 ) -> Iterator[Finding]:
-    if profile.oldest >= FUNCTIONS and (node.domain, node.op_type) in functions:
+    if profile.oldest >= limits.FUNCTIONS and (node.domain, node.op_type) in functions:
         return
     name = f"{node.domain}::{node.op_type}"
-    if OPERATORS.get(node.op_type, (99, 0)) <= profile.oldest:
+    if limits.OPERATORS.get(node.op_type, (99, 0)) <= profile.oldest:
         message = f"{name} would be read as ONNX's own {node.op_type}, whose meaning may differ"
         yield scope.finding("domain", node, message, severity="warning")
     else:
@@ -142,7 +142,7 @@ def _check_file(prepared: Prepared, profile: Profile) -> Iterator[Finding]:
 
 def about_file(rule: str, message: str, severity: Severity | None = None) -> Finding:
     """Return a finding on the whole file, of the rule's own severity when None."""
-    kind, _, remedy = RULES[rule]
+    _, remedy, kind = RULES[rule]
     return Finding(severity or kind, rule, "", "", "", message, remedy)
 
 

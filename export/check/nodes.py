@@ -6,19 +6,7 @@ from typing import TYPE_CHECKING
 
 from onnx import TensorProto
 
-from bakit.export.check.operators import (
-    ATTRIBUTES,
-    CONSTANTS,
-    EINSUM_IN_FULL,
-    FIRST_OUTPUT_ONLY,
-    FLOATS_ONLY,
-    FOLDS_CONSTANTS,
-    IF_OUTPUTS_ALIKE,
-    OPERATORS,
-    REPLACEMENTS,
-    RUNTIME_CONV_BIAS,
-    RUNTIME_CONV_WEIGHTS,
-)
+from bakit.export.check import limits
 from bakit.export.check.scope import attribute_values, bodies, equation_of, type_name
 
 if TYPE_CHECKING:
@@ -27,7 +15,7 @@ if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
 
     from bakit.export.check.findings import Finding
-    from bakit.export.check.operators import Constant, Values
+    from bakit.export.check.limits import Constant, Values
     from bakit.export.check.profiles import Profile, Version
     from bakit.export.check.scope import Scope
 
@@ -37,17 +25,17 @@ _INTEGERS = {TensorProto.INT32, TensorProto.INT64, TensorProto.INT8, TensorProto
 
 def check_node(scope: Scope, node: NodeProto, profile: Profile) -> Iterator[Finding]:
     """Yield findings on a node of the default domain."""
-    since = OPERATORS.get(node.op_type)
+    since = limits.OPERATORS.get(node.op_type)
     if since is None or since > profile.oldest:
         found = f"it came with {since[0]}.{since[1]}" if since else "no known TensorRT has it"
         version = f"TensorRT {profile.oldest[0]}.{profile.oldest[1]}"
         message = f"{version} has no {node.op_type}: {found}"
-        yield scope.finding("operator", node, message, REPLACEMENTS.get(node.op_type, ""))
+        yield scope.finding("operator", node, message, limits.REPLACEMENTS.get(node.op_type, ""))
         return
     yield from _attributes(scope, node, profile.oldest)
     yield from _constant_inputs(scope, node, profile.oldest)
     yield from _types(scope, node, profile.oldest)
-    second = FIRST_OUTPUT_ONLY.get(node.op_type)
+    second = limits.FIRST_OUTPUT_ONLY.get(node.op_type)
     further = [name for name in node.output[1:] if name]
     if second and any(name in scope.readers or name in scope.outputs for name in further):
         yield scope.finding("output", node, f"its output {second} is used")
@@ -55,7 +43,7 @@ def check_node(scope: Scope, node: NodeProto, profile: Profile) -> Iterator[Find
         yield from _convolution(scope, node, profile.oldest)
     elif node.op_type == "Loop":
         yield from _loop(scope, node)
-    elif node.op_type == "If" and profile.oldest < IF_OUTPUTS_ALIKE:
+    elif node.op_type == "If" and profile.oldest < limits.IF_OUTPUTS_ALIKE:
         yield from _branches(scope, node)
 
 
@@ -65,7 +53,7 @@ def _applies(row: Values | Constant, node: NodeProto, version: Version) -> bool:
 
 
 def _attributes(scope: Scope, node: NodeProto, version: Version) -> Iterator[Finding]:
-    for row in ATTRIBUTES:
+    for row in limits.ATTRIBUTES:
         if not _applies(row, node, version):
             continue
         bad = [v for v in attribute_values(node, row.attribute) if v not in row.values]
@@ -91,14 +79,14 @@ def _einsum(scope: Scope, node: NodeProto, version: Version) -> Iterator[Finding
         return
     terms = equation.partition("->")[0].split(",")
     repeated = any(len(set(term)) < len(term) for term in terms)  # the dots of an ellipsis too
-    if version < EINSUM_IN_FULL and repeated:
+    if version < limits.EINSUM_IN_FULL and repeated:
         message = f"equation {equation}: before 9.1 no ellipsis and no axis twice in a term"
         remedy = "name every axis once, or write it with MatMul and Transpose"
         yield scope.finding("attribute", node, message, remedy)
 
 
 def _constant_inputs(scope: Scope, node: NodeProto, version: Version) -> Iterator[Finding]:
-    for row in CONSTANTS:
+    for row in limits.CONSTANTS:
         if not _applies(row, node, version):
             continue
         name = node.input[row.place] if len(node.input) > row.place else ""
@@ -110,11 +98,11 @@ def _constant_inputs(scope: Scope, node: NodeProto, version: Version) -> Iterato
 
 def _convolution(scope: Scope, node: NodeProto, version: Version) -> Iterator[Finding]:
     weights = node.input[1] if len(node.input) > 1 else ""
-    if version < RUNTIME_CONV_WEIGHTS and weights and not _is_fixed_weight(scope, weights):
+    if version < limits.RUNTIME_CONV_WEIGHTS and weights and not _is_fixed_weight(scope, weights):
         message = f"its weights ({weights}) are computed at run time"
         yield scope.finding("conv-constant-weights", node, message)
     bias = node.input[2] if len(node.input) > 2 else ""
-    if version < RUNTIME_CONV_BIAS and bias and not _is_fixed(scope, bias, version):
+    if version < limits.RUNTIME_CONV_BIAS and bias and not _is_fixed(scope, bias, version):
         maker = scope.producer(bias)
         sources = maker.input[:1] if maker and maker.op_type == "DequantizeLinear" else ()
         if all(scope.type_of(name) != TensorProto.INT32 for name in sources):  # else qdq-bias
@@ -123,9 +111,9 @@ def _convolution(scope: Scope, node: NodeProto, version: Version) -> Iterator[Fi
 
 
 def _types(scope: Scope, node: NodeProto, version: Version) -> Iterator[Finding]:
-    if node.op_type not in FLOATS_ONLY or not node.input:
+    if node.op_type not in limits.FLOATS_ONLY or not node.input:
         return
-    until = FLOATS_ONLY[node.op_type]
+    until = limits.FLOATS_ONLY[node.op_type]
     kind = scope.type_of(node.input[0])
     if kind in _INTEGERS and (until is None or version < until):
         later = f" before {until[0]}.{until[1]}" if until else ""
@@ -164,7 +152,7 @@ def _branches(scope: Scope, node: NodeProto) -> Iterator[Finding]:
 
 def _is_fixed(scope: Scope, name: str, version: Version) -> bool:
     """Return whether a tensor is constant for the parser of a version."""
-    return scope.is_derived(name) if version >= FOLDS_CONSTANTS else scope.is_constant(name)
+    return scope.is_derived(name) if version >= limits.FOLDS_CONSTANTS else scope.is_constant(name)
 
 
 def _is_fixed_weight(scope: Scope, name: str) -> bool:

@@ -7,12 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
-from bakit.export.check.operators import (
-    FLOAT16_SCALES,
-    QUANTIZED,
-    UNDOCUMENTED,
-    ZERO_POINT_OPTIONAL,
-)
+from bakit.export.check import limits
 from bakit.export.check.scope import type_name, whole_number
 
 if TYPE_CHECKING:
@@ -44,8 +39,8 @@ def check_quantized(
     if node.op_type == "DequantizeLinear" and kind == TensorProto.INT32:
         yield scope.finding("qdq-bias", node, f"{node.input[0]} is a bias in INT32")
         return
-    if kind and (kind not in QUANTIZED or QUANTIZED[kind] > profile.oldest):
-        built = kind == TensorProto.UINT8 and profile.oldest >= UNDOCUMENTED
+    if kind and (kind not in limits.QUANTIZED or limits.TYPES[kind] > profile.oldest):
+        built = kind == TensorProto.UINT8 and profile.oldest >= limits.UNDOCUMENTED
         message = f"it quantizes to {type_name(kind)}"
         yield scope.finding("qdq-type", node, message, severity="warning" if built else None)
     yield from _zero_point(scope, node, profile.oldest)
@@ -65,7 +60,7 @@ def _quantized_type(scope: Scope, node: NodeProto) -> int:
 def _zero_point(scope: Scope, node: NodeProto, version: Version) -> Iterator[Finding]:
     name = node.input[2] if len(node.input) > 2 else ""
     if not name:
-        if version < ZERO_POINT_OPTIONAL:
+        if version < limits.ZERO_POINT_OPTIONAL:
             yield scope.finding("qdq-zero-point", node, "it has no zero point")
         return
     if not scope.is_derived(name):
@@ -80,8 +75,8 @@ def _zero_point(scope: Scope, node: NodeProto, version: Version) -> Iterator[Fin
 def _scale(scope: Scope, node: NodeProto, version: Version, opset: int) -> Iterator[Finding]:
     name = node.input[1]
     kind = scope.type_of(name)
-    if kind == TensorProto.FLOAT16 and (version < FLOAT16_SCALES or opset < _HALF_OPSET):
-        where = f"opset {opset}" if version >= FLOAT16_SCALES else f"TensorRT {version[0]}"
+    if kind == TensorProto.FLOAT16 and (version < limits.FLOAT16_SCALES or opset < _HALF_OPSET):
+        where = f"opset {opset}" if version >= limits.FLOAT16_SCALES else f"TensorRT {version[0]}"
         yield scope.finding("qdq-float16", node, f"its scale is float16, in {where}")
     if not scope.is_derived(name):
         yield scope.finding("qdq-scale", node, "its scale is computed at run time")
@@ -102,7 +97,7 @@ def _axis(scope: Scope, node: NodeProto, version: Version) -> Iterator[Finding]:
         return
     if whole_number(node, "block_size", 0):
         return  # blocks of INT4 and FP4 weights, which bakit does not write
-    severity: Severity = "warning" if version >= UNDOCUMENTED else "error"
+    severity: Severity = "warning" if version >= limits.UNDOCUMENTED else "error"
     source = node
     maker = scope.producer(node.input[0])
     if node.op_type == "DequantizeLinear" and maker is not None:

@@ -7,14 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
-from bakit.export.check.operators import (
-    FLOAT16_WEIGHTS,
-    INT64_NATIVE,
-    MAX_AXES,
-    SHAPE_INPUTS,
-    TYPES,
-    UINT8_AT_BORDERS,
-)
+from bakit.export.check import limits
 from bakit.export.check.scope import label, type_name, whole_number
 
 if TYPE_CHECKING:
@@ -40,7 +33,7 @@ def check_borders(scope: Scope, profile: Profile) -> Iterator[Finding]:
             text = "?" if shape is None else ", ".join("?" if n is None else str(n) for n in shape)
             yield scope.finding("dynamic-shape", item.name, f"input of shape ({text})")
         for node, index in scope.readers.get(item.name, ()):
-            if index in SHAPE_INPUTS.get(node.op_type, ()):
+            if index in limits.SHAPE_INPUTS.get(node.op_type, ()):
                 message = f"the input determines the shape of {label(node)}'s output"
                 remedy = "make it a constant: bakit builds engines without optimization profiles"
                 yield scope.finding("dynamic-shape", item.name, message, remedy)
@@ -48,16 +41,16 @@ def check_borders(scope: Scope, profile: Profile) -> Iterator[Finding]:
         kind = scope.type_of(item.name)
         if item.name in scope.constants:
             continue
-        if kind == TensorProto.INT64 and profile.oldest < INT64_NATIVE:
+        if kind == TensorProto.INT64 and profile.oldest < limits.INT64_NATIVE:
             yield scope.finding("int64-io", item.name, "it is INT64")
-        elif kind == TensorProto.UINT8 and profile.oldest < UINT8_AT_BORDERS:
+        elif kind == TensorProto.UINT8 and profile.oldest < limits.UINT8_AT_BORDERS:
             yield scope.finding("type", item.name, "it is UINT8", "declare it float32 or int32")
         elif kind == TensorProto.UINT8:
             for node, _ in scope.readers.get(item.name, ()):
                 if node.op_type not in {"Cast", *QUANTIZERS}:
                     message = f"it reads the UINT8 input {item.name}"
                     yield scope.finding("type", node, message, "cast the input to float32 first")
-        elif kind not in TYPES and kind not in {0, TensorProto.UINT8}:
+        elif kind not in limits.TYPES and kind not in {0, TensorProto.UINT8}:
             yield scope.finding("type", item.name, f"it is {type_name(kind)}")
 
 
@@ -66,9 +59,9 @@ def check_tensors(scope: Scope, profile: Profile) -> Iterator[Finding]:
     version = profile.oldest
     for name, tensor in scope.constants.items():
         yield from _check_type(scope, name, tensor.data_type, version)
-        if tensor.data_type == TensorProto.FLOAT16 and version < FLOAT16_WEIGHTS:
+        if tensor.data_type == TensorProto.FLOAT16 and version < limits.FLOAT16_WEIGHTS:
             yield scope.finding("float16", name, "a float16 constant")
-        if tensor.data_type == TensorProto.INT64 and version < INT64_NATIVE:
+        if tensor.data_type == TensorProto.INT64 and version < limits.INT64_NATIVE:
             yield from _check_int64(scope, name)
     for sparse in getattr(scope.graph, "sparse_initializer", ()):
         message = "a sparse constant, which the parser does not support"
@@ -83,7 +76,7 @@ def check_tensors(scope: Scope, profile: Profile) -> Iterator[Finding]:
             if not (kind == TensorProto.UINT8 and name in scope.outputs):
                 yield from _check_type(scope, name, kind, version)
             axes = scope.axes(name)
-            if axes is not None and len(axes) > MAX_AXES:
+            if axes is not None and len(axes) > limits.MAX_AXES:
                 yield scope.finding("rank", node, f"{name} has {len(axes)} axes")
 
 
@@ -98,7 +91,7 @@ def _check_type(scope: Scope, name: str, kind: int, version: Version) -> Iterato
         yield scope.finding("double", where, f"{name} is float64")
     elif kind == TensorProto.UINT8:
         yield scope.finding("type", where, f"{name} is UINT8, inside the graph")
-    elif kind and (kind not in TYPES or TYPES[kind] > version):
+    elif kind and (kind not in limits.TYPES or limits.TYPES[kind] > version):
         yield scope.finding("type", where, f"{name} is {type_name(kind)}")
 
 

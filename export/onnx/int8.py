@@ -24,6 +24,8 @@ from bakit.export.onnx.writer import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bakit.settings import Ranges
 
 
@@ -37,22 +39,32 @@ class Dialect(NamedTuple):
             weights silently saturate; 7-bit weights do not, on any processor.
         integer_biases: Whether biases are INT32; TensorRT rejects these. ONNX Runtime before 1.21
             computes layers with float biases in float.
+        fitted: Whether layers are fitted to ONNX Runtime's kernels (``fill_channels``,
+            ``_float_nodes``), which OpenVINO runs as fast as others.
     """
 
     symmetric: bool = False
     weight_bits: int = 7
     integer_biases: bool = True
+    fitted: bool = False
 
 
-CPU = Dialect()
-FLOAT_BIASES = CPU._replace(integer_biases=False)
+PLAIN = Dialect()
+CPU = Dialect(fitted=True)
+FLOAT_BIASES = Dialect(integer_biases=False)
 SYMMETRIC = Dialect(symmetric=True, weight_bits=8, integer_biases=False)
 
 LAYERS = ("Conv", "Gemm")
 """Operators with multiply-adds."""
 
+VECTOR = 16
+"""Channels that ONNX Runtime's depthwise INT8 kernels compute at once; those left over are slow."""
+
 _FUSED = {"Add", "HardSigmoid", "Mul", "Relu"}
 """Operators that OpenVINO and TensorRT compute in one kernel with the layer before them."""
+
+_INNER = {"expand": 0, "depthwise": 0, "squeeze/fc1": 1, "squeeze/fc2": 0, "project": 1}
+"""Axis of a block's inner channels in each layer's weight: 0, as in its bias, or 1."""
 
 
 def quantize(model: onnx.ModelProto, ranges: Ranges, dialect: Dialect = CPU) -> onnx.ModelProto:
@@ -66,11 +78,7 @@ def quantize(model: onnx.ModelProto, ranges: Ranges, dialect: Dialect = CPU) -> 
     """
     recipe = ranges.recipe
     model = equalized_by(recipe, model)
-    kept = {*recipe.float_layers}
-    producers = {name: node.name for node in model.graph.node for name in node.output}
-    for node in model.graph.node:
-        if node.op_type == "Relu" and producers[node.input[0]] in kept:
-            kept.add(node.name)
+    kept = _float_nodes(model, recipe.float_layers, dialect)
     data = {
         name: (np.array(low, np.float32), np.array(high, np.float32))
         for name, (low, high) in ranges.tensors.items()
@@ -80,7 +88,10 @@ def quantize(model: onnx.ModelProto, ranges: Ranges, dialect: Dialect = CPU) -> 
         message = f"the INT8 ranges are another model's: none for {missing[0]!r}; calibrate again"
         raise CheckpointError(message)
     copy = copy_of(model)
-    shift_biases(copy, ranges.biases)
+    fitted = kept.difference(recipe.float_layers)  # corrections are of the error of INT8
+    shift_biases(copy, {name: ranges.biases[name] for name in ranges.biases.keys() - fitted})
+    if dialect.fitted:
+        fill_channels(copy)
     logger = logging.getLogger()  # the quantizer logs advice to the root logger
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -111,6 +122,27 @@ def quantize(model: onnx.ModelProto, ranges: Ranges, dialect: Dialect = CPU) -> 
     quantized.producer_version = model.producer_version
     check_profile(quantized)
     return quantized
+
+
+def _float_nodes(model: onnx.ModelProto, layers: Sequence[str], dialect: Dialect) -> set[str]:
+    """Return the float layers with the nodes behind them that are float, too.
+
+    These are their ReLUs, and if ``fitted`` a convolution between them and a sum with a float
+    tensor: it takes less time than rounding to INT8 and back, and changes of the layout.
+    """
+    kept = {*layers}
+    readers = readers_of(model.graph)
+    for node in model.graph.node:
+        if node.input[0] not in kept:  # a node has its output's name
+            continue
+        if node.op_type == "Relu":
+            kept.add(node.name)
+        elif node.op_type == "Conv" and dialect.fitted:
+            after, *others = readers[node.name]
+            beside = {item.name for name in after.input for item in readers[name]} - {after.name}
+            if after.op_type == "Add" and not others and beside <= kept:
+                kept.add(node.name)
+    return kept
 
 
 def quantize_weights(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -178,6 +210,26 @@ def round_once(model: onnx.ModelProto) -> onnx.ModelProto:
     del copy.graph.initializer[:]
     copy.graph.initializer.extend(constants)
     return copy
+
+
+def fill_channels(model: onnx.ModelProto) -> None:
+    """Fill each block's inner channels with zeros to whole ``VECTOR``s, in place.
+
+    The outputs stay the same.
+    """
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    nodes = {node.name: node for node in model.graph.node}
+    for name in depthwise_layers(model):
+        block = name.removesuffix("depthwise")
+        more = -tensors[f"{name}.weight"].dims[0] % VECTOR
+        for layer, axis in _INNER.items():
+            for part in ("weight", "bias")[: 2 - axis]:
+                if tensor := tensors.get(f"{block}{layer}.{part}"):
+                    value = numpy_helper.to_array(tensor)
+                    pads = [(0, more if at == axis else 0) for at in range(value.ndim)]
+                    tensor.CopyFrom(numpy_helper.from_array(np.pad(value, pads), tensor.name))
+        (group,) = (item for item in nodes[name].attribute if item.name == "group")
+        group.i += more
 
 
 def depthwise_layers(model: onnx.ModelProto) -> tuple[str, ...]:

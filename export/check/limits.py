@@ -53,10 +53,10 @@ REPLACEMENTS = {
     "OneHot": "compare with a constant range: Cast(Equal(Unsqueeze(x), range))",
     "Mod": "write a - b * Floor(a / b)",
     "Xor": "write Not(Equal(a, b))",
-    "QLinearConv": "quantize as QuantizeLinear and DequantizeLinear pairs (QDQ)",
-    "QLinearMatMul": "quantize as QuantizeLinear and DequantizeLinear pairs (QDQ)",
-    "ConvInteger": "quantize as QuantizeLinear and DequantizeLinear pairs (QDQ)",
-    "MatMulInteger": "quantize as QuantizeLinear and DequantizeLinear pairs (QDQ)",
+    **dict.fromkeys(
+        ("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"),
+        "quantize as QuantizeLinear and DequantizeLinear pairs (QDQ)",
+    ),
     "DynamicQuantizeLinear": "use static scales: QuantizeLinear and DequantizeLinear (QDQ)",
     "LayerNormalization": "write it with ReduceMean, Sub, Mul, Sqrt and Div (opset 16 does)",
 }
@@ -139,14 +139,10 @@ FIRST_OUTPUT_ONLY = {"Attention": "present_key", "MaxPool": "Indices", "LayerNor
 """Operators without their second output, and its name in ONNX."""
 
 FLOATS_ONLY: dict[str, Version | None] = {
-    "ArgMax": (8, 6),
-    "ArgMin": (8, 6),
-    "CumSum": (11, 0),
-    "Gemm": None,
-    "MatMul": None,
+    **dict.fromkeys(("ArgMax", "ArgMin", "TopK"), (8, 6)),
     "Pow": (9, 0),
-    "Resize": None,
-    "TopK": (8, 6),
+    "CumSum": (11, 0),
+    **dict.fromkeys(("Gemm", "MatMul", "Resize")),
 }
 """Operators that do not support integers, and the first version that does."""
 
@@ -154,12 +150,8 @@ FLOAT4E2M1 = 23
 """ONNX's number of a type that older onnx libraries do not define."""
 
 TYPES: dict[int, Version] = {
-    TensorProto.FLOAT: (8, 2),
-    TensorProto.FLOAT16: (8, 2),
-    TensorProto.DOUBLE: (8, 2),
-    TensorProto.INT8: (8, 2),
-    TensorProto.INT32: (8, 2),
-    TensorProto.INT64: (8, 2),
+    **dict.fromkeys((TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE), (8, 2)),
+    **dict.fromkeys((TensorProto.INT8, TensorProto.INT32, TensorProto.INT64), (8, 2)),
     TensorProto.BOOL: (8, 2),
     TensorProto.BFLOAT16: (9, 0),
     TensorProto.FLOAT8E4M3FN: (9, 0),
@@ -171,13 +163,8 @@ TYPES: dict[int, Version] = {
 UINT8_AT_BORDERS: Version = (8, 5)
 """First version that supports UINT8 as the type of an input or output."""
 
-QUANTIZED: dict[int, Version] = {
-    TensorProto.INT8: (8, 2),
-    TensorProto.FLOAT8E4M3FN: (9, 0),
-    TensorProto.INT4: (10, 0),
-    FLOAT4E2M1: (10, 8),
-}
-"""First version that quantizes to a type."""
+QUANTIZED = {TensorProto.INT8, TensorProto.FLOAT8E4M3FN, TensorProto.INT4, FLOAT4E2M1}
+"""Types to which a version quantizes that supports them."""
 
 INT64_NATIVE: Version = (9, 0)
 FUNCTIONS: Version = (9, 0)
@@ -197,15 +184,10 @@ promises ONNX's results."""
 
 SHAPE_INPUTS = {
     "ConstantOfShape": (0,),
-    "Expand": (1,),
-    "Pad": (1,),
+    **dict.fromkeys(("Expand", "Pad", "Reshape", "Split", "Tile", "TopK"), (1,)),
     "Range": (0, 1, 2),
-    "Reshape": (1,),
     "Resize": (2, 3),
     "Slice": (1, 2, 3, 4),
-    "Split": (1,),
-    "Tile": (1,),
-    "TopK": (1,),
 }
 """Inputs that determine the shape of a node's output."""
 
