@@ -105,14 +105,10 @@ def ablate(
     if not possible:
         message = f"no row can be trained: {next(iter(blocked.values()))}"
         raise InputError(message)
-    if begun:
-        whole, left_out = next(iter(begun.values()))
-    else:
-        # Check the images first: nothing is written if they cannot be used.
-        first = possible[0]
-        whole, left_out = read_parts(
-            first.plan, out / ROWS / first.name, resume=True, on_progress=on_progress
-        )
+    # Check the images first: nothing is written if they cannot be used.
+    whole, left_out = next(iter(begun.values()), None) or read_parts(
+        possible[0].plan, out / ROWS / possible[0].name, resume=True, on_progress=on_progress
+    )
     shared = split_record(whole, base.split_seed, left_out)
     for name, (others, other_ids) in begun.items():
         check_images(out / ROWS / name, split_record(others, base.split_seed, other_ids), shared)
