@@ -294,6 +294,7 @@ def test_limits_that_cannot_be_kept_install_nothing(checkpoint, labelled, tmp_pa
         (["--search", "--all-images"], "--all-images cannot be used with --search"),
         (["--search", "--method", "mse"], "--method cannot be used with --search"),
         (["--plots", "plots"], "--plots needs --search"),
+        (["--method", "luck"], "unknown range method 'luck'"),
         (["--search", "--min-int8-share", "1.5"], "--min-int8-share"),
         (["--search", "--validation", "1"], "1 is not possible; use 368 or more"),
     ],

@@ -93,9 +93,6 @@ def ablate(
     """
     names = {row.name for row in find_rows(rows)}
     runs = plan_runs(base, image_size)
-    if hardware.processes > 1:
-        message = f"an ablation needs one process; {hardware.processes} were requested"
-        raise InputError(message)
     hardware.check()
     read_samples(base.data)  # wrong labels are reported before the download
     results, begun = read_results(runs, out, resume=resume)
