@@ -11,8 +11,8 @@ after KILL the next run removes them.
 
 A training gets its signal after its first batch has begun. Its phase at that moment is counted:
 only signals in a batch, a validation or the writing of an epoch count as hits. It is resumed by the
-next start; after ten hits, or when it ended before the signal, it must have the result of a run
-that was never killed. Counts are printed as they come, one line for each command and signal.
+next start; after ten hits, or when all epochs had ended, it must have the result of a run that was
+never killed. Counts are printed as they come, one line for each command and signal.
 """
 
 from __future__ import annotations
@@ -274,7 +274,8 @@ def torment_training(
         broken += [f"{where}: {error}" for error in read if error]
         if stop != signal.SIGKILL and (left := hidden(folder)):
             broken.append(f"{where}: left {left}")
-        if ended or (_hits(phases) % RESUME_EVERY == 0 and _hits(phases) > hits):
+        trained = PHASES[PHASE[0]] not in HITS
+        if ended or trained or (_hits(phases) % RESUME_EVERY == 0 and _hits(phases) > hits):
             once(words)
             if digest(folder / whole.name) != digest(whole):
                 broken.append(f"{where}: the resumed run has another result")
