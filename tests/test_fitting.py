@@ -20,7 +20,7 @@ QUICK = get_recipe("scratch", epochs=2)
 
 def make_noise(count):
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (count, 1, 64, 64), dtype=torch.uint8, generator=generator)
+    images = torch.randint(0, 256, (count, 1, 96, 96), dtype=torch.uint8, generator=generator)
     return Part(images, torch.zeros(count, 1), torch.rand(count, 1, generator=generator) * 200)
 
 
@@ -28,7 +28,7 @@ def test_learning_reduces_the_error(tmp_path):
     """Brightness that says the age is learned within a few epochs."""
     generator = torch.Generator().manual_seed(0)
     ages = torch.rand(64, 1, generator=generator) * 200
-    images = (ages[:, :, None, None] * 255 / 200).expand(64, 1, 64, 64).to(torch.uint8)
+    images = (ages[:, :, None, None] * 255 / 200).expand(64, 1, 96, 96).to(torch.uint8)
     part = Part(images.contiguous(), torch.zeros(64, 1), ages)
     recipe = get_recipe(
         "scratch",
