@@ -166,7 +166,7 @@ def new_file(path: Path) -> Iterator[Path]:
             yield temporary
         temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
 
 
 def _is_stream(path: Path) -> bool:
@@ -201,10 +201,7 @@ def _sweep(folder: Path) -> None:
     for left in folder.glob(f"{_prefix()}*-*"):
         process = left.name.removeprefix(_prefix()).partition("-")[0]
         if process.isdecimal() and not _is_running(int(process)):
-            if left.is_file():
-                left.unlink(missing_ok=True)
-            else:
-                _remove(left)
+            _remove(left)
 
 
 def _is_running(process: int) -> bool:
@@ -305,10 +302,19 @@ def _replace(temporary: Path, path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Remove a folder, or the link to one, if it is there."""
-    if path.is_symlink():
-        path.unlink()
-    shutil.rmtree(path, ignore_errors=True)
+    """Remove a file, a folder or the link to one, if it is there; a signal waits for it."""
+    try:
+        _delete(path)
+    except BaseException:
+        _delete(path)
+        raise
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _swap(first: Path, second: Path) -> bool:

@@ -179,6 +179,25 @@ def test_new_folder_takes_the_place_of_a_link_and_not_of_what_it_leads_to(tmp_pa
 
 
 @pytest.mark.skipif(sys.platform not in {"linux", "darwin"}, reason="no system call that swaps")
+@pytest.mark.parametrize(("writer", "delete"), [(new_file, "unlink"), (new_folder, "rmdir")])
+def test_a_signal_while_the_rest_is_removed_leaves_nothing(tmp_path, monkeypatch, writer, delete):
+    """Once; as the old folder, which the new one has replaced, is removed file by file."""
+    (tmp_path / "old" / "a").mkdir(parents=True)
+    owner, work = (Path, getattr(Path, delete)) if delete == "unlink" else (os, os.rmdir)
+
+    def interrupted(*words, **named):
+        monkeypatch.setattr(owner, delete, work)
+        raise KeyboardInterrupt
+
+    def write():
+        with writer(tmp_path / ("old" if writer is new_folder else "new")):
+            monkeypatch.setattr(owner, delete, interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert names(tmp_path) in (["old"], ["new", "old"])
+
+
 def test_there_is_no_moment_without_a_folder(tmp_path, monkeypatch):
     monkeypatch.setattr("bakit.files._replace", lambda *_: pytest.fail("renamed in two steps"))
     for word in ("first", "second"):

@@ -173,8 +173,8 @@ def _command(words: list[str]) -> None:
     sink = os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(sink, 1)
     os.dup2(sink, 2)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    for stop in (signal.SIGINT, signal.SIGHUP):  # which a shell may have told to be ignored
+        signal.signal(stop, signal.SIG_DFL)
     cli(words)
 
 
