@@ -9,24 +9,25 @@ import importlib
 import os
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from bakit.bundle import Bundle
-    from bakit.errors import (
-        BakitError,
-        BundleError,
-        CheckpointError,
-        ImageError,
-        InputError,
-        LabelsError,
-        MissingBackendError,
-        UnsupportedTargetError,
-        VerificationError,
-    )
-    from bakit.image.box import Box
-    from bakit.model.checkpoint import Checkpoint
-    from bakit.runtime import Prediction, Quality, Runtime
-    from bakit.targets import Target, get_target
-    from bakit.types import Precision
+if TYPE_CHECKING:  # the same names again, for type checkers
+    from bakit.bundle import Bundle as Bundle
+    from bakit.errors import BakitError as BakitError
+    from bakit.errors import BundleError as BundleError
+    from bakit.errors import CheckpointError as CheckpointError
+    from bakit.errors import ImageError as ImageError
+    from bakit.errors import InputError as InputError
+    from bakit.errors import LabelsError as LabelsError
+    from bakit.errors import MissingBackendError as MissingBackendError
+    from bakit.errors import UnsupportedTargetError as UnsupportedTargetError
+    from bakit.errors import VerificationError as VerificationError
+    from bakit.image.box import Box as Box
+    from bakit.model.checkpoint import Checkpoint as Checkpoint
+    from bakit.runtime import Prediction as Prediction
+    from bakit.runtime import Quality as Quality
+    from bakit.runtime import Runtime as Runtime
+    from bakit.targets import Target as Target
+    from bakit.targets import get_target as get_target
+    from bakit.types import Precision as Precision
 
 __version__ = "0.2.0"
 
@@ -55,26 +56,7 @@ _HOME = {
     "get_target": "targets",
 }
 
-__all__ = [
-    "BakitError",
-    "Box",
-    "Bundle",
-    "BundleError",
-    "Checkpoint",
-    "CheckpointError",
-    "ImageError",
-    "InputError",
-    "LabelsError",
-    "MissingBackendError",
-    "Precision",
-    "Prediction",
-    "Quality",
-    "Runtime",
-    "Target",
-    "UnsupportedTargetError",
-    "VerificationError",
-    "get_target",
-]
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> object:

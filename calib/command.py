@@ -12,7 +12,7 @@ from bakit.calib.search import Workbench, search
 from bakit.calib.select import SAMPLES, calibration_samples
 from bakit.data.labels import thin
 from bakit.errors import InputError
-from bakit.figures import ALL, FEMALE, MALE, check_plots, new_axes, save_figures
+from bakit.figures import ALL, FEMALE, MALE, new_axes, save_figures
 from bakit.files import write_file
 from bakit.types import silent
 
@@ -88,10 +88,8 @@ def search_file(
     gate, which use the test split.
 
     Raises:
-        BakitError: If the data or the folder for plots cannot be used.
+        BakitError: If the data cannot be used.
     """
-    if plots is not None:
-        check_plots(plots)
     chosen, held_out = calibration_samples(checkpoint, data, count, seed)
     judges = thin(sorted(held_out, key=lambda sample: sample.id), validation)
     if len(judges) < MIN_VALIDATION:

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from bakit.errors import InputError, unknown
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -29,13 +27,7 @@ _SHRINKS: Final = np.linspace(1.0, 0.2, 33)
 
 
 def find_ranges(statistics: Statistics, method: str) -> dict[str, tuple[float, float]]:
-    """Return each tensor's range; ``method`` is one of ``METHODS``.
-
-    Raises:
-        InputError: If there is no such method.
-    """
-    if method not in METHODS:
-        raise InputError(unknown("range method", method, METHODS))
+    """Return each tensor's range; ``method`` is one of ``METHODS``."""
     low, high = METHODS[method](statistics)
     return {
         name: (float(low[index]), float(high[index])) for index, name in enumerate(statistics.names)

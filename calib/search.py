@@ -13,7 +13,7 @@ from bakit.bench.statistics import mean_interval, quantile_interval
 from bakit.calib.bias import correct_biases
 from bakit.calib.methods import METHODS
 from bakit.calib.ranges import ranges_from
-from bakit.calib.statistics import Statistics, gather
+from bakit.calib.statistics import gather
 from bakit.data.labels import patient_numbers
 from bakit.documents import UNREADABLE
 from bakit.export.onnx.equalize import equalize
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from bakit.calib.dataset import CalibrationSet
+    from bakit.calib.statistics import Statistics
     from bakit.model.checkpoint import Checkpoint
     from bakit.settings import Ranges
     from bakit.types import Floats, OnProgress
@@ -128,7 +129,7 @@ class Outcome(NamedTuple):
 class Workbench:
     """Builds and measures recipes of one checkpoint.
 
-    Statistics and trials are stored in ``work``; an interrupted search continues from there.
+    Trials and biases are stored in ``work``; an interrupted search continues from there.
 
     Attributes:
         layers: Names of the layers that can be quantized.
@@ -208,13 +209,8 @@ class Workbench:
 
     def _seen(self, equalized: bool) -> Statistics:  # a key
         if equalized not in self._statistics:
-            key = sha256(" ".join([*self._identity[:2], str(equalized)]).encode())[:16]
-            path = self._work / f"statistics-{key}.npz"
-            seen = Statistics.read(path)
-            if seen is None:
-                model = equalize(self._model) if equalized else self._model
-                seen = gather(observed_model(model), self._calibration, self._on_progress)
-                seen.write(path)
+            model = equalize(self._model) if equalized else self._model
+            seen = gather(observed_model(model), self._calibration, self._on_progress)
             self._statistics[equalized] = seen
         return self._statistics[equalized]
 

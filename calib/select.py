@@ -35,13 +35,7 @@ def choose_samples(samples: Sequence[Sample], count: int, seed: int = 0) -> list
     Returns:
         ``count`` samples, or all if there are fewer, sorted by id. The choice does not depend on
         the order of ``samples``.
-
-    Raises:
-        InputError: If ``count`` or ``samples`` is empty.
     """
-    if count < 1 or not samples:
-        message = f"{count} calibration images of {len(samples)} training images; use at least 1"
-        raise InputError(message)
     rng = np.random.default_rng(seed)
     strata: dict[tuple[int, bool], list[Sample]] = defaultdict(list)
     for sample in sorted(samples, key=lambda s: s.id):

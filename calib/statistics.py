@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import zlib
 from typing import TYPE_CHECKING, Final, NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 
 from bakit.backends.ort import OrtSession
-from bakit.files import write_file
 from bakit.types import silent, track
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy.typing as npt
 
     from bakit.calib.dataset import CalibrationSet
@@ -44,22 +38,6 @@ class Statistics(NamedTuple):
     high: Floats
     tails: Floats
     counts: npt.NDArray[np.int64]
-
-    @staticmethod
-    def read(path: Path) -> Statistics | None:
-        """Read a file that ``write`` wrote; None if it is missing or damaged."""
-        try:
-            with path.open("rb") as file, np.load(file) as arrays:
-                names = tuple(str(name) for name in arrays["names"])
-                return Statistics(names, *(arrays[field] for field in Statistics._fields[1:]))
-        except (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile, zlib.error):
-            return None
-
-    def write(self, path: Path) -> None:
-        """Write all arrays as one ``.npz``."""
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **self._asdict() | {"names": np.array(self.names)})
-        write_file(path, buffer.getvalue())
 
 
 def gather(

@@ -302,14 +302,15 @@ def exported(
 def shipped(shared: Callable[..., Path]) -> Bundle:
     """Return the shipped checkpoint's bundle for ONNX Runtime, in FP32; that in INT8 is beside it.
 
-    They are exported as a user does it.
+    They are exported by README's command.
     """
     from bakit.bundle import Bundle
 
     def write(out: Path) -> None:
-        words = ["export", "--target", "onnx", "--fp32", "--int8", "--out", str(out)]
+        words = ["export", "--target", "onnx", "--precision", "fp32,int8", "--out", str(out)]
         result = CliRunner().invoke(main, words)
         assert result.exit_code == 0, result.output
+        assert "next: bakit bench" in result.stderr
 
     return Bundle.read(shared("shipped", write) / "bakit-rsna299-onnx-fp32")
 

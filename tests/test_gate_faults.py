@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bakit.types import Grey
 
 BOX = ("x0", "y0", "x1", "y1")
-PHANTOMS, VARIANTS, CALIBRATION = 36, 6, 24
+PHANTOMS, VARIANTS, CALIBRATION = 36, 6, 8
 CHANGE_MONTHS = 0.6
 
 
@@ -39,7 +39,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Report]:
     The shipped model on phantoms, each in some variants; its ranges are those of phantoms too.
     """
     checkpoint = Checkpoint.read(SHIPPED)
-    folder = write_phantoms(tmp_path_factory.mktemp("faults") / "phantoms", PHANTOMS, height=320)
+    folder = write_phantoms(tmp_path_factory.mktemp("faults") / "phantoms", PHANTOMS, height=224)
     generator = np.random.default_rng(0)
     with (folder / "labels.csv").open(newline="") as table:
         boxes = {row["id"]: [int(float(row[k])) for k in BOX] for row in csv.DictReader(table)}
@@ -53,7 +53,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Report]:
     calibration = CalibrationSet(samples[:CALIBRATION], pixels[:CALIBRATION])
     images = CalibrationSet(samples[CALIBRATION:], pixels[CALIBRATION:])
     ranges = ranges_on(checkpoint, calibration)
-    ages = faults.all_ages(checkpoint, ranges, calibration, images)
+    ages = faults.int8_ages(checkpoint, ranges, calibration, images)
     # INT8 changes the ages of phantoms more than those of films, by up to years. So the float
     # model's ages are drawn: they differ from INT8's as on the films of the test part.
     ages["float"] = ages[faults.SOUND] + generator.normal(0, CHANGE_MONTHS, len(images.samples))

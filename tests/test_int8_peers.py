@@ -12,15 +12,23 @@ import pytest
 
 from bakit.data.labels import read_samples, split, split_record
 from bakit.model.checkpoint import TrainingRecord
+from tests.conftest import GOLDENS
 
 if TYPE_CHECKING:
     from bakit.model.checkpoint import Checkpoint
     from tests.conftest import Labelled
 
 SCRIPT = Path(__file__).parent / "benchmarks" / "int8_peers.py"
-# What is not there is skipped with a line; so is nncf here, which would take minutes.
-WITHOUT_NNCF = "import runpy, sys; sys.modules['nncf'] = None; sys.argv = sys.argv[1:]; "
-RUN = f"{WITHOUT_NNCF}runpy.run_path(sys.argv[0], run_name='__main__')"
+# What is not there is skipped with a line; so is nncf here, which would take minutes. The bundles
+# have few golden images, to be written sooner.
+RUN = f"""
+import runpy, sys
+import bakit.export.bundle
+sys.modules["nncf"] = None
+bakit.export.bundle.GOLDENS = {GOLDENS}
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 def _run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -298,8 +298,8 @@ def test_limits_are_learned_measured_and_kept(tmp_path, checkpoint_for, few_gold
     from bakit.phantoms import write_phantoms
     from bakit.studies.quality.learn import Amounts, qualify_file
 
-    folder = write_phantoms(tmp_path / "data", 110, height=100)
-    small = Amounts(20, 10, 7, 30, others=10, spoiled=20, ladder=3)
+    folder = write_phantoms(tmp_path / "data", 100, height=100)
+    small = Amounts(20, 10, 7, 12, others=6, spoiled=20, ladder=2)
     found, out = checkpoint_for("litert"), tmp_path / "with.safetensors"
     steps = []
     written = qualify_file(
@@ -307,13 +307,13 @@ def test_limits_are_learned_measured_and_kept(tmp_path, checkpoint_for, few_gold
     )
     learned = written.header.quality
     assert written.weights_sha256 == found.weights_sha256
-    assert learned.good.samples == 11
+    assert learned.good.samples == 10
     detectors = {"not_a_hand", "no_side", "no_fingers", "no_wrist", "turned"}
     assert set(learned.hands.detectors) == detectors
     others = {"no_hand_found", "inverted"}
     others |= {"patient_age", "not_a_radiograph", "other_body_part", "both_hands"}  # of headers
     assert {item.code for item in learned.limits} == set(REASONS) - others
-    assert learned.caught["noise"] == Rate(5, 5, 0)
+    assert learned.caught["noise"] == Rate(3, 3, 0)
     assert "hands" in steps
     assert Checkpoint.read(out).header.quality == learned
 

@@ -20,11 +20,12 @@ from click.testing import CliRunner
 
 from bakit import agent
 from bakit.bench import Gate
-from bakit.bench.device import run
+from bakit.bench.device import pack, run
 from bakit.bench.device.pack import AgentOptions
 from bakit.bench.device.run import bench_host
 from bakit.bench.device.ssh import Limit, Remote
 from bakit.bench.report.document import Report
+from bakit.bench.statistics import MIN_TURNS
 from bakit.cli import main
 from bakit.errors import InputError
 from tests.test_gate import NO_AGES
@@ -129,16 +130,19 @@ def test_the_report_is_like_any_other(sshd, exported, labelled):
     assert sshd.left() == [], "nothing is left on the device"
 
 
-def test_bundles_take_turns_on_the_device_and_the_gate_decides_on_their_ratio(sshd, exported):
+def test_bundles_take_turns_on_the_device_and_the_gate_decides_on_their_ratio(
+    sshd, exported, monkeypatch
+):
+    monkeypatch.setattr(pack, "TURNS", MIN_TURNS)  # each opens the bundle again
     pair = [exported("onnx", "fp32"), exported("onnx", "int8")]
-    how = {"python": sys.executable, **QUICK, "min_queries": 30}
+    how = {"python": sys.executable, **QUICK, "min_queries": 5 * MIN_TURNS}
     stages = []
     report = bench_host(sshd.remote(), pair, on_progress=lambda *told: stages.append(told), **how)
     for bundle in report.bundles:
         assert bundle.error is None
-        assert bundle.latency.turns == (5,) * 6
-        assert bundle.latency.queries == len(bundle.latency.samples_ns()) == 30
-        assert bundle.latency.warm_up == 6
+        assert bundle.latency.turns == (5,) * MIN_TURNS
+        assert bundle.latency.queries == len(bundle.latency.samples_ns()) == 5 * MIN_TURNS
+        assert bundle.latency.warm_up == MIN_TURNS
     assert all(0 <= done <= total for _, done, total in stages)
     reference = pair[0].name
     gate = Gate(max_p90_ratio=1000, ratio_to=reference, **NO_AGES)

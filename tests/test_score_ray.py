@@ -24,7 +24,7 @@ def test_a_cluster_gives_the_rows_of_one_machine_if_a_node_dies(exported, labell
     for name in ("cv2", "msgspec", "random"):  # nothing is imported from the working folder
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=300, env=environment,
+        command, capture_output=True, text=True, check=False, timeout=1200, env=environment,
         cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

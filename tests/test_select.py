@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bakit.calib.select import AGE_BIN_MONTHS, choose_samples
 from bakit.data.labels import Sample
-from bakit.errors import InputError
 
 samples = st.lists(st.tuples(st.integers(0, 240), st.booleans()), min_size=1, max_size=60).map(
     lambda rows: [Sample(f"{i}", Path(f"{i}.png"), float(a), m) for i, (a, m) in enumerate(rows)]
@@ -50,9 +48,3 @@ def test_another_seed_chooses_others():
     rows = [Sample(f"{i}", Path(), 100.0, male=True) for i in range(100)]
     assert choose_samples(rows, 10, seed=0) == choose_samples(rows, 10, seed=0)
     assert choose_samples(rows, 10, seed=0) != choose_samples(rows, 10, seed=1)
-
-
-@pytest.mark.parametrize(("rows", "count"), [([], 1), ([Sample("1", Path(), 1.0, True)], 0)])
-def test_nothing_to_choose_is_refused(rows, count):
-    with pytest.raises(InputError, match="use at least 1"):
-        choose_samples(rows, count)

@@ -77,7 +77,6 @@ def _threads(text: str) -> tuple[int, ...]:
     help="Threads of the backend. If you give several numbers, the first is used for the report "
     "and the others are measured in addition.",
 )
-@click.option("--batch", type=click.IntRange(1), default=1, help="Images in a query.")
 @click.option(
     "--queries",
     "min_queries",
@@ -121,7 +120,6 @@ def command(
     reference: Path | None,
     public_key: Path | None,
     threads: tuple[int, ...] | None,
-    batch: int,
     json_file: Path | None,
     html_file: Path | None,
     md_file: Path | None,
@@ -161,7 +159,7 @@ def command(
     given: dict[str, object] = {"BUNDLE": bundles, "--data": how["data"], "--reference": reference}
     given |= {"--limit": how["limit"], "--json": json_file, "--html": html_file, "--md": md_file}
     given |= {"--fleet": fleet, "--phone": phone, "--host": host, "--kit": kit}
-    given |= {"--goal": goal or goal_json, "--batch": batch != 1, "--whole": whole}
+    given |= {"--goal": goal or goal_json, "--whole": whole}
     check_place(given | {"a thread sweep": len(threads or ()) > 1})
     as_json = json_file == Path("-")
     report_file = None if as_json else json_file
@@ -190,7 +188,7 @@ def command(
             log_file = report_file and report_file.with_suffix(".log")
             report = bench_on_host(chosen, host, log_file, **how)
         else:
-            how |= {"sweep_threads": (threads or ())[1:], "batch": batch, "whole": whole}
+            how |= {"sweep_threads": (threads or ())[1:], "whole": whole}
             with progress() as on_progress:
                 report = run_bench(chosen, on_progress=on_progress, **how)
     if report_file is not None:

@@ -114,10 +114,10 @@ def take_options(given: dict[str, Any], switch: str) -> dict[str, Any] | None:
 
 
 _UNSUPPORTED = {
-    "--fleet": "BUNDLE --reference --phone --host --kit --goal --batch",
-    "--phone": "--host --kit --goal --batch",
-    "--kit": "--data --reference --limit --json --html --md --host --goal --batch",
-    "--host": "--batch",
+    "--fleet": "BUNDLE --reference --phone --host --kit --goal",
+    "--phone": "--host --kit --goal",
+    "--kit": "--data --reference --limit --json --html --md --host --goal",
+    "--host": "",
 }
 """By the place of a measurement: what it does not support, besides _LOCAL."""
 _LOCAL = ("--whole", "a thread sweep")

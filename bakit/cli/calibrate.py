@@ -20,12 +20,17 @@ from bakit.cli.options import (
 from bakit.cli.tables import echo, echo_json, next_step, print_table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from bakit.calib.search import Limits, Outcome, Trial
     from bakit.quality.limits import QualityLimits
 
-METHODS = ("percentile-99.99", "mse", "tails", "percentile-99.9", "entropy", "minmax")
+
+def _methods() -> Iterable[str]:
+    from bakit.calib.methods import METHODS
+
+    return METHODS
 
 
 _limits = several(
@@ -54,7 +59,7 @@ _limits = several(
 @click.option("--seed", type=click.IntRange(0), default=0, help="Seed of the image selection.")
 @click.option(
     "--method",
-    type=Names("range method", lambda: METHODS),
+    type=Names("range method", _methods),
     help="Range method. [default: percentile-99.99]",
 )
 @click.option(
@@ -108,6 +113,7 @@ def command(
       bakit export run/best.safetensors --target onnx --int8 --calibration ranges.json
     """
     from bakit.calib.command import calibrate, search_file
+    from bakit.calib.methods import DEFAULT_METHOD
     from bakit.calib.ranges import write_ranges
     from bakit.calib.search import Limits
     from bakit.cli.progress import progress
@@ -132,7 +138,7 @@ def command(
                 data,
                 count=samples,
                 seed=seed,
-                method=method or METHODS[0],
+                method=method or DEFAULT_METHOD,
                 all_images=all_images,
                 on_progress=on_progress,
             )

@@ -59,19 +59,15 @@ class Lessons:
     seed: int = 0
 
     def check(self) -> None:
-        """Raise ``InputError`` for numbers that are not possible."""
-        for name in ("images", "phantoms", "empties"):
-            if getattr(self, name) < 0:
-                message = f"--{name} {getattr(self, name)} is not possible; use 0 or more"
-                raise InputError(message)
-        if not 2 <= self.batch_size <= self.images + self.phantoms:
+        """Raise ``InputError`` for numbers that are not possible together."""
+        if self.batch_size > self.images + self.phantoms:
             message = (
                 f"--batch-size {self.batch_size} is not possible with {self.images} images and "
                 f"{self.phantoms} phantoms; use 2 up to their number"
             )
             raise InputError(message)
-        if self.steps < 2 or not 0 < self.learning_rate < 1:
-            message = "--steps must be 2 or more and --learning-rate between 0 and 1"
+        if not 0 < self.learning_rate < 1:
+            message = "--learning-rate must be between 0 and 1"
             raise InputError(message)
 
 

@@ -111,16 +111,10 @@ def limited(plan: TrainingPlan, parts: Split) -> Split:
 
     The selection is stratified by sex and age. The validation and test splits stay complete, so
     that errors are comparable for every limit.
-
-    Raises:
-        InputError: If the limit is not possible.
     """
     count = plan.limit
     if count is None or count >= len(parts.train):
         return parts
-    if count < 1:
-        message = f"limit={count} is not possible; use 1 or more"
-        raise InputError(message)
     ordered = sorted(parts.train, key=lambda s: (s.male, s.age_months, s.id))
     # One random image from each of ``count`` slices.
     edges = [index * len(ordered) // count for index in range(count + 1)]

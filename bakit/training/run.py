@@ -180,13 +180,8 @@ def train(
         tool_versions=_tool_versions(),
     )
     ranges = ranges_on(stored, _calibration_set(parts.train, training))
-    final = Checkpoint(
-        msgspec.structs.replace(header, training=record, ranges=ranges, intervals=intervals),
-        stored.regressor,
-        weights,
-        reference_answers(stored),
-    )
-    written = final.write(out / BEST)
+    final = stored.with_header(training=record, ranges=ranges, intervals=intervals)
+    written = replace(final, reference=reference_answers(stored)).write(out / BEST)
     (out / UNFINISHED).unlink()
     return written
 

@@ -41,7 +41,6 @@ def run_bench(
     on_progress: OnProgress | None = None,
     *,
     sweep_threads: Sequence[int] = (),
-    batch: int = 1,
     whole: bool = False,
 ) -> Report:
     """Measure bundles on this machine: first footprint, then latency, then drift.
@@ -63,7 +62,6 @@ def run_bench(
         on_progress: Called between queries with the step (``footprint``, ``latency`` or
             ``drift``), the work done, and the total.
         sweep_threads: Other numbers of threads to measure latency with, in the same rounds.
-        batch: Images in a query; it must be the batch size of the export.
         whole: Whether the bundles that have a whole graph predict with it; at least one must.
 
     Raises:
@@ -76,7 +74,6 @@ def run_bench(
     """
 
     def check(chosen: Sequence[Bundle]) -> None:
-        _check_batch(batch, chosen)
         if whole and not any(bundle.has_whole for bundle in chosen):
             message = f"{chosen[0].name}: no whole graph to measure; export it with --whole"
             raise InputError(message)
@@ -91,18 +88,6 @@ def run_bench(
         message = f"{first.name}: {first.error}; no bundle could be measured"
         raise BundleError(message)
     return report
-
-
-def _check_batch(batch: int, bundles: Sequence[Bundle]) -> None:
-    """Raise ``InputError`` if a model was exported with another batch size."""
-    for bundle in bundles:
-        exported = bundle.artifact("regressor").inputs[0].shape[0]
-        if batch != exported:
-            message = (
-                f"batch={batch}: {bundle.name} was exported with batch size {exported}; "
-                "bench it without --batch"
-            )
-            raise InputError(message)
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,10 @@ def main() -> None:
     except BakitError as error:
         parser.error(str(error))
     assert checkpoint.header.ranges is not None
-    ages = all_ages(checkpoint, checkpoint.header.ranges, calibration, images)
+    males = np.array([sample.male for sample in test])
+    float_model = OrtSession(serialize(regressor_model(checkpoint)), 1)
+    ages = {"float": predict(float_model, images.pixels, males)}
+    ages |= int8_ages(checkpoint, checkpoint.header.ranges, calibration, images)
     for fault, report in reports(test, ages).items():
         result = Gate().check(report)
         print(f"{fault}: {result.outcome}")
@@ -87,10 +90,10 @@ def main() -> None:
             print(f"    {failure}")
 
 
-def all_ages(
+def int8_ages(
     checkpoint: Checkpoint, ranges: Ranges, calibration: CalibrationSet, images: CalibrationSet
 ) -> dict[str, Floats]:
-    """Return the ages ``(N,)`` of the float model (``float``), the sound one and each faulty one.
+    """Return the ages ``(N,)`` of the sound INT8 model and of each faulty one.
 
     Args:
         checkpoint: The float model.
@@ -104,7 +107,6 @@ def all_ages(
     males = np.array([sample.male for sample in images.samples])
     run = OrtSession(serialize(sound), 1)
     ages = {
-        "float": predict(OrtSession(serialize(model), 1), images.pixels, males),
         SOUND: predict(run, images.pixels, males),
         SCALE: predict(OrtSession(serialize(doubled_scale(sound)), 1), images.pixels, males),
         RANGES: predict(OrtSession(serialize(other), 1), images.pixels, males),

@@ -93,9 +93,6 @@ def ablate(
     """
     names = {row.name for row in find_rows(rows)}
     runs = plan_runs(base, image_size)
-    if hardware.processes > 1:
-        message = f"an ablation needs one process; {hardware.processes} were requested"
-        raise InputError(message)
     hardware.check()
     read_samples(base.data)  # wrong labels are reported before the download
     results, begun = read_results(runs, out, resume=resume)
@@ -105,14 +102,10 @@ def ablate(
     if not possible:
         message = f"no row can be trained: {next(iter(blocked.values()))}"
         raise InputError(message)
-    if begun:
-        whole, left_out = next(iter(begun.values()))
-    else:
-        # Check the images first: nothing is written if they cannot be used.
-        first = possible[0]
-        whole, left_out = read_parts(
-            first.plan, out / ROWS / first.name, resume=True, on_progress=on_progress
-        )
+    # Check the images first: nothing is written if they cannot be used.
+    whole, left_out = next(iter(begun.values()), None) or read_parts(
+        possible[0].plan, out / ROWS / possible[0].name, resume=True, on_progress=on_progress
+    )
     shared = split_record(whole, base.split_seed, left_out)
     for name, (others, other_ids) in begun.items():
         check_images(out / ROWS / name, split_record(others, base.split_seed, other_ids), shared)

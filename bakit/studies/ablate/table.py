@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from bakit.errors import InputError, unknown
 from bakit.model.recipes import Recipe
 from bakit.settings import LocalizerSettings
 
@@ -59,18 +58,9 @@ TABLE_2 = (
 
 
 def find_rows(names: Iterable[str] | None = None) -> list[PaperRow]:
-    """Return rows of Table 2 in its order; all when ``names`` is None.
-
-    Raises:
-        InputError: If there is no such row.
-    """
-    if names is None:
-        return list(TABLE_2)
-    wanted = set(names) or {""}
-    known = [row.name for row in TABLE_2]
-    for name in sorted(wanted.difference(known)):
-        raise InputError(unknown("row of the paper's Table 2", name, known))
-    return [row for row in TABLE_2 if row.name in wanted]
+    """Return rows of Table 2 in its order; all when ``names`` is None."""
+    wanted = None if names is None else set(names)
+    return [row for row in TABLE_2 if wanted is None or row.name in wanted]
 
 
 def full_row(row: PaperRow) -> PaperRow:

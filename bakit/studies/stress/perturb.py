@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cv2
 import numpy as np
 
-from bakit.errors import InputError, unknown
 from bakit.hand.field import border_grey, window_of
 from bakit.hand.prepare import from_bytes, to_bytes
 from bakit.image.box import Box
@@ -40,14 +39,7 @@ class Perturbation(NamedTuple):
 
 
 def perturbations(kinds: Sequence[str] = ()) -> list[Perturbation]:
-    """Return the perturbations of the given kinds, or all.
-
-    Raises:
-        InputError: If a kind is unknown.
-    """
-    for kind in kinds:
-        if kind not in KINDS:
-            raise InputError(unknown("kind", kind, KINDS))
+    """Return the perturbations of the given ``KINDS``, or all."""
     return [item for item in _all() if not kinds or item.kind in kinds]
 
 

@@ -118,7 +118,6 @@ def stress(
     A checkpoint runs as a float32 ONNX bundle.
 
     Raises:
-        InputError: If a kind is unknown.
         VerificationError: If a predicted age is not a number.
         BakitError: As ``bakit.studies.evaluate.run_all``.
     """
