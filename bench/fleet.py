@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
@@ -86,7 +87,8 @@ def read_targets(path: Path, public_key: Path | None = None) -> list[Target]:
         BundleError: If a bundle is damaged, or is not signed with the key.
     """
     try:
-        content = msgspec.toml.decode(read_regular(path, MAX_FILE_BYTES))
+        data = read_regular(path, MAX_FILE_BYTES)
+        content = msgspec.toml.decode(data.removeprefix(codecs.BOM_UTF8))
     except (OSError, *UNREADABLE) as error:
         message = f"{path}: no device file ({getattr(error, 'strerror', None) or error})"
         raise InputError(message) from error
@@ -96,13 +98,20 @@ def read_targets(path: Path, public_key: Path | None = None) -> list[Target]:
         found = f"unknown name {others[0]!r}" if others else "no device"
         message = f'{path}: {found}; write [device.NAME] with host = "user@device" and bundles'
         raise InputError(message)
-    return [_target(path, name, table, public_key) for name, table in devices.items()]
+    targets = [_target(path, name, table, public_key) for name, table in devices.items()]
+    names: dict[tuple[str, int | None], str] = {}
+    for name, entry, *_ in targets:  # at once, their times would be wrong
+        place = entry.host.rpartition("@")[2].lower(), entry.port
+        if (first := names.setdefault(place, name)) != name:
+            message = f"{path}: devices {first!r} and {name!r} are one host; give it all bundles"
+            raise InputError(message)
+    return targets
 
 
 def _target(path: Path, name: str, table: Any, public_key: Path | None) -> Target:  # noqa: ANN401
     where = f"{path}: device {name!r}"
-    if "/" in name:
-        message = f"{where}: a name must have no slash"
+    if not name.isprintable() or not name or "/" in name:
+        message = f"{where}: a name has letters that can be printed, and no slash"
         raise InputError(message)
     fields = DeviceEntry.__struct_fields__
     for key in table if isinstance(table, dict) else ():
