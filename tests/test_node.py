@@ -723,7 +723,7 @@ def test_ports_in_use(start, tmp_path):
         port = taken.getsockname()[1]
         with pytest.raises(InputError, match=f"cannot listen on 127.0.0.1 port {port}"):
             start(1, port=port)
-        with pytest.raises(InputError, match=f"cannot listen on port {port}.*--web-port"):
+        with pytest.raises(InputError, match=f"cannot listen on 127.0.0.1 port {port}.*--web-port"):
             start(1, web_port=port)
     start(1)  # the spool is free again
 

@@ -62,22 +62,25 @@ def score(
     if url is not None:
         check_url(url)
     check_table(table)
-    with full_disk(table), tempfile.TemporaryFile(dir=table.parent) as listing:
+    with (
+        full_disk(table),
+        tempfile.TemporaryFile(dir=table.parent) as listing,
+        Journal(table, bundle.sha256, options) as journal,
+    ):
         total = _list(find_films(sources, options.sex, ignored), listing, on_progress)
         summary.ignored = dict(+ignored)
-        with Journal(table, bundle.sha256, options) as journal:
-            done = sum(journal.find(film) is not None for film in _listed(listing))
-            on_progress("scoring", done, total)
-            todo = (film for film in _listed(listing) if journal.find(film) is None)
-            if done < total:
-                work = partial(score_film, options=options)
-                lost = partial(lost_film, bundle.sha256)
-                with closing(open_readers(bundle, work, journal.known)) as readers:
-                    for scored in read_all(readers, loaded(todo), lost):
-                        journal.append(scored)
-                        summary.read += 1
-                        on_progress("scoring", done + summary.read, total)
-            write_table(table, _rows(_listed(listing), journal, summary))
+        done = sum(journal.find(film) is not None for film in _listed(listing))
+        on_progress("scoring", done, total)
+        todo = (film for film in _listed(listing) if journal.find(film) is None)
+        if done < total:
+            work = partial(score_film, options=options)
+            lost = partial(lost_film, bundle.sha256)
+            with closing(open_readers(bundle, work, journal.known)) as readers:
+                for scored in read_all(readers, loaded(todo), lost):
+                    journal.append(scored)
+                    summary.read += 1
+                    on_progress("scoring", done + summary.read, total)
+        write_table(table, _rows(_listed(listing), journal, summary))
     if url is not None:
         copy_to_url(table, url)
     summary.seconds = round(time.monotonic() - started, 2)
