@@ -111,7 +111,7 @@ def cannot_listen(bind: str, port: int, error: Exception, option: str = "--port"
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an error of another library, its type if it has no message."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(":")
 
 
 def safe_text(error: BaseException) -> str:
