@@ -292,7 +292,7 @@ def _check_float_graph(checkpoint: Checkpoint, session: OrtSession) -> None:
     """Compare the float graph with torch's results in the checkpoint."""
     reference = checkpoint.reference
     if reference is None:
-        message = f"{checkpoint.path}: of an unfinished run; export its best.safetensors"
+        message = f"{checkpoint.path}: without torch's answers; export its run's best.safetensors"
         raise InputError(message)
     shape = (len(reference.sexes), *reference.images.shape[1:])
     images = np.broadcast_to(reference.images, shape)

@@ -250,7 +250,7 @@ def test_a_checkpoint_without_reference_answers_is_not_exported(refused, checkpo
     bare = Checkpoint(checkpoint.header, checkpoint.regressor, checkpoint.localizer)
     path = bare.write(tmp_path / "bare.safetensors").path
     line = refused("export", path, "--target", "onnx", "--out", ".")
-    assert "of an unfinished run; export its best.safetensors" in line
+    assert "without torch's answers; export its run's best.safetensors" in line
 
 
 def test_inspect_prints_the_header(checkpoint):

@@ -107,6 +107,21 @@ def test_a_signal_waits_until_a_process_has_started(monkeypatch):
     assert started[0].wait() == 0
 
 
+def stop_itself(name):
+    sys.exit(received_in(lambda: stop(name)) != [name])
+
+
+# Other threads are left out of the process, which needs none.
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("name", STOPS)
+def test_a_signal_ends_a_command_in_a_forked_process(name):
+    """Its outer frames are those of the process that forked it: they start nothing here."""
+    process = multiprocessing.get_context("fork").Process(target=stop_itself, args=(name,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
 def stop_parent(_):
     os.kill(os.getppid(), signal.SIGHUP)
     time.sleep(0.2)

@@ -134,9 +134,12 @@ def test_history_has_a_row_for_each_epoch(trained):
     assert (trained[1] / "curve.png").is_file()
 
 
-def test_last_epoch_is_kept_beside_the_best(trained):
+def test_the_last_epoch_is_kept_and_can_be_exported(trained, tmp_path):
     last = Checkpoint.read(trained[1] / "last.safetensors")
     assert last.header.mean_months == trained[0].header.mean_months
+    export_bundle(last, "onnx", Precision.FP32, tmp_path / "fp32")
+    with pytest.raises(InputError, match="--calibration DATA"):
+        export_bundle(last, "onnx", Precision.INT8, tmp_path / "int8")
 
 
 def test_checkpoint_exports_and_its_reference_answers_hold(trained, tmp_path):

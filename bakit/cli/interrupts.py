@@ -74,6 +74,8 @@ def _starts(frame: FrameType | None) -> bool:
     """Return whether a module is imported, or a process of multiprocessing started."""
     while frame:
         place = (frame.f_globals.get("__name__"), frame.f_code.co_name)
+        if place == ("multiprocessing.process", "_bootstrap"):
+            return False  # a forked process: further out are its parent's frames
         if place == ("multiprocessing.process", "start") or (
             frame.f_code.co_filename.startswith("<frozen importlib")
         ):

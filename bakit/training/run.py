@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -142,7 +142,9 @@ def train(
     weights = plan.localizer.weights
 
     def keep(epoch: Epoch, found: Weights, best: bool) -> None:
-        Checkpoint(header, found, weights).write(out / LAST)
+        last = Checkpoint(header, found, weights).write(out / LAST)
+        # With the answers, an unfinished run can be exported, too.
+        replace(last, reference=reference_answers(last)).write(out / LAST)
         if best:
             write_file(out / UNFINISHED, (out / LAST).read_bytes())
         progress.on_epoch(epoch, best)

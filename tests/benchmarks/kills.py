@@ -11,8 +11,8 @@ after KILL the next run removes them.
 
 A training gets its signal after its first batch has begun. Its phase at that moment is counted:
 only signals in a batch, a validation or the writing of an epoch count as hits. It is resumed by the
-next start; after ten hits, or when it ended before the signal, it must have the result of a run
-that was never killed. Counts are printed as they come, one line for each command and signal.
+next start; after ten hits, or when all epochs had ended, it must have the result of a run that was
+never killed. Counts are printed as they come, one line for each command and signal.
 """
 
 from __future__ import annotations
@@ -163,6 +163,8 @@ def start(words: list[str]) -> Any:
     PHASE[0] = 0
     process = FORK.Process(target=_command, args=(words,))
     process.start()
+    while os.getpgid(process.pid) != process.pid:  # until its group can be signalled
+        time.sleep(0.001)
     return process
 
 
@@ -225,7 +227,7 @@ def torment(
         after = digest(job.result)
         if job.same and after != first:
             broken.append(f"kill {index} at {moment:.2f} s: neither the old nor the new result")
-        outcomes["ended before" if ended else "old" if after == before else "new"] += 1
+        outcomes[ended or ("old" if after == before else "new")] += 1
         print(f"{name}: {index + 1} of {kills}", end="\r", file=sys.stderr)
     left = hidden(job.result.parent)
     once(job.words)
@@ -250,7 +252,7 @@ def torment_training(
 ) -> dict[str, object]:
     """Kill a training and resume it, and compare with one that was never killed.
 
-    The signals come in turns, ``kills`` hits of each.
+    The signals are drawn at random, ``kills`` hits of each on average.
     """
     whole, folder = root / "model" / "best.safetensors", root / "run"
     words = ["train", str(root / "data"), "--out", str(folder), *TRAIN.split(), "--resume"]
@@ -260,19 +262,20 @@ def torment_training(
     broken = []
     shutil.rmtree(folder)
     while (hits := _hits(phases)) < kills * len(stops) and len(broken) < RESUME_EVERY:
-        stop = stops[starts % len(stops)]
+        stop = generator.choice(stops)
         starts += 1
         moment = generator.uniform(0, duration / 4)  # so that ten fit into one run
         ended, status = kill(words, moment, stop, trains=True)
         where = f"start {starts}, {moment:.2f} s, {PHASES[PHASE[0]]}"
-        phases[f"{stop.name} {'ended before' if ended else PHASES[PHASE[0]]}"] += 1
+        phases[f"{stop.name} {ended or PHASES[PHASE[0]]}"] += 1
         if wrong(status, stop):
             broken.append(f"{where}: exit status {status}")
         read = [fault(path, Checkpoint.read) for path in folder.glob("*.safetensors")]
         broken += [f"{where}: {error}" for error in read if error]
         if stop != signal.SIGKILL and (left := hidden(folder)):
             broken.append(f"{where}: left {left}")
-        if ended or (hits + 1) % RESUME_EVERY == 0:
+        trained = PHASES[PHASE[0]] not in HITS
+        if ended or trained or (_hits(phases) % RESUME_EVERY == 0 and _hits(phases) > hits):
             once(words)
             if digest(folder / whole.name) != digest(whole):
                 broken.append(f"{where}: the resumed run has another result")
@@ -320,7 +323,7 @@ def wait_for_batch(process: Any) -> None:
 
 def kill(
     words: list[str], moment: float, stop: signal.Signals, *, trains: bool = False
-) -> tuple[bool, int]:
+) -> tuple[str, int]:
     """Start a command and signal it at a moment.
 
     Args:
@@ -330,21 +333,21 @@ def kill(
         trains: Whether it is a training.
 
     Returns:
-        Whether it had ended by itself, and its exit status.
+        ``ended before`` the signal, ``ended in spite of it``, or nothing; and the exit status.
     """
     process = start(words)
     if trains:
         wait_for_batch(process)
     process.join(moment)
-    ended = not process.is_alive()
-    if not ended:
-        os.killpg(process.pid, stop)
-        process.join(600)
-        if process.is_alive():
-            process.kill()
-            process.join()
-            return False, 600
-    return ended, process.exitcode
+    if not process.is_alive():
+        return "ended before", process.exitcode
+    os.killpg(process.pid, stop)
+    process.join(600)
+    if process.is_alive():
+        process.kill()
+        process.join()
+        return "", 600
+    return "ended in spite of it" if process.exitcode == 0 else "", process.exitcode
 
 
 if __name__ == "__main__":
