@@ -148,6 +148,9 @@ def test_the_worst_device_decides(report):
     assert result.failures[0].startswith(f"b/{report.bundles[0].name}: p90 of the total time")
     lost = gate.check(both.of_device("a"), require=[both.bundles[1].name])
     assert lost.outcome == "not-measured"
+    failed = [msgspec.structs.replace(b, error="lost", latency=None) for b in both.bundles]
+    caveats = recommend(msgspec.structs.replace(both, bundles=tuple(failed))).caveats
+    assert caveats[0] == "2 bundles failed and could not be compared.", "counted over all devices"
 
 
 def test_each_device_is_compared_with_itself(report):
