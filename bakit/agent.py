@@ -594,20 +594,6 @@ def parse_tegrastats(line: str) -> Dict[str, float]:
     return {name: int(mw) / 1e3 for name, mw in power if name != "NC"}
 
 
-def parse_temperatures(line: str) -> Dict[str, float]:
-    """Return the temperatures in degrees Celsius from a line of ``tegrastats``.
-
-    Older systems print ``cpu@52.9C``, newer ones may add a second number: ``cpu@52.9C/52.9C``.
-    """
-    return _likely(re.findall(r"(\w+)@(-?\d+(?:\.\d+)?)C(?=[/\s]|$)", line))
-
-
-def _likely(zones: Iterable[Tuple[str, Any]]) -> Dict[str, float]:
-    """Return temperatures without those that are made up: the PMIC's, and of sensors at rest."""
-    found = {name: float(value) for name, value in zones if "PMIC" not in name.upper()}
-    return {name: value for name, value in found.items() if -50 < value < 200}
-
-
 def total_rails(names: Iterable[str]) -> List[str]:
     """Return the rails whose sum is the board's power: a total, or all that no other holds."""
     known = sorted(set(names))
@@ -680,14 +666,17 @@ class PowerMeter:
 
 
 def temperatures(root: str = "/") -> Dict[str, float]:
-    """Return the thermal zones in degrees Celsius; those of ``tegrastats`` if none can be read."""
-    zones = []
+    """Return the thermal zones in degrees Celsius.
+
+    Those that are made up are left out: the PMIC's, and of sensors at rest.
+    """
+    found = {}
     for zone in sorted(glob.glob(os.path.join(root, "sys/class/thermal/thermal_zone*"))):
         name, text = (read_text(os.path.join(zone, key)) for key in ("type", "temp"))
-        if re.match(r"^-?\d+$", text):
-            zones.append((name, int(text) / 1e3))
-    tegrastats = None if zones else shutil.which("tegrastats")
-    return _likely(zones) if tegrastats is None else parse_temperatures(first_line(tegrastats))
+        is_number = re.match(r"^-?\d+$", text) and "PMIC" not in name.upper()
+        if is_number and -50e3 < int(text) < 200e3:
+            found[name] = int(text) / 1e3
+    return found
 
 
 def first_line(*command: str) -> str:
@@ -873,41 +862,31 @@ class Cudart:
         return span.value
 
 
-class Engines:
-    """Built engines on disk, by all that decides what is in one."""
+def engine_path(folder: str, key: Json, end: str = ".engine") -> str:
+    """Return the file of a built engine; ``key`` is all that decides its bytes."""
+    folder = expand_home(folder)
+    with contextlib.suppress(OSError):  # nothing is kept then, and ``keep_file`` logs why
+        os.makedirs(folder, exist_ok=True)
+    digest = sha256(json.dumps(key, sort_keys=True).encode("utf-8"))[:24]
+    return os.path.join(folder, digest + end)
 
-    def __init__(self, folder: str) -> None:
-        self._folder = expand_home(folder)
-        with contextlib.suppress(OSError):  # nothing is kept then, and ``keep_file`` logs why
-            os.makedirs(self._folder, exist_ok=True)
 
-    def path(self, key: Json, end: str = ".engine") -> str:
-        """Return the file of an engine; ``key`` is all that decides its bytes."""
-        digest = sha256(json.dumps(key, sort_keys=True).encode("utf-8"))[:24]
-        return os.path.join(self._folder, digest + end)
-
-    def read(self, path: str) -> Optional[bytes]:
-        """Return an engine; None if there is none or it is not what was written."""
-        try:
-            data = read_bytes(path)
-        except OSError:
-            return None
-        if sha256(data) == read_text(path + ".sha256"):
-            return data
-        log("%s: cut short or changed; it is built anew" % path)
+def read_engine(path: str) -> Optional[bytes]:
+    """Return an engine; None if there is none or it is not what was written."""
+    try:
+        data = read_bytes(path)
+    except OSError:
         return None
-
-    @staticmethod
-    def keep(path: str, data: bytes) -> None:
-        """Keep an engine with its digest, if the disk has room."""
-        if keep_file(path, data):
-            keep_file(path + ".sha256", sha256(data).encode("ascii"))
+    if sha256(data) == read_text(path + ".sha256"):
+        return data
+    log("%s: cut short or changed; it is built anew" % path)
+    return None
 
 
-def flags_of(build: Json, downgrade: bool) -> List[str]:
-    """Return the precision flags of a build; FP16 instead of INT8 if it is downgraded."""
-    flags = [flag for flag in build.get("flags", ()) if not (downgrade and flag == "int8")]
-    return sorted(set(flags + (["fp16"] if downgrade else [])))
+def keep_engine(path: str, data: bytes) -> None:
+    """Keep an engine with its digest, if the disk has room."""
+    if keep_file(path, data):
+        keep_file(path + ".sha256", sha256(data).encode("ascii"))
 
 
 def usable_builds(artifact: Json, version: str, downgrade: bool) -> List[Json]:
@@ -951,16 +930,16 @@ class Recipe(NamedTuple):
     path: str
 
 
-def read_recipes(
-    root: str, artifact: Json, engines: Engines, options: Json, tool: str, version: str
-) -> List[Recipe]:
+def read_recipes(root: str, artifact: Json, options: Json, tool: str, version: str) -> List[Recipe]:
     """Return the recipes for this version of ``tool``; later ones are fall-backs."""
     found = []
     builds = usable_builds(artifact, version, options["downgrade"])
     if options.get("build") is not None:
         builds = builds[options["build"] :][:1]
     for build in builds:
-        flags, cache = flags_of(build, options["downgrade"]), b""
+        flags, cache = set(build.get("flags", ())), b""
+        if options["downgrade"]:
+            flags = flags - {"int8"} | {"fp16"}
         graph = read_sealed(root, artifact, build["path"])
         if "int8" in flags and build.get("calibration_cache"):
             cache = read_sealed(root, artifact, build["calibration_cache"])
@@ -969,13 +948,14 @@ def read_recipes(
             "device": options["device"],
             "rules": BUILD_RULES,
             "graph": digests_of(artifact)[build["path"]],  # ``read_sealed`` has checked it
-            "flags": flags,
+            "flags": sorted(flags),
             "strongly_typed": bool(build.get("strongly_typed")),
             "calibration": sha256(cache),
             "workspace_mb": options["workspace_mb"],
             "tf32": bool(options.get("tf32")),
         }
-        found.append(Recipe(build, flags, graph, with_header(cache, version), engines.path(key)))
+        path = engine_path(options["cache"], key)
+        found.append(Recipe(build, sorted(flags), graph, with_header(cache, version), path))
     return found
 
 
@@ -987,7 +967,7 @@ class TensorRtModel(Model):
 
     _engine = None  # type: Any
 
-    def __init__(self, root: str, artifact: Json, engines: Engines, options: Json) -> None:
+    def __init__(self, root: str, artifact: Json, options: Json) -> None:
         import numpy
         import tensorrt
 
@@ -997,9 +977,9 @@ class TensorRtModel(Model):
         self._cuda = Cudart()
         self._memory = []  # type: List[Tuple[str, ctypes.c_void_p]]
         version = tensorrt.__version__
-        recipes = read_recipes(root, artifact, engines, options, "tensorrt", version)
+        recipes = read_recipes(root, artifact, options, "tensorrt", version)
         self._runtime = tensorrt.Runtime(self._logger)
-        recipe = self._open_kept(recipes, engines) or self._build_first(recipes, engines, options)
+        recipe = self._open_kept(recipes) or self._build_first(recipes, options)
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise AgentError(
@@ -1022,10 +1002,10 @@ class TensorRtModel(Model):
 
     # -- building
 
-    def _open_kept(self, recipes: Sequence[Recipe], engines: Engines) -> Optional[Recipe]:
+    def _open_kept(self, recipes: Sequence[Recipe]) -> Optional[Recipe]:
         """Open the first engine of the cache; one that TensorRT cannot read is built anew."""
         for recipe in recipes:
-            kept = engines.read(recipe.path)
+            kept = read_engine(recipe.path)
             self._engine = self._runtime.deserialize_cuda_engine(kept) if kept else None
             if self._engine is not None:
                 if recipe is not recipes[0]:
@@ -1035,14 +1015,14 @@ class TensorRtModel(Model):
                 log("%s: of another system; it is built anew" % recipe.path)
         return None
 
-    def _build_first(self, recipes: Sequence[Recipe], engines: Engines, options: Json) -> Recipe:
+    def _build_first(self, recipes: Sequence[Recipe], options: Json) -> Recipe:
         """Build and open the first recipe that TensorRT has kernels for.
 
         A build that lacks memory is tried again without the libraries that take most of it.
         """
         version, warned = self._trt.__version__, False
         place = {"tensorrt": version, "device": options["device"]}
-        timing = engines.path(place, ".timing")
+        timing = engine_path(options["cache"], place, ".timing")
         started = time.perf_counter()
         for recipe in recipes:
             data = self._build(recipe, timing, options, False)
@@ -1055,7 +1035,7 @@ class TensorRtModel(Model):
                 if self._engine is None:
                     raise AgentError("TensorRT cannot read what it has built" + self._why())
                 self.engine_mb = len(data) / 1e6
-                engines.keep(recipe.path, data)
+                keep_engine(recipe.path, data)
                 return recipe
             self.notes.append("TensorRT cannot build %s%s" % (recipe.build["path"], self._why()))
             log(self.notes[-1])
@@ -1433,7 +1413,7 @@ class TrtexecModel(Model):
 
     timing = "trtexec"
 
-    def __init__(self, root: str, artifact: Json, engines: Engines, options: Json) -> None:
+    def __init__(self, root: str, artifact: Json, options: Json) -> None:
         import numpy
 
         Model.__init__(self)
@@ -1442,10 +1422,10 @@ class TrtexecModel(Model):
         version = str(trtexec_version(self._tool, {}))
         self._scratch = tempfile.mkdtemp(prefix="trtexec-", dir=options["work"])
         self._specs = {item["name"]: item for item in artifact["outputs"]}
-        recipes = read_recipes(root, artifact, engines, options, "trtexec", version)
+        recipes = read_recipes(root, artifact, options, "trtexec", version)
         for recipe in recipes:
             try:
-                self._open(recipe, version, engines, options["workspace_mb"])
+                self._open(recipe, version, options["workspace_mb"])
             except AgentError as error:
                 self.notes.append("%s: %s" % (recipe.build["path"], error))
                 if recipe is recipes[-1]:
@@ -1461,10 +1441,10 @@ class TrtexecModel(Model):
         name, recipe, fallback = self._words
         return name + precision_words(self.layers, recipe, fallback)
 
-    def _open(self, recipe: Recipe, version: str, engines: Engines, mb: int) -> None:
+    def _open(self, recipe: Recipe, version: str, mb: int) -> None:
         """Find the recipe's engine in the cache, or build it."""
         self._engine = recipe.path
-        if engines.read(self._engine) is not None:
+        if read_engine(self._engine) is not None:
             return
         if "int8" in recipe.flags and not (recipe.cache or b"QuantizeLinear" in recipe.graph):
             raise AgentError("without its ranges trtexec would make up an INT8 model")
@@ -1487,7 +1467,7 @@ class TrtexecModel(Model):
             self._call(command + ["--tacticSources=-CUDNN,-CUBLAS,-CUBLAS_LT"])
         self.build_s = time.perf_counter() - started
         self._engine = new  # the disk may have no room for another
-        engines.keep(recipe.path, read_bytes(new))
+        keep_engine(recipe.path, read_bytes(new))
 
     def _call(self, options: Sequence[str]) -> None:
         status, out, err = capture([self._tool] + list(options), timeout_s=7200)
@@ -1615,6 +1595,8 @@ class Measurement:
             "trace": trace.rows,
             "notes": [clean(note) for model in models.values() for note in model.notes],
         }
+        if self._downgraded:
+            result["board"]["notes"].append("FP16 for INT8, which this GPU lacks: export --fp16")
         result["downgraded"] = self._downgraded
         self.evidence = {
             "path": models["regressor"].path,
@@ -1652,7 +1634,8 @@ class Measurement:
             self.manifest, info, settings["engine"], settings["allow_downgrade"]
         )
         options = {"device": [info[name] for name in DEVICE]}  # type: Json
-        options.update({name: settings.get(name) for name in ("workspace_mb", "build", "tf32")})
+        names = ("workspace_mb", "build", "tf32", "cache")
+        options.update({name: settings.get(name) for name in names})
         options["work"] = self._work
         models = {}  # type: Dict[str, Any]
         started = time.perf_counter()
@@ -1665,7 +1648,7 @@ class Measurement:
             self.tell("build " + role, 0.0)
             kind = TensorRtModel if engine == "tensorrt" else TrtexecModel
             options["downgrade"] = role == "regressor" and self._downgraded
-            models[role] = kind(self.root, artifact, Engines(settings["cache"]), dict(options))
+            models[role] = kind(self.root, artifact, dict(options))
         built_s = self._build_s(models) or 0.0
         return models, (time.perf_counter() - started - built_s) * 1e3
 

@@ -43,9 +43,9 @@ MAPPED = ("bench", "calib", "export")
 """Rooms that lie at the top of the checkout."""
 PLACES = {
     "x86-64": "A server without a GPU, two cores of an AMD EPYC, busy with other work:",
-    "arm-emulated": "An emulated Arm machine ([Arm](arm.md)), FP32 alone; its times mean nothing:",
-    "stand-in-8.6": (
-        "The stand-in of TensorRT 8.6, which computes in ONNX Runtime; its layers and times mean "
+    "arm-emulated": "An emulated Arm machine ([Arm](arm.md)); its times mean nothing:",
+    "stand-in-10.3": (
+        "The stand-in of TensorRT 10.3, which computes in ONNX Runtime; its layers and times mean "
         "nothing:"
     ),
 }

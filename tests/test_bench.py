@@ -24,8 +24,7 @@ from bakit.bench.host import read_host
 from bakit.bench.local import latency as local_latency
 from bakit.bench.local.ages import AgeRun
 from bakit.bench.local.latency import EnergyMeter, LatencyRun
-from bakit.bench.local.messages import Predicted, Seen
-from bakit.bench.local.process import WorkerError
+from bakit.bench.local.process import Predicted, Seen, WorkerError
 from bakit.bench.raw import Raw, RawBundle, Reading
 from bakit.bench.report.document import Settings
 from bakit.bench.report.latency import LatencyReport, pack_samples, unpack_samples

@@ -21,8 +21,7 @@ from click.testing import CliRunner
 from bakit import targets
 from bakit.backends.fake import FAKE
 from bakit.bench import Gate, run_bench
-from bakit.bench.local.messages import Opened, Predicted, Seen
-from bakit.bench.local.process import Worker, WorkerError
+from bakit.bench.local.process import Opened, Predicted, Seen, Worker, WorkerError
 from bakit.bench.local.worker import Server, peak_rss_mb
 from bakit.bench.report.latency import Footprint
 from bakit.bundle import Artifact, Bundle, Golden, Manifest, write_manifest

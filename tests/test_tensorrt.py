@@ -385,9 +385,9 @@ def test_a_downgrade_builds_the_float_graph(exported, tensorrt_double, tmp_path,
     tensorrt_double(version, "53")
     bundle = exported("tensorrt", "int8")
     options = {"device": ["GM20B", [5, 3]], "workspace_mb": 256, "downgrade": True}
+    options["cache"] = str(tmp_path / "engines")
     regressor = msgspec.to_builtins(bundle.artifact("regressor"))
-    engines = agent.Engines(str(tmp_path / "engines"))
-    model = agent.TensorRtModel(str(bundle.root), regressor, engines, options)
+    model = agent.TensorRtModel(str(bundle.root), regressor, options)
     assert model.provider == f"TensorRT {version} fp16"
     model.close()
 

@@ -132,7 +132,6 @@ def _refuse(operator: str, what: str) -> NoReturn:
 
 
 OPERATORS: Mapping[str, Callable[..., Array]] = {
-    "abs": np.abs,
     "add": np.add,
     "equal": np.equal,
     "exp": np.exp,
@@ -144,9 +143,7 @@ OPERATORS: Mapping[str, Callable[..., Array]] = {
     "real_div": np.divide,
     "relu": lambda x: np.maximum(x, 0),
     "sigmoid": _sigmoid,
-    "sign": np.sign,
     "sqrt": np.sqrt,
-    "square": np.square,
     "sub": np.subtract,
     "cast": _cast,
     "clip": lambda x, alpha, beta: np.clip(x, alpha, beta),
@@ -156,8 +153,6 @@ OPERATORS: Mapping[str, Callable[..., Array]] = {
     ),
     "conv": _conv,
     "dequantize": _dequantize,
-    "expand_dims": lambda x, axes: np.expand_dims(x, _whole(axes)),
-    "inverse": lambda x, epsilon=1e-4: 1 / (x + epsilon),
     "linear": lambda x, weight, bias=0: x @ weight.T + bias,
     "matmul": _matmul,
     "pad": _pad,
@@ -168,12 +163,9 @@ OPERATORS: Mapping[str, Callable[..., Array]] = {
     "reduce_min": _reduction(np.min),
     "reduce_sum": _reduction(np.sum),
     "reshape": lambda x, shape: x.reshape(_whole(shape)),
-    "rsqrt": lambda x, epsilon=1e-12: 1 / np.sqrt(x + epsilon),
     "select": lambda cond, a, b: np.where(cond, a, b),
     "sigmoid_hard": lambda x, alpha, beta: np.clip(x * alpha + beta, 0, 1),
     "slice_by_index": lambda x, begin, end: x[tuple(map(slice, begin, end))],
-    "squeeze": lambda x, axes=None: np.squeeze(x, None if axes is None else _whole(axes)),
-    "thresholded_relu": lambda x, alpha: np.where(x >= alpha, x, np.zeros_like(x)),
     "transpose": lambda x, perm: x.transpose(_whole(perm)),
     "upsample_nearest_neighbor": lambda x, scale_factor_height, scale_factor_width: x.repeat(
         int(scale_factor_height), -2

@@ -36,10 +36,10 @@ class TrtSession(Closing):
     def __init__(self, files: SealedFiles, artifact: Artifact, info: dict[str, Any]) -> None:
         place = [info[name] for name in agent.DEVICE]
         options = {"device": place, "workspace_mb": WORKSPACE_MB, "downgrade": False}
+        options["cache"] = agent.ENGINES
+        described = msgspec.to_builtins(artifact)
         try:
-            engines = agent.Engines(agent.ENGINES)
-            described = msgspec.to_builtins(artifact)
-            self._model = agent.TensorRtModel(str(files.root), described, engines, options)
+            self._model = agent.TensorRtModel(str(files.root), described, options)
         except agent.AgentError as error:
             message = f"{files.root}: {error}"
             raise BundleError(message) from error

@@ -1,11 +1,13 @@
-"""Resize images: OpenCV's INTER_AREA in a fraction of its time, and INTER_LINEAR equal everywhere.
+"""Resize images: OpenCV's INTER_AREA in a fraction of its time, and bytes equal on every machine.
 
 A radiograph has three million pixels. OpenCV needs as long to shrink two of them as the regressor
 for one age (``tests/benchmarks/speed.py``), but sums whole rows ten times faster: rows are
 summed first, and INTER_AREA shrinks the result.
 
-On bytes, OpenCV's INTER_LINEAR has another arithmetic on Arm than on x86: pixels differ by up to 10
-grey levels, and ages by 0.04 months. ``_bilinear`` is x86's, in whole numbers.
+On bytes, OpenCV's arithmetic on Arm is another than on x86. INTER_LINEAR's pixels differ by up to
+10 grey levels, and ages by 0.04 months; ``_bilinear`` is x86's, in whole numbers. INTER_AREA rounds
+another mean in a thousand to the next level, and ages differ by 0.02 months; ``_rounded`` sums
+these means as x86 does.
 """
 
 from __future__ import annotations
@@ -19,12 +21,15 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from bakit.types import Bytes, Grey
+    from bakit.types import Bytes, Floats, Grey
 
     Indices: TypeAlias = npt.NDArray[np.int64]
 
 _NEGLIGIBLE = 1e-3
 """Part of a pixel that INTER_AREA ignores."""
+
+_NEAR_HALF = 0.004
+"""Distance from a half within which a mean is summed again; float32 sums differ by less."""
 
 ROWS = 4
 """Rows per output row from which summing first is faster."""
@@ -32,14 +37,19 @@ ROWS = 4
 
 def resize(pixels: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
     """Resize to a square, averaging if it shrinks; uint8 stays uint8."""
+    is_bytes = pixels.dtype == np.uint8
+    if min(pixels.shape) <= size:
+        if is_bytes:
+            return _bilinear(pixels, size)
+        return cv2.resize(pixels, (size, size), interpolation=cv2.INTER_LINEAR)
     if pays(pixels, size):
-        means = area_means(pixels, size)
-        return np.rint(means).astype(np.uint8) if pixels.dtype == np.uint8 else means
-    if min(pixels.shape) > size:
+        rows = _shrink_rows(pixels, size)
+    elif is_bytes and any(side % size for side in pixels.shape):
+        rows = pixels.astype(np.float32)
+    else:  # whole pixels have no weights, so their sums are the same everywhere
         return cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA)
-    if pixels.dtype == np.uint8:
-        return _bilinear(pixels, size)
-    return cv2.resize(pixels, (size, size), interpolation=cv2.INTER_LINEAR)
+    means = _area(rows, size)
+    return _rounded(rows, means) if is_bytes else means
 
 
 def thumbnail(grey: Grey, longest: int, method: int = cv2.INTER_AREA) -> Grey:
@@ -102,9 +112,43 @@ def area_means(pixels: npt.NDArray[Any], size: int) -> Grey:
     Returns:
         ``(size, size)`` float32, not rounded to whole numbers.
     """
-    rows = _shrink_rows(pixels, size)
-    small = cv2.resize(rows, (size, size), interpolation=cv2.INTER_AREA)
+    return _area(_shrink_rows(pixels, size), size)
+
+
+def _area(pixels: Grey, size: int) -> Grey:
+    small = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA)
     return small.astype(np.float32, copy=False)
+
+
+def _rounded(pixels: Grey, means: Grey) -> Bytes:
+    """Return the means of the areas of ``(H, W)`` as whole numbers, the same on every machine.
+
+    Means near a half depend on the order and the width of their sums, so they are summed again.
+    """
+    y, x = np.nonzero(np.abs(means - np.floor(means) - np.float32(0.5)) < _NEAR_HALF)
+    exact = np.zeros(len(y), np.float32)
+    for row, row_weights in zip(*_areas(len(pixels), len(means)), strict=True):
+        line = np.zeros(len(y), np.float32)
+        for column, weights in zip(*_areas(pixels.shape[1], len(means)), strict=True):
+            line += pixels[row[y], column[x]] * weights[x]
+        exact += line * row_weights[y]
+    means[y, x] = exact
+    return np.rint(means).astype(np.uint8)
+
+
+@lru_cache(maxsize=64)
+def _areas(length: int, size: int) -> tuple[Indices, Grey]:
+    """Return the pixels in the area of each new pixel and their weights, ``(N, size)`` each.
+
+    They are in OpenCV's order; the weights of an area with fewer pixels end with 0.
+    """
+    starts, stops, before, after = _spans(length, size)
+    steps = np.arange(-1, (stops - starts).max() + 1)[:, None]
+    indices = starts + steps
+    weights = np.where((steps >= 0) & (indices < stops), 1.0, 0.0)
+    weights[0] = before
+    weights += np.where(indices == stops, after, 0)
+    return indices.clip(0, length - 1), (weights / (length / size)).astype(np.float32)
 
 
 def _shrink_rows(pixels: npt.NDArray[Any], size: int) -> Grey:
@@ -113,25 +157,22 @@ def _shrink_rows(pixels: npt.NDArray[Any], size: int) -> Grey:
     means = np.empty((size, pixels.shape[1]), np.float32)
     for mean, start, stop in zip(means, starts, stops, strict=True):
         cv2.reduce(pixels[start:stop], 0, cv2.REDUCE_SUM, dst=mean[None], dtype=cv2.CV_32F)
-    means += pixels[starts - 1] * before
-    means += pixels[stops.clip(max=len(pixels) - 1)] * after
+    for rows, part in ((starts - 1, before), (stops.clip(max=len(pixels) - 1), after)):
+        means += pixels[rows] * part[:, None].astype(np.float32)
     means *= np.float32(size / len(pixels))
     return means
 
 
 @lru_cache(maxsize=64)
-def _spans(length: int, size: int) -> tuple[Indices, Indices, Grey, Grey]:
-    """Return each output row's first whole row and the one after its last, ``(size,)``.
+def _spans(length: int, size: int) -> tuple[Indices, Indices, Floats, Floats]:
+    """Return each new pixel's first whole pixel and the one after its last, ``(size,)`` each.
 
-    The others are the parts of the rows before and after them, 0..1, as ``(size, 1)``.
+    The others are the parts of the pixels before and after them, 0..1.
     """
     edges = np.arange(size + 1) * (length / size)
     edges[-1] = length
     start = np.ceil(edges[:-1] - _NEGLIGIBLE).astype(np.int64)
     stop = np.floor(edges[1:] + _NEGLIGIBLE).astype(np.int64)
-    before, after = start - edges[:-1], edges[1:] - stop
-    first, last = (
-        np.where(part > _NEGLIGIBLE, part, 0).astype(np.float32)[:, None]
-        for part in (before, after)
-    )
-    return start, stop, first, last
+    parts = (start - edges[:-1], edges[1:] - stop)
+    before, after = (np.where(part > _NEGLIGIBLE, part, 0) for part in parts)
+    return start, stop, before, after

@@ -24,15 +24,8 @@ MAX_BYTES = 64 * 2**20
 
 NONE_YET = "*No evidence file of a board yet.*"
 _HEAD = (
-    "board",
-    "system",
-    "bundle",
-    "engine",
-    "layers",
-    "build, s",
-    "regress p50, ms",
-    "golden change, months",
-    "problem",
+    *("board", "system", "bundle", "engine", "layers", "build, s", "regress p50, ms"),
+    *("golden change, months", "problem"),
 )
 
 

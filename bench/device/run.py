@@ -149,7 +149,7 @@ class SshDevice:
             try:
                 agent.choose_way(manifest, info, how.engine, how.allow_downgrade)
             except agent.AgentError as error:
-                message = f"{bundle.name}: {error}"
+                message = f"{self.remote.host}: {bundle.name}: {error}"
                 raise InputError(message) from error
 
     def _send(

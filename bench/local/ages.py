@@ -14,8 +14,7 @@ from bakit.errors import VerificationError
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
-    from bakit.bench.local.messages import Seen
-    from bakit.bench.local.process import Worker
+    from bakit.bench.local.process import Seen, Worker
     from bakit.bundle import Bundle
     from bakit.data.labels import Sample
     from bakit.types import OnProgress

@@ -1,6 +1,7 @@
 """Start one process for each bundle (``bakit.bench.local.worker``), so that a crash ends only one.
 
 The bundles run alternately: one worker at a time gets a block of queries, and the others wait.
+Messages are pickled: both processes are ours.
 """
 
 from __future__ import annotations
@@ -12,12 +13,11 @@ import subprocess
 import tempfile
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from bakit import errors
-from bakit.bench.local.messages import Failed, Opened, send
 from bakit.errors import ImageError, MissingBackendError
 from bakit.processes import python_command
 from bakit.session import Closing
@@ -26,15 +26,62 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bakit.bench.local.messages import Predicted, Seen
+    from bakit.bench.report.latency import Footprint
     from bakit.bundle import Bundle
     from bakit.data.labels import Sample
+    from bakit.image.box import Box
     from bakit.runtime import Sex
+    from bakit.session import Executed
 
 OPEN_S = 7200.0
 """Longest time to open a bundle; TensorRT may build an engine."""
 ANSWER_S = 1800.0
 """Longest time of a block of queries."""
+
+
+class Seen(NamedTuple):
+    """The location of a hand in an image.
+
+    Attributes:
+        box: The hand's box, in pixels of the image; None without a localizer or a found hand.
+        whole: The box of the whole image.
+        inverted: Whether the hand is dark, so that its grey values must be inverted.
+        turn: Anticlockwise quarter turns that make the hand upright.
+    """
+
+    box: Box | None
+    whole: Box
+    inverted: bool = False
+    turn: int = 0
+
+
+class Opened(NamedTuple):
+    """The first answer, after the bundle was opened and predicted once; fields of ``RawBundle``."""
+
+    provider: str = ""
+    int8_share: float = 0.0
+    footprint: Footprint | None = None
+    executed: tuple[Executed, ...] = ()
+
+
+class Predicted(NamedTuple):
+    """The predicted age of an image, and the location of its hand."""
+
+    age_months: float
+    seen: Seen
+
+
+class Failed(NamedTuple):
+    """The request failed: class and message of the error."""
+
+    kind: str
+    message: str
+
+
+def send(stream: IO[bytes], message: object) -> None:
+    """Write a message; an ``OSError`` means that the other process has ended."""
+    stream.write(pickle.dumps(message))
+    stream.flush()
 
 
 class WorkerError(Exception):

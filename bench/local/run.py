@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bakit.bench.assemble import run_task
@@ -104,15 +105,14 @@ def _check_batch(batch: int, bundles: Sequence[Bundle]) -> None:
             raise InputError(message)
 
 
+@dataclass(frozen=True)
 class ThisMachine:
     """This machine, as a ``bakit.bench.task.Device``.
 
-    Args:
-        whole: Whether the bundles that have a whole graph predict with it.
+    ``whole``: whether the bundles that have a whole graph predict with it.
     """
 
-    def __init__(self, whole: bool = False) -> None:
-        self._whole = whole
+    whole: bool = False
 
     def measure(self, task: Task, on_progress: OnProgress) -> Raw:
         """Measure footprint, latency and ages; Ctrl-C ends the run early.
@@ -131,7 +131,7 @@ class ThisMachine:
         with contextlib.ExitStack() as stack:
             try:
                 for bundle, threads in wanted:
-                    worker = Worker(bundle, threads, whole=self._whole and bundle.has_whole)
+                    worker = Worker(bundle, threads, whole=self.whole and bundle.has_whole)
                     workers.append(stack.enter_context(worker))
                     with contextlib.suppress(WorkerError):  # the worker stores the reason
                         workers[-1].load(queries)

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from bakit import agent
-from bakit.bench.local.messages import Failed, Opened, Predicted, Seen, send
+from bakit.bench.local.process import Failed, Opened, Predicted, Seen, send
 from bakit.bench.report.latency import Footprint
 from bakit.bundle import Bundle
 from bakit.errors import BundleError

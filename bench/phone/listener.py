@@ -189,9 +189,15 @@ def find_adb() -> str:
     return adb
 
 
+_OTHER_ADB = "doesn't match this client"
 _REMEDIES = {
+    _OTHER_ADB: "two versions of adb end each other's server: close the program that has the "
+    "other one, such as Android Studio, or put its adb first in PATH",
+    "daemon": "run: adb kill-server",
+    "protocol fault": "run: adb kill-server",
     "more than one": "set ANDROID_SERIAL to one of those that adb devices lists",
     "unauthorized": "unlock the phone, and allow this computer in the dialog that it shows",
+    "authorizing": "unlock the phone, and allow this computer in the dialog that it shows",
     "offline": "plug the cable in again, or run: adb kill-server",
     "permissions": "sudo apt install android-sdk-platform-tools-common, then plug it in again",
     "not found": "adb devices lists the names for ANDROID_SERIAL",
@@ -215,6 +221,7 @@ def _adb(*arguments: str) -> None:
     errors = [line for line in lines if line.lower().startswith(("adb: ", "error: "))]
     if done.returncode or errors:
         reason = [*errors, *filter(None, reversed(lines)), "no error message"][0].strip()
-        remedy = next(text for mark, text in _REMEDIES.items() if mark in reason)
+        said = next((line for line in lines if _OTHER_ADB in line), reason)
+        remedy = next(text for mark, text in _REMEDIES.items() if mark in said)
         message = f"adb {arguments[0]} failed ({reason}); {remedy}"
         raise InputError(message)

@@ -97,9 +97,10 @@ class BundleReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def ran(self) -> str:
-        """Which share of the multiply-adds ran where, in words; empty if it is not reported."""
-        parts = (f"{100 * i.share:.1f} % {i.precision} on {i.unit}" for i in self.executed)
-        return ", ".join(parts)
+        """What ran where, in words: shares of the multiply-adds, if the library reports them."""
+        parts = [f"{100 * i.share:.1f} % {i.precision} on {i.unit}" for i in self.executed]
+        notes = () if self.device is None else self.device.notes
+        return "; ".join((", ".join(parts) or self.provider, *notes))
 
     def stage_ms(self, stage: str, figure: str) -> float | None:
         """Return ``p50_ms``, ``p90_ms``, ``p99_ms`` or ``mean_ms`` of a stage; None if unknown."""

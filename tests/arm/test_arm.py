@@ -2,8 +2,8 @@
 
 ``device.sh`` makes the device, once. ``BAKIT_ARM`` is its folder, ``BAKIT_ARM_FILMS`` the number of
 radiographs (20), ``BAKIT_ARM_CORES`` the cores. Every film takes seconds under emulation; its times
-mean nothing. A run that was ended is continued: the ages are kept beside the device, for
-``compare.py``.
+mean nothing. A run that was ended is continued: bundles and ages of a checkpoint are kept beside
+the device, for ``compare.py``. Remove its folder ``ages`` to begin anew.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from click.testing import CliRunner
 from bakit.bench.device.evidence import read_evidence, rows
 from bakit.cli import main
 from bakit.export import export_bundle
+from bakit.files import sha256
 from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.types import Precision
 from tests.arm.compare import compare, read_ages
@@ -32,6 +33,7 @@ FILMS = ROOT.parent / "shared/data/official_test"
 CORES = os.environ.get("BAKIT_ARM_CORES", "cortex-a57 cortex-a72 max").split()
 LIMIT = os.environ.get("BAKIT_ARM_FILMS", "20")
 PRECISIONS = (Precision.FP32, Precision.INT8)
+DIGEST = sha256(SHIPPED.read_bytes())[:12]
 
 if "BAKIT_ARM" not in os.environ:
     pytest.skip("the emulated Arm device is slow", allow_module_level=True)
@@ -59,13 +61,14 @@ def bundles(device):
     """Return the shipped model's bundles by target; they are inside the device."""
 
     def make(target):
-        made = [device / f"bundles/{target}-{precision.value}" for precision in PRECISIONS]
+        made = [device / f"bundles/{DIGEST}/{target}-{precision.value}" for precision in PRECISIONS]
         for precision, root in zip(PRECISIONS, made, strict=True):
             if not root.exists():
                 checkpoint = Checkpoint.read(SHIPPED)
                 export_bundle(checkpoint, target, precision, root, whole=True)
         inside = device / "root/opt/bundles"
-        shutil.copytree(device / "bundles", inside, dirs_exist_ok=True)
+        shutil.rmtree(inside, ignore_errors=True)
+        shutil.copytree(device / "bundles" / DIGEST, inside)
         return made
 
     return make
@@ -85,9 +88,9 @@ def test_ages_on_arm_are_those_of_x86(device, bundles, core, how):
     target, *whole = how.split()
     names = [path.name for path in bundles(target)]
     ends = [*whole, "--limit", LIMIT]
-    file = device / f"ages/{how.replace(' ', '')}-{core}.jsonl"
-    file.parent.mkdir(exist_ok=True)
-    here = [FILMS, *(device / "bundles" / name for name in names), *ends]
+    file = device / f"ages/{DIGEST}/{how.replace(' ', '')}-{core}.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    here = [FILMS, *(device / "bundles" / DIGEST / name for name in names), *ends]
     out = file.with_name(f"{how.replace(' ', '')}-x86.jsonl")
     command = [sys.executable, ROOT / "tests/arm/ages.py", "--skip", out]
     expected = predict(here, out, command, {**os.environ, "PYTHONPATH": str(ROOT)})

@@ -1,11 +1,12 @@
 """Correct and broken evaluators of the shipped model, judged by its golden predictions.
 
     PYTHONPATH=. python tests/benchmarks/golden_evaluators.py --other CHECKPOINT
-    PYTHONPATH=. python tests/benchmarks/golden_evaluators.py --other CHECKPOINT --films rsna299
+    PYTHONPATH=. python tests/benchmarks/golden_evaluators.py --other CHECKPOINT --films FOLDER
 
 Each row is one evaluator: the mean and the largest change of the 16 golden ages since export, and
-the verdict. ``--films`` adds the mean change on 200 films of a labelled folder, and their MAE.
-``CHECKPOINT`` is another model, for the last broken graph.
+the verdict. The bundle's other graphs are evaluated literally. ``--films`` adds the mean change on
+200 films of a labelled folder, and their MAE. ``CHECKPOINT`` is another model, for the last broken
+graph.
 """
 
 from __future__ import annotations
@@ -26,14 +27,20 @@ from bakit.image.read import decode
 from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.types import Precision
 from bakit.verify import allowed_months, golden_failure
-from tests.evaluators import broken, correct, golden_feeds
+from tests.evaluators import broken, correct, golden_feeds, literally
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bakit.session import Tensors
     from bakit.types import Floats
 
 FILMS = 200
-GRAPHS = {Precision.FP32: "regressor.onnx", Precision.INT8: "regressor-qdq.onnx"}
+GRAPHS = {
+    Precision.FP32: "regressor.onnx",
+    Precision.FP16: "regressor.onnx",
+    Precision.INT8: "regressor-qdq.onnx",
+}
 
 
 class Films(NamedTuple):
@@ -54,8 +61,7 @@ def main() -> None:
     for precision, graph in GRAPHS.items():
         with tempfile.TemporaryDirectory() as folder:
             bundle = export_bundle(checkpoint, "tensorrt", precision, Path(folder) / "bundle")
-            model = onnx.load(bundle.root / graph)
-            table(bundle, model, other, films)
+            table(bundle, graph, other, films)
 
 
 def read_films(folder: Path, checkpoint: Checkpoint) -> Films:
@@ -71,35 +77,42 @@ def read_films(folder: Path, checkpoint: Checkpoint) -> Films:
     return Films(feeds, np.array([sample.age_months for sample in chosen]))
 
 
-def table(bundle, model, other, films) -> None:  # as in main
-    """Print the evaluators of one bundle."""
-    feeds = golden_feeds(bundle)
+def evaluators(bundle, graph, other, feeds) -> dict[str, Callable[[], list[float]]]:
+    """Return what evaluates a bundle's graphs and broken ones, by the name of its row."""
+    model = onnx.load(bundle.root / graph)
     is_int8 = bundle.manifest.precision is Precision.INT8
+    runs = correct(model, feeds)
+    for name in dict.fromkeys(build.path for build in bundle.artifact("regressor").builds):
+        if name != graph:
+            half = onnx.load(bundle.root / name)
+            runs[name] = lambda half=half: literally(half, feeds)  # type: ignore[misc]
+    wrong = broken(model, feeds, other, is_int8=is_int8)
+    return runs | {f"broken: {name}": run for name, run in wrong.items()}
+
+
+def table(bundle, graph, other, films) -> None:  # as in main
+    """Print the evaluators of one bundle."""
+    runs = evaluators(bundle, graph, other, golden_feeds(bundle))
     exported = np.array([item.bundle_months for item in bundle.manifest.golden])
     limit = allowed_months(bundle.manifest)
     print(f"\n{bundle.manifest.precision.value}: at most {limit:.3f} months on average\n")
     print("| evaluator | mean | largest | verdict | films: mean | MAE |")
     print("| --- | --- | --- | --- | --- | --- |")
-    runs = {"": correct(model, feeds), "broken: ": broken(model, feeds, other, is_int8=is_int8)}
-    on_films = {}
-    if films is not None:
-        on_films = correct(model, films.feeds)
-        on_films |= broken(model, films.feeds, other, is_int8=is_int8)
+    on_films = {} if films is None else evaluators(bundle, graph, other, films.feeds)
     before = None
-    for kind, named in runs.items():
-        for name, run in named.items():
-            ages = run()
-            changes = np.abs(np.array(ages) - exported)
-            cells = [kind + name, f"{changes.mean():.3f}", f"{changes.max():.2f}"]
-            cells += ["refused" if golden_failure(ages, bundle.manifest) else "accepted"]
-            if films is not None:
-                found = np.array(on_films[name]())
-                before = found if before is None else before
-                cells += [f"{np.abs(found - before).mean():.3f}"]
-                cells += [f"{np.abs(found - films.months).mean():.2f}"]
-            else:
-                cells += ["", ""]
-            print(f"| {' | '.join(cells)} |", flush=True)
+    for name, run in runs.items():
+        ages = run()
+        changes = np.abs(np.array(ages) - exported)
+        cells = [name, f"{changes.mean():.3f}", f"{changes.max():.2f}"]
+        cells += ["refused" if golden_failure(ages, bundle.manifest) else "accepted"]
+        if films is not None:
+            found = np.array(on_films[name]())
+            before = found if before is None else before
+            cells += [f"{np.abs(found - before).mean():.3f}"]
+            cells += [f"{np.abs(found - films.months).mean():.2f}"]
+        else:
+            cells += ["", ""]
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

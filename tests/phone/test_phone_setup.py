@@ -48,6 +48,17 @@ ADB_SAYS = {  # stderr, stdout and exit status, as adb 34 and am of Android 8 to
         (b"adb: device unauthorized.\nThis adb server's $ADB_VENDOR_KEYS is not set\n"
         b"Otherwise check for a confirmation dialog on your device.\n"), b"", 1
     ),
+    "no devices/emulators found\\); two versions of adb": (
+        (b"adb server version (40) doesn't match this client (41); killing...\n"
+        b"* daemon started successfully\nadb: no devices/emulators found\n"), b"", 1
+    ),
+    "cannot connect to daemon.*\\); run: adb kill-server": (
+        (b"* daemon not running; starting now at tcp:5037\nADB server didn't ACK\n"
+        b"* failed to start daemon\nadb: cannot connect to daemon at tcp:5037\n"), b"", 1
+    ),
+    "device still authorizing\\); unlock the phone": (
+        b"adb: device still authorizing\n", b"", 1
+    ),
     "device offline\\); plug the cable in again": (b"adb: device offline\n", b"", 1),
     "user is in the plugdev group\\); sudo apt install android": (
         (b"error: insufficient permissions for device: user is in the plugdev group\n"
