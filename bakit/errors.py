@@ -96,9 +96,22 @@ class MissingProgramError(MissingBackendError):
         BakitError.__init__(self, f"{need}: {command}")
 
 
+LISTEN_ERRORS = (OSError, OverflowError, UnicodeError)
+"""What a server's socket raises for an address or a port."""
+
+
+def cannot_listen(bind: str, port: int, error: Exception, option: str = "--port") -> InputError:
+    """Return the error for one of ``LISTEN_ERRORS``; ``option`` gave the port."""
+    reason = getattr(error, "strerror", None) or error
+    return InputError(
+        f"cannot listen on {bind} port {port} ({reason}); use an address of this machine and a "
+        f"free port for {option}"
+    )
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error of another library, its type if it has no message."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(":")
 
 
 def safe_text(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
@@ -14,7 +15,7 @@ from bakit.bench.device.pack import AgentOptions
 from bakit.bench.device.run import SshDevice
 from bakit.bench.device.ssh import Remote
 from bakit.bench.host import read_host
-from bakit.bench.local.run import run_bench
+from bakit.bench.local.run import ThisMachine
 from bakit.bench.raw import Raw, RawBundle
 from bakit.bench.task import make_task, read_bundles
 from bakit.bundle import Bundle
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bakit.bench.report.document import BundleReport, Report
-    from bakit.bench.task import Task
+    from bakit.bench.task import Device, Task
     from bakit.types import OnProgress
 
 AT_ONCE = 16
@@ -86,7 +87,8 @@ def read_targets(path: Path, public_key: Path | None = None) -> list[Target]:
         BundleError: If a bundle is damaged, or is not signed with the key.
     """
     try:
-        content = msgspec.toml.decode(read_regular(path, MAX_FILE_BYTES))
+        data = read_regular(path, MAX_FILE_BYTES)
+        content = msgspec.toml.decode(data.removeprefix(codecs.BOM_UTF8))
     except (OSError, *UNREADABLE) as error:
         message = f"{path}: no device file ({getattr(error, 'strerror', None) or error})"
         raise InputError(message) from error
@@ -96,13 +98,20 @@ def read_targets(path: Path, public_key: Path | None = None) -> list[Target]:
         found = f"unknown name {others[0]!r}" if others else "no device"
         message = f'{path}: {found}; write [device.NAME] with host = "user@device" and bundles'
         raise InputError(message)
-    return [_target(path, name, table, public_key) for name, table in devices.items()]
+    targets = [_target(path, name, table, public_key) for name, table in devices.items()]
+    names: dict[tuple[str, int | None], str] = {}
+    for name, entry, *_ in targets:  # at once, their times would be wrong
+        place = entry.host.rpartition("@")[2].lower(), entry.port
+        if (first := names.setdefault(place, name)) != name:
+            message = f"{path}: devices {first!r} and {name!r} are one host; give it all bundles"
+            raise InputError(message)
+    return targets
 
 
 def _target(path: Path, name: str, table: Any, public_key: Path | None) -> Target:  # noqa: ANN401
     where = f"{path}: device {name!r}"
-    if "/" in name:
-        message = f"{where}: a name must have no slash"
+    if not name.isprintable() or not name or "/" in name:
+        message = f"{where}: a name has letters that can be printed, and no slash"
         raise InputError(message)
     fields = DeviceEntry.__struct_fields__
     for key in table if isinstance(table, dict) else ():
@@ -171,7 +180,7 @@ def bench_fleet(
     stop = threading.Event()
 
     def measure(target: Target) -> Report:
-        show = on_progress(target.name)
+        task, show = tasks[target.name], on_progress(target.name)
 
         def progress(step: str, done: float, total: float | None) -> None:
             if stop.is_set():
@@ -179,12 +188,11 @@ def bench_fleet(
             show(step, done, total)
 
         try:
-            report = _measure(target, tasks[target.name], progress, how)
+            report = run_task(task, _device(target.entry), progress)
         except _Stopped:
-            report = _failed(tasks[target.name], "interrupted")
-            report = msgspec.structs.replace(report, partial=True)
+            report = msgspec.structs.replace(_failed(task, "interrupted"), partial=True)
         except (BakitError, OSError) as error:
-            report = _failed(tasks[target.name], " ".join(str(error).split()))
+            report = _failed(task, " ".join(str(error).split()))
         bundles = tuple(_renamed(bundle, target.name) for bundle in report.bundles)
         return msgspec.structs.replace(report, bundles=bundles)
 
@@ -201,14 +209,12 @@ def bench_fleet(
     return _merged({target.name: found[target.name] for target in targets})
 
 
-def _how(target: Target, how: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a device; its reference is of use for drift alone."""
-    return {**how, "reference": None if how.get("data") is None else target.reference}
-
-
 def _task(target: Target, how: dict[str, Any]) -> Task:
+    """Return what to measure on a device; its reference is of use for drift alone."""
+    reference = None if how.get("data") is None else target.reference
+    here = target.entry.host == THIS_MACHINE
     try:
-        return make_task(target.bundles, **_how(target, how))
+        return make_task(target.bundles, **{**how, "reference": reference, "with_reference": here})
     except InputError as error:
         message = f"{target.name}: {error}"
         raise InputError(message) from error
@@ -224,13 +230,11 @@ def _is_done(part: Report, task: Task) -> bool:
     return {bundle.name: bundle.sha256 for bundle in task.bundles}.items() <= measured.items()
 
 
-def _measure(target: Target, task: Task, on_progress: OnProgress, how: dict[str, Any]) -> Report:
-    entry = target.entry
+def _device(entry: DeviceEntry) -> Device:
     if entry.host == THIS_MACHINE:
-        return run_bench(target.bundles, **_how(target, how), on_progress=on_progress)
+        return ThisMachine()
     options = AgentOptions(entry.engine, entry.allow_downgrade, entry.workspace_mb)
-    device = SshDevice(_remote(entry), options, entry.python)
-    return run_task(task, device, on_progress)
+    return SshDevice(_remote(entry), options, entry.python)
 
 
 def _failed(task: Task, problem: str) -> Report:

@@ -148,6 +148,9 @@ def test_the_worst_device_decides(report):
     assert result.failures[0].startswith(f"b/{report.bundles[0].name}: p90 of the total time")
     lost = gate.check(both.of_device("a"), require=[both.bundles[1].name])
     assert lost.outcome == "not-measured"
+    failed = [msgspec.structs.replace(b, error="lost", latency=None) for b in both.bundles]
+    caveats = recommend(msgspec.structs.replace(both, bundles=tuple(failed))).caveats
+    assert caveats[0] == "2 bundles failed and could not be compared.", "counted over all devices"
 
 
 def test_each_device_is_compared_with_itself(report):
@@ -188,7 +191,10 @@ def test_each_device_is_compared_with_itself(report):
         ('[device.a]\nhost = "x"\nbundles = ["b"]\nport = 0\n', "device 'a': Expected `int` >= 1"),
         ('[device.a]\nhost = "x"\nbundles = ["b"]\nengine = "x"\n', "device 'a': Invalid enum"),
         ('[device.a]\nhost = "x"\nbundles = ["nothing"]\n', "nothing"),
-        ('[device."a/b"]\nhost = "x"\n', "device 'a/b': a name must have no slash"),
+        ('[device."a/b"]\nhost = "x"\n', "device 'a/b': a name has letters that can be printed"),
+        ('[device.""]\nhost = "x"\n', "device '': a name has letters that can be printed"),
+        ("[device.a]\n[device.a]\n", "devices.toml: no device file (Cannot declare"),
+        ('[device.a]\nhost = "x"\nbundles = ["b"]\nidentity = "k"\n', "device 'a': identity k: no"),
         ("\xff", "devices.toml: no device file ("),
     ],
 )
@@ -209,6 +215,20 @@ def test_a_wrong_device_file_is_one_line(refused, tmp_path, text, said):
 )
 def test_wrong_options(refused, words, said):
     assert said in refused("bench", "--fleet", "devices.toml", *words)
+
+
+def test_a_device_given_twice_and_an_output_over_an_input(refused, tmp_path, exported):
+    bundle = exported("onnx", "fp32")
+    file = tmp_path / "devices.toml"
+    host = {"host": "one@board", "port": 7}
+    both = table("a", bundle, **host) + table("b", bundle, **host | {"host": "two@BOARD"})
+    file.write_text(both, "utf-8-sig")
+    line = refused("bench", "--fleet", file, "--json", "r.json")
+    assert f"{file}: devices 'a' and 'b' are one host; give it all bundles" in line
+    file.write_text(table("a", bundle, **host))
+    for output in ("devices.toml", bundle.root / "manifest.json"):
+        line = refused("bench", "--fleet", file, "--html", output)
+        assert f"{output}: given for an output, but is or lies in an input" in line
 
 
 def test_retry_needs_a_fleet_and_a_report(refused, tmp_path, exported):

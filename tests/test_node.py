@@ -685,6 +685,8 @@ def test_the_metrics_show_a_drift_from_the_checkpoint(runtime, films):
     [
         (["--peer", "PACS"], "--peer 'PACS' is not a DICOM peer; use TITLE@HOST:PORT"),
         (["--peer", "PACS@host:99999"], "is not a DICOM peer"),
+        (["--peer", "PACS@two words:104"], "is not a DICOM peer"),
+        (["--peer", "PACS@host:\u0661"], "is not a DICOM peer"),
         (["--peer", "A-TITLE-OF-17-CHR@host:104"], "is no AE title; use 1 to 16"),
         (["--title", ""], "--title: '' is no AE title"),
         (["--allow", "CR@10.0.0"], "--allow 'CR@10.0.0': '10.0.0' does not appear"),
@@ -721,7 +723,7 @@ def test_ports_in_use(start, tmp_path):
         port = taken.getsockname()[1]
         with pytest.raises(InputError, match=f"cannot listen on 127.0.0.1 port {port}"):
             start(1, port=port)
-        with pytest.raises(InputError, match=f"cannot listen on port {port}.*--web-port"):
+        with pytest.raises(InputError, match=f"cannot listen on 127.0.0.1 port {port}.*--web-port"):
             start(1, web_port=port)
     start(1)  # the spool is free again
 

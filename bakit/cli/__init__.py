@@ -178,7 +178,7 @@ def _one_line(ctx: click.Context) -> Iterator[None]:
         status, text = _described(ctx, error)
         if ctx.meta.get(VERBOSE):
             traceback.print_exc()
-        echo(f"bakit: {text}", err=True)
+        echo(f"bakit: {safe(text)}", err=True)
         ctx.exit(status)
 
 

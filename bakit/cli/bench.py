@@ -163,11 +163,12 @@ def command(
     check_place(given | {"a thread sweep": len(threads or ()) > 1})
     as_json = json_file == Path("-")
     report_file = None if as_json else json_file
-    check_outputs(report_file, html_file, md_file, goal_json, kit, inputs=bundles)
+    outputs = (report_file, html_file, md_file, goal_json, kit)
+    check_outputs(*outputs, inputs=bundles)
     goal_of: Sequence[Bundle] = ()
     failures: Sequence[str] = ()
     if fleet is not None:
-        report = bench_on_fleet(fleet, report_file, public_key, **how)
+        report = bench_on_fleet(fleet, report_file, public_key, outputs, **how)
     else:
         paths = bundles or (
             all_bundles() if host or kit else runnable_bundles(None if phone is None else "onnx")

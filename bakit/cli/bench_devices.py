@@ -170,16 +170,20 @@ def bench_on_fleet(
     asked: dict[str, Any],
     report_file: Path | None,
     public_key: Path | None,
+    outputs: Sequence[Path | None],
     **how: Any,  # noqa: ANN401
 ) -> Report:
-    """Measure on the devices of a file.
+    """Measure on the devices of a file, which and whose bundles no output may replace.
 
     ``how`` are the options common to all devices, named as in ``run_bench``.
     """
     from bakit.bench import read_report
     from bakit.bench.fleet import bench_fleet, read_targets
+    from bakit.files import check_outputs
 
     targets = read_targets(asked["fleet"], public_key)
+    bundles = [bundle.root for target in targets for bundle in target.bundles]
+    check_outputs(*outputs, inputs=[asked["fleet"], *bundles])
     earlier = None
     if asked.get("retry_failed"):
         if report_file is None:

@@ -101,7 +101,7 @@ def echo_fault(path: Path, error: Exception, *, as_json: bool) -> None:
 
     if as_json:
         echo_json({"image": printable(path), "error": str(error)})
-    echo(f"bakit: {path}: {str(error).removeprefix(f'{path}: ')}", err=True)
+    echo(safe(f"bakit: {path}: {str(error).removeprefix(f'{path}: ')}"), err=True)
 
 
 def _as_json(found: re.Match[str]) -> str:

@@ -6,7 +6,7 @@ import codecs
 import csv
 import io
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from bakit.errors import LabelsError
 from bakit.files import check_folder, open_regular, read_regular
@@ -22,6 +22,8 @@ MORE_COLUMNS = ("pair", "side", "patient")
 
 MAX_TABLE_BYTES = 64 * 2**20
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # spreadsheets write it as Unicode text
+CSV_ERRORS = (OSError, UnicodeError, csv.Error)
+"""What ``open_csv`` and its rows raise."""
 
 _ALSO = {
     "id": ("image id", "case id"),
@@ -91,16 +93,10 @@ def read_csv(
             the header.
     """
     try:
-        data = read_regular(path, MAX_TABLE_BYTES)
-        text = data.decode("utf-16" if data[:2] in _UTF_16 else "utf-8-sig")
-        lines = io.StringIO(text, newline=None)  # all kinds of line ends
-        mark = max(",;\t", key=text.partition("\n")[0].count)
-        reader = csv.reader(lines, delimiter=mark)
+        mark, reader = open_csv(io.BytesIO(read_regular(path, MAX_TABLE_BYTES)))
         numbered = [(reader.line_num, row) for row in reader if row]  # without blank lines
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or "save it as CSV in UTF-8"
-        message = f"{path}: not a CSV text file ({reason})"
-        raise LabelsError(message) from error
+    except CSV_ERRORS as error:
+        raise LabelsError(no_csv(path, error)) from error
     if len(numbered) < 2:
         message = f"{path}: no rows; expected the header {','.join(least)} and rows"
         raise LabelsError(message)
@@ -126,6 +122,31 @@ def read_csv(
             fields |= {name: fields[name].replace(",", ".") for name in numbers if name in fields}
         rows.append((number, fields))
     return {column: header[at] for column, at in places.items()}, rows
+
+
+def open_csv(raw: BinaryIO) -> tuple[str, Any]:
+    """Return the delimiter and the rows of a CSV file of any line ends and Unicode encoding.
+
+    The rows are read one by one, and have ``line_num``, as those of ``csv.reader``.
+
+    Raises:
+        UnicodeError: If it is no text in UTF-8 or UTF-16; the rows raise it as well.
+        csv.Error: By the rows, if a quote has no end.
+    """
+    encoding = "utf-16" if raw.read(2) in _UTF_16 else "utf-8-sig"
+    raw.seek(0)
+    file = io.TextIOWrapper(raw, encoding, newline="")
+    mark = max(",;\t", key=file.readline().count)
+    file.seek(0)
+    return mark, csv.reader(file, delimiter=mark, strict=True)
+
+
+def no_csv(place: str | Path, error: Exception) -> str:
+    """Return the message for one of ``CSV_ERRORS``."""
+    reason = getattr(error, "strerror", None) or "save it as CSV in UTF-8"
+    if isinstance(error, csv.Error):
+        reason = f"{error}; is a quote missing?"
+    return f"{place}: not a CSV text file ({reason})"
 
 
 def _first_line(table: Path) -> bytes:

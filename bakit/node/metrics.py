@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import threading
-from bisect import bisect_left, bisect_right
-from collections import Counter
+from bisect import bisect_right
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from bakit.model.intervals import SEXES
@@ -59,9 +59,9 @@ class Metrics:
     def __init__(self, manifest: Manifest) -> None:
         self._lock = threading.Lock()
         self._intervals = manifest.intervals
-        self._counts: Counter[tuple[str, Labels]] = Counter()
-        self._buckets: dict[tuple[str, Labels], Counter[int]] = {}
-        self._sums: Counter[tuple[str, Labels]] = Counter()
+        self._samples: dict[str, defaultdict[tuple[str, Labels], float]] = {
+            name: defaultdict(float) for name in (*COUNTERS, *HISTOGRAMS, *GAUGES)
+        }
         self._bins: Counter[tuple[str, int]] = Counter()
         edges = () if self._intervals is None else self._intervals.age_edges_months
         self._bounds = {name: bounds for name, (_, bounds) in HISTOGRAMS.items()}
@@ -70,14 +70,17 @@ class Metrics:
     def count(self, name: str, **labels: str) -> None:
         """Add 1 to a counter of ``COUNTERS``."""
         with self._lock:
-            self._counts[name, tuple(labels.items())] += 1
+            self._samples[name]["", tuple(labels.items())] += 1
 
     def observe(self, name: str, value: float, **labels: str) -> None:
         """Add a value to a histogram of ``HISTOGRAMS``."""
-        key = (name, tuple(labels.items()))
+        given = tuple(labels.items())
         with self._lock:
-            self._buckets.setdefault(key, Counter())[bisect_left(self._bounds[name], value)] += 1
-            self._sums[key] += value  # type: ignore[assignment]  # typed for whole numbers
+            found = self._samples[name]
+            for bound in (*self._bounds[name], math.inf):
+                found["_bucket", (*given, ("le", _bound(bound)))] += value <= bound
+            found["_sum", given] += value
+            found["_count", given] += 1
 
     def film(self, prediction: Prediction, seconds: float) -> None:
         """Count a radiograph that was read."""
@@ -103,24 +106,14 @@ class Metrics:
             return "".join(f"{line}\n" for line in self._lines({**gauges, **self._reference()}))
 
     def _lines(self, gauges: Mapping[str, Mapping[Labels, float]]) -> Iterator[str]:
-        for name, words in COUNTERS.items():
-            yield from _head(name, "counter", words)
-            for (found, labels), value in sorted(self._counts.items()):
-                if found == name:
+        for kind, names in (("counter", COUNTERS), ("histogram", HISTOGRAMS), ("gauge", GAUGES)):
+            for name, words in names.items():
+                yield f"# HELP {PREFIX}{name} {words if isinstance(words, str) else words[0]}"
+                yield f"# TYPE {PREFIX}{name} {kind}"
+                for (end, labels), value in self._samples[name].items():
+                    yield _line(name + end, labels, value)
+                for labels, value in gauges.get(name, {}).items():
                     yield _line(name, labels, value)
-        for name, (words, _) in HISTOGRAMS.items():
-            yield from _head(name, "histogram", words)
-            for (found, labels), counts in sorted(self._buckets.items()):
-                if found != name:
-                    continue
-                for index, bound in enumerate((*self._bounds[name], math.inf)):
-                    total = sum(n for bucket, n in counts.items() if bucket <= index)
-                    yield _line(f"{name}_bucket", (*labels, ("le", _bound(bound))), total)
-                yield _line(f"{name}_sum", labels, self._sums[found, labels])
-                yield _line(f"{name}_count", labels, counts.total())
-        for name, words in GAUGES.items():
-            yield from _head(name, "gauge", words)
-            yield from (_line(name, *item) for item in gauges.get(name, {}).items())
 
     def _reference(self) -> dict[str, dict[Labels, float]]:
         """Return the checkpoint's own distributions, and the distance from them."""
@@ -154,10 +147,6 @@ class Metrics:
 
 def _bound(value: float) -> str:
     return "+Inf" if value == math.inf else f"{value:g}"
-
-
-def _head(name: str, kind: str, words: str) -> tuple[str, str]:
-    return f"# HELP {PREFIX}{name} {words}", f"# TYPE {PREFIX}{name} {kind}"
 
 
 def _line(name: str, labels: Labels, value: float) -> str:

@@ -30,10 +30,11 @@ class Peer(NamedTuple):
         """Read ``TITLE@HOST:PORT``; raises ``InputError`` for anything else."""
         title, _, address = text.rpartition("@")
         host, _, port = address.rpartition(":")
-        if not (host and port.isdecimal() and len(port) < 6 and 0 < int(port) < 65536):
+        number = int(port) if re.fullmatch("[0-9]{1,5}", port) else 0
+        if not (re.fullmatch(r"\S+", host) and 0 < number < 65536):
             message = f"--peer {text!r} is not a DICOM peer; use TITLE@HOST:PORT"
             raise InputError(message)
-        return Peer(check_title("--peer", title), host.strip("[]"), int(port))
+        return Peer(check_title("--peer", title), host.strip("[]"), number)
 
 
 class Access(NamedTuple):
@@ -76,7 +77,7 @@ class Tls(NamedTuple):
             context = ssl.create_default_context(side, cafile=self.ca)
             context.load_cert_chain(self.certificate, self.key, "")  # asks for no password
         except OSError as error:  # ssl's own errors are OSErrors
-            names = ", ".join(map(str, self))
+            names = error.filename or ", ".join(map(str, self))
             message = f"{names}: cannot be used for TLS ({error.strerror or error}); use PEM files "
             message += "and a key without a password"
             raise InputError(message) from error

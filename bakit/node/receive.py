@@ -20,7 +20,7 @@ from pynetdicom.sop_class import (
 )
 from pynetdicom.transport import ThreadedAssociationServer
 
-from bakit.errors import BakitError, InputError
+from bakit.errors import LISTEN_ERRORS, BakitError, cannot_listen
 from bakit.files import sha256
 from bakit.image.read import study_of
 from bakit.node.library import IDLE_S, LOG, limit_silence
@@ -93,11 +93,8 @@ def receiving(
         server = entity.make_server(
             address, ssl_context=tls, evt_handlers=handlers, server_class=_Server
         )
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        message = f"cannot listen on {options.bind} port {options.port} ({reason}); use an "
-        message += "address of this machine for --bind and a free port for --port"
-        raise InputError(message) from error
+    except LISTEN_ERRORS as error:
+        raise cannot_listen(*address, error) from error
     LOG.addHandler(receiver)
     server.thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
     server.thread.start()

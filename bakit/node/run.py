@@ -15,7 +15,7 @@ from socketserver import ThreadingTCPServer
 from typing import TYPE_CHECKING, Any
 
 import bakit.report.dicom_sr  # noqa: F401  # a missing library is found at the start
-from bakit.errors import InputError, safe_text
+from bakit.errors import LISTEN_ERRORS, InputError, cannot_listen, safe_text
 from bakit.node.deliver import Backoff, Sender
 from bakit.node.metrics import Metrics
 from bakit.node.receive import receiving
@@ -200,12 +200,11 @@ class _Web(ThreadingTCPServer):
     def __init__(self, port: int, node: Node) -> None:
         self.node = node
         self._open: list[socket.socket] = []
+        address = ("127.0.0.1", port)
         try:
-            super().__init__(("127.0.0.1", port), _Handler)
-        except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or error
-            message = f"cannot listen on port {port} ({reason}); use a free one for --web-port"
-            raise InputError(message) from error
+            super().__init__(address, _Handler)
+        except LISTEN_ERRORS as error:
+            raise cannot_listen(*address, error, "--web-port") from error
 
     def verify_request(self, request: Any, client_address: object) -> bool:  # noqa: ANN401
         """Close the oldest of too many connections: silent ones would use up the node's files."""

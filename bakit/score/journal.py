@@ -37,9 +37,10 @@ class Journal(Closing):
 
     def __init__(self, table: Path, bundle_sha256: str, options: Options) -> None:
         self.path = table.with_name(table.name + SUFFIX)
-        if table.exists() and not self.path.exists():
-            message = f"{table}: exists, and was not written by bakit score; use another --out"
-            raise InputError(message)
+        for path, ours in ((table, self.path.exists()), (self.path, True)):
+            if path.exists() and not (ours and path.is_file()):  # a pipe would be waited for
+                message = f"{path}: exists, and was not written by bakit score; use another --out"
+                raise InputError(message)
         self._done: dict[int, int] = {}
         self._keys: dict[str, int] = {}
         self._synced, self._end, self._first = 0.0, 0, -1
@@ -49,7 +50,7 @@ class Journal(Closing):
             if not try_lock(self._file):
                 message = f"{self.path}: another bakit score writes it; use another --out"
                 raise InputError(message)  # noqa: TRY301
-            self._load({"schema_version": 1, "bundle_sha256": bundle_sha256, "options": options})
+            self._load({"schema_version": 2, "bundle_sha256": bundle_sha256, "options": options})
         except BaseException:
             self.close()
             raise
@@ -88,16 +89,16 @@ class Journal(Closing):
 
     def _keep(self, scored: Scored, *, done: bool = True) -> None:
         if done:
-            self._done[hash((scored.row.id, scored.sex))] = self._end
+            self._done[hash((scored.row.id, scored.origin))] = self._end
         if scored.key:
             self._keys[scored.key] = self._end
 
     def find(self, film: Film) -> int | None:
         """Return where the newest row of a film begins; errors of earlier runs are no rows.
 
-        A film whose list gives another sex than before has no row.
+        A film whose list gives another sex or place than before has no row.
         """
-        return self._done.get(hash((film.id, film.sex)))
+        return self._done.get(hash((film.id, film.origin)))
 
     def append(self, scored: Scored) -> None:
         """Add a row.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import ray
+import ray._private.worker
 from ray.exceptions import RayError
 
 from bakit.bundle import MANIFEST, SEAL, Bundle
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 CONNECT_S = 10.0
 WAIT_S = 600.0
 """Longest time without a result or a new actor."""
+
+# Ray prints that a node has died on stdout, at any moment, also into a JSON document.
+ray._private.worker.print_to_stdstream = lambda *_, **__: None
 
 
 class RayReaders(Closing):

@@ -76,13 +76,13 @@ class Row(msgspec.Struct, frozen=True):
 class Scored(NamedTuple):
     """A row, and what decides whether it can be used again.
 
-    ``key`` is a digest of all that it depends on: films of the same key have the same row. ``sex``
-    is what the film's list or labels.csv gave.
+    ``key`` is a digest of all that it depends on: films of the same key have the same row.
+    ``origin`` is the film's.
     """
 
     row: Row
     key: str = ""
-    sex: Sex | None = None
+    origin: str = ""
 
 
 def score_film(
@@ -103,7 +103,7 @@ def score_film(
     except Exception as error:  # a film never stops the others, whatever a library raises
         row, key = lost_film(runtime.bundle.sha256, film, error).row, ""
     seconds = round(time.perf_counter() - started, 4)
-    return Scored(msgspec.structs.replace(row, id=film.id, seconds=seconds), key, film.sex)
+    return Scored(msgspec.structs.replace(row, id=film.id, seconds=seconds), key, film.origin)
 
 
 def _bytes(film: Film) -> bytes:
@@ -119,7 +119,7 @@ def lost_film(bundle_sha256: str, film: Film, error: Exception) -> Scored:
         text = text.removeprefix(f"{name}: ")
     text = text.encode("utf-8", "backslashreplace").decode()[:MAX_ERROR]
     row = Row(film.id, "error", sex=film.sex, bundle_sha256=bundle_sha256, error=text)
-    return Scored(row, sex=film.sex)
+    return Scored(row, origin=film.origin)
 
 
 def _row(runtime: Runtime, image: Radiograph, sex: Sex | None, options: Options) -> Row:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections import Counter
@@ -49,8 +50,8 @@ def score(
     ``open_readers`` opens what reads the films: ``LocalReaders`` or ``RayReaders``.
 
     Raises:
-        InputError: If a source, a list or ``out`` cannot be used, two films have one id, there is
-            no film, or the journal is of another bundle or other options.
+        InputError: If a source, a list or ``out`` cannot be used, two films have one id, or the
+            journal is of another bundle or other options.
         BakitError: If the bundle cannot be run.
         OSError: If a file cannot be written.
     """
@@ -61,25 +62,25 @@ def score(
     if url is not None:
         check_url(url)
     check_table(table)
-    with full_disk(table), tempfile.TemporaryFile(dir=table.parent) as listing:
+    with (
+        full_disk(table),
+        tempfile.TemporaryFile(dir=table.parent) as listing,
+        Journal(table, bundle.sha256, options) as journal,
+    ):
         total = _list(find_films(sources, options.sex, ignored), listing, on_progress)
         summary.ignored = dict(+ignored)
-        if not total:
-            message = f"{' '.join(sources)}: no PNG, JPEG or DICOM file"
-            raise InputError(message)
-        with Journal(table, bundle.sha256, options) as journal:
-            done = sum(journal.find(film) is not None for film in _listed(listing))
-            on_progress("scoring", done, total)
-            todo = (film for film in _listed(listing) if journal.find(film) is None)
-            if done < total:
-                work = partial(score_film, options=options)
-                lost = partial(lost_film, bundle.sha256)
-                with closing(open_readers(bundle, work, journal.known)) as readers:
-                    for scored in read_all(readers, loaded(todo), lost):
-                        journal.append(scored)
-                        summary.read += 1
-                        on_progress("scoring", done + summary.read, total)
-            write_table(table, _rows(_listed(listing), journal, summary))
+        done = sum(journal.find(film) is not None for film in _listed(listing))
+        on_progress("scoring", done, total)
+        todo = (film for film in _listed(listing) if journal.find(film) is None)
+        if done < total:
+            work = partial(score_film, options=options)
+            lost = partial(lost_film, bundle.sha256)
+            with closing(open_readers(bundle, work, journal.known)) as readers:
+                for scored in read_all(readers, loaded(todo), lost):
+                    journal.append(scored)
+                    summary.read += 1
+                    on_progress("scoring", done + summary.read, total)
+        write_table(table, _rows(_listed(listing), journal, summary))
     if url is not None:
         copy_to_url(table, url)
     summary.seconds = round(time.monotonic() - started, 2)
@@ -90,10 +91,14 @@ def _list(films: Iterable[Film], listing: BinaryIO, on_progress: OnProgress) -> 
     """Write a line for each film, some 100 bytes, and return their number."""
     ids: set[int] = set()
     for film in films:
+        if film.id.splitlines() != [film.id]:  # a row is a line, also for wc and grep
+            film = msgspec.structs.replace(film, id=film.id.encode("unicode_escape").decode())
         if hash(film.id) in ids and film.member is not None:  # tar -r adds a file again
             film = msgspec.structs.replace(film, id=f"{film.id}@{film.member}")
         if hash(film.id) in ids:
-            message = f"two films have the id {film.id!r}; give each one once, with its own id"
+            place = os.fsdecode(film.path)
+            message = f"two films have the id {film.id!r}, the second is {place}; give each film "
+            message += "once, with its own id"
             raise InputError(message)
         ids.add(hash(film.id))
         listing.write(msgspec.json.encode(film) + b"\n")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import tarfile
 import zipfile
@@ -16,8 +14,9 @@ import msgspec
 
 from bakit.data.images import files_below, is_film, is_hidden
 from bakit.data.labels import read_labels
-from bakit.data.tables import TABLE
+from bakit.data.tables import CSV_ERRORS, TABLE, no_csv, open_csv
 from bakit.errors import InputError, first_line
+from bakit.files import sha256
 from bakit.image.bounds import MAX_INFLATION, SPARE
 from bakit.prediction import Sex, read_sex
 from bakit.score.places import find_urls, is_url, open_place
@@ -35,7 +34,7 @@ LIST_COLUMNS = ("path", "id", "sex")
 MAX_PACKED = 64 * 2**20
 """Most bytes of a film in an archive: each worker has one in memory."""
 
-_TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
 class Film(msgspec.Struct, frozen=True, array_like=True):
@@ -43,9 +42,8 @@ class Film(msgspec.Struct, frozen=True, array_like=True):
 
     ``id`` is that of a list or of labels.csv, else its path as it was given; ``path`` the absolute
     path, or the URL, of the file or the archive, in the system's bytes; ``member`` its number in
-    the archive; ``fault`` the reason
-    why it cannot be read, if that is known; ``data`` its bytes, if an archive holds it
-    (``loaded``).
+    the archive; ``fault`` the reason why it cannot be read, if that is known; ``data`` its bytes,
+    if an archive holds it (``loaded``).
     """
 
     id: str
@@ -54,6 +52,11 @@ class Film(msgspec.Struct, frozen=True, array_like=True):
     member: int | None = None
     fault: str = ""
     data: bytes = b""
+
+    @property
+    def origin(self) -> str:
+        """A digest of its place and its sex: with the id, what an earlier row must be of."""
+        return sha256(repr((self.path, self.member, self.sex)).encode())[:16]
 
 
 def find_films(sources: Sequence[str], sex: Sex | None, ignored: Counter[str]) -> Iterator[Film]:
@@ -67,23 +70,37 @@ def find_films(sources: Sequence[str], sex: Sex | None, ignored: Counter[str]) -
         ignored: Counts the other files by suffix.
 
     Raises:
-        InputError: If a source does not exist, or a table cannot be used; the message has the row.
+        InputError: If a source does not exist or has no film, or a table cannot be used; the
+            message has the row.
         OSError: If a source that is a folder cannot be read.
     """
     for source in sources:
-        if is_url(source):
-            for url in find_urls(source):
-                yield from _in_file(url, ignored, given=url.endswith(source.partition("://")[2]))
+        if not source:  # as of a variable that is not set; it would be the working folder
+            message = "a source is empty; name a file or a folder"
+            raise InputError(message)
+        found = False
+        for film in _in_source(source, sex, ignored):
+            found = True
+            yield film
+        if not found:  # such as a disk that is not mounted
+            message = f"{source}: no PNG, JPEG or DICOM file"
+            raise InputError(message)
+
+
+def _in_source(source: str, sex: Sex | None, ignored: Counter[str]) -> Iterator[Film]:
+    if is_url(source):
+        for url in find_urls(source):
+            yield from _in_file(url, ignored, given=url.endswith(source.partition("://")[2]))
+        return
+    walked: set[Path] = set()
+    for path in _matches(source):
+        if not walked.isdisjoint(path.parents):
             continue
-        walked: set[Path] = set()
-        for path in _matches(source):
-            if not walked.isdisjoint(path.parents):
-                continue
-            if not path.is_dir():
-                yield from _in_file(str(path), ignored, given=path == Path(source))
-                continue
-            walked.add(path)
-            yield from _labelled(path, sex) if (path / TABLE).is_file() else _below(path, ignored)
+        if not path.is_dir():
+            yield from _in_file(str(path), ignored, given=path == Path(source))
+            continue
+        walked.add(path)
+        yield from _labelled(path, sex) if (path / TABLE).is_file() else _below(path, ignored)
 
 
 def _matches(source: str) -> list[Path]:
@@ -121,7 +138,7 @@ def _in_file(place: str, ignored: Counter[str], *, given: bool = False) -> Itera
 
     if given and place.lower().endswith(".csv"):
         yield from _listed(place)
-    elif place.lower().endswith((".zip", *_TARS)):
+    elif place.lower().endswith(_ARCHIVES):
         yield from _packed(place, ignored)
     elif given or _is_film(Path(place).name, ignored, head):
         yield Film(_text(place), _absolute(place))
@@ -150,10 +167,8 @@ def _labelled(folder: Path, sex: Sex | None) -> Iterator[Film]:
 def _listed(path: str) -> Iterator[Film]:
     folder = path[: path.rfind("/") + 1] if is_url(path) else str(Path(path).parent) + os.sep
     try:
-        with open_place(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", newline="") as file:
-            mark = max(",;\t", key=file.readline().count)
-            file.seek(0)
-            rows = csv.reader(file, delimiter=mark)
+        with open_place(path) as raw:
+            mark, rows = open_csv(raw)
             header = [name.strip().lower() for name in next(rows, [])]
             unknown = [repr(name) for name in header if name not in LIST_COLUMNS]
             if unknown or "path" not in header or len(set(header)) < len(header):
@@ -171,21 +186,23 @@ def _listed(path: str) -> Iterator[Film]:
                     place = folder + place
                 known = read_sex(sex, where) if sex else None
                 yield Film(fields.get("id") or fields["path"], _absolute(place), known)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        message = f"{path}: not a CSV text file ({getattr(error, 'strerror', None) or error})"
-        raise InputError(message) from error
+    except CSV_ERRORS as error:
+        raise InputError(no_csv(path, error)) from error
 
 
 def _packed(path: str, ignored: Counter[str]) -> Iterator[Film]:
     """Yield an archive's films, and a row for the archive if it is damaged or a bomb.
 
-    What cannot be read from it as such, such as an encrypted file or a link, is a row as well.
+    What cannot be read from it, such as an encrypted file, a link or an archive, is a row as well.
     """
     archive, place, number = _text(path), _absolute(path), -1
     try:
         for number, (name, fault, read) in enumerate(_unpacked(path)):
-            if _is_film(name, ignored, read):
-                yield Film(f"{archive}/{_text(name)}", place, None, number, fault)
+            if name.lower().endswith(_ARCHIVES) and not is_hidden(name):
+                fault = f"an archive in an archive{_UNPACK}"
+            elif not _is_film(name, ignored, read):
+                continue
+            yield Film(f"{archive}/{_text(name)}", place, None, number, fault)
     except Exception as error:  # zipfile and tarfile raise any exception on damaged archives
         fault = f"the archive is damaged after {number + 1} files ({first_line(error)})"
         yield Film(archive, place, fault=fault)

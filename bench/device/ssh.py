@@ -61,7 +61,7 @@ class Remote:
         options: As after ssh's ``-o``, such as ``UserKnownHostsFile=FILE``.
 
     Raises:
-        InputError: If the host is none.
+        InputError: If the host is none, or the key is not there.
     """
 
     host: str
@@ -75,6 +75,9 @@ class Remote:
         letters = all(c.isprintable() and not c.isspace() for c in self.host)
         if not letters or any(not part or part.startswith("-") for part in parts):
             message = f"--host {self.host!r} is no host; use user@device"
+            raise InputError(message)
+        if self.identity is not None and not self.identity.is_file():
+            message = f"--identity {self.identity}: no such file; use the private key"
             raise InputError(message)
 
     def command(self, remote: str) -> list[str]:

@@ -107,7 +107,7 @@ def recommend(report: Report, gate: Gate = DEFAULT_GATE) -> Recommendation:
         ship=ship.name if ship else None,
         sentence=_sentence(report, ship, standings, gate),
         others=(*_others(front, ship), *_why_not_int8(standings, ship)),
-        caveats=_caveats(report, ship),
+        caveats=_caveats(report, [ship] if ship else []),
         standings=tuple(standings),
     )
 
@@ -116,11 +116,12 @@ def _for_each(report: Report, gate: Gate) -> Recommendation:
     """Join the recommendations for the devices of a fleet."""
     parts = {name: recommend(report.of_device(name), gate) for name in report.devices}
     standings = [s for part in parts.values() for s in part.standings]
+    ships = [s for s in standings if s.name in {part.ship for part in parts.values()}]
     return Recommendation(
         ship=None,
         sentence=" ".join(f"{name}: {part.sentence}" for name, part in parts.items()),
         others=tuple(f"{name}: {line}" for name, part in parts.items() for line in part.others),
-        caveats=tuple(dict.fromkeys(line for part in parts.values() for line in part.caveats)),
+        caveats=_caveats(report, ships),  # counted over all devices
         standings=tuple(replace(s, label=s.name) for s in standings),
     )
 
@@ -250,7 +251,7 @@ def _sentence(
 ) -> str:
     if ship is not None:
         start = "Ship" if ship.drift_upper_months is not None else "By time and size alone, take"
-        costs = f"{start} {ship.label}: {ship.p50_ms:.3g} ms a radiograph (median), "
+        costs = f"{start} {ship.label}: {_ms(ship.p50_ms)} a radiograph (median), "
         if ship.drift_upper_months is None:
             return f"{costs}{ship.size_mb:.3g} MB."
         if report.bundles and _is_reference(report, ship.name):
@@ -313,14 +314,19 @@ def _why_not_int8(standings: Sequence[Standing], ship: Standing | None) -> list[
 
 
 def _numbers(standing: Standing) -> str:
-    return f"{standing.p50_ms:.3g} ms, {standing.size_mb:.3g} MB"
+    return f"{_ms(standing.p50_ms)}, {standing.size_mb:.3g} MB"
 
 
 def _coarse(drift_months: float | None) -> int:
     return round((drift_months or 0.0) / SAME_DRIFT_MONTHS)
 
 
-def _caveats(report: Report, ship: Standing | None) -> tuple[str, ...]:
+def _ms(milliseconds: float | None) -> str:
+    assert milliseconds is not None  # of a bundle that was measured
+    return f"{milliseconds:.3g} ms" if milliseconds < 1000 else f"{milliseconds:,.0f} ms"
+
+
+def _caveats(report: Report, ships: Sequence[Standing]) -> tuple[str, ...]:
     caveats = []
     if report.partial:
         caveats.append("The run was interrupted: what it had not come to is missing.")
@@ -337,7 +343,7 @@ def _caveats(report: Report, ship: Standing | None) -> tuple[str, ...]:
     if failed:
         who = "One bundle" if failed == 1 else f"{failed} bundles"
         caveats.append(f"{who} failed and could not be compared.")
-    if report.data is None or (ship is not None and ship.drift_upper_months is None):
+    if report.data is None or any(ship.drift_upper_months is None for ship in ships):
         caveats.append(
             "Drift was not measured: whether a bundle still reads ages right is not known. "
             "Bench with --data before shipping."

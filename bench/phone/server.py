@@ -18,7 +18,7 @@ import msgspec
 from bakit.bench.phone.messages import MAX_BODY, Browser, Post, decode
 from bakit.bench.phone.session import RefusedError
 from bakit.bench.phone.web import PAGE
-from bakit.errors import BakitError, InputError
+from bakit.errors import LISTEN_ERRORS, BakitError, cannot_listen
 
 if TYPE_CHECKING:
     import ssl
@@ -100,13 +100,8 @@ class PhoneServer(ThreadingTCPServer):
             family = socket.getaddrinfo(bind, port, type=socket.SOCK_STREAM)[0][0]
             self.address_family = family
             super().__init__((bind, port), _Handler)
-        except (OSError, OverflowError, UnicodeError) as error:
-            reason = getattr(error, "strerror", None) or error
-            message = (
-                f"cannot listen on {bind} port {port} ({reason}); use an address of this machine "
-                "for --bind and a free port for --port"
-            )
-            raise InputError(message) from error
+        except LISTEN_ERRORS as error:
+            raise cannot_listen(bind, port, error) from error
 
     def get_request(self) -> tuple[socket.socket, object]:
         """Accept a connection; the TLS handshake runs in the connection's own thread."""

@@ -1,13 +1,15 @@
 """Send films to a node from several associations, with dcmtk's programs; count the reports.
 
     python tests/benchmarks/node_load.py BUNDLE --films 500 --senders 8
-    python tests/benchmarks/node_load.py BUNDLE --faults garbage,kill,peer,disk
+    python tests/benchmarks/node_load.py BUNDLE --faults garbage,kill,disk,peer
+    python tests/benchmarks/node_load.py BUNDLE --films 60 --senders 1 --every 2
 
-Every film is a phantom with its own SOPInstanceUID. The faults come one after the other, spread
-over the run: ``kill``: the node gets SIGKILL and is started again; ``peer``: storescp is down for
+Every film is a phantom with its own SOPInstanceUID. The faults come one after the other, while
+films arrive: ``kill``: the node gets SIGKILL and is started again; ``peer``: storescp is down for
 20 s; ``garbage``: 20 connections of random bytes; ``disk`` (as root): the spool's disk, a tmpfs, is
 full for 10 s. A film that was not acknowledged is sent again, as a modality does. At the end each
-film must have one report at storescp. Progress goes to stderr.
+film must have one report at storescp. Progress goes to stderr. ``--every`` gives the time of a film
+that need not wait for others.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ def main() -> None:
     parser.add_argument("--senders", type=int, default=8)
     parser.add_argument("--height", type=int, default=1024)
     parser.add_argument("--faults", default="", help="of kill,peer,garbage,disk")
+    parser.add_argument("--every", type=float, metavar="S", help="a film each S s, as a ward does")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bakit-node-") as folder:
         measure(asked, Path(folder))
@@ -60,15 +63,15 @@ def measure(asked: argparse.Namespace, folder: Path) -> None:
     started = time.monotonic()
     with ThreadPoolExecutor(asked.senders) as pool:
         parts = [files[n :: asked.senders] for n in range(asked.senders)]
-        sent = [pool.submit(send, ward.port, part) for part in parts]
+        sent = [pool.submit(send, ward.port, part, asked.every) for part in parts]
         for number, fault in enumerate(faults, start=1):
             share = number / (len(faults) + 1)
-            wait_until(lambda share=share: done(folder) >= share * len(files), 3600)
-            print(f"{done(folder)} of {len(files)} answered; {fault}", file=sys.stderr, flush=True)
+            wait_until(lambda share=share: held(folder) >= share * len(files), 3600)
+            print(f"{held(folder)} of {len(files)} received; {fault}", file=sys.stderr, flush=True)
             getattr(ward, fault)()
         again = sum(future.result() for future in sent)
     received = time.monotonic() - started
-    wait_until(lambda: done(folder) == len(files), 3600)
+    wait_until(lambda: held(folder, "done") == len(files), 3600)
     seconds = time.monotonic() - started
     with urllib.request.urlopen(f"http://127.0.0.1:{ward.web_port}/metrics") as answer:
         metrics = answer.read().decode()
@@ -218,22 +221,25 @@ def write_films(folder: Path, count: int, height: int) -> list[Path]:
     return files
 
 
-def send(port: int, files: list[Path]) -> int:
-    """Send films in one association; return how many were sent again after a failure."""
+def send(port: int, files: list[Path], every: float | None) -> int:
+    """Send films in one association, or in one each; return how many failed and were sent again."""
     waiting, again = list(files), 0
     while waiting:
-        words = ["storescu", "-v", "-aec", "BAKIT", "127.0.0.1", str(port), *map(str, waiting)]
+        some = waiting if every is None else waiting[:1]
+        words = ["storescu", "-v", "-aec", "BAKIT", "127.0.0.1", str(port), *map(str, some)]
         sent = subprocess.run(words, capture_output=True, text=True, check=False)
         stored_now = (sent.stdout + sent.stderr).count("(Success)")
         waiting = waiting[stored_now:]
-        again += len(waiting)
-        time.sleep(0.2 if waiting else 0)
+        failed = len(some) - stored_now
+        again += failed
+        time.sleep(every or (0.2 if failed else 0))
     return again
 
 
-def done(folder: Path) -> int:
-    """Return how many films are answered."""
-    return sum(1 for _ in (folder / "spool/done").iterdir())
+def held(folder: Path, *states: str) -> int:
+    """Return how many films are in some folders of the spool, or were received."""
+    places = (folder / "spool" / state for state in states or ("in", "out", "done"))
+    return len({path.name for place in places for path in place.iterdir()})
 
 
 if __name__ == "__main__":

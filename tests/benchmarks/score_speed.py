@@ -210,7 +210,7 @@ class Instant:
         for film in self.tasks.pop(0):
             digest = sha256(film.path)
             row = Row(film.id, "accept", 99.5, 90.1, 110.2, "F", input_sha256=digest)
-            rows.append(Scored(row, digest[:32], film.sex))
+            rows.append(Scored(row, digest[:32], film.origin))
         return self, pickle.loads(pickle.dumps(rows))
 
     def close(self) -> None:
