@@ -537,9 +537,9 @@ def test_the_summary_of_a_github_job_gets_the_table(
     assert page.read_text().startswith("### bakit gate: passed\n")
     for place in (tmp_path, Path("/dev/full")):
         monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(place))
-        error = run(tmp_path, make_report(), "--github").exception
-        assert isinstance(error, InputError)
-        assert str(error).startswith(f"{place}: the page cannot be written (")
+        result = run(tmp_path, make_report(), "--github")
+        assert result.exit_code == 2
+        assert result.stderr.startswith(f"bakit: {place}: the page cannot be written (")
 
 
 def test_a_new_baseline_that_lacks_a_bundle_says_so(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from bakit.cli import main
 from bakit.model.checkpoint import Checkpoint
 from bakit.phantoms import write_phantoms
 
-EPOCHS = 3
+EPOCHS = 2
 
 
 @pytest.fixture(scope="module")
