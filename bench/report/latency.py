@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import sys
 import zlib
 from array import array
 from typing import TYPE_CHECKING
@@ -181,7 +182,9 @@ class Footprint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def pack_samples(times_ns: Sequence[int]) -> str:
     """Pack latencies for a report: base64 of zlib of little-endian int64 nanoseconds."""
-    return base64.b64encode(zlib.compress(array("q", times_ns).tobytes(), 9)).decode()
+    return base64.b64encode(
+        zlib.compress(_little_endian(array("q", times_ns)).tobytes(), 9)
+    ).decode()
 
 
 def unpack_samples(packed: str, queries: int) -> array[int]:
@@ -200,4 +203,10 @@ def unpack_samples(packed: str, queries: int) -> array[int]:
     except (ValueError, zlib.error) as error:
         message = f"the report's samples are damaged ({error}); bench again"
         raise InputError(message) from error
+    return _little_endian(times)
+
+
+def _little_endian(times: array[int]) -> array[int]:
+    if sys.byteorder == "big":
+        times.byteswap()
     return times
