@@ -594,6 +594,20 @@ def parse_tegrastats(line: str) -> Dict[str, float]:
     return {name: int(mw) / 1e3 for name, mw in power if name != "NC"}
 
 
+def parse_temperatures(line: str) -> Dict[str, float]:
+    """Return the temperatures in degrees Celsius from a line of ``tegrastats``.
+
+    Older systems print ``cpu@52.9C``, newer ones may add a second number: ``cpu@52.9C/52.9C``.
+    """
+    return _likely(re.findall(r"(\w+)@(-?\d+(?:\.\d+)?)C(?=[/\s]|$)", line))
+
+
+def _likely(zones: Iterable[Tuple[str, Any]]) -> Dict[str, float]:
+    """Return temperatures without those that are made up: the PMIC's, and of sensors at rest."""
+    found = {name: float(value) for name, value in zones if "PMIC" not in name.upper()}
+    return {name: value for name, value in found.items() if -50 < value < 200}
+
+
 def total_rails(names: Iterable[str]) -> List[str]:
     """Return the rails whose sum is the board's power: a total, or all that no other holds."""
     known = sorted(set(names))
@@ -666,17 +680,14 @@ class PowerMeter:
 
 
 def temperatures(root: str = "/") -> Dict[str, float]:
-    """Return the thermal zones in degrees Celsius.
-
-    Those that are made up are left out: the PMIC's, and of sensors at rest.
-    """
-    found = {}
+    """Return the thermal zones in degrees Celsius; those of ``tegrastats`` if none can be read."""
+    zones = []
     for zone in sorted(glob.glob(os.path.join(root, "sys/class/thermal/thermal_zone*"))):
         name, text = (read_text(os.path.join(zone, key)) for key in ("type", "temp"))
-        is_number = re.match(r"^-?\d+$", text) and "PMIC" not in name.upper()
-        if is_number and -50e3 < int(text) < 200e3:
-            found[name] = int(text) / 1e3
-    return found
+        if re.match(r"^-?\d+$", text):
+            zones.append((name, int(text) / 1e3))
+    tegrastats = None if zones else shutil.which("tegrastats")
+    return _likely(zones) if tegrastats is None else parse_temperatures(first_line(tegrastats))
 
 
 def first_line(*command: str) -> str:

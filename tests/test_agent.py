@@ -97,6 +97,17 @@ def test_power_is_the_total_or_the_sum_of_what_no_other_rail_holds(rails, named)
     assert agent.rail_name(rails) == named
 
 
+def test_temperatures_of_tegrastats():
+    line = TEGRASTATS["JetPack 6, AGX Orin"][0]
+    assert agent.parse_temperatures(line) == {"cpu": 52.9, "tj": 53.1}
+    nano = agent.parse_temperatures(TEGRASTATS["JetPack 4, Nano"][0])
+    assert nano == {"PLL": 33.5, "CPU": 36, "GPU": 34.5, "AO": 41.5, "thermal": 35.25}
+    assert agent.parse_temperatures("gpu@-256C cpu@60.406C/ x@yC CPU [31%@1479,off]") == {
+        "cpu": 60.406
+    }
+    assert agent.parse_temperatures("GR3D_FREQ 0%@[624] no temperature") == {}
+
+
 def write_tree(root, files):
     for name, text in files.items():
         path = root / name
@@ -139,6 +150,14 @@ def test_power_of_a_thor_is_that_of_its_input(tmp_path):
     meter = agent.PowerMeter(root)
     assert set(until_read(meter)) == {40.125}
     assert meter.rail == "VIN"
+
+
+def test_temperatures_come_from_tegrastats_where_no_zone_can_be_read(tmp_path, monkeypatch):
+    tool = tmp_path / "tegrastats"
+    tool.write_text("#!/bin/sh\nwhile :; do echo 'cpu@52.9C/52.9C gpu@-256C'; sleep 0.05; done\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert agent.temperatures(str(tmp_path)) == {"cpu": 52.9}
 
 
 def test_power_modes_go_by_name_since_numbers_differ(tmp_path, monkeypatch):
