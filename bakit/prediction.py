@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
@@ -78,6 +79,10 @@ class Prediction(msgspec.Struct, frozen=True):
 def prediction_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of ``Prediction.to_json``."""
     schema = msgspec.json.schema(Prediction)
+    # msgspec before 0.23 keeps the indentation of docstrings.
+    for definition in schema["$defs"].values():
+        if "description" in definition:
+            definition["description"] = inspect.cleandoc(definition["description"])
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema
 
 
