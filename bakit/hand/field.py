@@ -12,7 +12,7 @@ from bakit.image.box import Box
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from bakit.types import Bytes, Grey
+    from bakit.types import Bytes, Floats, Grey
 
 
 FLAT = 2.2 / 255
@@ -87,8 +87,10 @@ def _content(grey: Grey | Bytes) -> Box:
 
 def _border(lines: npt.NDArray[Any]) -> int:
     """Return the number of first lines with nearly one grey; 0 for a few or all of them."""
-    for start in range(0, len(lines), _LINES):
-        near = 1 - _other(lines[start : start + _LINES], lines[0], FLAT)
+    edge = np.float32(np.median(lines[0]))
+    # Most films have no border, and their first line alone shows it.
+    for start in (0, *range(1, len(lines), _LINES)):
+        near = 1 - _other(lines[start : start + (_LINES if start else 1)], edge, FLAT)
         ends = np.flatnonzero(near < SHARE)
         if len(ends):
             count = start + int(ends[0])
@@ -96,12 +98,11 @@ def _border(lines: npt.NDArray[Any]) -> int:
     return 0
 
 
-def _other(lines: npt.NDArray[Any], edge: npt.NDArray[Any], flat: float) -> npt.NDArray[Any]:
+def _other(lines: npt.NDArray[Any], edge: np.float32, flat: float) -> Floats:
     """Return the share of each line that differs from the edge's grey."""
     unit = 255 if lines.dtype == np.uint8 else 1
-    share: npt.NDArray[Any] = (
-        np.abs(lines.astype(np.float32) - np.float32(np.median(edge))) > unit * flat
-    ).mean(1)
+    differs = np.abs(lines.astype(np.float32) - edge) > unit * flat
+    share: Floats = np.count_nonzero(differs, axis=1) / lines.shape[1]
     return share
 
 
@@ -111,7 +112,7 @@ def _frame(lines: npt.NDArray[Any], count: int) -> int:
         return 0
     step = max(round(len(lines) * _BLUR), 1)
     after = step + min(_BLOCK, round(len(lines) * _NEAR))
-    other = _other(lines[count : count + after], lines[0], 2 * FLAT)
+    other = _other(lines[count : count + after], np.float32(np.median(lines[0])), 2 * FLAT)
     rise = other - np.pad(other, (step, 0))[: len(other)]
     ends = np.flatnonzero((other >= ABRUPT) & (rise >= RISE))
     return count + int(ends[0]) if len(ends) else 0
