@@ -32,8 +32,9 @@ _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
 _GRAPH, _INITIALIZER, _DIMS, _TYPE, _NAME, _RAW = 0x3A, 0x2A, 0x08, 0x10, 0x42, 0x4A
 """Keys of fields in onnx.proto: 8 times the number, and 2 if the value is bytes."""
 
-_FLOAT, _OUTSIDE = 1, b"\x70\x01"
-"""A value of ``_TYPE``, and the field that says that a tensor's data are outside of the file."""
+_TYPES = {1: "<f4", 3: "i1"}
+_OUTSIDE = b"\x70\x01"
+"""The field that says that a tensor's data are outside of the file."""
 
 _LARGE_BYTES = 4096
 
@@ -164,13 +165,13 @@ def _profile(model: bytes, level: Any) -> Iterator[tuple[str, dict[str, Any]]]: 
             yield event["name"].removesuffix("_kernel_time"), event["args"]
 
 
-def _without_weights(model: bytes) -> tuple[bytes, dict[str, npt.NDArray[np.float32]]]:
-    """Return an ONNX model without its large float weights, and these by name as views of it.
+def _without_weights(model: bytes) -> tuple[bytes, dict[str, npt.NDArray[Any]]]:
+    """Return an ONNX model without its large weights, and these by name as views of it.
 
     ONNX Runtime copies all that is inside of a model twice more: 30 ms of 30 MB.
     """
     parts: list[bytes] = []
-    weights: dict[str, npt.NDArray[np.float32]] = {}
+    weights: dict[str, npt.NDArray[Any]] = {}
     try:
         for key, value, field in _fields(model, slice(0, len(model))):
             if key == _GRAPH:  # protobuf merges the parts of one message
@@ -184,15 +185,15 @@ def _without_weights(model: bytes) -> tuple[bytes, dict[str, npt.NDArray[np.floa
 
 
 def _emptied(model: bytes, item: tuple[int, Any, slice], weights: dict[str, Any]) -> bytes:
-    """Return a field of a graph; the data of a large float tensor are moved to ``weights``."""
+    """Return a field of a graph; the data of a large tensor are moved to ``weights``."""
     key, value, field = item
     if key != _INITIALIZER or field.stop - field.start < _LARGE_BYTES:
         return model[field]
     fields = list(_fields(model, value))
     known = {key: value for key, value, _ in fields}
-    if known.keys() != {_DIMS, _TYPE, _NAME, _RAW} or known[_TYPE] != _FLOAT:
+    if known.keys() != {_DIMS, _TYPE, _NAME, _RAW} or known[_TYPE] not in _TYPES:
         return model[field]
-    data = np.frombuffer(memoryview(model)[known[_RAW]], "<f4")
+    data = np.frombuffer(memoryview(model)[known[_RAW]], _TYPES[known[_TYPE]])
     dims = [value for key, value, _ in fields if key == _DIMS]
     weights[model[known[_NAME]].decode()] = data.reshape(dims)
     kept = [model[field] for key, _, field in fields if key != _RAW]
