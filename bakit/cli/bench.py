@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -38,7 +38,7 @@ from bakit.cli.report import (
     write_pages,
 )
 from bakit.cli.tables import echo, next_step, safe
-from bakit.errors import InputError
+from bakit.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +53,25 @@ def _threads(text: str) -> tuple[int, ...]:
         message = f"{text!r} is not a thread count: use 2, or 1,2,4 for several"
         raise InputError(message)
     return tuple(int(word) for word in words)
+
+
+def _read_provider(name: str | None, phone: dict[str, Any] | None) -> str | None:
+    """Return ONNX Runtime's name of a provider; a browser's is added to the phone's options."""
+    from bakit.backends.providers import find_provider
+    from bakit.bench.phone.messages import Provider
+
+    browser = get_args(Provider)
+    if name is None:
+        return None
+    if phone is None and name in browser and name != "webgpu":
+        message = f"--provider {name} needs --phone"
+        raise InputError(message)
+    if phone is None:
+        return find_provider(name)
+    if name not in browser:
+        raise InputError(unknown("provider of a browser", name, browser))
+    phone["provider"] = name
+    return None
 
 
 @click.command("bench")
@@ -76,6 +95,12 @@ def _threads(text: str) -> tuple[int, ...]:
     metavar="N[,N]...",
     help="Threads of the backend. If you give several numbers, the first is used for the report "
     "and the others are measured in addition.",
+)
+@click.option(
+    "--provider",
+    metavar="NAME",
+    help="Provider of ONNX Runtime, such as cuda, qnn or xnnpack, for all bundles but those of "
+    "target torch; with --phone: wasm, webgpu or webnn.  [default: cpu, wasm]",
 )
 @click.option(
     "--queries",
@@ -120,6 +145,7 @@ def command(
     reference: Path | None,
     public_key: Path | None,
     threads: tuple[int, ...] | None,
+    provider: str | None,
     json_file: Path | None,
     html_file: Path | None,
     md_file: Path | None,
@@ -156,10 +182,11 @@ def command(
     kit: Path | None = more["kit"]
     how = {name: more[name] for name in ("data", "limit", "min_queries", "min_duration_s")}
     how["threads"] = threads[0] if threads else None
+    provider = _read_provider(provider, phone)
     given: dict[str, object] = {"BUNDLE": bundles, "--data": how["data"], "--reference": reference}
     given |= {"--limit": how["limit"], "--json": json_file, "--html": html_file, "--md": md_file}
     given |= {"--fleet": fleet, "--phone": phone, "--host": host, "--kit": kit}
-    given |= {"--goal": goal or goal_json, "--whole": whole}
+    given |= {"--goal": goal or goal_json, "--whole": whole, "--provider": provider}
     check_place(given | {"a thread sweep": len(threads or ()) > 1})
     as_json = json_file == Path("-")
     report_file = None if as_json else json_file
@@ -171,7 +198,9 @@ def command(
         report = bench_on_fleet(fleet, report_file, public_key, outputs, **how)
     else:
         paths = bundles or (
-            all_bundles() if host or kit else runnable_bundles(None if phone is None else "onnx")
+            all_bundles()
+            if host or kit
+            else runnable_bundles("onnx" if phone or provider else None)
         )
         if goal or goal_json:
             goal_of = goal_bundles(paths, how["data"])
@@ -181,15 +210,15 @@ def command(
             chosen = [Bundle.read(path, public_key) for path in paths]
             how["reference"] = reference and Bundle.read(reference, public_key)
         if kit is not None:
-            write_kit_file(chosen, kit, how)
+            write_kit_file(chosen, kit, how, provider)
             return
         if phone is not None:
             report, failures = bench_on_phone(chosen, phone, **how)
         elif host is not None:
             log_file = report_file and report_file.with_suffix(".log")
-            report = bench_on_host(chosen, host, log_file, **how)
+            report = bench_on_host(chosen, host | {"provider": provider}, log_file, **how)
         else:
-            how |= {"sweep_threads": (threads or ())[1:], "whole": whole}
+            how |= {"sweep_threads": (threads or ())[1:], "whole": whole, "provider": provider}
             with progress() as on_progress:
                 report = run_bench(chosen, on_progress=on_progress, **how)
     if report_file is not None:

@@ -28,7 +28,6 @@ def _option(switch: str, flag: str, text: str, **how: Any) -> Callable[..., Any]
     return click.option(flag, name, help=text, **how)
 
 
-_PROVIDERS = click.Choice(["wasm", "webgpu", "webnn"])
 _ENGINES = click.Choice(["tensorrt", "trtexec", "onnxruntime"])
 device_options = several(
     click.option(
@@ -37,7 +36,6 @@ device_options = several(
         help="Measure in a phone's browser: serve a page for it. Drift is measured on phantoms, or "
         "on the images of --data.",
     ),
-    _option("phone", "--provider", "Backend in the browser. Default: wasm.", type=_PROVIDERS),
     _option("phone", "--adb", "Connect to an Android phone through adb and USB.", is_flag=True),
     _option("phone", "--bind", "Address to listen on; 0.0.0.0 for all.", metavar="ADDRESS"),
     _option("phone", "--port", "Port. Default: a free port.", type=click.IntRange(0, 65535)),
@@ -114,7 +112,7 @@ def take_options(given: dict[str, Any], switch: str) -> dict[str, Any] | None:
 
 
 _UNSUPPORTED = {
-    "--fleet": "BUNDLE --reference --phone --host --kit --goal",
+    "--fleet": "BUNDLE --reference --provider --phone --host --kit --goal",
     "--phone": "--host --kit --goal",
     "--kit": "--data --reference --limit --json --html --md --host --goal",
     "--host": "",
@@ -155,7 +153,7 @@ def bench_on_host(
     from bakit.bench.device.run import bench_host
     from bakit.bench.device.ssh import Remote
 
-    names = ("engine", "allow_downgrade", "workspace_mb")
+    names = ("engine", "allow_downgrade", "workspace_mb", "provider")
     how["options"] = AgentOptions(**{name: asked[name] for name in names if name in asked})
     how |= {name: asked[name] for name in ("python", "keep") if name in asked}
     how["log_file"] = log_file
@@ -193,14 +191,16 @@ def bench_on_fleet(
     return bench_fleet(targets, earlier, lambda name: step_lines(f"{safe(name)}: "), **how)
 
 
-def write_kit_file(bundles: Sequence[Path | Bundle], path: Path, how: dict[str, Any]) -> None:
+def write_kit_file(
+    bundles: Sequence[Path | Bundle], path: Path, how: dict[str, Any], provider: str | None
+) -> None:
     """Write a kit of bundles and print what to do with it."""
     from bakit.bench.device.pack import AgentOptions, write_kit
     from bakit.bench.task import make_settings
 
     queries = how["min_queries"]
     settings = make_settings(queries, how["min_duration_s"], 10, how["threads"], block=queries)
-    write_kit(path, bundles, settings, AgentOptions())
+    write_kit(path, bundles, settings, AgentOptions(provider=provider))
     echo(f"kit: {path}")
     next_step(f"tar xf {path.name} && python3 bakit-kit/agent.py evidence   (on the board)")
 

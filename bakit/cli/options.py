@@ -120,6 +120,12 @@ def _sex(text: str) -> str:
     return read_sex(text)
 
 
+def _provider(text: str) -> str:
+    from bakit.backends.providers import find_provider
+
+    return find_provider(text)
+
+
 SEX = Parsed("sex", _sex)
 TARGETS = Names("target", targets, several=True)
 PRECISIONS = Names("precision", lambda: [item.value for item in Precision], several=True)
@@ -152,6 +158,13 @@ checkpoint_option = click.option(
 )
 threads_option = click.option(
     "--threads", type=click.IntRange(1, MOST_THREADS), help="Threads of the backend."
+)
+provider_option = click.option(
+    "--provider",
+    metavar="NAME",
+    type=Parsed("provider", _provider),
+    help="Provider of ONNX Runtime, such as cuda, qnn or xnnpack. The CPU runs what it does not "
+    "take.  [default: cpu]",
 )
 workers_option = click.option(
     "--workers", type=click.IntRange(1, MOST_THREADS), help="Processes. Default: one per CPU."

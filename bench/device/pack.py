@@ -66,6 +66,7 @@ class AgentOptions:
         warm_up_s: Least time in the predictions before the first query that counts.
         energy_s: Length of the run that energy is measured in; 0: none.
         cache: Where the device keeps its engines.
+        provider: Provider of ONNX Runtime by its name there; None: the CPU.
     """
 
     engine: str = "auto"
@@ -74,6 +75,7 @@ class AgentOptions:
     warm_up_s: float = 1.0
     energy_s: float = 10.0
     cache: str = ENGINES
+    provider: str | None = None
 
 
 def write_job(
@@ -147,8 +149,10 @@ def write_kit(
     """
     task = read_task(bundles, None, None, None, settings)
     for bundle in task.bundles:
-        if bundle.manifest.target not in {"onnx", "tensorrt"}:
-            message = f"{bundle.name}: a kit measures onnx and tensorrt bundles"
+        runs = {"onnx"} if options.provider else {"onnx", "tensorrt"}
+        if bundle.manifest.target not in runs:
+            with_it = " with --provider" if options.provider else ""
+            message = f"{bundle.name}: a kit{with_it} measures {' and '.join(sorted(runs))} bundles"
             raise InputError(message)
     data = io.BytesIO()
     with tempfile.TemporaryDirectory(prefix="bakit-kit-") as folder:

@@ -147,7 +147,7 @@ class SshDevice:
             manifest = msgspec.to_builtins(bundle.manifest)
             how = self.options
             try:
-                agent.choose_way(manifest, info, how.engine, how.allow_downgrade)
+                agent.choose_way(manifest, info, how.engine, how.allow_downgrade, how.provider)
             except agent.AgentError as error:
                 message = f"{self.remote.host}: {bundle.name}: {error}"
                 raise InputError(message) from error

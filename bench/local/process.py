@@ -102,14 +102,20 @@ class Worker(Closing):
         MissingBackendError: If the target's library is not installed.
     """
 
-    def __init__(self, bundle: Bundle, threads: int | None = None, *, whole: bool = False) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        threads: int | None = None,
+        *,
+        whole: bool = False,
+        provider: str | None = None,
+    ) -> None:
         self.bundle = bundle
         self.threads = threads
         self.error: str | None = None
         self.opened = Opened()
         words = [str(bundle.root.resolve()), bundle.sha256, "whole" if whole else "two"]
-        if threads is not None:
-            words.append(str(threads))
+        words += [str(threads or ""), provider or ""]
         command = python_command("bakit.bench.local.worker", *words)
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
         started = time.perf_counter_ns()

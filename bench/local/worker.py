@@ -1,8 +1,8 @@
 """Run a bundle in a separate process, on requests from ``bakit.bench.local.process``.
 
-``python -m bakit.bench.local.worker BUNDLE SHA256 GRAPHS [THREADS]`` opens the bundle with this
-digest (GRAPHS: ``whole`` for the whole graph, else ``two``), predicts once, then reads requests
-from stdin and writes answers to stdout until stdin ends.
+``python -m bakit.bench.local.worker BUNDLE SHA256 GRAPHS THREADS PROVIDER`` opens the bundle with
+this digest (GRAPHS: ``whole`` for the whole graph, else ``two``; the last two may be empty),
+predicts once, then reads requests from stdin and writes answers to stdout until stdin ends.
 
 A request is a method of ``Server`` with its arguments; an answer is what it returns, or ``Failed``.
 The first answer is ``Opened``, with the footprint:
@@ -24,7 +24,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from bakit import agent
 from bakit.bench.local.process import Failed, Opened, Predicted, Seen, send
@@ -85,6 +85,7 @@ def serve(
     threads: int | None = None,
     *,
     whole: bool = False,
+    provider: str | None = None,
 ) -> None:
     """Open the bundle of this digest and answer requests until they end.
 
@@ -95,7 +96,7 @@ def serve(
         if bundle.sha256 != digest:
             message = f"{root}: changed since it was checked; bench again"
             raise BundleError(message)  # noqa: TRY301
-        with Runtime(bundle, threads, whole=whole) as runtime:
+        with Runtime(bundle, threads, whole=whole, provider=provider) as runtime:
             footprint = first_use(runtime)
             opened = Opened(runtime.provider, runtime.int8_share, footprint, runtime.executed)
             send(answers, opened)
@@ -146,9 +147,10 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the measuring process handles Ctrl-C
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # libraries may print to stdout
-    root, digest, graphs, *threads = arguments
-    whole = graphs == "whole"
-    serve(Path(root), digest, sys.stdin.buffer, answers, *map(int, threads), whole=whole)
+    root, digest, graphs, number, provider = arguments
+    threads = int(number) if number else None
+    how: dict[str, Any] = {"whole": graphs == "whole", "provider": provider or None}
+    serve(Path(root), digest, sys.stdin.buffer, answers, threads, **how)
     return 0
 
 
