@@ -784,14 +784,15 @@ def lacks_provider(name: str) -> str:
     have, package = onnxruntime.get_available_providers(), PROVIDERS[name]
     if name in have:
         return ""
+    remedy = "%s finds no device of its kind" % package
     try:
         plugin = importlib.import_module(package.replace("-", "_"))
         onnxruntime.register_execution_provider_library(name, plugin.get_library_path())
-        remedy = "%s finds no device of its kind" % package
     except (ImportError, AttributeError):
         remedy = "%s has it" % package
     except Exception as error:  # onnxruntime's errors share no public base
-        remedy = "%s does not start: %s" % (package, str(error).splitlines()[0])
+        if "already registered" not in str(error):
+            remedy = "%s does not start: %s" % (package, str(error).splitlines()[0])
     if name in onnxruntime.get_available_providers():
         return ""
     text = "ONNX Runtime %s has no %s here, only %s; %s"
@@ -855,14 +856,26 @@ def open_onnx(
         options.add_provider_for_devices([best], settings)
     else:
         how["providers"] = [(provider, settings), CPU]
-    session = onnxruntime.InferenceSession(model, options, **how)
-    if provider not in session.get_providers():
-        raise AgentError(
-            "%s does not start, and ONNX Runtime %s would use the CPU instead; install the driver "
-            "and the libraries that it needs" % (provider, onnxruntime.__version__)
-        )
-    session.disable_fallback()  # to the CPU, for runs that fail
-    return session
+    reason = ""
+    try:
+        session = onnxruntime.InferenceSession(model, options, **how)
+        if provider in session.get_providers():
+            session.disable_fallback()  # to the CPU, for runs that fail
+            return session
+    except Exception as error:  # onnxruntime's errors share no public base
+        onnxruntime.InferenceSession(model, providers=[CPU])  # raises if the model is at fault
+        reason = re.sub(r".*(\)|: [A-Z_]+ :) ", "", str(error).splitlines()[0])
+    library = "libonnxruntime_providers_%s.so" % provider[: -len("ExecutionProvider")].lower()
+    path = os.path.join(os.path.dirname(onnxruntime.__file__), "capi", library)
+    try:
+        if os.path.isfile(path):
+            ctypes.CDLL(path)
+    except OSError as error:
+        reason = str(error)  # ONNX Runtime only logs it
+    raise AgentError(
+        "%s does not start (%s); install the driver and the libraries that it needs, or leave out "
+        "--provider for the CPU" % (provider, reason or "ONNX Runtime tells no reason")
+    )
 
 
 def assigned_nodes(session: Any, provider: str) -> Dict[str, str]:
