@@ -64,7 +64,7 @@ class Runtime(Closing):
         bundle: The bundle, or its folder.
         threads: Threads of the backend; one per CPU that this process may use when None.
         public_key: Public key that must verify the bundle's signature (``bakit.signature``).
-        backend: Opens the models; the target's own backend when None.
+        backend: Opens the models; the target's own backend, with ``provider``, when None.
         whole: Whether the whole graph predicts the ages, which an export with ``--whole`` has. The
             results are the same; the other models run where the graph has no step
             (``bakit.hand.prepare.find_whole``), on films of 16 bits, and for ``thorough``. A
