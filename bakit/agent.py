@@ -906,8 +906,11 @@ def profile_onnx(
 
     with tempfile.TemporaryDirectory(prefix="bakit-") as folder:
         session = open_onnx(model, 1, provider, True, level, os.path.join(folder, "profile"))
-        inputs = session.get_inputs()
-        session.run(None, {item.name: numpy.zeros(item.shape, numpy.float32) for item in inputs})
+        feeds = {}
+        for item in session.get_inputs():  # a film has any size
+            shape = [size if isinstance(size, int) else 256 for size in item.shape]
+            feeds[item.name] = numpy.zeros(shape, "uint8" if "uint8" in item.type else "float32")
+        session.run(None, feeds)
         events = read_json(session.end_profiling())
     end = "_kernel_time"
     kernels = [

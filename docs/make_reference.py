@@ -55,8 +55,8 @@ ABOUT_PROVIDERS = """
 ## Providers of ONNX Runtime
 
 `onnx` bundles run on the CPU, or with another provider: `Runtime(bundle, provider="cuda")`,
-`--provider cuda` of `bakit predict`, `verify` and `bench`, also with `--host`, and `provider` in a
-fleet's file. ONNX Runtime's own names are taken, too. NNAPI is refused: Android 15 deprecated it.
+`--provider cuda` of `bakit predict`, `verify` and `bench`, also with `--host`, and `provider` in
+a fleet's file. ONNX Runtime's own names are taken, too. NNAPI is refused: Android 15 deprecated it.
 
 * The CPU runs the nodes that a provider does not take. `provider` of a prediction counts them, and
   the report has the share of the multiply-adds of each; `bakit gate --require-provider cuda` fails

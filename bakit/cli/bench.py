@@ -197,10 +197,9 @@ def command(
     if fleet is not None:
         report = bench_on_fleet(fleet, report_file, public_key, outputs, **how)
     else:
+        only = ("onnx",) if phone else ("onnx", "torch") if provider else ()
         paths = bundles or (
-            all_bundles()
-            if host or kit
-            else runnable_bundles("onnx" if phone or provider else None)
+            all_bundles() if host or kit else runnable_bundles(only, here=phone is None)
         )
         if goal or goal_json:
             goal_of = goal_bundles(paths, how["data"])

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 from click.shell_completion import CompletionItem
 
-from bakit.cli.tables import hint
+from bakit.cli.tables import echo, hint
 from bakit.errors import InputError, MissingBackendError, UnsupportedTargetError, unknown
 from bakit.files import unwritable
 from bakit.targets import get_target, targets
 from bakit.types import BoxRule, Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from bakit.score.engine import Readers
 
@@ -159,6 +159,14 @@ checkpoint_option = click.option(
 threads_option = click.option(
     "--threads", type=click.IntRange(1, MOST_THREADS), help="Threads of the backend."
 )
+
+
+def print_provider(asked: str | None, found: str) -> None:
+    """Print what ran a bundle on stderr, unless it is the provider that was asked for."""
+    if asked not in {None, found}:
+        echo(f"ran on {found}", err=True)
+
+
 provider_option = click.option(
     "--provider",
     metavar="NAME",
@@ -295,10 +303,10 @@ def only_bundle() -> Path:
     return found[0]
 
 
-def runnable_bundles(only: str | None = None) -> list[Path]:
+def runnable_bundles(only: Collection[str] = (), *, here: bool = True) -> list[Path]:
     """Return the bundles in the default folder that can run; name the others.
 
-    ``only`` is the target of a browser; this machine's targets when None.
+    ``only`` are the targets to take, all if empty; ``here`` is false for a browser.
 
     Raises:
         InputError: If there are none.
@@ -309,15 +317,15 @@ def runnable_bundles(only: str | None = None) -> list[Path]:
     for path in all_bundles():
         target = Bundle.read(path).manifest.target
         try:
-            if only is None:
+            if here:
                 get_target(target).check_runs()
         except (MissingBackendError, UnsupportedTargetError) as error:
             reasons.append(f"{path.name}: {error}")
             continue
-        if only in {None, target}:
+        if not only or target in only:
             found.append(path)
         else:
-            reasons.append(f"{path.name}: target {target!r} does not run there")
+            reasons.append(f"{path.name}: target {target!r} cannot be measured that way")
     for reason in reasons:
         hint(f"skipped: {reason}")
     if not found:

@@ -11,6 +11,7 @@ from bakit.cli.options import (
     PATH,
     Names,
     json_option,
+    print_provider,
     provider_option,
     public_key_option,
     threads_option,
@@ -86,6 +87,7 @@ def command(
         _warn_of_unsealed(opened)
         raise
     _warn_of_unsealed(opened)
+    print_provider(provider, checks[0].provider)
     for check in checks:
         if as_json:
             echo_json(check)
