@@ -511,23 +511,23 @@ def choose_engine(manifest: Json, info: Json, wanted: str) -> str:
     )
 
 
-def choose_way(
-    manifest: Json, info: Json, wanted: str, allow_downgrade: bool, provider: Optional[str] = None
-) -> Tuple[str, bool]:
+def choose_way(manifest: Json, info: Json, how: Json) -> Tuple[str, bool]:
     """Return what runs a bundle on a device, and whether its INT8 becomes FP16; builds nothing.
 
+    ``how`` has the fields of ``bakit.bench.device.pack.AgentOptions``.
+
     Raises:
-        AgentError: If the bundle cannot be measured there, or has no such provider.
+        AgentError: If the bundle cannot be measured there, or not that way.
     """
-    engine = choose_engine(manifest, info, wanted)
-    if provider and engine != "onnxruntime":
+    engine = choose_engine(manifest, info, how["engine"])
+    if how.get("provider") and engine != "onnxruntime":
         raise AgentError("--provider is for onnx bundles: %s runs this one without" % engine)
     if engine == "onnxruntime":
         if manifest["target"] == "tensorrt" and manifest["precision"] != "fp32":
             raise AgentError("--engine onnxruntime runs float32 bundles of tensorrt only")
         return engine, False
     downgrade = manifest["precision"] == "int8" and info["int8"] is False
-    if downgrade and not allow_downgrade:
+    if downgrade and not how["allow_downgrade"]:
         raise AgentError(NO_INT8 % (info["board"] or info["gpu"] or "this GPU"))
     if engine == "tensorrt" and no_gpu(info):
         raise AgentError(no_gpu(info))
@@ -770,20 +770,22 @@ PROVIDERS = {
 }
 """Providers by ONNX Runtime's names, and the package that has each."""
 
+UNKNOWN = "unknown format"
 Ran = Tuple[str, str, int]
 """Provider, number format and multiply-adds of a layer."""
 
 
-def lacks_provider(name: str) -> str:
-    """Return why ONNX Runtime has no such provider here, with the remedy; empty if it has it.
+class ProviderError(AgentError):
+    """ONNX Runtime has no such provider here, or it does not start; after "; " is the remedy."""
 
-    A provider that is a package of its own, such as Qualcomm's, is registered.
-    """
+
+def load_provider(name: str) -> None:
+    """Check that ONNX Runtime has a provider; one that is a package of its own is registered."""
     import onnxruntime
 
     have, package = onnxruntime.get_available_providers(), PROVIDERS[name]
     if name in have:
-        return ""
+        return
     remedy = "%s finds no device of its kind" % package
     try:
         plugin = importlib.import_module(package.replace("-", "_"))
@@ -791,79 +793,69 @@ def lacks_provider(name: str) -> str:
     except (ImportError, AttributeError):
         remedy = "%s has it" % package
     except Exception as error:  # onnxruntime's errors share no public base
-        if "already registered" not in str(error):
-            remedy = "%s does not start: %s" % (package, str(error).splitlines()[0])
-    if name in onnxruntime.get_available_providers():
-        return ""
-    text = "ONNX Runtime %s has no %s here, only %s; %s"
-    return text % (onnxruntime.__version__, name, ", ".join(have), remedy)
+        remedy = "%s: %s" % (package, str(error).splitlines()[0])
+    if name not in onnxruntime.get_available_providers():
+        found = onnxruntime.__version__, name, ", ".join(have), remedy
+        raise ProviderError("ONNX Runtime %s has no %s here, only %s; %s" % found)
 
 
 def open_onnx(
-    model: bytes,
-    threads: int,
-    provider: str = CPU,
-    prepack: bool = True,
-    level: Any = None,
-    profile: str = "",
+    model: bytes, name: str, threads: int, provider: str = CPU, prepack: bool = True, **more: Any
 ) -> Any:
     """Open a model in ONNX Runtime; the CPU runs the nodes that a provider does not take.
 
     A model of bytes has no folder, and no engine is cached, so that a bundle stays as it is.
-
-    Args:
-        model: The model's bytes.
-        threads: Threads of an operator. ONNX Runtime's own choice (0) would pin them to CPUs
-            outside of this process's affinity mask.
-        provider: One of ``PROVIDERS``.
-        prepack: Whether the CPU copies weights into another layout at the start, for INT8 twice as
-            fast. Without, float32 takes 2 % longer, and 20 ms and 4 MB less to open.
-        level: Level of the graph optimizations; all when None.
-        profile: Start of the name of the profile that is written; none if empty.
+    ONNX Runtime's own choice of threads (0) would pin them to CPUs outside of this process's
+    affinity mask. The CPU copies weights into another layout at the start, for INT8 twice as fast.
+    Without ``prepack`` it does not: float32 then takes 2 % longer, and 20 ms and 4 MB less to open.
+    ``more`` are further attributes of the session's options.
 
     Raises:
-        AgentError: If the provider does not start: ONNX Runtime would use the CPU instead.
+        AgentError: If the model cannot be loaded.
+        ProviderError: If the provider does not start: ONNX Runtime would use the CPU alone.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only: a library does not write to stderr
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    more.update(intra_op_num_threads=threads, inter_op_num_threads=1)
+    more["log_severity_level"] = 3  # errors only: a library does not write to stderr
+    for attribute, value in more.items():
+        setattr(options, attribute, value)
     # AVX2 without VNNI adds pairs of u8*s8 products in 16 bits, which saturate; with this,
     # ONNX Runtime uses u8*u8 kernels there and the numbers are the same everywhere.
     options.add_session_config_entry("session.x64quantprecision", "1")
     # Threads that spin between two runs slow down decoding and the other model: with two
     # threads on two virtual cores, both take twice as long.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    if level is not None:
-        options.graph_optimization_level = level
-    if profile:
-        options.enable_profiling, options.profile_file_prefix = True, profile
     if provider == CPU:
         options.add_session_config_entry("session.disable_prepacking", str(int(not prepack)))
-        return onnxruntime.InferenceSession(model, options, providers=[CPU])
+        try:
+            return onnxruntime.InferenceSession(model, options, providers=[CPU])
+        except Exception as error:  # onnxruntime's errors share no public base
+            why = name, onnxruntime.__version__, str(error).splitlines()[0]
+            raise AgentError("%s: ONNX Runtime %s cannot load it: %s" % why)
+    load_provider(provider)
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     settings = {}
-    if provider.startswith("CUDA") and version_tuple(onnxruntime.__version__) >= (1, 18):
-        settings["use_tf32"] = "0"  # float32 keeps its bits, as in TensorRT's engines
     if provider.startswith("OpenVINO"):
         settings["num_of_threads"] = str(threads)
-    how = {"enable_fallback": 0}  # type: Json
+    if provider.startswith("CUDA") and version_tuple(onnxruntime.__version__) >= (1, 18):
+        settings["use_tf32"] = "0"  # float32 keeps its bits, as in TensorRT's engines
+    how = {"providers": [(provider, settings), CPU]}  # type: Json
     known = getattr(onnxruntime, "get_ep_devices", list)()  # type: List[Any]
     devices = [device for device in known if device.ep_name == provider]
     if devices:  # of a plug-in, which ONNX Runtime does not open by name: an NPU, GPU or CPU
         best = max(devices, key=lambda found: int(found.device.type))
         options.add_provider_for_devices([best], settings)
-    else:
-        how["providers"] = [(provider, settings), CPU]
-    reason = ""
+        how = {}
+    reason = "ONNX Runtime tells no reason"
     try:
-        session = onnxruntime.InferenceSession(model, options, **how)
+        session = onnxruntime.InferenceSession(model, options, enable_fallback=0, **how)
         if provider in session.get_providers():
             session.disable_fallback()  # to the CPU, for runs that fail
             return session
-    except Exception as error:  # onnxruntime's errors share no public base
-        onnxruntime.InferenceSession(model, providers=[CPU])  # raises if the model is at fault
+    except Exception as error:
+        open_onnx(model, name, threads)  # raises if the model is at fault
         reason = re.sub(r".*(\)|: [A-Z_]+ :) ", "", str(error).splitlines()[0])
     library = "libonnxruntime_providers_%s.so" % provider[: -len("ExecutionProvider")].lower()
     path = os.path.join(os.path.dirname(onnxruntime.__file__), "capi", library)
@@ -872,10 +864,8 @@ def open_onnx(
             ctypes.CDLL(path)
     except OSError as error:
         reason = str(error)  # ONNX Runtime only logs it
-    raise AgentError(
-        "%s does not start (%s); install the driver and the libraries that it needs, or leave out "
-        "--provider for the CPU" % (provider, reason or "ONNX Runtime tells no reason")
-    )
+    text = "%s does not start (%s); install the driver and the libraries that it needs"
+    raise ProviderError(text % (provider, reason))
 
 
 def assigned_nodes(session: Any, provider: str) -> Dict[str, str]:
@@ -899,13 +889,14 @@ def provider_words(session: Any, model: bytes, provider: str) -> str:
 
 
 def profile_onnx(
-    model: bytes, provider: str = CPU, level: Any = None
+    model: bytes, provider: str, **more: Any
 ) -> Tuple[List[Tuple[str, Json]], Dict[str, str]]:
     """Return name and facts of each kernel of one run on zeros, and ``assigned_nodes``."""
     import numpy
 
     with tempfile.TemporaryDirectory(prefix="bakit-") as folder:
-        session = open_onnx(model, 1, provider, True, level, os.path.join(folder, "profile"))
+        more["profile_file_prefix"] = os.path.join(folder, "profile")
+        session = open_onnx(model, "the model", 1, provider, enable_profiling=True, **more)
         feeds = {}
         for item in session.get_inputs():  # a film has any size
             shape = [size if isinstance(size, int) else 256 for size in item.shape]
@@ -927,7 +918,7 @@ def layers_run(model: bytes, provider: str = CPU) -> List[Ran]:
     The graph as written has the shapes of each layer. The optimized one has its kernel, whose name
     begins with the layer's or with that of an activation behind it. A provider that merges or
     compiles nodes names its kernels itself: it ran the layers that it was assigned, in the number
-    format of its kernels, which is ``unknown`` if they have none or several.
+    format of its kernels, which is unknown if they have none or several.
     """
     import onnxruntime
 
@@ -935,7 +926,7 @@ def layers_run(model: bytes, provider: str = CPU) -> List[Ran]:
     layers = {}  # type: Dict[str, str]  # by node, the last layer up to it
     last = ""
     plain = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    for name, args in profile_onnx(model, CPU, plain)[0]:
+    for name, args in profile_onnx(model, CPU, graph_optimization_level=plain)[0]:
         if "input_type_shape" not in args:  # ONNX Runtime 1.10
             return []
         if args["op_name"] in ("Conv", "Gemm"):
@@ -959,7 +950,7 @@ def layers_run(model: bytes, provider: str = CPU) -> List[Ran]:
     for layer in set(assigned) & (set(products) - set(ran)):
         known = formats.get(assigned[layer], ())
         if assigned[layer] != CPU:
-            ran[layer] = assigned[layer], max(known) if len(known) == 1 else "unknown"
+            ran[layer] = assigned[layer], max(known) if len(known) == 1 else UNKNOWN
     if ran.keys() != products.keys():  # kernels of another kind or name
         return []
     return [ran[layer] + (products[layer],) for layer in products]
@@ -986,35 +977,18 @@ class Model:
         self.build_s = self.engine_mb = None  # type: Optional[float]
         self.path = self.inspected = ""
 
-    def ran(self) -> List[Ran]:
-        """Return what ran each layer; empty if the library does not tell."""
-        return []
-
 
 class OnnxRuntimeModel(Model):
     """A model in ONNX Runtime."""
 
-    def __init__(
-        self, root: str, artifact: Json, threads: Optional[int], provider: Optional[str] = None
-    ) -> None:
-        import onnxruntime
-
+    def __init__(self, root: str, artifact: Json, settings: Json) -> None:
         Model.__init__(self)
-        self._chosen = provider or CPU
-        self._model = read_sealed(root, artifact, artifact["path"])
-        lack = lacks_provider(self._chosen)
-        if lack:
-            raise AgentError(lack)
-        try:
-            self._session = open_onnx(self._model, threads or cpu_count(), self._chosen)
-        except AgentError:
-            raise
-        except Exception as error:  # onnxruntime's errors share no public base
-            path, reason = os.path.join(root, artifact["path"]), str(error).splitlines()[0]
-            raise AgentError(
-                "%s: ONNX Runtime %s cannot load it: %s" % (path, onnxruntime.__version__, reason)
-            )
-        self.provider = provider_words(self._session, self._model, self._chosen)
+        self._chosen = settings.get("provider") or CPU
+        self._read = functools.partial(read_sealed, root, artifact, artifact["path"])
+        model, name = self._read(), os.path.join(root, artifact["path"])
+        self._session = open_onnx(model, name, settings["threads"] or cpu_count(), self._chosen)
+        self._session._model_bytes = b""  # a copy of its weights
+        self.provider = provider_words(self._session, model, self._chosen)
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, feeds: Feeds) -> Feeds:
@@ -1023,7 +997,7 @@ class OnnxRuntimeModel(Model):
 
     def ran(self) -> List[Ran]:
         """Return what ran each layer (``layers_run``)."""
-        return layers_run(self._model, self._chosen)
+        return layers_run(self._read(), self._chosen)
 
     def close(self) -> None:
         """Free the model."""
@@ -1817,7 +1791,9 @@ class Measurement:
         power = self._power(models, samples or golden)
         result.update(footprint=footprint, golden_months=ages, power=power)
         result["readings"] = self._read_ages(models, samples) if samples else []
-        result["provider"], result["ran"] = models["regressor"].provider, models["regressor"].ran()
+        result["provider"] = models["regressor"].provider
+        if isinstance(models["regressor"], OnnxRuntimeModel):
+            result["ran"] = models["regressor"].ran()
         result["board"] = {
             **{key: info[key] for key in ("board", "system", "gpu", "power_mode")},
             "clocks_mhz": at_work,
@@ -1867,13 +1843,7 @@ class Measurement:
     def _open(self, info: Json) -> Tuple[Dict[str, Any], float]:
         """Open both models; return them and the time in ms without what was built."""
         settings = self.settings
-        engine, self._downgraded = choose_way(
-            self.manifest,
-            info,
-            settings["engine"],
-            settings["allow_downgrade"],
-            settings.get("provider"),
-        )
+        engine, self._downgraded = choose_way(self.manifest, info, settings)
         options = {"device": [info[name] for name in DEVICE]}  # type: Json
         names = ("workspace_mb", "build", "tf32", "cache")
         options.update({name: settings.get(name) for name in names})
@@ -1883,8 +1853,7 @@ class Measurement:
         for role in ROLES if self._localizes else ROLES[1:]:
             artifact = artifact_of(self.manifest, role)
             if engine == "onnxruntime":
-                how = settings["threads"], settings.get("provider")
-                models[role] = OnnxRuntimeModel(self.root, artifact, *how)
+                models[role] = OnnxRuntimeModel(self.root, artifact, settings)
                 continue
             self.tell("build " + role, 0.0)
             kind = TensorRtModel if engine == "tensorrt" else TrtexecModel

@@ -116,7 +116,7 @@ class Executed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Share of a model's multiply-adds, 0..1, that one unit runs in one number format.
 
     ``unit`` is the library and device, such as ``litert-xnnpack``; ``precision`` is ``f32``,
-    ``int8``, as the library names it, or ``unknown`` if it does not tell.
+    ``int8``, as the library names it, or ``unknown format`` if it does not tell.
     """
 
     unit: str

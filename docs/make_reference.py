@@ -56,14 +56,14 @@ ABOUT_PROVIDERS = """
 
 `onnx` bundles run on the CPU, or with another provider: `Runtime(bundle, provider="cuda")`,
 `--provider cuda` of `bakit predict`, `verify` and `bench`, also with `--host`, and `provider` in
-a fleet's file. ONNX Runtime's own names are taken, too. NNAPI is refused: Android 15 deprecated it.
+a fleet's file. ONNX Runtime's own names are taken, too. NNAPI is not: Android 15 deprecated it.
 
 * The CPU runs the nodes that a provider does not take. `provider` of a prediction counts them, and
   the report has the share of the multiply-adds of each; `bakit gate --require-provider cuda` fails
   if another unit ran a part.
 * A provider that does not start is an error; ONNX Runtime alone would use the CPU.
-* A provider that compiles its nodes does not tell their number format. It is *unknown*, and counts
-  as no INT8.
+* A provider that compiles its nodes does not tell their number format. It is an *unknown
+  format*, and counts as no INT8.
 * Drift is measured from the bundle of target `torch`, if it is there; that one stays on the CPU.
 * CUDA runs without TF32. TensorRT builds an engine at each start, and may use TF32: prefer target
   `tensorrt`.
@@ -74,7 +74,7 @@ VERIFIED = {
     "azure": "in every test run: it takes no node",
     "cpu": "in every test run",
     "cuda": "not yet run; without its libraries, 1.31.1 is refused and the first one named",
-    "openvino": "by hand, 1.24.1 on x86-64 Linux: all nodes; `bakit verify` passes in FP32 and INT8",
+    "openvino": "by hand, 1.24.1 on x86-64 Linux: all nodes; `bakit verify` passes, FP32 and INT8",
     "qnn": "not yet run; 2.7.0 is registered as a plug-in, and refused on x86-64 without an NPU",
     "tensorrt": "as `cuda`",
     "webgpu": "not yet run; 0.4.0 is registered as a plug-in, and refused without a GPU",

@@ -16,8 +16,6 @@ from bakit import agent
 from bakit.backends.ort import OrtSession
 from bakit.backends.providers import find_provider
 from bakit.bench import run_bench
-from bakit.bench.device.pack import AgentOptions, write_kit
-from bakit.bench.task import make_settings
 from bakit.cli import main
 from bakit.errors import BundleError, InputError, MissingProgramError, UnsupportedTargetError
 from bakit.runtime import Runtime
@@ -87,7 +85,9 @@ def test_a_provider_that_onnx_runtime_drops_is_an_error(exported, monkeypatch):
     have = [find_provider("cuda"), CPU]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: have)
     bundle = exported("onnx", "fp32")
-    with pytest.raises(MissingProgramError, match=r"CUDA\w+ does not start \(.* leave out --prov"):
+    with pytest.raises(
+        MissingProgramError, match=r"CUDA\w+ does not start \(.*: install the driver"
+    ):
         Runtime(bundle, 1, provider="cuda")
     monkeypatch.setattr(agent.os.path, "isfile", lambda path: path.endswith("_cuda.so"))
     with pytest.raises(MissingProgramError, match=r"\(\S+_cuda.so: cannot open shared object"):
@@ -105,7 +105,8 @@ def test_a_plug_in_is_registered_and_its_best_device_taken(exported, monkeypatch
     monkeypatch.setattr(onnxruntime, "register_execution_provider_library", registered.__setitem__)
     package = SimpleNamespace(get_library_path=lambda: "libqnn.so")
     monkeypatch.setitem(sys.modules, "onnxruntime_qnn", package)
-    assert agent.lacks_provider(qnn).endswith("; onnxruntime-qnn finds no device of its kind")
+    with pytest.raises(agent.ProviderError, match="; onnxruntime-qnn finds no device of its kind"):
+        agent.load_provider(qnn)
     assert registered == {qnn: "libqnn.so"}
 
     class Options(onnxruntime.SessionOptions):
@@ -117,6 +118,7 @@ def test_a_plug_in_is_registered_and_its_best_device_taken(exported, monkeypatch
         for name, kind in [(qnn, 0), (qnn, 2), (CPU, 3), (qnn, 1)]
     ]
     monkeypatch.setattr(onnxruntime, "SessionOptions", Options)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [qnn, CPU])
     monkeypatch.setattr(onnxruntime, "get_ep_devices", lambda: devices)
     data = exported("onnx", "fp32").files.read_onnx("regressor.onnx")
     with pytest.raises(MissingProgramError, match=r"QNN\w+ does not start"):
@@ -163,9 +165,9 @@ STEM, AGE = kernel("stem", "Conv", CPU), kernel("age", "Gemm", CPU)
         (
             [STEM, AGE, kernel("x", "QLinearConv", XNNPACK), kernel("y", "Conv", XNNPACK)],
             {"body": XNNPACK},
-            "unknown",
+            agent.UNKNOWN,
         ),
-        ([STEM, AGE, kernel("whole graph", "Compiled", XNNPACK)], {"body": XNNPACK}, "unknown"),
+        ([STEM, AGE, kernel("whole graph", "Compiled", XNNPACK)], {"body": XNNPACK}, agent.UNKNOWN),
         # A layer whose kernel nobody knows.
         ([STEM, AGE, kernel("merged", "Conv", CPU)], {"body": CPU}, None),
         ([STEM, AGE, kernel("merged", "Conv", XNNPACK)], {}, None),
@@ -175,23 +177,20 @@ def test_layers_of_a_provider_that_names_its_kernels_itself(
     monkeypatch, kernels, assigned, expected
 ):
     runs = iter([(LAYERS, {}), (kernels, assigned)])
-    monkeypatch.setattr(agent, "profile_onnx", lambda *_: next(runs))
+    monkeypatch.setattr(agent, "profile_onnx", lambda *_, **__: next(runs))
     ran = [(CPU, "f32", 120), (XNNPACK, expected, 120), (CPU, "f32", 6)]
     assert agent.layers_run(b"", XNNPACK) == (ran if expected else [])
 
 
-def test_bundles_without_providers_are_refused(fake_target, exported, tmp_path):
+def test_bundles_without_providers_are_refused(fake_target, exported):
     fake = exported("fake", "fp32")
     for open_it in (Runtime, lambda bundle, **how: run_bench([bundle], **how)):
         with pytest.raises(UnsupportedTargetError, match=r"'fake' has no providers: .* for onnx"):
             open_it(fake, provider="cuda")
-    kit, settings = tmp_path / "kit.tar.gz", make_settings(1, 0, 0, None)
-    with pytest.raises(InputError, match="a kit with --provider measures onnx bundles"):
-        write_kit(kit, [fake], settings, AgentOptions(provider=AZURE))
-    assert not kit.exists()
     manifest = {"target": "tensorrt", "precision": "fp32"}
+    how = {"engine": "auto", "allow_downgrade": False, "provider": AZURE}
     with pytest.raises(agent.AgentError, match="for onnx bundles: tensorrt runs this one"):
-        agent.choose_way(manifest, {"numpy": "1", "tensorrt": "8.2"}, "auto", False, AZURE)
+        agent.choose_way(manifest, {"numpy": "1", "tensorrt": "8.2"}, how)
 
 
 def test_the_commands(refused, exported, tmp_path):
@@ -199,7 +198,7 @@ def test_the_commands(refused, exported, tmp_path):
     image = str(bundle.root / bundle.manifest.golden[0].path)
     words = [image, "--bundle", str(bundle.root), "--sex", "F", "--allow-rejected", "--provider"]
     done = CliRunner().invoke(main, ["-q", "predict", *words, "azure", "--json"])
-    assert f"ran on {NO_NODE}\n" in done.stderr
+    assert f"runs on {NO_NODE}\n" in done.stderr
     assert f'"provider":"{NO_NODE}"' in done.stdout.replace('": "', '":"')
     assert "did you mean 'cuda'?" in refused("predict", *words, "cudda")
     assert "onnxruntime-gpu has it" in refused("predict", *words, "cuda", status=3)
@@ -208,8 +207,10 @@ def test_the_commands(refused, exported, tmp_path):
     )
     bench = ("bench", bundle.root, "--provider")
     assert "onnxruntime-gpu has it" in refused(*bench, "cuda", status=3)
-    assert "--provider wasm needs --phone" in refused(*bench, "wasm")
+    assert "provider wasm is a browser's: bakit bench --phone" in refused(*bench, "wasm")
     assert "unknown provider of a browser 'cuda'" in refused(*bench, "cuda", "--phone")
+    kit = ("--kit", tmp_path / "kit.tar.gz")
+    assert "--kit does not support --provider" in refused(*bench, "cpu", *kit)
     fleet = tmp_path / "devices.toml"
     assert "--fleet does not support --provider" in refused(
         "bench", "--fleet", fleet, "--provider", "cuda"

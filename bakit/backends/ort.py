@@ -10,7 +10,7 @@ import onnxruntime
 
 from bakit import agent
 from bakit.backends.providers import find_provider
-from bakit.errors import BundleError, MissingProgramError, first_line
+from bakit.errors import BundleError, MissingProgramError
 from bakit.session import Closing, TensorSpec, executed_shares
 
 if TYPE_CHECKING:
@@ -52,14 +52,12 @@ class OrtSession(Closing):
         provider: str = agent.CPU,
     ) -> None:
         try:
-            self._session: Any = agent.open_onnx(model, threads, provider, prepack)
-            self.provider = agent.provider_words(self._session, model, provider)
+            self._session: Any = agent.open_onnx(model, name, threads, provider, prepack)
+        except agent.ProviderError as error:
+            raise _missing(error) from error
         except agent.AgentError as error:
-            raise _missing(str(error)) from error
-        except Exception as error:  # onnxruntime's errors share no public base
-            version = onnxruntime.__version__
-            message = f"{name}: ONNX Runtime {version} cannot load it: {first_line(error)}"
-            raise BundleError(message) from error
+            raise BundleError(str(error)) from error
+        self.provider = agent.provider_words(self._session, model, provider)
         self._chosen = provider
         self._session._model_bytes = b""  # a copy of its weights
         self.specs = _specs(self._session.get_inputs()), _specs(self._session.get_outputs())
@@ -82,8 +80,8 @@ class OrtSession(Closing):
         self._session = None
 
 
-def _missing(problem: str) -> MissingProgramError:
-    need, _, remedy = problem.partition("; ")
+def _missing(error: agent.ProviderError) -> MissingProgramError:
+    need, _, remedy = str(error).partition("; ")
     return MissingProgramError(need, remedy)
 
 
@@ -123,8 +121,10 @@ def with_provider(name: str) -> Backend:
         MissingProgramError: If ONNX Runtime has it not here.
     """
     name = find_provider(name)
-    if lack := agent.lacks_provider(name):
-        raise _missing(lack)
+    try:
+        agent.load_provider(name)
+    except agent.ProviderError as error:
+        raise _missing(error) from error
     opened = partial(open_session, provider=name)
     return cast("Backend", SimpleNamespace(onnxruntime=onnxruntime, open_session=opened))
 

@@ -5,6 +5,12 @@ from __future__ import annotations
 from bakit.agent import PROVIDERS
 from bakit.errors import InputError, unknown
 
+_REFUSED = {
+    "nnapi": "NNAPI is deprecated since Android 15: use xnnpack, or qnn on a Snapdragon",
+    "wasm": "provider wasm is a browser's: bakit bench --phone",
+    "webnn": "provider webnn is a browser's: bakit bench --phone",
+}
+
 
 def find_provider(name: str) -> str:
     """Return ONNX Runtime's name of a provider, given by it or in short, such as ``cuda``.
@@ -15,7 +21,5 @@ def find_provider(name: str) -> str:
     short = {full.removesuffix("ExecutionProvider").lower(): full for full in PROVIDERS}
     if name in PROVIDERS or name in short:
         return short.get(name, name)
-    if "nnapi" in name.lower():
-        message = "NNAPI is deprecated since Android 15: use xnnpack, or qnn on a Snapdragon"
-        raise InputError(message)
-    raise InputError(unknown("provider", name, PROVIDERS if "Exec" in name else short))
+    refused = _REFUSED.get(name.lower().removesuffix("executionprovider"))
+    raise InputError(refused or unknown("provider", name, PROVIDERS if "Exec" in name else short))

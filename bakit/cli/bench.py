@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bakit.cli.bench_devices import (
+    BROWSER_PROVIDERS,
     bench_on_fleet,
     bench_on_host,
     bench_on_phone,
@@ -38,7 +39,7 @@ from bakit.cli.report import (
     write_pages,
 )
 from bakit.cli.tables import echo, next_step, safe
-from bakit.errors import InputError, unknown
+from bakit.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,25 +54,6 @@ def _threads(text: str) -> tuple[int, ...]:
         message = f"{text!r} is not a thread count: use 2, or 1,2,4 for several"
         raise InputError(message)
     return tuple(int(word) for word in words)
-
-
-def _read_provider(name: str | None, phone: dict[str, Any] | None) -> str | None:
-    """Return ONNX Runtime's name of a provider; a browser's is added to the phone's options."""
-    from bakit.backends.providers import find_provider
-    from bakit.bench.phone.messages import Provider
-
-    browser = get_args(Provider)
-    if name is None:
-        return None
-    if phone is None and name in browser and name != "webgpu":
-        message = f"--provider {name} needs --phone"
-        raise InputError(message)
-    if phone is None:
-        return find_provider(name)
-    if name not in browser:
-        raise InputError(unknown("provider of a browser", name, browser))
-    phone["provider"] = name
-    return None
 
 
 @click.command("bench")
@@ -174,6 +156,7 @@ def command(
       bakit bench --fleet devices.toml --data DATA --json fleet.json
       bakit bench BUNDLE --kit kit.tar.gz --seconds 600
     """
+    from bakit.backends.providers import find_provider
     from bakit.bench import run_bench
     from bakit.bundle import Bundle
     from bakit.files import check_outputs
@@ -182,7 +165,10 @@ def command(
     kit: Path | None = more["kit"]
     how = {name: more[name] for name in ("data", "limit", "min_queries", "min_duration_s")}
     how["threads"] = threads[0] if threads else None
-    provider = _read_provider(provider, phone)
+    if provider is not None and phone is not None:
+        phone["provider"], provider = BROWSER_PROVIDERS.parse(provider), None
+    elif provider is not None:
+        provider = find_provider(provider)
     given: dict[str, object] = {"BUNDLE": bundles, "--data": how["data"], "--reference": reference}
     given |= {"--limit": how["limit"], "--json": json_file, "--html": html_file, "--md": md_file}
     given |= {"--fleet": fleet, "--phone": phone, "--host": host, "--kit": kit}
@@ -209,7 +195,7 @@ def command(
             chosen = [Bundle.read(path, public_key) for path in paths]
             how["reference"] = reference and Bundle.read(reference, public_key)
         if kit is not None:
-            write_kit_file(chosen, kit, how, provider)
+            write_kit_file(chosen, kit, how)
             return
         if phone is not None:
             report, failures = bench_on_phone(chosen, phone, **how)

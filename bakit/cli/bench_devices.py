@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakit.cli.options import OUT_FILE, PATH, several
+from bakit.cli.options import OUT_FILE, PATH, Names, several
 from bakit.cli.progress import progress, step_lines
 from bakit.cli.tables import echo, next_step, safe
 from bakit.errors import InputError, MissingBackendError
@@ -28,6 +28,7 @@ def _option(switch: str, flag: str, text: str, **how: Any) -> Callable[..., Any]
     return click.option(flag, name, help=text, **how)
 
 
+BROWSER_PROVIDERS = Names("provider of a browser", lambda: ("wasm", "webgpu", "webnn"))
 _ENGINES = click.Choice(["tensorrt", "trtexec", "onnxruntime"])
 device_options = several(
     click.option(
@@ -114,7 +115,7 @@ def take_options(given: dict[str, Any], switch: str) -> dict[str, Any] | None:
 _UNSUPPORTED = {
     "--fleet": "BUNDLE --reference --provider --phone --host --kit --goal",
     "--phone": "--host --kit --goal",
-    "--kit": "--data --reference --limit --json --html --md --host --goal",
+    "--kit": "--data --reference --limit --provider --json --html --md --host --goal",
     "--host": "",
 }
 """By the place of a measurement: what it does not support, besides _LOCAL."""
@@ -122,7 +123,7 @@ _LOCAL = ("--whole", "a thread sweep")
 _REASONS = {
     "--fleet": "bundles and connections are in its file",
     "--phone": "a page runs one image at a time, and the goal is checked only on this machine",
-    "--kit": "--kit holds no radiographs, and its results are written on the board",
+    "--kit": "--kit holds no radiographs, and the board runs it by its defaults and keeps the results",
     "--host": "a device runs one image at a time with one number of threads",
 }
 
@@ -191,16 +192,14 @@ def bench_on_fleet(
     return bench_fleet(targets, earlier, lambda name: step_lines(f"{safe(name)}: "), **how)
 
 
-def write_kit_file(
-    bundles: Sequence[Path | Bundle], path: Path, how: dict[str, Any], provider: str | None
-) -> None:
+def write_kit_file(bundles: Sequence[Path | Bundle], path: Path, how: dict[str, Any]) -> None:
     """Write a kit of bundles and print what to do with it."""
     from bakit.bench.device.pack import AgentOptions, write_kit
     from bakit.bench.task import make_settings
 
     queries = how["min_queries"]
     settings = make_settings(queries, how["min_duration_s"], 10, how["threads"], block=queries)
-    write_kit(path, bundles, settings, AgentOptions(provider=provider))
+    write_kit(path, bundles, settings, AgentOptions())
     echo(f"kit: {path}")
     next_step(f"tar xf {path.name} && python3 bakit-kit/agent.py evidence   (on the board)")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 from click.shell_completion import CompletionItem
 
-from bakit.cli.tables import echo, hint
+from bakit.cli.tables import hint
 from bakit.errors import InputError, MissingBackendError, UnsupportedTargetError, unknown
 from bakit.files import unwritable
 from bakit.targets import get_target, targets
@@ -120,12 +120,6 @@ def _sex(text: str) -> str:
     return read_sex(text)
 
 
-def _provider(text: str) -> str:
-    from bakit.backends.providers import find_provider
-
-    return find_provider(text)
-
-
 SEX = Parsed("sex", _sex)
 TARGETS = Names("target", targets, several=True)
 PRECISIONS = Names("precision", lambda: [item.value for item in Precision], several=True)
@@ -161,16 +155,9 @@ threads_option = click.option(
 )
 
 
-def print_provider(asked: str | None, found: str) -> None:
-    """Print what ran a bundle on stderr, unless it is the provider that was asked for."""
-    if asked not in {None, found}:
-        echo(f"ran on {found}", err=True)
-
-
 provider_option = click.option(
     "--provider",
     metavar="NAME",
-    type=Parsed("provider", _provider),
     help="Provider of ONNX Runtime, such as cuda, qnn or xnnpack. The CPU runs what it does not "
     "take.  [default: cpu]",
 )

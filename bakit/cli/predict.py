@@ -17,7 +17,6 @@ from bakit.cli.options import (
     localizer_changes,
     localizer_options,
     only_bundle,
-    print_provider,
     provider_option,
     public_key_option,
     threads_option,
@@ -98,7 +97,8 @@ def command(
     sex, status, counts = how.pop("sex"), 0, [0, 0, 0]
     how_open: dict[str, Any] = {"public_key": public_key, "provider": provider}
     with Runtime(bundle or only_bundle(), threads, **how_open) as runtime:
-        print_provider(provider, runtime.provider)
+        if provider is not None:
+            echo(f"runs on {runtime.provider}", err=True)
         for path, found in zip(paths, runtime.predict_many(paths, sex, **how), strict=True):
             if isinstance(found, BakitError):
                 status = max(status, found.exit_status)

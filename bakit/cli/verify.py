@@ -11,7 +11,6 @@ from bakit.cli.options import (
     PATH,
     Names,
     json_option,
-    print_provider,
     provider_option,
     public_key_option,
     threads_option,
@@ -87,7 +86,8 @@ def command(
         _warn_of_unsealed(opened)
         raise
     _warn_of_unsealed(opened)
-    print_provider(provider, checks[0].provider)
+    if provider is not None:
+        echo(f"ran on {checks[0].provider}", err=True)
     for check in checks:
         if as_json:
             echo_json(check)

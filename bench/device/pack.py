@@ -149,10 +149,8 @@ def write_kit(
     """
     task = read_task(bundles, None, None, None, settings)
     for bundle in task.bundles:
-        runs = {"onnx"} if options.provider else {"onnx", "tensorrt"}
-        if bundle.manifest.target not in runs:
-            with_it = " with --provider" if options.provider else ""
-            message = f"{bundle.name}: a kit{with_it} measures {' and '.join(sorted(runs))} bundles"
+        if bundle.manifest.target not in {"onnx", "tensorrt"}:
+            message = f"{bundle.name}: a kit measures onnx and tensorrt bundles"
             raise InputError(message)
     data = io.BytesIO()
     with tempfile.TemporaryDirectory(prefix="bakit-kit-") as folder:

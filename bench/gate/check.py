@@ -332,17 +332,12 @@ def _cost_check(name: str, figure: Figure, least: float, most: float, advice: st
 def _provider_check(bundle: BundleReport, wanted: str) -> Check:
     """Check which unit ran the multiply-adds: libraries fall back to another without a word."""
     units = {item.unit for item in bundle.executed} or {bundle.provider}
-    named = {unit for one in (*units, bundle.provider) for unit in (one, _short(one))}
-    passed = len(units) == 1 and wanted in named
+    names = {unit.lower().removesuffix("executionprovider") for unit in (*units, bundle.provider)}
+    passed = len(units) == 1 and wanted.lower().removesuffix("executionprovider") in names
     where = bundle.ran or f"on {bundle.provider or 'an unknown unit'}"
     advice = "" if passed else f"bakit bench names what ran; see why the library left {wanted}"
     text = f"ran {where}; required: {wanted}"
     return Check("require_provider", "pass" if passed else "fail", text, advice=advice)
-
-
-def _short(unit: str) -> str:
-    """Return the name of a provider of ONNX Runtime as ``bakit bench --provider`` takes it."""
-    return unit.removesuffix("ExecutionProvider").lower()
 
 
 def _smaller(bundle: BundleReport) -> str:

@@ -1,8 +1,8 @@
 """Run a bundle in a separate process, on requests from ``bakit.bench.local.process``.
 
-``python -m bakit.bench.local.worker BUNDLE SHA256 GRAPHS THREADS PROVIDER`` opens the bundle with
-this digest (GRAPHS: ``whole`` for the whole graph, else ``two``; the last two may be empty),
-predicts once, then reads requests from stdin and writes answers to stdout until stdin ends.
+``python -m bakit.bench.local.worker BUNDLE SHA256 HOW`` opens the bundle with this digest (HOW:
+options of ``Runtime`` as JSON), predicts once, then reads requests from stdin and writes answers to
+stdout until stdin ends.
 
 A request is a method of ``Server`` with its arguments; an answer is what it returns, or ``Failed``.
 The first answer is ``Opened``, with the footprint:
@@ -18,6 +18,7 @@ The first answer is ``Opened``, with the footprint:
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import signal
@@ -78,25 +79,18 @@ class Server:
 
 
 def serve(
-    root: Path,
-    digest: str,
-    requests: IO[bytes],
-    answers: IO[bytes],
-    threads: int | None = None,
-    *,
-    whole: bool = False,
-    provider: str | None = None,
+    root: Path, digest: str, requests: IO[bytes], answers: IO[bytes], how: dict[str, Any]
 ) -> None:
     """Open the bundle of this digest and answer requests until they end.
 
-    After an error, the answer is ``Failed``.
+    ``how`` are options of ``Runtime``. After an error, the answer is ``Failed``.
     """
     try:
         bundle = Bundle.read(root)
         if bundle.sha256 != digest:
             message = f"{root}: changed since it was checked; bench again"
             raise BundleError(message)  # noqa: TRY301
-        with Runtime(bundle, threads, whole=whole, provider=provider) as runtime:
+        with Runtime(bundle, **how) as runtime:
             footprint = first_use(runtime)
             opened = Opened(runtime.provider, runtime.int8_share, footprint, runtime.executed)
             send(answers, opened)
@@ -147,10 +141,8 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the measuring process handles Ctrl-C
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # libraries may print to stdout
-    root, digest, graphs, number, provider = arguments
-    threads = int(number) if number else None
-    how: dict[str, Any] = {"whole": graphs == "whole", "provider": provider or None}
-    serve(Path(root), digest, sys.stdin.buffer, answers, threads, **how)
+    root, digest, how = arguments
+    serve(Path(root), digest, sys.stdin.buffer, answers, json.loads(how))
     return 0
 
 

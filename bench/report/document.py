@@ -98,11 +98,7 @@ class BundleReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def ran(self) -> str:
         """What ran where, in words: shares of the multiply-adds, if the library reports them."""
-        formats = {"unknown": "in an unknown format"}
-        parts = [
-            f"{100 * i.share:.1f} % {formats.get(i.precision, i.precision)} on {i.unit}"
-            for i in self.executed
-        ]
+        parts = [f"{100 * i.share:.1f} % {i.precision} on {i.unit}" for i in self.executed]
         notes = () if self.device is None else self.device.notes
         return "; ".join((", ".join(parts) or self.provider, *notes))
 
