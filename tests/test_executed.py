@@ -43,8 +43,8 @@ def test_a_runtime_tells_where_its_multiply_adds_ran(exported, target, precision
 def test_int8_that_onnx_runtime_computes_in_float_is_seen(exported, monkeypatch):
     """Without the optimizer, every layer dequantizes its inputs; the file still says INT8."""
     profile = agent.profile_onnx
-    plain = ort.onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    monkeypatch.setattr(agent, "profile_onnx", lambda model, *_: profile(model, agent.CPU, plain))
+    plain = {"graph_optimization_level": ort.onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL}
+    monkeypatch.setattr(agent, "profile_onnx", lambda *model, **_: profile(*model, **plain))
     with Runtime(exported("onnx", "int8"), threads=1) as runtime:
         assert runtime.bundle.artifact("regressor").int8_share > 0.96
         assert runtime.int8_share == 0
@@ -53,8 +53,8 @@ def test_int8_that_onnx_runtime_computes_in_float_is_seen(exported, monkeypatch)
 def test_kernels_that_no_layer_explains_are_not_guessed(exported, monkeypatch):
     profile = agent.profile_onnx
 
-    def renamed(model, provider, *plain):
-        kernels, assigned = profile(model, provider, *plain)
+    def renamed(*model, **plain):
+        kernels, assigned = profile(*model, **plain)
         return kernels if plain else [
             (f"kernel {name}", facts) for name, facts in kernels
         ], assigned

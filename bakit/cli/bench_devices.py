@@ -123,7 +123,7 @@ _LOCAL = ("--whole", "a thread sweep")
 _REASONS = {
     "--fleet": "bundles and connections are in its file",
     "--phone": "a page runs one image at a time, and the goal is checked only on this machine",
-    "--kit": "--kit holds no radiographs, and the board runs it by its defaults and keeps the results",
+    "--kit": "--kit holds no radiographs, and its results are written on the board, by defaults",
     "--host": "a device runs one image at a time with one number of threads",
 }
 
