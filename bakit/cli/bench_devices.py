@@ -123,7 +123,7 @@ _LOCAL = ("--whole", "a thread sweep")
 _REASONS = {
     "--fleet": "bundles and connections are in its file",
     "--phone": "a page runs one image at a time, and the goal is checked only on this machine",
-    "--kit": "--kit holds no radiographs, takes no provider, and its results are written on the board",
+    "--kit": "--kit holds no radiographs or provider, and its results are written on the board",
     "--host": "a device runs one image at a time with one number of threads",
 }
 
