@@ -167,17 +167,24 @@ class Ages(NamedTuple):
 
     def take(self, places: Ints) -> Ages:
         """Return the images at these places."""
-        return Ages(*(None if column is None else column[places] for column in self))
+        males = None if self.males is None else self.males[places]
+        patients = None if self.patients is None else self.patients[places]
+        true, floats, bundle = (ages[places] for ages in self[:3])
+        return Ages(true, floats, bundle, males, patients)
 
 
 def ages_of(rows: Sequence[DriftRow]) -> Ages:
     """Return the rows as arrays."""
-    ages = np.array([(row.true_months, row.float_months, row.bundle_months) for row in rows]).T
+    true, floats, bundle = np.array(
+        [(row.true_months, row.float_months, row.bundle_months) for row in rows]
+    ).T
     males, patients = [row.male for row in rows], [row.patient for row in rows]
     return Ages(
-        *ages,
-        males=None if None in males else np.array(males, bool),
-        patients=None if None in patients else np.array(patients),
+        true,
+        floats,
+        bundle,
+        None if None in males else np.array(males, bool),
+        None if None in patients else np.array(patients),
     )
 
 
