@@ -42,23 +42,25 @@ _NEAR = 0.03  # its largest width, as a share of the side
 _SMALL = 64  # side of films that are too coarse to tell a frame from a background
 
 
-def exposed_field(grey: Grey | Bytes, *, frames_only: bool) -> Box:
+def exposed_field(grey: Grey | Bytes) -> tuple[Box, Box]:
     """Return the film without its flat borders: runs of lines from an edge with nearly one grey.
 
     The four borders may have four greys. If nothing else is left, the whole film is returned.
 
     Args:
         grey: ``(H, W)`` float32 in 0..1, or 255 times that as uint8.
-        frames_only: Whether to take off only frames, which end abruptly along most of their
-            length; else also a film's own flat background.
+
+    Returns:
+        The film without its own flat background, too, and without frames alone, which end abruptly
+        along most of their length.
     """
     content = _content(grey)
     whole = Box(0, 0, grey.shape[1], grey.shape[0])
-    if content == whole or not frames_only:
-        return content
+    if content == whole:
+        return content, whole
     x0, y0, x1, y1 = content
     across, down = grey[y0:y1].T, grey[:, x0:x1]
-    return Box(
+    return content, Box(
         _frame(across, x0),
         _frame(down, y0),
         whole.x1 - _frame(across[::-1], whole.x1 - x1),
