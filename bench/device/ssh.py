@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
+SHORT = Limit()
 LOST = 255
 """Exit status of ssh itself without a connection, or after losing it."""
 
@@ -75,7 +76,7 @@ class Remote:
             words += ["-o", option]
         return [*words, "--", self.host, remote]
 
-    def shell(self, remote: str, data: Path | None = None, limit: Limit = Limit()) -> None:
+    def shell(self, remote: str, data: Path | None = None, limit: Limit = SHORT) -> None:
         """Run a shell command on the device; it reads the file ``data``.
 
         Raises:

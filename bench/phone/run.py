@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from bakit.bench.assemble import run_task
 from bakit.bench.host import read_host
+from bakit.bench.phone.adb import open_on_phone
+from bakit.bench.phone.binary import TOOLS, read_binary
 from bakit.bench.phone.inputs import (
     MAX_LOCALIZER_DIFFERENCE,
     drift_inputs,
     golden_inputs,
+    localizer_fault,
     make_plan,
     model_files,
     tensor_files,
 )
-from bakit.bench.phone.listener import open_listener, open_on_phone
+from bakit.bench.phone.listener import open_listener
+from bakit.bench.phone.native import measure_natively
 from bakit.bench.phone.session import Session
 from bakit.bench.phone.web import (
     PACKAGE,
@@ -39,11 +45,13 @@ from bakit.runtime import Runtime
 from bakit.types import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from bakit.bench.phone.inputs import DriftInputs
+    from bakit.bench.phone.binary import Binary
+    from bakit.bench.phone.inputs import DriftInputs, GoldenInputs
     from bakit.bench.phone.listener import Listener, PageAddress, PhoneOptions
-    from bakit.bench.phone.messages import Plan
+    from bakit.bench.phone.messages import Plan, Provider
+    from bakit.bench.phone.native import Native
     from bakit.bench.phone.session import BundleNumbers
     from bakit.bench.report.document import Report
     from bakit.bench.task import Task
@@ -97,10 +105,14 @@ def run_phone(
         MissingProgramError: If onnxruntime-web or adb is not installed.
         VerificationError: If the phone measured nothing.
     """
-    files = {name: PAGE / name for name in PAGE_FILES}
-    files[""] = PAGE / "index.html"
-    found = runtime_files(options.provider, find_runtime())
-    files |= {f"ort/{name}": path for name, path in found.items()}
+    binaries = _read_binaries(options.benchmark_binary)
+    files: dict[str, Path] = {}
+
+    def check(chosen: Sequence[Bundle]) -> None:
+        _check_targets(chosen, binaries)
+        if any(bundle.manifest.target == TARGET for bundle in chosen):
+            files.update(_page_files(options.provider))
+
     with ExitStack() as stack:
 
         def phantoms() -> Path:
@@ -116,22 +128,45 @@ def run_phone(
 
         listener = stack.enter_context(open_listener(options))  # checks the address first
         how |= {"limit": limit, "threads": 1 if threads is None else threads}
-        task = make_task(bundles, **how, check=_check_targets, phantoms=phantoms)
-        device = PhoneDevice(listener, files, options, on_address)
+        task = make_task(bundles, **how, check=check, phantoms=phantoms)
+        device = PhoneDevice(listener, files, options, binaries, on_address)
         report = run_task(task, device, on_progress)
-    failures = _golden_failures(report)
-    if report.phone is not None and report.phone.problem is not None:
-        failures.append(f"the phone did not finish: {report.phone.problem}")
-    return PhoneResult(report, failures)
+    return PhoneResult(report, _failures(report))
 
 
-def _check_targets(bundles: Sequence[Bundle]) -> None:
+def _page_files(provider: Provider) -> dict[str, Path]:
+    """Return the files of the page by their path below the token."""
+    files = {name: PAGE / name for name in PAGE_FILES}
+    files[""] = PAGE / "index.html"
+    found = runtime_files(provider, find_runtime())
+    return files | {f"ort/{name}": path for name, path in found.items()}
+
+
+def _read_binaries(paths: Sequence[Path]) -> dict[str, Binary]:
+    """Return the benchmark binaries by the target that they run."""
+    found: dict[str, Binary] = {}
+    for binary in map(read_binary, paths):
+        if other := found.get(binary.target):
+            both = f"{other.path} and {binary.path}"
+            message = f"--benchmark-binary: {both} are both {binary.tool}; name one of them"
+            raise InputError(message)
+        found[binary.target] = binary
+    return found
+
+
+def _check_targets(bundles: Sequence[Bundle], binaries: Mapping[str, Binary]) -> None:
+    targets = {bundle.manifest.target for bundle in bundles}
+    for target in binaries.keys() - targets:
+        path = binaries[target].path
+        message = f"--benchmark-binary {path}: runs {target} bundles, and none is named; add one"
+        raise InputError(message)
     for bundle in bundles:
-        if bundle.manifest.target != TARGET:
-            message = (
-                f"{bundle.name}: browsers cannot run the target {bundle.manifest.target!r}; use "
-                f"bundles of target {TARGET!r}: bakit export --target {TARGET}"
-            )
+        target = bundle.manifest.target
+        if target != TARGET and target not in binaries:
+            advice = f"use bundles of target {TARGET!r}: bakit export --target {TARGET}"
+            if target in TOOLS:
+                advice = f"add --adb --benchmark-binary FILE with LiteRT's {TOOLS[target]}"
+            message = f"{bundle.name}: browsers cannot run the target {target!r}; {advice}"
             raise UnsupportedTargetError(message)
         if not bundle.manifest.golden:
             message = f"{bundle.name}: the bundle has no golden image; export it again"
@@ -140,21 +175,21 @@ def _check_targets(bundles: Sequence[Bundle]) -> None:
 
 @dataclass(frozen=True)
 class PhoneDevice:
-    """A phone's browser, as a ``bakit.bench.task.Device``."""
+    """A phone, as a ``bakit.bench.task.Device``: its browser, and benchmark binaries over adb."""
 
     listener: Listener
     files: dict[str, Path]
     options: PhoneOptions
+    binaries: Mapping[str, Binary]
     on_address: Callable[[PageAddress], None]
 
     def measure(self, task: Task, on_progress: OnProgress) -> Raw:
-        """Prepare the images, run the references on this machine, and wait for the phone.
+        """Prepare the images, run the references and the binaries, and wait for the browser.
 
         Raises:
             BakitError: If an image cannot be used or a bundle cannot run on this machine.
             VerificationError: If the phone measured nothing.
         """
-        options = self.options
         with ExitStack() as stack:
             used = [*task.bundles, *map(task.reference, task.bundles)]
             opened = {
@@ -168,6 +203,44 @@ class PhoneDevice:
                 for bundle in task.bundles
             }
             drift = drift_inputs(runtimes, references, task.samples, on_progress)
+        native: Native | None = None
+        if self.binaries:
+            native = measure_natively(
+                task, self.binaries, goldens, drift, self.options.run_s, on_progress
+            )
+        raws = dict(native.bundles) if native else {}
+        paged = [i for i, b in enumerate(task.bundles) if b.manifest.target == TARGET]
+        phone = Raw(native.host if native else read_host(), (), drift.references)
+        if paged:
+            part = replace(task, bundles=[task.bundles[i] for i in paged])
+            if all(bundle.name in raws for bundle in part.bundles):  # the page times nothing
+                few = msgspec.structs.replace(task.settings, min_queries=1, min_duration_s=0.0)
+                part = replace(part, settings=few)
+            try:
+                page = self._browse(part, [goldens[i] for i in paged], drift.of(paged), on_progress)
+                phone = msgspec.structs.replace(page, host=phone.host)
+            except VerificationError as error:
+                if native is None:
+                    raise
+                failed = RawBundle(error=str(error))
+                phone = msgspec.structs.replace(phone, bundles=(failed,) * len(paged), partial=True)
+            for bundle, browsed in zip(part.bundles, phone.bundles, strict=True):
+                raws[bundle.name] = _joined(raws.get(bundle.name), browsed)
+        return msgspec.structs.replace(phone, bundles=tuple(raws[b.name] for b in task.bundles))
+
+    def _browse(
+        self,
+        task: Task,
+        goldens: Sequence[GoldenInputs],
+        drift: DriftInputs,
+        on_progress: OnProgress,
+    ) -> Raw:
+        """Serve the page, and return what the browser measured of the task's bundles.
+
+        Raises:
+            VerificationError: If it measured nothing.
+        """
+        options = self.options
         plan = make_plan(task, drift, options.provider)
         session = Session(plan, on_progress)
         content: dict[str, Path | bytes] = {
@@ -184,6 +257,19 @@ class PhoneDevice:
             except KeyboardInterrupt:
                 session.stop("interrupted")
         return _raw(session, plan, task, drift)
+
+
+def _joined(native: RawBundle | None, browsed: RawBundle) -> RawBundle:
+    """Return the times of a binary, if there is one, and the browser's ages."""
+    if native is None:
+        return browsed
+    return msgspec.structs.replace(
+        native,
+        golden_months=browsed.golden_months,
+        golden_localizer=browsed.golden_localizer,
+        readings=browsed.readings,
+        error=native.error or browsed.error,
+    )
 
 
 def _raw(session: Session, plan: Plan, task: Task, drift: DriftInputs) -> Raw:
@@ -243,18 +329,18 @@ def _raw_bundle(
     )
 
 
-def _golden_failures(report: Report) -> list[str]:
-    """Return a message for each bundle whose golden outputs are out of tolerance."""
-    assert report.phone is not None
+def _failures(report: Report) -> list[str]:
+    """Return a message for each bundle that failed, such as by wrong golden outputs."""
+    phone = report.phone
+    problem = phone.problem if phone else None
+    errors = {bundle.name: bundle.error for bundle in report.bundles}
     failures = [
-        f"{bundle.name}: {bundle.error}"
-        for bundle in report.bundles
-        if bundle.error not in {None, report.phone.problem}
+        f"{name}: {error}" for name, error in errors.items() if error not in {None, problem}
     ]
+    differences = phone.golden_max_difference_localizer if phone else {}
     failures += [
-        f"{name}: the localizer's output for a golden image differs by {value:.3g}, "
-        f"limit {MAX_LOCALIZER_DIFFERENCE:g}"
-        for name, value in report.phone.golden_max_difference_localizer.items()
-        if value > MAX_LOCALIZER_DIFFERENCE
+        f"{name}: {localizer_fault(value)}"
+        for name, value in differences.items()
+        if value > MAX_LOCALIZER_DIFFERENCE and not errors[name]
     ]
-    return failures
+    return failures if problem is None else [*failures, f"the phone did not finish: {problem}"]
