@@ -42,34 +42,27 @@ class Limit:
     max_bytes: int = 1 << 16
 
 
+@dataclass
 class Output:
     """The output of a command, read as it comes; the command ends with the iteration.
 
     Attributes:
+        command: The program here and its arguments.
+        host: Name of the device, for messages.
+        name: What runs on the device, for messages.
+        limit: What it may take.
+        data: File that the command reads; None: nothing.
         status: Exit status of the command, after the iteration.
         errors: The end of its stderr, after the iteration.
     """
 
-    def __init__(
-        self,
-        command: Sequence[str],
-        host: str,
-        name: str,
-        limit: Limit,
-        data: Path | None = None,
-    ) -> None:
-        """Prepare a command.
-
-        Args:
-            command: The program here and its arguments.
-            host: Name of the device, for messages.
-            name: What runs on the device, for messages.
-            limit: What it may take.
-            data: File that the command reads; None: nothing.
-        """
-        self.status, self.errors = 0, ""
-        self._command, self._limit, self._data = command, limit, data
-        self._host, self._name = host, shown(name, 120)
+    command: Sequence[str]
+    host: str
+    name: str
+    limit: Limit
+    data: Path | None = None
+    status: int = 0
+    errors: str = ""
 
     def __iter__(self) -> Iterator[bytes]:
         """Give the stdout in parts.
@@ -78,12 +71,12 @@ class Output:
             ConnectionLostError: If nothing came for too long.
             InputError: If the command takes too long, or prints too many errors.
         """
-        limit, until = self._limit, time.monotonic() + self._limit.seconds
+        limit, until = self.limit, time.monotonic() + self.limit.seconds
         errors = b""
         with (
-            (self._data or Path(os.devnull)).open("rb") as file,
+            (self.data or Path(os.devnull)).open("rb") as file,
             subprocess.Popen(  # noqa: S603  # ssh or adb, for the user's own device
-                self._command, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                self.command, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE
             ) as process,
             selectors.DefaultSelector() as open_streams,
         ):
@@ -97,7 +90,7 @@ class Output:
                     if time.monotonic() > until:
                         self._fail(f"was not done after {limit.seconds:.0f} seconds")
                     if time.monotonic() - heard > limit.silence_s:
-                        silence = f"{self._host} was silent for {limit.silence_s:.0f} seconds"
+                        silence = f"{self.host} was silent for {limit.silence_s:.0f} seconds"
                         raise ConnectionLostError(silence)
                     ended = process.poll() is not None
                     ready = open_streams.select(0.2)
@@ -136,7 +129,9 @@ class Output:
         return bytes(printed)
 
     def _fail(self, what: str) -> NoReturn:
-        message = f"{self._host}: {self._name}: {what}; try it again, or restart the device"
+        message = (
+            f"{self.host}: {shown(self.name, 120)}: {what}; try it again, or restart the device"
+        )
         raise InputError(message)
 
 

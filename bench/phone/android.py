@@ -15,13 +15,10 @@ from bakit.files import sha256
 SYSTEM = "Android"
 """First word of ``HostInfo.system``."""
 
-_GOVERNOR = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
-_COMMAND = (
-    f"getprop; cat /proc/cpuinfo /proc/meminfo; echo governor: $(cat {_GOVERNOR}); "
-    "dumpsys thermalservice; true"
-)
+_COMMAND = """getprop; cat /proc/cpuinfo /proc/meminfo
+echo governor: $(cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor)
+dumpsys thermalservice"""
 _CPU = "0"
-_KINDS = f"[{_CPU}-3]"  # CPU, GPU, battery and skin; others are voltages, currents and shares
 _HOTTEST_C = 150.0
 
 
@@ -31,14 +28,12 @@ class PhoneState(NamedTuple):
     Attributes:
         host: Its description.
         board: Manufacturer and model.
-        abis: Android's names of the instruction sets that it runs, the best first.
         celsius: Highest temperature of the CPU, or of the phone if that is unreadable; or None.
         throttling: Android's thermal status: 0 none, up to 6 shutdown.
     """
 
     host: HostInfo
     board: str
-    abis: list[str]
     celsius: float | None
     throttling: int
 
@@ -72,12 +67,10 @@ def read_state() -> PhoneState:
         governor=shown(governor[1], 40) if governor else None,
         machine_id=sha256(f"bakit\0{words('ro.serialno', 'ro.build.fingerprint')}".encode())[:16],
     )
-    # The values before "HAL" are those of the last event, which may be old.
+    # The values before "HAL" are those of the last event. Kinds above 3 are no temperatures.
     current = text.partition("Current temperatures from HAL:")[2] or text
-    pattern = rf"mValue=(\d{{1,3}}(?:\.\d+)?), mType=({_KINDS}),"
-    found = [(float(value), kind) for value, kind in re.findall(pattern, current)]
-    found = [(value, kind) for value, kind in found if 0 < value < _HOTTEST_C]
-    hot = [value for value, kind in found if kind == _CPU] or [value for value, _ in found]
+    found = re.findall(r"mValue=(\d{1,3}(?:\.\d+)?), mType=([0-3]),", current)
+    celsius = [(float(value), kind) for value, kind in found if 0 < float(value) < _HOTTEST_C]
+    hot = [value for value, kind in celsius if kind == _CPU] or [value for value, _ in celsius]
     status = re.search(r"Thermal Status: (\d)\b", text)
-    abis = [name for name in props.get("ro.product.cpu.abilist", "").split(",") if name]
-    return PhoneState(host, board, abis, max(hot, default=None), int(status[1]) if status else 0)
+    return PhoneState(host, board, max(hot, default=None), int(status[1]) if status else 0)

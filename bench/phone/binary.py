@@ -6,10 +6,9 @@ the outputs. ONNX Runtime's ``onnxruntime_perf_test`` writes the time of each ru
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from bakit.files import read_regular
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
-    from typing import Any, Literal
+    from typing import Any
 
     import numpy.typing as npt
 
@@ -28,26 +27,17 @@ if TYPE_CHECKING:
     from bakit.session import TensorSpec
 
     Feeds = Mapping[str, npt.NDArray[Any]]
-    Tool = Literal["benchmark_model", "onnxruntime_perf_test"]
 
+Tool = Literal["benchmark_model", "onnxruntime_perf_test"]
 TOOLS: dict[str, Tool] = {"litert": "benchmark_model", "onnx": "onnxruntime_perf_test"}
 """The program that runs a target's files."""
 
 _MARKS = {b"Inference timings in us: ": "litert", b"Average inference time cost": "onnx"}
 """What only that program prints, by its target."""
 
-_ABIS = {
-    (2, 183): "arm64-v8a",
-    (1, 40): "armeabi-v7a",
-    (2, 62): "x86_64",
-    (1, 3): "x86",
-    (2, 243): "riscv64",
-}
-"""Android's names, by class and machine of the ELF header."""
-
 _MAX_BYTES = 1 << 30
-_NUMBER = r"([\d.]+(?:e[-+]?\d+)?)"
-_MOST = 1e12
+_MOST_MS = 1e9
+_NUMBER = r"(\d{1,15}(?:\.\d{1,15})?(?:e[-+]?\d{1,2})?)"
 
 
 class OutputError(ValueError):
@@ -55,16 +45,16 @@ class OutputError(ValueError):
 
 
 class Timing(NamedTuple):
-    """What a binary measured of one graph.
+    """What a binary measured of one network; None is a figure that it does not print.
 
     Attributes:
-        times: Statistics of the runs, as far as the binary prints them.
+        times: Statistics of the runs.
         runs_ns: Time of each run in order, in nanoseconds; empty if it prints only statistics.
-        load_ms: Time to open the model; None if it is not printed.
-        first_ms: Time of the first run; None if it is not printed.
-        peak_mb: Peak resident memory of the process, in 10^6 bytes; None if it is not printed.
-        unit: What ran the graph, named as bakit's backend names it.
-        note: The unit's share in words; empty if it is not printed.
+        load_ms: Time to open the model.
+        first_ms: Time of the first run.
+        peak_mb: Peak resident memory of the process, in 10^6 bytes.
+        unit: What ran the network, named as bakit's backend names it.
+        note: What ran where, in words; empty if it is not printed.
     """
 
     times: StageTimes
@@ -83,13 +73,11 @@ class Binary:
     Attributes:
         path: The file.
         target: The target whose files it runs.
-        abi: Android's name of the instruction set.
         answers: Whether it can write the outputs of a model.
     """
 
     path: Path
     target: str
-    abi: str
     answers: bool
 
     @property
@@ -100,7 +88,7 @@ class Binary:
     def write_inputs(
         self, folder: Path, model: Artifact, feeds: Sequence[Feeds], goldens: int
     ) -> None:
-        """Write inputs beside a model: all that it can answer, or else the golden ones."""
+        """Write inputs beside a model: all if it can answer, or else the golden ones."""
         for index, feed in enumerate(feeds if self.answers else feeds[:goldens]):
             for place, spec in enumerate(model.inputs):
                 data = np.asarray(feed[spec.name], "<f4").tobytes()
@@ -111,12 +99,8 @@ class Binary:
                 test.mkdir(exist_ok=True)
                 (test / f"input_{place}.pb").write_bytes(_tensor(spec, data))
 
-    def command(self, model: Artifact, runs: int, warm_up: int, threads: int) -> str:
-        """Return the shell command that times a model in the folder with its inputs.
-
-        ``benchmark_model`` reads the inputs ``NAME-0``, ``onnxruntime_perf_test`` those of the
-        folders ``test_data_set_*``.
-        """
+    def command(self, model: Artifact, runs: int, warm_up: int, threads: int | None) -> str:
+        """Return the shell command that times a model in its folder."""
         if self.target == "litert":
             return _litert(model, "0", runs, warm_up, threads)
         options = f"-m times -r {runs} -x {threads} -y 1 -e cpu"
@@ -129,24 +113,26 @@ class Binary:
             OutputError: If a figure is missing or impossible, or it ran another number of times.
         """
         timing, count = (_parse_litert if self.target == "litert" else _parse_onnx)(text)
-        if count != runs:
-            message = f"ran {count} times instead of {runs}"
-            raise OutputError(message)
+        problem = "" if count == runs else f"ran {count} times instead of {runs}"
+        mean, *others = timing.times.mean_ms, timing.times.p50_ms, timing.load_ms, timing.first_ms
+        runs_ms = [mean, *(time / 1e6 for time in timing.runs_ns)]
+        if min(runs_ms) <= 0 or max(*runs_ms, *filter(None, others)) > _MOST_MS:
+            problem = "printed impossible times"
+        if problem:
+            raise OutputError(problem)
         return timing
 
 
-def answer_command(model: Artifact, images: range, threads: int) -> str:
-    """Return the command of ``benchmark_model`` for the inputs ``NAME-0`` and so on.
-
-    It writes the outputs ``out/0`` and so on.
-    """
+def answer_command(model: Artifact, count: int, threads: int | None) -> str:
+    """Return the command of ``benchmark_model`` that writes the outputs ``out/0`` and so on."""
     single = f"{_litert(model, '$i', 1, 1, threads)} --output_filepath=out/$i"
     failed = "{ tail -n 1 log; exit 1; }"
-    loop = f"while [ $i -lt {images.stop} ]; do {single} >log 2>&1 || {failed}; i=$((i+1)); done"
-    return f"mkdir -p out; i={images.start}; {loop}"
+    loop = f"while [ $i -lt {count} ]; do {single} >log 2>&1 || {failed}; i=$((i+1)); done"
+    return f"mkdir out; i=0; {loop}"
 
 
-def _litert(model: Artifact, which: str, runs: int, warm_up: int, threads: int) -> str:
+def _litert(model: Artifact, which: str, runs: int, warm_up: int, threads: int | None) -> str:
+    """Return the command of ``benchmark_model``; its limits of time are out of the way."""
     names = [spec.name for spec in model.inputs]
     shapes = ":".join(",".join(map(str, spec.shape)) for spec in model.inputs)
     files = ",".join(f"{name}:{name}-{which}" for name in names)
@@ -172,96 +158,82 @@ def _tensor(spec: TensorSpec, data: bytes) -> bytes:
     )
 
 
-def read_binary(path: Path) -> Binary:
-    """Find out which benchmark binary a file is.
+def read_binaries(paths: Sequence[Path]) -> dict[str, Binary]:
+    """Return the binaries by the target that they run.
 
     Raises:
-        InputError: If it cannot be read, or is none.
+        InputError: If one cannot be read or is no benchmark binary, or two run the same target.
     """
+    found: dict[str, Binary] = {}
+    for binary in map(_read_binary, paths):
+        if other := found.get(binary.target):
+            both = f"{other.path} and {binary.path}"
+            message = f"--benchmark-binary: {both} are both {binary.tool}; name one of them"
+            raise InputError(message)
+        found[binary.target] = binary
+    return found
+
+
+def _read_binary(path: Path) -> Binary:
+    """Find out which benchmark binary a file is."""
     option = f"--benchmark-binary {path}"
     try:
         data = read_regular(path, _MAX_BYTES)
     except OSError as error:
         message = f"{option}: cannot be read ({error.strerror or error})"
         raise InputError(message) from error
-    abi = _ABIS.get((data[4], int.from_bytes(data[18:20], "little"))) if len(data) > 52 else None
-    if not data.startswith(b"\x7fELF") or abi is None:
-        message = f"{option}: not a program for Android (no ELF file of a known CPU)"
-        raise InputError(message)
-    found = [target for mark, target in _MARKS.items() if mark in data]
-    if len(found) != 1:
+    targets = [target for mark, target in _MARKS.items() if mark in data]
+    if len(targets) != 1 or not data.startswith(b"\x7fELF"):
         known = "neither LiteRT's benchmark_model nor ONNX Runtime's onnxruntime_perf_test"
         message = f"{option}: {known}; name the program itself, not a script or a library"
         raise InputError(message)
-    return Binary(path, found[0], abi, found[0] == "litert" and b"output_filepath" in data)
+    return Binary(path, targets[0], targets[0] == "litert" and b"output_filepath" in data)
 
 
 def _parse_litert(text: str) -> tuple[Timing, int]:
-    """Read ``count=50 first=... avg=... median=...`` in microseconds, first of the warm-up."""
+    """Read the timings in microseconds; of two lines ``count=...``, the first is the warm-up's."""
     rows = [line for line in text.splitlines() if re.search(r"\bcount=\d", line)]
     average = rf"Warmup \(avg\): \S+, Inference \(avg\): {_NUMBER}"
-    pattern = rf"Init: {_NUMBER}, First inference: {_NUMBER}, {average}"
-    found = re.search(rf"Inference timings in us: {pattern}", text)
+    pattern = rf"timings in us: Init: {_NUMBER}, First inference: {_NUMBER}, {average}"
+    found = re.search(pattern, text)
     if found is None or len(rows) < 2:
         message = "printed no inference timings"
         raise OutputError(message)
-    load, first, mean = (_milliseconds(part, 1e-3) for part in found.groups())
+    load, first, mean = (float(part) / 1e3 for part in found.groups())
     row = dict(re.findall(rf"\b(\w+)={_NUMBER}", rows[-1]))
     # Runs that all took the same time have no other figure than curr.
-    same = row["curr"] if "min" not in row and "curr" in row else None
-    middle, spread = row.get("median", same), row.get("std")
-    p50_ms = None if middle is None else _milliseconds(middle, 1e-3)
-    cv = None if spread is None else _milliseconds(spread, 1e-3) / mean
-    times = StageTimes(p50_ms, None, None, mean, cv=cv)
-    unit, note = "litert-builtin", "not by XNNPACK"
-    if delegated := re.search(r"executed by the delegate(?: w/ (\d{1,6}) delegate kernels)?", text):
-        whole = "will be completely" in text
-        if whole or delegated[1]:
-            unit = "litert-xnnpack" if whole else "litert-xnnpack and litert-builtin"
-            note = "all by XNNPACK" if whole else f"in part by XNNPACK, {delegated[1]} kernels"
-    return Timing(times, [], load, first, None, unit, note), _count(row.get("count"))
+    middle = row.get("median") or (None if "min" in row else row.get("curr"))
+    p50_ms = float(middle) / 1e3 if middle else None
+    cv = float(row["std"]) / 1e3 / mean if "std" in row and mean else None
+    unit, note = "litert-builtin", "by LiteRT's own kernels"
+    if "will be completely executed by the delegate" in text:
+        unit, note = "litert-xnnpack", "by XNNPACK"
+    elif "will be partially executed by the delegate" in text:
+        unit, note = "litert-xnnpack and litert-builtin", "in part by XNNPACK"
+    timing = Timing(StageTimes(p50_ms, None, None, mean, cv=cv), [], load, first, None, unit, note)
+    return timing, int(float(row.get("count", 0)))
 
 
 def _parse_onnx(text: str) -> tuple[Timing, int]:
     """Read the rows ``name,seconds,peak bytes,CPU,run``, or else ``P50 Latency: ... s``."""
 
-    def find(pattern: str, factor: float) -> float | None:
+    def find(pattern: str, factor: float = 1.0) -> float | None:
         found = re.search(rf"^{pattern}", text, re.MULTILINE)
-        return _milliseconds(found[1], factor) if found else None
+        return float(found[1]) * factor if found else None
 
-    mean = find(rf"Average (?:inference )?time cost(?: total)?: ?{_NUMBER} ms", 1)
+    mean = find(rf"Average (?:inference )?time cost(?: total)?: ?{_NUMBER} ms")
     if mean is None:
         message = "printed no average inference time"
         raise OutputError(message)
     p50, p90, p99 = (find(rf"P{rank} Latency(?:: | is ){_NUMBER} ?s", 1e3) for rank in (50, 90, 99))
     rows = re.findall(rf"^[^,\n]*,{_NUMBER},\d+,-?\d+,\d+$", text, re.MULTILINE)
-    count = re.search(r"Total (?:inference requests|iterations): ?(\d{1,9})", text)
     timing = Timing(
         StageTimes(p50, p90, p99, mean),
-        [round(_milliseconds(row, 1e3) * 1e6) for row in rows],
+        [round(float(row) * 1e9) for row in rows],
         load_ms=find(rf"Session creation time cost: ?{_NUMBER} s", 1e3),
-        first_ms=find(r"First inference time cost: ?([1-9]\d*) ms", 1),  # 0: below 1 ms
+        first_ms=find(rf"First inference time cost: ?{_NUMBER} ms"),
         peak_mb=find(rf"Peak working set size: ?{_NUMBER}", 1e-6),
         unit="CPUExecutionProvider",
     )
-    return timing, len(rows) or _count(count and count[1])
-
-
-def _milliseconds(number: str, factor: float) -> float:
-    """Return a printed time, multiplied to milliseconds.
-
-    Raises:
-        OutputError: If it is no time that a run can take.
-    """
-    try:
-        value = float(number) * factor
-    except ValueError:  # such as 1.2.3
-        value = math.nan
-    if not 0 < value < _MOST:
-        message = f"printed the time {number}"
-        raise OutputError(message)
-    return value
-
-
-def _count(number: str | None) -> int:
-    return int(number) if number and number.isdecimal() else 0
+    count = find(rf"Total (?:inference requests|iterations): ?{_NUMBER}")
+    return timing, len(rows) or int(count or 0)

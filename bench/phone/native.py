@@ -13,7 +13,7 @@ import tempfile
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -47,12 +47,7 @@ if TYPE_CHECKING:
 FOLDER = "/data/local/tmp"
 """Folder of the work folders on the phone."""
 
-COPY_BYTES_PER_S = 1e5
-"""A slower connection is not used."""
-
-_PULL = Limit(seconds=120)
-_AT_ONCE = 64
-"""Images of one command."""
+COPY = Limit(seconds=1800)
 
 # The process id is known, so that a program that hangs can be ended.
 _RUN = """run() {
@@ -63,19 +58,11 @@ export LD_LIBRARY_PATH="$(cd ..; pwd)"
 
 _REMEDIES = {
     "No space left": "free some space on the phone",
-    "not executable": "it is for another CPU: take the binary for this phone's",
-    "Exec format": "it is for another CPU: take the binary for this phone's",
+    "not executable": "take the binary for the phone's CPU: adb shell getprop ro.product.cpu.abi",
     "CANNOT LINK": "put the libraries that it needs beside the binary on this computer",
     "only PIE": "build it as a position-independent executable (-fPIE)",
 }
 """What to do about an error that all bundles have, by a part of its text."""
-
-
-class Native(NamedTuple):
-    """The phone, and the measurements of the bundles that a binary runs, by their names."""
-
-    host: HostInfo
-    bundles: dict[str, RawBundle]
 
 
 def measure_natively(
@@ -85,7 +72,7 @@ def measure_natively(
     drift: DriftInputs,
     run_s: float,
     on_progress: OnProgress,
-) -> Native:
+) -> tuple[HostInfo, dict[str, RawBundle]]:
     """Copy binaries, models and inputs to a phone, measure, and remove them, also after Ctrl-C.
 
     Args:
@@ -93,28 +80,25 @@ def measure_natively(
         binaries: The binaries by the target that they run.
         goldens: The golden images of each bundle.
         drift: The drift set of all bundles.
-        run_s: Timeout of a run.
+        run_s: Timeout of a command.
         on_progress: Progress of ``copy`` and ``native``.
+
+    Returns:
+        The phone, and the measurements of each bundle by its name.
 
     Raises:
         InputError: If the phone cannot be reached or cannot run a binary.
         MissingProgramError: If adb is not installed.
     """
-    state = read_state()
-    for binary in binaries.values():
-        if state.abis and binary.abi not in state.abis:
-            message = (
-                f"--benchmark-binary {binary.path}: for {binary.abi}, but this phone runs "
-                f"{', '.join(state.abis)}: take the binary for {state.abis[0]}"
-            )
-            raise InputError(message)
-    with (
-        tempfile.TemporaryDirectory(prefix="bakit-adb-") as local,
-        _work_folder() as there,
-    ):
+    host = read_state().host
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="bakit-adb-") as local, _work_folder() as there:
         work = Path(local) / "work"
         for target, binary in binaries.items():
-            _copy_program(binary, work / target)
+            (work / target).mkdir(parents=True)
+            shutil.copyfile(binary.path, work / target / "benchmark")
+            for library in binary.path.parent.glob("*.so"):
+                shutil.copyfile(library, work / target / library.name)
         jobs = [
             _Job(f"{there}/work", binaries[target], number, bundle, task, run_s)
             for number, bundle in enumerate(task.bundles)
@@ -123,9 +107,7 @@ def measure_natively(
         for job in jobs:
             job.write(work, goldens[job.number], drift)
         on_progress("copy", 0.0, 1.0)
-        size = sum(path.stat().st_size for path in work.rglob("*"))
-        adb("push", str(work), there, limit=Limit(seconds=120 + size / COPY_BYTES_PER_S))
-        found = {}
+        adb("push", str(work), there, limit=COPY)
         for done, job in enumerate(jobs):
             on_progress("native", done, len(jobs))
             try:
@@ -134,15 +116,7 @@ def measure_natively(
                 raw = RawBundle(error=shown(f"{job.binary.tool} {error}"))
             found[job.bundle.name] = raw
         on_progress("native", len(jobs), len(jobs))
-    return Native(state.host, found)
-
-
-def _copy_program(binary: Binary, to: Path) -> None:
-    """Copy a binary, and the libraries beside it."""
-    to.mkdir(parents=True)
-    shutil.copyfile(binary.path, to / "benchmark")
-    for library in binary.path.parent.glob("*.so"):
-        shutil.copyfile(library, to / library.name)
+    return host, found
 
 
 @contextmanager
@@ -176,7 +150,7 @@ class _Job:
         number: Its number in the task.
         bundle: The bundle.
         task: The task.
-        run_s: Timeout of a run.
+        run_s: Timeout of a command.
     """
 
     there: str
@@ -185,11 +159,6 @@ class _Job:
     bundle: Bundle
     task: Task
     run_s: float
-
-    @property
-    def threads(self) -> int:
-        """Threads of the library."""
-        return self.task.settings.threads or 1
 
     def folder(self, role: Role) -> str:
         """Return a network's folder in the work folder, beside its binary."""
@@ -222,13 +191,10 @@ class _Job:
             VerificationError: If an age is impossible.
             InputError: If the phone cannot be reached, or a run does not end.
         """
-        before, settings = read_state(), self.task.settings
-        timings = {}
+        before, settings, timings = read_state(), self.task.settings, {}
         for model in self.bundle.networks:
-            command = self.binary.command(
-                model, settings.min_queries, settings.warm_up, self.threads
-            )
-            text = self._run(model.role, command)
+            how = settings.min_queries, settings.warm_up, settings.threads
+            text = self._run(model.role, self.binary.command(model, *how))
             timings[model.role] = self.binary.parse(text, settings.min_queries)
         raw = _raw_bundle(self, timings, before, read_state())
         if not self.binary.answers:
@@ -255,11 +221,9 @@ class _Job:
     def _answers(self, role: Role, count: int, local: Path) -> list[npt.NDArray[Any]]:
         """Return a model's flat outputs for its inputs, in their order."""
         model = self.bundle.artifact(role)
-        for start in range(0, count, _AT_ONCE):
-            images = range(start, min(start + _AT_ONCE, count))
-            self._run(role, answer_command(model, images, self.threads))
+        self._run(role, answer_command(model, count, self.task.settings.threads))
         to = local / f"{self.number}-{role}"
-        adb("pull", f"{self.there}/{self.folder(role)}/out", str(to), limit=_PULL)
+        adb("pull", f"{self.there}/{self.folder(role)}/out", str(to), limit=COPY)
         (spec,) = model.outputs
         try:
             found = [np.fromfile(to / str(i), np.dtype(spec.dtype)) for i in range(count)]
@@ -274,7 +238,8 @@ class _Job:
     def _run(self, role: Role, command: str) -> str:
         """Run a command in a network's folder, and return what it printed."""
         place = shlex.quote(f"{self.there}/{self.folder(role)}")
-        ended = shell(f"cd {place} && chmod 700 ../benchmark && {_RUN}{command}", Limit(self.run_s))
+        script = f"cd {place} && chmod 700 ../benchmark || exit 1\n{_RUN}{command}"
+        ended = shell(script, Limit(self.run_s))
         if ended.status == 0:
             return ended.text
         line = ended.last_line
@@ -297,34 +262,28 @@ def _raw_bundle(
     job: _Job, timings: Mapping[Role, Timing], before: PhoneState, after: PhoneState
 ) -> RawBundle:
     """Return the times of a bundle, and the phone's state before and after them."""
-    settings, binary = job.task.settings, job.binary
+    runs, warm_up = job.task.settings.min_queries, job.task.settings.warm_up
     parts = {"localize": timings["localizer"], "regress": timings["regressor"]}
     mean_ms = sum(timing.times.mean_ms for timing in parts.values())
     loads, firsts = ([getattr(t, key) for t in parts.values()] for key in ("load_ms", "first_ms"))
-    every_run = all(timing.runs_ns for timing in parts.values())
+    if job.binary.target == "onnx":
+        warm_up = 1  # of its own
     latency, stages_ns = None, {}
-    warm_up, turns = settings.warm_up if binary.target == "litert" else 1, (settings.min_queries,)
-    if every_run:
+    if all(timing.runs_ns for timing in parts.values()):
         stages_ns = {stage: timing.runs_ns for stage, timing in parts.items()}
         stages_ns["total"] = [sum(pair) for pair in zip(*stages_ns.values(), strict=True)]
     else:
-        # Means add up, and percentiles do not.
         stages = {stage: timing.times for stage, timing in parts.items()}
-        latency = LatencyReport(
-            warm_up=warm_up,
-            queries=settings.min_queries,
-            duration_s=mean_ms * settings.min_queries / 1e3,
-            images=1,
-            stages={**stages, "total": StageTimes(None, None, None, mean_ms)},
-            turns=turns,
-        )
+        stages["total"] = StageTimes(None, None, None, mean_ms)  # percentiles do not add up
+        duration_s = mean_ms * runs / 1e3
+        latency = LatencyReport(warm_up, runs, duration_s, 1, stages, turns=(runs,))
     return RawBundle(
         provider=" and ".join(sorted({timing.unit for timing in parts.values()})),
         warm_up=warm_up,
         images=len(job.bundle.manifest.golden),
         stages_ns=stages_ns,
         latency=latency,
-        turns=turns,
+        turns=(runs,),
         footprint=None if None in {*loads, *firsts} else Footprint(sum(loads), sum(firsts), None),
         readings=None,
         board=Board(
@@ -337,7 +296,7 @@ def _raw_bundle(
             temperature_after_c=after.celsius,
             build_s=None,
             layers={},
-            timing=binary.tool,
+            timing=job.binary.tool,
             notes=tuple(_notes(job, timings, mean_ms, after)),
         ),
     )
@@ -351,8 +310,7 @@ def _notes(
     runs = f"{job.task.settings.min_queries} runs of each network by {tool}"
     yield f"{runs}, in a process of its own; bundles one after the other; mean {mean_ms:.2f} ms"
     yield from (f"{role} run {timing.note}" for role, timing in timings.items() if timing.note)
-    peaks = [f"{role} {t.peak_mb:.0f} MB" for role, t in timings.items() if t.peak_mb is not None]
-    if peaks:
+    if peaks := [f"{role} {t.peak_mb:.0f} MB" for role, t in timings.items() if t.peak_mb]:
         yield f"peak memory: {', '.join(peaks)}"
     if not all(timing.runs_ns for timing in timings.values()):
         yield f"{tool} prints no percentiles of the total time"

@@ -13,7 +13,7 @@ import msgspec
 from bakit.bench.assemble import run_task
 from bakit.bench.host import read_host
 from bakit.bench.phone.adb import open_on_phone
-from bakit.bench.phone.binary import TOOLS, read_binary
+from bakit.bench.phone.binary import TOOLS, read_binaries
 from bakit.bench.phone.inputs import (
     MAX_LOCALIZER_DIFFERENCE,
     drift_inputs,
@@ -28,10 +28,7 @@ from bakit.bench.phone.native import measure_natively
 from bakit.bench.phone.session import Session
 from bakit.bench.phone.web import (
     PACKAGE,
-    PAGE,
-    PAGE_FILES,
-    find_runtime,
-    runtime_files,
+    page_files,
     wanted_version,
 )
 from bakit.bench.raw import Raw, RawBundle, Reading
@@ -50,8 +47,7 @@ if TYPE_CHECKING:
     from bakit.bench.phone.binary import Binary
     from bakit.bench.phone.inputs import DriftInputs, GoldenInputs
     from bakit.bench.phone.listener import Listener, PageAddress, PhoneOptions
-    from bakit.bench.phone.messages import Plan, Provider
-    from bakit.bench.phone.native import Native
+    from bakit.bench.phone.messages import Plan
     from bakit.bench.phone.session import BundleNumbers
     from bakit.bench.report.document import Report
     from bakit.bench.task import Task
@@ -105,13 +101,13 @@ def run_phone(
         MissingProgramError: If onnxruntime-web or adb is not installed.
         VerificationError: If the phone measured nothing.
     """
-    binaries = _read_binaries(options.benchmark_binary)
+    binaries = read_binaries(options.benchmark_binary)
     files: dict[str, Path] = {}
 
     def check(chosen: Sequence[Bundle]) -> None:
-        _check_targets(chosen, binaries)
+        _check(chosen, binaries)
         if any(bundle.manifest.target == TARGET for bundle in chosen):
-            files.update(_page_files(options.provider))
+            files.update(page_files(options.provider))
 
     with ExitStack() as stack:
 
@@ -134,27 +130,7 @@ def run_phone(
     return PhoneResult(report, _failures(report))
 
 
-def _page_files(provider: Provider) -> dict[str, Path]:
-    """Return the files of the page by their path below the token."""
-    files = {name: PAGE / name for name in PAGE_FILES}
-    files[""] = PAGE / "index.html"
-    found = runtime_files(provider, find_runtime())
-    return files | {f"ort/{name}": path for name, path in found.items()}
-
-
-def _read_binaries(paths: Sequence[Path]) -> dict[str, Binary]:
-    """Return the benchmark binaries by the target that they run."""
-    found: dict[str, Binary] = {}
-    for binary in map(read_binary, paths):
-        if other := found.get(binary.target):
-            both = f"{other.path} and {binary.path}"
-            message = f"--benchmark-binary: {both} are both {binary.tool}; name one of them"
-            raise InputError(message)
-        found[binary.target] = binary
-    return found
-
-
-def _check_targets(bundles: Sequence[Bundle], binaries: Mapping[str, Binary]) -> None:
+def _check(bundles: Sequence[Bundle], binaries: Mapping[str, Binary]) -> None:
     targets = {bundle.manifest.target for bundle in bundles}
     for target in binaries.keys() - targets:
         path = binaries[target].path
@@ -203,14 +179,12 @@ class PhoneDevice:
                 for bundle in task.bundles
             }
             drift = drift_inputs(runtimes, references, task.samples, on_progress)
-        native: Native | None = None
+        host, raws = read_host(), dict[str, RawBundle]()
         if self.binaries:
-            native = measure_natively(
-                task, self.binaries, goldens, drift, self.options.run_s, on_progress
-            )
-        raws = dict(native.bundles) if native else {}
+            how = self.options.run_s, on_progress
+            host, raws = measure_natively(task, self.binaries, goldens, drift, *how)
         paged = [i for i, b in enumerate(task.bundles) if b.manifest.target == TARGET]
-        phone = Raw(native.host if native else read_host(), (), drift.references)
+        phone = Raw(host, (), drift.references)
         if paged:
             part = replace(task, bundles=[task.bundles[i] for i in paged])
             if all(bundle.name in raws for bundle in part.bundles):  # the page times nothing
@@ -218,9 +192,9 @@ class PhoneDevice:
                 part = replace(part, settings=few)
             try:
                 page = self._browse(part, [goldens[i] for i in paged], drift.of(paged), on_progress)
-                phone = msgspec.structs.replace(page, host=phone.host)
+                phone = msgspec.structs.replace(page, host=host)
             except VerificationError as error:
-                if native is None:
+                if not raws:
                     raise
                 failed = RawBundle(error=str(error))
                 phone = msgspec.structs.replace(phone, bundles=(failed,) * len(paged), partial=True)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from bakit.bench.gate.check import Gate
 from bakit.bench.phone import native
-from bakit.bench.phone.binary import Binary, OutputError, read_binary
+from bakit.bench.phone.binary import Binary, OutputError, read_binaries
 from bakit.bench.phone.inputs import DriftInputs, golden_inputs
 from bakit.bench.phone.listener import PhoneOptions
 from bakit.bench.phone.run import run_phone
@@ -94,12 +94,14 @@ case $verb in
 push) cp -r "$1" "$2"; for b in "$2"/work/*/benchmark; do cp "$PHONE/program" "$b"; done
       echo "$1: 9 files pushed. 30.1 MB/s (15669632 bytes in 0.497s)" ;;
 pull) cp -r "$1" "$2" ;;
-shell) sh -c "$1" ;;
+shell) if [ "$1" != am ]; then sh -c "$1"; fi ;;
 esac
 """
 PROGRAM = """#!/bin/sh
 echo "$*" >>"$PHONE/runs"
-for word; do case $word in --output_filepath=*) out=${word#*=} ;; times.csv) rows=$word ;; esac; done
+for word; do
+  case $word in --output_filepath=*) out=${word#*=} ;; times.csv) rows=$word ;; esac
+done
 . "$PHONE/fault"
 if [ -n "$out" ]; then cp "$PHONE/answers/${PWD##*-}/${out#out/}" "$out"; exit; fi
 if [ -n "$rows" ]; then cat "$PHONE/rows" >"$rows"; fi
@@ -124,11 +126,10 @@ Current temperatures from HAL:
 """
 
 
-def elf(path, mark, machine=183, word=2):
+def elf(path, mark):
     """Write what looks like a program for a phone."""
-    head = b"\x7fELF" + bytes([word, 1, 1]) + bytes(9) + b"\x03\x00" + machine.to_bytes(2, "little")
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(head.ljust(64, b"\0") + mark)
+    path.write_bytes(b"\x7fELF" + mark)
     return path
 
 
@@ -153,6 +154,11 @@ def phone(tmp_path, monkeypatch):
     monkeypatch.setattr(native, "FOLDER", str(storage))
     yield folder
     assert list(storage.iterdir()) == []
+
+
+def binary_of(path):
+    (binary,) = read_binaries([path]).values()
+    return binary
 
 
 def answer(folder, role, arrays):
@@ -275,13 +281,12 @@ def measure(phone, prepared, tmp_path):
     """Return what measures that bundle with a binary that cannot write outputs."""
     task, golden = prepared
     drift = DriftInputs([golden.crops[:0]], [0], [[]], {})
-    binary = read_binary(elf(tmp_path / "tools/benchmark_model", LITERT))
+    binary = binary_of(elf(tmp_path / "tools/benchmark_model", LITERT))
 
-    def run(binary=binary, run_s=30):
-        found = native.measure_natively(
-            task, {"litert": binary}, [golden], drift, run_s, lambda *_: None
-        )
-        return found.bundles[task.bundles[0].name]
+    def run(binary=binary, run_s=30, on_progress=lambda *_: None):
+        how = [golden], drift, run_s, on_progress
+        _, found = native.measure_natively(task, {"litert": binary}, *how)
+        return found[task.bundles[0].name]
 
     return run
 
@@ -304,13 +309,13 @@ TROUBLE = {  # what adb or the phone does, and what is said of it
     ),
     "offline": ('echo "adb: device offline" >&2; exit 1', "offline\\); plug the cable in"),
     "full": (
-        "case $verb in push) echo \"adb: error: failed to copy 'a' to 'b': remote No space left "
-        'on device" >&2; exit 1 ;; esac',
+        ("case $verb in push) echo \"adb: error: failed to copy 'a' to 'b': remote No space left "
+        'on device" >&2; exit 1 ;; esac'),
         "No space left on device\\); free some space on the phone",
     ),
     "full at once": (
-        'case $1 in *umask*) set -- "echo mkdir: No space left on device; (exit 1)${1##*2>&1}" ;; '
-        "esac",
+        ('case $1 in *umask*) set -- "echo mkdir: No space left on device; (exit 1)${1##*2>&1}" ;; '
+        "esac"),
         "No space left on device\\); free some space",
     ),
     "unplugged": ("case $1 in *umask*) sh -c \"$1\"; exit 0 ;; *--graph*) exit 0 ;; esac",
@@ -323,11 +328,10 @@ TROUBLE = {  # what adb or the phone does, and what is said of it
 FAULTS = {
     "another CPU": (
         'echo "sh: ../benchmark: not executable: 64-bit ELF file"; exit 126',
-        "64-bit ELF file; it is for another CPU",
+        "64-bit ELF file; take the binary for the phone's CPU",
     ),
     "a library": (
-        'echo \'CANNOT LINK EXECUTABLE "../benchmark": library "libonnxruntime.so" not found\'\n'
-        "exit 1",
+        "echo 'CANNOT LINK EXECUTABLE: library \"libonnxruntime.so\" not found'; exit 1",
         "put the libraries that it needs beside the binary",
     ),
     "a full phone": ("echo 'write: No space left on device'; exit 1", "free some space"),
@@ -368,20 +372,22 @@ def test_a_binary_that_hangs_is_ended_on_the_phone(measure, phone):
     with pytest.raises(InputError, match="was not done after 1 seconds"):
         measure(run_s=0.7)
     process = int((phone / "hung").read_text())
-    with pytest.raises(ProcessLookupError):
-        for _ in range(100):  # until its parent has waited for it
-            os.kill(process, 0)
-            time.sleep(0.02)
+    until = time.monotonic() + 30
+    while Path(f"/proc/{process}/cmdline").exists() and time.monotonic() < until:
+        time.sleep(0.02)  # its parent has not waited for it yet
+    assert not Path(f"/proc/{process}/cmdline").exists()
 
 
-def test_a_binary_for_another_cpu_is_refused_before_it_is_copied(measure, tmp_path, phone):
-    binary = read_binary(elf(tmp_path / "b", LITERT, machine=62))
-    with pytest.raises(InputError, match="for x86_64, but this phone runs arm64-v8a, .*: take the"):
-        measure(binary)
-    assert "push" not in (phone / "log").read_text()
+def test_ctrl_c_leaves_nothing_on_the_phone(measure):
+    def interrupt(step, done, total):
+        if step == "native":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(on_progress=interrupt)
 
 
-def test_files_that_are_no_benchmark_binary_are_refused(refused, tmp_path, bundles):
+def test_files_that_are_no_benchmark_binary_are_refused(refused, tmp_path, bundles, adb):
     def say(*more, host=("--phone", "--adb")):
         return refused("bench", bundles[0].root, *host, *more)
 
@@ -389,7 +395,7 @@ def test_files_that_are_no_benchmark_binary_are_refused(refused, tmp_path, bundl
     script.write_bytes(b"#!/bin/sh\n")
     both = elf(tmp_path / "benchmark", LITERT + ORT)
     litert = elf(tmp_path / "benchmark_model", LITERT)
-    assert "no ELF file" in say("--benchmark-binary", script)
+    assert "neither LiteRT's" in say("--benchmark-binary", script)
     assert "neither LiteRT's benchmark_model nor" in say("--benchmark-binary", both)
     assert "runs litert bundles, and none is named" in say("--benchmark-binary", litert)
     twice = ("--benchmark-binary", litert) * 2
@@ -403,15 +409,15 @@ PRINTED = {  # what a program prints, and: p50, p90, mean, load in ms, unit
     "older": (LITERT, OLDER, (None, None, 899.641, 614.333, "litert-xnnpack")),
     "one time": (
         LITERT,
-        "count=3 curr=5\ncount=50 curr=7(all same)\nInference timings in us: Init: 9, First "
-        "inference: 5, Warmup (avg): 5, Inference (avg): 7\n",
+        ("count=3 curr=5\ncount=50 curr=7(all same)\nInference timings in us: Init: 9, First "
+        "inference: 5, Warmup (avg): 5, Inference (avg): 7\n"),
         (0.007, None, 0.007, 0.009, "litert-builtin"),
     ),
     "exponents": (
         LITERT,
-        "count=1 curr=3512391\n\ncount=50 first=2990275 curr=2913402 min=2727568 max=3189954 "
+        ("count=1 curr=3512391\n\ncount=50 first=2990275 curr=2913402 min=2727568 max=3189954 "
         "avg=2.95034e+06 std=109798\n\nInference timings in us: Init: 17187, First inference: "
-        "3512391, Warmup (avg): 3.51239e+06, Inference (avg): 2.95034e+06\n",
+        "3512391, Warmup (avg): 3.51239e+06, Inference (avg): 2.95034e+06\n"),
         (None, None, 2950.34, 17.187, "litert-builtin"),
     ),
     "runs": (ORT, ORT_SAYS + ORT_ROWS, (None, None, 98.961997, 217.932, "CPUExecutionProvider")),
@@ -424,7 +430,7 @@ PRINTED = {  # what a program prints, and: p50, p90, mean, load in ms, unit
 @pytest.mark.parametrize("case", PRINTED)
 def test_the_formats_of_both_programs_are_read(tmp_path, case):
     mark, text, expected = PRINTED[case]
-    binary = read_binary(elf(tmp_path / "b", mark))
+    binary = binary_of(elf(tmp_path / "b", mark))
     found = binary.parse(text, 50 if mark == LITERT else 5)
     times = found.times
     assert (times.p50_ms, times.p90_ms, times.mean_ms, found.load_ms, found.unit) == pytest.approx(
@@ -443,13 +449,13 @@ def test_damaged_output_is_an_error_or_gives_possible_times(data):
     text = text[:start] + data.draw(st.text("0123456789.e+-nainf ,=\n", max_size=9)) + text[start:]
     target = "litert" if mark == LITERT else "onnx"
     try:
-        found = Binary(Path("b"), target, "x86", answers=False).parse(
+        found = Binary(Path("b"), target, answers=False).parse(
             text, 50 if target == "litert" else 5
         )
     except OutputError:
         return
-    assert 0 < found.times.mean_ms < 1e12
-    assert all(0 < run < 1e18 for run in found.runs_ns)
+    assert 0 < found.times.mean_ms <= 1e9
+    assert all(0 < run <= 1e15 for run in found.runs_ns)
 
 
 def test_golden_inputs_are_onnx_s_test_data(tmp_path, exported):
@@ -458,7 +464,7 @@ def test_golden_inputs_are_onnx_s_test_data(tmp_path, exported):
     side = model.inputs[0].shape[-1]
     pixels = np.linspace(0, 1, side * side, dtype=np.float32)
     feed = {"image": pixels, "sex": np.float32([1])}
-    Binary(tmp_path, "onnx", "x86", answers=False).write_inputs(tmp_path, model, [feed, feed], 1)
+    Binary(tmp_path, "onnx", answers=False).write_inputs(tmp_path, model, [feed, feed], 1)
     assert [path.name for path in tmp_path.iterdir()] == ["test_data_set_0"]
     for place, spec in enumerate(model.inputs):
         data = (tmp_path / f"test_data_set_0/input_{place}.pb").read_bytes()
