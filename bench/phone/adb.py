@@ -113,7 +113,7 @@ def shell(command: str, limit: Limit = SHORT) -> Ended:
 
 def _run(arguments: tuple[str, ...], limit: Limit) -> tuple[Output, str]:
     output = Output([find_adb(), *arguments], "phone", f"adb {arguments[0]}", limit)
-    return output, output.read().decode(errors="replace")
+    return output, output.read().decode("utf-8", "backslashreplace")
 
 
 def _check(name: str, status: int, printed: str) -> None:

@@ -26,14 +26,12 @@ class PhoneState(NamedTuple):
     """A phone at one moment.
 
     Attributes:
-        host: Its description.
-        board: Manufacturer and model.
+        host: Its description; ``cpu`` has the manufacturer, the model and the chip.
         celsius: Highest temperature of the CPU, or of the phone if that is unreadable; or None.
         throttling: Android's thermal status: 0 none, up to 6 shutdown.
     """
 
     host: HostInfo
-    board: str
     celsius: float | None
     throttling: int
 
@@ -73,4 +71,4 @@ def read_state() -> PhoneState:
     celsius = [(float(value), kind) for value, kind in found if 0 < float(value) < _HOTTEST_C]
     hot = [value for value, kind in celsius if kind == _CPU] or [value for value, _ in celsius]
     status = re.search(r"Thermal Status: (\d)\b", text)
-    return PhoneState(host, board, max(hot, default=None), int(status[1]) if status else 0)
+    return PhoneState(host, max(hot, default=None), int(status[1]) if status else 0)

@@ -287,7 +287,7 @@ def _raw_bundle(
         footprint=None if None in {*loads, *firsts} else Footprint(sum(loads), sum(firsts), None),
         readings=None,
         board=Board(
-            board=before.board,
+            board=before.host.cpu,
             system=before.host.system,
             gpu=None,
             power_mode=None,

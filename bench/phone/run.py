@@ -87,17 +87,18 @@ def run_phone(
     Other errors are those of ``bakit.bench.run_bench``.
 
     Args:
-        bundles: Bundles of the target ``onnx`` or their folders, at least one.
-        options: Connection to the phone, and the backend in its browser.
+        bundles: Bundles or their folders, at least one: of the target ``onnx``, and of ``litert``
+            with its benchmark binary.
+        options: Connection to the phone, the backend in its browser, and benchmark binaries.
         on_address: Called with the page's address when the page is served.
         on_progress: Progress of ``phantoms``, ``prepare``, ``load``, ``latency`` and ``drift``.
         limit: Number of images in the drift set.
-        threads: Threads in the browser; 1 when None.
+        threads: Threads of the backends; 1 when None.
         how: Data, whose crops are sent to the phone (default: phantoms); the reference, which runs
             on this machine; and settings, with at most 300 queries.
 
     Raises:
-        UnsupportedTargetError: If a bundle has another target.
+        UnsupportedTargetError: If the phone cannot run a bundle's target.
         MissingProgramError: If onnxruntime-web or adb is not installed.
         VerificationError: If the phone measured nothing.
     """

@@ -183,6 +183,11 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     devices: dict[str, HostInfo] = {}
 
     @property
+    def on_phone(self) -> bool:
+        """Whether a phone ran the two networks, without decoding and cropping."""
+        return self.phone is not None or self.host.is_android
+
+    @property
     def machine(self) -> str:
         """Description of what ran the models: the devices, the phone, or the host's CPU."""
         if self.devices:

@@ -33,6 +33,7 @@ from bakit.runtime import Runtime
 
 LITERT = b"Inference timings in us: "
 ORT = b"Average inference time cost"
+BUILT_IN = "litert-builtin"
 
 # LiteRT's benchmark_model on a board (TI's documentation); the older form has no percentiles.
 LITERT_SAYS = """INFO: STARTING!
@@ -200,7 +201,8 @@ def test_litert_s_times_and_ages_become_a_report(phone, exported, tmp_path, caps
     assert found.provider == "litert-xnnpack and litert-builtin"
     assert [row.bundle_months for row in found.drift.rows] == [100, 110]
     assert found.device.golden_change_months < 1e-4
-    assert (found.device.board, found.device.system) == ("Google Pixel 8", "Android 14")
+    assert found.device.board.startswith("Google Pixel 8, ")
+    assert report.host.system == found.device.system == "Android 14"
     assert (found.device.timing, found.device.temperature_after_c) == ("benchmark_model", 51.5)
     assert (report.host.machine, report.host.cpu) == (
         "arm64-v8a",
@@ -350,7 +352,7 @@ def test_a_phone_that_cannot_measure_costs_one_line(measure, phone, case):
 
 BUNDLE_FAULTS = {
     "segfault": ("echo Segmentation fault; exit 139", "with status 139: Segmentation fault"),
-    "Latin-1": (r"printf 'Mod\350le cass\351\n'; exit 1", "status 1: Mod\ufffdle cass\ufffd"),
+    "Latin-1": (r"printf 'Mod\350le cass\351\n'; exit 1", r"status 1: Mod\\xe8le cass\\xe9"),
     "escape": (r"printf '\033[2Jgone\n'; exit 1", r"\\x1b\[2Jgone"),
     "silent": ("exit 0", "printed no inference timings"),
     "an adb-like line": ("echo 'ERROR: Failed to load model'; exit 1", "Failed to load model"),
@@ -405,20 +407,20 @@ def test_files_that_are_no_benchmark_binary_are_refused(refused, tmp_path, bundl
 
 
 PRINTED = {  # what a program prints, and: p50, p90, mean, load in ms, unit
-    "newer": (LITERT, NEWER, (899.281, None, 899.641, 614.333, "litert-xnnpack and litert-builtin")),
+    "newer": (LITERT, NEWER, (899.281, None, 899.641, 614.333, f"litert-xnnpack and {BUILT_IN}")),
     "older": (LITERT, OLDER, (None, None, 899.641, 614.333, "litert-xnnpack")),
     "one time": (
         LITERT,
         ("count=3 curr=5\ncount=50 curr=7(all same)\nInference timings in us: Init: 9, First "
         "inference: 5, Warmup (avg): 5, Inference (avg): 7\n"),
-        (0.007, None, 0.007, 0.009, "litert-builtin"),
+        (0.007, None, 0.007, 0.009, BUILT_IN),
     ),
     "exponents": (
         LITERT,
         ("count=1 curr=3512391\n\ncount=50 first=2990275 curr=2913402 min=2727568 max=3189954 "
         "avg=2.95034e+06 std=109798\n\nInference timings in us: Init: 17187, First inference: "
         "3512391, Warmup (avg): 3.51239e+06, Inference (avg): 2.95034e+06\n"),
-        (None, None, 2950.34, 17.187, "litert-builtin"),
+        (None, None, 2950.34, 17.187, BUILT_IN),
     ),
     "runs": (ORT, ORT_SAYS + ORT_ROWS, (None, None, 98.961997, 217.932, "CPUExecutionProvider")),
     "percentiles": (

@@ -70,7 +70,7 @@ ADB_SAYS = {  # stderr, stdout and exit status, as adb 34 and am of Android 8 to
         b"", (b"Starting: Intent { dat=http://localhost:80/... }\n"
         b"Error: Activity not started, unable to resolve Intent { flg=0x10000000 }\n"), 0
     ),
-    "t\ufffdl\ufffdphone\\); switch on": (b"adb: t\xe9l\xe9phone\n", b"", 1),
+    "t\\\\xe9l\\\\xe9phone\\); switch on": (b"adb: t\xe9l\xe9phone\n", b"", 1),
     "no error message\\); switch on": (b"", b"", 1),
 }  # fmt: skip
 
