@@ -142,16 +142,7 @@ def _remedy(text: str) -> str:
 
 @dataclass(frozen=True)
 class _Job:
-    """The run of one bundle.
-
-    Attributes:
-        there: The work folder on the phone.
-        binary: The binary that runs it.
-        number: Its number in the task.
-        bundle: The bundle.
-        task: The task.
-        run_s: Timeout of a command.
-    """
+    """The run of one bundle, ``number`` in the task, in the work folder ``there``."""
 
     there: str
     binary: Binary
@@ -262,12 +253,11 @@ def _raw_bundle(
     job: _Job, timings: Mapping[Role, Timing], before: PhoneState, after: PhoneState
 ) -> RawBundle:
     """Return the times of a bundle, and the phone's state before and after them."""
-    runs, warm_up = job.task.settings.min_queries, job.task.settings.warm_up
+    runs = job.task.settings.min_queries
+    warm_up = job.task.settings.warm_up if job.binary.target == "litert" else 1
     parts = {"localize": timings["localizer"], "regress": timings["regressor"]}
     mean_ms = sum(timing.times.mean_ms for timing in parts.values())
     loads, firsts = ([getattr(t, key) for t in parts.values()] for key in ("load_ms", "first_ms"))
-    if job.binary.target == "onnx":
-        warm_up = 1  # of its own
     latency, stages_ns = None, {}
     if all(timing.runs_ns for timing in parts.values()):
         stages_ns = {stage: timing.runs_ns for stage, timing in parts.items()}
