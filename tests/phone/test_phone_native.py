@@ -384,9 +384,9 @@ def test_ctrl_c_leaves_nothing_on_the_phone(measure):
         measure(on_progress=interrupt)
 
 
-def test_files_that_are_no_benchmark_binary_are_refused(refused, tmp_path, bundles, adb):
-    def say(*more, host=("--phone", "--adb")):
-        return refused("bench", bundles[0].root, *host, *more)
+def test_files_that_are_no_benchmark_binary_are_refused(refused, tmp_path, exported, adb):
+    def say(*more, host=("--phone", "--adb"), target="onnx"):
+        return refused("bench", exported(target, "fp32").root, *host, *more)
 
     script = tmp_path / "run.sh"
     script.write_bytes(b"#!/bin/sh\n")
@@ -399,6 +399,9 @@ def test_files_that_are_no_benchmark_binary_are_refused(refused, tmp_path, bundl
     assert "are both benchmark_model" in say(*twice)
     assert "add --adb" in say("--benchmark-binary", litert, host=("--phone",))
     assert "needs --phone" in say("--benchmark-binary", litert, host=())
+    onnx = elf(tmp_path / "onnxruntime_perf_test", ORT)
+    assert "runs onnx bundles" in say("--benchmark-binary", onnx, target="litert")
+    assert "FILE with LiteRT's benchmark_model" in say("--limit", 1, target="litert")
 
 
 PRINTED = {  # what a program prints, and: p50, p90, mean, load in ms, unit
