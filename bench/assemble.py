@@ -20,6 +20,7 @@ from bakit.bench.report.latency import Energy, LatencyReport, StageTimes, SweepE
 from bakit.bench.statistics import difference_interval
 from bakit.data.labels import ids_digest
 from bakit.errors import VerificationError
+from bakit.session import int8_share
 from bakit.verify import golden_failure
 
 if TYPE_CHECKING:
@@ -120,6 +121,8 @@ def _int8_share(bundle: Bundle, raw: RawBundle) -> float:
     """Return the share reported by the device's library, or else the share in the model file."""
     if raw.int8_share is not None:
         return raw.int8_share
+    if raw.executed:
+        return int8_share(raw.executed)
     if raw.board is not None and raw.board.layers and not raw.board.layers.get("int8"):
         return 0.0  # a downgraded engine
     return bundle.artifact("regressor").int8_share

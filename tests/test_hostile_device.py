@@ -495,10 +495,11 @@ def test_a_refusal_uses_only_what_the_device_said(exported):
     info |= {"problems": {}}
     found = decode(json.dumps(info).encode(), DeviceInfo)
     manifest = msgspec.to_builtins(exported("onnx", "fp32").manifest)
+    how = {"engine": "auto", "allow_downgrade": False}
     with pytest.raises(agent.AgentError, match="numpy is missing"):
-        agent.choose_way(manifest, msgspec.to_builtins(found), "auto", False)
+        agent.choose_way(manifest, msgspec.to_builtins(found), how)
     better = msgspec.to_builtins(msgspec.structs.replace(found, numpy="1", onnxruntime="1"))
-    assert agent.choose_way(manifest, better, "auto", False) == ("onnxruntime", False)
+    assert agent.choose_way(manifest, better, how) == ("onnxruntime", False)
 
 
 def test_long_and_strange_text_is_shown_as_one_line():

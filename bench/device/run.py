@@ -8,7 +8,7 @@ import tarfile
 import tempfile
 import time
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,9 +145,8 @@ class SshDevice:
         """Refuse what the device cannot run, before anything is copied."""
         for bundle in bundles:
             manifest = msgspec.to_builtins(bundle.manifest)
-            how = self.options
             try:
-                agent.choose_way(manifest, info, how.engine, how.allow_downgrade)
+                agent.choose_way(manifest, info, asdict(self.options))
             except agent.AgentError as error:
                 message = f"{self.remote.host}: {bundle.name}: {error}"
                 raise InputError(message) from error
