@@ -81,7 +81,7 @@ def _bundle_report(bundle: Bundle, raw: RawBundle, drift: BundleDrift) -> Bundle
     manifest = bundle.manifest
     latency, error = None, drift.error
     try:
-        latency = latency_report(raw)
+        latency = raw.latency or latency_report(raw)
     except VerificationError as problem:
         error = error or str(problem)
     return BundleReport(
@@ -142,7 +142,8 @@ def used_samples(task: Task, raw: Raw) -> Sequence[Sample]:
 def compute_drifts(task: Task, raw: Raw) -> list[BundleDrift]:
     """Return the drift of each bundle, in the order of ``task.bundles``.
 
-    A bundle has no report if it or its reference failed, or if no image was used.
+    A bundle has no report if it or its reference failed, if no image was used, or if the device
+    gives no ages.
     """
     samples = used_samples(task, raw)
     answers = {
@@ -153,8 +154,8 @@ def compute_drifts(task: Task, raw: Raw) -> list[BundleDrift]:
 
 
 def _answers(raw: RawBundle, bundle: Bundle, samples: Sequence[Sample]) -> _Ages | str | None:
-    """Return the ages of a bundle, or the reason why it failed; None if no image was used."""
-    if raw.error is not None:
+    """Return the ages of a bundle, or the reason why it failed; None if it has none."""
+    if raw.error is not None or raw.readings is None:
         return raw.error
     try:
         return _ages(raw.readings, bundle, samples) if samples else None

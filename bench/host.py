@@ -67,6 +67,11 @@ class HostInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"{self.cpu}, {self.logical_cores} logical cores{quota}"
 
     @property
+    def is_android(self) -> bool:
+        """Whether it is an Android phone, whose times a benchmark binary took."""
+        return self.system.startswith("Android ")
+
+    @property
     def fingerprint(self) -> tuple[object, ...]:
         """Facts that must be equal before the latencies of two reports are compared.
 

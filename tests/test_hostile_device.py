@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 from bakit import agent
 from bakit.bench.device import run
 from bakit.bench.device.answers import DeviceInfo, Progress, decode, read_progress, read_raw
-from bakit.bench.device.frames import AnswerError, FrameReader, shown
-from bakit.bench.device.ssh import Limit, Remote
+from bakit.bench.device.frames import AnswerError, FrameReader
+from bakit.bench.device.ssh import Remote
+from bakit.bench.stream import Limit, shown
 from bakit.bench.task import make_settings, read_task
 from bakit.cli import main
 from bakit.errors import InputError

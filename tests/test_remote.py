@@ -23,9 +23,10 @@ from bakit.bench import Gate
 from bakit.bench.device import pack, run
 from bakit.bench.device.pack import AgentOptions
 from bakit.bench.device.run import bench_host
-from bakit.bench.device.ssh import Limit, Remote
+from bakit.bench.device.ssh import Remote
 from bakit.bench.report.document import Report
 from bakit.bench.statistics import MIN_TURNS
+from bakit.bench.stream import Limit
 from bakit.cli import main
 from bakit.errors import InputError
 from tests.test_gate import NO_AGES

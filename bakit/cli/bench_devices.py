@@ -38,6 +38,15 @@ device_options = several(
         "on the images of --data.",
     ),
     _option("phone", "--adb", "Connect to an Android phone through adb and USB.", is_flag=True),
+    _option(
+        "phone",
+        "--benchmark-binary",
+        "With --adb: take the times with LiteRT's benchmark_model or ONNX Runtime's "
+        "onnxruntime_perf_test for Android; repeatable. See docs/phone.md.",
+        multiple=True,
+        metavar="FILE",
+        type=PATH,
+    ),
     _option("phone", "--bind", "Address to listen on; 0.0.0.0 for all.", metavar="ADDRESS"),
     _option("phone", "--port", "Port. Default: a free port.", type=click.IntRange(0, 65535)),
     click.option(
