@@ -212,7 +212,8 @@ class Runtime(Closing):
         output, found, answer = self._find(film.pixels, male=male)
         clock.append(time.perf_counter_ns())
         if answer is None:
-            pixels = crop(film.pixels, found.box, found.inverted, preprocessing, found.turn)
+            frame = None if output is None else output.frame
+            pixels = crop(film.pixels, found.box, found.inverted, preprocessing, found.turn, frame)
         else:
             pixels = answer.pixels
         clock.append(time.perf_counter_ns())

@@ -67,16 +67,6 @@ class SealedFiles:
         """
         return b"".join(self._blocks(name, MAX_FILE_BYTES))  # of one block: no copy
 
-    def read_onnx(self, name: str) -> bytes:
-        """Return the bytes of an ONNX model without external data.
-
-        Raises:
-            BundleError: As ``read``, or if its weights are in another file.
-        """
-        data = self.read(name)
-        refuse_external_data(data, str(self.root / name))
-        return data
-
     def check(self) -> None:
         """Check the digest of each file that was not checked yet.
 

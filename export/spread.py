@@ -90,7 +90,7 @@ def _spread(model: onnx.ModelProto, feeds: Sequence[Tensors]) -> float:
 
 def evaluate(model: onnx.ModelProto, feeds: Iterable[Tensors]) -> list[float]:
     """Return the ages in months of a regressor, in ONNX Runtime."""
-    session = OrtSession(serialize(model))
+    session = OrtSession(serialize(model), wide=True)
     return [float(session.run(item)["age_months"].item()) for item in feeds]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from bakit.data.labels import Sample, read_samples
 from bakit.hand.found import Place
-from bakit.hand.prepare import OpenLocalizer, find
+from bakit.hand.prepare import OpenLocalizer, crop, find, prepare
 from bakit.hand.unrolled import initial_weights
 from bakit.hand.weights import Localizer, get_localizer
 from bakit.image.box import Box
@@ -79,5 +79,10 @@ def test_the_papers_rule_looks_at_the_whole_film_and_never_outside_the_frame(tmp
     place = (slice(8, 24), slice(8, 24))
     found = find(grey, OpenLocalizer(Drawn(), settings), Preprocessing())[1]
     assert found.box == Box(24, 24, 72, 72)
+    place = (slice(4, 24), slice(8, 24))  # partly on the frame, which is cut off the crop
+    hand = prepare(grey, OpenLocalizer(Drawn(), settings), Preprocessing())
+    assert hand.found.box == Box(24, 12, 72, 72)
+    place_alone = (grey, hand.found.box, hand.found.inverted, Preprocessing(), hand.found.turn)
+    assert np.array_equal(hand.pixels, crop(*place_alone))
     place = (slice(0, 6), slice(0, 32))  # the frame above
     assert find(grey, OpenLocalizer(Drawn(), settings), Preprocessing())[1].box is None

@@ -370,7 +370,7 @@ def test_a_plug_in_that_fails_is_named_and_does_no_harm(monkeypatch):
         ]
     )
     own, _ = find_targets()
-    monkeypatch.setattr("bakit.targets.entry_points", lambda group: points.select(group=group))
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points.select(group=group))
     found, failed = find_targets()
     assert set(found) == {"fake", *own}
     assert failed == {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -151,6 +152,18 @@ def test_both_forms_of_the_localizer_are_read(checkpoint, exported, tmp_path, fe
 
 
 # What is written
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_hardswish_is_one_operator(exported, precision):
+    """HardSigmoid and Multiply are two, which OpenVINO fuses with no layer."""
+    text = (exported("openvino", precision).root / "regressor.xml").read_text()
+    kinds = dict(re.findall(r'<layer id="\d+" name="([^"]+)" type="(\w+)"', text))
+    assert "HardSigmoid" not in kinds.values()
+    whole = [kind for name, kind in kinds.items() if name.endswith("/hardswish")]
+    gates = [kind for name, kind in kinds.items() if name.endswith("squeeze/gate")]
+    assert whole == ["HSwish"] * 21
+    assert gates == ["HSigmoid"] * 8
 
 
 def test_the_weights_are_sealed_and_counted(exported):

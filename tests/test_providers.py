@@ -120,7 +120,7 @@ def test_a_plug_in_is_registered_and_its_best_device_taken(exported, monkeypatch
     monkeypatch.setattr(onnxruntime, "SessionOptions", Options)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [qnn, CPU])
     monkeypatch.setattr(onnxruntime, "get_ep_devices", lambda: devices)
-    data = exported("onnx", "fp32").files.read_onnx("regressor.onnx")
+    data = exported("onnx", "fp32").files.read("regressor.onnx")
     with pytest.raises(MissingProgramError, match=r"QNN\w+ does not start"):
         OrtSession(data, provider=qnn)
     assert taken == [devices[1]]

@@ -6,11 +6,14 @@ import json
 import os
 import shutil
 import threading
+from contextlib import suppress
 
 import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bakit.backends import fake
 from bakit.backends.fake import FakeSession
@@ -22,8 +25,15 @@ from bakit.runtime import Runtime
 from bakit.sealed import SealedFiles, refuse_external_data, seal_files
 from bakit.settings import Preprocessing
 from bakit.verify import check_golden
+from tests.graphs import F, model, node
 
 onnx = pytest.importorskip("onnx")
+ort = pytest.importorskip("bakit.backends.ort", exc_type=ImportError)
+
+LARGE = np.arange(40 * 40, dtype=np.float32).reshape(40, 40) % 7
+SMALL = model(
+    [node("MatMul", ["x", "w"], "y")], [("x", F, (1, 40))], [("y", F, (1, 40))], {"w": LARGE}
+).SerializeToString()
 
 
 def change(root, edit):
@@ -263,8 +273,6 @@ def test_onnx_with_external_data_is_refused(copied, tmp_path, monkeypatch, targe
     put(root, name, data)
     bundle = Bundle.read(root)
     artifact = bundle.artifact("regressor")
-    with pytest.raises(BundleError, match="refers to external data"):
-        bundle.files_of(artifact).read_onnx(name)
     if target == "onnx":
         with pytest.raises(BundleError, match="refers to external data"):
             Runtime(bundle)
@@ -273,6 +281,29 @@ def test_onnx_with_external_data_is_refused(copied, tmp_path, monkeypatch, targe
 
     with pytest.raises(agent.AgentError, match="refers to external data"):
         agent.read_sealed(str(root), msgspec.to_builtins(artifact), name)
+
+
+def test_onnx_runtime_gets_large_weights_beside_the_graph():
+    """It copies what is inside of a graph; what it computes is the same."""
+    with ort.OrtSession(SMALL) as session:
+        found = session.run({"x": np.ones((1, 40), np.float32)})["y"]
+    assert found.tolist() == [LARGE.sum(0).tolist()]
+    graph, weights = ort._without_weights(SMALL)
+    assert len(graph) < LARGE.nbytes < len(SMALL)
+    assert [(name, value.tolist()) for name, value in weights.items()] == [("w", LARGE.tolist())]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, len(SMALL) - LARGE.nbytes), st.integers(0, 255)), max_size=3),
+    st.integers(0, len(SMALL)),
+)
+def test_a_damaged_graph_is_one_error(changes, end):
+    data = bytearray(SMALL)
+    for at, value in changes:  # the weights lie in the middle
+        data[at if at < SMALL.index(LARGE.tobytes()) else at + LARGE.nbytes - 1] = value
+    for damaged in (bytes(data), SMALL[:end]):
+        with suppress(BundleError):
+            ort.OrtSession(damaged).close()
 
 
 def test_tensorrt_builds_from_sealed_files_only(copied):

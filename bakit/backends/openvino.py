@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bakit.errors import BundleError, install_command
+from bakit.sealed import refuse_external_data
 from bakit.session import Closing, TensorSpec, executed_shares
 
 if TYPE_CHECKING:
@@ -121,22 +122,19 @@ def executed(compiled: Any) -> tuple[Executed, ...]:  # noqa: ANN401  # OpenVINO
     It is read from the graph that will be executed on this machine, not from the file.
     Convolutions and matrix products are counted.
     """
-    nodes = compiled.get_runtime_model().get_ordered_ops()
-    infos = [(node, node.get_rt_info()) for node in nodes]
-    return executed_shares(
-        (
-            f"openvino-{DEVICE.lower()}",
-            _PRECISIONS.get(name := info["runtimePrecision"].astype(str), name),
-            _multiply_adds(node, info["layerType"].astype(str)),
-        )
-        for node, info in infos
-    )
+    layers = []
+    for node in compiled.get_runtime_model().get_ordered_ops():
+        info = node.get_rt_info()
+        kind = info["layerType"].astype(str)
+        if kind in {"Convolution", "FullyConnected", "MatMul"}:
+            name = info["runtimePrecision"].astype(str)
+            products = _multiply_adds(node, kind)
+            layers.append((f"openvino-{DEVICE.lower()}", _PRECISIONS.get(name, name), products))
+    return executed_shares(layers)
 
 
 def _multiply_adds(node: Any, kind: str) -> int:  # noqa: ANN401
-    """Return the multiply-adds of one executed node; 0 for other operators."""
-    if kind not in {"Convolution", "FullyConnected", "MatMul"}:
-        return 0
+    """Return the multiply-adds of one executed layer."""
     sizes = (node.input(0), node.output(0))
     if any(size.get_partial_shape().is_dynamic for size in sizes):
         return 0  # an image step of the whole graph
@@ -166,11 +164,12 @@ def open_session(files: SealedFiles, artifact: Artifact, threads: int) -> OpenVi
         BundleError: If it cannot be loaded, or the manifest names no weights.
     """
     model = files.root / artifact.path
+    data = files.read(artifact.path)
     if artifact.path.endswith(".onnx"):
-        return OpenVinoSession(files.read_onnx(artifact.path), None, threads, name=str(model))
+        refuse_external_data(data, str(model))
+        return OpenVinoSession(data, None, threads, name=str(model))
     names = [item.path for item in artifact.companions]
     if len(names) != 1:
         message = f"{model}: the manifest names no .bin with its weights; export the bundle again"
         raise BundleError(message)
-    weights = files.read(names[0])
-    return OpenVinoSession(files.read(artifact.path), weights, threads, name=str(model))
+    return OpenVinoSession(data, files.read(names[0]), threads, name=str(model))

@@ -6,15 +6,19 @@ from functools import cached_property, partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import onnxruntime
 
 from bakit import agent
 from bakit.backends.providers import find_provider
 from bakit.errors import BundleError, MissingProgramError
+from bakit.sealed import refuse_external_data
 from bakit.session import Closing, TensorSpec, executed_shares
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    import numpy.typing as npt
 
     from bakit.bundle import Artifact
     from bakit.sealed import SealedFiles
@@ -23,6 +27,15 @@ if TYPE_CHECKING:
 
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
 """NumPy's names of types; the others' names are in brackets."""
+
+_GRAPH, _INITIALIZER, _DIMS, _TYPE, _NAME, _RAW = 0x3A, 0x2A, 0x08, 0x10, 0x42, 0x4A
+"""Keys of fields in onnx.proto: 8 times the number, and 2 if the value is bytes."""
+
+_TYPES = {1: "<f4", 3: "i1"}
+_OUTSIDE = b"\x70\x01"
+"""The field that says that a tensor's data are outside of the file."""
+
+_LARGE_BYTES = 4096
 
 
 class OrtSession(Closing):
@@ -33,7 +46,7 @@ class OrtSession(Closing):
         specs: Its inputs and outputs.
 
     Raises:
-        BundleError: If the model cannot be loaded.
+        BundleError: If the model cannot be loaded, or refers to another file.
         MissingProgramError: If the provider does not start.
     """
 
@@ -49,10 +62,14 @@ class OrtSession(Closing):
         *,
         name: str = "the model",
         prepack: bool = True,
+        wide: bool = False,
         provider: str = agent.CPU,
     ) -> None:
+        graph, weights = _without_weights(model) if provider == agent.CPU else (model, {})
+        refuse_external_data(graph, name)
+        how: dict[str, Any] = {"prepack": prepack, "wide": wide, "weights": weights}
         try:
-            self._session: Any = agent.open_onnx(model, name, threads, provider, prepack)
+            self._session: Any = agent.open_onnx(graph, name, threads, provider, **how)
         except agent.ProviderError as error:
             raise _missing(error) from error
         except agent.AgentError as error:
@@ -97,6 +114,73 @@ def _specs(arguments: list[Any]) -> tuple[TensorSpec, ...]:
     )
 
 
+def _without_weights(model: bytes) -> tuple[bytes, dict[str, npt.NDArray[Any]]]:
+    """Return an ONNX model without its large weights, and these by name as views of it.
+
+    ONNX Runtime copies all that is inside of a model twice more: 30 ms of 30 MB.
+    """
+    parts: list[bytes] = []
+    weights: dict[str, npt.NDArray[Any]] = {}
+    try:
+        for key, value, field in _fields(model, slice(0, len(model))):
+            if key == _GRAPH:  # protobuf merges the parts of one message
+                inner = (_emptied(model, item, weights) for item in _fields(model, value))
+                parts += (_field(_GRAPH, data) for data in inner)
+            else:
+                parts.append(model[field])
+    except (IndexError, OverflowError, ValueError):  # not ONNX: ONNX Runtime says so
+        return model, {}
+    return b"".join(parts), weights
+
+
+def _emptied(model: bytes, item: tuple[int, Any, slice], weights: dict[str, Any]) -> bytes:
+    """Return a field of a graph; the data of a large tensor are moved to ``weights``."""
+    key, value, field = item
+    if key != _INITIALIZER or field.stop - field.start < _LARGE_BYTES:
+        return model[field]
+    fields = list(_fields(model, value))
+    known = {key: value for key, value, _ in fields}
+    if known.keys() != {_DIMS, _TYPE, _NAME, _RAW} or known[_TYPE] not in _TYPES:
+        return model[field]
+    data = np.frombuffer(memoryview(model)[known[_RAW]], _TYPES[known[_TYPE]])
+    dims = [value for key, value, _ in fields if key == _DIMS]
+    weights[model[known[_NAME]].decode()] = data.reshape(dims)
+    kept = [model[field] for key, _, field in fields if key != _RAW]
+    return _field(_INITIALIZER, b"".join([*kept, _OUTSIDE]))
+
+
+def _fields(message: bytes, part: slice) -> Iterator[tuple[int, Any, slice]]:
+    """Yield key, value and place of a protobuf message's fields.
+
+    A value is a number, or the place of its bytes.
+    """
+    start = part.start
+    while start < part.stop:
+        key, at = _number(message, start)
+        value: Any
+        value, at = _number(message, at)
+        if key & 7 == 2:
+            value, at = slice(at, at + value), at + value
+        elif key & 7:
+            raise ValueError(key)
+        yield key, value, slice(start, at)
+        start = at
+
+
+def _number(message: bytes, at: int) -> tuple[int, int]:
+    """Return a protobuf number and the place behind it: 7 bits a byte, the lowest first."""
+    number = shift = 0
+    while (byte := message[at]) > 127:
+        number, shift, at = number | (byte & 127) << shift, shift + 7, at + 1
+    return number | byte << shift, at + 1
+
+
+def _field(key: int, data: bytes) -> bytes:
+    """Return bytes as a protobuf field."""
+    length = bytes((len(data) >> 7 * i & 127) | 128 * (i < 4) for i in range(5))
+    return bytes([key]) + length + data
+
+
 def open_session(
     files: SealedFiles, artifact: Artifact, threads: int, provider: str = agent.CPU
 ) -> OrtSession:
@@ -106,10 +190,11 @@ def open_session(
         BundleError: If it cannot be loaded, or refers to another file.
         MissingProgramError: If the provider does not start.
     """
-    data = files.read_onnx(artifact.path)
     name, is_int8 = str(files.root / artifact.path), artifact.int8_share > 0
-    session = OrtSession(data, threads, name=name, prepack=is_int8, provider=provider)
-    session.read = partial(files.read_onnx, artifact.path)
+    session = OrtSession(
+        files.read(artifact.path), threads, name=name, prepack=is_int8, provider=provider
+    )
+    session.read = partial(files.read, artifact.path)
     return session
 
 

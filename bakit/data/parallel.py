@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections import deque
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 import cv2
@@ -68,6 +66,9 @@ def in_processes(
     Raises:
         InputError: If ``workers`` is below 1, or a process crashed.
     """
+    import multiprocessing  # noqa: PLC0415  # with the next, 10 ms that a prediction does not need
+    from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor  # noqa: PLC0415
+
     processes = worker_count(workers, len(items))
     if processes == 1:
         threads = cv2.getNumThreads()

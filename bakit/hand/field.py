@@ -12,7 +12,7 @@ from bakit.image.box import Box
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from bakit.types import Bytes, Grey
+    from bakit.types import Bytes, Floats, Grey
 
 
 FLAT = 2.2 / 255
@@ -42,23 +42,25 @@ _NEAR = 0.03  # its largest width, as a share of the side
 _SMALL = 64  # side of films that are too coarse to tell a frame from a background
 
 
-def exposed_field(grey: Grey | Bytes, *, frames_only: bool) -> Box:
+def exposed_field(grey: Grey | Bytes) -> tuple[Box, Box]:
     """Return the film without its flat borders: runs of lines from an edge with nearly one grey.
 
     The four borders may have four greys. If nothing else is left, the whole film is returned.
 
     Args:
         grey: ``(H, W)`` float32 in 0..1, or 255 times that as uint8.
-        frames_only: Whether to take off only frames, which end abruptly along most of their
-            length; else also a film's own flat background.
+
+    Returns:
+        The film without its own flat background, too, and without frames alone, which end abruptly
+        along most of their length.
     """
     content = _content(grey)
     whole = Box(0, 0, grey.shape[1], grey.shape[0])
-    if content == whole or not frames_only:
-        return content
+    if content == whole:
+        return content, whole
     x0, y0, x1, y1 = content
     across, down = grey[y0:y1].T, grey[:, x0:x1]
-    return Box(
+    return content, Box(
         _frame(across, x0),
         _frame(down, y0),
         whole.x1 - _frame(across[::-1], whole.x1 - x1),
@@ -87,8 +89,10 @@ def _content(grey: Grey | Bytes) -> Box:
 
 def _border(lines: npt.NDArray[Any]) -> int:
     """Return the number of first lines with nearly one grey; 0 for a few or all of them."""
-    for start in range(0, len(lines), _LINES):
-        near = 1 - _other(lines[start : start + _LINES], lines[0], FLAT)
+    edge = np.float32(np.median(lines[0]))
+    # Most films have no border, and their first line alone shows it.
+    for start in (0, *range(1, len(lines), _LINES)):
+        near = 1 - _other(lines[start : start + (_LINES if start else 1)], edge, FLAT)
         ends = np.flatnonzero(near < SHARE)
         if len(ends):
             count = start + int(ends[0])
@@ -96,12 +100,11 @@ def _border(lines: npt.NDArray[Any]) -> int:
     return 0
 
 
-def _other(lines: npt.NDArray[Any], edge: npt.NDArray[Any], flat: float) -> npt.NDArray[Any]:
+def _other(lines: npt.NDArray[Any], edge: np.float32, flat: float) -> Floats:
     """Return the share of each line that differs from the edge's grey."""
     unit = 255 if lines.dtype == np.uint8 else 1
-    share: npt.NDArray[Any] = (
-        np.abs(lines.astype(np.float32) - np.float32(np.median(edge))) > unit * flat
-    ).mean(1)
+    differs = np.abs(lines.astype(np.float32) - edge) > unit * flat
+    share: Floats = np.count_nonzero(differs, axis=1) / lines.shape[1]
     return share
 
 
@@ -111,7 +114,7 @@ def _frame(lines: npt.NDArray[Any], count: int) -> int:
         return 0
     step = max(round(len(lines) * _BLUR), 1)
     after = step + min(_BLOCK, round(len(lines) * _NEAR))
-    other = _other(lines[count : count + after], lines[0], 2 * FLAT)
+    other = _other(lines[count : count + after], np.float32(np.median(lines[0])), 2 * FLAT)
     rise = other - np.pad(other, (step, 0))[: len(other)]
     ends = np.flatnonzero((other >= ABRUPT) & (rise >= RISE))
     return count + int(ends[0]) if len(ends) else 0

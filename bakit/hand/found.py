@@ -90,6 +90,7 @@ class LocalizerOutput(NamedTuple):
         window: The part of the radiograph that ``working`` shows, in pixels: without frames, or
             with air around it; None for the whole radiograph.
         field: The exposed field in pixels of ``working``; None for all of it.
+        frame: The radiograph without its frames, in pixels; None if it is not known.
     """
 
     working: Grey
@@ -97,6 +98,7 @@ class LocalizerOutput(NamedTuple):
     regions: list[Region]
     window: Box | None = None
     field: Box | None = None
+    frame: Box | None = None
 
 
 class Localization(msgspec.Struct, frozen=True):

@@ -94,7 +94,7 @@ def _candidates(grey: Grey, result: LocalizerOutput, found: Found) -> Picture:
 
     The panel shows what the localizer saw: without frames, or with air around the film.
     """
-    frame = exposed_field(grey, frames_only=True)
+    frame = result.frame or exposed_field(grey)[1]
     window = result.window or frame
     grey = as_grey(window_of(grey, window, frame))
     panel = _fit(_coloured(grey), grey.shape)

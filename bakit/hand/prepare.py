@@ -57,7 +57,8 @@ def prepare(grey: Grey | Bytes, localizer: OpenLocalizer, preprocessing: Preproc
         preprocessing: Whether hands are localized; margin, equalization and size of the crop.
     """
     output, found = find(grey, localizer, preprocessing)
-    pixels = crop(grey, found.box, found.inverted, preprocessing, found.turn)
+    frame = None if output is None else output.frame
+    pixels = crop(grey, found.box, found.inverted, preprocessing, found.turn, frame)
     return Hand(pixels, found, output)
 
 
@@ -76,19 +77,21 @@ def _localized(grey: Grey | Bytes, localizer: OpenLocalizer) -> tuple[LocalizerO
 
     The paper's rule looks once, at the whole film; ``crop`` takes frames off its box.
     """
-    frame = exposed_field(grey, frames_only=True)
+    whole = Box(0, 0, grey.shape[1], grey.shape[0])
+    content, frame = exposed_field(grey)
+    field = content if frame == whole else None
     if localizer.settings.box_rule == "literal":
-        whole = Box(0, 0, grey.shape[1], grey.shape[0])
-        output, found = _in_window(grey, whole, whole, localizer)
+        output, found = _in_window(grey, whole, whole, localizer, content)
         if found.box is not None and not found.box.inside(frame).area:
             found = NOT_FOUND
     else:
-        output, found = _in_window(grey, frame, frame, localizer)
+        output, found = _in_window(grey, frame, frame, localizer, field)
         sure = output.output.dtype != np.float32 or _confidence(found) >= CONFIDENT
         if found.box is None or not sure:
             again, other = _in_window(grey, frame, with_air(frame), localizer)
             if _confidence(other) > _confidence(found):
                 output, found = again, other
+    output = output._replace(frame=frame)
     if found.box is None:
         return output, found
     turn, probability = upright_turn(output, inverted=found.inverted)
@@ -102,15 +105,22 @@ def _confidence(found: Found) -> float:
 
 
 def _in_window(
-    grey: Grey | Bytes, frame: Box, window: Box, localizer: OpenLocalizer
+    grey: Grey | Bytes,
+    frame: Box,
+    window: Box,
+    localizer: OpenLocalizer,
+    field: Box | None = None,
 ) -> tuple[LocalizerOutput, Found]:
-    """Locate the hand in a window; the box is in pixels of ``grey``, inside the frame."""
+    """Locate the hand in a window; the box is in pixels of ``grey``, inside the frame.
+
+    ``field`` is the window's exposed field, if it is known.
+    """
     part = window_of(grey, window, frame)
     shape = (part.shape[0], part.shape[1])
     output = run_localizer(part, *localizer)
     size = localizer.settings.size
-    field = exposed_field(part, frames_only=False)
-    output = output._replace(window=window, field=_in_working(field, shape, size))
+    field = _in_working(field or exposed_field(part)[0], shape, size)
+    output = output._replace(window=window, field=field)
     edges = frame.moved(-window.x0, -window.y0)
     found = choose_hand(output, shape, _in_working(edges, shape, size))
     if found.box is not None:
@@ -161,7 +171,7 @@ def find_whole(
         Results as of ``find``, and the graph's. These are None where the graph lacks a step: the
         hand is turned, the second search found a better one, or a framed film has none.
     """
-    frame = exposed_field(grey, frames_only=True)
+    _, frame = exposed_field(grey)
     started = time.perf_counter()
     film = np.ascontiguousarray(window_of(grey, frame, frame))
     results = whole.run({"film": film, **sex})
@@ -194,6 +204,7 @@ def crop(
     inverted: bool,
     preprocessing: Preprocessing,
     turn: int = 0,
+    frame: Box | None = None,
 ) -> Grey:
     """Return the regressor's input: crop, equalize, turn upright, resize to a square.
 
@@ -206,6 +217,7 @@ def crop(
         inverted: Whether bones are dark; they become bright.
         preprocessing: Margin, equalization and size.
         turn: Anticlockwise quarter turns that make the hand upright.
+        frame: The radiograph without its frames, if it is known.
 
     Returns:
         ``(S, S)`` float32, multiples of 1/255 in 0..1.
@@ -214,7 +226,7 @@ def crop(
         ImageError: If the box contains no pixel of the radiograph.
     """
     if box is not None:
-        frame = exposed_field(grey, frames_only=True)
+        frame = frame or exposed_field(grey)[1]
         box = box.expand(preprocessing.margin, grey.shape[1], grey.shape[0]).inside(frame)
         if not box.area:
             size = f"{grey.shape[1]}x{grey.shape[0]}"

@@ -55,13 +55,11 @@ def turn_features(result: LocalizerOutput, *, inverted: bool) -> Floats:
     grey = 1 - result.working if inverted else result.working
     patch = _resized(grey[rows, columns], SIDE)
     shape = _resized(mask[rows, columns].astype(np.float32), _COARSE)
-    return np.array([_features(np.rot90(patch, k), np.rot90(shape, k)) for k in range(4)])
-
-
-def _features(patch: Grey, shape: Grey) -> Floats:
-    directions = edge_directions(np.ascontiguousarray(patch), _CELLS, _BINS)
-    coarse = _resized(patch, _COARSE)
-    return np.concatenate([directions, shape.ravel(), (coarse - coarse.mean()).ravel()])
+    patches = np.stack([np.rot90(patch, k) for k in range(4)])
+    coarse = np.stack([_resized(turned, _COARSE).ravel() for turned in patches])
+    shapes = np.stack([np.rot90(shape, k).ravel() for k in range(4)])
+    directions = edge_directions(patches, _CELLS, _BINS)
+    return np.hstack([directions, shapes, coarse - coarse.mean(1, keepdims=True)])
 
 
 def _resized(pixels: Grey | Mask, side: int) -> Grey:
@@ -71,18 +69,21 @@ def _resized(pixels: Grey | Mask, side: int) -> Grey:
 
 
 def edge_directions(smooth: Grey, cells: int, bins: int) -> Floats:
-    """Return the root of a histogram of edge directions in ``cells x cells`` cells of a square.
+    """Return the root of a histogram of edge directions in ``cells x cells`` cells of squares.
 
-    It is that of oriented gradients (Dalal and Triggs, CVPR 2005): ``(cells * cells * bins,)``.
+    It is that of oriented gradients (Dalal and Triggs, CVPR 2005): ``(N, cells * cells * bins)``
+    for ``(N, S, S)``.
     """
-    across = cv2.Sobel(smooth, cv2.CV_32F, 1, 0)
-    down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1)
+    across = np.vstack([cv2.Sobel(image, cv2.CV_32F, 1, 0) for image in smooth])
+    down = np.vstack([cv2.Sobel(image, cv2.CV_32F, 0, 1) for image in smooth])
     size, angle = cv2.cartToPolar(across, down)
     index = (angle * (bins / np.pi)).astype(np.int64) % bins  # an edge has no direction
-    cell = np.arange(len(smooth)) // (len(smooth) // cells)
-    index += (cell[:, None] * cells + cell[None, :]) * bins
-    counts = np.bincount(index.ravel(), size.ravel(), cells * cells * bins)
-    total: Floats = np.sqrt(counts / max(float(counts.sum()), 1e-9))
+    side = smooth.shape[1]
+    rows, columns = np.arange(len(index)) // (side // cells), np.arange(side) // (side // cells)
+    index += (rows[:, None] * cells + columns) * bins
+    counts = np.bincount(index.ravel(), size.ravel(), len(smooth) * cells * cells * bins)
+    counts = counts.reshape(len(smooth), -1)
+    total: Floats = np.sqrt(counts / np.maximum(counts.sum(1, keepdims=True), 1e-9))
     return total
 
 

@@ -126,13 +126,10 @@ def _rounded(pixels: Grey, means: Grey) -> Bytes:
     Means near a half depend on the order and the width of their sums, so they are summed again.
     """
     y, x = np.nonzero(np.abs(means - np.floor(means) - np.float32(0.5)) < _NEAR_HALF)
-    exact = np.zeros(len(y), np.float32)
-    for row, row_weights in zip(*_areas(len(pixels), len(means)), strict=True):
-        line = np.zeros(len(y), np.float32)
-        for column, weights in zip(*_areas(pixels.shape[1], len(means)), strict=True):
-            line += pixels[row[y], column[x]] * weights[x]
-        exact += line * row_weights[y]
-    means[y, x] = exact
+    rows, row_weights = (part[:, y] for part in _areas(len(pixels), len(means)))
+    columns, weights = (part[:, x] for part in _areas(pixels.shape[1], len(means)))
+    lines = sum(pixels[rows, column] * part for column, part in zip(columns, weights, strict=True))
+    means[y, x] = sum(lines * row_weights)
     return np.rint(means).astype(np.uint8)
 
 

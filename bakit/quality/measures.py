@@ -107,9 +107,9 @@ def hand_vector(result: LocalizerOutput, found: Found, pixels: Grey) -> Floats:
     return np.concatenate(
         [
             _shape(result, mask, found, smooth),
-            edge_directions(smooth, _CELLS, _BINS),
+            edge_directions(smooth[None], _CELLS, _BINS)[0],
             np.roll(contacts(region, result.field), -found.turn),
-            edge_directions(smooth, _FINE, _BINS),
+            edge_directions(smooth[None], _FINE, _BINS)[0],
             outline.ravel(),
         ]
     )
