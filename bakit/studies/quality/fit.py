@@ -31,8 +31,8 @@ RIDGE = 30.0
 
 _STEPS = 50
 
-FALSE_REJECTS = 0.002
-"""Share of good radiographs that may be rejected for one reason, by one or several limits."""
+FALSE_REJECTS = 0.003
+"""Share of good radiographs that all limits together may reject."""
 
 FALSE_REVIEWS = 0.01
 """Share of good radiographs that may be sent to review for one reason."""
@@ -118,15 +118,23 @@ def _short(values: Floats) -> tuple[float, ...]:
     return tuple(float(f"{value:.5g}") for value in values)
 
 
-def between(measure: str, code: str, good: Floats, bad: Floats, sharing: int = 1) -> Limit:
+def between(
+    measure: str,
+    code: str,
+    good: Floats,
+    varied: Floats,
+    bad: Floats,
+    rejects: float,
+    sharing: int = 1,
+) -> Limit:
     """Set limits between good images and bad ones, which have higher values.
 
-    The limit for rejection is halfway, or at ``FALSE_REJECTS`` of the good images if the groups
-    overlap. The limit for review is lower. Detectors of one reason, ``sharing`` of them, share its
-    false alarms.
+    The limit for rejection is halfway, or at the share ``rejects`` of the good images if the groups
+    overlap. The limit for review is lower; ``varied`` are good images of more kinds. Detectors of
+    one reason, ``sharing`` of them, share its false reviews.
     """
-    top = float(np.quantile(good, 1 - FALSE_REJECTS / sharing))
-    few = float(np.quantile(good, 1 - FALSE_REVIEWS / sharing))
+    top = float(np.quantile(good, 1 - rejects))
+    few = float(np.quantile(varied, 1 - FALSE_REVIEWS / sharing))
     gap = max(float(np.quantile(bad, MISSED)) - top, 0.0)
     reject, review = top + gap / 2, min(top, few + gap / 4)
     return Limit(measure, code, "above", _round(review), _round(reject))
@@ -155,11 +163,13 @@ def expected_rise(error_months: float, change_months: float) -> float:
     return float(np.hypot(error_months, change_months)) - error_months
 
 
-def from_ladder(measure: str, code: str, worse: Side, rungs: Sequence[Rung], good: Floats) -> Limit:
+def from_ladder(
+    measure: str, code: str, worse: Side, rungs: Sequence[Rung], good: Floats, rejects: float
+) -> Limit:
     """Set limits where the error of increasingly degraded images (``rungs``) rises too far.
 
     A limit lies between the last acceptable degree and the first unacceptable one; it is None if
-    all are acceptable. ``FALSE_REVIEWS`` and ``FALSE_REJECTS`` hold for good radiographs.
+    all are acceptable. At most ``FALSE_REVIEWS`` and ``rejects`` of good radiographs are beyond.
     """
     sign = 1.0 if worse == "above" else -1.0
 
@@ -171,7 +181,7 @@ def from_ladder(measure: str, code: str, worse: Side, rungs: Sequence[Rung], goo
         return None
 
     review = limit(REVIEW_RISE_MONTHS, FALSE_REVIEWS)
-    return Limit(measure, code, worse, review, limit(REJECT_RISE_MONTHS, FALSE_REJECTS))
+    return Limit(measure, code, worse, review, limit(REJECT_RISE_MONTHS, rejects))
 
 
 def ends_of_scale(

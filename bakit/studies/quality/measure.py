@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from bakit.quality.judge import from_constants
 from bakit.quality.measures import hand_measures
 from bakit.types import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from bakit.quality.limits import HandScorer
     from bakit.runtime import Runtime
@@ -37,9 +35,8 @@ class Looked(NamedTuple):
 class Eye:
     """Measures images with one bundle; the bundle's own limits are not used.
 
-    ``mean_months`` is the mean age of the training split.
-
     Attributes:
+        mean_months: Mean age of the training split.
         prepare: Locates and crops the hand of a film.
         scorer: The detectors; None until they are fitted.
     """
@@ -49,7 +46,7 @@ class Eye:
     ) -> None:
         self._runtime = runtime
         self.prepare = runtime.prepare
-        self._mean_months = mean_months
+        self.mean_months = mean_months
         self._on_progress = on_progress
         self._done: Counter[str] = Counter()
         self.scorer: HandScorer | None = None
@@ -75,30 +72,13 @@ class Eye:
         measures["age_months"] = age
         measures |= from_constants(
             age,
-            self._mean_months,
+            self.mean_months,
             runtime.without_image(male=male),
             lambda: runtime.upside_down(hand.pixels, male=male),
         )
         if thorough:
             measures["spread_months"] = runtime.spread(hand.pixels, age, male=male)
         return Looked(vector, measures, age)
-
-    def effect(
-        self, step: str, before: Sequence[Looked], after: Iterable[Shown], measure: str
-    ) -> tuple[float, float]:
-        """Return how far degrading moves ages, in months, and the median of a measure.
-
-        ``before`` are the results of the same films as ``after``, not degraded. Films without a
-        hand do not count; if none has one, the change is infinite.
-        """
-        changes, values = [], []
-        for first, second in zip(before, self.look(step, after), strict=True):
-            if first.age_months is not None and second.age_months is not None:
-                changes.append(abs(second.age_months - first.age_months))
-                values.append(second.measures[measure])
-        if not changes:
-            return float("inf"), float("nan")
-        return float(np.mean(changes)), float(np.median(values))
 
     def measures(self, item: Looked) -> dict[str, float]:
         """Return all measures, including the detectors'; none without a hand."""
