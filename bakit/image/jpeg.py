@@ -2,7 +2,9 @@
 
 Decoders fill what is missing in a JPEG with grey and go on after damage; OpenCV does not tell. Here
 the Huffman codes are followed without computing pixels (ITU-T T.81, annexes F and G): every block
-has to end, every scan needs exactly its blocks, and all bits of all coefficients have to be there.
+has to end, every scan needs exactly its blocks, all bits of all coefficients have to be there, and
+the blocks of a baseline scan need grey values that exist. Other damage cannot be seen: codes have
+no check sums.
 """
 
 from __future__ import annotations
@@ -42,6 +44,9 @@ _FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # JPEG-LS has 0xF7
 _ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 _END = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # a marker that is neither stuffing nor a restart
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
+_DARKER, _BRIGHTER = 4, 32
+"""By how many of 256 grey levels a block's mean may be out of range: rounding, and encoders that
+sharpen white edges."""
 _SPARE_BITS = 16
 """Most bits behind the last block: padding to a byte, and one byte of careless encoders."""
 
@@ -50,7 +55,8 @@ class Frame(NamedTuple):
     """The frame header of a JPEG or JPEG-LS.
 
     ``kind`` is its marker: 0xC0 baseline, 0xC1 extended, 0xC2 progressive, others rare; ``bits``
-    those of a sample; ``factors`` the horizontal and vertical sampling factors by component.
+    those of a sample; ``factors`` the horizontal and vertical sampling factors by component, and
+    ``quantizers`` the numbers of their quantization tables.
     """
 
     kind: int
@@ -58,6 +64,7 @@ class Frame(NamedTuple):
     width: int
     height: int
     factors: dict[int, tuple[int, int]]
+    quantizers: dict[int, int]
 
 
 def jpeg_frame(data: bytes) -> Frame | None:
@@ -117,6 +124,7 @@ def _segments(data: bytes) -> Iterator[Frame | Scan]:
         return
     at, interval = 2, 0
     tables: dict[int, bytes] = {}
+    steps: dict[int, int] = {}
     for _ in range(MAX_SEGMENTS):
         if data[at : at + 1] != b"\xff" or at + 4 > len(data):
             return
@@ -133,13 +141,16 @@ def _segments(data: bytes) -> Iterator[Frame | Scan]:
         at += 2 + size
         if marker == 0xC4:
             tables |= _tables(body)
+        elif marker == 0xDB:
+            steps |= _steps(body)
         elif marker == 0xDD and len(body) >= 2:
             interval = int.from_bytes(body[:2], "big")
         elif marker in _FRAMES and len(body) >= 6:
             height, width = (int.from_bytes(body[i : i + 2], "big") for i in (1, 3))
             listed = [body[i : i + 3] for i in range(6, len(body) - 2, 3)]
             factors = {item[0]: (item[1] >> 4, item[1] & 15) for item in listed}
-            yield Frame(marker, body[0], width, height, factors)
+            quantizers = {item[0]: item[2] for item in listed}
+            yield Frame(marker, body[0], width, height, factors, quantizers)
         elif marker == 0xDA and len(body) >= 6:
             end = _END.search(data, at)
             if end is None:  # no marker follows: the end is missing
@@ -150,8 +161,10 @@ def _segments(data: bytes) -> Iterator[Frame | Scan]:
                 (item[0], tables.get(item[1] >> 4, b""), tables.get(16 | item[1] & 15, b""))
                 for item in listed
             ]
-            first, last, steps = body[-3:]
-            yield Scan(components, first, last, steps >> 4, steps & 15, interval, codes)
+            first, last, shifts = body[-3:]
+            yield Scan(
+                components, dict(steps), first, last, shifts >> 4, shifts & 15, interval, codes
+            )
             at = end.start()
 
 
@@ -164,6 +177,16 @@ def _tables(body: bytes) -> dict[int, bytes]:
         end = at + 17 + sum(body[at + 1 : at + 17])
         found[body[at]] = body[at + 1 : end]
         at = end
+    return found
+
+
+def _steps(body: bytes) -> dict[int, int]:
+    """Return the steps of the DC coefficient in a segment of quantization tables, by number."""
+    found, at = {}, 0
+    while at + 2 < len(body):
+        size = 2 if body[at] >> 4 else 1
+        found[body[at] & 15] = int.from_bytes(body[at + 1 : at + 1 + size], "big")
+        at += 1 + 64 * size
     return found
 
 
@@ -211,6 +234,7 @@ def _check_scan(frame: Frame, scan: Scan, filled: list[int]) -> None:
     else:
         units = _ceil(frame.width, 8 * widest) * _ceil(frame.height, 8 * highest)
         blocks = [item for item in blocks for _ in range(math.prod(frame.factors[item[0]]))]
+    ranges = [_dc_range(frame, scan, item[0]) for item in blocks]
     done = 0
     for part in _RESTART.split(scan.codes.rstrip(b"\xff")):
         count = min(scan.interval or units, units - done)
@@ -220,7 +244,7 @@ def _check_scan(frame: Frame, scan: Scan, filled: list[int]) -> None:
         if frame.kind == 0xC3:
             end = direct(bits, blocks, count)
         elif frame.kind != 0xC2:
-            end = sequential(bits, blocks, count)
+            end = sequential(bits, blocks, ranges, count)
         elif scan.last == 0:
             end = count * len(blocks) if scan.before else direct(bits, blocks, count)
         elif scan.first == 0 or len(blocks) != 1:
@@ -232,6 +256,13 @@ def _check_scan(frame: Frame, scan: Scan, filled: list[int]) -> None:
         done += count
     if done < units:
         raise DamagedError
+
+
+def _dc_range(frame: Frame, scan: Scan, key: int) -> tuple[int, int]:
+    """Return the lowest and highest DC coefficient of a component's blocks."""
+    step = max(scan.steps.get(frame.quantizers[key], 1), 1)
+    level = 8 << frame.bits >> 8  # a block's DC coefficient for one of 256 grey levels
+    return -(128 + _DARKER) * level // step - 1, (127 + _BRIGHTER) * level // step + 1
 
 
 def _ceil(length: int, step: int) -> int:
