@@ -32,16 +32,16 @@ class DamagedError(Exception):
 class Scan(NamedTuple):
     """A scan: its components with their tables, its part of the coefficients, its codes.
 
-    ``steps`` are the quantization tables' steps of the DC coefficient.
+    ``step`` is the smallest step of a DC coefficient in the quantization tables.
     """
 
     components: list[tuple[int, bytes, bytes]]
-    steps: dict[int, int]
     first: int
     last: int
     before: int
     now: int
     interval: int
+    step: int
     codes: bytes
 
 
@@ -66,34 +66,30 @@ class Bits:
 
 
 def sequential(
-    bits: Bits,
-    blocks: Sequence[tuple[int, bytes, bytes]],
-    ranges: Sequence[tuple[int, int]],
-    count: int,
+    bits: Bits, blocks: Sequence[tuple[int, bytes, bytes]], dc_range: tuple[int, int], count: int
 ) -> int:
     """Follow the blocks of a baseline scan; return the position behind them.
 
-    Lost or swapped codes often decode, but shift all later DC coefficients: ``ranges`` are the
-    lowest and highest that each block may have.
+    Lost or swapped codes often decode, but shift all later DC coefficients out of their range.
     """
+    lowest, highest = dc_range
     keys = [key for key, _, _ in blocks]
     tables = [
         (
             keys.index(key),
-            *bounds,
             _block(dc, ac) if count > MANY else _NONE,
             _symbols(dc),
             _several(ac, _coefficient) if count > MANY else _coefficient(ac),
             _coefficient(ac),
         )
-        for (key, dc, ac), bounds in zip(blocks, ranges, strict=True)
+        for key, dc, ac in blocks
     ]
     levels = [0] * len(blocks)
     words, at, start = bits.spread(0)
     for _ in range(count):
         if at > _LAST:
             words, at, start = bits.spread(start + at)
-        for own, lowest, highest, whole, symbols, several, single in tables:
+        for own, whole, symbols, several, single in tables:
             word = words[at]
             if skip := whole[word]:  # half of a film is background
                 at += skip & 31

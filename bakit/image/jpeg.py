@@ -55,8 +55,7 @@ class Frame(NamedTuple):
     """The frame header of a JPEG or JPEG-LS.
 
     ``kind`` is its marker: 0xC0 baseline, 0xC1 extended, 0xC2 progressive, others rare; ``bits``
-    those of a sample; ``factors`` the horizontal and vertical sampling factors by component, and
-    ``quantizers`` the numbers of their quantization tables.
+    those of a sample; ``factors`` the horizontal and vertical sampling factors by component.
     """
 
     kind: int
@@ -64,7 +63,6 @@ class Frame(NamedTuple):
     width: int
     height: int
     factors: dict[int, tuple[int, int]]
-    quantizers: dict[int, int]
 
 
 def jpeg_frame(data: bytes) -> Frame | None:
@@ -124,7 +122,7 @@ def _segments(data: bytes) -> Iterator[Frame | Scan]:
         return
     at, interval = 2, 0
     tables: dict[int, bytes] = {}
-    steps: dict[int, int] = {}
+    step = 1 << 16
     for _ in range(MAX_SEGMENTS):
         if data[at : at + 1] != b"\xff" or at + 4 > len(data):
             return
@@ -142,15 +140,14 @@ def _segments(data: bytes) -> Iterator[Frame | Scan]:
         if marker == 0xC4:
             tables |= _tables(body)
         elif marker == 0xDB:
-            steps |= _steps(body)
+            step = min([step, *_dc_steps(body)])
         elif marker == 0xDD and len(body) >= 2:
             interval = int.from_bytes(body[:2], "big")
         elif marker in _FRAMES and len(body) >= 6:
             height, width = (int.from_bytes(body[i : i + 2], "big") for i in (1, 3))
             listed = [body[i : i + 3] for i in range(6, len(body) - 2, 3)]
             factors = {item[0]: (item[1] >> 4, item[1] & 15) for item in listed}
-            quantizers = {item[0]: item[2] for item in listed}
-            yield Frame(marker, body[0], width, height, factors, quantizers)
+            yield Frame(marker, body[0], width, height, factors)
         elif marker == 0xDA and len(body) >= 6:
             end = _END.search(data, at)
             if end is None:  # no marker follows: the end is missing
@@ -161,10 +158,8 @@ def _segments(data: bytes) -> Iterator[Frame | Scan]:
                 (item[0], tables.get(item[1] >> 4, b""), tables.get(16 | item[1] & 15, b""))
                 for item in listed
             ]
-            first, last, shifts = body[-3:]
-            yield Scan(
-                components, dict(steps), first, last, shifts >> 4, shifts & 15, interval, codes
-            )
+            first, last, steps = body[-3:]
+            yield Scan(components, first, last, steps >> 4, steps & 15, interval, step, codes)
             at = end.start()
 
 
@@ -180,14 +175,13 @@ def _tables(body: bytes) -> dict[int, bytes]:
     return found
 
 
-def _steps(body: bytes) -> dict[int, int]:
-    """Return the steps of the DC coefficient in a segment of quantization tables, by number."""
-    found, at = {}, 0
+def _dc_steps(body: bytes) -> Iterator[int]:
+    """Yield the steps of the DC coefficient in a segment of quantization tables."""
+    at = 0
     while at + 2 < len(body):
         size = 2 if body[at] >> 4 else 1
-        found[body[at] & 15] = int.from_bytes(body[at + 1 : at + 1 + size], "big")
+        yield max(int.from_bytes(body[at + 1 : at + 1 + size], "big"), 1)
         at += 1 + 64 * size
-    return found
 
 
 def _check_scans(frame: Frame, scans: Sequence[Scan]) -> None:
@@ -234,7 +228,9 @@ def _check_scan(frame: Frame, scan: Scan, filled: list[int]) -> None:
     else:
         units = _ceil(frame.width, 8 * widest) * _ceil(frame.height, 8 * highest)
         blocks = [item for item in blocks for _ in range(math.prod(frame.factors[item[0]]))]
-    ranges = [_dc_range(frame, scan, item[0]) for item in blocks]
+    level = 8 << frame.bits >> 8  # a block's DC coefficient for one of 256 grey levels
+    lowest = -(128 + _DARKER) * level // scan.step - 1
+    highest = (127 + _BRIGHTER) * level // scan.step + 1
     done = 0
     for part in _RESTART.split(scan.codes.rstrip(b"\xff")):
         count = min(scan.interval or units, units - done)
@@ -244,7 +240,7 @@ def _check_scan(frame: Frame, scan: Scan, filled: list[int]) -> None:
         if frame.kind == 0xC3:
             end = direct(bits, blocks, count)
         elif frame.kind != 0xC2:
-            end = sequential(bits, blocks, ranges, count)
+            end = sequential(bits, blocks, (lowest, highest), count)
         elif scan.last == 0:
             end = count * len(blocks) if scan.before else direct(bits, blocks, count)
         elif scan.first == 0 or len(blocks) != 1:
@@ -256,13 +252,6 @@ def _check_scan(frame: Frame, scan: Scan, filled: list[int]) -> None:
         done += count
     if done < units:
         raise DamagedError
-
-
-def _dc_range(frame: Frame, scan: Scan, key: int) -> tuple[int, int]:
-    """Return the lowest and highest DC coefficient of a component's blocks."""
-    step = max(scan.steps.get(frame.quantizers[key], 1), 1)
-    level = 8 << frame.bits >> 8  # a block's DC coefficient for one of 256 grey levels
-    return -(128 + _DARKER) * level // step - 1, (127 + _BRIGHTER) * level // step + 1
 
 
 def _ceil(length: int, step: int) -> int:
