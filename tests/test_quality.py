@@ -21,7 +21,7 @@ from bakit.phantoms import make_phantom
 from bakit.phantoms.decoys import LEARNED, MET, draw
 from bakit.prediction import Prediction, prediction_schema
 from bakit.quality.judge import Judge, from_constants
-from bakit.quality.limits import REASONS, HandModel, HandScorer, Limit, Quality, QualityLimits, Rate
+from bakit.quality.limits import REASONS, Limit, Quality, QualityLimits, Rate, detect
 from bakit.quality.measures import VECTOR, box_measures
 from bakit.report.text import read_reference, years_months
 from bakit.runtime import Runtime
@@ -32,18 +32,18 @@ from bakit.studies.quality.fit import (
     between,
     ends_of_scale,
     expected_rise,
-    fit_hands,
+    fit_detectors,
     from_ladder,
 )
 from bakit.studies.quality.learn import Amounts, _together, qualify_file
 from bakit.targets import get_target, targets
 
 NONE = Rate(0, 0, 0)
-NO_MODEL = HandModel((0.0,) * VECTOR, (1.0,) * VECTOR, b"", {})
+DETECTORS = {"never": (0.0,) * (VECTOR + 1)}
 
 
 def limits(*items):
-    return QualityLimits(tuple(items), NO_MODEL, 127.0, NONE, {}, "made up")
+    return QualityLimits(tuple(items), 127.0, NONE, {}, "made up", DETECTORS)
 
 
 def with_limits(folder, *items):
@@ -279,13 +279,13 @@ def test_the_patient_s_age_is_asked(months, status, limited):
 def test_a_fitted_model_tells_two_kinds_apart():
     rng = np.random.default_rng(0)
     hands, others = rng.normal(0, 1, (400, VECTOR)), rng.normal(0.7, 2, (400, VECTOR))
-    scorer = HandScorer(fit_hands(hands, {"not_a_hand": (hands, others)}))
-    good = [scorer.score(v)["not_a_hand"] for v in rng.normal(0, 1, (100, VECTOR))]
-    bad = [scorer.score(v)["not_a_hand"] for v in rng.normal(0.7, 2, (100, VECTOR))]
+    fitted = fit_detectors({"not_a_hand": (hands, others)})
+    good = [detect(fitted, v)["not_a_hand"] for v in rng.normal(0, 1, (100, VECTOR))]
+    bad = [detect(fitted, v)["not_a_hand"] for v in rng.normal(0.7, 2, (100, VECTOR))]
     assert np.mean(np.array(good) < 0) > 0.97
     assert np.mean(np.array(bad) > 0) > 0.97
-    with pytest.raises(InputError, match="3 images are too few for hands"):
-        fit_hands(hands[:3], {})
+    with pytest.raises(InputError, match="3 images are too few for not_a_hand"):
+        fit_detectors({"not_a_hand": (hands[:3], others)})
 
 
 @pytest.mark.parametrize("kind", [*LEARNED, *MET])
@@ -329,7 +329,7 @@ def test_limits_are_learned_measured_and_kept(tmp_path, checkpoint_for, few_gold
     assert written.weights_sha256 == found.weights_sha256
     assert learned.good.samples == 10
     detectors = {"not_a_hand", "no_side", "no_fingers", "no_wrist", "turned"}
-    assert set(learned.hands.detectors) == detectors
+    assert set(learned.detectors) == detectors
     others = {"no_hand_found", "inverted"}
     others |= {"patient_age", "not_a_radiograph", "other_body_part", "both_hands"}  # of headers
     assert {item.code for item in learned.limits} == set(REASONS) - others

@@ -1,7 +1,6 @@
-"""Fit the model of hands and choose each limit.
+"""Fit the detectors and choose each limit.
 
-The model consists of the mean of all hands and logistic regressions. A limit separates good from
-bad images, or lies where the error starts to rise.
+A limit separates good from bad images, or lies where the error starts to rise.
 """
 
 from __future__ import annotations
@@ -12,16 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bakit.errors import InputError
-from bakit.quality.limits import HandModel, Limit
+from bakit.quality.limits import Limit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bakit.quality.limits import Side
     from bakit.types import Floats
-
-DIRECTIONS = 40
-"""Principal components used for the distance."""
 
 LEAST = 20
 """Minimum number of images of a kind."""
@@ -51,48 +47,30 @@ END_MISSED = 0.2
 """Share of the hands at an end that may be read as farther inside."""
 
 
-def fit_hands(hands: Floats, kinds: Mapping[str, tuple[Floats, Floats]]) -> HandModel:
-    """Fit a model of hands and one detector for each kind of bad images.
+def fit_detectors(
+    kinds: Mapping[str, tuple[Floats, Floats]],
+) -> dict[str, tuple[float, ...]]:
+    """Fit one detector for each kind of bad images (``QualityLimits.detectors``).
 
-    Args:
-        hands: ``(M, N)``, vectors of hands.
-        kinds: By detector, the ``(L, N)`` vectors of good and of bad images.
+    ``kinds`` has the ``(L, N)`` vectors of good and of bad images by the detector's name.
 
     Raises:
         InputError: If there are too few images of a kind.
     """
-    groups = {"hands": (hands, DIRECTIONS)}
-    for name, (good, bad) in kinds.items():
-        groups |= {f"good images for {name}": (good, LEAST), name: (bad, LEAST)}
-    for name, (vectors, least) in groups.items():
-        if len(vectors) < least:
-            message = f"{len(vectors)} images are too few for {name}; at least {least} are needed"
+    for name, groups in kinds.items():
+        few = min(map(len, groups))
+        if few < LEAST:
+            message = f"{few} images are too few for {name}; at least {LEAST} are needed"
             raise InputError(message)
-    mean, scale = hands.mean(0), np.maximum(hands.std(0), 1e-6)
-    entries = (hands - mean) / scale
-    _, spreads, rows = np.linalg.svd(entries, full_matrices=False)
-    sds = spreads[:DIRECTIONS] / np.sqrt(len(hands))
-    basis = rows[:DIRECTIONS] / np.maximum(sds, 1e-6)[:, None]
-
-    stored = basis.astype("<f2")  # stored as float16; the detectors are fitted to these values
-
-    def table(vectors: Floats) -> Floats:
-        scaled = (vectors - mean) / scale
-        return np.column_stack(
-            [scaled, np.linalg.norm(scaled @ stored.T.astype(np.float64), axis=1)]
-        )
-
-    detectors = {name: _logistic(table(good), table(bad)) for name, (good, bad) in kinds.items()}
-    return HandModel(
-        _short(mean),
-        _short(scale),
-        stored.tobytes(),
-        {name: _short(weights) for name, weights in detectors.items()},
-    )
+    return {name: _logistic(good, bad) for name, (good, bad) in kinds.items()}
 
 
-def _logistic(good: Floats, bad: Floats) -> Floats:
-    """Fit a logistic regression with equal group weights by Newton's method."""
+def _logistic(good: Floats, bad: Floats) -> tuple[float, ...]:
+    """Fit a logistic regression with equal group weights by Newton's method.
+
+    Returns:
+        The weights and the constant, in the seven significant digits that are stored.
+    """
     rows = np.vstack([good, bad])
     wanted = np.r_[np.zeros(len(good)), np.ones(len(bad))]
     share = np.r_[np.full(len(good), 0.5 / len(good)), np.full(len(bad), 0.5 / len(bad))]
@@ -110,12 +88,8 @@ def _logistic(good: Floats, bad: Floats) -> Floats:
         if float(np.abs(step).max()) < 1e-6:
             break
     slopes = weights[:-1] / spread
-    return np.append(slopes, weights[-1] - float(slopes @ middle))
-
-
-def _short(values: Floats) -> tuple[float, ...]:
-    """Round to five significant digits, for JSON."""
-    return tuple(float(f"{value:.5g}") for value in values)
+    constant = weights[-1] - float(slopes @ middle)
+    return tuple(float(f"{value:.7g}") for value in (*slopes, constant))
 
 
 def between(

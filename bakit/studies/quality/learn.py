@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import numpy as np
 
-from bakit.data.labels import known_split, read_samples, split
+from bakit.data.labels import LEAST_IMAGES, known_split, read_samples, split
 from bakit.errors import InputError
 from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.phantoms.decoys import LEARNED, MET
-from bakit.quality.limits import STATUSES, HandScorer, Limit, QualityLimits, Rate
+from bakit.quality.limits import STATUSES, Limit, QualityLimits, Rate
 from bakit.runtime import Runtime
 from bakit.studies.evaluate.run import as_bundle
 from bakit.studies.quality import streams
@@ -25,7 +25,7 @@ from bakit.studies.quality.fit import (
     between,
     ends_of_scale,
     expected_rise,
-    fit_hands,
+    fit_detectors,
     from_ladder,
     rare,
 )
@@ -37,16 +37,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bakit.data.labels import Sample, Split
-    from bakit.quality.limits import HandModel, Status
+    from bakit.quality.limits import Status
     from bakit.studies.quality.measure import Looked
     from bakit.studies.quality.streams import Shown
     from bakit.types import Floats, OnProgress
 
     Rows = Sequence[Mapping[str, float]]
 
-
-LEAST = 10
-"""Minimum number of images in a split."""
 
 MET_SEEDS = 100_000
 """First seed of the held-out images without a hand."""
@@ -118,9 +115,9 @@ def qualify_file(
     if not loaded.header.preprocessing.localize:
         message = f"{loaded.path}: trained with --no-localize; quality limits need a hand"
         raise InputError(message)
-    small = next((name for name in parts._fields if len(getattr(parts, name)) < LEAST), None)
+    small = next((name for name in parts._fields if len(getattr(parts, name)) < LEAST_IMAGES), None)
     if small is not None:
-        message = f"the {small} split has fewer than {LEAST} images; add images"
+        message = f"the {small} split has fewer than {LEAST_IMAGES} images; add images"
         raise InputError(message)
     with as_bundle(loaded.with_header(quality=None)) as bundle, Runtime(bundle, threads) as runtime:
         eye = Eye(runtime, loaded.header.mean_months, on_progress)
@@ -151,8 +148,7 @@ def _learn(eye: Eye, parts: Split, amounts: Amounts) -> QualityLimits:
     vectors = _vectors(hands)
     kinds = {name: (vectors, _vectors(items)) for name, items in bad.items()}
     kinds["turned"] = (_vectors(upright), kinds["turned"][1])
-    model = fit_hands(vectors, kinds)
-    eye.scorer = HandScorer(model)
+    eye.detectors = fit_detectors(kinds)
     bad["second"] = bare("two hands", streams.two_hands(some(amounts.spoiled)))
     few = amounts.ladder
     plain = eye.look("spread", streams.radiographs(validation[:few]), thorough=True)
@@ -161,19 +157,19 @@ def _learn(eye: Eye, parts: Split, amounts: Amounts) -> QualityLimits:
     framed = streams.framed_hands(validation[::3], eye.prepare, vary=False)
     varied = bare("validation", streams.varied(validation[1::3], eye.prepare))
     varied += good + bare("validation", framed)
-    pairs = [(s, i) for s, i in zip(validation, plain, strict=True) if i.age_months is not None]
-    predicted, true = np.array([(item.age_months, sample.age_months) for sample, item in pairs]).T
+    pairs = [(s, i.measures) for s, i in zip(validation, plain, strict=True) if i.measures]
+    predicted, true = np.array([(row["age_months"], s.age_months) for s, row in pairs]).T
     error = float(np.abs(predicted - true).mean())
     rungs = _rungs(eye, pairs[:few], error)
     ends = ends_of_scale(np.array([sample.age_months for sample in train]), predicted, true)
     seen: dict[str, list[Looked]] = {"good": good, "varied": varied, **bad}
     rows = {name: [eye.measures(item) for item in items] for name, items in seen.items()}
     chosen = _together(rows["good"], lambda share: [*_choose(rows, list(bad), rungs, share), *ends])
-    return _measured(eye, chosen, model, parts.test, amounts)
+    return _measured(eye, chosen, parts.test, amounts)
 
 
 def _rungs(
-    eye: Eye, pairs: Sequence[tuple[Sample, Looked]], error_months: float
+    eye: Eye, pairs: Sequence[tuple[Sample, Mapping[str, float]]], error_months: float
 ) -> dict[str, list[Rung]]:
     """Degrade radiographs with a hand step by step; return the effect of each measure's steps."""
     samples = [sample for sample, _ in pairs]
@@ -182,9 +178,9 @@ def _rungs(
         for degree in ladder.degrees:
             after = eye.look("degrees", streams.spoiled(samples, eye.prepare, measure, degree))
             found = [
-                (abs(now.age_months - before.age_months), now.measures[measure])
+                (abs(now.measures["age_months"] - before["age_months"]), now.measures[measure])
                 for (_, before), now in zip(pairs, after, strict=True)
-                if before.age_months is not None and now.age_months is not None
+                if now.measures
             ] or [(np.inf, np.nan)]
             change, middle = np.mean(found, 0)[0], np.median(found, 0)[1]
             rungs[measure].append(Rung(float(middle), expected_rise(error_months, float(change))))
@@ -250,7 +246,6 @@ COLLAPSED_MONTHS = 0.05
 def _measured(
     eye: Eye,
     chosen: Sequence[Limit],
-    model: HandModel,
     test: Sequence[Sample],
     amounts: Amounts,
 ) -> QualityLimits:
@@ -291,7 +286,6 @@ def _measured(
         )
     return QualityLimits(
         limits=tuple(limits),
-        hands=model,
         mean_months=eye.mean_months,
         good=_rate(limits, plain, lost="reject"),
         caught={kind: _rate(limits, items, lost="reject") for kind, items in seen.items()},
@@ -299,6 +293,7 @@ def _measured(
             f"measured on the {len(test)} radiographs of the test part, on spoiled ones made of "
             "them, and on kinds of pictures that were not learned from"
         ),
+        detectors=eye.detectors,
     )
 
 

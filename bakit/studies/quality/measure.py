@@ -6,13 +6,13 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from bakit.quality.judge import from_constants
+from bakit.quality.limits import detect
 from bakit.quality.measures import hand_measures
 from bakit.types import silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bakit.quality.limits import HandScorer
     from bakit.runtime import Runtime
     from bakit.studies.quality.streams import Shown
     from bakit.types import Floats, OnProgress
@@ -24,12 +24,10 @@ class Looked(NamedTuple):
     Attributes:
         vector: ``bakit.quality.measures.hand_vector``.
         measures: Values by name, without those of the detectors.
-        age_months: Predicted age; None if it was not asked for.
     """
 
     vector: Floats | None = None
     measures: dict[str, float] = {}  # noqa: RUF012  # never changed
-    age_months: float | None = None
 
 
 class Eye:
@@ -38,7 +36,7 @@ class Eye:
     Attributes:
         mean_months: Mean age of the training split.
         prepare: Locates and crops the hand of a film.
-        scorer: The detectors; None until they are fitted.
+        detectors: Those of ``QualityLimits``; none until they are fitted.
     """
 
     def __init__(
@@ -49,7 +47,7 @@ class Eye:
         self.mean_months = mean_months
         self._on_progress = on_progress
         self._done: Counter[str] = Counter()
-        self.scorer: HandScorer | None = None
+        self.detectors: dict[str, tuple[float, ...]] = {}
 
     def look(
         self, step: str, pictures: Iterable[Shown], *, ages: bool = True, thorough: bool = False
@@ -78,11 +76,10 @@ class Eye:
         )
         if thorough:
             measures["spread_months"] = runtime.spread(hand.pixels, age, male=male)
-        return Looked(vector, measures, age)
+        return Looked(vector, measures)
 
     def measures(self, item: Looked) -> dict[str, float]:
         """Return all measures, including the detectors'; none without a hand."""
         if item.vector is None:
             return {}
-        assert self.scorer is not None
-        return item.measures | self.scorer.score(item.vector)
+        return item.measures | detect(self.detectors, item.vector)
