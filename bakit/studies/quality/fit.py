@@ -47,9 +47,7 @@ END_MISSED = 0.2
 """Share of the hands at an end that may be read as farther inside."""
 
 
-def fit_detectors(
-    kinds: Mapping[str, tuple[Floats, Floats]],
-) -> dict[str, tuple[float, ...]]:
+def fit_detectors(kinds: Mapping[str, tuple[Floats, Floats]]) -> dict[str, tuple[float, ...]]:
     """Fit one detector for each kind of bad images (``QualityLimits.detectors``).
 
     ``kinds`` has the ``(L, N)`` vectors of good and of bad images by the detector's name.

@@ -244,10 +244,7 @@ COLLAPSED_MONTHS = 0.05
 
 
 def _measured(
-    eye: Eye,
-    chosen: Sequence[Limit],
-    test: Sequence[Sample],
-    amounts: Amounts,
+    eye: Eye, chosen: Sequence[Limit], test: Sequence[Sample], amounts: Amounts
 ) -> QualityLimits:
     """Measure false alarms and detection rates on the test split and on held-out kinds."""
     pictures: dict[str, Iterable[Shown]] = {
