@@ -29,6 +29,7 @@ import functools
 import glob
 import gzip
 import hashlib
+import importlib
 import json
 import os
 import platform
@@ -46,10 +47,6 @@ from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Se
 Array = Any  # numpy has no types in Python 3.6
 Json = Dict[str, Any]
 Feeds = Dict[str, Array]
-
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before ONNX Runtime is imported
-if platform.machine() == "aarch64":  # NumPy 1.19.5 crashes on a Nano ("Illegal instruction")
-    os.environ.setdefault("OPENBLAS_CORETYPE", "ARMV8")
 
 INT8_FLAGS = ("avx2", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 """CPU features that affect the speed of INT8 models, and on x86 their accuracy."""
@@ -514,19 +511,23 @@ def choose_engine(manifest: Json, info: Json, wanted: str) -> str:
     )
 
 
-def choose_way(manifest: Json, info: Json, wanted: str, allow_downgrade: bool) -> Tuple[str, bool]:
+def choose_way(manifest: Json, info: Json, how: Json) -> Tuple[str, bool]:
     """Return what runs a bundle on a device, and whether its INT8 becomes FP16; builds nothing.
 
+    ``how`` has the fields of ``bakit.bench.device.pack.AgentOptions``.
+
     Raises:
-        AgentError: If the bundle cannot be measured there.
+        AgentError: If the bundle cannot be measured there, or not that way.
     """
-    engine = choose_engine(manifest, info, wanted)
+    engine = choose_engine(manifest, info, how["engine"])
+    if how.get("provider") and engine != "onnxruntime":
+        raise AgentError("--provider is for onnx bundles: %s runs this one without" % engine)
     if engine == "onnxruntime":
         if manifest["target"] == "tensorrt" and manifest["precision"] != "fp32":
             raise AgentError("--engine onnxruntime runs float32 bundles of tensorrt only")
         return engine, False
     downgrade = manifest["precision"] == "int8" and info["int8"] is False
-    if downgrade and not allow_downgrade:
+    if downgrade and not how["allow_downgrade"]:
         raise AgentError(NO_INT8 % (info["board"] or info["gpu"] or "this GPU"))
     if engine == "tensorrt" and no_gpu(info):
         raise AgentError(no_gpu(info))
@@ -751,6 +752,210 @@ def power_mode(root: str = "/") -> Optional[str]:
     return modes.get(found.group(1)) if found else None
 
 
+# ------------------------------------------------------------------ ONNX Runtime
+
+CPU = "CPUExecutionProvider"
+PROVIDERS = {
+    "AzureExecutionProvider": "onnxruntime",
+    CPU: "onnxruntime",
+    "CoreMLExecutionProvider": "onnxruntime for macOS",
+    "CUDAExecutionProvider": "onnxruntime-gpu",
+    "DmlExecutionProvider": "onnxruntime-directml",
+    "MIGraphXExecutionProvider": "onnxruntime-migraphx",
+    "OpenVINOExecutionProvider": "onnxruntime-openvino",
+    "QNNExecutionProvider": "onnxruntime-qnn",
+    "TensorrtExecutionProvider": "onnxruntime-gpu",
+    "WebGpuExecutionProvider": "onnxruntime-ep-webgpu",
+    "XnnpackExecutionProvider": "no wheel, but a build of ONNX Runtime with --use_xnnpack",
+}
+"""Providers by ONNX Runtime's names, and the package that has each."""
+
+UNKNOWN = "unknown format"
+Ran = Tuple[str, str, int]
+"""Provider, number format and multiply-adds of a layer."""
+
+
+class ProviderError(AgentError):
+    """ONNX Runtime has no such provider here, or it does not start; after "; " is the remedy."""
+
+
+def load_provider(name: str) -> None:
+    """Check that ONNX Runtime has a provider; one that is a package of its own is registered."""
+    import onnxruntime
+
+    have, package = onnxruntime.get_available_providers(), PROVIDERS[name]
+    if name in have:
+        return
+    remedy = "%s finds no device of its kind" % package
+    try:
+        plugin = importlib.import_module(package.replace("-", "_"))
+        onnxruntime.register_execution_provider_library(name, plugin.get_library_path())
+    except (ImportError, AttributeError):
+        remedy = "%s has it" % package
+    except Exception as error:  # onnxruntime's errors share no public base
+        remedy = "%s: %s" % (package, str(error).splitlines()[0])
+    if name not in onnxruntime.get_available_providers():
+        found = onnxruntime.__version__, name, ", ".join(have), remedy
+        raise ProviderError("ONNX Runtime %s has no %s here, only %s; %s" % found)
+
+
+def open_onnx(
+    model: bytes, name: str, threads: int, provider: str = CPU, prepack: bool = True, **more: Any
+) -> Any:
+    """Open a model in ONNX Runtime; the CPU runs the nodes that a provider does not take.
+
+    A model of bytes has no folder, and no engine is cached, so that a bundle stays as it is.
+    ONNX Runtime's own choice of threads (0) would pin them to CPUs outside of this process's
+    affinity mask. The CPU copies weights into another layout at the start, for INT8 twice as fast.
+    Without ``prepack`` it does not: float32 then takes 2 % longer, and 20 ms and 4 MB less to open.
+    ``more`` are further attributes of the session's options.
+
+    Raises:
+        AgentError: If the model cannot be loaded.
+        ProviderError: If the provider does not start: ONNX Runtime would use the CPU alone.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    more.update(intra_op_num_threads=threads, inter_op_num_threads=1)
+    more["log_severity_level"] = 3  # errors only: a library does not write to stderr
+    for attribute, value in more.items():
+        setattr(options, attribute, value)
+    # AVX2 without VNNI adds pairs of u8*s8 products in 16 bits, which saturate; with this,
+    # ONNX Runtime uses u8*u8 kernels there and the numbers are the same everywhere.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    # Threads that spin between two runs slow down decoding and the other model: with two
+    # threads on two virtual cores, both take twice as long.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if provider == CPU:
+        options.add_session_config_entry("session.disable_prepacking", str(int(not prepack)))
+        try:
+            return onnxruntime.InferenceSession(model, options, providers=[CPU])
+        except Exception as error:  # onnxruntime's errors share no public base
+            why = name, onnxruntime.__version__, str(error).splitlines()[0]
+            raise AgentError("%s: ONNX Runtime %s cannot load it: %s" % why)
+    load_provider(provider)
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    settings = {}
+    if provider.startswith("OpenVINO"):
+        settings["num_of_threads"] = str(threads)
+    if provider.startswith("CUDA") and version_tuple(onnxruntime.__version__) >= (1, 18):
+        settings["use_tf32"] = "0"  # float32 keeps its bits, as in TensorRT's engines
+    how = {"providers": [(provider, settings), CPU]}  # type: Json
+    known = getattr(onnxruntime, "get_ep_devices", list)()  # type: List[Any]
+    devices = [device for device in known if device.ep_name == provider]
+    if devices:  # of a plug-in, which ONNX Runtime does not open by name: an NPU, GPU or CPU
+        best = max(devices, key=lambda found: int(found.device.type))
+        options.add_provider_for_devices([best], settings)
+        how = {}
+    reason = "ONNX Runtime tells no reason"
+    try:
+        session = onnxruntime.InferenceSession(model, options, enable_fallback=0, **how)
+        if provider in session.get_providers():
+            session.disable_fallback()  # to the CPU, for runs that fail
+            return session
+    except Exception as error:
+        open_onnx(model, name, threads)  # raises if the model is at fault
+        reason = re.sub(r".*(\)|: [A-Z_]+ :) ", "", str(error).splitlines()[0])
+    library = "libonnxruntime_providers_%s.so" % provider[: -len("ExecutionProvider")].lower()
+    path = os.path.join(os.path.dirname(onnxruntime.__file__), "capi", library)
+    try:
+        if os.path.isfile(path):
+            ctypes.CDLL(path)
+    except OSError as error:
+        reason = str(error)  # ONNX Runtime only logs it
+    text = "%s does not start (%s); install the driver and the libraries that it needs"
+    raise ProviderError(text % (provider, reason))
+
+
+def assigned_nodes(session: Any, provider: str) -> Dict[str, str]:
+    """Return each node's provider, by the node's name; ONNX Runtime below 1.24 does not tell."""
+    if provider == CPU or not hasattr(session, "get_provider_graph_assignment_info"):
+        return {}
+    parts = session.get_provider_graph_assignment_info()
+    return {node.name: part.ep_name for part in parts for node in part.get_nodes()}
+
+
+def provider_words(session: Any, model: bytes, provider: str) -> str:
+    """Return what runs an open model: its provider, and how many nodes it took if not all."""
+    if provider == CPU:
+        return CPU
+    units = list(assigned_nodes(session, provider).values())
+    units = units or [args["provider"] for _, args in profile_onnx(model, provider)[0]]
+    count = units.count(provider)
+    if not count:
+        return "%s; %s took no node" % (CPU, provider)
+    return provider if count == len(units) else "%s, %d of %d nodes" % (provider, count, len(units))
+
+
+def profile_onnx(
+    model: bytes, provider: str, **more: Any
+) -> Tuple[List[Tuple[str, Json]], Dict[str, str]]:
+    """Return name and facts of each kernel of one run on zeros, and ``assigned_nodes``."""
+    import numpy
+
+    with tempfile.TemporaryDirectory(prefix="bakit-") as folder:
+        more["profile_file_prefix"] = os.path.join(folder, "profile")
+        session = open_onnx(model, "the model", 1, provider, enable_profiling=True, **more)
+        feeds = {}
+        for item in session.get_inputs():  # a film has any size
+            shape = [size if isinstance(size, int) else 256 for size in item.shape]
+            feeds[item.name] = numpy.zeros(shape, "uint8" if "uint8" in item.type else "float32")
+        session.run(None, feeds)
+        events = read_json(session.end_profiling())
+    end = "_kernel_time"
+    kernels = [
+        (event["name"][: -len(end)], event["args"])
+        for event in events
+        if event["cat"] == "Node" and event["name"].endswith(end)
+    ]
+    return kernels, assigned_nodes(session, provider)
+
+
+def layers_run(model: bytes, provider: str = CPU) -> List[Ran]:
+    """Return what ran each layer of a model; empty if it is unknown.
+
+    The graph as written has the shapes of each layer. The optimized one has its kernel, whose name
+    begins with the layer's or with that of an activation behind it. A provider that merges or
+    compiles nodes names its kernels itself: it ran the layers that it was assigned, in the number
+    format of its kernels, which is unknown if they have none or several.
+    """
+    import onnxruntime
+
+    products = {}  # type: Dict[str, int]
+    layers = {}  # type: Dict[str, str]  # by node, the last layer up to it
+    last = ""
+    plain = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    for name, args in profile_onnx(model, CPU, graph_optimization_level=plain)[0]:
+        if "input_type_shape" not in args:  # ONNX Runtime 1.10
+            return []
+        if args["op_name"] in ("Conv", "Gemm"):
+            (weight,) = args["input_type_shape"][1].values()
+            (output,) = args["output_type_shape"][0].values()
+            last, products[name] = name, 1
+            for size in output[2:] + weight:
+                products[name] *= size
+        layers[name] = last
+    ran = {}  # type: Dict[str, Tuple[str, str]]
+    formats = {}  # type: Dict[str, Any]  # by provider
+    kernels, assigned = profile_onnx(model, provider)
+    for name, args in kernels:
+        kind, unit = args["op_name"], args["provider"]
+        if "Conv" in kind or "Gemm" in kind:
+            own = [node for node in layers if re.sub("^fused ", "", name).startswith(node)]
+            precision = "int8" if kind.startswith("Q") or "Integer" in kind else "f32"
+            ran[layers.get(max(own, key=len, default=""), "")] = unit, precision
+            formats.setdefault(unit, set()).add(precision)
+    ran.pop("", None)
+    for layer in set(assigned) & (set(products) - set(ran)):
+        known = formats.get(assigned[layer], ())
+        if assigned[layer] != CPU:
+            ran[layer] = assigned[layer], max(known) if len(known) == 1 else UNKNOWN
+    if ran.keys() != products.keys():  # kernels of another kind or name
+        return []
+    return [ran[layer] + (products[layer],) for layer in products]
+
+
 # ------------------------------------------------------------------ models
 
 
@@ -762,7 +967,7 @@ class Model:
     ``inspected`` the engine inspector's JSON. Without a build, seconds and megabytes are None.
     """
 
-    provider = "CPUExecutionProvider"
+    provider = CPU
     timing = "wall"
 
     def __init__(self) -> None:
@@ -774,30 +979,25 @@ class Model:
 
 
 class OnnxRuntimeModel(Model):
-    """A model in ONNX Runtime on the CPU."""
+    """A model in ONNX Runtime."""
 
-    def __init__(self, path: str, threads: Optional[int]) -> None:
-        import onnxruntime
-
+    def __init__(self, root: str, artifact: Json, settings: Json) -> None:
         Model.__init__(self)
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = threads or cpu_count()
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.x64quantprecision", "1")
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=[self.provider])
-        except Exception as error:  # onnxruntime's errors share no public base
-            reason = str(error).splitlines()[0]
-            raise AgentError(
-                "%s: ONNX Runtime %s cannot load it: %s" % (path, onnxruntime.__version__, reason)
-            )
+        self._chosen = settings.get("provider") or CPU
+        self._read = functools.partial(read_sealed, root, artifact, artifact["path"])
+        model, name = self._read(), os.path.join(root, artifact["path"])
+        self._session = open_onnx(model, name, settings["threads"] or cpu_count(), self._chosen)
+        self._session._model_bytes = b""  # a copy of its weights
+        self.provider = provider_words(self._session, model, self._chosen)
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, feeds: Feeds) -> Feeds:
         """Run one inference."""
         return dict(zip(self._outputs, self._session.run(None, feeds)))
+
+    def ran(self) -> List[Ran]:
+        """Return what ran each layer (``layers_run``)."""
+        return layers_run(self._read(), self._chosen)
 
     def close(self) -> None:
         """Free the model."""
@@ -1592,6 +1792,8 @@ class Measurement:
         result.update(footprint=footprint, golden_months=ages, power=power)
         result["readings"] = self._read_ages(models, samples) if samples else []
         result["provider"] = models["regressor"].provider
+        if isinstance(models["regressor"], OnnxRuntimeModel):
+            result["ran"] = models["regressor"].ran()
         result["board"] = {
             **{key: info[key] for key in ("board", "system", "gpu", "power_mode")},
             "clocks_mhz": at_work,
@@ -1641,9 +1843,7 @@ class Measurement:
     def _open(self, info: Json) -> Tuple[Dict[str, Any], float]:
         """Open both models; return them and the time in ms without what was built."""
         settings = self.settings
-        engine, self._downgraded = choose_way(
-            self.manifest, info, settings["engine"], settings["allow_downgrade"]
-        )
+        engine, self._downgraded = choose_way(self.manifest, info, settings)
         options = {"device": [info[name] for name in DEVICE]}  # type: Json
         names = ("workspace_mb", "build", "tf32", "cache")
         options.update({name: settings.get(name) for name in names})
@@ -1653,8 +1853,7 @@ class Measurement:
         for role in ROLES if self._localizes else ROLES[1:]:
             artifact = artifact_of(self.manifest, role)
             if engine == "onnxruntime":
-                path = os.path.join(self.root, artifact["path"])
-                models[role] = OnnxRuntimeModel(path, settings["threads"])
+                models[role] = OnnxRuntimeModel(self.root, artifact, settings)
                 continue
             self.tell("build " + role, 0.0)
             kind = TensorRtModel if engine == "tensorrt" else TrtexecModel
@@ -2242,4 +2441,7 @@ def main(arguments: Sequence[str]) -> int:
 
 if __name__ == "__main__":
     os.umask(0o077)  # images of patients: readable by nobody else
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before ONNX Runtime is imported
+    if platform.machine() == "aarch64":  # NumPy 1.19.5 crashes on a Nano ("Illegal instruction")
+        os.environ.setdefault("OPENBLAS_CORETYPE", "ARMV8")
     sys.exit(main(sys.argv[1:]))

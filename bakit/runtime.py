@@ -29,7 +29,7 @@ from bakit.processes import cpu_count
 from bakit.quality.judge import Judge
 from bakit.quality.limits import Quality
 from bakit.quality.measures import turned
-from bakit.session import Closing, Gate, GuardedSession
+from bakit.session import Closing, Gate, GuardedSession, int8_share
 from bakit.targets import get_target
 
 if TYPE_CHECKING:
@@ -64,16 +64,21 @@ class Runtime(Closing):
         bundle: The bundle, or its folder.
         threads: Threads of the backend; one per CPU that this process may use when None.
         public_key: Public key that must verify the bundle's signature (``bakit.signature``).
-        backend: Opens the models; the target's own backend when None.
+        backend: Opens the models; the target's own backend, with ``provider``, when None.
         whole: Whether the whole graph predicts the ages, which an export with ``--whole`` has. The
             results are the same; the other models run where the graph has no step
             (``bakit.hand.prepare.find_whole``), on films of 16 bits, and for ``thorough``. A
             prediction's ``provider`` says which of them it is from.
+        provider: Provider of ONNX Runtime, for bundles of target ``onnx``: ``cuda``, ``xnnpack`` or
+            another of ``bakit.agent.PROVIDERS``, in short or in full. The CPU runs the nodes that
+            it does not take, and a prediction's ``provider`` counts them.
 
     Raises:
         BundleError: If the bundle is damaged, was changed or is not signed with the key, or if its
             models do not fit its manifest.
-        MissingBackendError: If the target's library is not installed.
+        MissingBackendError: If the target's library or the provider is not installed.
+        InputError: If the provider is unknown.
+        UnsupportedTargetError: If the target has no providers.
 
     Examples:
         >>> with Runtime("bakit-bundles/bakit-rsna299-onnx-fp32") as runtime:  # doctest: +SKIP
@@ -88,6 +93,7 @@ class Runtime(Closing):
         public_key: str | Path | None = None,
         backend: Backend | None = None,
         whole: bool = False,
+        provider: str | None = None,
     ) -> None:
         if threads is not None and threads < 1:
             message = f"threads={threads} is not possible; use 1 or more"
@@ -99,7 +105,7 @@ class Runtime(Closing):
             key = None if public_key is None else Path(public_key)
             self.bundle = Bundle.read(root, key, check_files=False)
         manifest = self.bundle.manifest
-        backend = backend or get_target(manifest.target).load_backend()
+        backend = backend or get_target(manifest.target).load_backend(provider)
         self.versions = _versions(backend)
         # The regressor first: an unsupported precision fails before anything is built.
         roles: tuple[Role, ...] = ("regressor", "localizer", "whole")
@@ -157,7 +163,7 @@ class Runtime(Closing):
         As executed, if the library reports it; else as written in the file.
         """
         if shares := self.executed:
-            return math.fsum(item.share for item in shares if item.precision == "int8")
+            return int8_share(shares)
         written = self.bundle.artifact("regressor").int8_share
         return float(getattr(self._regressor, "int8_share", written))
 

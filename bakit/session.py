@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
@@ -115,7 +116,7 @@ class Executed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Share of a model's multiply-adds, 0..1, that one unit runs in one number format.
 
     ``unit`` is the library and device, such as ``litert-xnnpack``; ``precision`` is ``f32``,
-    ``int8``, or as the library names it.
+    ``int8``, as the library names it, or ``unknown format`` if it does not tell.
     """
 
     unit: str
@@ -137,6 +138,11 @@ def executed_shares(layers: Iterable[tuple[str, str, int]]) -> tuple[Executed, .
         for key, products in sums.most_common()
         if products
     )
+
+
+def int8_share(executed: Iterable[Executed]) -> float:
+    """Return the share of the multiply-adds that ran in INT8; an unknown number format is none."""
+    return math.fsum(item.share for item in executed if item.precision == "int8")
 
 
 class Session(AbstractContextManager["Session"], Protocol):

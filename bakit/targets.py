@@ -6,7 +6,7 @@ import importlib
 import sys
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from bakit.errors import MissingBackendError, MissingProgramError, UnsupportedTargetError, unknown
 from bakit.types import Precision
@@ -29,7 +29,8 @@ class Backend(Protocol):
     """The module that opens a target's files for inference.
 
     An optional ``probe()`` returns the device that would run them, in words, or raises a
-    ``MissingBackendError`` with the command that makes it work.
+    ``MissingBackendError`` with the command that makes it work. An optional ``with_provider(name)``
+    returns the backend with a provider of its library.
     """
 
     def open_session(self, files: SealedFiles, artifact: Artifact, threads: int) -> Session:
@@ -115,18 +116,26 @@ class Target:
         """Whether this operating system can run it."""
         return self.platform in {"", sys.platform}
 
-    def load_backend(self) -> Backend:
-        """Import the backend.
+    def load_backend(self, provider: str | None = None) -> Backend:
+        """Import the backend, and choose a provider of its library.
 
         Raises:
-            MissingBackendError: If a library is not installed, or this operating system cannot run
-                it.
+            MissingBackendError: If a library or the provider is not installed, or this operating
+                system cannot run it.
+            InputError: If the provider is unknown.
+            UnsupportedTargetError: If the target has no providers.
         """
         if not self.runs_here:
             need = f"target {self.name!r} runs on {_SYSTEMS.get(self.platform, self.platform)} only"
             remedy = f"here, export and run target {self.reference!r}, the same models"
             raise MissingProgramError(need, remedy)
-        return cast("Backend", self._load(self.backend, self.extra))
+        backend: Any = self._load(self.backend, self.extra)
+        if provider is not None:
+            if not hasattr(backend, "with_provider"):
+                message = f"target {self.name!r} has no providers: --provider is for onnx bundles"
+                raise UnsupportedTargetError(message)
+            backend = backend.with_provider(provider)
+        return cast("Backend", backend)
 
     def load_checker(self) -> Backend:
         """Import the backend that checks the files at export: its own, or the reference target's.

@@ -43,6 +43,7 @@ class GoldenCheck(msgspec.Struct, frozen=True):
         age_months: Age predicted on this machine for the same crop.
         box_iou: IoU of this machine's box with the one at export.
         whole_months: Age predicted by the whole graph for the image; None if there is none.
+        provider: Library and device that ran the regressor.
         passed: Whether its box and the mean change of all ages are within the limits.
     """
 
@@ -53,6 +54,7 @@ class GoldenCheck(msgspec.Struct, frozen=True):
     box_iou: float
     passed: bool
     whole_months: float | None = None
+    provider: str = ""
 
 
 def allowed_months(manifest: Manifest) -> float:
@@ -133,6 +135,7 @@ def check_golden(
                     box_iou=overlap,
                     passed=overlap >= MIN_BOX_IOU,
                     whole_months=whole_age,
+                    provider=runtime.provider,
                 )
             )
     measured = [[check.age_months for check in checks], *([whole_ages] if whole_ages else [])]

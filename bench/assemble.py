@@ -20,6 +20,7 @@ from bakit.bench.report.latency import Energy, LatencyReport, StageTimes, SweepE
 from bakit.bench.statistics import difference_interval
 from bakit.data.labels import ids_digest
 from bakit.errors import VerificationError
+from bakit.session import int8_share
 from bakit.verify import golden_failure
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _bundle_report(bundle: Bundle, raw: RawBundle, drift: BundleDrift) -> Bundle
     manifest = bundle.manifest
     latency, error = None, drift.error
     try:
-        latency = latency_report(raw)
+        latency = raw.latency or latency_report(raw)
     except VerificationError as problem:
         error = error or str(problem)
     return BundleReport(
@@ -120,6 +121,8 @@ def _int8_share(bundle: Bundle, raw: RawBundle) -> float:
     """Return the share reported by the device's library, or else the share in the model file."""
     if raw.int8_share is not None:
         return raw.int8_share
+    if raw.executed:
+        return int8_share(raw.executed)
     if raw.board is not None and raw.board.layers and not raw.board.layers.get("int8"):
         return 0.0  # a downgraded engine
     return bundle.artifact("regressor").int8_share
@@ -139,7 +142,8 @@ def used_samples(task: Task, raw: Raw) -> Sequence[Sample]:
 def compute_drifts(task: Task, raw: Raw) -> list[BundleDrift]:
     """Return the drift of each bundle, in the order of ``task.bundles``.
 
-    A bundle has no report if it or its reference failed, or if no image was used.
+    A bundle has no report if it or its reference failed, if no image was used, or if the device
+    gives no ages.
     """
     samples = used_samples(task, raw)
     answers = {
@@ -150,8 +154,8 @@ def compute_drifts(task: Task, raw: Raw) -> list[BundleDrift]:
 
 
 def _answers(raw: RawBundle, bundle: Bundle, samples: Sequence[Sample]) -> _Ages | str | None:
-    """Return the ages of a bundle, or the reason why it failed; None if no image was used."""
-    if raw.error is not None:
+    """Return the ages of a bundle, or the reason why it failed; None if it has none."""
+    if raw.error is not None or raw.readings is None:
         return raw.error
     try:
         return _ages(raw.readings, bundle, samples) if samples else None

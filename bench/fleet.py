@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
+from bakit.backends.providers import find_provider
 from bakit.bench.assemble import assemble, run_task
 from bakit.bench.device.pack import AgentOptions
 from bakit.bench.device.run import SshDevice
@@ -52,6 +53,7 @@ class DeviceEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         engine: As ``--engine``.
         allow_downgrade: As ``--allow-downgrade``.
         workspace_mb: As ``--workspace-mb``.
+        provider: As ``--provider``.
     """
 
     host: str
@@ -64,6 +66,7 @@ class DeviceEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     engine: Literal["auto", "tensorrt", "trtexec", "onnxruntime"] = "auto"
     allow_downgrade: bool = False
     workspace_mb: Annotated[int, msgspec.Meta(ge=16)] = 256
+    provider: str | None = None
 
 
 class _Stopped(Exception):  # noqa: N818  # ends a device's run, as Ctrl-C does here
@@ -123,6 +126,8 @@ def _target(path: Path, name: str, table: Any, public_key: Path | None) -> Targe
         if entry.identity is not None:
             identity = str(path.parent / Path(entry.identity).expanduser())
             entry = msgspec.structs.replace(entry, identity=identity)
+        if entry.provider is not None:
+            entry = msgspec.structs.replace(entry, provider=find_provider(entry.provider))
         if entry.host != THIS_MACHINE:
             _remote(entry)
     except (msgspec.ValidationError, InputError) as error:
@@ -232,8 +237,9 @@ def _is_done(part: Report, task: Task) -> bool:
 
 def _device(entry: DeviceEntry) -> Device:
     if entry.host == THIS_MACHINE:
-        return ThisMachine()
-    options = AgentOptions(entry.engine, entry.allow_downgrade, entry.workspace_mb)
+        return ThisMachine(provider=entry.provider)
+    names = ("engine", "allow_downgrade", "workspace_mb", "provider")
+    options = AgentOptions(**{name: getattr(entry, name) for name in names})
     return SshDevice(_remote(entry), options, entry.python)
 
 

@@ -21,8 +21,7 @@ LIBRARIES = (
     "numpy",
     "opencv-python-headless",
     "opencv-python",
-    "onnxruntime",
-    "onnxruntime-gpu",
+    *dict.fromkeys(package for package in agent.PROVIDERS.values() if " " not in package),
     "openvino",
     "tensorrt",
     "torch",
@@ -66,6 +65,11 @@ class HostInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The CPU, and how much of it was used."""
         quota = "" if self.cpu_quota is None else f", quota {self.cpu_quota:g} CPUs"
         return f"{self.cpu}, {self.logical_cores} logical cores{quota}"
+
+    @property
+    def is_android(self) -> bool:
+        """Whether it is an Android phone, whose times a benchmark binary took."""
+        return self.system.startswith("Android ")
 
     @property
     def fingerprint(self) -> tuple[object, ...]:

@@ -10,7 +10,7 @@ from bakit.bench.bounds import Amount, Count, Months, Text, Watts
 from bakit.bench.conditions import Conditions
 from bakit.bench.host import HostInfo
 from bakit.bench.report.device import Board, Phone
-from bakit.bench.report.latency import Footprint
+from bakit.bench.report.latency import Footprint, LatencyReport
 from bakit.image.box import Box
 from bakit.session import Executed
 
@@ -61,6 +61,7 @@ class RawBundle(msgspec.Struct, frozen=True):
         warm_up: Predictions before the first timed query.
         images: Number of different images among the queries.
         stages_ns: Latency of each query by stage, in the order of the queries.
+        latency: The latency, if the device does not give that of each query.
         turns: Queries of each turn, between which other bundles ran; empty for turns of
             ``Settings.block`` queries.
         conditions: The machine's counters before and after the queries.
@@ -71,7 +72,7 @@ class RawBundle(msgspec.Struct, frozen=True):
         downgraded: Whether an INT8 bundle was built without INT8, so that its ages are the float
             model's.
         golden_localizer: Largest difference of the localizer's output for each golden image.
-        readings: Ages of the labelled images.
+        readings: Ages of the labelled images; None if the device cannot give them.
         board: The board that ran the bundle.
         error: Reason of the bundle's failure, in one line.
     """
@@ -82,6 +83,7 @@ class RawBundle(msgspec.Struct, frozen=True):
     warm_up: int = 0
     images: int = 0
     stages_ns: dict[str, Times] = {}
+    latency: LatencyReport | None = None
     turns: tuple[int, ...] = ()
     conditions: tuple[Conditions | None, Conditions | None] = (None, None)
     power: Power | None = None
@@ -90,7 +92,7 @@ class RawBundle(msgspec.Struct, frozen=True):
     golden_months: tuple[float, ...] = ()
     downgraded: bool = False
     golden_localizer: tuple[float, ...] = ()
-    readings: tuple[Reading, ...] = ()
+    readings: tuple[Reading, ...] | None = ()
     board: Board | None = None
     error: str | None = None
 

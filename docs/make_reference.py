@@ -20,6 +20,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from bakit.agent import PROVIDERS
 from bakit.bench.device.evidence import read_evidence
 from bakit.bench.device.evidence import rows as evidence_rows
 from bakit.bench.device.evidence import table as evidence_table
@@ -50,6 +51,35 @@ PLACES = {
     ),
 }
 """What ran a file that is no board's, by the file's name."""
+ABOUT_PROVIDERS = """
+## Providers of ONNX Runtime
+
+`onnx` bundles run on the CPU, or with another provider: `Runtime(bundle, provider="cuda")`,
+`--provider cuda` of `bakit predict`, `verify` and `bench`, also with `--host`, and `provider` in
+a fleet's file. ONNX Runtime's own names are taken, too. NNAPI is not: Android 15 deprecated it.
+
+* The CPU runs the nodes that a provider does not take. `provider` of a prediction counts them, and
+  the report has the share of the multiply-adds of each; `bakit gate --require-provider cuda` fails
+  if another unit ran a part.
+* A provider that does not start is an error; ONNX Runtime alone would use the CPU.
+* A provider that compiles its nodes does not tell their number format. It is an *unknown
+  format*, and counts as no INT8.
+* Drift is measured from the bundle of target `torch`, if it is there; that one stays on the CPU.
+* CUDA runs without TF32. TensorRT builds an engine at each start, and may use TF32: prefer target
+  `tensorrt`.
+* Nothing is cached, and nothing is written into a bundle.
+
+"""
+VERIFIED = {
+    "azure": "in every test run: it takes no node",
+    "cpu": "in every test run",
+    "cuda": "not yet run; without its libraries, 1.31.1 is refused and the first one named",
+    "openvino": "by hand, 1.24.1 on x86-64 Linux: all nodes; `bakit verify` passes, FP32 and INT8",
+    "qnn": "not yet run; 2.7.0 is registered as a plug-in, and refused on x86-64 without an NPU",
+    "tensorrt": "as `cuda`",
+    "webgpu": "not yet run; 0.4.0 is registered as a plug-in, and refused without a GPU",
+}
+"""How providers were tried, by their short names."""
 
 
 def commands() -> str:
@@ -81,9 +111,14 @@ def option(param: click.Option, context: click.Context) -> str:
 
 def table(title: str, head: str, rows: list[tuple[str, ...]]) -> str:
     """Return a page with a table; ``head`` names the columns, separated by ``|``."""
+    return f"# {title}\n\n{MADE}\n\n{table_lines(head, rows)}"
+
+
+def table_lines(head: str, rows: list[tuple[str, ...]]) -> str:
+    """Return a table alone."""
     lines = [f"| {head} |", "| --- " * (head.count("|") + 1) + "|"]
     lines += [f"| {' | '.join(row)} |" for row in rows]
-    return f"# {title}\n\n{MADE}\n\n" + "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n"
 
 
 def target_table() -> str:
@@ -93,7 +128,13 @@ def target_table() -> str:
         precisions = ", ".join(sorted(item.value for item in it.precisions))
         extras = f"`{it.export_extra}`; `{it.extra}`"
         rows.append((f"`{name}`", it.title, precisions, extras, it.verified, it.note))
-    return table("Targets", "target | runs on | precisions | extras | verified | note", rows)
+    page = table("Targets", "target | runs on | precisions | extras | verified | note", rows)
+    rows = [
+        (f"`{name}`", package, VERIFIED.get(name, "not yet run"))
+        for full, package in sorted(PROVIDERS.items())
+        for name in [full.removesuffix("ExecutionProvider").lower()]
+    ]
+    return page + ABOUT_PROVIDERS + table_lines("provider | package | verified", rows)
 
 
 def rule_table() -> str:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import msgspec
@@ -116,12 +116,12 @@ def write_bundle(
 class LocalWorker:
     """Answers in this process what ``Worker`` answers in another: a second less for each bundle."""
 
-    def __init__(self, bundle: Bundle, threads: int | None = None, *, whole: bool = False) -> None:
+    def __init__(self, bundle: Bundle, threads: int | None = None, **how: Any) -> None:
         self.bundle = bundle
         self.threads = threads
         self.pid = os.getpid()
         self.error: str | None = None
-        self.runtime = runtime = Runtime(bundle, threads, whole=whole)
+        self.runtime = runtime = Runtime(bundle, threads, **how)
         footprint = Footprint(1.0, 2.0, 3.0, 4.0)
         self.opened = Opened(runtime.provider, runtime.int8_share, footprint, runtime.executed)
         server = Server(self.runtime)

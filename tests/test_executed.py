@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bakit import agent
 from bakit.backends import ort
 from bakit.bench import run_bench
 from bakit.errors import MissingBackendError
@@ -41,22 +42,24 @@ def test_a_runtime_tells_where_its_multiply_adds_ran(exported, target, precision
 
 def test_int8_that_onnx_runtime_computes_in_float_is_seen(exported, monkeypatch):
     """Without the optimizer, every layer dequantizes its inputs; the file still says INT8."""
-    profile = ort._profile
-    plain = ort.onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    monkeypatch.setattr(ort, "_profile", lambda model, level: profile(model, plain))
+    profile = agent.profile_onnx
+    plain = {"graph_optimization_level": ort.onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL}
+    monkeypatch.setattr(agent, "profile_onnx", lambda *model, **_: profile(*model, **plain))
     with Runtime(exported("onnx", "int8"), threads=1) as runtime:
         assert runtime.bundle.artifact("regressor").int8_share > 0.96
         assert runtime.int8_share == 0
 
 
 def test_kernels_that_no_layer_explains_are_not_guessed(exported, monkeypatch):
-    profile, known = ort._profile, ort.onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    profile = agent.profile_onnx
 
-    def renamed(model, level):
-        for index, (name, facts) in enumerate(profile(model, level)):
-            yield name if level == known else f"kernel {index}", facts
+    def renamed(*model, **plain):
+        kernels, assigned = profile(*model, **plain)
+        return kernels if plain else [
+            (f"kernel {name}", facts) for name, facts in kernels
+        ], assigned
 
-    monkeypatch.setattr(ort, "_profile", renamed)
+    monkeypatch.setattr(agent, "profile_onnx", renamed)
     bundle = exported("onnx", "int8")
     with Runtime(bundle, threads=1) as runtime:
         assert runtime.executed == ()
@@ -88,9 +91,11 @@ def test_shares_are_those_of_the_sums(layers):
 
 def test_a_report_has_it(exported):
     """The worker tells it, JSON keeps it, and the report's words name the unit."""
-    report = run_bench([exported("onnx", "int8").root], min_queries=1, min_duration_s=0)
+    how = {"min_queries": 1, "min_duration_s": 0, "provider": "azure"}
+    report = run_bench([exported("onnx", "int8").root], **how)
     (bundle,) = msgspec.json.decode(report.encode(), type=type(report)).bundles
     share = 100 * bundle.int8_share
     assert share == pytest.approx(97, abs=0.3)
+    assert bundle.provider == "CPUExecutionProvider; AzureExecutionProvider took no node"
     words = bundle.ran
     assert words.startswith(f"{share:.1f} % int8 on CPUExecutionProvider, {100 - share:.1f} % f32")

@@ -63,7 +63,8 @@ def test_one_report_of_two_devices_and_this_machine(servers, exported, tmp_path)
     """One device cannot be reached at first; only it is measured again."""
     bundle = exported("onnx", "fp32")
     file, out = tmp_path / "devices.toml", tmp_path / "fleet.json"
-    tables = [table("a", bundle, servers[0]), table("here", bundle)]
+    azure = {"provider": "azure"}
+    tables = [table("a", bundle, servers[0], **azure), table("here", bundle, **azure)]
     file.write_text("".join([*tables, table("b", bundle, servers[1], port=1)]))
     words = ["bench", "--fleet", file, "--json", out, "--queries", 3, "--seconds", 0]
     words += ["--threads", 1, "--md", tmp_path / "fleet.md"]
@@ -77,6 +78,9 @@ def test_one_report_of_two_devices_and_this_machine(servers, exported, tmp_path)
     names = [f"{name}/{bundle.name}" for name in ("a", "here", "b")]
     assert [b.name for b in first.bundles] == names
     assert [b.error is None for b in first.bundles] == [True, True, False]
+    no_node = "CPUExecutionProvider; AzureExecutionProvider took no node"
+    assert [b.provider for b in first.bundles] == [no_node, no_node, ""]
+    assert all(b.ran == "100.0 % f32 on CPUExecutionProvider" for b in first.bundles[:2])
     assert names[2] in (tmp_path / "fleet.md").read_text()
     assert "a: By time and size alone, take" in recommend(first).sentence
     gated = run("gate", out, "--no-drift", "--max-p90-ms", 1e6)

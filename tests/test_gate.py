@@ -483,6 +483,8 @@ BUILT_IN = Executed("litert-builtin", "f32", 0.1)
         ((Executed("openvino-cpu", "int8", 1.0),), "openvino-cpu-int8", "openvino-cpu-int8", True),
         ((), "CPUExecutionProvider", "CPUExecutionProvider", True),
         ((), "CPUExecutionProvider", "CUDAExecutionProvider", False),
+        ((), "CUDAExecutionProvider", "cuda", True),  # as for bakit bench --provider
+        ((), "CUDAExecutionProvider, 3 of 9 nodes", "cuda", False),
         ((), "", "CPUExecutionProvider", False),
     ],
 )

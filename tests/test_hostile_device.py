@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 from bakit import agent
 from bakit.bench.device import run
 from bakit.bench.device.answers import DeviceInfo, Progress, decode, read_progress, read_raw
-from bakit.bench.device.frames import AnswerError, FrameReader, shown
-from bakit.bench.device.ssh import Limit, Remote
+from bakit.bench.device.frames import AnswerError, FrameReader
+from bakit.bench.device.ssh import Remote
+from bakit.bench.stream import Limit, shown
 from bakit.bench.task import make_settings, read_task
 from bakit.cli import main
 from bakit.errors import InputError
@@ -494,10 +495,11 @@ def test_a_refusal_uses_only_what_the_device_said(exported):
     info |= {"problems": {}}
     found = decode(json.dumps(info).encode(), DeviceInfo)
     manifest = msgspec.to_builtins(exported("onnx", "fp32").manifest)
+    how = {"engine": "auto", "allow_downgrade": False}
     with pytest.raises(agent.AgentError, match="numpy is missing"):
-        agent.choose_way(manifest, msgspec.to_builtins(found), "auto", False)
+        agent.choose_way(manifest, msgspec.to_builtins(found), how)
     better = msgspec.to_builtins(msgspec.structs.replace(found, numpy="1", onnxruntime="1"))
-    assert agent.choose_way(manifest, better, "auto", False) == ("onnxruntime", False)
+    assert agent.choose_way(manifest, better, how) == ("onnxruntime", False)
 
 
 def test_long_and_strange_text_is_shown_as_one_line():

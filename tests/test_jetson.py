@@ -172,15 +172,16 @@ def manifest(precision="int8", target="tensorrt"):
 
 def refusal(document, device, engine="auto"):
     with pytest.raises(agent.AgentError) as error:
-        agent.choose_way(document, device, engine, False)
+        agent.choose_way(document, device, {"engine": engine, "allow_downgrade": False})
     return str(error.value)
 
 
 def test_a_nano_refuses_int8_and_says_what_to_do():
     refused = refusal(manifest(), info())
     assert refused == "Jetson Nano has no INT8 unit: use --fp16, or --allow-downgrade"
-    assert agent.choose_way(manifest(), info(), "auto", True) == ("tensorrt", True)
-    assert agent.choose_way(manifest("fp16"), info(), "auto", False) == ("tensorrt", False)
+    allowed = {"engine": "auto", "allow_downgrade": True}
+    assert agent.choose_way(manifest(), info(), allowed) == ("tensorrt", True)
+    assert agent.choose_way(manifest("fp16"), info(), allowed) == ("tensorrt", False)
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,17 @@ def test_images_of_another_hospital_with_the_same_numbers_are_other_images() -> 
     assert take_part(films(5000, 50), [RECORD]) is None
 
 
+def test_images_of_the_weights_that_a_training_began_with_are_known() -> None:
+    own = films(5000, 100, seed=1)
+    record = split_record(split(own, 0), 0, (), starts=[RECORD])
+    assert known_split(own, record) == split(own, 0)
+    usable = take_part(FOLDER, [record])
+    assert usable is not None
+    assert {s.id for s in usable} == {s.id for s in PARTS.test}
+    again = split_record(PARTS, 3, (), starts=[RECORD, RECORD])
+    assert again.id_hashes == RECORD.id_hashes
+
+
 def test_hashes_are_small_and_sorted() -> None:
     text = id_hashes(FOLDER)
     assert count_hashes(text) == 200

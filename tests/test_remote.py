@@ -23,9 +23,10 @@ from bakit.bench import Gate
 from bakit.bench.device import pack, run
 from bakit.bench.device.pack import AgentOptions
 from bakit.bench.device.run import bench_host
-from bakit.bench.device.ssh import Limit, Remote
+from bakit.bench.device.ssh import Remote
 from bakit.bench.report.document import Report
 from bakit.bench.statistics import MIN_TURNS
+from bakit.bench.stream import Limit
 from bakit.cli import main
 from bakit.errors import InputError
 from tests.test_gate import NO_AGES
@@ -273,9 +274,13 @@ def test_the_command(sshd, exported, tmp_path):
     words += ["--identity", where.identity, "--python", sys.executable, "--threads", 1]
     words += [word for option in where.options for word in ("--ssh-option", option)]
     words += ["--queries", 3, "--seconds", 0, "--json", tmp_path / "report.json"]
+    words += ["--provider", "azure"]
     result = CliRunner().invoke(main, [str(word) for word in words])
     assert result.exit_code == 0, result.output
-    assert json.loads((tmp_path / "report.json").read_text())["bundles"][0]["device"] is not None
+    (bundle,) = json.loads((tmp_path / "report.json").read_text())["bundles"]
+    assert bundle["device"] is not None
+    assert bundle["provider"].endswith("AzureExecutionProvider took no node")
+    assert [item["unit"] for item in bundle["executed"]] == ["CPUExecutionProvider"]
 
 
 def test_options_without_a_device(refused, exported):

@@ -96,6 +96,14 @@ def test_a_teacher_mixes_its_mean_of_both_views_into_the_labels(trained, data, t
     recipe = msgspec.structs.replace(QUICK, epochs=1, teacher=teacher, teacher_weight=0.9)
     kept = train(make_plan(data, recipe=recipe), tmp_path / "run", workers=1)
     assert kept.header.training.recipe["teacher"].startswith("best.safetensors, sha256 ")
+    assert kept.header.training.split == checkpoint.header.training.split
+    for start in ({"teacher": teacher}, {"pretrained": teacher, "teacher": "none"}):
+        learned = make_plan(data, recipe=msgspec.structs.replace(recipe, **start), split_seed=1)
+        with pytest.raises(
+            InputError, match=r"best\.safetensors: [12] of 2 test images and . of 4"
+        ):
+            train(learned, tmp_path / "learned", workers=1)
+        assert not (tmp_path / "learned/plan.json").exists()
     larger = make_plan(data, recipe=recipe, preprocessing=Preprocessing(128))
     with pytest.raises(InputError, match=r"takes images of 96 pixels; train with --image-size 96"):
         train(larger, tmp_path / "larger", workers=1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bakit.cli.bench_devices import (
+    BROWSER_PROVIDERS,
     bench_on_fleet,
     bench_on_host,
     bench_on_phone,
@@ -78,6 +79,12 @@ def _threads(text: str) -> tuple[int, ...]:
     "and the others are measured in addition.",
 )
 @click.option(
+    "--provider",
+    metavar="NAME",
+    help="Provider of ONNX Runtime, such as cuda, qnn or xnnpack, for all bundles but those of "
+    "target torch; with --phone: wasm, webgpu or webnn.  [default: cpu, wasm]",
+)
+@click.option(
     "--queries",
     "min_queries",
     type=click.IntRange(1),
@@ -120,6 +127,7 @@ def command(
     reference: Path | None,
     public_key: Path | None,
     threads: tuple[int, ...] | None,
+    provider: str | None,
     json_file: Path | None,
     html_file: Path | None,
     md_file: Path | None,
@@ -148,6 +156,7 @@ def command(
       bakit bench --fleet devices.toml --data DATA --json fleet.json
       bakit bench BUNDLE --kit kit.tar.gz --seconds 600
     """
+    from bakit.backends.providers import find_provider
     from bakit.bench import run_bench
     from bakit.bundle import Bundle
     from bakit.files import check_outputs
@@ -156,10 +165,14 @@ def command(
     kit: Path | None = more["kit"]
     how = {name: more[name] for name in ("data", "limit", "min_queries", "min_duration_s")}
     how["threads"] = threads[0] if threads else None
+    if provider is not None and phone is not None:
+        phone["provider"], provider = BROWSER_PROVIDERS.parse(provider), None
+    elif provider is not None:
+        provider = find_provider(provider)
     given: dict[str, object] = {"BUNDLE": bundles, "--data": how["data"], "--reference": reference}
     given |= {"--limit": how["limit"], "--json": json_file, "--html": html_file, "--md": md_file}
     given |= {"--fleet": fleet, "--phone": phone, "--host": host, "--kit": kit}
-    given |= {"--goal": goal or goal_json, "--whole": whole}
+    given |= {"--goal": goal or goal_json, "--whole": whole, "--provider": provider}
     check_place(given | {"a thread sweep": len(threads or ()) > 1})
     as_json = json_file == Path("-")
     report_file = None if as_json else json_file
@@ -170,8 +183,9 @@ def command(
     if fleet is not None:
         report = bench_on_fleet(fleet, report_file, public_key, outputs, **how)
     else:
+        only = ("onnx",) if phone else ("onnx", "torch") if provider else ()
         paths = bundles or (
-            all_bundles() if host or kit else runnable_bundles(None if phone is None else "onnx")
+            all_bundles() if host or kit else runnable_bundles(only, here=phone is None)
         )
         if goal or goal_json:
             goal_of = goal_bundles(paths, how["data"])
@@ -187,9 +201,9 @@ def command(
             report, failures = bench_on_phone(chosen, phone, **how)
         elif host is not None:
             log_file = report_file and report_file.with_suffix(".log")
-            report = bench_on_host(chosen, host, log_file, **how)
+            report = bench_on_host(chosen, host | {"provider": provider}, log_file, **how)
         else:
-            how |= {"sweep_threads": (threads or ())[1:], "whole": whole}
+            how |= {"sweep_threads": (threads or ())[1:], "whole": whole, "provider": provider}
             with progress() as on_progress:
                 report = run_bench(chosen, on_progress=on_progress, **how)
     if report_file is not None:

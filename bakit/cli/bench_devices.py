@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bakit.cli.options import OUT_FILE, PATH, several
+from bakit.cli.options import OUT_FILE, PATH, Names, several
 from bakit.cli.progress import progress, step_lines
 from bakit.cli.tables import echo, next_step, safe
 from bakit.errors import InputError, MissingBackendError
@@ -28,7 +28,7 @@ def _option(switch: str, flag: str, text: str, **how: Any) -> Callable[..., Any]
     return click.option(flag, name, help=text, **how)
 
 
-_PROVIDERS = click.Choice(["wasm", "webgpu", "webnn"])
+BROWSER_PROVIDERS = Names("provider of a browser", lambda: ("wasm", "webgpu", "webnn"))
 _ENGINES = click.Choice(["tensorrt", "trtexec", "onnxruntime"])
 device_options = several(
     click.option(
@@ -37,8 +37,16 @@ device_options = several(
         help="Measure in a phone's browser: serve a page for it. Drift is measured on phantoms, or "
         "on the images of --data.",
     ),
-    _option("phone", "--provider", "Backend in the browser. Default: wasm.", type=_PROVIDERS),
     _option("phone", "--adb", "Connect to an Android phone through adb and USB.", is_flag=True),
+    _option(
+        "phone",
+        "--benchmark-binary",
+        "With --adb: take the times with LiteRT's benchmark_model or ONNX Runtime's "
+        "onnxruntime_perf_test for Android; repeatable. See docs/phone.md.",
+        multiple=True,
+        metavar="FILE",
+        type=PATH,
+    ),
     _option("phone", "--bind", "Address to listen on; 0.0.0.0 for all.", metavar="ADDRESS"),
     _option("phone", "--port", "Port. Default: a free port.", type=click.IntRange(0, 65535)),
     click.option(
@@ -114,9 +122,9 @@ def take_options(given: dict[str, Any], switch: str) -> dict[str, Any] | None:
 
 
 _UNSUPPORTED = {
-    "--fleet": "BUNDLE --reference --phone --host --kit --goal",
+    "--fleet": "BUNDLE --reference --provider --phone --host --kit --goal",
     "--phone": "--host --kit --goal",
-    "--kit": "--data --reference --limit --json --html --md --host --goal",
+    "--kit": "--data --reference --limit --provider --json --html --md --host --goal",
     "--host": "",
 }
 """By the place of a measurement: what it does not support, besides _LOCAL."""
@@ -124,7 +132,7 @@ _LOCAL = ("--whole", "a thread sweep")
 _REASONS = {
     "--fleet": "bundles and connections are in its file",
     "--phone": "a page runs one image at a time, and the goal is checked only on this machine",
-    "--kit": "--kit holds no radiographs, and its results are written on the board",
+    "--kit": "--kit holds no radiographs or provider, and its results are written on the board",
     "--host": "a device runs one image at a time with one number of threads",
 }
 
@@ -155,7 +163,7 @@ def bench_on_host(
     from bakit.bench.device.run import bench_host
     from bakit.bench.device.ssh import Remote
 
-    names = ("engine", "allow_downgrade", "workspace_mb")
+    names = ("engine", "allow_downgrade", "workspace_mb", "provider")
     how["options"] = AgentOptions(**{name: asked[name] for name in names if name in asked})
     how |= {name: asked[name] for name in ("python", "keep") if name in asked}
     how["log_file"] = log_file

@@ -17,7 +17,7 @@ from bakit.targets import get_target, targets
 from bakit.types import BoxRule, Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from bakit.score.engine import Readers
 
@@ -153,6 +153,14 @@ checkpoint_option = click.option(
 threads_option = click.option(
     "--threads", type=click.IntRange(1, MOST_THREADS), help="Threads of the backend."
 )
+
+
+provider_option = click.option(
+    "--provider",
+    metavar="NAME",
+    help="Provider of ONNX Runtime, such as cuda, qnn or xnnpack. The CPU runs what it does not "
+    "take.  [default: cpu]",
+)
 workers_option = click.option(
     "--workers", type=click.IntRange(1, MOST_THREADS), help="Processes. Default: one per CPU."
 )
@@ -282,10 +290,10 @@ def only_bundle() -> Path:
     return found[0]
 
 
-def runnable_bundles(only: str | None = None) -> list[Path]:
+def runnable_bundles(only: Collection[str] = (), *, here: bool = True) -> list[Path]:
     """Return the bundles in the default folder that can run; name the others.
 
-    ``only`` is the target of a browser; this machine's targets when None.
+    ``only`` are the targets to take, all if empty; ``here`` is false for a browser.
 
     Raises:
         InputError: If there are none.
@@ -296,15 +304,15 @@ def runnable_bundles(only: str | None = None) -> list[Path]:
     for path in all_bundles():
         target = Bundle.read(path).manifest.target
         try:
-            if only is None:
+            if here:
                 get_target(target).check_runs()
         except (MissingBackendError, UnsupportedTargetError) as error:
             reasons.append(f"{path.name}: {error}")
             continue
-        if only in {None, target}:
+        if not only or target in only:
             found.append(path)
         else:
-            reasons.append(f"{path.name}: target {target!r} does not run there")
+            reasons.append(f"{path.name}: target {target!r} cannot be measured that way")
     for reason in reasons:
         hint(f"skipped: {reason}")
     if not found:

@@ -17,6 +17,7 @@ from bakit.cli.options import (
     localizer_changes,
     localizer_options,
     only_bundle,
+    provider_option,
     public_key_option,
     threads_option,
 )
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 @bundle_option
 @public_key_option
 @threads_option
+@provider_option
 @click.option("--allow-rejected", is_flag=True, help="Print the ages of rejected images as well.")
 @click.option("--thorough", is_flag=True, help="Check whether rotating the hand changes the age.")
 @click.option(
@@ -61,6 +63,7 @@ def command(
     bundle: Path | None,
     public_key: Path | None,
     threads: int | None,
+    provider: str | None,
     reference: Path | None,
     sr: Path | None,
     fhir: Path | None,
@@ -92,7 +95,10 @@ def command(
         raise InputError(message)
     table = None if reference is None else read_reference(reference)
     sex, status, counts = how.pop("sex"), 0, [0, 0, 0]
-    with Runtime(bundle or only_bundle(), threads, public_key=public_key) as runtime:
+    how_open: dict[str, Any] = {"public_key": public_key, "provider": provider}
+    with Runtime(bundle or only_bundle(), threads, **how_open) as runtime:
+        if provider is not None:
+            echo(f"runs on {runtime.provider}", err=True)
         for path, found in zip(paths, runtime.predict_many(paths, sex, **how), strict=True):
             if isinstance(found, BakitError):
                 status = max(status, found.exit_status)

@@ -225,7 +225,9 @@ def _phone_notes(report: Report) -> list[str]:
     if phone.golden_max_difference_months:
         worst = max(phone.golden_max_difference_months.values())
         notes.append(f"golden predictions: within {worst:.4f} months of the bundles' manifests")
-    return [*notes, f"images were cropped and the reference ran on: {report.host.cpu}"]
+    if not report.host.is_android:
+        notes.append(f"images were cropped and the reference ran on: {report.host.cpu}")
+    return notes
 
 
 def goal_bundles(bundles: Sequence[Path], data: Path | None) -> list[Bundle]:

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bakit.cli.options import PATH, Names, json_option, public_key_option, threads_option
+from bakit.cli.options import (
+    PATH,
+    Names,
+    json_option,
+    provider_option,
+    public_key_option,
+    threads_option,
+)
 from bakit.cli.tables import echo, echo_json, hint, next_step, print_line, print_table
 
 if TYPE_CHECKING:
@@ -22,6 +29,7 @@ if TYPE_CHECKING:
 @click.argument("bundle", type=PATH)
 @public_key_option
 @threads_option
+@provider_option
 @click.option(
     "--on-device",
     is_flag=True,
@@ -34,6 +42,7 @@ def command(
     bundle: Path,
     public_key: Path | None,
     threads: int | None,
+    provider: str | None,
     *,
     on_device: bool,
     as_json: bool,
@@ -60,7 +69,9 @@ def command(
     target = get_target(opened.manifest.target)
     backend = None
     try:
-        if target.reference and not (on_device or target.runs_here):
+        if provider is not None:
+            backend = target.load_backend(provider)
+        elif target.reference and not (on_device or target.runs_here):
             backend = target.load_checker()
             echo(
                 f"{target.name} cannot run here: checked with {target.reference} instead; run this "
@@ -75,6 +86,8 @@ def command(
         _warn_of_unsealed(opened)
         raise
     _warn_of_unsealed(opened)
+    if provider is not None:
+        echo(f"ran on {checks[0].provider}", err=True)
     for check in checks:
         if as_json:
             echo_json(check)

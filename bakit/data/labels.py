@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 
 from bakit.data.images import SUFFIXES, image_files, look_at_images
-from bakit.data.overlap import id_hashes, shared_ids
+from bakit.data.overlap import id_hashes, join_hashes, shared_ids
 from bakit.data.tables import COLUMNS, MORE_COLUMNS, find_table, read_table
 from bakit.errors import InputError, LabelsError
 from bakit.files import check_folder
@@ -328,10 +328,18 @@ def split_record(
     seed: int,
     excluded_ids: Collection[str],
     validation_share: float = VALIDATION_SHARE,
+    starts: Iterable[SplitRecord] = (),
 ) -> SplitRecord:
-    """Return the record of a split that a checkpoint stores."""
+    """Return the record of a split that a checkpoint stores.
+
+    ``starts`` are those of the weights that it began with or learned from: their training and
+    validation images are recognized as its own.
+    """
     digests = {name: ids_digest(getattr(parts, name)) for name in Split._fields}
     hashes = {name: id_hashes(getattr(parts, name)) for name in Split._fields}
+    for start in starts:
+        for name in ("train", "validation"):
+            hashes[name] = join_hashes(hashes[name], start.id_hashes.get(name, ""))
     return SplitRecord(seed, tuple(sorted(excluded_ids)), digests, hashes, validation_share)
 
 

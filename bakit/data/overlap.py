@@ -24,6 +24,17 @@ def id_hashes(samples: Iterable[Sample]) -> str:
     return base64.b64encode(b"".join(sorted(map(_hash, samples)))).decode()
 
 
+def join_hashes(*texts: str) -> str:
+    """Return the hashes of the images of several ``id_hashes``."""
+    size = _ID + _LABEL
+    found = {
+        data[at : at + size]
+        for data in map(base64.b64decode, texts)
+        for at in range(0, len(data), size)
+    }
+    return base64.b64encode(b"".join(sorted(found))).decode()
+
+
 def count_hashes(text: str) -> int:
     """Return the number of images of ``id_hashes``."""
     return len(base64.b64decode(text)) // (_ID + _LABEL)

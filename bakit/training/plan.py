@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from bakit.data.labels import find_unreadable, ids_in, read_samples, split
+from bakit.data.labels import find_unreadable, ids_in, known_split, read_samples, split
 from bakit.documents import read_versioned
-from bakit.errors import ImageError, InputError
+from bakit.errors import CheckpointError, ImageError, InputError
 from bakit.files import file_sha256, sha256, write_file
+from bakit.model.checkpoint import Checkpoint
 from bakit.settings import VALIDATION_SHARE
 from bakit.types import silent
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from bakit.data.labels import Sample, Split
     from bakit.hand.weights import Localizer
     from bakit.model.recipes import Recipe
-    from bakit.settings import Architecture, Preprocessing
+    from bakit.settings import Architecture, Preprocessing, SplitRecord
     from bakit.types import OnProgress
 
 PLAN = "plan.json"
@@ -97,6 +99,8 @@ def read_parts(
     parts = split(samples, plan.split_seed, left_out, plan.validation_share)
     used = limited(plan, parts)
     _check(plan, used)
+    for source, record in splits_of_starts(plan.recipe).items():
+        _check_unseen(parts, samples, source, record)
     settings = _settings(plan, used, left_out)
     if remembered is None:
         data = msgspec.json.encode(_Remembered(settings, unreadable))
@@ -169,6 +173,38 @@ def _check(plan: TrainingPlan, parts: Split) -> None:
         raise InputError(message)
     if len({sample.age_months for sample in parts.train}) == 1:
         message = f"{plan.data}: all training images have the same age; add images of other ages"
+        raise InputError(message)
+
+
+def splits_of_starts(recipe: Recipe) -> dict[str, SplitRecord]:
+    """Return the splits of the bakit checkpoints that a recipe starts from or learns from."""
+    found = {}
+    for source in (recipe.pretrained, recipe.teacher):
+        if Path(source).suffix != ".safetensors" or not Path(source).is_file():
+            continue  # torchvision's weights
+        with suppress(CheckpointError):  # not ours, or damaged, which the loader says
+            training = Checkpoint.read(Path(source)).header.training
+            if training is not None:
+                found[source] = training.split
+    return found
+
+
+def _check_unseen(parts: Split, samples: list[Sample], source: str, record: SplitRecord) -> None:
+    """Reject weights that have learned what this run measures itself on."""
+    known = known_split(samples, record)
+    if known is None:
+        return
+    learned = {sample.id for sample in known.train}
+    chosen = learned.union(sample.id for sample in known.validation)
+    test = sum(sample.id in chosen for sample in parts.test)
+    validation = sum(sample.id in learned for sample in parts.validation)
+    if test or validation:
+        message = (
+            f"{source}: {test} of {len(parts.test)} test images and {validation} of "
+            f"{len(parts.validation)} validation images were used to train these weights, so their "
+            f"errors would be too small; use the same images with --split-seed {record.seed}, "
+            "weights that were not trained on them, or --exclude their folder"
+        )
         raise InputError(message)
 
 

@@ -25,7 +25,7 @@ from bakit.model.regressor import Regressor
 from bakit.training.boxes import places_by_id
 from bakit.training.crops import ONE_CROP, Jitter, load_part, phantom_part
 from bakit.training.fitting import THIS_MACHINE, Hardware, fit, is_first_process
-from bakit.training.plan import limited, read_parts
+from bakit.training.plan import limited, read_parts, splits_of_starts
 from bakit.training.pretrained import load_backbone
 from bakit.training.scoring import intervals_from, reference_answers, score, taught
 from bakit.types import silent
@@ -171,7 +171,13 @@ def train(
         terms=plan.terms,
         recipe=_flat(plan.recipe),
         # Of the complete splits, from which a folder and its test split are recognized later.
-        split=split_record(whole, plan.split_seed, excluded, plan.validation_share),
+        split=split_record(
+            whole,
+            plan.split_seed,
+            excluded,
+            plan.validation_share,
+            splits_of_starts(plan.recipe).values(),
+        ),
         metrics={
             "validation": score(stored, validation),  # the intervals were fitted on these images
             "test": score(stored, test, intervals),

@@ -26,6 +26,7 @@ from bakit.bench.host import HostInfo
 from bakit.bench.raw import Power, Raw, RawBundle, Reading
 from bakit.bench.report.device import BoardState
 from bakit.bench.report.latency import Footprint
+from bakit.session import executed_shares
 
 if TYPE_CHECKING:
     from bakit.bench.task import Task
@@ -74,7 +75,7 @@ class Progress(_Answer, frozen=True):
 
 
 class Measured(_Answer, frozen=True):
-    """One bundle's measurements; its fields are those of ``RawBundle``."""
+    """One bundle's measurements; its fields are those of ``RawBundle``, and what ran each layer."""
 
     provider: Text
     warm_up: Count
@@ -86,6 +87,7 @@ class Measured(_Answer, frozen=True):
     golden_months: tuple[Months, ...]
     readings: tuple[Reading, ...]
     board: BoardState
+    ran: Annotated[tuple[tuple[Text, Text, Count], ...], Meta(max_length=1000)] = ()
     downgraded: bool = False
 
 
@@ -154,7 +156,8 @@ def _read_bundle(found: bytes, bundle: Bundle, task: Task) -> RawBundle:
     if problem:
         message = f"has {problem} for {bundle.name}"
         raise AnswerError(message)
-    return msgspec.convert(measured, RawBundle, from_attributes=True)
+    raw = msgspec.convert(measured, RawBundle, from_attributes=True)
+    return msgspec.structs.replace(raw, executed=executed_shares(measured.ran))
 
 
 def _mismatch(measured: Measured, bundle: Bundle, task: Task) -> str:

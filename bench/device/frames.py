@@ -9,13 +9,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from bakit.bench.stream import MAX_OTHER, shown
 from bakit.files import sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-MAX_OTHER = 1 << 20
-"""Bytes that a device may print outside frames."""
 
 _HEADER_BYTES = 256
 _SHOWN_BYTES = 4096
@@ -93,9 +91,3 @@ class FrameReader:
         lines = (line.strip() for line in self._head.splitlines())
         line = next((line for line in lines if line and not line.startswith(b"bakit-frame ")), b"")
         return shown(line.decode("utf-8", "backslashreplace"), 120)
-
-
-def shown(text: str, length: int = 400) -> str:
-    """Return a device's text as one short line that a terminal only prints."""
-    safe = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
-    return safe if len(safe) <= length else f"{safe[: length - 3]}..."

@@ -66,6 +66,7 @@ class AgentOptions:
         warm_up_s: Least time in the predictions before the first query that counts.
         energy_s: Length of the run that energy is measured in; 0: none.
         cache: Where the device keeps its engines.
+        provider: Provider of ONNX Runtime by its name there; None: the CPU.
     """
 
     engine: str = "auto"
@@ -74,6 +75,7 @@ class AgentOptions:
     warm_up_s: float = 1.0
     energy_s: float = 10.0
     cache: str = ENGINES
+    provider: str | None = None
 
 
 def write_job(

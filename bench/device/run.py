@@ -8,7 +8,7 @@ import tarfile
 import tempfile
 import time
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,8 @@ import msgspec
 from bakit import agent
 from bakit.bench.assemble import run_task
 from bakit.bench.device.answers import DeviceInfo, decode, read_progress, read_raw
-from bakit.bench.device.frames import shown
 from bakit.bench.device.pack import AGENT, AgentOptions, private, write_job
-from bakit.bench.device.ssh import ConnectionLostError, Limit, Remote
+from bakit.bench.stream import ConnectionLostError, Limit, shown
 from bakit.bench.task import make_task
 from bakit.errors import InputError
 from bakit.files import write_file
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bakit.bench.device.answers import Progress
+    from bakit.bench.device.ssh import Remote
     from bakit.bench.raw import Raw, Reading
     from bakit.bench.report.document import Report
     from bakit.bench.task import Task
@@ -145,9 +145,8 @@ class SshDevice:
         """Refuse what the device cannot run, before anything is copied."""
         for bundle in bundles:
             manifest = msgspec.to_builtins(bundle.manifest)
-            how = self.options
             try:
-                agent.choose_way(manifest, info, how.engine, how.allow_downgrade)
+                agent.choose_way(manifest, info, asdict(self.options))
             except agent.AgentError as error:
                 message = f"{self.remote.host}: {bundle.name}: {error}"
                 raise InputError(message) from error

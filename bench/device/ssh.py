@@ -2,52 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import selectors
 import shlex
 import shutil
-import subprocess
-import time
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from bakit.bench.device.frames import MAX_OTHER, AnswerError, FrameReader, shown
+from bakit.bench.device.frames import AnswerError, FrameReader
+from bakit.bench.stream import ConnectionLostError, Limit, Output, shown
 from bakit.errors import InputError, MissingProgramError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
 Answer = TypeVar("Answer")
 
+SHORT = Limit()
 LOST = 255
 """Exit status of ssh itself without a connection, or after losing it."""
-
-
-_CHUNK = 1 << 16
-_KEPT_ERRORS = 4096
-
-
-class ConnectionLostError(Exception):
-    """The connection ended; what runs on the device goes on."""
-
-
-@dataclass(frozen=True)
-class Limit:
-    """What a command on the device may take.
-
-    Attributes:
-        seconds: Longest time.
-        silence_s: Longest time without output, after which the connection counts as lost.
-        max_bytes: Largest document of the agent.
-    """
-
-    seconds: float = 60.0
-    silence_s: float = float("inf")
-    max_bytes: int = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -101,19 +76,16 @@ class Remote:
             words += ["-o", option]
         return [*words, "--", self.host, remote]
 
-    def shell(self, remote: str, data: Path | None = None, limit: Limit = Limit()) -> None:
+    def shell(self, remote: str, data: Path | None = None, limit: Limit = SHORT) -> None:
         """Run a shell command on the device; it reads the file ``data``.
 
         Raises:
             ConnectionLostError: If the connection was there and ended.
             InputError: If the device cannot be reached, or the command fails or does not end.
         """
-        printed = 0
-        for chunk in self._output(remote, remote, limit, data):
-            printed += len(chunk)
-            if printed > MAX_OTHER:
-                message = f"{self.host}: {shown(remote, 120)}: prints more than {MAX_OTHER} bytes"
-                raise InputError(message)
+        output = self._output(remote, remote, limit, data)
+        output.read()
+        self._check_end(output, remote)
 
     def ask(
         self,
@@ -147,12 +119,14 @@ class Remote:
         token = secrets.token_hex(16)
         frames = FrameReader(token, limit.max_bytes)
         remote = shlex.join([*agent, "--frame", token, *question])
-        answered = False
+        answered, name = False, f"agent.py {question[0]}"
+        output = self._output(remote, name, limit)
         try:
-            for chunk in self._output(remote, f"agent.py {question[0]}", limit):
+            for chunk in output:
                 for document in frames.feed(chunk):
                     yield read(document)
                     answered = True
+            self._check_end(output, name)
             frames.close(answered=answered)
         except AnswerError as error:
             line = frames.first_line
@@ -161,63 +135,15 @@ class Remote:
             message = f"{self.host}: the agent's answer to {question[0]!r} {problem}{said}"
             raise InputError(message) from error
 
-    def _output(
-        self, remote: str, name: str, limit: Limit, data: Path | None = None
-    ) -> Iterator[bytes]:
-        """Give what a command prints on the device as it comes; raise what its end means."""
-        errors, until = b"", time.monotonic() + limit.seconds
-        with (
-            (data or Path(os.devnull)).open("rb") as file,
-            subprocess.Popen(  # noqa: S603  # the user's own host
-                self.command(remote), stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-            ) as process,
-            selectors.DefaultSelector() as open_streams,
-        ):
-            for stream in (process.stdout, process.stderr):
-                open_streams.register(stream, selectors.EVENT_READ)  # type: ignore[arg-type]
-            heard, complained = time.monotonic(), 0
-            try:
-                while open_streams.get_map() or process.poll() is None:
-                    if time.monotonic() > until or complained > MAX_OTHER:
-                        self._give_up(name, limit, complained)
-                    if time.monotonic() - heard > limit.silence_s:
-                        silence = f"{self.host} was silent for {limit.silence_s:.0f} seconds"
-                        raise ConnectionLostError(silence)
-                    ended = process.poll() is not None
-                    ready = open_streams.select(0.2)
-                    if ended and not ready:
-                        break  # a connection that ssh shares keeps its end of the streams open
-                    for key, _ in ready:
-                        chunk = os.read(key.fd, _CHUNK)
-                        if not chunk:
-                            open_streams.unregister(key.fileobj)
-                        elif key.fileobj is process.stderr:
-                            errors = (errors + chunk)[-_KEPT_ERRORS:]
-                            complained += len(chunk)
-                        else:
-                            heard = time.monotonic()
-                            yield chunk
-            finally:
-                process.terminate()
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(2)
-                process.kill()
-        self._check_end(process.wait(), errors.decode("utf-8", "backslashreplace"), name)
+    def _output(self, remote: str, name: str, limit: Limit, data: Path | None = None) -> Output:
+        return Output(self.command(remote), self.host, name, limit, data)
 
-    def _give_up(self, name: str, limit: Limit, complained: int) -> NoReturn:
-        """Raise that a command does not end."""
-        why = f"was not done after {limit.seconds:.0f} seconds"
-        if complained > MAX_OTHER:
-            why = f"printed more than {MAX_OTHER} bytes of errors"
-        message = f"{self.host}: {shown(name, 120)}: {why}; try it again, or restart the device"
-        raise InputError(message)
-
-    def _check_end(self, status: int, errors: str, name: str) -> None:
+    def _check_end(self, output: Output, name: str) -> None:
         """Raise what an exit status means."""
-        lines = [shown(line) for line in errors.splitlines() if line.strip()]
-        if status == LOST or status < 0:  # ssh itself was killed
+        lines = [shown(line) for line in output.errors.splitlines() if line.strip()]
+        if output.status == LOST or output.status < 0:  # ssh itself was killed
             self._refuse(lines[-1] if lines else "no connection")
-        if status:
+        if output.status:
             message = f"{self.host}: {lines[-1] if lines else f'{shown(name, 120)} failed'}"
             if "No space left" in message:
                 message += "; free some space on the device"

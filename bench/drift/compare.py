@@ -153,34 +153,72 @@ def compare(
     )
 
 
+class Ages(NamedTuple):
+    """The rows of ``DriftReport`` as arrays ``(N,)``; ages are float64 months.
+
+    ``males`` and ``patients`` are None if they are not known of every image.
+    """
+
+    true_months: Floats
+    float_months: Floats
+    bundle_months: Floats
+    males: npt.NDArray[np.bool_] | None
+    patients: Ints | None
+
+    def take(self, places: Ints) -> Ages:
+        """Return the images at these places."""
+        males = None if self.males is None else self.males[places]
+        patients = None if self.patients is None else self.patients[places]
+        true, floats, bundle = (ages[places] for ages in self[:3])
+        return Ages(true, floats, bundle, males, patients)
+
+
+def ages_of(rows: Sequence[DriftRow]) -> Ages:
+    """Return the rows as arrays."""
+    true, floats, bundle = np.array(
+        [(row.true_months, row.float_months, row.bundle_months) for row in rows]
+    ).T
+    males, patients = [row.male for row in rows], [row.patient for row in rows]
+    return Ages(
+        true,
+        floats,
+        bundle,
+        None if None in males else np.array(males, bool),
+        None if None in patients else np.array(patients),
+    )
+
+
 def drift_of_rows(
     rows: tuple[DriftRow, ...],
     **known: Any,  # noqa: ANN401  # of several types
 ) -> DriftReport:
-    """Compute the drift from the ages of each image.
+    """Compute the drift from the ages of each image, as ``drift_of_ages`` does."""
+    return drift_of_ages(ages_of(rows), rows=rows, **known)
+
+
+def drift_of_ages(
+    ages: Ages,
+    **known: Any,  # noqa: ANN401  # of several types
+) -> DriftReport:
+    """Compute the drift from the ages of all images.
 
     ``known`` are the fields of ``DriftReport`` that do not follow from them. Without the sex of an
     image there are no groups.
     """
-    true_months, float_months, bundle_months = np.array(
-        [(row.true_months, row.float_months, row.bundle_months) for row in rows]
-    ).T
+    true_months, float_months, bundle_months, males, patients = ages
     float_errors = np.abs(float_months - true_months)
     bundle_errors = np.abs(bundle_months - true_months)
     signed = bundle_months - float_months
     changes = np.abs(signed)
-    numbers = [row.patient for row in rows]
-    patients = None if None in numbers else np.array(numbers)
-    independent = None if patients is None else len(set(numbers))
+    independent = None if patients is None else len(np.unique(patients))
     groups, tails = [], []
-    if all(row.male is not None for row in rows):
-        males = np.array([row.male for row in rows], bool)
+    if males is not None:
         groups = group_images(true_months, males)
         found = [group[:3] for group in groups]
         tails = [tail for tail in tail_images(true_months, males) if tail[:3] not in found]
-    spread = 1.96 * float(signed.std(ddof=1)) if len(rows) > 1 else 0.0
+    spread = 1.96 * float(signed.std(ddof=1)) if len(signed) > 1 else 0.0
     return DriftReport(
-        samples=len(rows),
+        samples=len(signed),
         float_mae_months=float(float_errors.mean()),
         bundle_mae_months=float(bundle_errors.mean()),
         bundle_mae_ci95_months=mean_interval(bundle_errors, patients),
@@ -198,7 +236,6 @@ def drift_of_rows(
         groups=group_drifts(groups, true_months, float_months, bundle_months, patients),
         tails=group_drifts(tails, true_months, float_months, bundle_months, patients),
         patients=independent,
-        rows=rows,
         **known,
     )
 

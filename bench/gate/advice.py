@@ -71,7 +71,7 @@ def for_latency(bundle: BundleReport, latency: LatencyReport) -> str:
     if latency.stability and latency.stability.warning:
         cause = "; ".join(latency.stability.causes) or "the machine was busy"
         return f"bench again on a quiet machine ({latency.stability.warning}: {cause})"
-    stages = {name: times.p50_ms for name, times in latency.stages.items() if name != "total"}
+    stages = {name: times.mean_ms for name, times in latency.stages.items() if name != "total"}
     if not stages:
         return "another target or precision (bakit targets)"
     slowest = max(stages, key=stages.__getitem__)

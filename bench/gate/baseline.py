@@ -192,8 +192,8 @@ def ratio_check(
     check_timing(bundle, other)
     new, old = latency_of(bundle), latency_of(other)
     if same_run and bundle.device is not None and min(len(new.turns), len(old.turns)) < 2:
-        text = "an older bakit measured these bundles one after the other on the device"
-        advice = "bench again: bundles now take turns on a device"
+        text = "these bundles were measured one after the other on the device"
+        advice = "bench again: but for a phone's benchmark binary, bundles take turns on a device"
         return [Check("max_p90_ratio", "unsteady", text, advice=advice, bound=limit)]
     if not same_run and (unsteady := _unsteady(new, old)):
         advice = "bench the old bundle and the new one in one run, and gate with --ratio-to OLD"
@@ -270,7 +270,7 @@ def check_timing(bundle: BundleReport, other: BundleReport) -> None:
     if kinds[0] != kinds[1]:
         message = (
             f"{bundle.name} was timed by {kinds[0]} and {other.name} by {kinds[1]}, which are "
-            "different quantities: bench both with the same --engine"
+            "different quantities: bench both with the same program (--engine, --benchmark-binary)"
         )
         raise InputError(message)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from bakit.bench.drift.compare import drift_of_rows
+from bakit.bench.drift.compare import ages_of, drift_of_ages
 from bakit.bench.gate.accuracy import LEAST_IMAGES, P99_IMAGES, drift_of, limit_checks
 from bakit.bench.gate.verdict import PASSING
 
@@ -62,12 +62,13 @@ def pass_share(
     """
     drift = drift_of(bundle, "the report")
     generator = np.random.default_rng(seed)
+    ages = ages_of(drift.rows)
     passed = 0
     for done in range(draws):
         if passed + draws - done < least * draws:
             return 0.0
         places = generator.integers(drift.samples, size=images)
-        drawn = drift_of_rows(tuple(drift.rows[i] for i in places.tolist()), **drift.given)
+        drawn = drift_of_ages(ages.take(places), rows=(), **drift.given)
         checks = limit_checks(gate, msgspec.structs.replace(bundle, drift=drawn), named)
         passed += all(check.outcome in PASSING for check in checks)
     return passed / draws

@@ -330,7 +330,7 @@ def _caveats(report: Report, ships: Sequence[Standing]) -> tuple[str, ...]:
     caveats = []
     if report.partial:
         caveats.append("The run was interrupted: what it had not come to is missing.")
-    if report.phone is not None:
+    if report.on_phone:
         caveats.append(
             "A phone ran the two networks alone: decoding and cropping a radiograph comes on top."
         )

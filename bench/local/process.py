@@ -7,6 +7,7 @@ Messages are pickled: both processes are ours.
 from __future__ import annotations
 
 import contextlib
+import json
 import pickle
 import signal
 import subprocess
@@ -102,14 +103,12 @@ class Worker(Closing):
         MissingBackendError: If the target's library is not installed.
     """
 
-    def __init__(self, bundle: Bundle, threads: int | None = None, *, whole: bool = False) -> None:
+    def __init__(self, bundle: Bundle, threads: int | None = None, **how: object) -> None:
         self.bundle = bundle
         self.threads = threads
         self.error: str | None = None
         self.opened = Opened()
-        words = [str(bundle.root.resolve()), bundle.sha256, "whole" if whole else "two"]
-        if threads is not None:
-            words.append(str(threads))
+        words = [str(bundle.root.resolve()), bundle.sha256, json.dumps(how | {"threads": threads})]
         command = python_command("bakit.bench.local.worker", *words)
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the process
         started = time.perf_counter_ns()

@@ -42,6 +42,7 @@ def run_bench(
     *,
     sweep_threads: Sequence[int] = (),
     whole: bool = False,
+    provider: str | None = None,
 ) -> Report:
     """Measure bundles on this machine: first footprint, then latency, then drift.
 
@@ -63,6 +64,8 @@ def run_bench(
             ``drift``), the work done, and the total.
         sweep_threads: Other numbers of threads to measure latency with, in the same rounds.
         whole: Whether the bundles that have a whole graph predict with it; at least one must.
+        provider: Provider of ONNX Runtime for all bundles (``bakit.Runtime``); those of target
+            ``torch``, the float model, run without.
 
     Raises:
         InputError: If a value is invalid, there is no bundle, two bundles have the same name, or
@@ -70,7 +73,8 @@ def run_bench(
         ImageError: If an image cannot be used.
         LabelsError: If the labels cannot be used.
         BundleError: If a bundle is damaged, or all of them fail to run.
-        MissingBackendError: If a target's library is not installed.
+        MissingBackendError: If a target's library or the provider is not installed.
+        UnsupportedTargetError: If a target is unknown, or has no providers.
     """
 
     def check(chosen: Sequence[Bundle]) -> None:
@@ -82,7 +86,7 @@ def run_bench(
 
     times = (min_queries, min_duration_s, warm_up, threads, sweep_threads)
     task = make_task(bundles, data, reference, limit, *times, with_reference=True, check=check)
-    report = run_task(task, ThisMachine(whole), on_progress)
+    report = run_task(task, ThisMachine(whole, provider), on_progress)
     if all(bundle.error and bundle.latency is None for bundle in report.bundles):
         first = report.bundles[0]
         message = f"{first.name}: {first.error}; no bundle could be measured"
@@ -90,14 +94,22 @@ def run_bench(
     return report
 
 
+def _check_provider(bundles: Sequence[Bundle], provider: str | None) -> None:
+    """Refuse bundles that have no such provider, before anything is measured."""
+    takers = [bundle for bundle in bundles if bundle.manifest.target != "torch"]
+    for bundle in (takers or bundles) if provider else ():
+        get_target(bundle.manifest.target).load_backend(provider)
+
+
 @dataclass(frozen=True)
 class ThisMachine:
     """This machine, as a ``bakit.bench.task.Device``.
 
-    ``whole``: whether the bundles that have a whole graph predict with it.
+    ``whole`` and ``provider`` are those of ``run_bench``.
     """
 
     whole: bool = False
+    provider: str | None = None
 
     def measure(self, task: Task, on_progress: OnProgress) -> Raw:
         """Measure footprint, latency and ages; Ctrl-C ends the run early.
@@ -109,6 +121,7 @@ class ThisMachine:
         queries, settings = _make_queries(task.bundles, task.samples), task.settings
         numbers = (settings.threads, *settings.sweep_threads)
         wanted = [(bundle, threads) for threads in numbers for bundle in task.bundles]
+        _check_provider(task.bundles, self.provider)
         workers: list[Worker] = []
         latency: LatencyRun | None = None
         ages: AgeRun | None = None
@@ -116,7 +129,9 @@ class ThisMachine:
         with contextlib.ExitStack() as stack:
             try:
                 for bundle, threads in wanted:
-                    worker = Worker(bundle, threads, whole=self.whole and bundle.has_whole)
+                    whole = self.whole and bundle.has_whole
+                    provider = None if bundle.manifest.target == "torch" else self.provider
+                    worker = Worker(bundle, threads, whole=whole, provider=provider)
                     workers.append(stack.enter_context(worker))
                     with contextlib.suppress(WorkerError):  # the worker stores the reason
                         workers[-1].load(queries)

@@ -1,8 +1,8 @@
 """Run a bundle in a separate process, on requests from ``bakit.bench.local.process``.
 
-``python -m bakit.bench.local.worker BUNDLE SHA256 GRAPHS [THREADS]`` opens the bundle with this
-digest (GRAPHS: ``whole`` for the whole graph, else ``two``), predicts once, then reads requests
-from stdin and writes answers to stdout until stdin ends.
+``python -m bakit.bench.local.worker BUNDLE SHA256 HOW`` opens the bundle with this digest (HOW:
+options of ``Runtime`` as JSON), predicts once, then reads requests from stdin and writes answers to
+stdout until stdin ends.
 
 A request is a method of ``Server`` with its arguments; an answer is what it returns, or ``Failed``.
 The first answer is ``Opened``, with the footprint:
@@ -18,13 +18,14 @@ The first answer is ``Opened``, with the footprint:
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import signal
 import sys
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from bakit import agent
 from bakit.bench.local.process import Failed, Opened, Predicted, Seen, send
@@ -78,24 +79,18 @@ class Server:
 
 
 def serve(
-    root: Path,
-    digest: str,
-    requests: IO[bytes],
-    answers: IO[bytes],
-    threads: int | None = None,
-    *,
-    whole: bool = False,
+    root: Path, digest: str, requests: IO[bytes], answers: IO[bytes], how: dict[str, Any]
 ) -> None:
     """Open the bundle of this digest and answer requests until they end.
 
-    After an error, the answer is ``Failed``.
+    ``how`` are options of ``Runtime``. After an error, the answer is ``Failed``.
     """
     try:
         bundle = Bundle.read(root)
         if bundle.sha256 != digest:
             message = f"{root}: changed since it was checked; bench again"
             raise BundleError(message)  # noqa: TRY301
-        with Runtime(bundle, threads, whole=whole) as runtime:
+        with Runtime(bundle, **how) as runtime:
             footprint = first_use(runtime)
             opened = Opened(runtime.provider, runtime.int8_share, footprint, runtime.executed)
             send(answers, opened)
@@ -146,9 +141,8 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the measuring process handles Ctrl-C
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # libraries may print to stdout
-    root, digest, graphs, *threads = arguments
-    whole = graphs == "whole"
-    serve(Path(root), digest, sys.stdin.buffer, answers, *map(int, threads), whole=whole)
+    root, digest, how = arguments
+    serve(Path(root), digest, sys.stdin.buffer, answers, json.loads(how))
     return 0
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
     from pathlib import Path
 
+    import numpy.typing as npt
+
     from bakit.bench.phone.messages import Provider
     from bakit.bench.task import Task
     from bakit.bundle import Bundle
     from bakit.data.labels import Sample
     from bakit.runtime import Runtime
-    from bakit.types import Bytes, OnProgress
+    from bakit.types import Bytes, Grey, OnProgress
 
 
 MAX_QUERIES = 300
@@ -36,6 +38,15 @@ crashed after about 500 runs on a GPU."""
 MAX_LOCALIZER_DIFFERENCE = 0.02
 """Maximum difference of a certainty, or share of different labels. Rounding of float32 gives 1e-5
 in Chromium; differences that change a box are far larger than this limit."""
+
+
+def localizer_fault(difference: float) -> str:
+    """Return what is wrong with a difference beyond that limit."""
+    return (
+        f"the localizer's output for a golden image differs by {difference:.3g}, "
+        f"limit {MAX_LOCALIZER_DIFFERENCE:g}"
+    )
+
 
 CHUNK = 64
 """Images in one file of crops: 1 MB at 128 pixels."""
@@ -58,25 +69,43 @@ class DriftInputs:
     boxes: list[list[Box]]
     references: dict[str, tuple[Reading, ...]]
 
+    def of(self, bundles: Sequence[int]) -> DriftInputs:
+        """Return the part of some bundles, by their numbers."""
+        set_of, boxes = [self.set_of[i] for i in bundles], [self.boxes[i] for i in bundles]
+        return replace(self, set_of=set_of, boxes=boxes)
 
-def golden_inputs(runtime: Runtime) -> bytes:
-    """Prepare a bundle's golden images, with the crops of the export, as in ``bakit verify``.
 
-    Returns:
-        Little-endian: all working images ``(G, h, h)`` float32, then the outputs of the localizer
-        on this machine, ``(G, h, h)`` float32 or int32, then all crops ``(G, S, S)`` uint8.
+class GoldenInputs(NamedTuple):
+    """A bundle's golden images, with the crops of the export, as in ``bakit verify``.
+
+    Attributes:
+        working: The localizer's inputs, ``(G, h, h)`` float32.
+        answers: Its outputs on this machine, ``(G, h, h)`` float32 or int32.
+        crops: The regressor's inputs, ``(G, S, S)`` uint8.
     """
+
+    working: Grey
+    answers: npt.NDArray[Any]
+    crops: Bytes
+
+    def tobytes(self) -> bytes:
+        """Return the three arrays, little-endian, one after the other."""
+        return b"".join(array.astype(array.dtype.newbyteorder("<")).tobytes() for array in self)
+
+
+def golden_inputs(runtime: Runtime) -> GoldenInputs:
+    """Prepare a bundle's golden images."""
     bundle = runtime.bundle
     working, answers, crops = [], [], []
     for golden in bundle.manifest.golden:
         grey = decode(bundle.files.read(golden.path))
         image = working_image(grey, bundle.manifest.localizer.size)
         (answer,) = runtime.localizer.session.run({"image": image[None, None]}).values()
-        working.append(image.astype("<f4"))
-        answers.append(answer.astype("<i4" if answer.dtype == np.int32 else "<f4"))
+        working.append(image)
+        answers.append(answer)
         pixels = runtime.preprocess(grey, golden.box, inverted=golden.inverted, turn=golden.turn)
         crops.append(to_bytes(pixels))
-    return b"".join(array.tobytes() for array in (*working, *answers, *crops))
+    return GoldenInputs(np.stack(working), np.stack(answers), np.stack(crops))
 
 
 def drift_inputs(
@@ -182,9 +211,9 @@ def model_files(bundles: Sequence[Bundle]) -> dict[str, Path]:
     }
 
 
-def tensor_files(goldens: Sequence[bytes], drift: DriftInputs) -> dict[str, bytes]:
+def tensor_files(goldens: Sequence[GoldenInputs], drift: DriftInputs) -> dict[str, bytes]:
     """Return the tensors by their path below the token."""
-    tensors = {f"golden/{index}": golden for index, golden in enumerate(goldens)}
+    tensors = {f"golden/{index}": golden.tobytes() for index, golden in enumerate(goldens)}
     for index, crops in enumerate(drift.crops):
         for start in range(0, len(crops), CHUNK):
             tensors[f"crops/{index}/{start}"] = crops[start : start + CHUNK].tobytes()

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-import shutil
 import socket
-import subprocess
 import threading
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from bakit.bench.phone.adb import adb_reverse, find_adb
 from bakit.bench.phone.server import PhoneServer
-from bakit.errors import InputError, MissingProgramError
+from bakit.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
     from bakit.bench.phone.messages import Provider
     from bakit.bench.phone.session import Session
-
-ADB_TIMEOUT_S = 30
 
 
 @dataclass(frozen=True)
@@ -33,21 +30,29 @@ class PhoneOptions:
         bind: Address to listen on.
         port: Port; 0 for a free port.
         adb: Whether to connect through adb instead of the network.
+        benchmark_binary: Programs for the phone that take the times instead of its browser:
+            LiteRT's ``benchmark_model``, ONNX Runtime's ``onnxruntime_perf_test``, or both.
         wait_s: Timeout until the user presses Start.
         idle_s: Timeout between messages after that.
+        run_s: Timeout of one run of a benchmark binary.
 
     Raises:
-        InputError: If ``adb`` and ``bind`` contradict each other.
+        InputError: If ``adb`` and the other options contradict each other.
     """
 
     provider: Provider = "wasm"
     bind: str = "127.0.0.1"
     port: int = 0
     adb: bool = False
+    benchmark_binary: tuple[Path, ...] = ()
     wait_s: float = 900.0
     idle_s: float = 120.0
+    run_s: float = 1800.0
 
     def __post_init__(self) -> None:
+        if self.benchmark_binary and not self.adb:
+            message = "--benchmark-binary runs on a phone on a cable: add --adb"
+            raise InputError(message)
         if self.adb and not is_loopback(self.bind):
             message = f"--adb uses the USB cable: remove --bind {self.bind}"
             raise InputError(message)
@@ -153,72 +158,3 @@ def network_address() -> str | None:
 def page_url(scheme: str, host: str, port: int, token: str) -> str:
     """Return the address of the page."""
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/{token}/"
-
-
-@contextmanager
-def adb_reverse(port: int) -> Iterator[None]:
-    """Forward a port of the phone's ``localhost`` to this machine over USB.
-
-    Raises:
-        MissingProgramError: If adb is not installed.
-        InputError: If adb fails, for example without a phone.
-    """
-    _adb("reverse", f"tcp:{port}", f"tcp:{port}")
-    try:
-        yield
-    finally:
-        # This fails if the phone was unplugged: there is nothing to remove then.
-        with suppress(InputError):
-            _adb("reverse", "--remove", f"tcp:{port}")
-
-
-def open_on_phone(url: str) -> None:
-    """Open an address in the phone's browser; raises ``InputError`` if adb fails."""
-    _adb("shell", "am", "start", "-a", "android.intent.action.VIEW", "-d", url)
-
-
-def find_adb() -> str:
-    """Return the path of adb; raises ``MissingProgramError`` if it is not installed."""
-    adb = shutil.which("adb")
-    if adb is None:
-        need = "a phone on USB needs adb, from Android's platform tools"
-        raise MissingProgramError(need, "install them, such as with apt install adb")
-    return adb
-
-
-_OTHER_ADB = "doesn't match this client"
-_REMEDIES = {
-    _OTHER_ADB: "two versions of adb end each other's server: close the program that has the "
-    "other one, such as Android Studio, or put its adb first in PATH",
-    "daemon": "run: adb kill-server",
-    "protocol fault": "run: adb kill-server",
-    "more than one": "set ANDROID_SERIAL to one of those that adb devices lists",
-    "unauthorized": "unlock the phone, and allow this computer in the dialog that it shows",
-    "authorizing": "unlock the phone, and allow this computer in the dialog that it shows",
-    "offline": "plug the cable in again, or run: adb kill-server",
-    "permissions": "sudo apt install android-sdk-platform-tools-common, then plug it in again",
-    "not found": "adb devices lists the names for ANDROID_SERIAL",
-    "unable to resolve": "install a browser on the phone, or open the address by hand",
-    "": "switch on USB debugging on the phone, and check that adb devices lists it",
-}
-"""What to do about an error of adb, by a part of its text."""
-
-
-def _adb(*arguments: str) -> None:
-    command = [find_adb(), *arguments]
-    try:
-        done = subprocess.run(  # noqa: S603  # adb, found on the path
-            command, capture_output=True, check=False, timeout=ADB_TIMEOUT_S
-        )
-    except subprocess.TimeoutExpired as error:
-        message = f"adb {arguments[0]}: no answer within {ADB_TIMEOUT_S} s; unlock the phone"
-        raise InputError(message) from error
-    # ``am`` ends with 0 whatever happens. adb explains an error in the lines that follow it.
-    lines = (done.stderr + b"\n" + done.stdout).decode(errors="replace").splitlines()
-    errors = [line for line in lines if line.lower().startswith(("adb: ", "error: "))]
-    if done.returncode or errors:
-        reason = [*errors, *filter(None, reversed(lines)), "no error message"][0].strip()
-        said = next((line for line in lines if _OTHER_ADB in line), reason)
-        remedy = next(text for mark, text in _REMEDIES.items() if mark in said)
-        message = f"adb {arguments[0]} failed ({reason}); {remedy}"
-        raise InputError(message)

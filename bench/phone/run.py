@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from bakit.bench.assemble import run_task
 from bakit.bench.host import read_host
+from bakit.bench.phone.adb import open_on_phone
+from bakit.bench.phone.binary import TOOLS, read_binaries
 from bakit.bench.phone.inputs import (
     MAX_LOCALIZER_DIFFERENCE,
     drift_inputs,
     golden_inputs,
+    localizer_fault,
     make_plan,
     model_files,
     tensor_files,
 )
-from bakit.bench.phone.listener import open_listener, open_on_phone
+from bakit.bench.phone.listener import open_listener
+from bakit.bench.phone.native import measure_natively
 from bakit.bench.phone.session import Session
 from bakit.bench.phone.web import (
     PACKAGE,
-    PAGE,
-    PAGE_FILES,
-    find_runtime,
-    runtime_files,
+    page_files,
     wanted_version,
 )
 from bakit.bench.raw import Raw, RawBundle, Reading
@@ -39,9 +42,10 @@ from bakit.runtime import Runtime
 from bakit.types import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from bakit.bench.phone.inputs import DriftInputs
+    from bakit.bench.phone.binary import Binary
+    from bakit.bench.phone.inputs import DriftInputs, GoldenInputs
     from bakit.bench.phone.listener import Listener, PageAddress, PhoneOptions
     from bakit.bench.phone.messages import Plan
     from bakit.bench.phone.session import BundleNumbers
@@ -83,24 +87,29 @@ def run_phone(
     Other errors are those of ``bakit.bench.run_bench``.
 
     Args:
-        bundles: Bundles of the target ``onnx`` or their folders, at least one.
-        options: Connection to the phone, and the backend in its browser.
+        bundles: Bundles or their folders, at least one: of the target ``onnx``, and of ``litert``
+            with its benchmark binary.
+        options: Connection to the phone, the backend in its browser, and benchmark binaries.
         on_address: Called with the page's address when the page is served.
         on_progress: Progress of ``phantoms``, ``prepare``, ``load``, ``latency`` and ``drift``.
         limit: Number of images in the drift set.
-        threads: Threads in the browser; 1 when None.
+        threads: Threads of the backends; 1 when None.
         how: Data, whose crops are sent to the phone (default: phantoms); the reference, which runs
             on this machine; and settings, with at most 300 queries.
 
     Raises:
-        UnsupportedTargetError: If a bundle has another target.
+        UnsupportedTargetError: If the phone cannot run a bundle's target.
         MissingProgramError: If onnxruntime-web or adb is not installed.
         VerificationError: If the phone measured nothing.
     """
-    files = {name: PAGE / name for name in PAGE_FILES}
-    files[""] = PAGE / "index.html"
-    found = runtime_files(options.provider, find_runtime())
-    files |= {f"ort/{name}": path for name, path in found.items()}
+    binaries = read_binaries(options.benchmark_binary)
+    files: dict[str, Path] = {}
+
+    def check(chosen: Sequence[Bundle]) -> None:
+        _check(chosen, binaries)
+        if any(bundle.manifest.target == TARGET for bundle in chosen):
+            files.update(page_files(options.provider))
+
     with ExitStack() as stack:
 
         def phantoms() -> Path:
@@ -116,22 +125,25 @@ def run_phone(
 
         listener = stack.enter_context(open_listener(options))  # checks the address first
         how |= {"limit": limit, "threads": 1 if threads is None else threads}
-        task = make_task(bundles, **how, check=_check_targets, phantoms=phantoms)
-        device = PhoneDevice(listener, files, options, on_address)
+        task = make_task(bundles, **how, check=check, phantoms=phantoms)
+        device = PhoneDevice(listener, files, options, binaries, on_address)
         report = run_task(task, device, on_progress)
-    failures = _golden_failures(report)
-    if report.phone is not None and report.phone.problem is not None:
-        failures.append(f"the phone did not finish: {report.phone.problem}")
-    return PhoneResult(report, failures)
+    return PhoneResult(report, _failures(report))
 
 
-def _check_targets(bundles: Sequence[Bundle]) -> None:
+def _check(bundles: Sequence[Bundle], binaries: Mapping[str, Binary]) -> None:
+    targets = {bundle.manifest.target for bundle in bundles}
+    for target in binaries.keys() - targets:
+        path = binaries[target].path
+        message = f"--benchmark-binary {path}: runs {target} bundles, and none is named; add one"
+        raise InputError(message)
     for bundle in bundles:
-        if bundle.manifest.target != TARGET:
-            message = (
-                f"{bundle.name}: browsers cannot run the target {bundle.manifest.target!r}; use "
-                f"bundles of target {TARGET!r}: bakit export --target {TARGET}"
-            )
+        target = bundle.manifest.target
+        if target != TARGET and target not in binaries:
+            advice = f"use bundles of target {TARGET!r}: bakit export --target {TARGET}"
+            if target in TOOLS:
+                advice = f"add --adb --benchmark-binary FILE with LiteRT's {TOOLS[target]}"
+            message = f"{bundle.name}: browsers cannot run the target {target!r}; {advice}"
             raise UnsupportedTargetError(message)
         if not bundle.manifest.golden:
             message = f"{bundle.name}: the bundle has no golden image; export it again"
@@ -140,21 +152,21 @@ def _check_targets(bundles: Sequence[Bundle]) -> None:
 
 @dataclass(frozen=True)
 class PhoneDevice:
-    """A phone's browser, as a ``bakit.bench.task.Device``."""
+    """A phone, as a ``bakit.bench.task.Device``: its browser, and benchmark binaries over adb."""
 
     listener: Listener
     files: dict[str, Path]
     options: PhoneOptions
+    binaries: Mapping[str, Binary]
     on_address: Callable[[PageAddress], None]
 
     def measure(self, task: Task, on_progress: OnProgress) -> Raw:
-        """Prepare the images, run the references on this machine, and wait for the phone.
+        """Prepare the images, run the references and the binaries, and wait for the browser.
 
         Raises:
             BakitError: If an image cannot be used or a bundle cannot run on this machine.
             VerificationError: If the phone measured nothing.
         """
-        options = self.options
         with ExitStack() as stack:
             used = [*task.bundles, *map(task.reference, task.bundles)]
             opened = {
@@ -168,6 +180,42 @@ class PhoneDevice:
                 for bundle in task.bundles
             }
             drift = drift_inputs(runtimes, references, task.samples, on_progress)
+        host, raws = read_host(), dict[str, RawBundle]()
+        if self.binaries:
+            how = self.options.run_s, on_progress
+            host, raws = measure_natively(task, self.binaries, goldens, drift, *how)
+        paged = [i for i, b in enumerate(task.bundles) if b.manifest.target == TARGET]
+        phone = Raw(host, (), drift.references)
+        if paged:
+            part = replace(task, bundles=[task.bundles[i] for i in paged])
+            if all(bundle.name in raws for bundle in part.bundles):  # the page times nothing
+                few = msgspec.structs.replace(task.settings, min_queries=1, min_duration_s=0.0)
+                part = replace(part, settings=few)
+            try:
+                page = self._browse(part, [goldens[i] for i in paged], drift.of(paged), on_progress)
+                phone = msgspec.structs.replace(page, host=host)
+            except VerificationError as error:
+                if not raws:
+                    raise
+                failed = RawBundle(error=str(error))
+                phone = msgspec.structs.replace(phone, bundles=(failed,) * len(paged), partial=True)
+            for bundle, browsed in zip(part.bundles, phone.bundles, strict=True):
+                raws[bundle.name] = _joined(raws.get(bundle.name), browsed)
+        return msgspec.structs.replace(phone, bundles=tuple(raws[b.name] for b in task.bundles))
+
+    def _browse(
+        self,
+        task: Task,
+        goldens: Sequence[GoldenInputs],
+        drift: DriftInputs,
+        on_progress: OnProgress,
+    ) -> Raw:
+        """Serve the page, and return what the browser measured of the task's bundles.
+
+        Raises:
+            VerificationError: If it measured nothing.
+        """
+        options = self.options
         plan = make_plan(task, drift, options.provider)
         session = Session(plan, on_progress)
         content: dict[str, Path | bytes] = {
@@ -184,6 +232,19 @@ class PhoneDevice:
             except KeyboardInterrupt:
                 session.stop("interrupted")
         return _raw(session, plan, task, drift)
+
+
+def _joined(native: RawBundle | None, browsed: RawBundle) -> RawBundle:
+    """Return the times of a binary, if there is one, and the browser's ages."""
+    if native is None:
+        return browsed
+    return msgspec.structs.replace(
+        native,
+        golden_months=browsed.golden_months,
+        golden_localizer=browsed.golden_localizer,
+        readings=browsed.readings,
+        error=native.error or browsed.error,
+    )
 
 
 def _raw(session: Session, plan: Plan, task: Task, drift: DriftInputs) -> Raw:
@@ -243,18 +304,18 @@ def _raw_bundle(
     )
 
 
-def _golden_failures(report: Report) -> list[str]:
-    """Return a message for each bundle whose golden outputs are out of tolerance."""
-    assert report.phone is not None
+def _failures(report: Report) -> list[str]:
+    """Return a message for each bundle that failed, such as by wrong golden outputs."""
+    phone = report.phone
+    problem = phone.problem if phone else None
+    errors = {bundle.name: bundle.error for bundle in report.bundles}
     failures = [
-        f"{bundle.name}: {bundle.error}"
-        for bundle in report.bundles
-        if bundle.error not in {None, report.phone.problem}
+        f"{name}: {error}" for name, error in errors.items() if error not in {None, problem}
     ]
+    differences = phone.golden_max_difference_localizer if phone else {}
     failures += [
-        f"{name}: the localizer's output for a golden image differs by {value:.3g}, "
-        f"limit {MAX_LOCALIZER_DIFFERENCE:g}"
-        for name, value in report.phone.golden_max_difference_localizer.items()
-        if value > MAX_LOCALIZER_DIFFERENCE
+        f"{name}: {localizer_fault(value)}"
+        for name, value in differences.items()
+        if value > MAX_LOCALIZER_DIFFERENCE and not errors[name]
     ]
-    return failures
+    return failures if problem is None else [*failures, f"the phone did not finish: {problem}"]

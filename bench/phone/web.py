@@ -92,6 +92,13 @@ def runtime_module(provider: Provider) -> str:
     return _MODULES[provider][0]
 
 
+def page_files(provider: Provider) -> dict[str, Path]:
+    """Return the files of the page by their path below the token; raises as the two below."""
+    files = {name: PAGE / name for name in PAGE_FILES} | {"": PAGE / "index.html"}
+    found = runtime_files(provider, find_runtime())
+    return files | {f"ort/{name}": path for name, path in found.items()}
+
+
 def runtime_files(provider: Provider, dist: Path) -> dict[str, Path]:
     """Return the files of onnxruntime-web that a provider needs, by their name below ``ort/``.
 

@@ -28,7 +28,8 @@ class BoardState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         build_s: Time to build the engines; None if they were cached or none is needed.
         layers: Number of the engine's layers by precision, as reported by the engine.
         timing: ``wall``: each query's wall clock. ``trtexec``: sums of CUDA events, measured by
-            trtexec. The two are different quantities.
+            trtexec. The others are programs that a phone runs (``bakit.bench.phone.binary``). They
+            are different quantities.
         gpu_ms: Median of the GPU's time of a query by stage, from CUDA events, copies included.
         enqueue_ms: Median of the CPU's time to hand a query to the GPU, by stage. If it is most
             of the latency, the CPU limits the engine and not the GPU.
@@ -48,7 +49,7 @@ class BoardState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     temperature_after_c: Celsius | None
     build_s: Amount | None
     layers: Annotated[dict[Text, Count], Few]
-    timing: Literal["wall", "trtexec"] = "wall"
+    timing: Literal["wall", "trtexec", "benchmark_model", "onnxruntime_perf_test"] = "wall"
     gpu_ms: dict[Stage, Amount] = {}
     enqueue_ms: dict[Stage, Amount] = {}
     clocks_locked: bool | None = None
@@ -83,7 +84,7 @@ class Phone(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The phone and browser that ran the two networks (``bakit bench --phone``).
 
     The report's ``host`` is then the machine that served the page, prepared the images and ran
-    the float reference.
+    the float reference; or the phone itself, if a benchmark binary took the times.
 
     Attributes:
         device: Model and system, as reported by the browser.

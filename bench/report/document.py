@@ -183,11 +183,20 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     devices: dict[str, HostInfo] = {}
 
     @property
+    def on_phone(self) -> bool:
+        """Whether a phone ran the two networks, without decoding and cropping."""
+        return self.phone is not None or self.host.is_android
+
+    @property
     def machine(self) -> str:
         """Description of what ran the models: the devices, the phone, or the host's CPU."""
         if self.devices:
             return "; ".join(f"{name}: {host.cpu_text}" for name, host in self.devices.items())
-        return self.host.cpu_text if self.phone is None else self.phone.summary
+        if self.phone is None:
+            return self.host.cpu_text
+        if self.host.is_android:
+            return f"{self.host.cpu_text}; ages of onnx bundles: {self.phone.summary}"
+        return self.phone.summary
 
     def of_device(self, name: str) -> Report:
         """Return the part of one device of a fleet."""

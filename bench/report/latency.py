@@ -33,6 +33,9 @@ class StageTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     (``bakit.bench.statistics.serial_intervals``); None where there are too few (80, and 368
     independent ones for p99), or where the machine changed its speed.
 
+    A program that only summarizes its runs, as on a phone, may not print all of them: a figure that
+    it does not print is None.
+
     Attributes:
         p50_ms: Median.
         p90_ms: 90th percentile.
@@ -44,9 +47,9 @@ class StageTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         cv: Coefficient of variation: standard deviation over mean.
     """
 
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
+    p50_ms: float | None
+    p90_ms: float | None
+    p99_ms: float | None
     mean_ms: float
     p50_ci95_ms: tuple[float, float] | None = None
     p90_ci95_ms: tuple[float, float] | None = None

@@ -142,11 +142,21 @@ class Client:
 class Run:
     """``run_phone`` in a thread: it waits for a client, which is the test."""
 
-    def __init__(self, bundles, wait_s=300.0, idle_s=300.0, adb=True, provider="wasm", **more):
+    def __init__(
+        self,
+        bundles,
+        wait_s=300.0,
+        idle_s=300.0,
+        adb=True,
+        provider="wasm",
+        benchmark_binary=(),
+        **more,
+    ):
         self._ready = threading.Event()
         self._page = None
         self._outcome = None
-        options = PhoneOptions(provider, adb=adb, wait_s=wait_s, idle_s=idle_s)
+        waits = {"wait_s": wait_s, "idle_s": idle_s}
+        options = PhoneOptions(provider, adb=adb, benchmark_binary=benchmark_binary, **waits)
         how = {"limit": 2, "min_queries": 2, "min_duration_s": 0, "warm_up": 1, **more}
 
         def work():

@@ -7,7 +7,8 @@ import ssl
 
 import pytest
 
-from bakit.bench.phone import listener, web
+from bakit.bench.phone import adb as adb_commands
+from bakit.bench.phone import web
 from bakit.bench.phone.certificate import make_context
 from bakit.errors import InputError, MissingProgramError, VerificationError
 
@@ -69,7 +70,7 @@ ADB_SAYS = {  # stderr, stdout and exit status, as adb 34 and am of Android 8 to
         b"", (b"Starting: Intent { dat=http://localhost:80/... }\n"
         b"Error: Activity not started, unable to resolve Intent { flg=0x10000000 }\n"), 0
     ),
-    "t\ufffdl\ufffdphone\\); switch on": (b"adb: t\xe9l\xe9phone\n", b"", 1),
+    "t\\\\xe9l\\\\xe9phone\\); switch on": (b"adb: t\xe9l\xe9phone\n", b"", 1),
     "no error message\\); switch on": (b"", b"", 1),
 }  # fmt: skip
 
@@ -82,14 +83,14 @@ def test_adb_that_fails_is_said_with_what_to_do(tmp_path, adb, said):
     program = tmp_path / "platform-tools/adb"
     program.write_text(f"#!/bin/sh\ncd {tmp_path}\ncat err >&2\ncat out\nexit {status}\n")
     with pytest.raises(InputError, match=said) as error:
-        listener.open_on_phone("http://localhost:80/")
+        adb_commands.open_on_phone("http://localhost:80/")
     assert "\n" not in str(error.value)
 
 
 def test_adb_that_is_missing_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingProgramError, match="platform tools"):
-        listener.find_adb()
+        adb_commands.find_adb()
 
 
 def test_a_missing_runtime_is_named_with_the_command(tmp_path, monkeypatch, runtime_folder):
