@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
@@ -93,16 +92,12 @@ class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def status(self, value: float) -> Status:
         """Return the status of a value; NaN is beyond every limit."""
-        if self.reject is not None and self._beyond(value, self.reject):
+        sign = 1 if self.worse == "above" else -1
+        if self.reject is not None and not sign * value <= sign * self.reject:
             return "reject"
-        if self.review is not None and self._beyond(value, self.review):
+        if self.review is not None and not sign * value <= sign * self.review:
             return "review"
         return "accept"
-
-    def _beyond(self, value: float, limit: float) -> bool:
-        if math.isnan(value):
-            return True
-        return value > limit if self.worse == "above" else value < limit
 
 
 def detect(detectors: Mapping[str, Sequence[float]], vector: Floats) -> dict[str, float]:

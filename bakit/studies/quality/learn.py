@@ -226,12 +226,10 @@ def _choose(
         from_ladder(name, ladder.code, ladder.worse, rungs[name], of("good", name), share)
         for name, ladder in streams.LADDERS.items()
     ]
-    chosen += [
-        Limit(measure, "collapsed_to_mean", "below", None, COLLAPSED_MONTHS)
-        for measure in ("from_mean_months", "from_blank_months")
-    ]
     return [
         *chosen,
+        Limit("from_mean_months", "collapsed_to_mean", "below", None, COLLAPSED_MONTHS),
+        Limit("from_blank_months", "collapsed_to_mean", "below", None, COLLAPSED_MONTHS),
         rare("agreement", "methods_disagree", of("good", "agreement"), "below", 0.005),
         rare("spread_months", "unstable", of("good", "spread_months"), "above", 0.02),
     ]
