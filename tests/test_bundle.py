@@ -251,6 +251,7 @@ def test_verify_prints_json(fake_bundle):
         "age_months",
         "box_iou",
         "whole_months",
+        "provider",
         "passed",
     }
     assert check["passed"] is True
