@@ -48,7 +48,8 @@ class Judge:
 
     def __init__(self, limits: QualityLimits | None) -> None:
         if limits and {len(row) for row in limits.detectors.values()} != {VECTOR + 1}:
-            message = "quality limits of another version of bakit; fit them again: bakit quality"
+            message = "quality limits of another version of bakit; fit them again (bakit quality), "
+            message += "or export the shipped checkpoint again"
             raise InputError(message)
         self._limits = limits
 
