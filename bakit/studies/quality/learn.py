@@ -159,8 +159,7 @@ def _learn(eye: Eye, parts: Split, amounts: Amounts) -> QualityLimits:
     varied += good + bare("validation", framed)
     pairs = [(s, i.measures) for s, i in zip(validation, plain, strict=True) if i.measures]
     predicted, true = np.array([(row["age_months"], s.age_months) for s, row in pairs]).T
-    error = float(np.abs(predicted - true).mean())
-    rungs = _rungs(eye, pairs[:few], error)
+    rungs = _rungs(eye, pairs[:few], float(np.abs(predicted - true).mean()))
     ends = ends_of_scale(np.array([sample.age_months for sample in train]), predicted, true)
     seen: dict[str, list[Looked]] = {"good": good, "varied": varied, **bad}
     rows = {name: [eye.measures(item) for item in items] for name, items in seen.items()}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from bakit.quality.judge import from_constants
 from bakit.quality.limits import detect
 from bakit.quality.measures import hand_measures
-from bakit.types import silent
+from bakit.types import silent, track
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,19 +45,14 @@ class Eye:
         self.prepare = runtime.prepare
         self.mean_months = mean_months
         self._on_progress = on_progress
-        self._done: Counter[str] = Counter()
         self.detectors: dict[str, tuple[float, ...]] = {}
 
     def look(
         self, step: str, pictures: Iterable[Shown], *, ages: bool = True, thorough: bool = False
     ) -> list[Looked]:
         """Measure images; with ``ages``, predict them; if ``thorough``, also the age's spread."""
-        looked = []
-        for shown in pictures:
-            looked.append(self._look(shown, ages=ages, thorough=thorough))
-            self._done[step] += 1
-            self._on_progress(step, self._done[step], None)
-        return looked
+        shown = track(pictures, step, self._on_progress)
+        return [self._look(item, ages=ages, thorough=thorough) for item in shown]
 
     def _look(self, shown: Shown, *, ages: bool, thorough: bool) -> Looked:
         runtime, male = self._runtime, shown.male
