@@ -68,6 +68,21 @@ def doubled(data, draw):
     return data[: at + 500] + data[at:]
 
 
+def swapped(data, draw):
+    first, last = sorted(draw.randrange(len(data) // 3, len(data) - 500) for _ in range(2))
+    last += 250
+    middle = data[last : last + 200] + data[first + 200 : last] + data[first : first + 200]
+    return data[:first] + middle + data[last + 200 :]
+
+
+@pytest.mark.parametrize("image", [FILM, COLOUR], ids=["grey", "colour"])
+@pytest.mark.parametrize("kind", ["baseline", "own tables"])
+def test_codes_of_greys_that_do_not_exist_are_refused(kind, image):
+    """Swapped codes are often as many blocks as before, but every later block is too dark."""
+    data = jpeg(kind, image)
+    assert sum(refused(swapped(data, random.Random(seed))) for seed in range(20)) >= 19
+
+
 @pytest.mark.parametrize("image", [FILM, COLOUR], ids=["grey", "colour"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_whole_jpeg_passes_and_a_damaged_one_does_not(kind, image):
@@ -85,6 +100,7 @@ def test_a_whole_jpeg_passes_and_a_damaged_one_does_not(kind, image):
 def test_any_size_passes(height, width, kind, seed):
     image = np.random.default_rng(seed).integers(0, 255, (height, width)).astype(np.uint8)
     image = image if seed % 2 else cv2.blur(image, (9, 9))
+    image = np.where(image > 127, 255, 0).astype(np.uint8) if seed % 3 == 0 else image
     data = jpeg(kind, np.dstack([image, image.T.copy().reshape(image.shape), image]))
     check_jpeg(data, "x")
     check_jpeg(jpeg(kind, image), "x")

@@ -173,7 +173,7 @@ def test_learning_of_limits(runtime, inverted, ages):
 
     eye = Eye(runtime, mean_months=130)
     for sample, looked in zip(inverted, eye.look("", radiographs(inverted)), strict=True):
-        assert looked.age_months == pytest.approx(ages[sample.id], abs=MONTHS)
+        assert looked.measures["age_months"] == pytest.approx(ages[sample.id], abs=MONTHS)
 
 
 def test_the_overlay_shows_the_crop_of_the_regressor(runtime, inverted):

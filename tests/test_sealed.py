@@ -678,13 +678,19 @@ def test_a_library_s_error_becomes_a_bundle_s(fake_bundle, labelled, monkeypatch
     assert caught.value.__cause__ is error
 
 
-def test_quality_limits_of_another_length_are_refused(fake_bundle):
+@pytest.mark.parametrize(
+    "detectors",
+    [
+        {"hands": {"mean": [0.0], "scale": [1.0], "basis": "", "detectors": {}}},  # older
+        {"detectors": {"turned": [0.0, 1.0]}},
+    ],
+)
+def test_quality_limits_of_another_version_are_refused(fake_bundle, detectors):
     rate = {"samples": 1, "rejected": 0, "reviewed": 0}
-    hands = {"mean": [0.0], "scale": [1.0], "basis": "", "detectors": {}}
-    quality = {"limits": [], "hands": hands, "mean_months": 1.0, "good": rate}
-    quality |= {"caught": {}, "data": ""}
+    quality = {"limits": [], "mean_months": 1.0, "good": rate, "caught": {}, "data": ""}
+    quality |= detectors
     root = change(fake_bundle, lambda manifest: manifest.update(quality=quality))
-    with pytest.raises(BakitError, match="quality limits are for 1 measures"):
+    with pytest.raises(BakitError, match="quality limits of another version"):
         Runtime(root)
 
 

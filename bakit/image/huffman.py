@@ -30,7 +30,10 @@ class DamagedError(Exception):
 
 
 class Scan(NamedTuple):
-    """A scan: its components with their tables, its part of the coefficients, its codes."""
+    """A scan: its components with their tables, its part of the coefficients, its codes.
+
+    ``step`` is the smallest step of a DC coefficient in the quantization tables.
+    """
 
     components: list[tuple[int, bytes, bytes]]
     first: int
@@ -38,6 +41,7 @@ class Scan(NamedTuple):
     before: int
     now: int
     interval: int
+    step: int
     codes: bytes
 
 
@@ -61,30 +65,46 @@ class Bits:
         return memoryview(windows.reshape(-1)), at & 7, at & ~7
 
 
-def sequential(bits: Bits, blocks: Sequence[tuple[int, bytes, bytes]], count: int) -> int:
-    """Follow the blocks of a baseline scan; return the position behind them."""
+def sequential(
+    bits: Bits, blocks: Sequence[tuple[int, bytes, bytes]], dc_range: tuple[int, int], count: int
+) -> int:
+    """Follow the blocks of a baseline scan; return the position behind them.
+
+    Lost or swapped codes often decode, but shift all later DC coefficients out of their range.
+    """
+    lowest, highest = dc_range
+    keys = [key for key, _, _ in blocks]
     tables = [
         (
+            keys.index(key),
             _block(dc, ac) if count > MANY else _NONE,
-            _difference(dc),
+            _symbols(dc),
             _several(ac, _coefficient) if count > MANY else _coefficient(ac),
             _coefficient(ac),
         )
-        for _, dc, ac in blocks
+        for key, dc, ac in blocks
     ]
+    levels = [0] * len(blocks)
     words, at, start = bits.spread(0)
     for _ in range(count):
         if at > _LAST:
             words, at, start = bits.spread(start + at)
-        for whole, difference, several, single in tables:
+        for own, whole, symbols, several, single in tables:
             word = words[at]
             if skip := whole[word]:  # half of a film is background
-                at += skip
-                continue
-            if not (skip := difference[word] >> 8):
+                at += skip & 31
+                difference, index = skip >> 5, 64
+            elif not (code := symbols[word]) or (size := code & 255) > 16:
                 raise DamagedError
-            at += skip
-            index = 1
+            else:
+                at += code >> 8
+                value, index = words[at] >> 16 - size, 1
+                difference = value if value << 1 >> size else value - (1 << size) + 1
+                at += size
+            if difference:
+                levels[own] += difference
+                if not lowest <= levels[own] <= highest:
+                    raise DamagedError
             while index < 64:
                 word = words[at]
                 step = several[word]
@@ -268,11 +288,15 @@ def _several(coded: bytes, first: Callable[[bytes], memoryview]) -> memoryview:
 
 @lru_cache(maxsize=16)
 def _block(dc: bytes, ac: bytes) -> memoryview:
-    """Return the bits of a whole block; 0 if it has more than 16."""
+    """Return 32 times the DC difference of a whole block, plus its bits; 0 if it has over 16."""
     skip = np.array(_difference(dc)) >> 8
+    size = _codes(dc)[1].clip(max=15)
+    bits = _WINDOWS >> (16 - skip).clip(0) & (1 << size) - 1
+    difference = np.where(bits << 1 >> size, bits, bits - (1 << size) + 1)
     rest = np.array(_several(ac, _coefficient))[(_WINDOWS << skip.clip(max=16)) & 0xFFFF]
     total = skip + (rest >> 8)
-    return _view(np.where((skip > 0) & (rest & 128 > 0) & (total <= 16), total, 0))
+    known = (skip > 0) & (rest & 128 > 0) & (total <= 16)
+    return _view(np.where(known, difference << 5 | total, 0))
 
 
 def _view(table: npt.NDArray[Any]) -> memoryview:

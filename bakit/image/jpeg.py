@@ -2,7 +2,9 @@
 
 Decoders fill what is missing in a JPEG with grey and go on after damage; OpenCV does not tell. Here
 the Huffman codes are followed without computing pixels (ITU-T T.81, annexes F and G): every block
-has to end, every scan needs exactly its blocks, and all bits of all coefficients have to be there.
+has to end, every scan needs exactly its blocks, all bits of all coefficients have to be there, and
+the blocks of a baseline scan need grey values that exist. Other damage cannot be seen: codes have
+no check sums.
 """
 
 from __future__ import annotations
@@ -42,6 +44,9 @@ _FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # JPEG-LS has 0xF7
 _ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 _END = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # a marker that is neither stuffing nor a restart
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
+_DARKER, _BRIGHTER = 4, 32
+"""By how many of 256 grey levels a block's mean may be out of range: rounding, and encoders that
+sharpen white edges."""
 _SPARE_BITS = 16
 """Most bits behind the last block: padding to a byte, and one byte of careless encoders."""
 
@@ -117,6 +122,7 @@ def _segments(data: bytes) -> Iterator[Frame | Scan]:
         return
     at, interval = 2, 0
     tables: dict[int, bytes] = {}
+    step = 1 << 16
     for _ in range(MAX_SEGMENTS):
         if data[at : at + 1] != b"\xff" or at + 4 > len(data):
             return
@@ -133,6 +139,8 @@ def _segments(data: bytes) -> Iterator[Frame | Scan]:
         at += 2 + size
         if marker == 0xC4:
             tables |= _tables(body)
+        elif marker == 0xDB:
+            step = min([step, *_dc_steps(body)])
         elif marker == 0xDD and len(body) >= 2:
             interval = int.from_bytes(body[:2], "big")
         elif marker in _FRAMES and len(body) >= 6:
@@ -151,7 +159,7 @@ def _segments(data: bytes) -> Iterator[Frame | Scan]:
                 for item in listed
             ]
             first, last, steps = body[-3:]
-            yield Scan(components, first, last, steps >> 4, steps & 15, interval, codes)
+            yield Scan(components, first, last, steps >> 4, steps & 15, interval, step, codes)
             at = end.start()
 
 
@@ -165,6 +173,15 @@ def _tables(body: bytes) -> dict[int, bytes]:
         found[body[at]] = body[at + 1 : end]
         at = end
     return found
+
+
+def _dc_steps(body: bytes) -> Iterator[int]:
+    """Yield the steps of the DC coefficient in a segment of quantization tables."""
+    at = 0
+    while at + 2 < len(body):
+        size = 2 if body[at] >> 4 else 1
+        yield max(int.from_bytes(body[at + 1 : at + 1 + size], "big"), 1)
+        at += 1 + 64 * size
 
 
 def _check_scans(frame: Frame, scans: Sequence[Scan]) -> None:
@@ -211,6 +228,9 @@ def _check_scan(frame: Frame, scan: Scan, filled: list[int]) -> None:
     else:
         units = _ceil(frame.width, 8 * widest) * _ceil(frame.height, 8 * highest)
         blocks = [item for item in blocks for _ in range(math.prod(frame.factors[item[0]]))]
+    level = 8 << frame.bits >> 8  # a block's DC coefficient for one of 256 grey levels
+    lowest = -(128 + _DARKER) * level // scan.step - 1
+    highest = (127 + _BRIGHTER) * level // scan.step + 1
     done = 0
     for part in _RESTART.split(scan.codes.rstrip(b"\xff")):
         count = min(scan.interval or units, units - done)
@@ -220,7 +240,7 @@ def _check_scan(frame: Frame, scan: Scan, filled: list[int]) -> None:
         if frame.kind == 0xC3:
             end = direct(bits, blocks, count)
         elif frame.kind != 0xC2:
-            end = sequential(bits, blocks, count)
+            end = sequential(bits, blocks, (lowest, highest), count)
         elif scan.last == 0:
             end = count * len(blocks) if scan.before else direct(bits, blocks, count)
         elif scan.first == 0 or len(blocks) != 1:

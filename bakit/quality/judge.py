@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bakit.errors import InputError
 from bakit.image.header import ADULT_MONTHS
-from bakit.quality.limits import HandScorer, Quality
+from bakit.quality.limits import Quality, detect
 from bakit.quality.measures import VECTOR, hand_measures
 
 if TYPE_CHECKING:
@@ -43,17 +43,15 @@ class Judge:
     """Applies the limits of a checkpoint; without limits, nothing is rejected.
 
     Raises:
-        InputError: If the limits are for another number of measures of a hand.
+        InputError: If the limits are those of another version.
     """
 
     def __init__(self, limits: QualityLimits | None) -> None:
-        size = VECTOR if limits is None else len(limits.hands.mean)
-        if size != VECTOR:
-            message = f"quality limits are for {size} measures of a hand, not {VECTOR}"
-            message += "; fit them again: bakit quality"
+        if limits and {len(row) for row in limits.detectors.values()} != {VECTOR + 1}:
+            message = "quality limits of another version of bakit; fit them again (bakit quality), "
+            message += "or export the shipped checkpoint again"
             raise InputError(message)
         self._limits = limits
-        self._hands = None if limits is None else HandScorer(limits.hands)
 
     def measures(
         self, grey: Grey | Bytes, output: LocalizerOutput | None, found: Found, pixels: Grey
@@ -63,8 +61,8 @@ class Judge:
         ``grey`` is the radiograph as for ``bakit.hand.prepare.prepare``, the others its results.
         """
         measures, vector = hand_measures(grey, output, found, pixels)
-        if vector is not None and self._hands is not None:
-            measures |= self._hands.score(vector)
+        if vector is not None and self._limits is not None:
+            measures |= detect(self._limits.detectors, vector)
         return measures
 
     def age_measures(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from bakit.types import Floats
 
@@ -93,97 +92,40 @@ class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def status(self, value: float) -> Status:
         """Return the status of a value; NaN is beyond every limit."""
-        if self.reject is not None and self._beyond(value, self.reject):
+        sign = 1 if self.worse == "above" else -1
+        if self.reject is not None and not sign * value <= sign * self.reject:
             return "reject"
-        if self.review is not None and self._beyond(value, self.review):
+        if self.review is not None and not sign * value <= sign * self.review:
             return "review"
         return "accept"
 
-    def _beyond(self, value: float, limit: float) -> bool:
-        if math.isnan(value):
-            return True
-        return value > limit if self.worse == "above" else value < limit
+
+def detect(detectors: Mapping[str, Sequence[float]], vector: Floats) -> dict[str, float]:
+    """Return each detector's log odds (``QualityLimits.detectors``) for a ``hand_vector``."""
+    entries = np.append(vector, 1.0)
+    return {name: float(np.dot(weights, entries)) for name, weights in detectors.items()}
 
 
-class HandModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Distribution of hands, and detectors of hands that cannot be used.
-
-    Entries of ``bakit.quality.measures.hand_vector`` are standardised; the *distance* is the
-    Mahalanobis distance from the mean of all hands. A detector is a logistic regression on entries
-    and distance.
-
-    Attributes:
-        mean: ``(N,)``, mean of each entry over hands.
-        scale: ``(N,)``, standard deviation of each entry over hands.
-        basis: ``(K, N)``, principal directions, each divided by its standard deviation: bytes of
-            little-endian float16, base64 in JSON.
-        detectors: By the name of their measure: N weights of the entries, one of the distance,
-            and a constant.
-    """
-
-    mean: tuple[float, ...]
-    scale: tuple[float, ...]
-    basis: bytes
-    detectors: dict[str, tuple[float, ...]]
-
-    def __post_init__(self) -> None:
-        """Reject inconsistent lengths."""
-        length = len(self.mean)
-        sizes = {len(self.scale)}
-        sizes |= {len(weights) - 2 for weights in self.detectors.values()}
-        if sizes - {length}:
-            message = f"mean, scale, basis and detectors do not fit: lengths {sizes | {length}}"
-            raise ValueError(message)
-        if len(self.basis) % max(2 * length, 1):
-            message = f"a basis of {len(self.basis)} bytes has no whole rows of {length} float16"
-            raise ValueError(message)
-        if min(self.scale, default=1.0) <= 0:
-            message = "a scale is not above 0"
-            raise ValueError(message)
-
-
-class HandScorer:
-    """Applies a ``HandModel``."""
-
-    def __init__(self, model: HandModel) -> None:
-        self._mean = np.array(model.mean)
-        self._scale = np.array(model.scale)
-        rows = np.frombuffer(model.basis, "<f2").reshape(-1, len(model.mean))
-        self._basis = rows.astype(np.float64)
-        self._names = tuple(model.detectors)
-        self._weights = np.array([model.detectors[name] for name in self._names]).reshape(
-            -1, len(model.mean) + 2
-        )
-
-    def score(self, vector: Floats) -> dict[str, float]:
-        """Return each detector's log odds, and the distance as ``hand_distance``.
-
-        ``vector`` is ``(N,)`` float64, from ``bakit.quality.measures.hand_vector``.
-        """
-        entries = (vector - self._mean) / self._scale
-        distance = float(np.linalg.norm(self._basis @ entries))
-        odds = self._weights @ np.concatenate([entries, [distance, 1.0]])
-        return {"hand_distance": distance} | dict(zip(self._names, odds.tolist(), strict=True))
-
-
-class QualityLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class QualityLimits(msgspec.Struct, frozen=True):
     """All limits of a checkpoint, learned by ``bakit quality``.
 
     Attributes:
         limits: One for each measure.
-        hands: Distribution of hands and detectors.
         mean_months: Mean age of the training set.
         good: False alarms of all limits together on good radiographs.
         caught: Detections on spoiled images, by kind; images without a hand count as rejected.
         data: Description of the good and spoiled images.
+        detectors: Logistic regressions that detect hands that cannot be used, by the name of their
+            measure: N weights of ``bakit.quality.measures.hand_vector`` and a constant. Empty in
+            older files, whose limits cannot be applied.
     """
 
     limits: tuple[Limit, ...]
-    hands: HandModel
     mean_months: float
     good: Rate
     caught: dict[str, Rate]
     data: str
+    detectors: dict[str, tuple[float, ...]] = {}
 
     def judge(self, measures: Mapping[str, float], reasons: Iterable[str] = ()) -> Quality:
         """Return the worst status of all measures, with the reasons of all.

@@ -1,7 +1,6 @@
-"""Fit the model of hands and choose each limit.
+"""Fit the detectors and choose each limit.
 
-The model consists of the mean of all hands and logistic regressions. A limit separates good from
-bad images, or lies where the error starts to rise.
+A limit separates good from bad images, or lies where the error starts to rise.
 """
 
 from __future__ import annotations
@@ -12,16 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bakit.errors import InputError
-from bakit.quality.limits import HandModel, Limit
+from bakit.quality.limits import Limit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bakit.quality.limits import Side
     from bakit.types import Floats
-
-DIRECTIONS = 40
-"""Principal components used for the distance."""
 
 LEAST = 20
 """Minimum number of images of a kind."""
@@ -31,8 +27,8 @@ RIDGE = 30.0
 
 _STEPS = 50
 
-FALSE_REJECTS = 0.002
-"""Share of good radiographs that may be rejected for one reason, by one or several limits."""
+FALSE_REJECTS = 0.003
+"""Share of good radiographs that all limits together may reject."""
 
 FALSE_REVIEWS = 0.01
 """Share of good radiographs that may be sent to review for one reason."""
@@ -51,48 +47,28 @@ END_MISSED = 0.2
 """Share of the hands at an end that may be read as farther inside."""
 
 
-def fit_hands(hands: Floats, kinds: Mapping[str, tuple[Floats, Floats]]) -> HandModel:
-    """Fit a model of hands and one detector for each kind of bad images.
+def fit_detectors(kinds: Mapping[str, tuple[Floats, Floats]]) -> dict[str, tuple[float, ...]]:
+    """Fit one detector for each kind of bad images (``QualityLimits.detectors``).
 
-    Args:
-        hands: ``(M, N)``, vectors of hands.
-        kinds: By detector, the ``(L, N)`` vectors of good and of bad images.
+    ``kinds`` has the ``(L, N)`` vectors of good and of bad images by the detector's name.
 
     Raises:
         InputError: If there are too few images of a kind.
     """
-    groups = {"hands": (hands, DIRECTIONS)}
-    for name, (good, bad) in kinds.items():
-        groups |= {f"good images for {name}": (good, LEAST), name: (bad, LEAST)}
-    for name, (vectors, least) in groups.items():
-        if len(vectors) < least:
-            message = f"{len(vectors)} images are too few for {name}; at least {least} are needed"
+    for name, groups in kinds.items():
+        few = min(map(len, groups))
+        if few < LEAST:
+            message = f"{few} images are too few for {name}; at least {LEAST} are needed"
             raise InputError(message)
-    mean, scale = hands.mean(0), np.maximum(hands.std(0), 1e-6)
-    entries = (hands - mean) / scale
-    _, spreads, rows = np.linalg.svd(entries, full_matrices=False)
-    sds = spreads[:DIRECTIONS] / np.sqrt(len(hands))
-    basis = rows[:DIRECTIONS] / np.maximum(sds, 1e-6)[:, None]
-
-    stored = basis.astype("<f2")  # stored as float16; the detectors are fitted to these values
-
-    def table(vectors: Floats) -> Floats:
-        scaled = (vectors - mean) / scale
-        return np.column_stack(
-            [scaled, np.linalg.norm(scaled @ stored.T.astype(np.float64), axis=1)]
-        )
-
-    detectors = {name: _logistic(table(good), table(bad)) for name, (good, bad) in kinds.items()}
-    return HandModel(
-        _short(mean),
-        _short(scale),
-        stored.tobytes(),
-        {name: _short(weights) for name, weights in detectors.items()},
-    )
+    return {name: _logistic(good, bad) for name, (good, bad) in kinds.items()}
 
 
-def _logistic(good: Floats, bad: Floats) -> Floats:
-    """Fit a logistic regression with equal group weights by Newton's method."""
+def _logistic(good: Floats, bad: Floats) -> tuple[float, ...]:
+    """Fit a logistic regression with equal group weights by Newton's method.
+
+    Returns:
+        The weights and the constant, in the seven significant digits that are stored.
+    """
     rows = np.vstack([good, bad])
     wanted = np.r_[np.zeros(len(good)), np.ones(len(bad))]
     share = np.r_[np.full(len(good), 0.5 / len(good)), np.full(len(bad), 0.5 / len(bad))]
@@ -110,23 +86,27 @@ def _logistic(good: Floats, bad: Floats) -> Floats:
         if float(np.abs(step).max()) < 1e-6:
             break
     slopes = weights[:-1] / spread
-    return np.append(slopes, weights[-1] - float(slopes @ middle))
+    constant = weights[-1] - float(slopes @ middle)
+    return tuple(float(f"{value:.7g}") for value in (*slopes, constant))
 
 
-def _short(values: Floats) -> tuple[float, ...]:
-    """Round to five significant digits, for JSON."""
-    return tuple(float(f"{value:.5g}") for value in values)
-
-
-def between(measure: str, code: str, good: Floats, bad: Floats, sharing: int = 1) -> Limit:
+def between(
+    measure: str,
+    code: str,
+    good: Floats,
+    varied: Floats,
+    bad: Floats,
+    rejects: float,
+    sharing: int = 1,
+) -> Limit:
     """Set limits between good images and bad ones, which have higher values.
 
-    The limit for rejection is halfway, or at ``FALSE_REJECTS`` of the good images if the groups
-    overlap. The limit for review is lower. Detectors of one reason, ``sharing`` of them, share its
-    false alarms.
+    The limit for rejection is halfway, or at the share ``rejects`` of the good images if the groups
+    overlap. The limit for review is lower; ``varied`` are good images of more kinds. Detectors of
+    one reason, ``sharing`` of them, share its false reviews.
     """
-    top = float(np.quantile(good, 1 - FALSE_REJECTS / sharing))
-    few = float(np.quantile(good, 1 - FALSE_REVIEWS / sharing))
+    top = float(np.quantile(good, 1 - rejects))
+    few = float(np.quantile(varied, 1 - FALSE_REVIEWS / sharing))
     gap = max(float(np.quantile(bad, MISSED)) - top, 0.0)
     reject, review = top + gap / 2, min(top, few + gap / 4)
     return Limit(measure, code, "above", _round(review), _round(reject))
@@ -155,11 +135,13 @@ def expected_rise(error_months: float, change_months: float) -> float:
     return float(np.hypot(error_months, change_months)) - error_months
 
 
-def from_ladder(measure: str, code: str, worse: Side, rungs: Sequence[Rung], good: Floats) -> Limit:
+def from_ladder(
+    measure: str, code: str, worse: Side, rungs: Sequence[Rung], good: Floats, rejects: float
+) -> Limit:
     """Set limits where the error of increasingly degraded images (``rungs``) rises too far.
 
     A limit lies between the last acceptable degree and the first unacceptable one; it is None if
-    all are acceptable. ``FALSE_REVIEWS`` and ``FALSE_REJECTS`` hold for good radiographs.
+    all are acceptable. At most ``FALSE_REVIEWS`` and ``rejects`` of good radiographs are beyond.
     """
     sign = 1.0 if worse == "above" else -1.0
 
@@ -171,7 +153,7 @@ def from_ladder(measure: str, code: str, worse: Side, rungs: Sequence[Rung], goo
         return None
 
     review = limit(REVIEW_RISE_MONTHS, FALSE_REVIEWS)
-    return Limit(measure, code, worse, review, limit(REJECT_RISE_MONTHS, FALSE_REJECTS))
+    return Limit(measure, code, worse, review, limit(REJECT_RISE_MONTHS, rejects))
 
 
 def ends_of_scale(

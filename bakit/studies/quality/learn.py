@@ -10,21 +10,22 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import numpy as np
 
-from bakit.data.labels import known_split, read_samples, split
+from bakit.data.labels import LEAST_IMAGES, known_split, read_samples, split
 from bakit.errors import InputError
 from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.phantoms.decoys import LEARNED, MET
-from bakit.quality.limits import STATUSES, HandScorer, Limit, QualityLimits, Rate
+from bakit.quality.limits import STATUSES, Limit, QualityLimits, Rate
 from bakit.runtime import Runtime
 from bakit.studies.evaluate.run import as_bundle
 from bakit.studies.quality import streams
 from bakit.studies.quality.changes import PARTS, any_angle, exactly, tilt
 from bakit.studies.quality.fit import (
+    FALSE_REJECTS,
     Rung,
     between,
     ends_of_scale,
     expected_rise,
-    fit_hands,
+    fit_detectors,
     from_ladder,
     rare,
 )
@@ -32,18 +33,17 @@ from bakit.studies.quality.measure import Eye
 from bakit.types import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from bakit.data.labels import Sample, Split
-    from bakit.quality.limits import HandModel, Status
+    from bakit.quality.limits import Status
     from bakit.studies.quality.measure import Looked
     from bakit.studies.quality.streams import Shown
     from bakit.types import Floats, OnProgress
 
+    Rows = Sequence[Mapping[str, float]]
 
-LEAST = 10
-"""Minimum number of images in a split."""
 
 MET_SEEDS = 100_000
 """First seed of the held-out images without a hand."""
@@ -66,7 +66,8 @@ class Amounts(NamedTuple):
         others: Images without a hand, per kind.
         spoiled: Cut hands, per part; also the number of pairs of hands and of tilted ones.
         ladder: Radiographs per degree of degradation, and for the spread of the age.
-        validation: Radiographs of the validation split that limits are set on.
+        validation: Radiographs of the validation split that limits are set on, and as many that
+            are left of the training split.
     """
 
     hands: int = 1200
@@ -111,32 +112,20 @@ def qualify_file(
             "training and validation splits"
         )
         raise InputError(message)
-    with as_bundle(loaded.with_header(quality=None)) as bundle, Runtime(bundle, threads) as runtime:
-        limits = learn_quality(runtime, parts, loaded.header.mean_months, amounts, on_progress)
-    return loaded.with_header(quality=limits).write(out)
-
-
-def learn_quality(
-    runtime: Runtime,
-    parts: Split,
-    mean_months: float,
-    amounts: Amounts = Amounts(),  # noqa: B008  # cannot be changed
-    on_progress: OnProgress = silent,
-) -> QualityLimits:
-    """Fit the limits of a float32 bundle on training and validation splits, test on the test split.
-
-    Raises:
-        InputError: If a split has too few images, or the model does not localize hands.
-        ImageError: If an image cannot be used.
-    """
-    if not runtime.bundle.manifest.preprocessing.localize:
-        message = f"{runtime.bundle.name}: trained with --no-localize; quality limits need a hand"
+    if not loaded.header.preprocessing.localize:
+        message = f"{loaded.path}: trained with --no-localize; quality limits need a hand"
         raise InputError(message)
-    small = next((name for name in parts._fields if len(getattr(parts, name)) < LEAST), None)
+    small = next((name for name in parts._fields if len(getattr(parts, name)) < LEAST_IMAGES), None)
     if small is not None:
-        message = f"the {small} split has fewer than {LEAST} images; add images"
+        message = f"the {small} split has fewer than {LEAST_IMAGES} images; add images"
         raise InputError(message)
-    eye = Eye(runtime, mean_months, on_progress)
+    with as_bundle(loaded.with_header(quality=None)) as bundle, Runtime(bundle, threads) as runtime:
+        eye = Eye(runtime, loaded.header.mean_months, on_progress)
+        return loaded.with_header(quality=_learn(eye, parts, amounts)).write(out)
+
+
+def _learn(eye: Eye, parts: Split, amounts: Amounts) -> QualityLimits:
+    """Fit limits on the training and validation splits, test them on the test split."""
     train, validation = parts.train, parts.validation[: amounts.validation]
     rest = iter(train)
 
@@ -156,61 +145,92 @@ def learn_quality(
     for name, part in PARTS.items():
         cut = streams.cut_hands(some(amounts.spoiled), eye.prepare, name, vary=True)
         bad[part.measure] = bad.get(part.measure, []) + bare("cut", cut)
-    good = _vectors(hands)
-    kinds = {name: (good, _vectors(items)) for name, items in bad.items()}
+    vectors = _vectors(hands)
+    kinds = {name: (vectors, _vectors(items)) for name, items in bad.items()}
     kinds["turned"] = (_vectors(upright), kinds["turned"][1])
-    model = fit_hands(good, kinds)
-    eye.scorer = HandScorer(model)
+    eye.detectors = fit_detectors(kinds)
     bad["second"] = bare("two hands", streams.two_hands(some(amounts.spoiled)))
-    plain = eye.look("validation", streams.radiographs(validation))
+    few = amounts.ladder
+    plain = eye.look("spread", streams.radiographs(validation[:few]), thorough=True)
+    plain += eye.look("validation", streams.radiographs(validation[few:]))
+    good = plain + bare("training", streams.radiographs(islice(rest, amounts.validation)))
     framed = streams.framed_hands(validation[::3], eye.prepare, vary=False)
-    fine = plain + bare("validation", framed)
-    fine += bare("validation", streams.varied(validation[1::3], eye.prepare))
-    steady = eye.look("spread", streams.radiographs(validation[: amounts.ladder]), thorough=True)
-    chosen = _choose(eye, plain, fine, bad, steady)
-    pairs = [(s, i) for s, i in zip(validation, plain, strict=True) if i.age_months is not None]
-    predicted, true = np.array([(item.age_months, sample.age_months) for sample, item in pairs]).T
-    error = float(np.abs(predicted - true).mean())
-    seen = pairs[: amounts.ladder]
+    varied = bare("validation", streams.varied(validation[1::3], eye.prepare))
+    varied += good + bare("validation", framed)
+    pairs = [(s, i.measures) for s, i in zip(validation, plain, strict=True) if i.measures]
+    predicted, true = np.array([(row["age_months"], s.age_months) for s, row in pairs]).T
+    rungs = _rungs(eye, pairs[:few], float(np.abs(predicted - true).mean()))
+    ends = ends_of_scale(np.array([sample.age_months for sample in train]), predicted, true)
+    seen: dict[str, list[Looked]] = {"good": good, "varied": varied, **bad}
+    rows = {name: [eye.measures(item) for item in items] for name, items in seen.items()}
+    chosen = _together(rows["good"], lambda share: [*_choose(rows, list(bad), rungs, share), *ends])
+    return _measured(eye, chosen, parts.test, amounts)
+
+
+def _rungs(
+    eye: Eye, pairs: Sequence[tuple[Sample, Mapping[str, float]]], error_months: float
+) -> dict[str, list[Rung]]:
+    """Degrade radiographs with a hand step by step; return the effect of each measure's steps."""
+    samples = [sample for sample, _ in pairs]
+    rungs: dict[str, list[Rung]] = {measure: [] for measure in streams.LADDERS}
     for measure, ladder in streams.LADDERS.items():
-        rungs = []
         for degree in ladder.degrees:
-            spoiled = streams.spoiled([s for s, _ in seen], eye.prepare, measure, degree)
-            change, middle = eye.effect("degrees", [i for _, i in seen], spoiled, measure)
-            rungs.append(Rung(middle, expected_rise(error, change)))
-        values = np.array([item.measures[measure] for item in plain if item.measures])
-        chosen.append(from_ladder(measure, ladder.code, ladder.worse, rungs, values))
-    chosen += ends_of_scale(np.array([sample.age_months for sample in train]), predicted, true)
-    return _measured(eye, chosen, model, mean_months, parts.test, amounts)
+            after = eye.look("degrees", streams.spoiled(samples, eye.prepare, measure, degree))
+            found = [
+                (abs(now.measures["age_months"] - before["age_months"]), now.measures[measure])
+                for (_, before), now in zip(pairs, after, strict=True)
+                if now.measures
+            ] or [(np.inf, np.nan)]
+            change, middle = np.mean(found, 0)[0], np.median(found, 0)[1]
+            rungs[measure].append(Rung(float(middle), expected_rise(error_months, float(change))))
+    return rungs
+
+
+def _together(good: Rows, choose: Callable[[float], list[Limit]]) -> list[Limit]:
+    """Return the limits that together reject at most ``FALSE_REJECTS`` of good radiographs.
+
+    ``choose`` returns limits of which each rejects about that share alone. A bar on each reason
+    would let the sum grow with every reason.
+    """
+    most = int(FALSE_REJECTS * len(good))
+    limits = []
+    for alone in range(most, -1, -1):
+        limits = choose(alone / len(good))
+        if _rate(limits, good, lost="reject").rejected <= most:
+            break
+    return limits
 
 
 def _choose(
-    eye: Eye,
-    plain: Sequence[Looked],
-    fine: Sequence[Looked],
-    bad: dict[str, list[Looked]],
-    steady: Sequence[Looked],
+    rows: Mapping[str, Rows], bad: Sequence[str], rungs: Mapping[str, list[Rung]], share: float
 ) -> list[Limit]:
-    """Set the limits that detect images without a usable hand, and unreliable predictions."""
+    """Set the limits of unusable images and unreliable predictions.
 
-    def of(items: Sequence[Looked], name: str) -> Floats:
-        rows = [eye.measures(item) for item in items]
-        return np.array([row[name] for row in rows if name in row])
+    ``rows`` has the measures of good and varied radiographs and, by detector, of ``bad`` images;
+    each limit rejects up to a ``share`` of the good ones.
+    """
+
+    def of(kind: str, measure: str) -> Floats:
+        return np.array([row[measure] for row in rows[kind] if measure in row])
 
     codes = {measure: _CODES.get(measure, measure) for measure in bad}
     sharing = Counter(codes.values())
-    chosen = [
-        between(measure, code, of(fine, measure), of(bad[measure], measure), sharing[code])
-        for measure, code in codes.items()
-    ]
+    chosen = []
+    for measure, code in codes.items():
+        good, varied = of("good", measure), of("varied", measure)
+        chosen.append(
+            between(measure, code, good, varied, of(measure, measure), share, sharing[code])
+        )
     chosen += [
-        Limit(measure, "collapsed_to_mean", "below", None, COLLAPSED_MONTHS)
-        for measure in ("from_mean_months", "from_blank_months")
+        from_ladder(name, ladder.code, ladder.worse, rungs[name], of("good", name), share)
+        for name, ladder in streams.LADDERS.items()
     ]
     return [
         *chosen,
-        rare("agreement", "methods_disagree", of(plain, "agreement"), "below", 0.005),
-        rare("spread_months", "unstable", of(steady, "spread_months"), "above", 0.02),
+        Limit("from_mean_months", "collapsed_to_mean", "below", None, COLLAPSED_MONTHS),
+        Limit("from_blank_months", "collapsed_to_mean", "below", None, COLLAPSED_MONTHS),
+        rare("agreement", "methods_disagree", of("good", "agreement"), "below", 0.005),
+        rare("spread_months", "unstable", of("good", "spread_months"), "above", 0.02),
     ]
 
 
@@ -221,12 +241,7 @@ COLLAPSED_MONTHS = 0.05
 
 
 def _measured(
-    eye: Eye,
-    chosen: Sequence[Limit],
-    model: HandModel,
-    mean_months: float,
-    test: Sequence[Sample],
-    amounts: Amounts,
+    eye: Eye, chosen: Sequence[Limit], test: Sequence[Sample], amounts: Amounts
 ) -> QualityLimits:
     """Measure false alarms and detection rates on the test split and on held-out kinds."""
     pictures: dict[str, Iterable[Shown]] = {
@@ -265,18 +280,18 @@ def _measured(
         )
     return QualityLimits(
         limits=tuple(limits),
-        hands=model,
-        mean_months=mean_months,
+        mean_months=eye.mean_months,
         good=_rate(limits, plain, lost="reject"),
         caught={kind: _rate(limits, items, lost="reject") for kind, items in seen.items()},
         data=(
             f"measured on the {len(test)} radiographs of the test part, on spoiled ones made of "
             "them, and on kinds of pictures that were not learned from"
         ),
+        detectors=eye.detectors,
     )
 
 
-def _rate(limits: Sequence[Limit], items: Sequence[dict[str, float]], lost: Status) -> Rate:
+def _rate(limits: Sequence[Limit], items: Rows, lost: Status) -> Rate:
     """Count the statuses; images without measures, where no hand was found, count as ``lost``."""
     found = []
     for item in items:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from bakit.quality.judge import from_constants
+from bakit.quality.limits import detect
 from bakit.quality.measures import hand_measures
-from bakit.types import silent
+from bakit.types import silent, track
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
-    from bakit.quality.limits import HandScorer
     from bakit.runtime import Runtime
     from bakit.studies.quality.streams import Shown
     from bakit.types import Floats, OnProgress
@@ -26,22 +23,19 @@ class Looked(NamedTuple):
     Attributes:
         vector: ``bakit.quality.measures.hand_vector``.
         measures: Values by name, without those of the detectors.
-        age_months: Predicted age; None if it was not asked for.
     """
 
     vector: Floats | None = None
     measures: dict[str, float] = {}  # noqa: RUF012  # never changed
-    age_months: float | None = None
 
 
 class Eye:
     """Measures images with one bundle; the bundle's own limits are not used.
 
-    ``mean_months`` is the mean age of the training split.
-
     Attributes:
+        mean_months: Mean age of the training split.
         prepare: Locates and crops the hand of a film.
-        scorer: The detectors; None until they are fitted.
+        detectors: Those of ``QualityLimits``; none until they are fitted.
     """
 
     def __init__(
@@ -49,21 +43,16 @@ class Eye:
     ) -> None:
         self._runtime = runtime
         self.prepare = runtime.prepare
-        self._mean_months = mean_months
+        self.mean_months = mean_months
         self._on_progress = on_progress
-        self._done: Counter[str] = Counter()
-        self.scorer: HandScorer | None = None
+        self.detectors: dict[str, tuple[float, ...]] = {}
 
     def look(
         self, step: str, pictures: Iterable[Shown], *, ages: bool = True, thorough: bool = False
     ) -> list[Looked]:
         """Measure images; with ``ages``, predict them; if ``thorough``, also the age's spread."""
-        looked = []
-        for shown in pictures:
-            looked.append(self._look(shown, ages=ages, thorough=thorough))
-            self._done[step] += 1
-            self._on_progress(step, self._done[step], None)
-        return looked
+        shown = track(pictures, step, self._on_progress)
+        return [self._look(item, ages=ages, thorough=thorough) for item in shown]
 
     def _look(self, shown: Shown, *, ages: bool, thorough: bool) -> Looked:
         runtime, male = self._runtime, shown.male
@@ -75,34 +64,16 @@ class Eye:
         measures["age_months"] = age
         measures |= from_constants(
             age,
-            self._mean_months,
+            self.mean_months,
             runtime.without_image(male=male),
             lambda: runtime.upside_down(hand.pixels, male=male),
         )
         if thorough:
             measures["spread_months"] = runtime.spread(hand.pixels, age, male=male)
-        return Looked(vector, measures, age)
-
-    def effect(
-        self, step: str, before: Sequence[Looked], after: Iterable[Shown], measure: str
-    ) -> tuple[float, float]:
-        """Return how far degrading moves ages, in months, and the median of a measure.
-
-        ``before`` are the results of the same films as ``after``, not degraded. Films without a
-        hand do not count; if none has one, the change is infinite.
-        """
-        changes, values = [], []
-        for first, second in zip(before, self.look(step, after), strict=True):
-            if first.age_months is not None and second.age_months is not None:
-                changes.append(abs(second.age_months - first.age_months))
-                values.append(second.measures[measure])
-        if not changes:
-            return float("inf"), float("nan")
-        return float(np.mean(changes)), float(np.median(values))
+        return Looked(vector, measures)
 
     def measures(self, item: Looked) -> dict[str, float]:
         """Return all measures, including the detectors'; none without a hand."""
         if item.vector is None:
             return {}
-        assert self.scorer is not None
-        return item.measures | self.scorer.score(item.vector)
+        return item.measures | detect(self.detectors, item.vector)
