@@ -125,6 +125,33 @@ def test_damaged_pixels_are_refused(tmp_path, syntax, bits):
             decode(stored(data))
 
 
+@pytest.mark.parametrize(
+    ("syntax", "bits", "old", "new"),
+    [
+        ("JPEGLosslessProcess14_1", 8, b"\xff\xc3\0\x0b\x08", b"\xff\xc3\0\x0b\x11"),
+        ("JPEGLosslessProcess14_1", 16, b"\xff\xc3\0\x0b\x10", b"\xff\xc3\0\x0b\x7f"),
+        (
+            "JPEGLosslessProcess14_1",
+            16,
+            b"\xff\xd8",
+            b"\xff\xd8\xff\xe0\0\x10JFIF\0\2\1" + bytes(7),
+        ),
+        ("JPEGLosslessProcess14_1", 16, b"\xff\xd8", b"\xff\xd8\xff\0\0\4ab"),
+        ("JPEGBaselineProcess1", 8, b"\xff\xd8", b"\xff\xd8\xff\xe0\0\x10JFIF\0\x7f\1" + bytes(7)),
+        ("JPEG2000Lossless", 12, b"\0\1\x0f\1\1\xff", b"\0\1\x7f\1\1\xff"),
+        ("JPEG2000Lossless", 12, b"\0\1\x0f\1\1\xff", b"\0\1\xff\1\1\xff"),
+    ],
+)
+def test_what_ends_a_process_in_gdcm_is_refused(tmp_path, syntax, bits, old, new):
+    """Samples of more than 16 bits, and whatever its libjpeg only warns of."""
+    data = pydicom.dcmread(written_by_gdcm(tmp_path, syntax, bits))
+    frame = next(pydicom.encaps.generate_frames(data.PixelData, number_of_frames=1))
+    assert old in frame
+    data.PixelData = pydicom.encaps.encapsulate([frame.replace(old, new, 1)])
+    with pytest.raises(ImageError, match="damaged"):
+        decode(stored(data))
+
+
 @pytest.mark.parametrize("part", [slice(0, None), slice(1, None), slice(40, None), slice(0, 200)])
 def test_a_jpeg_2000_without_head_or_end_is_refused_in_silence(part, capfd):
     pytest.importorskip("gdcm")

@@ -32,7 +32,7 @@ def test_learning_reduces_the_error(tmp_path):
     part = Part(images.contiguous(), torch.zeros(64, 1), ages)
     recipe = get_recipe(
         "scratch",
-        epochs=10,
+        epochs=8,
         batch_size=8,
         contrast=0.0,
         brightness=0.0,

@@ -561,7 +561,7 @@ HOSTILE = "\x1b]0;title\x07\x1b[31m\u202eint8\n::error::\r\x9b2J"
 
 
 @given(name=st.text(min_size=1) | st.just(HOSTILE))
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=10)
 def test_no_name_reaches_the_terminal_raw(name: str, tmp_path_factory: Any) -> None:
     folder = tmp_path_factory.mktemp("names")
     report = make_report(make_bundle("new", high=3.0), make_bundle(f"x{name}", error=name))

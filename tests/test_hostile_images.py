@@ -145,7 +145,7 @@ def test_a_jpeg_2000_is_whole_or_not():
     data = cv2.imencode(".jp2", COLOUR)[1].tobytes()
     data = data[data.index(b"\xff\x4f\xff\x51") :]
     found = find_codestream(data)
-    assert found == (0, COLOUR.shape[1], COLOUR.shape[0])
+    assert found == (0, COLOUR.shape[1], COLOUR.shape[0], 8)
     assert is_whole(data, found)
     assert is_whole(data + b"\0", found)
     for damage in (cut, dropped, doubled):

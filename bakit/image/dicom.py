@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
@@ -41,6 +42,8 @@ _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _BY_GDCM = (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEG2000TransferSyntaxes[:2])
 _NEED_HEADER = (*JPEGTransferSyntaxes, *JPEG2000TransferSyntaxes)
 _LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit)
+_ODD = re.compile(rb"\xff(\xe0..JFIF\0[^\x01]|\xee..Adobe.{6}[^\0-\x02])", re.DOTALL)
+"""JFIF of an unknown version, or Adobe's marker with an unknown conversion of colours."""
 
 _PIXELS = (
     "Columns", "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "NumberOfFrames", "PixelData",
@@ -199,7 +202,9 @@ def _stored(elements: Elements) -> npt.NDArray[Any]:
     if elements.syntax.is_encapsulated:
         _check_coded(elements)
     try:
-        pixels, _ = get_decoder(elements.syntax).as_array(elements.dataset)
+        decoder = get_decoder(elements.syntax)
+        safe = elements.syntax in _LOSSY and "pillow" in decoder.available_plugins
+        pixels, _ = decoder.as_array(elements.dataset, decoding_plugin="pillow" * safe)
     except Exception as error:  # decoders raise any exception on damaged data
         raise wrong(elements, "its pixels cannot be decoded; the file is damaged") from error
     shape = (elements.count("Rows"), elements.count("Columns"), *([3] if samples == 3 else []))
@@ -259,6 +264,10 @@ def _check_coded(elements: Elements) -> None:
     else:
         whole = is_whole(data, codestream)
     if not whole:
+        raise wrong(elements, "its pixels cannot be decoded; the file is damaged")
+    # gdcm ends the process at more bits than it can hold, and at what libjpeg only warns of.
+    deep = sized is not None and sized.bits > elements.count("BitsAllocated")
+    if deep or (frame is not None and _ODD.search(data)):
         raise wrong(elements, "its pixels cannot be decoded; the file is damaged")
     if frame is not None and syntax in JPEGTransferSyntaxes:
         check_codes(data, frame, name)

@@ -130,7 +130,7 @@ def _segments(data: bytes) -> Iterator[Frame | Scan]:
         if marker == 0xFF or marker in _ALONE:  # fill bytes before a marker
             at += 1 if marker == 0xFF else 2
             continue
-        if marker == 0xD9:
+        if marker == 0xD9 or marker < 0xC0:
             return
         size = int.from_bytes(data[at + 2 : at + 4], "big")
         body = data[at + 4 : at + 2 + size]
@@ -188,6 +188,8 @@ def _check_scans(frame: Frame, scans: Sequence[Scan]) -> None:
     """Follow all scans, and check that they make up the whole image."""
     if not 1 <= len(frame.factors) <= 4 or not frame.height or not frame.width:
         raise DamagedError
+    if not 2 <= frame.bits <= 16 or (frame.kind != 0xC3 and frame.bits not in {8, 12}):
+        raise DamagedError
     if not all(1 <= f <= 4 for pair in frame.factors.values() for f in pair):
         raise DamagedError
     if frame.kind == 0xC3:  # lossless: one scan of samples
@@ -232,6 +234,8 @@ def _check_scan(frame: Frame, scan: Scan, filled: list[int]) -> None:
     lowest = -(128 + _DARKER) * level // scan.step - 1
     highest = (127 + _BRIGHTER) * level // scan.step + 1
     done = 0
+    if any(mark[1] & 7 != i & 7 for i, mark in enumerate(_RESTART.findall(scan.codes))):
+        raise DamagedError
     for part in _RESTART.split(scan.codes.rstrip(b"\xff")):
         count = min(scan.interval or units, units - done)
         if not count or (scan.first == 0 and 8 * len(part) < count * len(blocks)):

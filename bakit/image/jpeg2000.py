@@ -10,26 +10,28 @@ import re
 import struct
 from typing import NamedTuple
 
-_SIZE = re.compile(rb"\xff\x4f\xff\x51.{4}(.{8})(.{8})", re.DOTALL)
+_SIZE = re.compile(rb"\xff\x4f\xff\x51.{4}(.{34})", re.DOTALL)
 _MARKER = re.compile(rb"\xff[\x90\x93-\xff]")  # inside codes: only 0xFF91 and 0xFF92, or less
 _TILE, _CODES, _END = b"\xff\x90", b"\xff\x93", b"\xff\xd9"
 
 
 class Codestream(NamedTuple):
-    """A codestream: its position in a file, width and height in pixels."""
+    """A codestream: its position in a file, width and height in pixels, most bits of a sample."""
 
     start: int
     width: int
     height: int
+    bits: int
 
 
 def find_codestream(data: bytes) -> Codestream | None:
     """Return the codestream in a file; None if it is none of JPEG 2000."""
     if not (found := _SIZE.search(data[:65536])):
         return None
-    width, height = struct.unpack(">II", found[1])
-    left, top = struct.unpack(">II", found[2])
-    return Codestream(found.start(), width - left, height - top)
+    width, height, left, top, count = struct.unpack(">4I16xH", found[1])
+    depths = data[found.end() : found.end() + 3 * count : 3]
+    bits = 1 + max((depth & 127 for depth in depths), default=127)
+    return Codestream(found.start(), width - left, height - top, bits)
 
 
 def is_whole(data: bytes, codestream: Codestream) -> bool:
