@@ -48,7 +48,7 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
         (package / ABOUT).write_text(json.dumps(about, indent=2, sort_keys=True) + "\n")
         return [f"{package.name}/{name}" for name in FILES]
 
-    return write_models(checkpoint, request, out, write, FLOAT_BIASES)
+    return write_models(checkpoint, request, out, write, FLOAT_BIASES._replace(fitted=True))
 
 
 def _named(program: Any) -> Any:  # noqa: ANN401  # Core AI has no types
