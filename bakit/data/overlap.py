@@ -26,18 +26,13 @@ def id_hashes(samples: Iterable[Sample]) -> str:
 
 def join_hashes(*texts: str) -> str:
     """Return the hashes of the images of several ``id_hashes``."""
-    size = _ID + _LABEL
-    found = {
-        data[at : at + size]
-        for data in map(base64.b64decode, texts)
-        for at in range(0, len(data), size)
-    }
+    found = {item for text in texts for item in _items(text)}
     return base64.b64encode(b"".join(sorted(found))).decode()
 
 
 def count_hashes(text: str) -> int:
     """Return the number of images of ``id_hashes``."""
-    return len(base64.b64decode(text)) // (_ID + _LABEL)
+    return len(_items(text))
 
 
 def shared_ids(samples: Sequence[Sample], text: str) -> set[str]:
@@ -48,14 +43,18 @@ def shared_ids(samples: Sequence[Sample], text: str) -> set[str]:
     of the same age and sex count.
     """
     try:
-        data = base64.b64decode(text)
+        known = {item[:_ID]: item[_ID:] for item in _items(text)}
     except (ValueError, binascii.Error):
         return set()
-    size = _ID + _LABEL
-    known = {data[at : at + _ID]: data[at + _ID : at + size] for at in range(0, len(data), size)}
     equal = {sample.id: found for sample in samples if (found := _hash(sample))[:_ID] in known}
     alike = {name for name, found in equal.items() if known[found[:_ID]] == found[_ID:]}
     return set(equal) if 2 * len(alike) >= len(equal) else alike
+
+
+def _items(text: str) -> list[bytes]:
+    """Return the hash of each image of ``id_hashes``."""
+    data, size = base64.b64decode(text), _ID + _LABEL
+    return [data[at : at + size] for at in range(0, len(data) - size + 1, size)]
 
 
 def _hash(sample: Sample) -> bytes:

@@ -203,8 +203,9 @@ def _stored(elements: Elements) -> npt.NDArray[Any]:
         _check_coded(elements)
     try:
         decoder = get_decoder(elements.syntax)
-        safe = elements.syntax in _LOSSY and "pillow" in decoder.available_plugins
-        pixels, _ = decoder.as_array(elements.dataset, decoding_plugin="pillow" * safe)
+        lossy = elements.syntax in _LOSSY and "pillow" in decoder.available_plugins
+        plugin = "pillow" if lossy else ""  # else pydicom's choice, which is gdcm
+        pixels, _ = decoder.as_array(elements.dataset, decoding_plugin=plugin)
     except Exception as error:  # decoders raise any exception on damaged data
         raise wrong(elements, "its pixels cannot be decoded; the file is damaged") from error
     shape = (elements.count("Rows"), elements.count("Columns"), *([3] if samples == 3 else []))

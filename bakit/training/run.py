@@ -105,6 +105,7 @@ def train(
     # Report wrong labels before the download, and a failed download before writing files.
     read_samples(plan.data)
     teacher = None if plan.recipe.teacher == "none" else Checkpoint.read(Path(plan.recipe.teacher))
+    starts = splits_of_starts(plan.recipe).values()  # now: a file may be gone hours later
     torch.manual_seed(plan.seed)
     model = Regressor(plan.architecture)
     pretrained = load_backbone(model, plan.recipe.pretrained)
@@ -176,7 +177,7 @@ def train(
             plan.split_seed,
             excluded,
             plan.validation_share,
-            splits_of_starts(plan.recipe).values(),
+            starts,
         ),
         metrics={
             "validation": score(stored, validation),  # the intervals were fitted on these images
