@@ -6,7 +6,9 @@ import logging
 import math
 import platform
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from itertools import pairwise, repeat, zip_longest
 from pathlib import Path
 from types import ModuleType
@@ -113,8 +115,9 @@ class Runtime(Closing):
         started = time.perf_counter()
         with ExitStack() as stack:
             sessions = {}
-            for artifact in artifacts:
-                session = _open(backend, self.bundle, artifact, threads or cpu_count())
+            mapped = in_threads if getattr(backend, "opens_at_once", False) else map
+            opened = partial(_open, backend, self.bundle, threads or cpu_count())
+            for artifact, session in zip(artifacts, mapped(opened, artifacts), strict=True):
                 sessions[artifact.role] = stack.enter_context(session)
                 session.check_specs()
             self.bundle.files.check()  # those that no backend has read
@@ -126,6 +129,7 @@ class Runtime(Closing):
         self._wants_sex = len(self.bundle.artifact("regressor").inputs) > 1
         self._blank: dict[bool, float] = {}
         self._judge = Judge(manifest.quality)
+        self._hashing = ThreadPoolExecutor(1, "bakit-digest")
         self.load_ms = (time.perf_counter() - started) * 1000
 
     def __repr__(self) -> str:
@@ -206,7 +210,8 @@ class Runtime(Closing):
         film = read_radiograph(image)
         sex = sex_of(sex, film.header)
         male = is_male(sex)
-        input_sha256 = film.sha256 or input_digest(film.pixels)
+        # Beside the prediction: it takes a tenth as long for a film of 3 megapixels.
+        digest = None if film.sha256 else self._hashing.submit(input_digest, film.pixels)
         clock.append(time.perf_counter_ns())
         preprocessing = self.bundle.manifest.preprocessing
         output, found, answer = self._find(film.pixels, male=male)
@@ -261,7 +266,7 @@ class Runtime(Closing):
             bundle_sha256=self.bundle.sha256,
             sex=sex,
             interval_level=intervals.level if intervals else None,
-            input_sha256=input_sha256,
+            input_sha256=digest.result() if digest else film.sha256,
             checkpoint=manifest.checkpoint,
             checkpoint_sha256=manifest.checkpoint_sha256,
             mirrored=film.mirrored,
@@ -406,6 +411,7 @@ class Runtime(Closing):
     def close(self) -> None:
         """Free the models, after running predictions; later predictions raise an InputError."""
         self._gate.close()
+        self._hashing.shutdown()
         self._stack.close()
 
 
@@ -421,7 +427,7 @@ def _stages_ms(clock: list[int], whole_ms: float) -> dict[str, float]:
     return stages
 
 
-def _open(backend: Backend, bundle: Bundle, artifact: Artifact, threads: int) -> GuardedSession:
+def _open(backend: Backend, bundle: Bundle, threads: int, artifact: Artifact) -> GuardedSession:
     """Open a model from its sealed files."""
     files = bundle.files_of(artifact)
     path = str(files.root / artifact.path)

@@ -29,7 +29,8 @@ class Backend(Protocol):
 
     An optional ``probe()`` returns the device that would run them, in words, or raises a
     ``MissingBackendError`` with the command that makes it work. An optional ``with_provider(name)``
-    returns the backend with a provider of its library.
+    returns the backend with a provider of its library. An optional ``opens_at_once`` says that the
+    models of a bundle open faster in several threads.
     """
 
     def open_session(self, files: SealedFiles, artifact: Artifact, threads: int) -> Session:

@@ -29,6 +29,10 @@ finally:
         del sys.modules[_TELEMETRY]
 
 DEVICE = "CPU"
+
+opens_at_once = True
+"""It compiles each model on one core."""
+
 _PRECISIONS = {"i8": "int8", "u8": "int8"}
 
 
