@@ -18,12 +18,11 @@ from bakit.sealed import SealedFiles, seal_files
 from bakit.session import TensorSpec, describe_specs, specs_of
 from bakit.settings import (
     Architecture,
-    Int8Recipe,
     LocalizerForm,
     LocalizerSettings,
     Preprocessing,
     SplitRecord,
-    with_method,
+    upgraded,
 )
 from bakit.signature import SUFFIX, check_signature
 from bakit.types import Precision
@@ -152,7 +151,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         calibration_sha256: Digest of the calibration set; None without INT8.
         calibration_images: Digests of its images, which benchmarks reject.
         calibration_ids: Short hashes of their ids (``bakit.data.overlap``), which are rejected too.
-        int8_recipe: How the regressor was quantized; None without INT8.
+        float_layers: Layers of the regressor that stay float; None without INT8.
         golden: Phantoms with expected ages.
         tolerance_months: Largest allowed mean of the golden ages' absolute changes on a device,
             from the spread of correct evaluators of this model (``bakit.export.spread``).
@@ -187,7 +186,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     intervals: Intervals | None = None
     calibration_images: tuple[str, ...] = ()
     calibration_ids: str = ""
-    int8_recipe: Int8Recipe | None = None
+    float_layers: tuple[str, ...] | None = None
     parameters: int | None = None
     multiply_adds: int | None = None
     quality: QualityLimits | None = None
@@ -232,7 +231,7 @@ class Bundle:
             max_bytes=MAX_MANIFEST_BYTES,
             missing=f"{root}: not a bundle: {MANIFEST} is missing; bakit export writes one",
             wrong="not a manifest of this version",
-            upgrade=with_method,
+            upgrade=upgraded,
         )
         _check_seal(root, data)
         if public_key is not None:

@@ -128,32 +128,14 @@ METHODS = ("student", "unrolled")
 """Names of the methods, the default first."""
 
 
-class Int8Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the regressor is quantized.
-
-    Weights are symmetric INT8, activations UINT8 per tensor. The defaults are the result of
-    ``bakit calibrate --search`` for the shipped checkpoint: in INT8, the first two layers lose the
-    most accuracy and have the fewest multiply-adds, and the last layer's output is months.
-
-    Attributes:
-        float_layers: Names of convolutions and dense layers of the exported graph that stay float.
-        per_channel: Whether each output channel of a weight has its own scale.
-        equalize: Whether weights are equalized across layers first
-            (``bakit.export.onnx.equalize``).
-    """
-
-    float_layers: tuple[str, ...] = (
-        "age_months",
-        "block1/depthwise",
-        "head/sex",
-        "stem/conv",
-    )
-    per_channel: bool = True
-    equalize: bool = True
+FLOAT_LAYERS = ("age_months", "block1/depthwise", "head/sex", "stem/conv")
+"""Layers that stay float by default: what ``bakit calibrate --search`` found for the shipped
+checkpoint. In INT8, the first two layers lose the most accuracy and have the fewest multiply-adds;
+the last layer's output is months."""
 
 
 class Ranges(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Activation ranges for INT8, from training images, and their recipe.
+    """Activation ranges for INT8, from training images, and the layers that stay float.
 
     Attributes:
         method: How ranges follow from the observed values (``bakit.calib.methods``).
@@ -161,8 +143,7 @@ class Ranges(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         calibration_sha256: Digest of the calibration set.
         weights_sha256: Digest of the regressor's weights.
         tensors: Lowest and highest value by tensor name of the exported regressor.
-        recipe: How the regressor is quantized.
-        biases: Corrections of the bias by layer, which cancel the mean error of INT8.
+        float_layers: Names of convolutions and dense layers of the exported graph that stay float.
         images_sha256: Digests of the images (``bakit.image.read.pixel_digest``), which benchmarks
             reject.
         id_hashes: Short hashes of their ids (``bakit.data.overlap``), which are rejected at any
@@ -174,8 +155,7 @@ class Ranges(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     calibration_sha256: str
     weights_sha256: str
     tensors: dict[str, tuple[float, float]]
-    recipe: Int8Recipe = Int8Recipe()
-    biases: dict[str, tuple[float, ...]] = {}
+    float_layers: tuple[str, ...] = FLOAT_LAYERS
     images_sha256: tuple[str, ...] = ()
     id_hashes: str = ""
 
@@ -222,11 +202,16 @@ def check_image_size(size: int) -> None:
     raise ValueError(message)
 
 
-def with_method(document: dict[str, Any]) -> dict[str, Any]:
-    """Return a checkpoint's or manifest's document of version 1 as version 2.
+def upgraded(document: dict[str, Any]) -> dict[str, Any]:
+    """Return an older checkpoint's or manifest's document in today's form.
 
-    Version 1 had a single method of localization, without a name.
+    Version 1 had a single method of localization, without a name. INT8 ranges with a recipe may be
+    of equalized weights, which are no more; they are left out, and have to be computed again.
     """
+    document = {name: value for name, value in document.items() if name != "int8_recipe"}
+    ranges = document.get("ranges")
+    if isinstance(ranges, dict) and "recipe" in ranges:
+        document["ranges"] = None
     localizer = document.get("localizer")
     if document.get("schema_version") != 1 or not isinstance(localizer, dict):
         return document

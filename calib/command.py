@@ -117,7 +117,7 @@ def search_file(
 
 
 def _table(outcome: Outcome) -> str:
-    kept = outcome.best.choice.recipe.float_layers
+    kept = outcome.best.choice.float_layers
     lines = ["layer,mean_change_months,precision"]  # the layers' names need no quotes
     for layer, months in sorted(outcome.sensitivity.items(), key=lambda item: -item[1]):
         lines.append(f"{layer},{months:.4f},{'fp32' if layer in kept else 'int8'}")
@@ -126,7 +126,7 @@ def _table(outcome: Outcome) -> str:
 
 def sensitivity_figure(outcome: Outcome) -> Figure:
     """Draw the sensitivity of each layer to INT8, from input to output."""
-    kept = outcome.best.choice.recipe.float_layers
+    kept = outcome.best.choice.float_layers
     layers = list(outcome.sensitivity)
     figure, axes = new_axes(6.4, 1.6 + 0.15 * len(layers))
     for colour, label, among in (

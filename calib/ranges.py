@@ -11,11 +11,10 @@ from bakit.calib.statistics import gather
 from bakit.data.overlap import id_hashes
 from bakit.documents import read_versioned
 from bakit.errors import InputError
-from bakit.export.onnx.equalize import equalized_by
 from bakit.export.onnx.int8 import observed_model
 from bakit.export.onnx.regressor import regressor_model
 from bakit.files import write_file
-from bakit.settings import Int8Recipe, Ranges
+from bakit.settings import Ranges
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,16 +30,15 @@ DIGITS = 16
 def ranges_on(
     checkpoint: Checkpoint, calibration: CalibrationSet, method: str = DEFAULT_METHOD
 ) -> Ranges:
-    """Compute ranges for the default recipe on prepared images."""
-    model = equalized_by(Int8Recipe(), regressor_model(checkpoint))
-    statistics = gather(observed_model(model), calibration)
+    """Compute ranges for the default float layers on prepared images."""
+    statistics = gather(observed_model(regressor_model(checkpoint)), calibration)
     return ranges_from(checkpoint, calibration, statistics, method)
 
 
 def ranges_from(
     checkpoint: Checkpoint, calibration: CalibrationSet, statistics: Statistics, method: str
 ) -> Ranges:
-    """Compute ranges from statistics, for the default recipe."""
+    """Compute ranges from statistics, for the default float layers."""
     return Ranges(
         method=method,
         samples=len(calibration),

@@ -10,22 +10,19 @@ import msgspec
 import numpy as np
 
 from bakit.bench.statistics import mean_interval, quantile_interval
-from bakit.calib.bias import correct_biases
 from bakit.calib.methods import METHODS
 from bakit.calib.ranges import ranges_from
 from bakit.calib.statistics import gather
 from bakit.data.labels import patient_numbers
 from bakit.documents import UNREADABLE
-from bakit.export.onnx.equalize import equalize
 from bakit.export.onnx.int8 import int8_share, layer_names, observed_model, quantize
 from bakit.export.onnx.regressor import regressor_model
 from bakit.export.spread import evaluate
-from bakit.files import append_file, sha256, write_file
-from bakit.settings import Int8Recipe
+from bakit.files import append_file, sha256
 from bakit.types import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from onnx import ModelProto
@@ -39,16 +36,10 @@ if TYPE_CHECKING:
 ALWAYS_FLOAT: Final = ("age_months", "head/sex")
 """The output in months and the sex input; quantizing them gains nothing."""
 
-WORTH: Final = 0.99
-"""A recipe change is kept if it reduces the mean change below this share."""
-
 _MEAN_CHANGE = attrgetter("mean_change_months")
 
 SENSITIVITY_SAMPLES: Final = 100
 """Images for the sensitivity of each layer."""
-
-CORRECTION_SAMPLES = 64
-"""Calibration images for the bias correction."""
 
 TRIALS = "trials.jsonl"
 
@@ -69,11 +60,10 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A range method (``bakit.calib.methods``), a recipe, and whether biases are corrected."""
+    """A range method (``bakit.calib.methods``) and the layers that stay float."""
 
     method: str
-    recipe: Int8Recipe
-    corrected: bool = False
+    float_layers: tuple[str, ...]
 
 
 class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,9 +117,9 @@ class Outcome(NamedTuple):
 
 
 class Workbench:
-    """Builds and measures recipes of one checkpoint.
+    """Quantizes and measures the choices for one checkpoint.
 
-    Trials and biases are stored in ``work``; an interrupted search continues from there.
+    Trials are stored in ``work``; an interrupted search continues from there.
 
     Attributes:
         layers: Names of the layers that can be quantized.
@@ -152,7 +142,7 @@ class Workbench:
         self._on_progress = on_progress
         self._tried = 0
         self._model = regressor_model(checkpoint)
-        self._statistics: dict[bool, Statistics] = {}
+        self._seen: Statistics | None = None
         self._identity = [checkpoint.weights_sha256, calibration.digest, validation.digest]
         self._known = self._read_trials()
         self._float_months = self._ages(self._model, len(self._validation))
@@ -190,29 +180,11 @@ class Workbench:
         return self._known[key]
 
     def ranges(self, choice: Choice) -> Ranges:
-        """Return the ranges of a choice, with recipe and biases."""
-        made = ranges_from(
-            self._checkpoint, self._calibration, self._seen(choice.recipe.equalize), choice.method
-        )
-        made = msgspec.structs.replace(made, recipe=choice.recipe)
-        if not choice.corrected:
-            return made
-        key = self._key(choice, 0)
-        path = self._work / f"biases-{key}.json"
-        with suppress(OSError, *UNREADABLE):  # a missing or damaged file is made again
-            biases = msgspec.json.decode(path.read_bytes(), type=dict[str, tuple[float, ...]])
-            return msgspec.structs.replace(made, biases=biases)
-        feeds = list(self._calibration)[:: max(1, len(self._calibration) // CORRECTION_SAMPLES)]
-        made = correct_biases(self._model, made, feeds, self._on_progress)
-        write_file(path, msgspec.json.encode(made.biases))
-        return made
-
-    def _seen(self, equalized: bool) -> Statistics:  # a key
-        if equalized not in self._statistics:
-            model = equalize(self._model) if equalized else self._model
-            seen = gather(observed_model(model), self._calibration, self._on_progress)
-            self._statistics[equalized] = seen
-        return self._statistics[equalized]
+        """Return the ranges of a choice, with its float layers."""
+        if self._seen is None:
+            self._seen = gather(observed_model(self._model), self._calibration, self._on_progress)
+        made = ranges_from(self._checkpoint, self._calibration, self._seen, choice.method)
+        return msgspec.structs.replace(made, float_layers=choice.float_layers)
 
     def _ages(self, model: ModelProto, count: int) -> Floats:
         """Predict the first ``count`` validation images, in months."""
@@ -238,63 +210,44 @@ class Workbench:
 
 
 def search(bench: Workbench, limits: Limits) -> Outcome:
-    """Search range methods, recipe changes and float layers.
+    """Search range methods and float layers.
 
     1. Quantize all layers with each range method and keep the one with the smallest mean change.
-       Then try one scale per tensor, equalized layers and corrected biases; keep what helps.
-    2. Measure every layer's sensitivity with that choice.
+    2. Measure every layer's sensitivity with that method.
     3. While a limit is exceeded, set the most sensitive INT8 layer to float, until the minimum
        share of INT8 is reached.
-    4. Repeat step 1 with these float layers.
+    4. Try each method again with these float layers.
     """
     trials: list[Trial] = []
 
-    def attempt(choice: Choice) -> Trial:
-        trials.append(bench.attempt(choice))
+    def attempt(method: str, layers: tuple[str, ...]) -> Trial:
+        trials.append(bench.attempt(Choice(method, layers)))
         return trials[-1]
 
-    layers = tuple(name for name in ALWAYS_FLOAT if name in bench.layers)
-    start = Int8Recipe(layers, equalize=False)
-    best = _refine(start, attempt)
+    start = tuple(name for name in ALWAYS_FLOAT if name in bench.layers)
+    best = min((attempt(method, start) for method in METHODS), key=_MEAN_CHANGE)
     sensitivity = {
-        layer: _alone(layer, best.choice, bench)
-        for layer in bench.layers
-        if layer not in start.float_layers
+        layer: _alone(layer, best.choice, bench) for layer in bench.layers if layer not in start
     }
     for layer in sorted(sensitivity, key=lambda name: -sensitivity[name]):
         if not best.broken(limits):
             break
-        kept = tuple(sorted({*best.choice.recipe.float_layers, layer}))
-        recipe = msgspec.structs.replace(best.choice.recipe, float_layers=kept)
-        trial = attempt(msgspec.structs.replace(best.choice, recipe=recipe))
+        kept = tuple(sorted({*best.choice.float_layers, layer}))
+        trial = attempt(best.choice.method, kept)
         if trial.int8_share < limits.min_int8_share:
             break
         best = trial
-    if best.choice.recipe.float_layers != start.float_layers:
-        _refine(Int8Recipe(best.choice.recipe.float_layers, equalize=False), attempt)
+    if best.choice.float_layers != start:
+        for method in METHODS:
+            if method != best.choice.method:
+                attempt(method, best.choice.float_layers)
     kept_limits = [trial for trial in trials if not trial.broken(limits)]
     enough = [trial for trial in trials if trial.int8_share >= limits.min_int8_share]
     best = min(kept_limits or enough or trials, key=_MEAN_CHANGE)
     return Outcome(best, tuple(trials), sensitivity, bool(kept_limits))
 
 
-def _refine(recipe: Int8Recipe, attempt: Callable[[Choice], Trial]) -> Trial:
-    """Find the best method and recipe changes for given float layers."""
-    best = min((attempt(Choice(method, recipe)) for method in METHODS), key=_MEAN_CHANGE)
-    for change in ({"per_channel": False}, {"equalize": True}, {}):
-        choice = msgspec.structs.replace(
-            best.choice,
-            recipe=msgspec.structs.replace(best.choice.recipe, **change),
-            corrected=best.choice.corrected or not change,
-        )
-        trial = attempt(choice)
-        if trial.mean_change_months < WORTH * best.mean_change_months:
-            best = trial
-    return best
-
-
 def _alone(layer: str, choice: Choice, bench: Workbench) -> float:
-    """Return the mean change in months if one layer is INT8, without bias correction."""
+    """Return the mean change in months if one layer is INT8."""
     others = tuple(sorted(set(bench.layers) - {layer}))
-    only = Choice(choice.method, msgspec.structs.replace(choice.recipe, float_layers=others))
-    return bench.attempt(only, SENSITIVITY_SAMPLES).mean_change_months
+    return bench.attempt(Choice(choice.method, others), SENSITIVITY_SAMPLES).mean_change_months

@@ -147,7 +147,7 @@ def export_bundle(
             intervals=header.intervals,
             calibration_images=ranges.images_sha256 if ranges else (),
             calibration_ids=ranges.id_hashes if ranges else "",
-            int8_recipe=ranges.recipe if ranges else None,
+            float_layers=ranges.float_layers if ranges else None,
             parameters=checkpoint.parameters,
             multiply_adds=sum(multiply_adds(regressor_model(checkpoint)).values()),
             quality=header.quality,

@@ -28,7 +28,6 @@ from bakit.bundle import Build
 from bakit.errors import MissingBackendError, UnsupportedTargetError
 from bakit.export.artifact import artifact
 from bakit.export.check.judge import check_builds
-from bakit.export.onnx.equalize import equalized_by
 from bakit.export.onnx.float16 import LAST, half_model
 from bakit.export.onnx.int8 import (
     LAYERS,
@@ -37,7 +36,6 @@ from bakit.export.onnx.int8 import (
     int8_share,
     quantize,
     round_once,
-    shift_biases,
 )
 from bakit.export.onnx.localizer import localizer_model
 from bakit.export.onnx.metadata import describe, metadata
@@ -102,8 +100,6 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
             quantized = round_once(quantize(regressor, item, SYMMETRIC))
             models |= {names[0]: quantized, names[1]: half_model(quantized)}
         share = int8_share(models[INT8])
-        regressor = equalized_by(ranges.recipe, regressor)
-        shift_biases(regressor, ranges.biases)
         models[FLOAT] = regressor
         cache = calibration_cache(regressor, ranges)
         builds = (
@@ -134,10 +130,9 @@ def export(checkpoint: Checkpoint, request: ExportRequest, out: Path) -> Sequenc
 
 
 def with_float_layers(ranges: Ranges, layers: Iterable[str]) -> Ranges:
-    """Return INT8 ranges whose recipe leaves further layers float."""
-    kept = tuple(sorted({*ranges.recipe.float_layers, *layers}))
-    recipe = msgspec.structs.replace(ranges.recipe, float_layers=kept)
-    return msgspec.structs.replace(ranges, recipe=recipe)
+    """Return INT8 ranges that leave further layers float."""
+    kept = tuple(sorted({*ranges.float_layers, *layers}))
+    return msgspec.structs.replace(ranges, float_layers=kept)
 
 
 def finish(bundle: Bundle) -> None:
@@ -157,7 +152,7 @@ def calibration_cache(model: ModelProto, ranges: Ranges) -> bytes:
     One line per tensor: its name and its scale, the largest magnitude over 127, as a big-endian
     float32 in hexadecimal. Tensors of float layers only have no line, so these layers stay float.
     """
-    kept = set(ranges.recipe.float_layers)
+    kept = set(ranges.float_layers)
     touched = {
         name
         for node in model.graph.node

@@ -89,6 +89,10 @@ def test_a_manifest_of_version_1_has_the_unrolled_localizer(edit):
     assert manifest.localizer == UnrolledSettings(**localizer)
 
 
+def test_an_older_manifest_has_a_recipe(edit):
+    assert Bundle.read(edit(int8_recipe={"equalize": True})).manifest.float_layers is None
+
+
 def test_a_newer_manifest_says_what_to_do(refused, edit):
     line = refused("inspect", edit(schema_version=99, mystery=1))
     assert "schema version 99 is newer than this bakit's 4; upgrade with pip" in line

@@ -133,6 +133,16 @@ def test_a_file_of_version_1_has_the_unrolled_localizer(checkpoint, written, par
     assert old.header.schema_version == SCHEMA_VERSION == 2
 
 
+def test_older_ranges_may_be_of_other_weights_and_are_left_out(refused, written, parts):
+    """They may be of equalized weights."""
+    ranges = {name: v for name, v in parts[1]["ranges"].items() if name != "float_layers"}
+    path = written(ranges=ranges | {"recipe": {"equalize": True}, "biases": {}})
+    assert Checkpoint.read(path).header.ranges is None
+    assert "contains no INT8 ranges; pass --calibration" in refused(
+        "export", path, "--target", "onnx", "--int8"
+    )
+
+
 def test_a_file_of_version_2_names_its_localizer(refused, written, parts):
     localizer = {name: value for name, value in parts[1]["localizer"].items() if name != "method"}
     line = refused("inspect", written(localizer=localizer))

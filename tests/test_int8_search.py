@@ -11,29 +11,26 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
 from bakit.backends.ort import OrtSession
-from bakit.calib.bias import correct_biases
 from bakit.calib.command import sensitivity_figure
 from bakit.calib.dataset import load_images
 from bakit.calib.methods import METHODS
 from bakit.calib.ranges import ranges_on, read_ranges
 from bakit.calib.search import ALWAYS_FLOAT, TRIALS, Choice, Limits, Trial, Workbench, search
 from bakit.cli import main
-from bakit.errors import CheckpointError
-from bakit.export.onnx.equalize import equalize
 from bakit.export.onnx.int8 import (
+    CPU,
     PLAIN,
     int8_share,
-    layer_names,
     multiply_adds,
     quantize,
     round_once,
 )
 from bakit.export.onnx.regressor import regressor_model
 from bakit.export.onnx.writer import serialize
-from bakit.settings import Int8Recipe
+from bakit.settings import FLOAT_LAYERS
 
 LIMITS = Limits(max_drift_months=1, max_mean_change_months=1, max_p99_change_months=9)
 
@@ -47,10 +44,9 @@ class Costs:
 
     def attempt(self, choice, samples=None):
         self.asked.append((choice, samples))
-        int8 = [name for name in self.costs if name not in choice.recipe.float_layers]
+        int8 = [name for name in self.costs if name not in choice.float_layers]
         change = sum(self.costs[name] for name in int8)
         change *= 1.0 if choice.method == self.method else 2.0
-        change *= 1.0 if choice.recipe.per_channel else 3.0
         share = len(int8) / len(self.costs)
         uppers = (0.0, change, change * 2)
         return Trial(choice, samples or 1000, 0.0, change, change * 2, share, uppers)
@@ -60,16 +56,15 @@ def test_the_most_sensitive_layers_return_to_float():
     bench = Costs({"a": 0.1, "b": 5.0, "c": 0.2, "d": 3.0, "e": 0.1, "f": 0.1})
     found = search(bench, replace_share(LIMITS, 0.6))
     assert found.met
-    assert set(found.best.choice.recipe.float_layers) == {*ALWAYS_FLOAT, "b", "d"}
+    assert set(found.best.choice.float_layers) == {*ALWAYS_FLOAT, "b", "d"}
     assert found.best.choice.method == "mse"
-    assert found.best.choice.recipe.per_channel
     assert sorted(found.sensitivity, key=found.sensitivity.get)[-2:] == ["d", "b"]
 
 
 def test_nothing_returns_to_float_while_the_limits_hold():
     found = search(Costs({"a": 0.1, "b": 0.2}), LIMITS)
     assert found.met
-    assert found.best.choice.recipe.float_layers == ALWAYS_FLOAT
+    assert found.best.choice.float_layers == ALWAYS_FLOAT
 
 
 def test_limits_that_cannot_be_kept_give_the_best_with_enough_int8():
@@ -85,17 +80,17 @@ def test_what_is_found_keeps_the_limits_or_says_so(costs, share):
     limits = replace_share(LIMITS, share)
     found = search(Costs({f"l{i}": cost for i, cost in enumerate(costs)}), limits)
     assert found.met == (not found.best.broken(limits))
-    assert set(found.best.choice.recipe.float_layers) >= set(ALWAYS_FLOAT)
+    assert set(found.best.choice.float_layers) >= set(ALWAYS_FLOAT)
     assert found.best in found.trials
 
 
 def test_nan_breaks_every_limit():
-    trial = Trial(Choice("tails", Int8Recipe()), 1, *[float("nan")] * 3, 1.0)
+    trial = Trial(Choice("tails", FLOAT_LAYERS), 1, *[float("nan")] * 3, 1.0)
     assert len(trial.broken(LIMITS)) == 3
 
 
 def test_the_upper_end_decides_and_no_interval_breaks_a_limit():
-    trial = Trial(Choice("tails", Int8Recipe()), 1000, 0.0, 0.5, 2.0, 1.0, (0.1, 0.6, 8.9))
+    trial = Trial(Choice("tails", FLOAT_LAYERS), 1000, 0.0, 0.5, 2.0, 1.0, (0.1, 0.6, 8.9))
     assert not trial.broken(LIMITS)
     wide = msgspec.structs.replace(trial, uppers_months=(0.1, 0.6, 9.1))
     assert wide.broken(LIMITS) == [
@@ -132,33 +127,13 @@ def ages(model, images):
         return np.array([session.run(feeds)["age_months"].item() for feeds in images])
 
 
-def test_equalized_layers_compute_the_same_ages(model, images):
-    equalized = equalize(model)
-    np.testing.assert_allclose(ages(equalized, images), ages(model, images), atol=2e-3)
-    before, after = (
-        {item.name: numpy_helper.to_array(item) for item in graph.graph.initializer}
-        for graph in (model, equalized)
-    )
-    name = "block2/depthwise"
-    assert not np.array_equal(before[f"{name}.weight"], after[f"{name}.weight"])
-    written = np.abs(after["block2/expand.weight"]).max((1, 2, 3))
-    read = np.abs(after[f"{name}.weight"]).max((1, 2, 3))
-    project = np.abs(after["block2/project.weight"]).max((0, 2, 3))
-    live = (written > 0) & (read > 0)
-    assert np.allclose(written[live], read[live], rtol=0.1)
-    live = (read > 0) & (project > 0)
-    assert np.allclose(read[live], project[live], rtol=0.1)
-
-
-@pytest.mark.parametrize("per_channel", [True, False])
-def test_the_recipe_decides_what_is_int8(model, ranges, per_channel):
+def test_the_float_layers_decide_what_is_int8(model, ranges):
     products = multiply_adds(model)
     # By hand, at 96 pixels: 48x48 outputs of 9 weights and 16 channels; 960 to 1280 features.
     assert products["stem/conv"] == 48 * 48 * 16 * 9
     assert products["head/project"] == 960 * 1280
     kept = ("age_months", "block4/squeeze/fc1", "block9/expand", "head/sex")
-    recipe = Int8Recipe(kept, per_channel=per_channel)
-    quantized = quantize(model, msgspec.structs.replace(ranges, recipe=recipe), PLAIN)
+    quantized = quantize(model, msgspec.structs.replace(ranges, float_layers=kept), PLAIN)
     share = 1 - sum(products[name] for name in kept) / sum(products.values())
     assert int8_share(quantized) == pytest.approx(share)
     assert int8_share(model) == 0
@@ -167,38 +142,8 @@ def test_the_recipe_decides_what_is_int8(model, ranges, per_channel):
         for item in quantized.graph.initializer
         if item.name.endswith(".weight_scale")
     }
-    assert scales["block2/expand.weight_scale"] == (64 if per_channel else 1)
+    assert scales["block2/expand.weight_scale"] == 64
     assert "block9/expand.weight_scale" not in scales
-
-
-def test_corrected_biases_undo_the_mean_error(checkpoint, model, images, ranges):
-    """Of the last quantized layer, on the images that it was corrected on; few layers are INT8."""
-    layers = layer_names(model)
-    few = Int8Recipe((*layers[:-8], *ALWAYS_FLOAT))
-    ranges = msgspec.structs.replace(ranges, recipe=few)
-    feeds = list(images)[:2]
-    corrected = correct_biases(model, ranges, feeds)
-    assert set(corrected.biases) == set(layers) - set(few.float_layers)
-    layer = "head/hidden1"
-
-    def mean_output(graph):
-        output = next(node.output[0] for node in graph.graph.node if node.name == layer)
-        graph.graph.output.append(helper.make_empty_tensor_value_info(output))
-        with OrtSession(serialize(graph), threads=1) as session:
-            return np.mean([session.run(feed)[output] for feed in feeds], axis=0)
-
-    expected = mean_output(regressor_model(checkpoint))
-    plain, better = (
-        np.abs(mean_output(quantize(model, used, PLAIN)) - expected).mean()
-        for used in (ranges, corrected)
-    )
-    assert better < 0.2 * plain
-
-
-def test_biases_of_another_model_are_refused(model, ranges):
-    for biases in ({"block99/expand": (0.0,)}, {"stem/conv": (0.0,)}):
-        with pytest.raises(CheckpointError, match="biases are another model's"):
-            quantize(model, msgspec.structs.replace(ranges, biases=biases))
 
 
 def test_fitted_layers_have_whole_vectors_and_the_same_ages(model, images, ranges, monkeypatch):
@@ -212,20 +157,17 @@ def test_fitted_layers_have_whole_vectors_and_the_same_ages(model, images, range
     assert np.array_equal(ages(fitted, images), ages(quantize(model, ranges), images))
 
 
-def test_a_layer_between_floats_is_fitted_as_float(model, images, ranges):
-    """Then its bias is not corrected for INT8."""
-    shifts = {"block1/project": (5.0,) * 16}
-    shifted = msgspec.structs.replace(ranges, biases=shifts)
-    assert np.array_equal(
-        ages(quantize(model, shifted), images), ages(quantize(model, ranges), images)
-    )
-    plain, corrected = (ages(quantize(model, used, PLAIN), images) for used in (ranges, shifted))
-    assert not np.array_equal(plain, corrected)
+def test_a_layer_between_floats_is_fitted_as_float(model, ranges):
+    """The one behind the float depthwise layer, before a sum of floats."""
+    for form, is_float in ((CPU, True), (PLAIN, False)):
+        nodes = quantize(model, ranges, form).graph.node
+        weights = {node.input[1] for node in nodes if node.op_type == "Conv"}
+        assert ("block1/project.weight" in weights) == is_float
 
 
 def test_a_trial_is_measured_once(checkpoint, images, tmp_path, monkeypatch):
     """A second workbench finds the first one's trials, and another choice is not among them."""
-    choice = Choice("tails", Int8Recipe())
+    choice = Choice("tails", FLOAT_LAYERS)
     first = Workbench(checkpoint, images, images, tmp_path).attempt(choice)
     assert first.int8_share == pytest.approx(0.9723, abs=0.001)
     assert 0 < first.mean_change_months < 60
@@ -235,7 +177,7 @@ def test_a_trial_is_measured_once(checkpoint, images, tmp_path, monkeypatch):
     monkeypatch.setattr("bakit.calib.search.quantize", None)
     assert again.attempt(choice) == first
     with pytest.raises(TypeError):
-        again.attempt(Choice("minmax", Int8Recipe()))
+        again.attempt(Choice("minmax", FLOAT_LAYERS))
 
 
 @pytest.fixture
@@ -246,8 +188,6 @@ def quick(monkeypatch, images):
     )
     layers = ["stem/conv", "block1/depthwise", "age_months", "head/sex"]
     monkeypatch.setattr("bakit.calib.search.layer_names", lambda _: layers)
-    monkeypatch.setattr("bakit.calib.search.CORRECTION_SAMPLES", 1)
-    monkeypatch.setattr("bakit.calib.search.correct_biases", lambda _, ranges, *__: ranges)
     monkeypatch.setattr("bakit.calib.command.MIN_VALIDATION", 1)
     monkeypatch.setattr(
         "bakit.calib.search.quantile_interval", lambda values, *_: (0.0, float(values.max()))
@@ -284,7 +224,7 @@ def test_the_command_writes_what_export_takes(
     assert result.exit_code == 0, result.output
     assert "kept, best" in result.stdout
     ranges = read_ranges(out)
-    assert ranges.recipe.float_layers == ALWAYS_FLOAT
+    assert ranges.float_layers == ALWAYS_FLOAT
     rows = list(csv.DictReader((work / "sensitivity.csv").read_text("utf-8").splitlines()))
     assert {row["layer"] for row in rows} == {"stem/conv", "block1/depthwise"}
     assert (tmp_path / "plots" / "sensitivity.png").read_bytes()[:4] == b"\x89PNG"
@@ -295,9 +235,7 @@ def test_the_command_writes_what_export_takes(
 
 def test_the_legend_has_the_colours_of_the_bars():
     pytest.importorskip("matplotlib")
-    best = SimpleNamespace(
-        choice=SimpleNamespace(recipe=Int8Recipe(float_layers=("a",))), mean_change_months=0.5
-    )
+    best = SimpleNamespace(choice=Choice("tails", ("a",)), mean_change_months=0.5)
     outcome = SimpleNamespace(best=best, sensitivity={"a": 0.4, "b": 0.1, "c": 0.2})
     axes = sensitivity_figure(outcome).axes[0]
     colours = {round(bar.get_width(), 3): bar.get_facecolor() for bar in axes.patches}

@@ -55,7 +55,7 @@ def layers(model):
 
 def test_int8_layers_are_integers_and_the_recipe_s_float_layers_are_not(exported, checkpoint):
     model, _ = model_of(exported("litert", "int8"))
-    kept = {f"{name}.weight" for name in checkpoint.header.ranges.recipe.float_layers}
+    kept = {f"{name}.weight" for name in checkpoint.header.ranges.float_layers}
     found = {}
     for kind, (x, weight, bias, output) in layers(model):
         name = weight.name.decode()

@@ -198,12 +198,8 @@ def _print_search(outcome: Outcome, limits: Limits) -> None:
 
 
 def _named(trial: Trial) -> str:
-    recipe = trial.choice.recipe
-    words = [trial.choice.method]
-    words += [] if recipe.per_channel else ["one scale per tensor"]
-    words += ["equalized"] if recipe.equalize else []
-    words += ["corrected biases"] if trial.choice.corrected else []
-    return f"{', '.join(words)}; float: {', '.join(recipe.float_layers) or 'nothing'}"
+    layers = ", ".join(trial.choice.float_layers)
+    return f"{trial.choice.method}; float: {layers or 'nothing'}"
 
 
 @click.command("quality")

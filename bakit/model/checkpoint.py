@@ -23,7 +23,7 @@ from bakit.settings import (
     Ranges,
     SplitRecord,
     StudentSettings,
-    with_method,
+    upgraded,
 )
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ class Checkpoint:
             SCHEMA_VERSION,
             CheckpointError,
             wrong="its header is not what this version expects",
-            upgrade=with_method,
+            upgrade=upgraded,
         )
         arrays = file.arrays
         parts = {part: _part(arrays, part) for part in ("regressor", "localizer", "reference")}

@@ -33,7 +33,7 @@ def attribute(
     """Split the change from the reference to a bundle into steps; ages are ``(N,)`` months.
 
     Intermediate steps need a bundle of the same checkpoint, and for INT8 of the same calibration
-    and recipe.
+    and float layers.
     """
     stations: list[tuple[Step, Bundle]] = [("conversion", reference)]
     mine = bundle.manifest
@@ -62,7 +62,8 @@ def _simulates(other: Bundle, bundle: Bundle) -> bool:
     return (
         mine.precision is its.precision is Precision.INT8
         and its.target == SIMULATED_BY
-        and (its.calibration_sha256, its.int8_recipe) == (mine.calibration_sha256, mine.int8_recipe)
+        and (its.calibration_sha256, its.float_layers)
+        == (mine.calibration_sha256, mine.float_layers)
     )
 
 

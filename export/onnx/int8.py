@@ -14,7 +14,6 @@ from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from bakit.errors import CheckpointError
-from bakit.export.onnx.equalize import equalized_by
 from bakit.export.onnx.writer import (
     check_profile,
     copy_of,
@@ -68,17 +67,16 @@ _INNER = {"expand": 0, "depthwise": 0, "squeeze/fc1": 1, "squeeze/fc2": 0, "proj
 
 
 def quantize(model: onnx.ModelProto, ranges: Ranges, dialect: Dialect = CPU) -> onnx.ModelProto:
-    """Return the float regressor in INT8, by the recipe in ``ranges``.
+    """Return the float regressor in INT8, without the float layers of ``ranges``.
 
-    Weights are symmetric, activations have one scale per tensor. Convolutions, dense layers and the
-    ReLU behind them are quantized; h-swish and gates between them are computed in float.
+    Weights are symmetric and have a scale for each output channel, activations one for each tensor.
+    Convolutions, dense layers and the ReLU behind them are quantized; h-swish and gates between
+    them are computed in float.
 
     Raises:
-        CheckpointError: If a range is missing or a bias does not fit: they are another model's.
+        CheckpointError: If a range is missing: they are another model's.
     """
-    recipe = ranges.recipe
-    model = equalized_by(recipe, model)
-    kept = _float_nodes(model, recipe.float_layers, dialect)
+    kept = _float_nodes(model, ranges.float_layers, dialect)
     data = {
         name: (np.array(low, np.float32), np.array(high, np.float32))
         for name, (low, high) in ranges.tensors.items()
@@ -88,8 +86,6 @@ def quantize(model: onnx.ModelProto, ranges: Ranges, dialect: Dialect = CPU) -> 
         message = f"the INT8 ranges are another model's: none for {missing[0]!r}; calibrate again"
         raise CheckpointError(message)
     copy = copy_of(model)
-    fitted = kept.difference(recipe.float_layers)  # corrections are of the error of INT8
-    shift_biases(copy, {name: ranges.biases[name] for name in ranges.biases.keys() - fitted})
     if dialect.fitted:
         fill_channels(copy)
     logger = logging.getLogger()  # the quantizer logs advice to the root logger
@@ -98,7 +94,7 @@ def quantize(model: onnx.ModelProto, ranges: Ranges, dialect: Dialect = CPU) -> 
     try:
         quantizer = QDQQuantizer(
             copy,
-            per_channel=recipe.per_channel,
+            per_channel=True,
             reduce_range=dialect.weight_bits == 7,
             weight_qType=QuantType.QInt8,
             activation_qType=QuantType.QInt8 if dialect.symmetric else QuantType.QUInt8,
@@ -304,19 +300,3 @@ def int8_share(model: onnx.ModelProto) -> float:
         if node.op_type in LAYERS and {node.input[0], node.input[1]} <= dequantized
     )
     return int8 / sum(products.values())
-
-
-def shift_biases(model: onnx.ModelProto, shifts: dict[str, tuple[float, ...]]) -> None:
-    """Add ``shifts`` to the float biases of layers, in place.
-
-    Raises:
-        CheckpointError: If a layer has no bias of this length.
-    """
-    biases = {tensor.name: tensor for tensor in model.graph.initializer}
-    for layer, shift in shifts.items():
-        tensor = biases.get(f"{layer}.bias")
-        if tensor is None or list(tensor.dims) != [len(shift)]:
-            message = f"the INT8 biases are another model's: not {layer!r}'s; calibrate again"
-            raise CheckpointError(message)
-        changed = numpy_helper.to_array(tensor) + np.array(shift)
-        tensor.CopyFrom(numpy_helper.from_array(changed.astype(np.float32), tensor.name))
