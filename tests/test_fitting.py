@@ -1,5 +1,7 @@
 """The training loop itself: learning, clipping, divergence, and the progress file."""
 
+import json
+
 import msgspec
 import pytest
 import torch
@@ -13,6 +15,7 @@ from bakit.training import module
 from bakit.training.callbacks import RunProgress
 from bakit.training.crops import Part
 from bakit.training.fitting import Hardware, fit
+from tests.benchmarks import train_speed
 
 CPU = Hardware("cpu", threads=1)
 QUICK = get_recipe("scratch", epochs=2)
@@ -111,3 +114,10 @@ def test_progress_is_in_a_file(tmp_path, monkeypatch):
         fitted.best.val_mae_months,
     )
     assert all(p.images_per_s > 0 for p in written)
+
+
+def test_the_benchmark_of_the_speed_runs(monkeypatch, capsys):
+    words = ["train_speed.py", "--images=8", "--rounds=1", "--batch-size=4", "--size=32"]
+    monkeypatch.setattr("sys.argv", words)
+    train_speed.main()
+    assert json.loads(capsys.readouterr().out)["ratio_median"] > 0

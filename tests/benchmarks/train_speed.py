@@ -34,10 +34,11 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=640)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--size", type=int, default=224, help="side of the images, in pixels")
     given = parser.parse_args()
     recipe = get_recipe("scratch", epochs=1, batch_size=given.batch_size)
-    part = _images(given.images)
-    held_out = _images(2)
+    part = _images(given.images, given.size)
+    held_out = _images(2, given.size)
     speeds: dict[str, list[float]] = {"plain": [], "bakit": []}
     for _ in range(given.rounds):
         speeds["plain"].append(_plain(part, held_out, recipe))
@@ -48,10 +49,10 @@ def main() -> None:
     print(json.dumps(found | {"ratio_median": round(statistics.median(ratios), 3)}))
 
 
-def _images(count: int) -> Part:
+def _images(count: int, size: int) -> Part:
     """Return noise: the speed does not depend on what is seen."""
     generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (count, 1, 96, 96), np.uint8)
+    images = generator.integers(0, 256, (count, 1, size, size), np.uint8)
     ages = generator.uniform(12, 220, (count, 1)).astype(np.float32)
     return Part(torch.from_numpy(images), torch.zeros(count, 1), torch.from_numpy(ages))
 
@@ -79,9 +80,7 @@ def _ours(part: Part, held_out: Part, recipe: Recipe) -> float:
     """Train one epoch by ``bakit.training``; return images per second of it."""
     model = Regressor(Architecture(), 120.0, 40.0)
     with tempfile.TemporaryDirectory() as folder:
-        fitted = fit(
-            model, part, held_out, recipe, Path(folder), hardware=Hardware("cpu"), progress=False
-        )
+        fitted = fit(model, part, held_out, recipe, Path(folder), hardware=Hardware("cpu"))
     seen = len(part.ages_months) // recipe.batch_size * recipe.batch_size
     return seen / fitted.history[0].seconds
 
