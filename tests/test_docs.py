@@ -123,3 +123,14 @@ def test_the_readme_lists_every_target():
     table = (ROOT / "README.md").read_text("utf-8").split("\n## Targets\n")[1].split("\n## ")[0]
     rows = "".join(re.findall(r"^\|.*\n", table, re.MULTILINE))
     assert set(re.findall(r"`([\w-]+)`", rows)) == set(targets())
+
+
+def test_scripts_that_import_tests_are_run_as_modules():
+    """As files, they would not find the package ``tests``."""
+    for script in ROOT.glob("tests/benchmarks/*.py"):
+        text = script.read_text("utf-8")
+        forms = [f"tests.benchmarks.{script.stem}", f"tests/benchmarks/{script.name}"]
+        wrong = forms["from tests" in text]
+        command = re.compile(rf"python (-m )?{re.escape(wrong)}")
+        pages = [page.name for page in (*PAGES, script) if command.search(page.read_text("utf-8"))]
+        assert not pages, f"{pages}: not {wrong}"

@@ -1,7 +1,7 @@
 """Correct and broken evaluators of the shipped model, judged by its golden predictions.
 
-    PYTHONPATH=. python tests/benchmarks/golden_evaluators.py --other CHECKPOINT
-    PYTHONPATH=. python tests/benchmarks/golden_evaluators.py --other CHECKPOINT --films FOLDER
+    python -m tests.benchmarks.golden_evaluators --other CHECKPOINT
+    python -m tests.benchmarks.golden_evaluators --other CHECKPOINT --films FOLDER
 
 Each row is one evaluator: the mean and the largest change of the 16 golden ages since export, and
 the verdict. The bundle's other graphs are evaluated literally. ``--films`` adds the mean change on

@@ -1,8 +1,8 @@
 """Send films to a node from several associations, with dcmtk's programs; count the reports.
 
-    python tests/benchmarks/node_load.py BUNDLE --films 500 --senders 8
-    python tests/benchmarks/node_load.py BUNDLE --faults garbage,kill,disk,peer
-    python tests/benchmarks/node_load.py BUNDLE --films 60 --senders 1 --every 2
+    python -m tests.benchmarks.node_load BUNDLE --films 500 --senders 8
+    python -m tests.benchmarks.node_load BUNDLE --faults garbage,kill,disk,peer
+    python -m tests.benchmarks.node_load BUNDLE --films 60 --senders 1 --every 2
 
 Every film is a phantom with its own SOPInstanceUID. The faults come one after the other, while
 films arrive: ``kill``: the node gets SIGKILL and is started again; ``peer``: storescp is down for
