@@ -45,7 +45,7 @@ def test_a_run_prints_a_row_for_every_recipe(
     trained = checkpoint.with_header(training=record).write(tmp_path / "trained.safetensors")
     out = tmp_path / "peers.json"
     options = ("--samples", "4", "--rounds", "1", "--limit", "1", "--json", out)
-    done = _run("--data", labelled.folder, "--checkpoint", trained.path, *options)
+    done = _run(labelled.folder, "--checkpoint", trained.path, *options)
     assert done.returncode == 0, done.stderr
     report = json.loads(out.read_text())
     rows = {(row["recipe"], row["library"]): row for row in report["models"]}
@@ -70,6 +70,6 @@ def test_a_run_prints_a_row_for_every_recipe(
 def test_other_images_than_those_of_the_training_are_refused(
     labelled: Labelled, checkpoint: Checkpoint
 ) -> None:
-    done = _run("--data", labelled.folder, "--checkpoint", checkpoint.path)
+    done = _run(labelled.folder, "--checkpoint", checkpoint.path)
     assert done.returncode == 2
     assert "not the folder that tiny was trained on" in done.stderr

@@ -1,6 +1,6 @@
 """Does the gate see what can go wrong? Five faults, each put into the INT8 model, each gated.
 
-    python tests/benchmarks/gate_faults.py --data ../shared/data/rsna100
+    python tests/benchmarks/gate_faults.py DATA
 
 The faults are those that no library complains about: a layer's scale off by two, ranges of another
 checkpoint, the sex input the wrong way round, an image that was not normalised, and one group of
@@ -61,7 +61,7 @@ CALIBRATION = 32
 def main() -> None:
     """Put every fault in, gate it, and print what the gate says."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/rsna100"))
+    parser.add_argument("data", type=Path, help="the labelled folder of the training")
     parser.add_argument("--limit", type=int, help="test images at most, spread evenly")
     given = parser.parse_args()
     checkpoint = Checkpoint.read(SHIPPED)

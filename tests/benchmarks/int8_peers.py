@@ -1,7 +1,7 @@
 """What other tools' INT8 makes of the float model when they are called with their defaults.
 
-    python tests/benchmarks/int8_peers.py
-    python tests/benchmarks/int8_peers.py --bundle bakit-bundles/bakit-rsna299-onnx-int8
+    python tests/benchmarks/int8_peers.py DATA
+    python tests/benchmarks/int8_peers.py DATA --bundle bakit-bundles/bakit-rsna299-onnx-int8
 
 The tools are ``onnxruntime.quantization.quantize_static`` and ``nncf.quantize``. They get the same
 calibration images, chosen as ``bakit calibrate`` does, and every model sees the same crops of the
@@ -85,7 +85,7 @@ class Model(NamedTuple):
 def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/rsna100"))
+    parser.add_argument("data", type=Path, help="the labelled folder of the training")
     parser.add_argument("--checkpoint", type=Path, default=SHIPPED)
     parser.add_argument("--bundle", type=Path, action="append", default=[], help="any number")
     parser.add_argument("--limit", type=int, help="test images at most, spread evenly")

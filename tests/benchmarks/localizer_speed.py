@@ -1,7 +1,7 @@
 """Speed of the exported localizers beside torch autograd, and whether they find the same hand.
 
     python tests/benchmarks/localizer_speed.py
-    python tests/benchmarks/localizer_speed.py --originals ../shared/data/originals
+    python tests/benchmarks/localizer_speed.py --originals originals
 
 Everything runs in turns on the same image, so that a busy machine slows all alike; what counts is
 the median over rounds of the ratio within a round. A neighbour still slows most whichever library

@@ -1,7 +1,7 @@
 """What smaller settings of the unrolled localizer cost in boxes and save in time.
 
     python tests/benchmarks/localizer_tradeoff.py --out out
-    python tests/benchmarks/localizer_tradeoff.py --out out --originals ../shared/data/originals
+    python tests/benchmarks/localizer_tradeoff.py --out out --originals originals
 
 Every image goes through all settings in turns; the time of a setting is relative to that of the
 default on the same image. Writes ``localizer-tradeoff.md``, ``.png`` and, after every image,

@@ -1,6 +1,6 @@
 """Kill ``bakit score`` at random moments, again and again: is every film one row at the end?
 
-    python tests/benchmarks/score_kills.py BUNDLE ../shared/data/rsna299 --limit 400 --kills 50
+    python tests/benchmarks/score_kills.py BUNDLE rsna299 --limit 400 --kills 50
 
 SIGKILL goes to the whole process group, at a random moment after the journal has grown, or while
 it starts. The rows are compared with those of a run that was never killed.

@@ -1,6 +1,6 @@
 """``--engine ray`` of score and evaluate on a local cluster of three nodes, of which one is killed.
 
-    python tests/benchmarks/score_ray.py BUNDLE ../shared/data/rsna299 --limit 400
+    python tests/benchmarks/score_ray.py BUNDLE rsna299 --limit 400
 
 The same films are scored by as many local processes first, and ``bakit evaluate`` reads the folder
 on this machine and on the nodes that are left. Prints one JSON object: films a second of both, rows

@@ -1,8 +1,8 @@
 """Films a second of ``bakit score`` beside a plain loop over ``Runtime``, and its memory over time.
 
-    python tests/benchmarks/score_speed.py BUNDLE ../shared/data/rsna299
-    python tests/benchmarks/score_speed.py BUNDLE ../shared/data/rsna299 --limit 11620 --rounds 1
-    python tests/benchmarks/score_speed.py BUNDLE ../shared/data/rsna299 --simulate 1000000
+    python tests/benchmarks/score_speed.py BUNDLE rsna299
+    python tests/benchmarks/score_speed.py BUNDLE rsna299 --limit 11620 --rounds 1
+    python tests/benchmarks/score_speed.py BUNDLE rsna299 --simulate 1000000
 
 In turns on the same films: the plain loop on one thread, ``score`` with one and with two workers,
 and two plain loops at once, which is what the machine can give two workers. Rates, and CPU time a

@@ -1,6 +1,6 @@
 """Compare the whole graph with the two-graph way, film by film: crops, boxes, ages, time.
 
-    python tests/benchmarks/whole_graph.py ../shared/data [--int8] [--target openvino]
+    python tests/benchmarks/whole_graph.py DATA [--int8] [--target openvino]
         [--limit 40] [--threads 2] [--sets originals unlabelled]
 
 Each set of DATA is a row of the table, and so are drawn films of odd shapes. A crop is exact if at
