@@ -442,6 +442,16 @@ def test_a_log_has_time_step_share_and_the_time_left(monkeypatch, capsys):
     assert re.fullmatch(r"\d\d:\d\d:\d\d boxes 25/100, about 2 min left", second)
 
 
+def test_the_time_left_of_a_step_that_begins_again_is_its_own(monkeypatch, capsys):
+    """As for cropping, which each part of a split has."""
+    now = [0.0]
+    monkeypatch.setattr("bakit.cli.progress.time.monotonic", lambda: now[0])
+    with progress(log=True) as on_progress:
+        for now[0], done in ((0.0, 1), (5000.0, 100), (5001.0, 1), (5041.0, 11)):
+            on_progress("boxes", done, 100)
+    assert capsys.readouterr().err.endswith("boxes 11/100, about 6 min left\n")
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0 s"), (89, "89 s"), (90, "2 min"), (3600, "1 h 0 min")]
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from contextlib import contextmanager
@@ -95,11 +96,15 @@ def step_lines(prefix: str = "", rate: str = "") -> OnProgress:
 
 
 def _counter(rate: str) -> Callable[[str, float, float | None], str]:
-    """Return what gives a step's count, speed since its first report, and time left."""
+    """Return what gives a step's count, speed since it began, and time left."""
     begun: dict[str, tuple[float, float]] = {}
+    last: dict[str, float] = {}
 
     def text(step: str, done: float, total: float | None) -> str:
-        first, start = begun.setdefault(step, (done, time.monotonic()))
+        if done < last.get(step, math.inf):  # a step of this name begins, perhaps again
+            begun[step] = done, time.monotonic()
+        last[step] = done
+        first, start = begun[step]
         words = [f"{done:.0%}" if total == 1 else f"{done:g}"]
         words[0] += f"/{total:g}" if total not in {None, 1} else ""
         speed = (done - first) / max(time.monotonic() - start, 1e-9)
