@@ -18,7 +18,7 @@ from bakit.bench.drift.compare import check_age, compare
 from bakit.bench.report.document import SCHEMA_VERSION, BundleReport, Provenance, Report
 from bakit.bench.report.latency import Energy, LatencyReport, StageTimes, SweepEntry, pack_samples
 from bakit.bench.statistics import difference_interval
-from bakit.data.labels import ids_digest
+from bakit.data.splits import ids_digest
 from bakit.errors import VerificationError
 from bakit.session import int8_share
 from bakit.verify import golden_failure

@@ -12,7 +12,8 @@ from bakit.bench.drift.compare import choose_references
 from bakit.bench.report.document import DataInfo, Settings
 from bakit.bundle import Bundle
 from bakit.data.images import refuse_calibration_images
-from bakit.data.labels import ids_digest, read_samples, take_part, thin
+from bakit.data.labels import read_samples
+from bakit.data.splits import ids_digest, take_part, thin
 from bakit.errors import InputError
 from bakit.files import printable
 

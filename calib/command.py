@@ -10,7 +10,7 @@ from bakit.calib.methods import DEFAULT_METHOD
 from bakit.calib.ranges import ranges_on, read_ranges, write_ranges
 from bakit.calib.search import Workbench, search
 from bakit.calib.select import SAMPLES, calibration_samples
-from bakit.data.labels import thin
+from bakit.data.splits import thin
 from bakit.errors import InputError
 from bakit.figures import ALL, FEMALE, MALE, new_axes, save_figures
 from bakit.files import write_file

@@ -13,7 +13,7 @@ from bakit.bench.statistics import mean_interval, quantile_interval
 from bakit.calib.methods import METHODS
 from bakit.calib.ranges import ranges_from
 from bakit.calib.statistics import gather
-from bakit.data.labels import patient_numbers
+from bakit.data.splits import patient_numbers
 from bakit.documents import UNREADABLE
 from bakit.export.onnx.int8 import int8_share, layer_names, observed_model, quantize
 from bakit.export.onnx.regressor import regressor_model

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bakit.data.labels import known_split, read_samples
+from bakit.data.labels import read_samples
+from bakit.data.splits import known_split
 from bakit.errors import InputError
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from click.testing import CliRunner
 import bakit.training.run as training
 from bakit.cli import main
 from bakit.cli.train import print_ablation
-from bakit.data.labels import Sample, Split, known_split, read_samples, split
+from bakit.data.labels import Sample, read_samples
+from bakit.data.splits import Split, known_split, split
 from bakit.errors import CheckpointError, InputError, MissingBackendError
 from bakit.hand.unrolled import initial_weights
 from bakit.hand.weights import Localizer

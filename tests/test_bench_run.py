@@ -26,7 +26,8 @@ from bakit.bench.local.worker import Server, peak_rss_mb
 from bakit.bench.report.latency import Footprint
 from bakit.bundle import Artifact, Bundle, Golden, Manifest, write_manifest
 from bakit.cli import main
-from bakit.data.labels import read_samples, split, split_record
+from bakit.data.labels import read_samples
+from bakit.data.splits import split, split_record
 from bakit.errors import BundleError, ImageError, InputError, UnsupportedTargetError
 from bakit.files import sha256
 from bakit.image.box import Box

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bakit.bundle import Bundle
-from bakit.data.labels import Sample, ids_digest, read_labels, read_samples, split
+from bakit.data.labels import Sample, read_labels, read_samples
+from bakit.data.splits import ids_digest, split
 from bakit.errors import BundleError, InputError, LabelsError
 
 HEADER = "id,boneage,male\n"

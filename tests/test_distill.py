@@ -9,7 +9,8 @@ import torch
 from click.testing import CliRunner
 
 from bakit.cli import main
-from bakit.data.labels import read_samples, split
+from bakit.data.labels import read_samples
+from bakit.data.splits import split
 from bakit.errors import InputError
 from bakit.export.onnx.localizer import open_localizer
 from bakit.hand.prepare import find

@@ -16,7 +16,8 @@ from click.testing import CliRunner
 from bakit.backends.fake import FakeSession
 from bakit.bundle import Bundle, write_manifest
 from bakit.cli import main
-from bakit.data.labels import Sample, read_samples, split, split_record, take_part, thin
+from bakit.data.labels import Sample, read_samples
+from bakit.data.splits import split, split_record, take_part, thin
 from bakit.errors import InputError, UnsupportedTargetError
 from bakit.image.box import Box
 from bakit.model.intervals import Intervals

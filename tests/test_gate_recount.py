@@ -13,7 +13,7 @@ from bakit.bench.conditions import judge, stage_times
 from bakit.bench.report.drift import DriftReport, GroupDrift
 from bakit.bench.report.latency import LatencyReport, Stability, StageTimes, pack_samples
 from bakit.cli import main
-from bakit.data.labels import ids_digest
+from bakit.data.splits import ids_digest
 from tests.test_gate import make_bundle, make_report, resampled
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bakit.data.labels import read_samples, split, split_record
+from bakit.data.labels import read_samples
+from bakit.data.splits import split, split_record
 from bakit.model.checkpoint import TrainingRecord
 from tests.conftest import GOLDENS
 

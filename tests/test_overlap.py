@@ -18,8 +18,9 @@ from bakit.bench.task import read_data
 from bakit.calib.select import calibration_samples
 from bakit.cli import main
 from bakit.data.images import refuse_calibration_images
-from bakit.data.labels import Sample, known_split, split, split_record, take_part
+from bakit.data.labels import Sample
 from bakit.data.overlap import count_hashes, id_hashes, shared_ids
+from bakit.data.splits import known_split, split, split_record, take_part
 from bakit.errors import InputError
 from bakit.model.checkpoint import TrainingRecord
 

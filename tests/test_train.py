@@ -13,7 +13,8 @@ import torch
 from click.testing import CliRunner
 
 from bakit.cli import main
-from bakit.data.labels import known_split, read_samples, split
+from bakit.data.labels import read_samples
+from bakit.data.splits import known_split, split
 from bakit.errors import InputError
 from bakit.export import export_bundle
 from bakit.hand.unrolled import initial_weights

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bakit.data.labels import ids_in, read_samples, split
+from bakit.data.labels import ids_in, read_samples
 from bakit.data.parallel import in_processes
+from bakit.data.splits import split
 from bakit.errors import InputError
 from bakit.export.onnx.localizer import shipped_localizer
 from bakit.hand.prepare import find

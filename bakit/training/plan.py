@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from bakit.data.labels import find_unreadable, ids_in, known_split, read_samples, split
+from bakit.data.labels import find_unreadable, ids_in, read_samples
+from bakit.data.splits import known_split, split
 from bakit.documents import read_versioned
 from bakit.errors import CheckpointError, ImageError, InputError
 from bakit.files import file_sha256, sha256, write_file
@@ -22,7 +23,8 @@ from bakit.types import silent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bakit.data.labels import Sample, Split
+    from bakit.data.labels import Sample
+    from bakit.data.splits import Split
     from bakit.hand.weights import Localizer
     from bakit.model.recipes import Recipe
     from bakit.settings import Architecture, Preprocessing, SplitRecord

@@ -16,7 +16,8 @@ from bakit import __version__
 from bakit.calib.dataset import CalibrationSet
 from bakit.calib.ranges import ranges_on
 from bakit.calib.select import SAMPLES, choose_samples
-from bakit.data.labels import read_samples, split_record
+from bakit.data.labels import read_samples
+from bakit.data.splits import split_record
 from bakit.errors import InputError
 from bakit.figures import FEMALE, MALE, new_axes, save_figures
 from bakit.files import file_sha256, printable, write_file
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from bakit.data.labels import Sample, Split
+    from bakit.data.labels import Sample
+    from bakit.data.splits import Split
     from bakit.model.recipes import Recipe
     from bakit.training.callbacks import Epoch
     from bakit.training.crops import Part

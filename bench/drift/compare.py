@@ -20,7 +20,8 @@ from bakit.bench.statistics import (
     mean_interval,
     quantile_interval,
 )
-from bakit.data.labels import MAX_AGE_MONTHS, patient_numbers
+from bakit.data.labels import MAX_AGE_MONTHS
+from bakit.data.splits import patient_numbers
 from bakit.errors import InputError, VerificationError
 from bakit.types import Precision
 

@@ -11,7 +11,7 @@ import numpy as np
 from bakit.bench.conditions import judge, stage_times
 from bakit.bench.drift.compare import drift_of_rows
 from bakit.bench.gate.accuracy import drift_of
-from bakit.data.labels import ids_digest
+from bakit.data.splits import ids_digest
 from bakit.errors import InputError
 
 if TYPE_CHECKING:

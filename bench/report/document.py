@@ -119,7 +119,7 @@ class DataInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             was neither trained nor selected on: its test split, and images that it does not know.
             Otherwise ``all``.
         available: Number of images in that part.
-        ids_sha256: Digest of the used ids (``bakit.data.labels.ids_digest``).
+        ids_sha256: Digest of the used ids (``bakit.data.splits.ids_digest``).
         left_out: Number of the other images.
     """
 

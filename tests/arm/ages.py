@@ -16,7 +16,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bakit import Runtime
-from bakit.data.labels import read_samples, thin
+from bakit.data.labels import read_samples
+from bakit.data.splits import thin
 from bakit.image.read import decode
 
 

@@ -26,7 +26,8 @@ from bakit.bench.host import read_host
 from bakit.bench.report.document import SCHEMA_VERSION, BundleReport, DataInfo, Report, Settings
 from bakit.calib.dataset import load_images
 from bakit.calib.ranges import ranges_on
-from bakit.data.labels import ids_digest, read_samples, take_part, thin
+from bakit.data.labels import read_samples
+from bakit.data.splits import ids_digest, take_part, thin
 from bakit.errors import BakitError, InputError
 from bakit.export.onnx.int8 import quantize
 from bakit.export.onnx.regressor import regressor_model

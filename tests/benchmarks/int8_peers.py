@@ -37,7 +37,8 @@ from bakit.bench.task import BLOCK
 from bakit.bundle import Bundle
 from bakit.calib.dataset import CalibrationSet
 from bakit.calib.select import choose_samples
-from bakit.data.labels import read_samples, take_part, thin
+from bakit.data.labels import read_samples
+from bakit.data.splits import take_part, thin
 from bakit.errors import BakitError, InputError
 from bakit.export import export_bundle
 from bakit.export.onnx.localizer import open_localizer

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bakit.data.labels import read_samples, split
+from bakit.data.labels import read_samples
+from bakit.data.splits import split
 from bakit.export.onnx.localizer import open_localizer
 from bakit.hand.prepare import find
 from bakit.hand.upright import turn_features

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bakit.data.labels import known_split, read_samples
+from bakit.data.labels import read_samples
+from bakit.data.splits import known_split
 from bakit.image.read import decode
 from bakit.model.checkpoint import Checkpoint
 from bakit.runtime import Runtime

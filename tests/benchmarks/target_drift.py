@@ -28,7 +28,8 @@ from bakit.bench.drift.compare import compare
 from bakit.bundle import Bundle
 from bakit.calib.dataset import CalibrationSet
 from bakit.calib.select import choose_samples
-from bakit.data.labels import read_samples, take_part
+from bakit.data.labels import read_samples
+from bakit.data.splits import take_part
 from bakit.errors import BakitError, MissingBackendError
 from bakit.export import export_bundle
 from bakit.export.onnx.localizer import open_localizer

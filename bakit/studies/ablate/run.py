@@ -8,7 +8,8 @@ import msgspec
 import numpy as np
 
 from bakit.bench.statistics import mean_interval
-from bakit.data.labels import Split, ids_digest, read_samples, split_record
+from bakit.data.labels import read_samples
+from bakit.data.splits import Split, ids_digest, split_record
 from bakit.errors import BakitError, ImageError, InputError
 from bakit.files import printable
 from bakit.studies.ablate.report import write_report

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from bakit.bench.statistics import mean_interval
-from bakit.data.labels import split_record
+from bakit.data.splits import split_record
 from bakit.documents import read_versioned
 from bakit.errors import InputError
 from bakit.files import write_file
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bakit.data.labels import Sample, Split
+    from bakit.data.labels import Sample
+    from bakit.data.splits import Split
     from bakit.model.checkpoint import Checkpoint
     from bakit.settings import SplitRecord
     from bakit.training.fitting import Hardware

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import msgspec
 
 from bakit.bundle import Bundle
-from bakit.data.labels import ids_digest, read_labels, samples_of, take_part, thin
+from bakit.data.labels import read_labels, samples_of
 from bakit.data.parallel import check_count
+from bakit.data.splits import ids_digest, take_part, thin
 from bakit.data.tables import TABLE
 from bakit.errors import InputError, LabelsError
 from bakit.files import printable

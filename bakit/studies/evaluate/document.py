@@ -51,7 +51,7 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         part: The split that was used.
         available: Images in that split, before ``--limit``.
         trained_on: Whether the model was trained on this folder; a subset is not recognized.
-        ids_sha256: Digest of the used ids (``bakit.data.labels.ids_digest``).
+        ids_sha256: Digest of the used ids (``bakit.data.splits.ids_digest``).
         assumed_sex: ``--sex``, if ``labels.csv`` gives no sexes.
     """
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import numpy as np
 
-from bakit.data.labels import LEAST_IMAGES, known_split, read_samples, split
+from bakit.data.labels import LEAST_IMAGES, read_samples
+from bakit.data.splits import known_split, split
 from bakit.errors import InputError
 from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.phantoms.decoys import LEARNED, MET
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from bakit.data.labels import Sample, Split
+    from bakit.data.labels import Sample
+    from bakit.data.splits import Split
     from bakit.quality.limits import Status
     from bakit.studies.quality.measure import Looked
     from bakit.studies.quality.streams import Shown
