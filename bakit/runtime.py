@@ -6,7 +6,6 @@ import logging
 import math
 import platform
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from itertools import pairwise, repeat, zip_longest
@@ -20,7 +19,7 @@ import numpy as np
 
 from bakit import __version__
 from bakit.bundle import Bundle
-from bakit.data.parallel import in_threads
+from bakit.data.parallel import beside, in_threads
 from bakit.errors import BakitError, BundleError, InputError, VerificationError, first_line
 from bakit.hand.found import Localization
 from bakit.hand.prepare import OpenLocalizer, crop, find, find_whole, localize, prepare
@@ -129,7 +128,6 @@ class Runtime(Closing):
         self._wants_sex = len(self.bundle.artifact("regressor").inputs) > 1
         self._blank: dict[bool, float] = {}
         self._judge = Judge(manifest.quality)
-        self._hashing = ThreadPoolExecutor(1, "bakit-digest")
         self.load_ms = (time.perf_counter() - started) * 1000
 
     def __repr__(self) -> str:
@@ -211,7 +209,7 @@ class Runtime(Closing):
         sex = sex_of(sex, film.header)
         male = is_male(sex)
         # Beside the prediction: it takes a tenth as long for a film of 3 megapixels.
-        digest = None if film.sha256 else self._hashing.submit(input_digest, film.pixels)
+        digest = None if film.sha256 else beside(input_digest, film.pixels)
         clock.append(time.perf_counter_ns())
         preprocessing = self.bundle.manifest.preprocessing
         output, found, answer = self._find(film.pixels, male=male)
@@ -266,7 +264,7 @@ class Runtime(Closing):
             bundle_sha256=self.bundle.sha256,
             sex=sex,
             interval_level=intervals.level if intervals else None,
-            input_sha256=digest.result() if digest else film.sha256,
+            input_sha256=digest() if digest else film.sha256,
             checkpoint=manifest.checkpoint,
             checkpoint_sha256=manifest.checkpoint_sha256,
             mirrored=film.mirrored,
@@ -411,7 +409,6 @@ class Runtime(Closing):
     def close(self) -> None:
         """Free the models, after running predictions; later predictions raise an InputError."""
         self._gate.close()
-        self._hashing.shutdown()
         self._stack.close()
 
 

@@ -51,6 +51,14 @@ def in_threads(
     return results()
 
 
+def beside(function: Callable[[Item], Result], item: Item) -> Callable[[], Result]:
+    """Start a function in a thread of its own; return what waits for its result."""
+    pool = ThreadPoolExecutor(1, "bakit")  # not kept: threads do not survive a fork
+    future = pool.submit(function, item)
+    pool.shutdown(wait=False)
+    return future.result
+
+
 def in_processes(
     function: Callable[[Item], Result],
     items: Sequence[Item],
