@@ -22,7 +22,8 @@ test-arm: $(VENV)/installed
 # Programs that some tests need; without root and apt, the tests end with a list of what was not run.
 programs: $(VENV)/installed
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		$(BIN)/python -m playwright install chromium --with-deps >/dev/null || true; \
+		$(BIN)/python -m playwright install chromium --with-deps >/dev/null 2>&1 || \
+			apt-get install -qq -y --no-install-recommends chromium >/dev/null 2>&1 || true; \
 		for need in sshd:openssh-server ssh:openssh-client npm:npm dcmdump:dcmtk dciodvfy:dicom3tools cc:gcc c++:g++ \
 			openssl:openssl png.h:libpng-dev onnxruntime:libonnxruntime-dev; do \
 			command -v $${need%%:*} >/dev/null || test -x /usr/sbin/$${need%%:*} || test -e /usr/include/$${need%%:*} || \
