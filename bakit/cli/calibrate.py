@@ -143,7 +143,8 @@ def command(
                 on_progress=on_progress,
             )
         write_ranges(out, ranges)
-        echo(f"{out}  {len(ranges.tensors)} tensors, {ranges.samples} images")
+        which = "images" if all_images else "images of the training split"
+        echo(f"{out}  {len(ranges.tensors)} tensors, {ranges.samples} {which}")
         next_step(then)
         return
     limits = Limits(**numbers)
@@ -245,7 +246,7 @@ def quality_command(
 
 def print_limits(limits: QualityLimits) -> None:
     """Print the rates of each limit and of all limits together."""
-    columns = ("reason", "measure", "review", "reject", "good images\nreviewed", "rejected")
+    columns = ("reason", "measure", "review", "reject", "test split\nreviewed", "rejected")
     rows = []
     for item in limits.limits:
         sign = ">" if item.worse == "above" else "<"
@@ -260,7 +261,7 @@ def print_limits(limits: QualityLimits) -> None:
             )
         )
     print_table("Limits", columns, rows)
-    rates = {"good radiographs": limits.good, **limits.caught}
+    rates = {"test split": limits.good, **limits.caught}
     together = [
         (kind, f"{r.rejected}", f"{r.reviewed}", f"{r.samples}") for kind, r in rates.items()
     ]

@@ -74,8 +74,9 @@ def command(
 ) -> None:
     """Measure a model's errors on labelled folders (labels.csv, images/), in one table.
 
-    Runs the whole pipeline: localizer, crop, regressor. If DATA is the training folder, only its
-    held-out test split is used. A subset of the training folder cannot be recognized.
+    Runs the whole pipeline: localizer, crop, regressor. If DATA has images of the training folder,
+    only its test split and images that the model never saw are used. Copies under other ids are not
+    recognized: bakit describe --against finds those with equal pixels.
 
     If labels.csv has a column pair, a name that two images of one child share, the difference of
     their predictions is reported; with side (L, R), also left minus right. A folder that gives no
