@@ -25,6 +25,10 @@ UNBOUNDED = 1e6
 """End of an interval that is as good as unbounded, in months; JSON has no infinity."""
 
 
+MIN_QUERIES = 368
+"""Fewest queries of an interval of latency: in fewer, slow changes of speed hide in the noise."""
+
+
 def interval_text(ends: Sequence[float], form: str, between: str = " to ") -> str:
     """Format an interval; ``unknown`` if it is unbounded."""
     if ends[1] - ends[0] >= UNBOUNDED:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bakit.bench.bounds import UNBOUNDED
+from bakit.bench.bounds import MIN_QUERIES, UNBOUNDED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,11 +32,8 @@ MIN_CLUSTERS = 5
 MAX_SKEWNESS = 0.3
 """Skewness of a mean up to which it is removed: more would be that of one value."""
 
-MIN_QUERIES = 80
-"""Minimum number of queries for the interval of a percentile of the latency."""
-
-MAX_SLOW_RATIO = 3.0
-"""Power of the slowest changes over that of faster ones: more in 2.5 % of runs of one speed."""
+MAX_SLOW_RATIO = 2.3
+"""Power of the slowest changes over that of faster ones: more in 8 % of runs of one speed."""
 
 MIN_TURNS = 5
 """Minimum number of turns for the interval of a ratio."""
@@ -49,7 +46,7 @@ MAX_GROUPS = 10
 
 _NORMAL = NormalDist()
 _LARGEST = 0.75
-_COSINES, _SLOW, _SLOWEST = 40, 12, 4
+_COSINES, _SLOW, _SLOWEST = 40, 6, 4
 
 
 def mean_interval(values: Floats, clusters: Ints | None = None) -> tuple[float, float]:
@@ -240,16 +237,17 @@ def serial_intervals(
     inference"). A run whose ``_SLOWEST`` cosines have more power than the faster ones do not
     explain changed its speed over a good part of its length, and has no intervals.
 
-    The interval holds for the state that the machine was in: a change that is smaller than the
-    noise, or slower than the run, shows in another run only.
+    The interval is of this run: of the percentile at the speeds that the machine had in it. It
+    holds the percentile of longer runs, too, if the speed's changes last less than a hundredth of
+    the run; no run shows changes that are slower than itself (docs/ci.md).
 
     Args:
         times: ``(N,)`` float64, in the order of the queries.
         percentiles: The percentiles, 0..100.
 
     Returns:
-        None for a percentile that has no interval: too few queries for its upper end (368
-        independent ones for p99), fewer than ``MIN_QUERIES``, or a run that changed its speed.
+        None for a percentile that has no interval: fewer than ``MIN_QUERIES``, too few
+        independent ones for its upper end (368 for p99), or a run that changed its speed.
     """
     if len(times) < MIN_QUERIES:
         return [None] * len(percentiles)

@@ -106,7 +106,7 @@ def make_task(
     data: str | Path | None = None,
     reference: Bundle | str | Path | None = None,
     limit: int | None = None,
-    min_queries: int = 100,
+    min_queries: int = 400,
     min_duration_s: float = 5.0,
     warm_up: int = 10,
     threads: int | None = None,

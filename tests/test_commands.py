@@ -566,7 +566,7 @@ def test_a_typo_in_an_argument_is_named_without_its_metavar(refused):
 
 
 @pytest.mark.parametrize(
-    ("command", "default"), [("node", "BAKIT"), ("train", "not described"), ("bench", "100")]
+    ("command", "default"), [("node", "BAKIT"), ("train", "not described"), ("bench", "400")]
 )
 def test_help_shows_defaults(command, default):
     assert f"[default: {default}" in " ".join(run(command, "-h").stdout.split())

@@ -643,13 +643,13 @@ def test_latencies_of_two_machines_are_never_compared() -> None:
         Gate(max_p90_ratio=1.1).check(report, msgspec.structs.replace(report, settings=settings))
 
 
-@pytest.mark.parametrize(("p90_ms", "passed"), [(60.0, True), (65.0, True), (70.0, False)])
+@pytest.mark.parametrize(("p90_ms", "passed"), [(60.0, True), (70.0, True), (80.0, False)])
 def test_the_ratio_to_a_baseline_of_the_same_machine(p90_ms: float, passed: bool) -> None:
     report = make_report(make_bundle(latency=make_latency(p90_ms, seed=1)))
     result = Gate(max_p90_ratio=1.1).check(report, make_report())
     assert result.passed == passed
     if not passed:
-        assert re.search(r"1\.1[67]\d times that of int8, .* limit 1.1; try: ", result.failures[0])
+        assert re.search(r"1\.3\d\d times that of int8, .* limit 1.1; try: ", result.failures[0])
 
 
 def test_times_of_an_unsteady_machine_are_not_compared_with_an_earlier_run() -> None:

@@ -122,7 +122,6 @@ def test_the_report_is_like_any_other(sshd, exported, labelled):
     assert bundle.error is None
     assert bundle.latency.queries >= 5
     assert len(bundle.latency.samples_ns()) == bundle.latency.queries
-    assert bundle.latency.stages["total"].p50_ci95_ms is not None or bundle.latency.queries < 20
     assert bundle.drift.samples == len(labelled.samples)
     assert bundle.drift.max_abs_change_months < 1e-3, "the same model on the same machine"
     assert bundle.drift.groups or len(labelled.samples) < 30

@@ -88,7 +88,7 @@ def _threads(text: str) -> tuple[int, ...]:
     "--queries",
     "min_queries",
     type=click.IntRange(1),
-    default=100,
+    default=400,
     help="Minimum number of queries of a bundle.",
 )
 @click.option(

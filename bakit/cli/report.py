@@ -179,10 +179,14 @@ def _fixed(number: float | None) -> str:
 
 def _notes(report: Report) -> list[str]:
     """Return the conditions of the measurement, one per line."""
+    from bakit.bench.render.words import NONE, median_interval
+
     queries = min((b.latency.queries for b in report.bundles if b.latency), default=0)
     notes = [f"{report.machine}; {queries} queries per bundle", *_phone_notes(report)]
     notes += [f"{bundle.name}: {bundle.ran}" for bundle in report.bundles if bundle.ran]
     notes += [f"failed: {bundle.name}: {bundle.error}" for bundle in report.bundles if bundle.error]
+    medians = [(bundle.name, median_interval(bundle.latency)) for bundle in report.bundles]
+    notes += [f"{n}: 95 % interval of p50 in this run, ms: {m}" for n, m in medians if m != NONE]
     shaky = {
         bundle.name: bundle.latency.stability
         for bundle in report.bundles

@@ -34,7 +34,7 @@ def run_bench(
     data: str | Path | None = None,
     reference: Bundle | str | Path | None = None,
     limit: int | None = None,
-    min_queries: int = 100,
+    min_queries: int = 400,
     min_duration_s: float = 5.0,
     warm_up: int = 10,
     threads: int | None = None,

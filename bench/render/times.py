@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bakit.bench.render.figure import Figure, Panel, Row, Rows, Scale, Table, log_around
-from bakit.bench.render.words import NONE, fixed, milliseconds
+from bakit.bench.render.words import NONE, fixed, median_interval, milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,8 +17,8 @@ BINS = 72
 """Bins of a histogram, equally wide on the logarithmic axis."""
 
 _LATENCY = (
-    *("bundle", "p50", "p90", "p99", "mean", "queries", "stability", "cold start", "load"),
-    *("first", "peak RSS, MB", "energy, J"),
+    *("bundle", "p50", "p90", "p99", "mean", "p50 [95 %]", "queries", "stability", "cold start"),
+    *("load", "first", "peak RSS, MB", "energy, J"),
 )
 
 
@@ -48,7 +48,8 @@ def latency_figure(bundles: Sequence[BundleReport], labels: Mapping[str, str]) -
     count = f"{queries[0]:,}" if len(queries) == 1 else f"{queries[0]:,} to {queries[-1]:,}"
     lead = (
         f"Latency from the bytes of an image file to the age: {count} queries of each bundle, one "
-        "after the other. Right of each name: p50 · p90 · p99."
+        "after the other. Right of each name: p50 · p90 · p99. The interval of p50 is of this run: "
+        "another may differ by more."
     )
     if not all(times):
         lead += " Without samples in the report, only the range from p50 to p99 is shown."
@@ -93,6 +94,7 @@ def _latency_row(bundle: BundleReport, label: str) -> tuple[str, ...]:
             milliseconds(bundle.stage_ms("total", figure))
             for figure in ("p50_ms", "p90_ms", "p99_ms", "mean_ms")
         ),
+        median_interval(latency),
         f"{latency.queries:,}" if latency else NONE,
         f"{stability.score:.0f} %" if stability else NONE,
         milliseconds(footprint.cold_start_ms if footprint else None),

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from bakit.bench.bounds import MIN_QUERIES
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bakit.bench.report.document import BundleReport
     from bakit.bench.report.drift import DriftReport
+    from bakit.bench.report.latency import LatencyReport
 
 STANDINGS = {
     "ship": "ship this",
@@ -46,6 +49,16 @@ def milliseconds(number: float | None) -> str:
     if number is None or not math.isfinite(number):
         return NONE
     return fixed(number, 0 if number >= 100 else 1 if number >= 10 else 2)
+
+
+def median_interval(latency: LatencyReport | None) -> str:
+    """Format the interval of the median total time in this run, or why there is none."""
+    if latency is None or not latency.samples:
+        return NONE
+    if ends := latency.stages["total"].p50_ci95_ms:
+        return f"{milliseconds(ends[0])} to {milliseconds(ends[1])}"
+    few = latency.queries < MIN_QUERIES
+    return f"none: {MIN_QUERIES} queries are needed" if few else "none: the speed changed"
 
 
 def interval(low: float, high: float, digits: int = 3) -> str:

@@ -29,9 +29,9 @@ class StageTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Percentiles interpolate linearly between queries. The queries are a closed loop: one starts when
     the one before has ended, so there is no queueing. The intervals are order statistics, with
-    fewer independent queries if consecutive ones are alike
-    (``bakit.bench.statistics.serial_intervals``); None where there are too few (80, and 368
-    independent ones for p99), or where the machine changed its speed.
+    fewer independent queries if consecutive ones are alike, and are of this run: another may differ
+    by more (``bakit.bench.statistics.serial_intervals``). None where there are too few queries
+    (368, independent ones for p99), or where the machine changed its speed.
 
     A program that only summarizes its runs, as on a phone, may not print all of them: a figure that
     it does not print is None.

@@ -26,6 +26,7 @@ from bakit.bench import Gate, read_report
 from bakit.bench.conditions import judge
 from bakit.bench.drift.compare import compare
 from bakit.bench.gate.accuracy import AGE_LIMITS, limit_checks
+from bakit.bench.gate.baseline import RUNS
 from bakit.bench.gate.power import images_to_pass, pass_share
 from bakit.bench.gate.verdict import PASSING, gravest
 from bakit.bench.report.document import BundleReport
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 SIZES = (60, 120, 370, 1156)
 SHARES = (0.5, 0.9, 0.99)
 PERCENTILES = (50, 90, 99)
+NOISE = 0.03
+"""Mean of a query's noise, in shares of its time."""
 POPULATION = 400_000
 AGE_DRAWS = 3000
 
@@ -248,108 +251,125 @@ def _wander(generator: np.random.Generator, count: int, memory: float) -> Floats
 
 
 class Machine(NamedTuple):
-    """A machine's speed over a run of so many queries, around 1, and the share of noise."""
+    """A machine's speed over a run of so many queries, around 1."""
 
     name: str
     speed: Callable[[np.random.Generator, int], Floats]
-    noise: float = 0.03
 
-    def run(self, generator: np.random.Generator, count: int) -> Floats:
-        """Return the latencies of a run, in ms."""
-        noise = 1 + self.noise * generator.exponential(size=count)
-        return 10 * self.speed(generator, count) * noise
-
-
-def wander(share: float, size: float) -> Callable[[np.random.Generator, int], Floats]:
-    """Return a speed whose changes last a share of the run (AR(1))."""
-    return lambda generator, count: np.exp(size * _wander(generator, count, share * count))
+    def run(self, generator: np.random.Generator, count: int) -> tuple[Floats, Floats]:
+        """Return the speed in each query of a run, and the latencies in ms."""
+        speed = self.speed(generator, count)
+        return speed, 10 * speed * (1 + NOISE * generator.exponential(size=count))
 
 
-def _places(generator: np.random.Generator, count: int, period: float) -> Floats:
-    """Return the places of queries within periods, 0..1, from a random start."""
-    return (np.arange(count) / (period * count) + generator.random()) % 1
+def wanders(size: float, words: str, queries: float, share: float = 0) -> Machine:
+    """Return a machine whose changes last so many queries and a share of the run (AR(1))."""
+    return Machine(
+        f"wanders by {100 * size:.0f} %, {words}",
+        lambda generator, count: np.exp(size * _wander(generator, count, queries + share * count)),
+    )
 
 
-MACHINES = (
+def _throttled(generator: np.random.Generator, count: int, size: float) -> Floats:
+    """Return a speed that is lower for a third of each run, from a random start."""
+    return 1 + size * ((np.arange(count) / count + generator.random()) % 1 < 1 / 3)
+
+
+WANDERING = (
     Machine("one speed", lambda _, count: np.ones(count)),
-    Machine(
-        "wanders, 3 queries", lambda generator, count: np.exp(0.05 * _wander(generator, count, 3))
-    ),
+    *(wanders(size, f"{n} queries", n) for n in (3, 10, 30) for size in (0.01, 0.02, 0.05)),
     *(
-        Machine(f"wanders by {100 * size:.0f} %, {share:g} of the run", wander(share, size))
-        for size in (0.05, 0.02)
-        for share in (0.01, 0.1, 0.3, 1, 3)
+        wanders(size, f"{words} of the run", 0, share)
+        for words, share in (("a tenth", 0.1), ("a third", 1 / 3), ("the length", 1), ("3", 3))
+        for size in (0.01, 0.02, 0.05)
     ),
-    *(
-        Machine(
-            f"random walk, {100 * size:.0f} % a run",
-            lambda generator, count, size=size: np.exp(
-                size * np.cumsum(generator.normal(size=count)) / np.sqrt(count)
-            ),
-        )
-        for size in (0.02, 0.05, 0.2)
-    ),
+)
+MACHINES = (
+    *WANDERING,
     Machine("thermal ramp of 20 %", lambda _, count: np.linspace(1, 1.2, count)),
     Machine("last fifth twice as slow", lambda _, count: 1.0 + (np.arange(count) >= 0.8 * count)),
-    *(
-        Machine(
-            f"throttled by {100 * size:.0f} % for a third of a period of {period:g} run",
-            lambda generator, count, size=size, period=period: (
-                1 + size * (_places(generator, count, period) < 1 / 3)
-            ),
-        )
-        for size in (0.3, 0.08)
-        for period in (1, 0.3)
-    ),
-    Machine("wanders by 5 %, 0.2 of the run, noise of 30 %", wander(0.2, 0.05), 0.3),
+    Machine("throttled by 30 % for a third of the run", partial(_throttled, size=0.3)),
+    Machine("throttled by 8 % for a third of the run", partial(_throttled, size=0.08)),
 )
 
 
 def times(generator: np.random.Generator, draws: int) -> None:
     """Print how often a run is steady, and how often its percentiles' intervals hold the truth.
 
-    The truth is the percentile of all runs of the machine. A wrong interval is one that is given
-    for a run called steady and does not hold the truth.
+    The truth is the percentile at the speeds of this run, which a report promises, and that of all
+    runs of the machine. "Wrong" of all runs is an interval that is given for a run called steady
+    and does not hold it.
     """
     for machine in MACHINES:
-        for count in (*SIZES, 4000):
-            many = [machine.run(generator, count) for _ in range(200)]
+        for count in SIZES:
+            many = [machine.run(generator, count)[1] for _ in range(POPULATION // count)]
             truth = np.percentile(np.concatenate(many), PERCENTILES)
-            held, given, wrong, steady = np.zeros(3), np.zeros(3), np.zeros(3), 0
+            given, this, every, wrong = np.zeros((4, 3))
+            steady = 0
             for _ in range(draws):
-                run = machine.run(generator, count)
+                speed, run = machine.run(generator, count)
                 is_steady = judge(run, None, None).warning is None
                 steady += is_steady
                 for place, interval in enumerate(serial_intervals(run, PERCENTILES)):
                     if interval is not None:
+                        low, high = (100 * _share_below(end, speed) for end in interval)
                         holds = interval[0] <= truth[place] <= interval[1]
                         given[place] += 1
-                        held[place] += holds
+                        this[place] += low <= PERCENTILES[place] <= high
+                        every[place] += holds
                         wrong[place] += is_steady and not holds
             words = [
-                f"p{percentile} {100 * of / draws:.0f} % have one, {100 * bad / draws:.1f} % wrong"
-                + (f", {_coverage('holds', hits, of)}" if of else "")
-                for percentile, hits, of, bad in zip(PERCENTILES, held, given, wrong, strict=True)
+                f"p{percentile} {100 * of / draws:.0f} % have one"
+                + (f", {_coverage('holds this run', one, of)}" if of else "")
+                + (
+                    f", {_coverage('all runs', hits, of)}, {100 * bad / draws:.1f} % wrong"
+                    * bool(of)
+                )
+                for percentile, of, one, hits, bad in zip(
+                    PERCENTILES, given, this, every, wrong, strict=True
+                )
             ]
             text = f"{machine.name}, {count} queries: {100 * steady / draws:.0f} % steady"
             print(f"{text}; {'; '.join(words)}", flush=True)
 
 
+def _share_below(end: float, speed: Floats) -> float:
+    """Return the expected share of a run's queries that take at most so many ms."""
+    return float(-np.expm1(-np.maximum(end / (10 * speed) - 1, 0) / NOISE).mean())
+
+
 def ratios(generator: np.random.Generator, draws: int) -> None:
-    """Print how often the interval of a p90 ratio of 1.2 holds, in turns on one machine."""
-    for turns, length in ((6, 17), (6, 100), (10, 10), (50, 10)):
-        for memory in (1, 30, 300, 3000):
-            held = 0
+    """Print how often the interval of a p90 ratio of 1.2 holds.
+
+    The bundles take turns of ten queries, as here; or six turns of processes whose start takes half
+    as long, as on a device; or they are of two reports, whose speeds are independent.
+    """
+    for machine in WANDERING:
+        for count in SIZES[1:]:
+            length, held, steady = count // 6, np.zeros(3), 0
             for _ in range(draws):
-                count = 2 * turns * length
-                line = Machine("", wander(memory / count, 0.05)).run(generator, count)
-                rounds = line.reshape(turns, 2, length)
-                found = ratio_interval(
-                    list(1.2 * rounds[:, 0]), list(rounds[:, 1]), 90, paired=True
-                )
-                held += found is not None and found[0] <= 1.2 <= found[1]
-            text = f"{turns} turns of {length}, memory {memory}: ratio {100 * held / draws:.1f} %"
-            print(text, flush=True)
+                tens = machine.run(generator, 2 * count // 20 * 20)[1].reshape(-1, 2, 10)
+                line = machine.run(generator, 12 * (length + length // 2))[1]
+                device = line.reshape(6, 2, -1)[:, :, :length]
+                for place, turns in enumerate((tens, device)):
+                    held[place] += _holds(list(turns[:, 0]), list(turns[:, 1]))
+                two = [machine.run(generator, count)[1] for _ in range(2)]
+                if all(judge(run, None, None).warning is None for run in two):
+                    steady += 1
+                    held[2] += _holds(*(np.array_split(run, count // 10) for run in two), RUNS)
+            words = [
+                _coverage(name, of, draws)
+                for name, of in zip(("tens", "device"), held[:2], strict=True)
+            ]
+            words.append(_coverage(f"two reports, {steady} pairs steady,", held[2], steady))
+            print(f"{machine.name}, {count} queries: {'; '.join(words)}", flush=True)
+
+
+def _holds(times: list[Floats], others: list[Floats], runs: float = 0) -> bool:
+    """Return whether the interval of a ratio of 1.2 holds; ``runs`` is of two reports."""
+    found = ratio_interval([1.2 * turn for turn in times], others, 90, paired=not runs)
+    assert found is not None
+    return found[0] / (runs or 1) <= 1.2 <= found[1] * (runs or 1)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
 from bakit.bench.gate.recommend import recommend
+from bakit.bench.render import render_html
 from bakit.bench.report.document import read_report
+from bakit.bench.report.latency import pack_samples
 from bakit.cli import main
 from bakit.cli.report import next_command, print_report
 from bakit.studies.demo import GATE, DemoResult
@@ -36,6 +39,33 @@ def test_tables_rank_and_the_next_command_follows(run, report_file):
     assert "option" in lines[first + 1]
     assert any(line.startswith("Ship onnx INT8: 5 ms a radiograph") for line in lines)
     assert result.stderr == f"next: bakit gate {report_file}\n"
+
+
+@pytest.mark.parametrize(
+    ("queries", "ends", "words"),
+    [
+        (120, None, "none: 368 queries are needed"),
+        (400, None, "none: the speed changed"),
+        (400, (4.9, 5.125), "4.90 to 5.12"),
+    ],
+)
+def test_the_interval_of_this_run_or_why_there_is_none_is_printed(
+    make_bundle, make_report, capsys, queries, ends, words
+):
+    bundle = make_bundle()
+    total = msgspec.structs.replace(bundle.latency.stages["total"], p50_ci95_ms=ends)
+    packed = pack_samples([5 * 10**6] * queries)
+    latency = msgspec.structs.replace(
+        bundle.latency, queries=queries, stages={"total": total}, samples={"total": packed}
+    )
+    report = make_report(msgspec.structs.replace(bundle, latency=latency))
+    print_report(report)
+    line = f"model-onnx-int8: 95 % interval of p50 in this run, ms: {words}"
+    assert line in capsys.readouterr().out.splitlines()
+    assert words in render_html(report)
+    summary = msgspec.structs.replace(latency, samples={})  # as of a phone's own program
+    print_report(make_report(msgspec.structs.replace(bundle, latency=summary)))
+    assert "in this run" not in capsys.readouterr().out
 
 
 def test_a_page_and_markdown_are_written(run, report_file, tmp_path):
