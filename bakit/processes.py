@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from multiprocessing.process import BaseProcess
 
 _quiet_lock = threading.Lock()
 
@@ -115,10 +116,20 @@ def spawning() -> Iterator[None]:
 
 
 def begin_child() -> None:
-    """Leave Ctrl-C to the parent; a terminal sends it to both."""
+    """Leave Ctrl-C to the parent, since a terminal sends it to both, and end when it is killed."""
+    from multiprocessing import parent_process  # noqa: PLC0415  # 10 ms, not for a prediction
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if os.name == "posix":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
+    if (parent := parent_process()) is not None:
+        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def _end_after(parent: BaseProcess) -> None:
+    """End without its parent: a pool's worker would wait for tasks in a queue that it holds."""
+    parent.join()
+    os._exit(1)
 
 
 @contextmanager

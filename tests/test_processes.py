@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import msgspec
@@ -255,3 +256,37 @@ def test_the_smallest_limit_counts(monkeypatch, quota, expected):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(6)), raising=False)
     monkeypatch.setattr("bakit.processes.cpu_quota", lambda: quota)
     assert cpu_count() == expected
+
+
+POOL = """
+import os, sys, time
+from bakit.data.parallel import in_processes
+
+def work(task):
+    with open(sys.argv[1], "a") as file:
+        file.write(f"{os.getpid()}\\n")
+    time.sleep(float(sys.argv[2]))
+
+if __name__ == "__main__":
+    list(in_processes(work, range(2), 2, chunk=1))
+    time.sleep(3600)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("seconds", [0, 3600])
+def test_a_pool_s_processes_end_with_a_killed_parent(tmp_path, seconds):
+    """Those that wait for a task, and those that have one."""
+    script, names = tmp_path / "job.py", tmp_path / "workers.txt"
+    script.write_text(POOL)
+    command = [sys.executable, script, names, str(seconds)]
+    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}) as parent:
+        while not names.exists() or len(names.read_text().splitlines()) < 2:
+            assert parent.poll() is None
+            time.sleep(0.05)
+        parent.kill()
+    workers = {Path("/proc", name) for name in names.read_text().splitlines()}
+    until = time.monotonic() + 120
+    while any(worker.exists() for worker in workers):
+        assert time.monotonic() < until, f"still there: {workers}"
+        time.sleep(0.05)
