@@ -83,7 +83,7 @@ def run_line(line):
         return
     assert result.exit_code == 0, (line, result.output)
     then = "check " if words[0] == "export" and "tensorrt" in words else ""
-    assert re.search(f"^next: bakit {then}", result.stderr, re.M), (line, result.stderr)
+    assert result.output.splitlines()[-1].startswith(f"next: bakit {then}"), (line, result.output)
 
 
 def test_every_command_of_the_readme(done):
@@ -163,6 +163,15 @@ def test_gate_follows_its_limit(done, limit, status):
     options = ("--no-drift", "--max-mean-change-months", limit)
     result = run("gate", done / "report.json", *options)
     assert result.exit_code == status, result.output
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_the_first_prediction_is_that_of_the_page(done, page):
+    bundle = done / "bakit-bundles" / "bakit-rsna299-onnx-int8"
+    image = done / "radiographs" / "images" / "0.png"
+    result = run("predict", image, "--sex", "M", "--bundle", bundle, "--json")
+    (shown,) = re.findall(r"\((\d+\.\d) months\), 90 %", (ROOT / page).read_text("utf-8"))
+    assert json.loads(result.stdout)["age_months"] == pytest.approx(float(shown), abs=0.1)
 
 
 def test_predict_prints_the_contract(done):
