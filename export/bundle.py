@@ -99,26 +99,10 @@ def export_bundle(
             of another checkpoint.
         VerificationError: If the written models do not reproduce the float model.
     """
+    ranges = check_export(
+        checkpoint, target_name, precision, out, ranges=ranges, whole=whole, force=force
+    )
     target = get_target(target_name)
-    target.check_precision(precision)
-    method = method_of(checkpoint.header.localizer)
-    if method not in target.localizers:
-        options = " or ".join(f"--localizer {name}" for name in target.localizers)
-        message = f"target {target.name!r} has no {method} localizer; use {options}"
-        raise UnsupportedTargetError(message)
-    if whole:
-        _check_whole(checkpoint, target, precision)
-    if precision is not Precision.INT8:
-        ranges = None
-    elif ranges is None:
-        ranges = checkpoint.header.ranges
-        if ranges is None:
-            message = (
-                f"{checkpoint.path}: contains no INT8 ranges; pass --calibration DATA with its "
-                "training images, or use --precision fp32"
-            )
-            raise InputError(message)
-    _check_out(out, checkpoint, force=force)
     exporter = target.load_exporter()
     form = localizer_form or target.localizer_form
     request = ExportRequest(precision, form, ranges, whole)
@@ -164,6 +148,46 @@ def export_bundle(
     bundle = Bundle.read(out)
     getattr(exporter, "finish", lambda _: None)(bundle)
     return bundle
+
+
+def check_export(
+    checkpoint: Checkpoint,
+    target_name: str,
+    precision: Precision,
+    out: Path,
+    *,
+    ranges: Ranges | None = None,
+    whole: bool = False,
+    force: bool = False,
+) -> Ranges | None:
+    """Raise what ``export_bundle`` raises before it writes; return the ranges that it uses.
+
+    Raises:
+        MissingBackendError: If a library of the target is not installed.
+    """
+    target = get_target(target_name)
+    target.check_precision(precision)
+    method = method_of(checkpoint.header.localizer)
+    if method not in target.localizers:
+        options = " or ".join(f"--localizer {name}" for name in target.localizers)
+        message = f"target {target.name!r} has no {method} localizer; use {options}"
+        raise UnsupportedTargetError(message)
+    if whole:
+        _check_whole(checkpoint, target, precision)
+    if precision is not Precision.INT8:
+        ranges = None
+    elif ranges is None:
+        ranges = checkpoint.header.ranges
+        if ranges is None:
+            message = (
+                f"{checkpoint.path}: contains no INT8 ranges; pass --calibration DATA with its "
+                "training images, or use --precision fp32"
+            )
+            raise InputError(message)
+    _check_out(out, checkpoint, force=force)
+    target.load_exporter()
+    target.load_checker()
+    return ranges
 
 
 def _check_whole(checkpoint: Checkpoint, target: Target, precision: Precision) -> None:

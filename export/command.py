@@ -6,7 +6,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from bakit.errors import InputError
-from bakit.export.bundle import export_bundle
+from bakit.export.bundle import check_export, export_bundle
 from bakit.hand.weights import Localizer, change, get_localizer
 from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.settings import LocalizerForm, StudentSettings
@@ -63,19 +63,14 @@ def export_all(
         )
         raise InputError(message)
     ranges = find_ranges(loaded) if find_ranges else None
-    return [
-        export_bundle(
-            loaded,
-            name,
-            precision,
-            out / f"{loaded.name}-{name}-{precision.value}",
-            ranges=ranges,
-            localizer_form=localizer_form,
-            whole=whole,
-            force=force,
-        )
+    bundles = [
+        (loaded, name, precision, out / f"{loaded.name}-{name}-{precision.value}")
         for name, precision in pairs
     ]
+    how: dict[str, Any] = {"ranges": ranges, "whole": whole, "force": force}
+    for bundle in bundles:  # all of them can be written, or none is
+        check_export(*bundle, **how)
+    return [export_bundle(*bundle, localizer_form=localizer_form, **how) for bundle in bundles]
 
 
 def with_localizer(
