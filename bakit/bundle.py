@@ -223,13 +223,16 @@ class Bundle:
         """
         path = root / MANIFEST
         check_folder(root, BundleError, "a bundle is a folder that bakit export writes")
+        inner = None if path.exists() else min(root.glob(f"*/{MANIFEST}"), default=None)
+        lacks = f"{MANIFEST} is missing; bakit export writes one"
         manifest, data = read_versioned(
             path,
             Manifest,
             SCHEMA_VERSION,
             BundleError,
             max_bytes=MAX_MANIFEST_BYTES,
-            missing=f"{root}: not a bundle: {MANIFEST} is missing; bakit export writes one",
+            missing=f"{root}: "
+            + (f"holds bundles; name one: {inner.parent}" if inner else f"not a bundle: {lacks}"),
             wrong="not a manifest of this version",
             upgrade=upgraded,
         )

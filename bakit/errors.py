@@ -128,8 +128,8 @@ def safe_text(error: BaseException) -> str:
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Return the message for an unknown name: the known name like it, or all known names."""
-    names = {item.lower(): item for item in known}
-    start = name.lower()
+    names = {item.lower().lstrip("-"): item for item in known}  # dashes would make options alike
+    start = name.lower().lstrip("-")
     near = [item for item in names if len(start) > 3 and item.startswith(start)]
     near = near or get_close_matches(start, names, 1)
     if near:

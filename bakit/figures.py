@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -82,6 +83,7 @@ def new_figure(width: float = 6.0, height: float = 4.0) -> Figure:
         MissingBackendError: If matplotlib is not installed.
         InputError: If matplotlib's settings file in the working folder is not UTF-8.
     """
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # not of a home without its cache
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415  # an extra
 

@@ -156,7 +156,7 @@ def new_file(path: Path) -> Iterator[Path]:
     Links are followed. An existing file keeps its mode; a new one has the mode of the umask.
     """
     path = path.resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     temporary = _beside(path)
     try:  # from here on: a signal may come at any moment
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -228,6 +228,14 @@ def unwritable(folder: Path) -> Path | None:
     return None if home.is_dir() and os.access(home, os.W_OK) else home
 
 
+def _make_folder(folder: Path) -> None:
+    """Make a folder to write into; an error names the folder, not a temporary file in it."""
+    home = unwritable(folder)
+    if home and home.is_dir():
+        raise PermissionError(errno.EACCES, "not a writable folder", str(home))
+    folder.mkdir(parents=True, exist_ok=True)
+
+
 def check_outputs(*paths: Path | None, inputs: Iterable[Path] = ()) -> None:
     """Check before long work that files can be written, and that they replace no input.
 
@@ -261,7 +269,7 @@ def check_writable(path: Path) -> None:
     """
     if _is_stream(path):
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     with tempfile.TemporaryFile(dir=path.parent):
@@ -275,7 +283,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     An existing folder is replaced; it is not changed if the block raises. On Linux and macOS the
     replacement is atomic.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     temporary = _beside(path)
     try:  # from here on: a signal may come at any moment
         temporary.mkdir()

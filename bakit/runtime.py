@@ -442,6 +442,9 @@ def _pairs(
     images: Iterable[Image], sexes: Iterable[Sex | None] | Sex | None
 ) -> Iterator[tuple[Image, Sex | None]]:
     """Yield each image with its sex; read an image only when it is needed."""
+    if isinstance(images, (str, bytes, Path)):
+        message = f"{type(images).__name__}: one image; give predict_many a list of images"
+        raise InputError(message)
     if sexes is None or isinstance(sexes, str):
         yield from zip(images, repeat(sexes))
         return

@@ -56,6 +56,8 @@ def run(*words):
         (["Predict", "hand.png"], "unknown command 'Predict'; did you mean 'predict'?"),
         (["zzz"], "unknown command 'zzz'; use demo, doctor, "),
         (["--vresion"], "unknown option '--vresion'; did you mean '--version'?"),
+        (["predict", "a.png", "--gender", "M"], "unknown option '--gender'; see: bakit predict -h"),
+        (["report", "a.json", "--pdf", "x"], "unknown option '--pdf'; see: bakit report -h"),
         (["export", "--taget", "onnx"], "unknown option '--taget'; did you mean '--target'?"),
         (["export", "--target", "onxn"], "unknown target 'onxn'; did you mean 'onnx'?"),
         (["export", "--target", "ONNX"], "unknown target 'ONNX'; did you mean 'onnx'?"),
@@ -107,6 +109,7 @@ def test_a_typo_comes_before_a_missing_library(monkeypatch, refused):
             ["distill", "a", "--out", "s", "--steps", "0"],
             "bakit: --steps: 0 is not possible; use 2",
         ),
+        (["distill", "a", "--out", "s.pth"], "bakit: --out: s.pth: end the name with .safetensors"),
         (["distill", "a", "--out", "."], "bakit: --out: File '.' is a directory; see: bakit"),
         (["calibrate", "a", "--out", "/dev/null/x"], "bakit: --out: /dev/null: not a writable"),
         (["gate", "r.json", "--min-int8-share", "2"], "bakit: --min-int8-share 2 is not"),
@@ -143,6 +146,7 @@ def test_every_command_has_both_levels_and_names_the_next_command(name):
     text = run(name, "--help").stdout
     assert "-v, --verbose" in text
     assert "-q, --quiet" in text
+    assert max(map(len, text.splitlines())) <= 80
     function = main.get_command(click.Context(main), name).callback
     source = inspect.getmodule(function) if name == "bench" else function
     assert "next_step(" in inspect.getsource(source)
@@ -538,7 +542,7 @@ def test_records_without_a_title_begin_with_the_first():
     table.add_row("jetson-nano", "a" * 40)
     out = io.StringIO()
     Console(width=30, file=out).print(table)
-    assert out.getvalue().startswith("jetson-nano\n")
+    assert out.getvalue().startswith("profile jetson-nano\n")
 
 
 # Options

@@ -108,6 +108,12 @@ def test_a_folder_without_labels_is_refused(folder):
         read_samples(folder)
 
 
+def test_a_table_of_something_else_gets_no_commands(tmp_path):
+    (tmp_path / "metrics.csv").write_text("epoch,train_mae_months,val_mae_months\n1,30,31\n")
+    with pytest.raises(LabelsError, match=r"labels\.csv \(id, boneage, male\) is missing$"):
+        read_samples(tmp_path)
+
+
 def test_a_folder_without_images_is_refused(tmp_path):
     (tmp_path / "labels.csv").write_text(HEADER + "1,100,True\n")
     with pytest.raises(LabelsError, match=r"images belong in images/<id>\.png"):

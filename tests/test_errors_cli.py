@@ -95,6 +95,23 @@ def test_several_bundles(refused, fake_bundle, tmp_path):
     assert line.endswith("bakit-bundles/ holds several bundles; choose one with --bundle: a, b")
 
 
+def test_a_folder_of_bundles(refused, fake_bundle, tmp_path):
+    shutil.copytree(fake_bundle, tmp_path / "all" / "a")
+    line = refused("predict", "hand.png", "--sex", "F", "--bundle", "all")
+    assert line == "bakit: all: holds bundles; name one: all/a"
+    assert line == refused("verify", "all")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["export", "run", "--target", "onnx"], ["evaluate", "data", "--checkpoint", "run"]],
+)
+def test_the_folder_of_a_run_is_no_checkpoint(refused, tmp_path, words):
+    (tmp_path / "run").mkdir()
+    line = refused(*words)
+    assert line == "bakit: run: a folder; name a checkpoint in it, such as best.safetensors"
+
+
 # Exports
 
 
@@ -152,6 +169,13 @@ def test_an_out_folder_of_something_else(refused, checkpoint, tmp_path):
     (tmp_path / "tiny-onnx-fp32" / "thesis.tex").write_text("precious")
     line = refused("export", checkpoint.path, "--target", "onnx", "--out", ".")
     assert line == "bakit: tiny-onnx-fp32: not empty and not a bundle; use another --out"
+
+
+def test_of_several_targets_all_are_exported_or_none(refused, checkpoint, tmp_path):
+    (tmp_path / "tiny-torch-fp32").mkdir()
+    (tmp_path / "tiny-torch-fp32" / "thesis.tex").write_text("precious")
+    line = refused("export", checkpoint.path, "--target", "onnx,torch", "--out", ".")
+    assert line == "bakit: tiny-torch-fp32: not empty and not a bundle; use another --out"
 
 
 @pytest.mark.parametrize(
@@ -236,6 +260,31 @@ def test_labels_that_cannot_be_used_for_calibration(refused, checkpoint, bad_lab
 def test_labels_that_cannot_be_used_for_training(refused, bad_labels):
     line = refused("train", bad_labels, "--out", "run", "--pretrained", "none")
     assert "labels.csv:14: id '999' has no image" in line
+
+
+def test_a_run_in_the_data_folder(refused, labelled, tmp_path):
+    shutil.copytree(labelled.folder, tmp_path / "data")
+    for command in ("train", "ablate"):
+        line = refused(command, "data", "--out", "./data")
+        assert line == "bakit: --out: data is the data folder; name another one"
+
+
+@pytest.mark.parametrize("command", ["train", "ablate"])
+def test_folders_are_checked_before_libraries_are_imported(
+    refused, labelled, tmp_path, monkeypatch, command
+):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    (tmp_path / "file").touch()
+    assert refused(command, "gone", "--out", "run") == "bakit: gone: no such folder"
+    line = refused(command, labelled.folder, "--out", "file/run")
+    assert line.startswith("bakit: --out: ")
+    assert line.endswith("file: not a writable folder")
+
+
+@pytest.mark.parametrize("data", ["gone", "."])
+def test_bench_refuses_data_before_it_looks_at_bundles(refused, fake_bundle, tmp_path, data):
+    shutil.copytree(fake_bundle, tmp_path / "bakit-bundles" / "a")  # its target is not known here
+    assert refused("bench", "--data", data).startswith(f"bakit: {data}: n")
 
 
 def test_too_few_images_to_train_on(refused, labelled):

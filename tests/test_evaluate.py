@@ -96,6 +96,7 @@ def run(*arguments: object) -> str:
     result = CliRunner().invoke(main, ["evaluate", *map(str, arguments)])
     assert result.exit_code == 0, result.output
     assert result.stderr.partition("next: ")[0] == ""
+    assert "--json" in arguments or result.output.splitlines()[-1].startswith("next: bakit ")
     return result.stdout
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bakit.files import new_file, new_folder, sha256, write_file
+from bakit.files import check_writable, new_file, new_folder, sha256, write_file
 
 
 def names(folder):
@@ -54,6 +54,20 @@ def test_a_replaced_file_keeps_its_mode(tmp_path, mode):
     write_file(path, b"new")
     assert path.read_bytes() == b"new"
     assert path.stat().st_mode & 0o777 == mode
+
+
+def test_a_folder_without_permission_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda *_: False)  # as of a user that may not write
+    for write in (lambda path: write_file(path, b""), check_writable, new_folder_of):
+        with pytest.raises(PermissionError, match="not a writable folder") as caught:
+            write(tmp_path / "new" / "file")
+        assert caught.value.filename == str(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def new_folder_of(path):
+    with new_folder(path):
+        pytest.fail("the folder was made")
 
 
 def test_links_are_followed(tmp_path):

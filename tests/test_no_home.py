@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pwd
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -38,6 +41,17 @@ def test_the_runtime_in_the_checkout_needs_no_home(tmp_path):
     package.mkdir(parents=True)
     (package / "package.json").write_text('{"version": "1.2.3"}')
     assert find_runtime() == package / "dist"
+
+
+def test_plots_need_no_folder_for_a_cache(tmp_path):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "file").touch()
+    environment = os.environ | {"MPLCONFIGDIR": str(tmp_path / "file")}
+    code = "from bakit.figures import new_figure; new_figure()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
 
 
 def test_doctor_prints_what_is_missing():

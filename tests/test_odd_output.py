@@ -74,6 +74,18 @@ def test_a_bench_of_such_a_bundle_on_such_data(odd):
     assert (odd / "again.html").read_text("utf-8")
 
 
+def test_the_next_command_of_a_folder_with_spaces_can_be_pasted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = Path("films of Zoë & co")
+    result = CliRunner().invoke(
+        main, ["phantoms", "--out", str(folder), "-n", "10", "--height", "128"]
+    )
+    next_line = result.stderr.splitlines()[-1]
+    assert shlex.split(next_line)[1:5] == ["bakit", "bench", "--data", str(folder)]
+    result = CliRunner().invoke(main, ["describe", str(folder)])
+    assert f"next: bakit train '{folder}' --out run" in result.stderr
+
+
 def test_phantoms_and_bundles_are_written_to_such_folders(odd, checkpoint):
     run("phantoms", "--out", odd / "made", "-n", "1", "--height", "128")
     assert (odd / "made/images/0.png").stat().st_size > 0

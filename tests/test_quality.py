@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 
 from bakit.bundle import Bundle, write_manifest
 from bakit.cli import main
+from bakit.cli.calibrate import print_limits
 from bakit.errors import BakitError, ImageError, InputError, MissingBackendError
 from bakit.hand.found import Found
 from bakit.hand.prepare import crop
@@ -436,6 +438,16 @@ def test_predict_many_keeps_the_order_and_goes_on_after_errors(fake_bundle, labe
                 list(runtime.predict_many(images, sexes))
         with pytest.raises(InputError, match="threads=0"):
             runtime.predict_many(images, "F", threads=0)
+        for one in ("hand.png", Path("hand.png"), b"PNG"):
+            with pytest.raises(InputError, match="one image; give predict_many a list"):
+                list(runtime.predict_many(one, "F"))
+
+
+@pytest.mark.parametrize("rejected", [0, 10, 11, 20])
+def test_limits_that_reject_most_good_radiographs_get_a_note(capsys, rejected):
+    good = Rate(20, rejected, 0)
+    print_limits(QualityLimits((), 127.0, good, {}, "made up"))
+    assert ("most good radiographs are rejected" in capsys.readouterr().err) == (rejected > 10)
 
 
 def test_predict_many_takes_images_only_as_it_needs_them(fake_bundle, labelled):

@@ -207,8 +207,7 @@ def _described(ctx: click.Context, error: Exception) -> tuple[int, str]:
     text = re.sub(r"a valid (integer|float range)", "a number", text)
     if isinstance(error, click.NoSuchOption) and error.ctx:
         named = [name for option in error.ctx.command.get_params(error.ctx) for name in option.opts]
-        near = [name for name in named if name in (error.possibilities or ())]
-        text = unknown("option", error.option_name, near)
+        text = unknown("option", error.option_name, named).partition("; use ")[0]
     text = (text[:1].lower() + text[1:]).rstrip(".")
     path = error.ctx.command_path if error.ctx else "bakit"
     return 2, text if text.endswith("?") else f"{text}; see: {path} -h"

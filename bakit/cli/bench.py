@@ -148,17 +148,18 @@ def command(
 
     \b
     Example:
-      bakit bench bakit-bundles/bakit-rsna299-onnx-fp32 bakit-bundles/bakit-rsna299-onnx-int8 \\
-          --data DATA --json report.json --html report.html
+      bakit bench --data DATA --json report.json --html report.html
       bakit bench --data DATA --goal
       bakit bench --phone --bind 0.0.0.0 --json phone.json
-      bakit bench BUNDLE --host user@jetson --data DATA --reference FLOAT --json jetson.json
+      bakit bench BUNDLE --host user@jetson --data DATA --reference FLOAT \\
+          --json jetson.json
       bakit bench --fleet devices.toml --data DATA --json fleet.json
       bakit bench BUNDLE --kit kit.tar.gz --seconds 600
     """
     from bakit.backends.providers import find_provider
     from bakit.bench import run_bench
     from bakit.bundle import Bundle
+    from bakit.data.tables import find_table
     from bakit.files import check_outputs
 
     host, phone, fleet = (take_options(more, name) for name in ("host", "phone", "fleet"))
@@ -178,6 +179,8 @@ def command(
     report_file = None if as_json else json_file
     outputs = (report_file, html_file, md_file, goal_json, kit)
     check_outputs(*outputs, inputs=bundles)
+    if how["data"] is not None:
+        find_table(how["data"])  # before bundles are skipped by name
     goal_of: Sequence[Bundle] = ()
     failures: Sequence[str] = ()
     if fleet is not None:
@@ -215,7 +218,7 @@ def command(
         print_report(report)
         for path in (*filter(None, [report_file]), *pages):
             echo(f"report: {path}")
-        next_step(next_command(report, report_file))
+        next_step(*next_command(report, report_file))
     for failure in failures:
         echo(f"bakit: {safe(failure)}", err=True)
     status = int(bool(failures) or any(bundle.error for bundle in report.bundles))

@@ -210,7 +210,7 @@ def write_kit_file(bundles: Sequence[Path | Bundle], path: Path, how: dict[str, 
     settings = make_settings(queries, how["min_duration_s"], 10, how["threads"], block=queries)
     write_kit(path, bundles, settings, AgentOptions())
     echo(f"kit: {path}")
-    next_step(f"tar xf {path.name} && python3 bakit-kit/agent.py evidence   (on the board)")
+    next_step("tar xf", Path(path.name), "&& python3 bakit-kit/agent.py evidence   (on the board)")
 
 
 def bench_on_phone(

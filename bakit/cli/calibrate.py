@@ -17,7 +17,7 @@ from bakit.cli.options import (
     plots_option,
     several,
 )
-from bakit.cli.tables import echo, echo_json, next_step, print_table
+from bakit.cli.tables import echo, echo_json, hint, next_step, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -108,9 +108,11 @@ def command(
 
     \b
     Example:
-      bakit calibrate radiographs/ --checkpoint run/best.safetensors --out ranges.json
+      bakit calibrate radiographs/ --checkpoint run/best.safetensors \\
+          --out ranges.json
       bakit calibrate radiographs/ --search --plots plots/
-      bakit export run/best.safetensors --target onnx --int8 --calibration ranges.json
+      bakit export run/best.safetensors --target onnx --int8 \\
+          --calibration ranges.json
     """
     from bakit.calib.command import calibrate, search_file
     from bakit.calib.methods import DEFAULT_METHOD
@@ -127,10 +129,8 @@ def command(
         message = f"{option} cannot be used with --search, which tries all methods on DATA's split"
         raise click.UsageError(message)
     model = Checkpoint.read(checkpoint or SHIPPED)
-    then = (
-        f"bakit export {checkpoint or SHIPPED} --target onnx --precision fp32,int8 "
-        f"--calibration {out}"
-    )
+    chosen = () if checkpoint is None else (checkpoint,)
+    then = ("bakit export", *chosen, "--target onnx --precision fp32,int8 --calibration", out)
     if not searching:
         with progress() as on_progress:
             ranges = calibrate(
@@ -145,7 +145,7 @@ def command(
         write_ranges(out, ranges)
         which = "images" if all_images else "images of the training split"
         echo(f"{out}  {len(ranges.tensors)} tensors, {ranges.samples} {which}")
-        next_step(then)
+        next_step(*then)
         return
     limits = Limits(**numbers)
     with progress() as on_progress:
@@ -168,7 +168,7 @@ def command(
         echo(f"{out} was not written; raise the limits, or train longer", err=True)
         context.exit(1)
     echo(f"{out}  {_named(outcome.best)}")
-    next_step(then)
+    next_step(*then)
 
 
 def _print_search(outcome: Outcome, limits: Limits) -> None:
@@ -227,7 +227,8 @@ def quality_command(
 
     \b
     Example:
-      bakit quality radiographs/ --checkpoint run/best.safetensors --out run/best.safetensors
+      bakit quality radiographs/ --checkpoint run/best.safetensors \\
+          --out run/best.safetensors
     """
     from bakit.cli.progress import progress
     from bakit.studies.quality.learn import qualify_file
@@ -241,7 +242,7 @@ def quality_command(
         return
     print_limits(limits)
     echo(f"{out}  {written.sha256}")
-    next_step(f"bakit export {out} --target onnx --precision fp32,int8")
+    next_step("bakit export", out, "--target onnx --precision fp32,int8")
 
 
 def print_limits(limits: QualityLimits) -> None:
@@ -266,3 +267,5 @@ def print_limits(limits: QualityLimits) -> None:
         (kind, f"{r.rejected}", f"{r.reviewed}", f"{r.samples}") for kind, r in rates.items()
     ]
     print_table("All limits together", ("images", "rejected", "reviewed", "of"), together)
+    if 2 * limits.good.rejected > limits.good.samples:
+        hint("note: most good radiographs are rejected: the model's ages hardly differ; train more")

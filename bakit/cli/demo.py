@@ -35,7 +35,8 @@ def command(ctx: click.Context, out: Path) -> None:
     limits = f"drift and changes {MAX_MONTHS:g} months, of groups {2 * MAX_MONTHS:g}"
     echo(f"gate: {word}; limits for generated radiographs: {limits}")
     echo(f"\nresults: {result.report_path}, {out / 'bundles'}, {out / 'phantoms'}")
-    next_step(f"bakit bench {out / 'bundles'}/* --data DATA   (your own labels.csv and images/)")
+    bundles = sorted((out / "bundles").iterdir())
+    next_step("bakit bench", *bundles, "--data DATA   (your own labels.csv and images/)")
     if not result.gate.passed:
         ctx.exit(1)
 
@@ -60,4 +61,4 @@ def phantoms_command(out: Path, count: int, seed: int, height: int) -> None:
     with progress() as on_progress:
         write_phantoms(out, count, seed=seed, height=height, on_progress=on_progress)
     echo(f"{out}  {count} radiographs")
-    next_step(f"bakit bench --data {out} --json report.json")
+    next_step("bakit bench --data", out, "--json report.json")

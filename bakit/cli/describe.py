@@ -64,11 +64,10 @@ def command(
     else:
         print_description(description, drawn)
     failed = any(finding.stops for finding in find(description))
-    next_step(
-        "correct the errors, then run this command again"
-        if failed
-        else f"bakit train {data} --out run --pretrained imagenet"
-    )
+    if failed:
+        next_step("correct the errors, then run this command again")
+    else:
+        next_step("bakit train", data, "--out run --pretrained imagenet")
     ctx.exit(1 if failed else 0)
 
 
@@ -176,6 +175,7 @@ def inspect_command(path: Path) -> None:
     """
     import msgspec
 
+    then: tuple[str | Path, ...] = "bakit verify", path
     if path.is_dir():
         from bakit.bundle import Bundle, encode_manifest
 
@@ -185,8 +185,9 @@ def inspect_command(path: Path) -> None:
 
         header = msgspec.json.encode(Checkpoint.read(path).header)
         text = msgspec.json.format(header, indent=2).decode() + "\n"
+        then = "bakit export", path, "--target onnx"
     echo(_HASHES.sub(_number_of_ids, text).encode(), nl=False)
-    next_step(f"bakit verify {path}" if path.is_dir() else f"bakit export {path} --target onnx")
+    next_step(*then)
 
 
 def _number_of_ids(hashes: re.Match[str]) -> str:
@@ -216,4 +217,4 @@ def dicom_command(file: Path, *, as_json: bool) -> None:
         return
     for field, text in found.items():
         echo(safe(f"{field}: {text}"))
-    next_step(f"bakit predict {file}")
+    next_step("bakit predict", file)

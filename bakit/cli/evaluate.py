@@ -89,7 +89,8 @@ def command(
       bakit evaluate radiographs/
       bakit evaluate radiographs/ test-set/ hands-of-twins/ --sex F
       bakit evaluate radiographs/ --checkpoint mine.safetensors --plots plots/
-      bakit evaluate radiographs/ --bundle bakit-bundles/bakit-rsna299-onnx-int8 --json
+      bakit evaluate radiographs/ \\
+          --bundle bakit-bundles/bakit-rsna299-onnx-int8 --json
     """
     from bakit.cli.progress import progress
     from bakit.studies.evaluate.choose import choose_sets
@@ -115,17 +116,17 @@ def command(
         echo_json(document)
     else:
         print_results(results)
+    for result, images in zip(results, sets, strict=True):
+        if plots is not None:
+            folder = plots / result.data.folder if several else plots
+            for path in draw_plots(result, images.samples, folder):
+                if not as_json:
+                    echo(f"plot: {path}")
     if bundle:
-        next_step(f"bakit bench {bundle} --data {folders[0]} --json report.json")
+        next_step("bakit bench", bundle, "--data", folders[0], "--json report.json")
     else:
         chosen = () if checkpoint is None else (checkpoint,)
         next_step("bakit export", *chosen, "--target onnx --precision fp32,int8")
-    if plots is None:
-        return
-    for result, images in zip(results, sets, strict=True):
-        drawn = draw_plots(result, images.samples, plots / result.data.folder if several else plots)
-        for path in () if as_json else drawn:
-            echo(f"plot: {path}")
 
 
 def print_results(results: Sequence[Readings]) -> None:

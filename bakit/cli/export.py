@@ -112,7 +112,8 @@ def command(
       bakit export --target onnx --whole
       bakit export --target onnx --precision fp32,int8
       bakit export --target openvino --localizer unrolled --steps 20
-      bakit export run/best.safetensors --target onnx --int8 --calibration radiographs/
+      bakit export run/best.safetensors --target onnx --int8 \\
+          --calibration radiographs/
     """
     from bakit.cli.progress import progress
     from bakit.export.command import export_all
@@ -145,14 +146,14 @@ def command(
     for name in names:
         if note := get_target(name).note:
             hint(f"note: {name}: {note}")
-    roots = [str(bundle.root) for bundle in bundles]
-    named = "" if str(out) == BUNDLES else " ".join([*roots, ""])
+    roots = [bundle.root for bundle in bundles]
     if len(roots) > 1:
-        next_step(f"bakit bench {named}--data DATA --json report.json")
+        named = () if str(out) == BUNDLES else roots
+        next_step("bakit bench", *named, "--data DATA --json report.json")
         return
     target = get_target(names[0])
     try:
         get_target(names[0] if target.runs_here else target.reference).check_runs()
-        next_step(f"bakit verify {roots[0]}")
+        next_step("bakit verify", roots[0])
     except (MissingBackendError, UnsupportedTargetError):  # it runs on a device only
-        next_step(f"bakit check {roots[0]} --profile NAME   (bakit check --list)")
+        next_step("bakit check", roots[0], "--profile NAME   (bakit check --list)")

@@ -147,7 +147,8 @@ def command(
     \b
     Example:
       bakit bench --data DATA --json report.json
-      bakit gate report.json --max-drift-months 0.25 --max-p90-ms 150 --junit gate.xml
+      bakit gate report.json --max-drift-months 0.25 --max-p90-ms 150 \\
+          --junit gate.xml
     """
     from bakit.bench import read_report
     from bakit.bench.gate.check import LIMITS
@@ -192,11 +193,10 @@ def command(
         echo(f"::{token}::")
         for line in github_lines(result):
             echo(line)
-    next_step(
-        "bakit sign BUNDLE --key FILE   (then ship it)"
-        if result.passed
-        else f"bakit report {report} --html report.html   (which images changed)"
-    )
+    if result.passed:
+        next_step("bakit sign BUNDLE --key FILE   (then ship it)")
+    else:
+        next_step("bakit report", report, "--html report.html   (which images changed)")
     ctx.exit(0 if result.passed else 1)
 
 

@@ -119,7 +119,7 @@ def command(
     if counts[0]:
         next_step("bakit bench --data DATA --json report.json   (labels.csv, images/: accuracy)")
     elif counts[1]:
-        next_step(f"bakit localize {paths[0]} --overlay overlays   (draws what was found)")
+        next_step("bakit localize", paths[0], "--overlay overlays   (draws what was found)")
     context.exit(status)
 
 
@@ -178,7 +178,8 @@ def localize_command(
     Example:
       bakit localize hand.png other.png --json
       bakit localize radiographs/ --method unrolled --overlay pictures/
-      bakit localize hand.png --method unrolled --features 90 --labels 90 --box-rule literal
+      bakit localize hand.png --method unrolled --features 90 --labels 90 \\
+          --box-rule literal
     """
     import msgspec
 
@@ -210,5 +211,5 @@ def localize_command(
     if overlay is not None and overlay.is_dir():
         hint(f"overlays: {overlay}")
     if not status:
-        next_step(f"bakit predict {paths[0]} --sex F")
+        next_step("bakit predict", paths[0], "--sex SEX   (F or M)")
     context.exit(status)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,7 +94,7 @@ def command(report: Path, html_file: Path | None, md_file: Path | None) -> None:
         print_report(content)
     for path in written:
         echo(f"report: {path}")
-    next_step(next_command(content, report))
+    next_step(*next_command(content, report))
 
 
 @click.command("evidence")
@@ -130,13 +129,14 @@ def print_report(report: Report, gate: Gate | None = None) -> None:
         print_line(line)
 
 
-def next_command(report: Report, report_file: Path | None) -> str:
-    """Return the suggested next command after a benchmark."""
+def next_command(report: Report, report_file: Path | None) -> tuple[str | Path, ...]:
+    """Return the words of the suggested next command after a benchmark."""
     if report.data is None:
-        return "bakit bench --data DATA --json report.json   (labels.csv, images/: measures drift)"
+        then = "bakit bench --data DATA --json report.json   (labels.csv, images/: measures drift)"
+        return (then,)
     if report_file is None:
-        return "bakit bench --data DATA --json report.json, then bakit gate report.json"
-    return f"bakit gate {shlex.quote(str(report_file))}"
+        return ("bakit bench --data DATA --json report.json, then bakit gate report.json",)
+    return "bakit gate", report_file
 
 
 def _ranked(report: Report, advice: Recommendation) -> list[tuple[Standing, BundleReport]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,7 +79,8 @@ def command(
     \b
     Example:
       bakit score radiographs/ --out ages.csv
-      bakit score list.csv archive/2019.zip 'archive/2020/*.dcm' --out ages.parquet --workers 8
+      bakit score list.csv archive/2019.zip 'archive/2020/*.dcm' \\
+          --out ages.parquet --workers 8
       bakit score archive/ --out ages.parquet --engine ray --address 10.0.0.1:6379
     """
     from functools import partial
@@ -99,7 +99,7 @@ def command(
     else:
         for line in _lines(summary, out):
             echo(line)
-        next_step(_next(summary))
+        next_step(*_next(summary))
     asked = WORST_FIRST[: ("never", *WORST_FIRST).index(fail_on)]
     if any(status in summary.by_status for status in asked):
         context.exit(1)
@@ -130,9 +130,9 @@ def _lines(summary: Summary, out: str) -> Iterator[str]:
         yield f"error: {name}: {error}"
 
 
-def _next(summary: Summary) -> str:
+def _next(summary: Summary) -> tuple[str | Path, ...]:
     if summary.errors:
-        return "correct the errors and run the same command; it reads these films again"
-    if Path(summary.flagged).is_file():
-        return f"bakit localize {shlex.quote(summary.flagged)} --overlay pictures/"
-    return "the same command reads films that are added later"
+        return ("correct the errors and run the same command; it reads these films again",)
+    if (flagged := Path(summary.flagged)).is_file():
+        return "bakit localize", flagged, "--overlay pictures/"
+    return ("the same command reads films that are added later",)

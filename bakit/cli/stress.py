@@ -79,9 +79,9 @@ def command(
     \b
     Example:
       bakit stress radiographs/ --plots plots/
-      bakit stress radiographs/ --kind size --kind compression --kind flip --kind frame
-      bakit stress radiographs/ --bundle bakit-bundles/bakit-rsna299-onnx-int8 --kind contrast \\
-          --max-mae-rise-months 3
+      bakit stress radiographs/ --kind size --kind compression --kind flip
+      bakit stress radiographs/ --kind contrast --max-mae-rise-months 3 \\
+          --bundle bakit-bundles/bakit-rsna299-onnx-int8
     """
     from bakit.cli.progress import progress
     from bakit.studies.evaluate.choose import choose_images
@@ -104,7 +104,7 @@ def command(
             echo(f"plot: {drawn}")
     for failure in failures:
         echo(f"fail: {failure}", err=True)
-    next_step(f"bakit evaluate {data} --plots plots")
+    next_step("bakit evaluate", data, "--plots plots")
     ctx.exit(1 if failures else 0)
 
 

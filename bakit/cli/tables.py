@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 import textwrap
@@ -65,10 +66,14 @@ def hint(text: str) -> None:
         echo(text, err=True)
 
 
-def next_step(*words: object) -> None:
-    """Print the command to run next on stderr, unless -q was given or a document was printed."""
+def next_step(*words: str | Path) -> None:
+    """Print the command to run next on stderr, unless -q was given or a document was printed.
+
+    Paths are quoted for a shell.
+    """
     if not is_set(DOCUMENT):
-        hint("next: " + " ".join(map(str, words)))
+        text = [word if isinstance(word, str) else shlex.quote(str(word)) for word in words]
+        hint(f"next: {' '.join(text)}")
 
 
 def echo(text: str | bytes, *, err: bool = False, nl: bool = True) -> None:
@@ -184,7 +189,7 @@ def new_table(
             names = [" ".join(str(column.header).split()) for column in self.columns]
             pad = max(map(len, names))
             for first, *others in zip(*(column.cells for column in self.columns), strict=True):
-                yield Text.assemble(first)
+                yield Text.assemble(f"{names[0]} " if names[0] else "", first)
                 for name, cell in zip(names[1:], others, strict=True):
                     if str(cell):
                         yield Text.assemble(f"  {name:{pad}}  ", cell)

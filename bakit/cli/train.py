@@ -18,6 +18,7 @@ from bakit.cli.options import (
 )
 from bakit.cli.tables import echo, echo_json, next_step, print_line, print_table, safe
 from bakit.cli.training_options import (
+    check_folders,
     exclude_option,
     hardware_of,
     make_plan,
@@ -102,6 +103,7 @@ def command(
     """
     from bakit.cli.progress import progress
 
+    check_folders(data, out)
     try:
         preprocessing = Preprocessing(image_size, localize=localize, equalize=equalize)
     except ValueError as error:
@@ -133,7 +135,7 @@ def command(
         held = metrics.interval_coverage
         text = "" if held is None else f", interval coverage {100 * held:.1f} %"
         echo(f"{part}: MAE {metrics.mae_months:.2f} months on {metrics.samples} images{text}")
-    next_step(f"bakit export {checkpoint.path} --target onnx --precision fp32,int8")
+    next_step("bakit export", checkpoint.path, "--target onnx --precision fp32,int8")
 
 
 @click.command("distill")
@@ -174,6 +176,10 @@ def distill_command(
       bakit distill radiographs/ --out student.safetensors
     """
     from bakit.cli.progress import progress
+
+    if out.suffix != ".safetensors":
+        message = f"--out: {out}: end the name with .safetensors"
+        raise InputError(message)
     from bakit.training.distill import Lessons, distill
 
     lessons = Lessons(**numbers)
@@ -193,7 +199,7 @@ def distill_command(
             on_loss=on_loss,
         )
     echo(f"{out}  {sum(v.size for v in found.weights.values())} weights")
-    next_step(f"bakit train {data} --out run --pretrained imagenet --localizer {out}")
+    next_step("bakit train", data, "--out run --pretrained imagenet --localizer", out)
 
 
 @click.command("ablate")
@@ -242,9 +248,12 @@ def ablate_command(
     \b
     Example:
       bakit ablate radiographs/ --out ablation
-      bakit ablate radiographs/ --out small --image-size 96 --recipe scratch --limit 2000
+      bakit ablate radiographs/ --out small --image-size 96 \\
+          --recipe scratch --limit 2000
     """
     from bakit.cli.progress import progress
+
+    check_folders(data, out)
     from bakit.studies.ablate.run import ablate
     from bakit.training.fitting import Hardware
 
@@ -271,7 +280,7 @@ def ablate_command(
         echo_json(ablation)
     else:
         print_ablation(ablation, out)
-        next_step(f"bakit export {out}/rows/ROW/best.safetensors --target onnx")
+        next_step("bakit export", out / "rows/ROW/best.safetensors", "--target onnx")
     if all(row.measured is None for row in ablation.rows):
         sys.exit(1)
 

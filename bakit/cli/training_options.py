@@ -20,6 +20,8 @@ from bakit.cli.options import (
 )
 from bakit.cli.progress import clock, duration
 from bakit.cli.tables import echo, safe
+from bakit.errors import InputError
+from bakit.files import unwritable
 from bakit.model.recipes import RECIPES, Recipe, default_recipe, get_recipe
 from bakit.settings import PAPER_LOCALIZER, Preprocessing
 
@@ -73,6 +75,23 @@ def _shown(value: object) -> str:
     if isinstance(value, tuple):
         return " ".join(map(_shown, value))
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else f"{value}"
+
+
+def check_folders(data: Path, out: Path) -> None:
+    """Raise now for folders that cannot be used: importing torch takes seconds.
+
+    Raises:
+        InputError: If ``data`` has no labels, or ``out`` is ``data`` or cannot be written.
+    """
+    from bakit.data.tables import find_table
+
+    find_table(data)
+    if home := unwritable(out):
+        message = f"--out: {home}: not a writable folder"
+        raise InputError(message)
+    if out.resolve() == data.resolve():
+        message = f"--out: {out} is the data folder; name another one"
+        raise InputError(message)
 
 
 def hardware_of(options: Mapping[str, Any]) -> dict[str, Any]:

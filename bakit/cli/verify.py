@@ -112,11 +112,10 @@ def command(
                 "note: INT8 ranges are of real radiographs, and golden images are generated: only "
                 "bakit bench --data measures the accuracy"
             )
-    next_step(
-        f"bakit bench {bundle} --data DATA --json report.json"
-        if passed
-        else "bakit doctor   (libraries and devices), then export the bundle again"
-    )
+    if passed:
+        next_step("bakit bench", bundle, "--data DATA --json report.json")
+    else:
+        next_step("bakit doctor   (libraries and devices), then export the bundle again")
     ctx.exit(0 if passed else 1)
 
 
@@ -149,7 +148,7 @@ def sign_command(bundle: Path, key: Path) -> None:
 
     Bundle.read(bundle)  # refuses a damaged bundle
     echo(str(sign(bundle / MANIFEST, key)))
-    next_step(f"bakit verify {bundle} --public-key public.pem")
+    next_step("bakit verify", bundle, "--public-key public.pem")
 
 
 SHOWN = 5
@@ -215,7 +214,8 @@ def check_command(
     \b
     Example:
       bakit check model.onnx --profile jetson-nano
-      bakit check bakit-bundles/bakit-rsna299-tensorrt-int8 --profile jetpack-6 --json
+      bakit check bakit-bundles/bakit-rsna299-tensorrt-int8 \\
+          --profile jetpack-6 --json
       bakit check --list
     """
     from bakit.export.check.run import check_paths

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 import shlex
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -51,7 +52,7 @@ def find_table(data: Path) -> tuple[Path, Path]:
         message += ", ".join(shlex.quote(str(table)) for table in found)
         raise LabelsError(message)
     message = f"{data}: not a data folder: {TABLE} ({', '.join(COLUMNS)}) is missing"
-    if len(tables) == 1:
+    if len(tables) == 1 and re.search(rb"bone|sex|male|gender", _first_line(tables[0])):
         folder, table = shlex.quote(str(data)), shlex.quote(tables[0].name)
         message += f"; make one: cd {folder} && mkdir images && mv */*.png images/ && "
         message += f"cp {table} {TABLE}"

@@ -180,6 +180,8 @@ def read_tensors(
         data = read_regular(path, MAX_BYTES)
     except OSError as error:
         message = f"{path}: the {what} cannot be read ({error.strerror or error})"
+        if path.is_dir():
+            message = f"{path}: a folder; name a {what} in it, such as best.safetensors"
         raise CheckpointError(message) from error
     try:
         tensors = dict(deserialize(data))  # type: ignore[no-untyped-call]

@@ -150,7 +150,7 @@ class Gate:
             message = "the report has no bundles: nothing to gate"
             raise InputError(message)
         if not (self._limits() or self.require_provider or require):
-            message = "no limit is set: nothing to gate"
+            message = "no limit is set: nothing to gate; give one, such as --max-drift-months 0.25"
             raise InputError(message)
         _check_names(report, "the report")
         if report.partial:

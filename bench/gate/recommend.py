@@ -160,7 +160,7 @@ def _gated(report: Report, gate: Gate) -> dict[str, tuple[Outcome, str]]:
                 continue
             text = f"too few images to decide: {worst.text}"
             if worst.images_needed is not None:
-                text += f"; some {worst.images_needed:,} images would do"
+                text += f"; at least {worst.images_needed:,} are needed"
             found[bundle.name] = ("undecided", text)
     return found
 

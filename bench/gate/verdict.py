@@ -81,7 +81,7 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The figure and the limit, then where it comes from and what to try: a line each."""
         parts = [self.text]
         if self.images_needed is not None:
-            parts.append(f"too few images to decide: some {self.images_needed:,} are needed")
+            parts.append(f"too few images to decide: at least {self.images_needed:,} are needed")
         elif self.outcome in OPEN:
             parts.append("too few images to decide")
         if self.groups:
