@@ -11,7 +11,7 @@ from bakit.hand.weights import Localizer, change, get_localizer
 from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.settings import LocalizerForm, StudentSettings
 from bakit.targets import get_target
-from bakit.types import Precision
+from bakit.types import Precision, silent, track
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from bakit.bundle import Bundle
     from bakit.settings import Ranges
+    from bakit.types import OnProgress
 
 
 def export_all(
@@ -33,6 +34,7 @@ def export_all(
     changes: Mapping[str, Any] | None = None,
     localizer_form: LocalizerForm | None = None,
     whole: bool = False,
+    on_progress: OnProgress = silent,
 ) -> list[Bundle]:
     """Export a checkpoint for each target and precision.
 
@@ -70,7 +72,11 @@ def export_all(
     how: dict[str, Any] = {"ranges": ranges, "whole": whole, "force": force}
     for bundle in bundles:  # all of them can be written, or none is
         check_export(*bundle, **how)
-    return [export_bundle(*bundle, localizer_form=localizer_form, **how) for bundle in bundles]
+    on_progress("exporting", 0, len(bundles))
+    return [
+        export_bundle(*bundle, localizer_form=localizer_form, **how)
+        for bundle in track(bundles, "exporting", on_progress)
+    ]
 
 
 def with_localizer(

@@ -455,7 +455,7 @@ def test_without_imagenet_weights_the_other_rows_run(data, tmp_path, offline):
     assert result.exit_code == 0, result.output
     assert "12 training images, 4 for validation, 2 for test; up to 1 epochs" in result.stderr
     assert "1/2 no-sex-96 (no-sex-700): not run: the ImageNet weights could not" in result.stderr
-    assert re.search(r"2/2 no-pretrain-96: \S+ epoch 1/1: training MAE", result.stderr)
+    assert re.search(r"^[\d:]+ 2/2 no-pretrain-96: epoch 1/1: training MAE", result.stderr, re.M)
     assert "2/2 no-pretrain-96: done: test MAE" in result.stderr
     assert "no-sex-700: not run: the ImageNet weights could not be downloaded" in result.stdout
     ablation = msgspec.json.decode((out / "ablation.json").read_bytes(), type=Ablation)

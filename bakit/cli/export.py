@@ -122,23 +122,24 @@ def command(
         from bakit.calib.command import ranges_of
 
         assert calibration is not None
-        with progress() as on_progress:
-            return ranges_of(loaded, calibration, on_progress)
+        return ranges_of(loaded, calibration, on_progress)
 
     short = [name for name in _FORMATS if options.pop(name.replace("-", "_"))]
     names = list(dict.fromkeys(name for group in targets for name in group))
-    bundles = export_all(
-        checkpoint,
-        names,
-        [*(precisions or ()), *short] or [Precision.FP32.value],
-        out,
-        force=force,
-        find_ranges=None if calibration is None else find_ranges,
-        localizer=localizer,
-        changes=localizer_changes(options),
-        localizer_form=localizer_form,
-        whole=whole,
-    )
+    with progress() as on_progress:
+        bundles = export_all(
+            checkpoint,
+            names,
+            [*(precisions or ()), *short] or [Precision.FP32.value],
+            out,
+            force=force,
+            find_ranges=None if calibration is None else find_ranges,
+            localizer=localizer,
+            changes=localizer_changes(options),
+            localizer_form=localizer_form,
+            whole=whole,
+            on_progress=on_progress,
+        )
     for bundle in bundles:
         share = bundle.artifact("regressor").int8_share
         int8 = f"  INT8: {share:.1%} of the multiply-adds" if share else ""

@@ -200,11 +200,12 @@ def make_progress(on_progress: OnProgress, epochs: int, prefix: str = "") -> Pro
     def on_epoch(epoch: Epoch, best: bool) -> None:
         left = (epochs - epoch.epoch) * epoch.seconds
         text = (
-            f"{clock()} epoch {epoch.epoch}/{epochs}: training MAE {epoch.train_mae_months:.2f}, "
+            f"{clock()} {prefix}epoch {epoch.epoch}/{epochs}: "
+            f"training MAE {epoch.train_mae_months:.2f}, "
             f"validation MAE {epoch.val_mae_months:.2f} months{', best so far' * best} "
             f"({epoch.seconds:.0f} s{f'; about {duration(left)} left' if left else ''})"
         )
-        echo(safe(f"{prefix}{text}"), err=True)
+        echo(safe(text), err=True)
 
     def on_pretrained(layers: Pretrained) -> None:
         echo(safe(f"{prefix}pretrained weights: {layers}"), err=True)
