@@ -276,6 +276,9 @@ def test_folders_are_checked_before_libraries_are_imported(
     monkeypatch.setitem(sys.modules, "torch", None)
     (tmp_path / "file").touch()
     assert refused(command, "gone", "--out", "run") == "bakit: gone: no such folder"
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    (tmp_path / "data" / "labels.csv").write_text("id,boneage,male\n1,90,True\n")
+    assert "labels.csv:2: id '1' has no image" in refused(command, "data", "--out", "run")
     line = refused(command, labelled.folder, "--out", "file/run")
     assert line.startswith("bakit: --out: ")
     assert line.endswith("file: not a writable folder")

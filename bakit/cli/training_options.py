@@ -81,11 +81,11 @@ def check_folders(data: Path, out: Path) -> None:
     """Raise now for folders that cannot be used: importing torch takes seconds.
 
     Raises:
-        InputError: If ``data`` has no labels, or ``out`` is ``data`` or cannot be written.
+        InputError: If ``data`` cannot be read, or ``out`` is ``data`` or cannot be written.
     """
-    from bakit.data.tables import find_table
+    from bakit.data.labels import read_samples
 
-    find_table(data)
+    read_samples(data)
     if home := unwritable(out):
         message = f"--out: {home}: not a writable folder"
         raise InputError(message)

@@ -61,8 +61,7 @@ def for_drift(bundle: BundleReport, drift: DriftReport) -> str:
             "from the checkpoint, with ranges gathered on it (bakit calibrate)"
         )
     return (
-        "ranges from images like these (bakit calibrate), then bakit export --int8 again; else "
-        "ship --fp16 or fp32"
+        "ranges from images like these (bakit calibrate), then export again; else ship a float one"
     )
 
 
