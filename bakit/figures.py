@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from bakit.errors import InputError, MissingBackendError
-from bakit.files import unwritable, write_file
+from bakit.files import write_file
 from bakit.image.read import decode
 from bakit.image.resize import thumbnail
 
@@ -36,19 +36,6 @@ THUMBNAIL = 300
 
 MALE, FEMALE, ALL = "#2b6cb0", "#c05621", "#4a5568"
 """Colours of the sexes and of both; distinct for colour-blind readers."""
-
-
-def check_plots(out: Path) -> None:
-    """Check before long work that ``save_figures`` can write to ``out``.
-
-    Raises:
-        MissingBackendError: If matplotlib is not installed.
-        InputError: If ``out`` is not writable or cannot be made.
-    """
-    new_figure()
-    if home := unwritable(out):
-        message = f"{home}: not a writable folder; choose another folder for the plots"
-        raise InputError(message)
 
 
 def save_figures(pictures: Mapping[str, Callable[[], Figure]], out: Path) -> list[Path]:

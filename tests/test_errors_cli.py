@@ -281,7 +281,7 @@ def test_folders_are_checked_before_libraries_are_imported(
     assert "labels.csv:2: id '1' has no image" in refused(command, "data", "--out", "run")
     line = refused(command, labelled.folder, "--out", "file/run")
     assert line.startswith("bakit: --out: ")
-    assert line.endswith("file: not a writable folder")
+    assert f"file: not a writable folder; see: bakit {command} -h" in line
 
 
 @pytest.mark.parametrize("data", ["gone", "."])

@@ -151,8 +151,7 @@ def command(
       bakit bench --data DATA --json report.json --html report.html
       bakit bench --data DATA --goal
       bakit bench --phone --bind 0.0.0.0 --json phone.json
-      bakit bench BUNDLE --host user@jetson --data DATA --reference FLOAT \\
-          --json jetson.json
+      bakit bench BUNDLE --host user@jetson --data DATA --reference FLOAT
       bakit bench --fleet devices.toml --data DATA --json fleet.json
       bakit bench BUNDLE --kit kit.tar.gz --seconds 600
     """

@@ -108,11 +108,9 @@ def command(
 
     \b
     Example:
-      bakit calibrate radiographs/ --checkpoint run/best.safetensors \\
-          --out ranges.json
+      bakit calibrate DATA --checkpoint mine.safetensors --out ranges.json
       bakit calibrate radiographs/ --search --plots plots/
-      bakit export run/best.safetensors --target onnx --int8 \\
-          --calibration ranges.json
+      bakit export mine.safetensors --target onnx --int8 --calibration ranges.json
     """
     from bakit.calib.command import calibrate, search_file
     from bakit.calib.methods import DEFAULT_METHOD
@@ -227,8 +225,7 @@ def quality_command(
 
     \b
     Example:
-      bakit quality radiographs/ --checkpoint run/best.safetensors \\
-          --out run/best.safetensors
+      bakit quality DATA --checkpoint mine.safetensors --out mine.safetensors
     """
     from bakit.cli.progress import progress
     from bakit.studies.quality.learn import qualify_file

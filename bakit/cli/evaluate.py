@@ -89,8 +89,7 @@ def command(
       bakit evaluate radiographs/
       bakit evaluate radiographs/ test-set/ hands-of-twins/ --sex F
       bakit evaluate radiographs/ --checkpoint mine.safetensors --plots plots/
-      bakit evaluate radiographs/ \\
-          --bundle bakit-bundles/bakit-rsna299-onnx-int8 --json
+      bakit evaluate radiographs/ --bundle bakit-bundles/bakit-rsna299-onnx-int8
     """
     from bakit.cli.progress import progress
     from bakit.studies.evaluate.choose import choose_sets

@@ -112,8 +112,7 @@ def command(
       bakit export --target onnx --whole
       bakit export --target onnx --precision fp32,int8
       bakit export --target openvino --localizer unrolled --steps 20
-      bakit export run/best.safetensors --target onnx --int8 \\
-          --calibration radiographs/
+      bakit export run/best.safetensors --target onnx --int8 --calibration DATA
     """
     from bakit.cli.progress import progress
     from bakit.export.command import export_all

@@ -147,8 +147,7 @@ def command(
     \b
     Example:
       bakit bench --data DATA --json report.json
-      bakit gate report.json --max-drift-months 0.25 --max-p90-ms 150 \\
-          --junit gate.xml
+      bakit gate report.json --max-drift-months 0.25 --junit gate.xml
     """
     from bakit.bench import read_report
     from bakit.bench.gate.check import LIMITS

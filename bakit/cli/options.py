@@ -33,7 +33,7 @@ MOST_THREADS = 1024
 class _Path(click.Path):
     """A path; an empty one, as of a variable that is not set, is not the working folder.
 
-    With ``writes``, it is of a file to write, whose folder is checked before the command starts.
+    With ``writes``, its folder, or itself if it is no file, is checked before the command starts.
     """
 
     def __init__(self, *, writes: bool = False, **how: Any) -> None:  # noqa: ANN401  # click's own
@@ -45,14 +45,15 @@ class _Path(click.Path):
         if value == "":
             self.fail("the path is empty; name a file or a folder", param, ctx)
         path: Any = super().convert(value, param, ctx)
-        special = path.exists() and not path.is_file()  # a pipe or a device
-        if self.writes and not special and (home := unwritable(path.parent)):
+        special = path.exists() and not (path.is_file() or path.is_dir())  # a pipe or a device
+        folder = path if self.dir_okay else path.parent
+        if self.writes and not special and (home := unwritable(folder)):
             self.fail(f"{home}: not a writable folder", param, ctx)
         return path
 
 
 PATH = _Path()
-OUT_FOLDER = _Path(file_okay=False)
+OUT_FOLDER = _Path(file_okay=False, writes=True)
 OUT_FILE = _Path(dir_okay=False, writes=True)
 OUT_FILE_OR_DASH = _Path(dir_okay=False, allow_dash=True, writes=True)
 
@@ -200,17 +201,17 @@ def json_option(text: str = "Print one JSON object.") -> Callable[[Command], Com
 def plots_option(files: str) -> Callable[[Command], Command]:
     """Return the option ``--plots``, with the names of the files in its help.
 
-    The folder is checked before the command starts its work.
+    matplotlib is looked for before the command starts its work.
     """
     text = f"Draw {files} in DIR."
-    return click.option("--plots", metavar="DIR", type=PATH, callback=_plots, help=text)
+    return click.option("--plots", metavar="DIR", type=OUT_FOLDER, callback=_plots, help=text)
 
 
 def _plots(_context: click.Context, _option: click.Parameter, folder: Path | None) -> Path | None:
     if folder is not None:
-        from bakit.figures import check_plots
+        from bakit.figures import new_figure
 
-        check_plots(folder)
+        new_figure()
     return folder
 
 

@@ -178,8 +178,7 @@ def localize_command(
     Example:
       bakit localize hand.png other.png --json
       bakit localize radiographs/ --method unrolled --overlay pictures/
-      bakit localize hand.png --method unrolled --features 90 --labels 90 \\
-          --box-rule literal
+      bakit localize hand.png --method unrolled --features 90 --labels 90
     """
     import msgspec
 

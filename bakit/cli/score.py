@@ -79,8 +79,7 @@ def command(
     \b
     Example:
       bakit score radiographs/ --out ages.csv
-      bakit score list.csv archive/2019.zip 'archive/2020/*.dcm' \\
-          --out ages.parquet --workers 8
+      bakit score list.csv archive/2019.zip 'films/*.dcm' --out ages.parquet
       bakit score archive/ --out ages.parquet --engine ray --address 10.0.0.1:6379
     """
     from functools import partial

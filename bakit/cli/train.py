@@ -9,6 +9,7 @@ import click
 
 from bakit.cli.options import (
     OUT_FILE,
+    OUT_FOLDER,
     PATH,
     Names,
     Number,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 @click.command("train")
 @click.argument("data", type=PATH)
-@click.option("--out", type=PATH, required=True, help="Folder of the run.")
+@click.option("--out", type=OUT_FOLDER, required=True, help="Folder of the run.")
 @click.option("--resume", is_flag=True, help="Resume the run in --out, if there is one.")
 @click.option(
     "--image-size",
@@ -204,7 +205,7 @@ def distill_command(
 
 @click.command("ablate")
 @click.argument("data", type=PATH)
-@click.option("--out", type=PATH, required=True, help="Folder of the ablation.")
+@click.option("--out", type=OUT_FOLDER, required=True, help="Folder of the ablation.")
 @click.option(
     "--rows",
     type=Names("row of the paper's Table 2", lambda: [row.name for row in TABLE_2], several=True),
@@ -248,8 +249,7 @@ def ablate_command(
     \b
     Example:
       bakit ablate radiographs/ --out ablation
-      bakit ablate radiographs/ --out small --image-size 96 \\
-          --recipe scratch --limit 2000
+      bakit ablate radiographs/ --out small --image-size 96 --recipe scratch
     """
     from bakit.cli.progress import progress
 

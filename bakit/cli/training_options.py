@@ -21,7 +21,6 @@ from bakit.cli.options import (
 from bakit.cli.progress import clock, duration
 from bakit.cli.tables import echo, safe
 from bakit.errors import InputError
-from bakit.files import unwritable
 from bakit.model.recipes import RECIPES, Recipe, default_recipe, get_recipe
 from bakit.settings import PAPER_LOCALIZER, Preprocessing
 
@@ -78,17 +77,10 @@ def _shown(value: object) -> str:
 
 
 def check_folders(data: Path, out: Path) -> None:
-    """Raise now for folders that cannot be used: importing torch takes seconds.
-
-    Raises:
-        InputError: If ``data`` cannot be read, or ``out`` is ``data`` or cannot be written.
-    """
+    """Raise for folders that cannot be used now: importing torch takes seconds."""
     from bakit.data.labels import read_samples
 
     read_samples(data)
-    if home := unwritable(out):
-        message = f"--out: {home}: not a writable folder"
-        raise InputError(message)
     if out.resolve() == data.resolve():
         message = f"--out: {out} is the data folder; name another one"
         raise InputError(message)

@@ -214,8 +214,7 @@ def check_command(
     \b
     Example:
       bakit check model.onnx --profile jetson-nano
-      bakit check bakit-bundles/bakit-rsna299-tensorrt-int8 \\
-          --profile jetpack-6 --json
+      bakit check bakit-bundles/bakit-rsna299-tensorrt-int8 --profile jetpack-6
       bakit check --list
     """
     from bakit.export.check.run import check_paths
