@@ -210,7 +210,9 @@ def test_paper_recipe_is_the_papers():
         ),
     ],
 )
-def test_the_recipe_sets_localizer_and_margin(monkeypatch, command, more, localizer, margin):
+def test_the_recipe_sets_localizer_and_margin(
+    monkeypatch, labelled, command, more, localizer, margin
+):
     plans = []
 
     def stop(plan, *_, **__):
@@ -220,7 +222,7 @@ def test_the_recipe_sets_localizer_and_margin(monkeypatch, command, more, locali
 
     monkeypatch.setattr("bakit.training.run.train", stop)
     monkeypatch.setattr("bakit.studies.ablate.run.ablate", stop)
-    result = CliRunner().invoke(main, [command, "films", "--out", "run", *more])
+    result = CliRunner().invoke(main, [command, str(labelled.folder), "--out", "run", *more])
     assert "planned" in result.output
     assert plans[0].localizer.settings == localizer
     assert fits(localizer, plans[0].localizer.weights)
