@@ -18,7 +18,7 @@ from bakit.image.box import bounds
 
 if TYPE_CHECKING:
     from bakit.hand.found import LocalizerOutput
-    from bakit.types import Floats, Grey, Mask
+    from bakit.types import Floats, Grey, Ints, Mask
 
 
 SIDE = 48
@@ -55,11 +55,16 @@ def turn_features(result: LocalizerOutput, *, inverted: bool) -> Floats:
     grey = 1 - result.working if inverted else result.working
     patch = _resized(grey[rows, columns], SIDE)
     shape = _resized(mask[rows, columns].astype(np.float32), _COARSE)
-    patches = np.stack([np.rot90(patch, k) for k in range(4)])
+    patches = _turns(patch)
     coarse = np.stack([_resized(turned, _COARSE).ravel() for turned in patches])
-    shapes = np.stack([np.rot90(shape, k).ravel() for k in range(4)])
+    shapes = _turns(shape).reshape(4, -1)
     directions = edge_directions(patches, _CELLS, _BINS)
     return np.hstack([directions, shapes, coarse - coarse.mean(1, keepdims=True)])
+
+
+def _turns(square: Grey) -> Grey:
+    """Return ``(4, S, S)``: a square after 0 to 3 anticlockwise quarter turns."""
+    return np.stack([square, square.T[::-1], square[::-1, ::-1], square.T[:, ::-1]])
 
 
 def _resized(pixels: Grey | Mask, side: int) -> Grey:
@@ -71,20 +76,25 @@ def _resized(pixels: Grey | Mask, side: int) -> Grey:
 def edge_directions(smooth: Grey, cells: int, bins: int) -> Floats:
     """Return the root of a histogram of edge directions in ``cells x cells`` cells of squares.
 
-    It is that of oriented gradients (Dalal and Triggs, CVPR 2005): ``(N, cells * cells * bins)``
-    for ``(N, S, S)``.
+    ``bins`` is a power of 2. It is that of oriented gradients (Dalal and Triggs, CVPR 2005):
+    ``(N, cells * cells * bins)`` for ``(N, S, S)``.
     """
     across = np.vstack([cv2.Sobel(image, cv2.CV_32F, 1, 0) for image in smooth])
     down = np.vstack([cv2.Sobel(image, cv2.CV_32F, 0, 1) for image in smooth])
     size, angle = cv2.cartToPolar(across, down)
-    index = (angle * (bins / np.pi)).astype(np.int64) % bins  # an edge has no direction
-    side = smooth.shape[1]
-    rows, columns = np.arange(len(index)) // (side // cells), np.arange(side) // (side // cells)
-    index += (rows[:, None] * cells + columns) * bins
+    index = (angle * (bins / np.pi)).astype(np.int64) & (bins - 1)  # an edge has no direction
+    index += _first_bins(len(smooth), smooth.shape[1], cells, bins)
     counts = np.bincount(index.ravel(), size.ravel(), len(smooth) * cells * cells * bins)
     counts = counts.reshape(len(smooth), -1)
     total: Floats = np.sqrt(counts / np.maximum(counts.sum(1, keepdims=True), 1e-9))
     return total
+
+
+@lru_cache(maxsize=8)
+def _first_bins(count: int, side: int, cells: int, bins: int) -> Ints:
+    """Return the first bin of each pixel's cell, ``(count * side, side)``."""
+    rows, columns = (np.arange(length) // (side // cells) for length in (count * side, side))
+    return (rows[:, None] * cells + columns) * bins
 
 
 @lru_cache(maxsize=1)

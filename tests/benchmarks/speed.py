@@ -1,9 +1,10 @@
 """Every figure of speed in one run, beside the bare libraries: bar, value, held or missed.
 
-    python tests/benchmarks/speed.py [FILM.png] [--rounds 30] [--plot docs/images/growth.png]
+    python tests/benchmarks/speed.py [FILM.png] [--rounds 15] [--plot docs/images/growth.png]
 
 Exports the shipped checkpoint for ONNX Runtime and OpenVINO, FP32 and INT8, and runs all in turns
-on the same film with one thread; ratios are medians over rounds of the ratio within a round. The
+on the same film with one thread. A turn has 5 runs, whose median counts, as the first one finds
+other data in the caches; ratios are medians over rounds of the ratio within a round. The
 default film is a phantom of 3 megapixels. ``--plot`` draws the time against megapixels, threads
 and images. One minute on two idle cores.
 """
@@ -24,7 +25,6 @@ import numpy as np
 import onnxruntime
 import torch
 
-from bakit.backends.openvino import OpenVinoSession
 from bakit.export import export_bundle
 from bakit.figures import new_figure, save_figures
 from bakit.hand.prepare import find
@@ -32,6 +32,7 @@ from bakit.model.checkpoint import SHIPPED, Checkpoint
 from bakit.model.regressor import regressor_from_weights
 from bakit.phantoms import make_phantom
 from bakit.runtime import Runtime
+from bakit.targets import get_target
 from bakit.types import Precision
 
 if TYPE_CHECKING:
@@ -41,9 +42,13 @@ if TYPE_CHECKING:
 
     from bakit.bundle import Bundle
 
+TURN = 5
+"""Runs in a turn."""
+
 LOAD = """
 import sys, time, numpy, cv2
 from bakit.runtime import Runtime
+from bakit.targets import get_target
 import bakit.backends.{module}
 start = time.perf_counter()
 Runtime(sys.argv[1], 1)
@@ -57,6 +62,7 @@ def peak():  # not getrusage's, which begins with that of the process before exe
     return int(lines["VmHWM"].split()[0]) / 1024
 before = peak()
 from bakit.runtime import Runtime
+from bakit.targets import get_target
 Runtime(sys.argv[1], 1).predict(sys.argv[2], "F", allow_rejected=True)
 print(peak() - before)
 """
@@ -66,7 +72,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("film", nargs="?", type=Path, help="PNG of 8-bit grey values")
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--plot", type=Path, help="PNG of the time's growth, to be written")
     given = parser.parse_args()
     cv2.setNumThreads(1)
@@ -128,10 +134,11 @@ def _alternate(
             "whole small": lambda: whole._whole.run({"film": small, "sex": sex}),
             "localize": lambda: find(small, runtime.localizer, preprocessing),
             "network": lambda: runtime.localizer.session.run({"image": working}),
+            "bare": _bare(fp32, feeds),
             "eager": lambda: _eager(eager, tensors),
         }
         for (target, precision), bundle in bundles.items():
-            runs[f"{target} {precision}"] = _regressor(bundle, target, feeds)
+            runs[f"{target} {precision}"] = _regressor(bundle, feeds)
         times = _times(runs, rounds)
 
     def ratio(over: str, *under: str) -> float:
@@ -145,30 +152,35 @@ def _alternate(
     _row(
         f"{size}: prediction / (cv2 decode + bare session)",
         1.2,
-        ratio("predict", "decode", "onnx fp32"),
+        ratio("predict", "decode", "bare"),
     )
     for target in ("onnx", "openvino"):
         _row(f"{target}: INT8 / FP32", 0.6, ratio(f"{target} int8", f"{target} fp32"))
+    _row("onnx: INT8 / bare FP32 session", None, ratio("onnx int8", "bare"))
     _row("localize, ms", 1.2, p50_ms("localize"))
     _row("localize, its network, ms", 1.0, p50_ms("network"))
     _row(f"{size}: whole graph / two graphs", None, ratio("whole", "two"))
     _row("299 pixels: whole graph / two graphs", None, ratio("whole small", "two small"))
-    _row("torch eager / ONNX Runtime, regressor", None, ratio("eager", "onnx fp32"))
+    _row("torch eager / ONNX Runtime, regressor", None, ratio("eager", "bare"))
     _row("OpenVINO / ONNX Runtime, regressor", None, ratio("openvino fp32", "onnx fp32"))
-    for name in ("decode", "predict", "whole", "onnx fp32", "onnx int8", "eager"):
+    for name in ("decode", "predict", "whole", "bare", "onnx fp32", "onnx int8", "eager"):
         _row(f"{name}, p50 ms", None, p50_ms(name))
 
 
-def _regressor(bundle: Bundle, target: str, feeds: dict[str, np.ndarray]) -> Callable[[], object]:
-    """Return a run of a bundle's regressor, in ONNX Runtime without bakit, or in OpenVINO."""
-    if target == "onnx":
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        session = onnxruntime.InferenceSession(bundle.root / "regressor.onnx", options)
-        return lambda: session.run(None, feeds)
-    xml, weights = ((bundle.root / f"regressor.{end}").read_bytes() for end in ("xml", "bin"))
-    opened = OpenVinoSession(xml, weights, 1)
-    return lambda: opened.run(feeds)
+def _regressor(bundle: Bundle, feeds: dict[str, np.ndarray]) -> Callable[[], object]:
+    """Return a run of a bundle's regressor, opened as ``Runtime`` does."""
+    backend = get_target(bundle.manifest.target).load_backend()
+    artifact = bundle.artifact("regressor")
+    session = backend.open_session(bundle.files_of(artifact), artifact, 1)
+    return lambda: session.run(feeds)
+
+
+def _bare(bundle: Bundle, feeds: dict[str, np.ndarray]) -> Callable[[], object]:
+    """Return a run of an ONNX regressor by ONNX Runtime without bakit."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(bundle.root / "regressor.onnx", options)
+    return lambda: session.run(None, feeds)
 
 
 @torch.inference_mode()
@@ -177,14 +189,17 @@ def _eager(model: torch.nn.Module, tensors: tuple[torch.Tensor, torch.Tensor]) -
 
 
 def _times(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Return the times in ms of runs in turns, after three turns to warm up."""
+    """Return the times in ms of runs in turns, after a round to warm up."""
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for index in range(-3, rounds):
+    for index in range(-1, rounds):
         for name, run in runs.items():
-            started = time.perf_counter()
-            run()
+            turn = []
+            for _ in range(TURN):
+                started = time.perf_counter()
+                run()
+                turn.append((time.perf_counter() - started) * 1000)
             if index >= 0:
-                times[name].append((time.perf_counter() - started) * 1000)
+                times[name].append(statistics.median(turn))
     return times
 
 
@@ -215,7 +230,7 @@ def _growth(bundle: Bundle, rounds: int) -> dict[str, dict[float, float]]:
                 for size, film in films.items()
             }
             times = _times(runs, rounds)
-            found[f"{threads} threads, by megapixels"] = {
+            found[f"threads: {threads}, by megapixels"] = {
                 k: statistics.median(v) for k, v in times.items()
             }
             runs = {
@@ -225,7 +240,7 @@ def _growth(bundle: Bundle, rounds: int) -> dict[str, dict[float, float]]:
                 for n in (1, 4, 8, 16)
             }
             times = _times(runs, rounds)
-            found[f"{threads} threads, by images"] = {
+            found[f"threads: {threads}, by images"] = {
                 k: statistics.median(v) for k, v in times.items()
             }
     return found
