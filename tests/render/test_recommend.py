@@ -31,7 +31,7 @@ def test_the_usual_five(make_report):
     )
     assert advice.caveats == ()
     assert [(s.label, s.outcome, s.reason) for s in advice.standings] == [
-        ("onnx INT8", "ship", "the fastest"),
+        ("onnx INT8", "ship", "the fastest within the limits"),
         ("onnx FP32", "option", "nearer to the float model than onnx INT8, but slower and larger"),
         (
             "openvino FP16",
