@@ -35,7 +35,7 @@ def command(ctx: click.Context, out: Path) -> None:
     limits = f"drift and changes {MAX_MONTHS:g} months, of groups {2 * MAX_MONTHS:g}"
     echo(f"gate: {word}; limits for generated radiographs: {limits}")
     echo(f"\nresults: {result.report_path}, {out / 'bundles'}, {out / 'phantoms'}")
-    bundles = sorted((out / "bundles").iterdir())
+    bundles = sorted(out / "bundles" / bundle.name for bundle in result.report.bundles)
     next_step("bakit bench", *bundles, "--data DATA   (your own labels.csv and images/)")
     if not result.gate.passed:
         ctx.exit(1)

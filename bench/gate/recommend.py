@@ -223,7 +223,8 @@ def _ranked(
     if me.outcome != "option":
         return me
     if me is ship:
-        reason = "the fastest within the limits" if len(candidates) > 1 else "the only one within the limits"
+        first = "the fastest" if len(candidates) > 1 else "the only one"
+        reason = f"{first} within the limits"
         if any(_time(s) < _time(me) for s in candidates):
             reason = "as fast as any, and smaller"
         return replace(me, outcome="ship", reason=reason)

@@ -15,6 +15,7 @@ from bakit.bench.report.document import read_report
 from bakit.bench.report.latency import pack_samples
 from bakit.cli import main
 from bakit.cli.report import next_command, print_report
+from bakit.cli.tables import next_step
 from bakit.studies.demo import GATE, DemoResult
 
 
@@ -101,13 +102,14 @@ def test_damaged_times_are_refused(refused, make_bundle, make_report, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "file", "words"),
     [
-        ({"data": None}, None, "bakit bench --data DATA"),
-        ({}, None, "then bakit gate report.json"),
-        ({}, "my report.json", "bakit gate 'my report.json'"),
+        ({"data": None}, None, "next: bakit bench --data DATA"),
+        ({}, None, "then bakit gate report.json\n"),
+        ({}, "my report.json", "next: bakit gate 'my report.json'\n"),
     ],
 )
-def test_the_next_command_fits(make_report, fields, file, words):
-    assert words in next_command(make_report(**fields), file and Path(file))
+def test_the_next_command_fits(make_report, capsys, fields, file, words):
+    next_step(*next_command(make_report(**fields), file and Path(file)))
+    assert words in capsys.readouterr().err
 
 
 def test_a_terminal_is_not_told_what_to_do_by_names(hostile_report, capsys):
