@@ -513,7 +513,7 @@ def test_bad_folders(refused, data, copy, tmp_path):
     none = ("--pretrained", "none")
     assert "not a data folder" in refused(*options(tmp_path, "out", *none))
     (tmp_path / "file").touch()
-    assert "not a folder; choose another --out" in refused(*options(data, "file", *none))
+    assert "--out: Directory 'file' is a file" in refused(*options(data, "file", *none))
     line = refused(*options(data, copy, *none))
     assert line.endswith(
         "already holds an ablation; resume it with --resume, or choose another --out"

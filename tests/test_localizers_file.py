@@ -119,7 +119,7 @@ def test_a_missing_file_is_refused(refused):
 def test_a_folder_is_refused(refused, tmp_path):
     (tmp_path / "folder.safetensors").mkdir()
     line = refused("localize", "hand.png", "--method", "folder.safetensors")
-    assert line.startswith("bakit: folder.safetensors: the localizer cannot be read")
+    assert line.startswith("bakit: folder.safetensors: a folder; name a localizer in it")
 
 
 @pytest.mark.parametrize(

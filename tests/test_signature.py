@@ -74,13 +74,14 @@ def test_another_key_a_changed_manifest_and_no_signature_are_refused(signed, key
         Bundle.read(signed, keys[1])
 
 
-def commands(bundle, image):
+def commands(bundle, labelled):
     """Every command that can demand a key."""
+    image = labelled.samples[0].path
     return {
         "verify": ["verify", bundle],
         "predict": ["predict", image, "--sex", "F", "--bundle", bundle],
         "bench": ["bench", bundle, "--queries", 1, "--seconds", 0],
-        "bench of a reference": ["bench", bundle, "--reference", bundle, "--data", "nowhere"],
+        "bench of a reference": ["bench", bundle, "--reference", bundle, "--data", labelled.folder],
     }
 
 
@@ -102,7 +103,7 @@ def test_a_demanded_signature_that_is_missing_or_wrong_is_refused_everywhere(
         reason = "manifest.json.sig: cannot be read"
     else:
         path.write_bytes(base64.b64encode(base64.b64decode(path.read_bytes()) + b"more"))
-    for words in commands(signed, labelled.samples[0].path).values():
+    for words in commands(signed, labelled).values():
         assert reason in refused(*words, "--public-key", key)
     for bundle in (signed, str(signed), Bundle.read(signed)):
         with pytest.raises(BundleError, match=reason):
@@ -115,7 +116,7 @@ def test_a_demanded_signature_that_is_good_changes_nothing(signed, keys, labelle
     for bundle in (signed, Bundle.read(signed)):
         with Runtime(bundle, public_key=str(keys[1])) as runtime, Runtime(bundle) as plain:
             assert runtime.predict(image, "F").age_months == plain.predict(image, "F").age_months
-    words = [*commands(signed, image)["predict"], "--public-key", keys[1]]
+    words = [*commands(signed, labelled)["predict"], "--public-key", keys[1]]
     result = CliRunner().invoke(main, [str(word) for word in words])
     assert result.exit_code == 0, result.output
 
