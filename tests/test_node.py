@@ -398,6 +398,21 @@ def test_who_may_send(start, caplog):
         assert said in warnings_of(caplog)[0]
 
 
+def test_a_connection_that_asks_for_nothing_ends_with_the_node(start):
+    """Quietly: an error in pynetdicom's thread fails a test."""
+
+    def is_open():
+        acceptors = [item for item in threading.enumerate() if getattr(item, "is_acceptor", False)]
+        return any(item.dul.state_machine.current_state == "Sta2" for item in acceptors)
+
+    node = start(free_port())
+    with socket.create_connection(("127.0.0.1", node.port)) as silent:
+        wait_until(is_open)
+        node.close()
+        silent.settimeout(600)
+        assert silent.recv(1) == b""
+
+
 @needs_dcmtk
 def test_a_full_node_rejects_politely(start, caplog):
     node = start(free_port(), associations=2)

@@ -8,6 +8,8 @@ from contextlib import suppress
 from typing import Any
 
 from pynetdicom import _config
+from pynetdicom.dul import DULServiceProvider
+from pynetdicom.fsm import InvalidEventError
 from pynetdicom.transport import AssociationSocket
 
 IDLE_S = 60.0
@@ -32,4 +34,19 @@ def _shut(stream: Any) -> None:  # noqa: ANN401
             stream.socket.close()
 
 
+def _react(provider: Any, run: Any = DULServiceProvider.run_reactor) -> None:  # noqa: ANN401
+    """Run a connection's thread; end both on an event that their state does not have.
+
+    The node's end aborts all connections, also those that have not asked for anything yet, of which
+    pynetdicom knows no abort.
+    """
+    try:
+        run(provider)
+    except InvalidEventError:
+        provider.assoc._kill = provider._kill_thread = True
+        if provider.socket is not None:
+            _shut(provider.socket)
+
+
 AssociationSocket._shutdown_socket = _shut
+DULServiceProvider.run_reactor = _react

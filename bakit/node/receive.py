@@ -103,8 +103,8 @@ def receiving(
     finally:
         BaseServer.shutdown(server)
         server.server_close()
-        entity.shutdown()  # aborts the associations: their senders try again
         LOG.removeHandler(receiver)
+        entity.shutdown()  # aborts the associations: their senders try again
 
 
 class _Server(ThreadedAssociationServer):  # type: ignore[misc]  # its types are skipped
