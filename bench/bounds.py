@@ -24,7 +24,6 @@ Stage = Literal["localize", "regress", "total"]
 UNBOUNDED = 1e6
 """End of an interval that is as good as unbounded, in months; JSON has no infinity."""
 
-
 MIN_QUERIES = 368
 """Fewest queries of an interval of latency: in fewer, slow changes of speed hide in the noise."""
 

@@ -48,7 +48,6 @@ TURN = 5
 LOAD = """
 import sys, time, numpy, cv2
 from bakit.runtime import Runtime
-from bakit.targets import get_target
 import bakit.backends.{module}
 start = time.perf_counter()
 Runtime(sys.argv[1], 1)
@@ -62,7 +61,6 @@ def peak():  # not getrusage's, which begins with that of the process before exe
     return int(lines["VmHWM"].split()[0]) / 1024
 before = peak()
 from bakit.runtime import Runtime
-from bakit.targets import get_target
 Runtime(sys.argv[1], 1).predict(sys.argv[2], "F", allow_rejected=True)
 print(peak() - before)
 """

@@ -50,7 +50,7 @@ class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         images: Images in the folder.
         part: The split that was used.
         available: Images in that split, before ``--limit``.
-        trained_on: Whether the model was trained on this folder; a subset is not recognized.
+        trained_on: Whether the model was trained, selected or tested on images of this folder.
         ids_sha256: Digest of the used ids (``bakit.data.splits.ids_digest``).
         assumed_sex: ``--sex``, if ``labels.csv`` gives no sexes.
     """
